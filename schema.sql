@@ -1,0 +1,175 @@
+-- keyward's schema, version 1.
+--
+-- This file is the whole truth of now: a fresh database is made from it. All instants are unix
+-- milliseconds, UTC. Intervals are half open: a `…_until_ms` is the first instant that is outside.
+
+PRAGMA application_id = 0x4B575244; -- "KWRD"
+PRAGMA user_version = 1;
+
+-- The audit log. Append-only, gapless, each row hashed together with the one before it.
+CREATE TABLE events (
+    seq              INTEGER PRIMARY KEY AUTOINCREMENT,
+    time_ms          INTEGER NOT NULL,
+    type             TEXT    NOT NULL,
+    account_id       TEXT,
+    actor            TEXT    NOT NULL,
+    actor_prefix     TEXT,
+    actor_account_id TEXT,
+    subject          TEXT    NOT NULL,
+    request_id       TEXT,
+    client_ip        TEXT,
+    data             TEXT    NOT NULL CHECK (json_valid(data)),
+    prev_hash        BLOB    NOT NULL CHECK (length(prev_hash) = 32),
+    hash             BLOB    NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+
+CREATE INDEX events_by_account ON events (account_id, seq);
+CREATE INDEX events_by_subject ON events (subject, seq);
+CREATE INDEX events_by_actor ON events (actor, seq);
+CREATE INDEX events_by_type ON events (type, seq);
+CREATE INDEX events_by_time ON events (time_ms);
+
+CREATE TRIGGER events_are_never_updated BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+
+CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+
+-- Also what stops REPLACE, which deletes without asking the trigger above.
+CREATE TRIGGER events_have_no_gap BEFORE INSERT ON events
+WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM events)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only and has no gap'); END;
+
+CREATE TABLE accounts (
+    id             TEXT    PRIMARY KEY,
+    kind           TEXT    NOT NULL CHECK (kind IN ('operator', 'customer')),
+    name           TEXT    NOT NULL,
+    external_id    TEXT,
+    status         TEXT    NOT NULL CHECK (status IN ('active', 'suspended')),
+    allowed_scopes TEXT,                -- NULL: the whole catalogue
+    max_keys       INTEGER CHECK (0 < max_keys), -- NULL: the server's limit
+    metadata       TEXT    NOT NULL CHECK (json_valid(metadata)),
+    created_at_ms  INTEGER NOT NULL,
+    updated_at_ms  INTEGER NOT NULL,
+    deleted_at_ms  INTEGER,             -- a tombstone from here on
+    revision       INTEGER NOT NULL,
+    audit_seq      INTEGER NOT NULL REFERENCES events (seq),
+    CHECK (kind = 'customer' OR (status = 'active' AND deleted_at_ms IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX accounts_one_operator ON accounts (kind) WHERE kind = 'operator';
+CREATE UNIQUE INDEX accounts_external_id ON accounts (external_id) WHERE deleted_at_ms IS NULL;
+CREATE INDEX accounts_by_age ON accounts (created_at_ms, id) WHERE deleted_at_ms IS NULL;
+CREATE INDEX accounts_deleted ON accounts (deleted_at_ms) WHERE deleted_at_ms IS NOT NULL;
+
+CREATE TABLE api_keys (
+    id                     TEXT    PRIMARY KEY,
+    account_id             TEXT    NOT NULL REFERENCES accounts (id),
+    name                   TEXT    NOT NULL,
+    scopes                 TEXT    NOT NULL, -- names with a blank between them
+    enabled                INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    expires_at_ms          INTEGER,          -- NULL: never
+    metadata               TEXT    NOT NULL CHECK (json_valid(metadata)),
+    created_at_ms          INTEGER NOT NULL,
+    created_by             TEXT,
+    updated_at_ms          INTEGER NOT NULL,
+    rotated_at_ms          INTEGER,
+    revoked_at_ms          INTEGER,          -- a tombstone from here on
+    expiry_recorded_at_ms  INTEGER,          -- when the scheduler recorded that it had expired
+    revision               INTEGER NOT NULL,
+    audit_seq              INTEGER NOT NULL REFERENCES events (seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
+    WHERE revoked_at_ms IS NULL;
+CREATE INDEX api_keys_all_by_account ON api_keys (account_id);
+CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
+CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
+
+-- The values that a key has had. The current one has no deadline.
+CREATE TABLE credentials (
+    prefix         TEXT    PRIMARY KEY CHECK (length(prefix) = 12),
+    key_id         TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    phc            TEXT    NOT NULL,
+    issued_at_ms   INTEGER NOT NULL,
+    valid_until_ms INTEGER,
+    ended_at_ms    INTEGER,             -- when the end of its grace was recorded
+    audit_seq      INTEGER NOT NULL REFERENCES events (seq),
+    CHECK (ended_at_ms IS NULL OR valid_until_ms IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX credentials_one_current ON credentials (key_id) WHERE valid_until_ms IS NULL;
+CREATE INDEX credentials_by_key ON credentials (key_id);
+CREATE INDEX credentials_in_grace ON credentials (valid_until_ms)
+    WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL;
+CREATE INDEX credentials_ended ON credentials (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
+
+-- A row is written only together with a newer event about it.
+CREATE TRIGGER accounts_insert_is_audited BEFORE INSERT ON accounts
+WHEN NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+BEGIN SELECT RAISE(ABORT, 'accounts changed without an event'); END;
+
+CREATE TRIGGER accounts_change_is_audited BEFORE UPDATE ON accounts
+WHEN NEW.audit_seq <= OLD.audit_seq OR NEW.id IS NOT OLD.id
+    OR NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+BEGIN SELECT RAISE(ABORT, 'accounts changed without an event'); END;
+
+CREATE TRIGGER accounts_purge_is_audited BEFORE DELETE ON accounts
+WHEN NOT EXISTS (
+    SELECT 1 FROM events
+    WHERE subject = OLD.id AND type = 'account.purged' AND seq > OLD.audit_seq
+)
+BEGIN SELECT RAISE(ABORT, 'accounts row deleted without an event'); END;
+
+CREATE TRIGGER api_keys_insert_is_audited BEFORE INSERT ON api_keys
+WHEN NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+BEGIN SELECT RAISE(ABORT, 'api_keys changed without an event'); END;
+
+CREATE TRIGGER api_keys_change_is_audited BEFORE UPDATE ON api_keys
+WHEN NEW.audit_seq <= OLD.audit_seq OR NEW.id IS NOT OLD.id
+    OR NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+BEGIN SELECT RAISE(ABORT, 'api_keys changed without an event'); END;
+
+CREATE TRIGGER api_keys_purge_is_audited BEFORE DELETE ON api_keys
+WHEN NOT EXISTS (
+    SELECT 1 FROM events
+    WHERE subject = OLD.id AND type = 'api_key.purged' AND seq > OLD.audit_seq
+)
+BEGIN SELECT RAISE(ABORT, 'api_keys row deleted without an event'); END;
+
+CREATE TRIGGER credentials_insert_is_audited BEFORE INSERT ON credentials
+WHEN NEW.key_id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+BEGIN SELECT RAISE(ABORT, 'credentials changed without an event'); END;
+
+CREATE TRIGGER credentials_change_is_audited BEFORE UPDATE ON credentials
+WHEN NEW.audit_seq <= OLD.audit_seq OR NEW.prefix IS NOT OLD.prefix
+    OR NEW.key_id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+BEGIN SELECT RAISE(ABORT, 'credentials changed without an event'); END;
+
+CREATE TRIGGER credentials_purge_is_audited BEFORE DELETE ON credentials
+WHEN NOT EXISTS (
+    SELECT 1 FROM events
+    WHERE subject = OLD.key_id AND type = 'api_key.purged' AND seq > OLD.audit_seq
+)
+BEGIN SELECT RAISE(ABORT, 'credentials row deleted without an event'); END;
+
+-- What changes without an event, each with its reason.
+
+-- When a value was last accepted. Thousands of times a second; not a decision of anybody's.
+CREATE TABLE credential_usage (
+    prefix          TEXT    PRIMARY KEY REFERENCES credentials (prefix) ON DELETE CASCADE,
+    last_used_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Every brand that keys ever began with, so that keys under an older one stay recognisable. It
+-- follows from the configuration, which the event of the start shows.
+CREATE TABLE key_brands (
+    brand            TEXT    PRIMARY KEY,
+    first_used_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The largest confirmed wall time: keyward's now never falls behind it. Written every minute.
+CREATE TABLE time_floor (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    floor_ms INTEGER NOT NULL
+) STRICT;

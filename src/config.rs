@@ -1,0 +1,211 @@
+//! What an operator may set: flags, variables and a TOML file in, a complete [`Config`] out.
+//!
+//! Nothing here touches the world: the caller brings the text of the file and the variables. What
+//! comes out is fully typed, so that no other module validates a setting; what is refused is
+//! refused with all its faults at once. No secret is a setting.
+
+mod faults;
+mod file;
+mod read;
+mod scopes;
+mod settings;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use self::faults::{ConfigErrors, Fault, Origin};
+pub use self::read::{LogFormat, LogLevel};
+pub use self::scopes::ScopeSetting;
+
+use self::read::Raw;
+use self::settings::{SETTINGS, Setting};
+
+/// The commented configuration file that packages install: every setting, at its default.
+pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
+
+/// What the command line reads for itself, so no setting may be called so.
+const COMMAND_LINE_VARIABLES: [&str; 3] = ["KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_API_KEY_FILE"];
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Every setting, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the server listens. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    /// Threads that serve HTTP; 0 means one for each processor.
+    pub workers: usize,
+    /// Whether Swagger UI is served.
+    pub docs: bool,
+    pub log: LogConfig,
+    pub keys: KeysConfig,
+    /// The catalogue without keyward's own scopes, in the order in which it is shown.
+    pub scopes: Vec<ScopeSetting>,
+    pub jobs: JobsConfig,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeysConfig {
+    /// What new keys begin with, before the underscore.
+    pub prefix: String,
+    /// How long the old value works after a rotation that names no grace period. Whole seconds.
+    pub rotation_grace: Duration,
+    pub hash_iterations: u32,
+    pub max_keys_per_account: u32,
+    /// How long expired and revoked keys are kept before the purge. Whole seconds.
+    pub retention: Duration,
+}
+
+/// When each job runs: cron lines of six fields, seconds first, in UTC.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobsConfig {
+    pub end_graces: String,
+    pub expire_keys: String,
+    pub purge: String,
+    pub flush_usage: String,
+    pub keep_time: String,
+    pub upkeep: String,
+}
+
+/// What the command line was given. It wins over everything else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Flags {
+    pub listen: Option<String>,
+    pub data_dir: Option<String>,
+    pub log_level: Option<String>,
+    pub log_format: Option<String>,
+}
+
+/// A configuration file that has been read: `path` is only for the messages.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigFile<'a> {
+    pub path: &'a Path,
+    pub text: &'a str,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            data_dir: PathBuf::from("./keyward-data"),
+            workers: 0,
+            docs: true,
+            log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
+            keys: KeysConfig {
+                prefix: "rg".to_owned(),
+                rotation_grace: Duration::from_mins(5),
+                hash_iterations: 1000,
+                max_keys_per_account: 1000,
+                retention: 30 * DAY,
+            },
+            scopes: scopes::shipped(),
+            jobs: JobsConfig {
+                end_graces: "*/5 * * * * *".to_owned(),
+                expire_keys: "*/10 * * * * *".to_owned(),
+                purge: "0 */10 * * * *".to_owned(),
+                flush_usage: "*/5 * * * * *".to_owned(),
+                keep_time: "0 * * * * *".to_owned(),
+                upkeep: "0 17 3 * * *".to_owned(),
+            },
+        }
+    }
+}
+
+impl Config {
+    /// Resolves the settings: `flags` over `variables` over `file` over the defaults.
+    ///
+    /// Of `variables` only those that begin with `KEYWARD_` count. A value that is overridden must
+    /// be sound all the same: it would surprise on the day the override goes away.
+    pub fn assemble(
+        flags: &Flags,
+        file: Option<ConfigFile<'_>>,
+        variables: &[(String, String)],
+    ) -> Result<Self, ConfigErrors> {
+        let mut config = Self::default();
+        let mut faults = Vec::new();
+
+        if let Some(file) = file {
+            faults.extend(file::apply(&mut config, file));
+        }
+        for (name, value) in variables {
+            if let Err(message) = config.apply_variable(name, value) {
+                faults.push(Fault { origin: Origin::Variable(name.clone()), message });
+            }
+        }
+        for (flag, value) in flags.given() {
+            if let Err(message) = config.apply_flag(flag, value) {
+                faults.push(Fault { origin: Origin::Flag(flag), message });
+            }
+        }
+
+        if faults.is_empty() { Ok(config) } else { Err(ConfigErrors(faults)) }
+    }
+
+    /// The effective configuration as a file that [`Config::assemble`] turns back into it.
+    pub fn to_toml(&self) -> String {
+        let mut lines = Vec::new();
+        // An array of tables cannot be empty, and a plain array has to stand before the tables.
+        if self.scopes.is_empty() {
+            lines.push("scopes = []".to_owned());
+        }
+        let mut table = "";
+        for setting in SETTINGS {
+            if setting.table != table {
+                table = setting.table;
+                lines.push(format!("\n[{table}]"));
+            }
+            lines.push(format!("{} = {}", setting.name, (setting.show)(self)));
+        }
+        lines.extend(self.scopes.iter().map(ScopeSetting::to_toml));
+        lines.join("\n") + "\n"
+    }
+
+    fn apply_variable(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if !name.starts_with("KEYWARD_") || COMMAND_LINE_VARIABLES.contains(&name) {
+            return Ok(());
+        }
+        if let Some(setting) = SETTINGS.iter().find(|it| it.variable() == name) {
+            return (setting.read)(self, Raw::Text(value));
+        }
+        // All begin alike; compared whole, everything would be near everything.
+        let tail = |it: &str| it.replacen("KEYWARD_", "", 1);
+        let reserved = COMMAND_LINE_VARIABLES.iter().map(|it| tail(it));
+        let known: Vec<String> =
+            SETTINGS.iter().map(|it| tail(&it.variable())).chain(reserved).collect();
+        Err(match faults::nearest(&tail(name), known.iter().map(String::as_str)) {
+            Some(near) => format!("unknown variable; did you mean `KEYWARD_{near}`?"),
+            None => "unknown variable".to_owned(),
+        })
+    }
+
+    fn apply_flag(&mut self, flag: &str, value: &str) -> Result<(), String> {
+        let setting = SETTINGS.iter().find(|it| it.flag() == flag).ok_or("sets nothing")?;
+        (setting.read)(self, Raw::Text(value))
+    }
+}
+
+impl Flags {
+    /// The flags that were given, under the names they have on the command line.
+    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let Self { listen, data_dir, log_level, log_format } = self;
+        [
+            ("--listen", listen),
+            ("--data-dir", data_dir),
+            ("--log-level", log_level),
+            ("--log-format", log_format),
+        ]
+        .into_iter()
+        .filter_map(|(flag, value)| Some((flag, value.as_deref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! What is wrong with a configuration, and where: all of it, not the first.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Everything that is wrong, one line each: the file from top to bottom, variables, flags.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{}", lines(.0))]
+pub struct ConfigErrors(pub Vec<Fault>);
+
+/// One thing that is wrong. A long value is never repeated whole: it may be a misplaced secret.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{origin}: {message}")]
+pub struct Fault {
+    pub origin: Origin,
+    pub message: String,
+}
+
+/// Where a fault stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// A line of the configuration file, counted from one.
+    File { path: PathBuf, line: usize },
+    /// A variable of the environment.
+    Variable(String),
+    /// A flag of the command line, with its dashes.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => f.write_str(name),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The known name that `wanted` most resembles, if one is near enough to be meant.
+pub(super) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    known
+        .map(|it| (strsim::normalized_damerau_levenshtein(&wanted, &it.to_lowercase()), it))
+        .filter(|(likeness, _)| 0.6 <= *likeness)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, it)| it)
+}
+
+/// A value as a message may repeat it: on one line, and cut where it could be a pasted key.
+pub(super) fn quoted(value: &str) -> String {
+    const LONGEST: usize = 40;
+    const KEPT: usize = 12;
+    if value.chars().count() <= LONGEST {
+        return format!("`{}`", value.escape_debug());
+    }
+    let start: String = value.chars().take(KEPT).collect();
+    format!("`{}…`", start.escape_debug())
+}
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

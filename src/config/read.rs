@@ -1,0 +1,223 @@
+//! From what was written to what it means: one function for each kind of value.
+//!
+//! A refusal completes the sentence that begins with the name of the setting: `must be …, not …`.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use croner::parser::{CronParser, Seconds, Year};
+use toml::de::DeValue;
+
+use super::faults::{nearest, quoted};
+
+/// A value before it is read.
+#[derive(Clone, Copy)]
+pub(super) enum Raw<'a> {
+    /// From a variable or a flag: text, whatever the setting wants.
+    Text(&'a str),
+    /// From the file, where a value already has a type.
+    Toml(&'a DeValue<'a>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+impl LogLevel {
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl LogFormat {
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Text, Self::Json];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl<'a> Raw<'a> {
+    /// The text, or that it must be `what`.
+    pub fn text(self, what: &str) -> Result<&'a str, String> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Toml(value) => {
+                value.as_str().ok_or_else(|| format!("must be {what}, not {}", self.shown()))
+            }
+        }
+    }
+
+    /// The value as a message shows it, or its type where the value would say less.
+    fn shown(self) -> String {
+        match self {
+            Self::Text(text) => quoted(text),
+            Self::Toml(DeValue::String(text)) => format!("the string {}", quoted(text)),
+            Self::Toml(DeValue::Integer(number)) => quoted(&number.to_string()),
+            Self::Toml(DeValue::Float(number)) => quoted(&number.to_string()),
+            Self::Toml(DeValue::Boolean(value)) => quoted(&value.to_string()),
+            Self::Toml(DeValue::Datetime(_)) => "a date".to_owned(),
+            Self::Toml(DeValue::Array(_)) => "an array".to_owned(),
+            Self::Toml(DeValue::Table(_)) => "a table".to_owned(),
+        }
+    }
+}
+
+pub(super) fn boolean(raw: Raw<'_>) -> Result<bool, String> {
+    let value = match raw {
+        Raw::Text(text) => text.parse().ok(),
+        Raw::Toml(value) => value.as_bool(),
+    };
+    value.ok_or_else(|| format!("must be `true` or `false`, not {}", raw.shown()))
+}
+
+pub(super) fn number<T>(raw: Raw<'_>, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: Copy + Display + PartialOrd + TryFrom<i128>,
+{
+    let value = match raw {
+        Raw::Text(text) => text.parse().ok(),
+        Raw::Toml(value) => {
+            value.as_integer().and_then(|it| i128::from_str_radix(it.as_str(), it.radix()).ok())
+        }
+    };
+    value.and_then(|it| T::try_from(it).ok()).filter(|it| range.contains(it)).ok_or_else(|| {
+        let (low, high) = range.into_inner();
+        format!("must be a whole number from {low} to {high}, not {}", raw.shown())
+    })
+}
+
+pub(super) fn choice<T: Copy>(
+    raw: Raw<'_>,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<T, String> {
+    let names = all.iter().map(|it| format!("`{}`", name(*it))).collect::<Vec<_>>().join(", ");
+    let text = raw.text(&format!("one of {names}"))?;
+    all.iter().copied().find(|it| name(*it) == text).ok_or_else(|| {
+        let hint = nearest(text, all.iter().map(|it| name(*it)))
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        format!("must be one of {names}, not {}{hint}", quoted(text))
+    })
+}
+
+pub(super) fn address(raw: Raw<'_>) -> Result<SocketAddr, String> {
+    const WHAT: &str = "an IP address and a port, such as `127.0.0.1:8080`";
+    let text = raw.text(WHAT)?;
+    text.parse().map_err(|_| format!("must be {WHAT}, not {}{}", quoted(text), address_hint(text)))
+}
+
+/// What was probably meant. Host names are not looked up: the answer could change, or be two.
+fn address_hint(text: &str) -> String {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return format!("; with a port it is `{}`", SocketAddr::new(ip, 8080));
+    }
+    match (host, port.parse::<u16>()) {
+        ("" | "*", Ok(port)) => format!(
+            "; write `127.0.0.1:{port}` for this machine only, \
+             `0.0.0.0:{port}` or `[::]:{port}` for all"
+        ),
+        ("localhost", Ok(port)) => format!("; write `127.0.0.1:{port}` or `[::1]:{port}`"),
+        (_, Ok(_)) => "; host names are not looked up".to_owned(),
+        (_, Err(_)) => String::new(),
+    }
+}
+
+pub(super) fn path(raw: Raw<'_>) -> Result<PathBuf, String> {
+    let text = raw.text("the path of a directory")?;
+    if text.is_empty() || text.contains('\0') {
+        return Err(format!("must be the path of a directory, not {}", quoted(text)));
+    }
+    if text == "~" || text.starts_with("~/") {
+        return Err("must be a path without `~`, which only a shell expands".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+pub(super) fn key_prefix(raw: Raw<'_>) -> Result<String, String> {
+    const WHAT: &str = "1 to 4 lower-case letters or digits, a letter first";
+    let text = raw.text(WHAT)?;
+    let sound = text.len() <= 4
+        && text.starts_with(|it: char| it.is_ascii_lowercase())
+        && text.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9'));
+    if sound { Ok(text.to_owned()) } else { Err(format!("must be {WHAT}, not {}", quoted(text))) }
+}
+
+/// A duration of whole seconds: the API counts grace periods in them.
+pub(super) fn duration(raw: Raw<'_>, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    const WHAT: &str = "a duration with its unit, such as \"5m\" or \"30d\"";
+    let text = raw.text(WHAT)?;
+    let value = humantime::parse_duration(text)
+        .map_err(|_| format!("must be {WHAT}, not {}", quoted(text)))?;
+    if !range.contains(&value) {
+        let (low, high) = range.into_inner();
+        let (low, high) = (duration_text(low), duration_text(high));
+        return Err(format!("must be from {low} to {high}, not {}", quoted(text)));
+    }
+    if value.subsec_nanos() != 0 {
+        return Err(format!("must be in whole seconds, not {}", quoted(text)));
+    }
+    Ok(value)
+}
+
+/// The duration in the largest unit that leaves no rest; `humantime` would speak of months.
+pub(super) fn duration_text(value: Duration) -> String {
+    let seconds = value.as_secs();
+    [(86_400, "d"), (3600, "h"), (60, "m")]
+        .into_iter()
+        .find(|(size, _)| seconds != 0 && seconds.is_multiple_of(*size))
+        .map_or_else(|| format!("{seconds}s"), |(size, unit)| format!("{}{unit}", seconds / size))
+}
+
+/// A cron line that the scheduler will accept and that comes due at least once.
+pub(super) fn cron(raw: Raw<'_>) -> Result<String, String> {
+    const WHAT: &str = "a cron line of six fields, seconds first, such as \"0 */10 * * * *\"";
+    let text = raw.text(WHAT)?;
+    // The parser alone would let a nickname such as `@daily` pass, and its words on a short line
+    // do not mention the seconds.
+    if !text.is_ascii() || text.split_whitespace().count() != 6 {
+        return Err(format!("must be {WHAT}, not {}", quoted(text)));
+    }
+    // As the scheduler reads it: a day of the month and a day of the week must both match.
+    let line = CronParser::builder()
+        .seconds(Seconds::Required)
+        .year(Year::Disallowed)
+        .dom_and_dow(true)
+        .build()
+        .parse(text)
+        .map_err(|err| format!("must be {WHAT}, not {}: {err}", quoted(text)))?;
+    // Without a year field it comes due after any instant or after none, so no clock is asked.
+    line.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, false)
+        .map_err(|_| format!("must come due some day, and {} never does", quoted(text)))?;
+    Ok(text.to_owned())
+}

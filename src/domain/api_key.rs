@@ -1,0 +1,112 @@
+//! An API key as its owner sees it, without its secret.
+
+use std::time::Duration;
+
+use crate::{
+    domain::{
+        id::{AccountId, KeyId},
+        scope::ScopeSet,
+        text::{Metadata, Name},
+    },
+    env::Timestamp,
+};
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApiKey {
+    pub id: KeyId,
+    pub account_id: AccountId,
+    pub name: Name,
+    pub scopes: ScopeSet,
+    pub enabled: bool,
+    /// `None` means that the key never expires. Half open: dead at this very instant.
+    pub expires_at: Option<Timestamp>,
+    pub metadata: Metadata,
+    pub created_at: Timestamp,
+    /// The key that created this one; `None` for what was made at the command line.
+    pub created_by: Option<KeyId>,
+    pub updated_at: Timestamp,
+    pub rotated_at: Option<Timestamp>,
+    /// A revoked key is a tombstone: nobody sees it again, verification still knows it.
+    pub revoked_at: Option<Timestamp>,
+    /// Counts the changes; uses do not.
+    pub revision: i64,
+}
+
+/// How a key stands at some instant. Printed in lower case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyStatus {
+    Active,
+    /// Active, with less than [`ApiKey::EXPIRING`] left.
+    Expiring,
+    Expired,
+    Disabled,
+}
+
+impl ApiKey {
+    pub const EXPIRING: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+    pub fn is_expired_at(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|deadline| deadline <= now)
+    }
+
+    pub fn status_at(&self, now: Timestamp) -> KeyStatus {
+        if !self.enabled {
+            return KeyStatus::Disabled;
+        }
+        match self.expires_at {
+            Some(deadline) if deadline <= now => KeyStatus::Expired,
+            Some(deadline) if deadline < now.after(Self::EXPIRING) => KeyStatus::Expiring,
+            Some(_) | None => KeyStatus::Active,
+        }
+    }
+}
+
+impl KeyStatus {
+    pub const ALL: [Self; 4] = [Self::Active, Self::Expiring, Self::Expired, Self::Disabled];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expiring => "expiring",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::scope::ScopeSet;
+
+    #[test]
+    fn a_status_changes_at_the_millisecond() {
+        let mut key = ApiKey {
+            id: KeyId::from_raw(1),
+            account_id: AccountId::from_raw(1),
+            name: Name::parse("shop").unwrap(),
+            scopes: ScopeSet::from_stored("orders:read").unwrap(),
+            enabled: true,
+            expires_at: Some(Timestamp::from_millis(1_000_000_000)),
+            metadata: Metadata::empty(),
+            created_at: Timestamp::from_millis(0),
+            created_by: None,
+            updated_at: Timestamp::from_millis(0),
+            rotated_at: None,
+            revoked_at: None,
+            revision: 1,
+        };
+        let week = i64::try_from(ApiKey::EXPIRING.as_millis()).unwrap();
+        let at = |key: &ApiKey, millis| key.status_at(Timestamp::from_millis(millis));
+        assert_eq!(at(&key, 1_000_000_000 - week), KeyStatus::Active);
+        assert_eq!(at(&key, 1_000_000_000 - week + 1), KeyStatus::Expiring);
+        assert_eq!(at(&key, 999_999_999), KeyStatus::Expiring);
+        assert_eq!(at(&key, 1_000_000_000), KeyStatus::Expired);
+        key.enabled = false;
+        assert_eq!(at(&key, 1_000_000_000), KeyStatus::Disabled);
+    }
+}

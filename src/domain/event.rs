@@ -1,0 +1,259 @@
+//! The audit log's entries, called events, and the hash that chains them.
+
+use std::{fmt, net::IpAddr};
+
+use pbkdf2::sha2::{Digest, Sha256};
+use serde_json::Value;
+
+use crate::{
+    domain::{
+        credential::KeyPrefix,
+        id::{AccountId, KeyId},
+    },
+    env::Timestamp,
+};
+
+/// Who did it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Actor {
+    Key { id: KeyId, prefix: KeyPrefix, account: AccountId },
+    Cli,
+    Scheduler,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Subject {
+    Key(KeyId),
+    Account(AccountId),
+    /// keyward itself.
+    Server,
+}
+
+/// Where a change came from: who, by which request, from which address.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub actor: Actor,
+    pub request_id: Option<String>,
+    pub client_ip: Option<IpAddr>,
+}
+
+macro_rules! event_types {
+    ($($variant:ident => $text:literal,)+) => {
+        /// The kind of an event. The strings are for ever: never renamed, never reused.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum EventType {
+            $($variant,)+
+        }
+
+        impl EventType {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+event_types! {
+    ApiKeyCreated => "api_key.created",
+    ApiKeyUpdated => "api_key.updated",
+    ApiKeyRotated => "api_key.rotated",
+    ApiKeyGraceEnded => "api_key.grace_ended",
+    ApiKeyRevoked => "api_key.revoked",
+    ApiKeyExpired => "api_key.expired",
+    ApiKeyPurged => "api_key.purged",
+    ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
+    ApiKeyRehashed => "api_key.rehashed",
+    AccountCreated => "account.created",
+    AccountUpdated => "account.updated",
+    AccountDeleted => "account.deleted",
+    AccountPurged => "account.purged",
+    ClockStepped => "clock.stepped",
+    ClockAccepted => "clock.accepted",
+    RootKeyReset => "root_key.reset",
+    ServerStarted => "server.started",
+    ServerStopped => "server.stopped",
+}
+
+impl EventType {
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|it| it.as_str() == text)
+    }
+}
+
+/// A fact to be recorded. `data` is a JSON object of public facts and never holds a secret.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub event_type: EventType,
+    /// The account whose event this is; `None` for keyward's own.
+    pub account: Option<AccountId>,
+    pub subject: Subject,
+    pub data: Value,
+}
+
+/// An event as it is stored; every column, as text where the file has text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    pub seq: i64,
+    pub time: Timestamp,
+    pub event_type: String,
+    pub account_id: Option<String>,
+    pub actor: String,
+    pub actor_prefix: Option<String>,
+    pub actor_account_id: Option<String>,
+    pub subject: String,
+    pub request_id: Option<String>,
+    pub client_ip: Option<String>,
+    pub data: String,
+    pub prev_hash: ChainHash,
+    pub hash: ChainHash,
+}
+
+/// The SHA-256 of an event and of everything before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ChainHash(pub [u8; 32]);
+
+impl Origin {
+    pub const CLI: Self = Self { actor: Actor::Cli, request_id: None, client_ip: None };
+    pub const SCHEDULER: Self = Self { actor: Actor::Scheduler, request_id: None, client_ip: None };
+}
+
+impl Actor {
+    /// The stored form, and the one that filters take.
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Key { id, .. } => id.to_string(),
+            Self::Cli => "cli".to_owned(),
+            Self::Scheduler => "scheduler".to_owned(),
+        }
+    }
+
+    pub fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::Key { id, .. } => Some(*id),
+            Self::Cli | Self::Scheduler => None,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(id) => id.fmt(f),
+            Self::Account(id) => id.fmt(f),
+            Self::Server => f.write_str("keyward"),
+        }
+    }
+}
+
+impl Event {
+    /// The hash that this event must have after `prev_hash`.
+    ///
+    /// SHA-256 over a tag, the previous hash, `seq` and `time` (milliseconds) as 8 bytes each, big
+    /// endian, then each text column as its length in bytes (8, big endian) and its UTF-8 bytes; an
+    /// absent one has the length 2^64 - 1 and no bytes. Over the bytes as stored, so that nothing
+    /// depends on a canonical form, and unambiguous, so that no two events share an encoding.
+    #[must_use]
+    pub fn expected_hash(&self) -> ChainHash {
+        const ABSENT: u64 = u64::MAX;
+        let mut hasher = Sha256::new();
+        hasher.update(b"keyward event v1\n");
+        hasher.update(self.prev_hash.0);
+        hasher.update(self.seq.to_be_bytes());
+        hasher.update(self.time.as_millis().to_be_bytes());
+        for field in [
+            Some(&self.event_type),
+            self.account_id.as_ref(),
+            Some(&self.actor),
+            self.actor_prefix.as_ref(),
+            self.actor_account_id.as_ref(),
+            Some(&self.subject),
+            self.request_id.as_ref(),
+            self.client_ip.as_ref(),
+            Some(&self.data),
+        ] {
+            let len = field.map_or(ABSENT, |it| it.len() as u64);
+            hasher.update(len.to_be_bytes());
+            hasher.update(field.map_or("", String::as_str));
+        }
+        ChainHash(hasher.finalize().into())
+    }
+}
+
+impl ChainHash {
+    /// Stands before the first event.
+    pub const GENESIS: Self = Self([0; 32]);
+}
+
+impl fmt::Display for ChainHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|it| write!(f, "{it:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Event {
+        Event {
+            seq: 1,
+            time: Timestamp::from_millis(1_000),
+            event_type: "api_key.created".to_owned(),
+            account_id: Some("acct_1".to_owned()),
+            actor: "cli".to_owned(),
+            actor_prefix: None,
+            actor_account_id: None,
+            subject: "key_1".to_owned(),
+            request_id: None,
+            client_ip: None,
+            data: "{}".to_owned(),
+            prev_hash: ChainHash::GENESIS,
+            hash: ChainHash::GENESIS,
+        }
+    }
+
+    #[test]
+    fn every_column_counts() {
+        let some = || Some("x".to_owned());
+        let changes: [fn(&mut Event, Option<String>); 12] = [
+            |it, _| it.seq = 2,
+            |it, _| it.time = Timestamp::from_millis(1_001),
+            |it, _| it.event_type.push('x'),
+            |it, x| it.account_id = x,
+            |it, _| it.actor.push('x'),
+            |it, x| it.actor_prefix = x,
+            |it, x| it.actor_account_id = x,
+            |it, _| it.subject.push('x'),
+            |it, x| it.request_id = x,
+            |it, x| it.client_ip = x,
+            |it, _| it.data.push('x'),
+            |it, _| it.prev_hash = ChainHash([1; 32]),
+        ];
+        let mut seen = vec![event().expected_hash()];
+        for change in changes {
+            let mut changed = event();
+            change(&mut changed, some());
+            let hash = changed.expected_hash();
+            assert!(!seen.contains(&hash), "{changed:?}");
+            seen.push(hash);
+        }
+    }
+
+    #[test]
+    fn moving_a_byte_between_columns_or_emptying_one_changes_the_hash() {
+        let (mut left, mut right) = (event(), event());
+        left.actor = "ab".to_owned();
+        left.subject = "c".to_owned();
+        right.actor = "a".to_owned();
+        right.subject = "bc".to_owned();
+        assert_ne!(left.expected_hash(), right.expected_hash());
+        let mut empty = event();
+        empty.request_id = Some(String::new());
+        assert_ne!(empty.expected_hash(), event().expected_hash());
+    }
+}

@@ -1,0 +1,19 @@
+//! What is true of keys, whoever asks and wherever they are kept. Pure: no I/O, no SQL, no HTTP.
+
+pub mod api_key;
+
+pub mod credential;
+
+pub mod key_hash;
+
+pub mod scope;
+
+pub mod account;
+
+pub mod event;
+
+pub mod id;
+
+pub mod text;
+
+mod base62;

@@ -1,0 +1,345 @@
+//! What a key may do.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
+
+/// One permission, written `resource:action`, such as `orders:read`; or `*`, everything.
+///
+/// Lower-case letters, digits and hyphens on both sides of a single colon, at most
+/// [`Scope::MAX_LEN`] bytes. There are no other wildcards: a scope grants what it spells.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Scope(String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("a scope looks like `orders:read`")]
+pub struct InvalidScope;
+
+impl Scope {
+    pub const MAX_LEN: usize = 64;
+    pub const EVERYTHING: &'static str = "*";
+
+    pub fn parse(text: &str) -> Result<Self, InvalidScope> {
+        let is_word = |it: &str| {
+            !it.is_empty() && it.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        };
+        let two_words = text
+            .split_once(':')
+            .is_some_and(|(resource, action)| is_word(resource) && is_word(action));
+        if text == Self::EVERYTHING || (two_words && text.len() <= Self::MAX_LEN) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidScope)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The scopes of one key by name, as they are stored: each once, never empty, some of them perhaps
+/// no longer in the catalogue.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ScopeSet(BTreeSet<Scope>);
+
+impl ScopeSet {
+    /// `None` if there is no scope at all.
+    pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Option<Self> {
+        let scopes: BTreeSet<Scope> = scopes.into_iter().collect();
+        (!scopes.is_empty()).then_some(Self(scopes))
+    }
+
+    /// Reads the stored form: names with a blank between them.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        let scopes: Result<BTreeSet<_>, _> = text.split(' ').map(Scope::parse).collect();
+        scopes.ok().and_then(Self::new)
+    }
+
+    pub fn contains(&self, scope: &Scope) -> bool {
+        self.0.contains(scope)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, scope) in self.0.iter().enumerate() {
+            let gap = if i == 0 { "" } else { " " };
+            write!(f, "{gap}{}", scope.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// Who may be given a scope.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Holder {
+    AnyAccount,
+    /// Only keys of the operator account.
+    Operator,
+}
+
+/// A scope that exists, and what people are told about it.
+#[derive(Clone, Debug)]
+pub struct CatalogueEntry {
+    pub scope: Scope,
+    pub description: String,
+    /// keyward's own, as opposed to the operator's API.
+    pub reserved: bool,
+    pub holder: Holder,
+}
+
+/// Every scope there is, in the order in which scopes are listed: the operator's, then our own.
+#[derive(Debug)]
+pub struct Catalogue {
+    entries: Vec<CatalogueEntry>,
+    positions: HashMap<Scope, usize>,
+    everything: ScopeBits,
+    any_account: ScopeBits,
+    operators_own: ScopeBits,
+}
+
+/// A set of scopes of one catalogue, as bits.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ScopeBits([u64; 4]);
+
+pub const KEYS_READ: &str = "api-keys:read";
+pub const KEYS_WRITE: &str = "api-keys:write";
+pub const KEYS_ROTATE: &str = "api-keys:rotate";
+pub const EVENTS_READ: &str = "events:read";
+pub const KEYS_VERIFY: &str = "api-keys:verify";
+pub const ACCOUNTS_READ: &str = "accounts:read";
+pub const ACCOUNTS_WRITE: &str = "accounts:write";
+pub const METRICS_READ: &str = "metrics:read";
+
+/// keyward's own scopes: name, who may hold it, what it lets its holder do.
+const RESERVED: [(&str, Holder, &str); 9] = [
+    (KEYS_READ, Holder::AnyAccount, "List and read the API keys of its own account"),
+    (KEYS_WRITE, Holder::AnyAccount, "Create, update, rotate and revoke its account's keys"),
+    (KEYS_ROTATE, Holder::AnyAccount, "Rotate itself and nothing else"),
+    (EVENTS_READ, Holder::AnyAccount, "Read the audit log of its own account"),
+    (KEYS_VERIFY, Holder::Operator, "Ask whether any key is good"),
+    (ACCOUNTS_READ, Holder::Operator, "See all accounts and their keys"),
+    (ACCOUNTS_WRITE, Holder::Operator, "Manage all accounts and their keys"),
+    (METRICS_READ, Holder::Operator, "Read /metrics from elsewhere than the machine itself"),
+    (Scope::EVERYTHING, Holder::Operator, "Everything"),
+];
+
+impl Catalogue {
+    /// At most this many scopes of the operator's, so that all fit into [`ScopeBits`].
+    pub const MAX_OWN: usize = 200;
+
+    /// The operator's scopes, then the reserved ones. The configuration has seen to it that names
+    /// are valid, unique, not reserved and not too many; what is not is left out.
+    pub fn new(own: impl IntoIterator<Item = (String, String)>) -> Self {
+        let own = own.into_iter().take(Self::MAX_OWN).filter_map(|(name, description)| {
+            let scope = Scope::parse(&name).ok()?;
+            Some(CatalogueEntry { scope, description, reserved: false, holder: Holder::AnyAccount })
+        });
+        let reserved = RESERVED.iter().filter_map(|(name, holder, description)| {
+            Some(CatalogueEntry {
+                scope: Scope::parse(name).ok()?,
+                description: (*description).to_owned(),
+                reserved: true,
+                holder: *holder,
+            })
+        });
+        let entries: Vec<_> = own.chain(reserved).collect();
+        let positions = entries.iter().enumerate().map(|(i, it)| (it.scope.clone(), i)).collect();
+        let all_where = |wanted: &dyn Fn(&CatalogueEntry) -> bool| {
+            let positions = entries.iter().enumerate().filter(|(_, it)| wanted(it));
+            positions.fold(ScopeBits::default(), |bits, (i, _)| bits.with(i))
+        };
+        Self {
+            everything: all_where(&|_| true),
+            any_account: all_where(&|it| it.reserved && it.holder == Holder::AnyAccount),
+            operators_own: all_where(&|it| !it.reserved),
+            positions,
+            entries,
+        }
+    }
+
+    pub fn entries(&self) -> &[CatalogueEntry] {
+        &self.entries
+    }
+
+    /// The scope's bit; `None` if there is no such scope.
+    pub fn find(&self, name: &str) -> Option<ScopeBits> {
+        let position = self.positions.get(&Scope(name.to_owned()))?;
+        Some(ScopeBits::default().with(*position))
+    }
+
+    /// As [`Catalogue::find`], for names that are part of this program; nothing if misspelt.
+    pub fn reserved(&self, name: &'static str) -> ScopeBits {
+        self.find(name).unwrap_or_default()
+    }
+
+    /// The bits of those scopes that are in the catalogue. One that was taken out of it grants
+    /// nothing and so has none.
+    pub fn bits(&self, set: &ScopeSet) -> ScopeBits {
+        let positions = set.iter().filter_map(|it| self.positions.get(it));
+        positions.fold(ScopeBits::default(), |bits, position| bits.with(*position))
+    }
+
+    /// What a key with these scopes may do: `*` stands for everything.
+    pub fn powers(&self, bits: ScopeBits) -> ScopeBits {
+        let star = self.reserved(Scope::EVERYTHING);
+        if star.is_subset_of(bits) { self.everything } else { bits }
+    }
+
+    /// What a key of a customer's account can at most be given.
+    pub fn ceiling(&self, allowed: Option<&ScopeSet>) -> ScopeBits {
+        let own = allowed.map_or(self.operators_own, |it| self.bits(it).and(self.operators_own));
+        own.or(self.any_account)
+    }
+
+    pub fn everything(&self) -> ScopeBits {
+        self.everything
+    }
+
+    /// The names in catalogue order.
+    pub fn names(&self, bits: ScopeBits) -> impl Iterator<Item = &str> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(move |(i, _)| bits.has(*i))
+            .map(|(_, it)| it.scope.as_str())
+    }
+
+    /// All names of a key's scopes: in catalogue order, then those no longer in it, by alphabet.
+    pub fn ordered<'a>(&'a self, set: &'a ScopeSet) -> Vec<&'a str> {
+        let gone = set.iter().filter(|it| !self.positions.contains_key(*it)).map(Scope::as_str);
+        self.names(self.bits(set)).chain(gone).collect()
+    }
+
+    /// Up to three names that `text` may have meant.
+    pub fn nearest(&self, text: &str) -> Vec<&str> {
+        const SIMILAR: f64 = 0.7;
+        let mut near: Vec<(f64, &str)> = self
+            .entries
+            .iter()
+            .map(|it| (strsim::jaro_winkler(text, it.scope.as_str()), it.scope.as_str()))
+            .filter(|(likeness, _)| SIMILAR <= *likeness)
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        near.into_iter().take(3).map(|(_, name)| name).collect()
+    }
+}
+
+impl ScopeBits {
+    const WORD: usize = 64;
+
+    fn with(mut self, position: usize) -> Self {
+        if let Some(word) = self.0.get_mut(position / Self::WORD) {
+            *word |= 1 << (position % Self::WORD);
+        }
+        self
+    }
+
+    fn has(self, position: usize) -> bool {
+        self.0.get(position / Self::WORD).is_some_and(|it| it >> (position % Self::WORD) & 1 == 1)
+    }
+
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] | other.0[i]))
+    }
+
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & other.0[i]))
+    }
+
+    /// Those of `self` that are not in `other`.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
+    }
+
+    pub fn is_subset_of(self, other: Self) -> bool {
+        self.minus(other).is_empty()
+    }
+
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue() -> Catalogue {
+        let own = ["orders:read", "orders:write", "billing:read"];
+        Catalogue::new(own.map(|it| (it.to_owned(), it.to_owned())))
+    }
+
+    fn set(text: &str) -> ScopeSet {
+        ScopeSet::from_stored(text).unwrap()
+    }
+
+    #[test]
+    fn a_scope_is_two_lower_case_words_or_a_star() {
+        for good in ["orders:read", "api-keys:write", "v2:x", "*"] {
+            assert_eq!(Scope::parse(good).unwrap().as_str(), good);
+        }
+        for bad in
+            ["", ":", "orders", "orders:", ":read", "Orders:read", "a:b:c", "orders:*", "a b:c"]
+        {
+            assert!(Scope::parse(bad).is_err(), "{bad:?} must not parse");
+        }
+    }
+
+    #[test]
+    fn scopes_are_listed_in_catalogue_order_each_once() {
+        let catalogue = catalogue();
+        let mixed = set("events:read zzz:gone orders:write aaa:gone orders:read orders:write");
+        assert_eq!(
+            catalogue.ordered(&mixed),
+            ["orders:read", "orders:write", "events:read", "aaa:gone", "zzz:gone"]
+        );
+    }
+
+    #[test]
+    fn a_star_is_every_scope_but_write_is_not_read() {
+        let catalogue = catalogue();
+        let read = catalogue.find("orders:read").unwrap();
+        let powers = |text| catalogue.powers(catalogue.bits(&set(text)));
+        assert!(read.is_subset_of(powers("*")));
+        assert!(read.is_subset_of(powers("orders:read")));
+        assert!(!read.is_subset_of(powers("orders:write")));
+        assert!(powers("zzz:gone").is_empty());
+        assert!(catalogue.find("zzz:gone").is_none());
+    }
+
+    #[test]
+    fn an_accounts_ceiling_never_holds_what_only_the_operator_may() {
+        let catalogue = catalogue();
+        let names = |allowed: Option<&str>| {
+            let allowed = allowed.map(set);
+            catalogue.names(catalogue.ceiling(allowed.as_ref())).collect::<Vec<_>>().join(" ")
+        };
+        let own = "api-keys:read api-keys:write api-keys:rotate events:read";
+        assert_eq!(names(None), format!("orders:read orders:write billing:read {own}"));
+        assert_eq!(names(Some("orders:write accounts:write")), format!("orders:write {own}"));
+    }
+
+    #[test]
+    fn the_last_of_the_most_scopes_there_can_be_has_its_bit() {
+        let own = (0..Catalogue::MAX_OWN).map(|i| (format!("s{i}:x"), String::new()));
+        let catalogue = Catalogue::new(own);
+        let star = catalogue.find("*").unwrap();
+        assert!(!star.is_empty());
+        assert_eq!(catalogue.names(star).collect::<Vec<_>>(), ["*"]);
+    }
+
+    #[test]
+    fn a_typo_is_told_what_was_meant() {
+        assert_eq!(catalogue().nearest("order:read").first(), Some(&"orders:read"));
+        assert!(catalogue().nearest("qqqq").is_empty());
+    }
+}

@@ -1,0 +1,180 @@
+//! Text that people give us: names, their own identifiers, metadata. And text we must not repeat.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use crate::domain::credential;
+
+/// A display name of a key or an account: 1 to 100 characters, none of them a control character.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Name(String);
+
+/// The operator's own identifier of a customer: 1 to 255 visible ASCII characters.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ExternalId(String);
+
+/// A JSON object that keyward stores and returns but never reads: at most 50 members, 4 KiB.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Metadata(String);
+
+/// Why a text was not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidText {
+    #[error("must have 1 to {} characters besides surrounding white space", Name::MAX_CHARS)]
+    Length,
+    #[error("must not contain control characters")]
+    Control,
+    #[error("must be 1 to {} visible ASCII characters", ExternalId::MAX_LEN)]
+    NotVisibleAscii,
+    #[error("must have at most {} members", Metadata::MAX_MEMBERS)]
+    TooManyMembers,
+    #[error("must be at most {} bytes of JSON", Metadata::MAX_LEN)]
+    TooLong,
+    #[error("must not contain anything that looks like an API key")]
+    HoldsKey,
+}
+
+impl InvalidText {
+    /// The stable name of the fault in an answer.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Length | Self::TooManyMembers | Self::TooLong => "out_of_range",
+            Self::Control | Self::NotVisibleAscii => "invalid_format",
+            Self::HoldsKey => "contains_api_key",
+        }
+    }
+}
+
+impl Name {
+    pub const MAX_CHARS: usize = 100;
+
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
+        if text.chars().any(is_forbidden_in_names) {
+            return Err(InvalidText::Control);
+        }
+        let text = text.trim();
+        if text.is_empty() || Self::MAX_CHARS < text.chars().count() {
+            return Err(InvalidText::Length);
+        }
+        if credential::holds_key(text) {
+            return Err(InvalidText::HoldsKey);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Control characters, and the invisible ones that re-order the text around them: a name is shown
+/// to people who decide by it.
+fn is_forbidden_in_names(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+impl ExternalId {
+    pub const MAX_LEN: usize = 255;
+
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
+        let visible = text.bytes().all(|it| it.is_ascii_graphic());
+        if !visible || text.is_empty() || Self::MAX_LEN < text.len() {
+            return Err(InvalidText::NotVisibleAscii);
+        }
+        if credential::holds_key(text) {
+            return Err(InvalidText::HoldsKey);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Metadata {
+    pub const MAX_MEMBERS: usize = 50;
+    pub const MAX_LEN: usize = 4096;
+
+    pub fn empty() -> Self {
+        Self("{}".to_owned())
+    }
+
+    pub fn parse(members: &Map<String, Value>) -> Result<Self, InvalidText> {
+        if Self::MAX_MEMBERS < members.len() {
+            return Err(InvalidText::TooManyMembers);
+        }
+        let Ok(text) = serde_json::to_string(members) else { return Err(InvalidText::TooLong) };
+        if Self::MAX_LEN < text.len() {
+            return Err(InvalidText::TooLong);
+        }
+        if credential::holds_key(&text) {
+            return Err(InvalidText::HoldsKey);
+        }
+        Ok(Self(text))
+    }
+
+    /// For rows that were metadata when they were written.
+    pub fn from_stored(text: String) -> Option<Self> {
+        (text.starts_with('{') && text.ends_with('}')).then_some(Self(text))
+    }
+
+    /// The object as compact JSON.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    pub fn to_value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0 == "{}"
+    }
+}
+
+/// `text` with whatever has the shape of a key cut down to its prefix.
+///
+/// Everything that repeats what a client sent goes through here: a key in the wrong place must
+/// not come to rest in an answer or in a log.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    credential::mask(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_to_a_hundred_visible_characters() {
+        let longest = "ü".repeat(100);
+        for good in ["a", " padded ", &longest, "Jörgs Schlüssel 🔑"] {
+            assert_eq!(Name::parse(good).unwrap().as_str(), good.trim());
+        }
+        let long = "ü".repeat(101);
+        for bad in ["", "   ", &long, "a\nb", "a\u{0}b", "\u{85}", "safe\u{202E}exe"] {
+            assert!(Name::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_refused_wherever_it_would_be_stored() {
+        let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz012345678901";
+        assert_eq!(Name::parse(key), Err(InvalidText::HoldsKey));
+        assert_eq!(ExternalId::parse(&format!("x-{key}")), Err(InvalidText::HoldsKey));
+        let nested = serde_json::json!({ "deep": [{ "a": key }] });
+        let members = nested.as_object().unwrap();
+        assert_eq!(Metadata::parse(members), Err(InvalidText::HoldsKey));
+    }
+
+    #[test]
+    fn metadata_is_bounded_in_members_and_in_bytes() {
+        let members = |n: usize| (0..n).map(|i| (i.to_string(), Value::Null)).collect::<Map<_, _>>();
+        assert!(Metadata::parse(&members(50)).is_ok());
+        assert_eq!(Metadata::parse(&members(51)), Err(InvalidText::TooManyMembers));
+        let long = serde_json::json!({ "a": "x".repeat(4090) });
+        assert_eq!(Metadata::parse(long.as_object().unwrap()), Err(InvalidText::TooLong));
+    }
+}

@@ -1,0 +1,41 @@
+//! What the program asks of the outside world: the time, and randomness.
+//!
+//! Nothing else in the crate reads a clock or an entropy source; clippy.toml
+//! forbids it. The fakes live here, beside the contracts they honour. Persisting
+//! what the timekeeper knows, and recording what it has noticed, is left to others.
+
+mod time;
+mod timekeeper;
+
+mod entropy;
+
+use std::{fmt, sync::Arc};
+
+pub use self::{
+    entropy::{Entropy, SeededEntropy, SystemEntropy},
+    time::{Clock, InvalidTimestamp, ManualClock, Monotonic, SystemClock, Timestamp},
+    timekeeper::{ClockStep, StepKind, Timekeeper},
+};
+
+/// Handed to every use case; cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    pub time: Arc<Timekeeper>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Env {
+    /// The machine's clocks and randomness, for a program that has no earlier run to go on from.
+    ///
+    /// Who knows the floor of an earlier run starts a [`Timekeeper`] with it instead.
+    pub fn system() -> Self {
+        let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
+        Self { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")
+    }
+}

@@ -1,0 +1,235 @@
+//! Accounts: the operator's customers.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    domain::{
+        account::{Account, AccountKind, AccountStatus},
+        event::{EventType, NewEvent, Subject},
+        id::AccountId,
+        scope::{self, Catalogue, Scope, ScopeSet},
+        text::{ExternalId, Metadata, Name},
+    },
+    service::{
+        Conflict, Error, IssuedKey, Keyward, NewKey, Principal, keys::revoke, view::changes,
+    },
+    store::{AccountPage, ReadTx},
+};
+
+/// Scopes that the first key of an account has besides those of the catalogue.
+const FIRST_KEY: [&str; 3] = [scope::KEYS_READ, scope::KEYS_WRITE, scope::EVENTS_READ];
+const MANAGERS: &[&str] = &[scope::ACCOUNTS_WRITE];
+
+/// An account to be made.
+pub struct AccountDraft {
+    pub name: Name,
+    pub external_id: Option<ExternalId>,
+    pub allowed_scopes: Option<ScopeSet>,
+    pub max_keys: Option<u32>,
+    pub metadata: Metadata,
+}
+
+/// What is to change; an absent part stays as it is.
+#[derive(Default)]
+pub struct AccountPatch {
+    pub name: Option<Name>,
+    pub external_id: Option<Option<ExternalId>>,
+    pub status: Option<AccountStatus>,
+    pub allowed_scopes: Option<Option<ScopeSet>>,
+    pub max_keys: Option<Option<u32>>,
+    pub metadata: Option<Metadata>,
+}
+
+/// An account together with its first key.
+pub struct NewAccount {
+    pub account: Account,
+    pub first_key: IssuedKey,
+}
+
+impl Keyward {
+    pub fn create_account(
+        &self,
+        caller: &Principal,
+        draft: AccountDraft,
+    ) -> Result<NewAccount, Error> {
+        let (plaintext, hash) = self.mint();
+        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let prefix = plaintext.prefix();
+        let (account, record) = self.store.write(move |tx| {
+            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+            refuse_taken(tx, draft.external_id.as_ref(), None)?;
+            let account = Account {
+                id: tx.next_account_id(),
+                kind: AccountKind::Customer,
+                name: draft.name,
+                external_id: draft.external_id,
+                status: AccountStatus::Active,
+                allowed_scopes: draft.allowed_scopes,
+                max_keys: draft.max_keys,
+                metadata: draft.metadata,
+                created_at: tx.now(),
+                updated_at: tx.now(),
+                deleted_at: None,
+                revision: 1,
+            };
+            let event = NewEvent {
+                event_type: EventType::AccountCreated,
+                account: Some(account.id),
+                subject: Subject::Account(account.id),
+                data: json!({ "after": facts(&rules.catalogue, &account) }),
+            };
+            let receipt = tx.record(&caller.origin, &event)?;
+            tx.insert_account(&account, &receipt)?;
+            let new = NewKey {
+                name: account.name.clone(),
+                scopes: first_scopes(&rules.catalogue, &account).ok_or(Error::NotFound)?,
+                expires_at: Some(caller.expires_at),
+                enabled: true,
+                metadata: Metadata::empty(),
+            };
+            let record = rules.insert_key(tx, &caller.origin, account.id, new, prefix, hash)?;
+            Ok::<_, Error>((account, record))
+        })?;
+        Ok(NewAccount { account, first_key: IssuedKey { view: self.view(record), plaintext } })
+    }
+
+    pub fn find_account(&self, id: AccountId) -> Result<Account, Error> {
+        let found = self.store.read(|tx| tx.account(id))?;
+        found.filter(|it| it.deleted_at.is_none()).ok_or(Error::NotFound)
+    }
+
+    pub fn list_accounts(&self, page: AccountPage) -> Result<Vec<Account>, Error> {
+        Ok(self.store.read(|tx| tx.accounts(page))?)
+    }
+
+    /// The account with this identifier of the operator's, if there is one.
+    pub fn account_with_external_id(&self, id: &ExternalId) -> Result<Option<Account>, Error> {
+        Ok(self.store.read(|tx| tx.account_with_external_id(id))?)
+    }
+
+    /// Changes what the patch names. Suspending stops all keys of the account at once.
+    pub fn update_account(
+        &self,
+        caller: &Principal,
+        id: AccountId,
+        expected: Option<i64>,
+        patch: AccountPatch,
+    ) -> Result<Account, Error> {
+        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        self.store.write(move |tx| {
+            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+            let before = standing(tx, id, expected)?;
+            let after = patch.applied_to(&before);
+            refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
+            let limited = after.status == AccountStatus::Suspended
+                || after.allowed_scopes.is_some()
+                || after.max_keys.is_some();
+            if after.is_operator() && limited {
+                return Err(Conflict::OperatorAccount.into());
+            }
+            if after == before {
+                return Ok(before);
+            }
+            let event = NewEvent {
+                event_type: EventType::AccountUpdated,
+                account: Some(id),
+                subject: Subject::Account(id),
+                data: changes(
+                    &facts(&rules.catalogue, &before),
+                    &facts(&rules.catalogue, &after),
+                ),
+            };
+            let receipt = tx.record(&caller.origin, &event)?;
+            tx.update_account(&after, &receipt)?;
+            tx.account(id)?.ok_or(Error::NotFound)
+        })
+    }
+
+    /// Deletes the account and revokes all its keys, in one transaction.
+    pub fn delete_account(
+        &self,
+        caller: &Principal,
+        id: AccountId,
+        expected: Option<i64>,
+    ) -> Result<(), Error> {
+        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        self.store.write(move |tx| {
+            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+            let account = standing(tx, id, expected)?;
+            if account.is_operator() {
+                return Err(Conflict::OperatorAccount.into());
+            }
+            for record in tx.standing_keys(id)? {
+                revoke(tx, &caller.origin, &record, "account_deleted")?;
+            }
+            let event = NewEvent {
+                event_type: EventType::AccountDeleted,
+                account: Some(id),
+                subject: Subject::Account(id),
+                data: json!({ "before": facts(&rules.catalogue, &account) }),
+            };
+            let receipt = tx.record(&caller.origin, &event)?;
+            let tombstone = Account { deleted_at: Some(tx.now()), ..account };
+            Ok(tx.update_account(&tombstone, &receipt)?)
+        })
+    }
+}
+
+impl AccountPatch {
+    fn applied_to(&self, account: &Account) -> Account {
+        Account {
+            name: self.name.clone().unwrap_or_else(|| account.name.clone()),
+            external_id: self.external_id.clone().unwrap_or_else(|| account.external_id.clone()),
+            status: self.status.unwrap_or(account.status),
+            allowed_scopes: self
+                .allowed_scopes
+                .clone()
+                .unwrap_or_else(|| account.allowed_scopes.clone()),
+            max_keys: self.max_keys.unwrap_or(account.max_keys),
+            metadata: self.metadata.clone().unwrap_or_else(|| account.metadata.clone()),
+            ..account.clone()
+        }
+    }
+}
+
+fn standing(tx: &ReadTx<'_>, id: AccountId, expected: Option<i64>) -> Result<Account, Error> {
+    let account = tx.account(id)?.filter(|it| it.deleted_at.is_none()).ok_or(Error::NotFound)?;
+    if expected.is_some_and(|it| it != account.revision) {
+        return Err(Error::PreconditionFailed);
+    }
+    Ok(account)
+}
+
+fn refuse_taken(
+    tx: &ReadTx<'_>,
+    external_id: Option<&ExternalId>,
+    own: Option<AccountId>,
+) -> Result<(), Error> {
+    let Some(external_id) = external_id else { return Ok(()) };
+    match tx.account_with_external_id(external_id)? {
+        Some(holder) if Some(holder.id) != own => Err(Conflict::ExternalIdTaken.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Everything that the account allows of the catalogue, and what it takes to manage its keys.
+fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
+    let ceiling = catalogue.ceiling(account.allowed_scopes.as_ref());
+    let own = catalogue.entries().iter().filter(|it| !it.reserved).map(|it| it.scope.as_str());
+    let own = own.filter(|it| catalogue.find(it).is_some_and(|bit| bit.is_subset_of(ceiling)));
+    ScopeSet::new(own.chain(FIRST_KEY).filter_map(|it| Scope::parse(it).ok()))
+}
+
+/// What of an account can be changed by the operator.
+fn facts(catalogue: &Catalogue, account: &Account) -> Value {
+    json!({
+        "name": account.name.as_str(),
+        "externalId": account.external_id.as_ref().map(ExternalId::as_str),
+        "status": account.status.as_str(),
+        "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
+        "maxKeys": account.max_keys,
+        "metadata": account.metadata.to_value(),
+    })
+}

@@ -1,0 +1,178 @@
+//! The operator's way in: made at the first start, made anew when it is lost.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde_json::json;
+
+use crate::{
+    domain::{
+        account::{Account, AccountKind, AccountStatus},
+        credential::{KeyPrefix, PlaintextKey},
+        event::{EventType, NewEvent, Origin, Subject},
+        id::KeyId,
+        scope::{Scope, ScopeSet},
+        text::{Metadata, Name},
+    },
+    service::{Error, Keyward, NewKey, keys::revoke},
+    store::{StoreError, WriteTx},
+};
+
+/// A root key that was just made.
+pub struct RootKey {
+    pub id: KeyId,
+    pub plaintext: PlaintextKey,
+}
+
+/// What [`Keyward::reset_root_key`] did.
+pub struct RootKeyReset {
+    pub root_key: RootKey,
+    pub revoked: Vec<KeyId>,
+}
+
+/// The file that holds the first root key until it is used.
+#[derive(Debug, Default)]
+pub(super) struct InitialKeyFile {
+    /// So that verification pays one relaxed load once the file is gone.
+    watched: AtomicBool,
+    file: Mutex<Option<(PathBuf, KeyPrefix)>>,
+}
+
+impl InitialKeyFile {
+    fn watch(&self, path: &Path) {
+        let Ok(text) = fs::read(path).map(zeroize::Zeroizing::new) else { return };
+        let Ok(key) = PlaintextKey::parse(text.trim_ascii()) else { return };
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        *file = Some((path.to_owned(), key.prefix()));
+        self.watched.store(true, Ordering::Release);
+    }
+
+    /// Removes the file at the first use of the key in it.
+    pub fn was_used(&self, prefix: KeyPrefix) {
+        if !self.watched.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((path, _)) = file.take_if(|(_, held)| *held == prefix) else { return };
+        self.watched.store(false, Ordering::Release);
+        match fs::remove_file(&path) {
+            Ok(()) => tracing::info!(path = %path.display(), "the root key was used; its file is gone"),
+            Err(err) => tracing::warn!(
+                path = %path.display(),
+                error = &err as &dyn std::error::Error,
+                "the root key was used but its file cannot be removed; remove it"
+            ),
+        }
+    }
+}
+
+impl Keyward {
+    /// Makes the operator account and its root key, unless they are there.
+    ///
+    /// `deliver` is given the key before anything is committed: if it cannot keep the key safe,
+    /// nothing has happened and the next start tries again.
+    pub fn first_start(
+        &self,
+        deliver: impl FnOnce(&PlaintextKey) -> Result<(), std::io::Error>,
+    ) -> Result<Option<RootKey>, Error> {
+        if self.store.read(|tx| tx.operator_account())?.is_some() {
+            return Ok(None);
+        }
+        let (plaintext, hash) = self.mint();
+        deliver(&plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        let rules = Arc::clone(&self.rules);
+        let prefix = plaintext.prefix();
+        let id = self.store.write(move |tx| {
+            let account = Account {
+                id: tx.next_account_id(),
+                kind: AccountKind::Operator,
+                name: name("Operator")?,
+                external_id: None,
+                status: AccountStatus::Active,
+                allowed_scopes: None,
+                max_keys: None,
+                metadata: Metadata::empty(),
+                created_at: tx.now(),
+                updated_at: tx.now(),
+                deleted_at: None,
+                revision: 1,
+            };
+            let event = NewEvent {
+                event_type: EventType::AccountCreated,
+                account: Some(account.id),
+                subject: Subject::Account(account.id),
+                data: json!({ "after": { "name": account.name.as_str(), "kind": "operator" } }),
+            };
+            let receipt = tx.record(&Origin::CLI, &event)?;
+            tx.insert_account(&account, &receipt)?;
+            let root = root_key()?;
+            let record = rules.insert_key(tx, &Origin::CLI, account.id, root, prefix, hash)?;
+            Ok::<_, Error>(record.key.id)
+        })?;
+        Ok(Some(RootKey { id, plaintext }))
+    }
+
+    /// Watches the file of an initial root key, if there is one, to remove it at its first use.
+    pub fn watch_initial_key(&self, path: &Path) {
+        self.initial_key_file.watch(path);
+    }
+
+    /// Makes another root key; with `revoke_others`, the only one. No other key is touched.
+    pub fn reset_root_key(&self, revoke_others: bool) -> Result<RootKeyReset, Error> {
+        let (plaintext, hash) = self.mint();
+        let rules = Arc::clone(&self.rules);
+        let prefix = plaintext.prefix();
+        let (id, revoked) = self.store.write(move |tx| {
+            let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
+            let revoked = if revoke_others { revoke_root_keys(tx, &operator)? } else { vec![] };
+            let root = root_key()?;
+            let record = rules.insert_key(tx, &Origin::CLI, operator.id, root, prefix, hash)?;
+            let event = NewEvent {
+                event_type: EventType::RootKeyReset,
+                account: Some(operator.id),
+                subject: Subject::Account(operator.id),
+                data: json!({
+                    "keyId": record.key.id.to_string(),
+                    "keyPrefix": prefix.as_str(),
+                    "revoked": revoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                }),
+            };
+            tx.record(&Origin::CLI, &event)?;
+            Ok::<_, Error>((record.key.id, revoked))
+        })?;
+        Ok(RootKeyReset { root_key: RootKey { id, plaintext }, revoked })
+    }
+}
+
+/// Revokes every key that may do everything, also those that are disabled or will expire.
+fn revoke_root_keys(tx: &WriteTx<'_>, operator: &Account) -> Result<Vec<KeyId>, Error> {
+    let mut revoked = Vec::new();
+    for record in tx.standing_keys(operator.id)? {
+        if record.key.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
+            revoke(tx, &Origin::CLI, &record, "root_key_reset")?;
+            revoked.push(record.key.id);
+        }
+    }
+    Ok(revoked)
+}
+
+fn root_key() -> Result<NewKey, Error> {
+    let scopes = Scope::parse(Scope::EVERYTHING).ok().and_then(|it| ScopeSet::new([it]));
+    Ok(NewKey {
+        name: name("Root key")?,
+        scopes: scopes.ok_or(Error::NotFound)?,
+        expires_at: Some(None),
+        enabled: true,
+        metadata: Metadata::empty(),
+    })
+}
+
+fn name(text: &'static str) -> Result<Name, Error> {
+    Name::parse(text).map_err(|err| Error::invalid("/name", err.code(), err))
+}

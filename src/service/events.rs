@@ -1,0 +1,93 @@
+//! Reading the audit log, as much of it as the reader may see.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{
+    domain::{
+        event::{Event, EventType, NewEvent, Origin, Subject},
+        id::AccountId,
+    },
+    service::{Error, Keyward, Principal},
+    store::EventFilter,
+};
+
+/// Who reads: the operator sees everything, an account its own events only.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Viewer {
+    Operator,
+    Account(AccountId),
+}
+
+/// An event as this reader sees it.
+#[derive(Clone, Debug)]
+pub struct EventView {
+    pub event: Event,
+    /// The actor is the operator, whose keys and addresses are nobody else's business.
+    pub operator_hidden: bool,
+}
+
+impl Principal {
+    pub fn viewer(&self) -> Viewer {
+        if self.operator { Viewer::Operator } else { Viewer::Account(self.account) }
+    }
+}
+
+impl Keyward {
+    pub fn list_events(
+        &self,
+        viewer: Viewer,
+        mut filter: EventFilter,
+    ) -> Result<Vec<EventView>, Error> {
+        if let Viewer::Account(id) = viewer {
+            filter.account = Some(id);
+        }
+        let events = self.store.read(|tx| tx.events(&filter))?;
+        Ok(events.into_iter().map(|it| self.event_view(viewer, it)).collect())
+    }
+
+    pub fn find_event(&self, viewer: Viewer, seq: i64) -> Result<EventView, Error> {
+        let event = self.store.read(|tx| tx.event(seq))?.ok_or(Error::NotFound)?;
+        match viewer {
+            Viewer::Account(id) if event.account_id != Some(id.to_string()) => Err(Error::NotFound),
+            Viewer::Account(_) | Viewer::Operator => Ok(self.event_view(viewer, event)),
+        }
+    }
+
+    /// Records something about keyward itself.
+    pub fn record_server_event(&self, event_type: EventType, data: Value) -> Result<(), Error> {
+        let event = NewEvent { event_type, account: None, subject: Subject::Server, data };
+        self.store.write(move |tx| {
+            tx.record(&Origin::CLI, &event)?;
+            Ok(())
+        })
+    }
+
+    fn event_view(&self, viewer: Viewer, event: Event) -> EventView {
+        let by_operator = event
+            .actor_account_id
+            .as_deref()
+            .and_then(|it| AccountId::parse(it).ok())
+            .and_then(|it| self.store.index().account(it))
+            .is_some_and(|it| it.operator);
+        EventView { operator_hidden: by_operator && viewer != Viewer::Operator, event }
+    }
+
+    /// Takes the wall clock for right, whatever the floor says. Time may go backwards by this.
+    pub fn accept_clock(&self) -> Result<Duration, Error> {
+        let (before, after) = self.env.time.accept_wall();
+        let floor = self.env.time.floor();
+        let event = NewEvent {
+            event_type: EventType::ClockAccepted,
+            account: None,
+            subject: Subject::Server,
+            data: serde_json::json!({ "before": before.to_string(), "after": after.to_string() }),
+        };
+        self.store.write(move |tx| {
+            tx.record(&Origin::CLI, &event)?;
+            tx.keep_time_floor(floor)
+        })?;
+        Ok(before.since(after))
+    }
+}

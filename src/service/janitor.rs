@@ -1,0 +1,246 @@
+//! What is done by the clock. Janitors, not gatekeepers: verification goes by the time itself, so
+//! each of these may be late, may fail, may run twice.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::{
+    domain::{
+        account::AccountKind,
+        credential::KeyPrefix,
+        event::{EventType, NewEvent, Origin, Subject},
+        id::KeyId,
+    },
+    env::{ClockStep, StepKind, Timestamp},
+    service::{Error, Keyward},
+    store::{KeyRecord, WriteTx},
+};
+
+/// The jobs of the scheduler, by the names under which they are configured and run by hand.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Job {
+    EndGraces,
+    ExpireKeys,
+    Purge,
+    FlushUsage,
+    KeepTime,
+    Upkeep,
+}
+
+impl Job {
+    pub const ALL: [Self; 6] = [
+        Self::EndGraces,
+        Self::ExpireKeys,
+        Self::Purge,
+        Self::FlushUsage,
+        Self::KeepTime,
+        Self::Upkeep,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EndGraces => "end_graces",
+            Self::ExpireKeys => "expire_keys",
+            Self::Purge => "purge",
+            Self::FlushUsage => "flush_usage",
+            Self::KeepTime => "keep_time",
+            Self::Upkeep => "upkeep",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == text)
+    }
+}
+
+impl Keyward {
+    /// Does what the job is for, batch by batch, until nothing is left or `stop` says so between
+    /// two batches. Returns how many things it changed.
+    pub fn run_job(&self, job: Job, stop: &dyn Fn() -> bool) -> Result<u64, Error> {
+        let mut total = 0;
+        loop {
+            let (done, more) = self.run_batch(job)?;
+            total += done;
+            if !more || stop() {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// One batch: how many things it changed, and whether there may be more.
+    fn run_batch(&self, job: Job) -> Result<(u64, bool), Error> {
+        let full = |done: u64| (done, u64::from(self.rules.batch) <= done);
+        match job {
+            Job::EndGraces => Ok((self.end_graces()?, false)),
+            Job::ExpireKeys => Ok(full(self.record_expiries()?)),
+            Job::Purge => Ok(full(self.purge()?)),
+            Job::FlushUsage => Ok((self.flush_usage()?, false)),
+            Job::KeepTime => Ok((self.keep_time()?, false)),
+            Job::Upkeep => {
+                self.store.upkeep()?;
+                Ok((1, false))
+            }
+        }
+    }
+
+    /// Records the end of the graces that are over.
+    ///
+    /// While the wall clock is in doubt nothing is recorded that could not be taken back.
+    fn end_graces(&self) -> Result<u64, Error> {
+        if !self.env.time.is_settled() {
+            return Ok(0);
+        }
+        let (mut after, mut ended) = (None, 0);
+        loop {
+            let batch = self.rules.batch;
+            let page = self.store.read(|tx| tx.values_in_grace(after, batch))?;
+            let Some((_, last_prefix, last_deadline)) = page.last().copied() else {
+                return Ok(ended);
+            };
+            after = Some((last_deadline, last_prefix));
+            let (now, monotonic) = (self.env.time.now(), self.env.time.monotonic());
+            let over: Vec<(KeyId, KeyPrefix)> = page
+                .into_iter()
+                .filter(|(_, prefix, _)| {
+                    let entry = self.store.index().find(*prefix);
+                    entry.and_then(|it| it.grace).is_some_and(|it| it.is_over(now, monotonic))
+                })
+                .map(|(id, prefix, _)| (id, prefix))
+                .collect();
+            ended += self.store.write(move |tx| {
+                let mut ended = 0;
+                for (id, prefix) in over {
+                    ended += u64::from(end_grace(tx, id, prefix)?);
+                }
+                Ok::<_, Error>(ended)
+            })?;
+        }
+    }
+
+    /// Records of keys that have expired that they have.
+    fn record_expiries(&self) -> Result<u64, Error> {
+        if !self.env.time.is_settled() {
+            return Ok(0);
+        }
+        let batch = self.rules.batch;
+        self.store.write(move |tx| {
+            let expired = tx.unrecorded_expiries(tx.now(), batch)?;
+            for record in &expired {
+                let event = about(record, EventType::ApiKeyExpired, json!({
+                    "name": record.key.name.as_str(),
+                    "keyPrefixes": prefixes(record),
+                    "expiresAt": record.key.expires_at.map(|it| it.to_string()),
+                }));
+                let receipt = tx.record(&Origin::SCHEDULER, &event)?;
+                tx.mark_expiry_recorded(&receipt)?;
+            }
+            Ok(expired.len() as u64)
+        })
+    }
+
+    /// Removes what has been dead for longer than it is to be remembered.
+    ///
+    /// After a start, and after a leap of the clock, it waits until both clocks have agreed for a
+    /// while: nothing else here cannot be undone.
+    fn purge(&self) -> Result<u64, Error> {
+        if !self.env.time.is_settled_since_start() {
+            return Ok(0);
+        }
+        let rules = Arc::clone(&self.rules);
+        self.store.write(move |tx| {
+            let cutoff = tx.now().before(rules.retention);
+            let mut purged = 0;
+            for record in tx.purgeable_keys(cutoff, rules.batch)? {
+                let reason = if record.key.revoked_at.is_some() { "revoked" } else { "expired" };
+                let data = json!({ "keyPrefixes": prefixes(&record), "reason": reason });
+                let event = about(&record, EventType::ApiKeyPurged, data);
+                tx.delete_key(&tx.record(&Origin::SCHEDULER, &event)?)?;
+                purged += 1;
+            }
+            purged += purge_values(tx, cutoff, rules.batch)?;
+            for id in tx.purgeable_accounts(cutoff, rules.batch)? {
+                let event = NewEvent {
+                    event_type: EventType::AccountPurged,
+                    account: Some(id),
+                    subject: Subject::Account(id),
+                    data: json!({ "kind": AccountKind::Customer.as_str() }),
+                };
+                tx.delete_account(&tx.record(&Origin::SCHEDULER, &event)?)?;
+                purged += 1;
+            }
+            Ok(purged)
+        })
+    }
+
+    /// Lets the timekeeper look at the clocks, records what it noticed, and keeps its floor.
+    pub fn keep_time(&self) -> Result<u64, Error> {
+        self.env.time.tick();
+        let steps = self.env.time.take_steps();
+        let floor = self.env.time.floor();
+        self.store.write(move |tx| {
+            for step in &steps {
+                tx.record(&Origin::SCHEDULER, &clock_event(*step))?;
+            }
+            tx.keep_time_floor(floor)?;
+            Ok::<_, Error>(steps.len() as u64)
+        })
+    }
+}
+
+fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix) -> Result<bool, Error> {
+    let Some(record) = tx.key(id)? else { return Ok(false) };
+    let Some(value) = record.find(prefix).filter(|it| it.ended_at.is_none()) else {
+        return Ok(false);
+    };
+    let data = json!({
+        "keyPrefixes": [prefix.as_str()],
+        "reason": "elapsed",
+        "validUntil": value.credential.valid_until.map(|it| it.to_string()),
+    });
+    let event = about(&record, EventType::ApiKeyGraceEnded, data);
+    tx.end_grace(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+    Ok(true)
+}
+
+fn purge_values(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64, Error> {
+    let mut purged = 0;
+    for (id, prefix) in tx.purgeable_values(cutoff, batch)? {
+        let Some(record) = tx.key(id)? else { continue };
+        let data = json!({ "keyPrefixes": [prefix.as_str()], "reason": "rotated" });
+        let event = about(&record, EventType::ApiKeyPurged, data);
+        tx.delete_value(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+        purged += 1;
+    }
+    Ok(purged)
+}
+
+fn about(record: &KeyRecord, event_type: EventType, data: serde_json::Value) -> NewEvent {
+    NewEvent {
+        event_type,
+        account: Some(record.key.account_id),
+        subject: Subject::Key(record.key.id),
+        data,
+    }
+}
+
+fn prefixes(record: &KeyRecord) -> Vec<&str> {
+    record.credentials.iter().map(|it| it.credential.prefix.as_str()).collect()
+}
+
+fn clock_event(step: ClockStep) -> NewEvent {
+    let direction = match step.kind {
+        StepKind::Back => "back",
+        StepKind::Ahead => "ahead",
+    };
+    NewEvent {
+        event_type: EventType::ClockStepped,
+        account: None,
+        subject: Subject::Server,
+        data: json!({
+            "direction": direction,
+            "wall": step.wall.to_string(),
+            "expected": step.expected.to_string(),
+        }),
+    }
+}

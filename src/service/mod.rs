@@ -1,0 +1,136 @@
+//! The use cases: what the program does. Plain, blocking functions, save for the look-ups that
+//! touch no disk; callers on an async runtime move the others off it.
+
+mod error;
+
+mod principal;
+
+mod verify;
+
+mod keys;
+
+mod rotate;
+
+mod accounts;
+
+mod events;
+
+mod view;
+
+mod usage;
+
+mod janitor;
+
+mod bootstrap;
+
+use std::{sync::Arc, time::Duration};
+
+pub use self::{
+    accounts::{AccountDraft, AccountPatch, NewAccount},
+    bootstrap::{RootKey, RootKeyReset},
+    error::{Conflict, Denial, Error, Fault},
+    events::{EventView, Viewer},
+    janitor::Job,
+    keys::{Expiry, IssuedKey, KeyPatch, NewKey},
+    principal::{Principal, Reach},
+    verify::{Identity, Unproven, Upgrade, Verdict, Verification},
+    view::{KeyView, PreviousValue},
+};
+use self::{bootstrap::InitialKeyFile, usage::UsageRecorder, verify::Prover};
+use crate::{
+    domain::{
+        credential::{Brand, PlaintextKey},
+        key_hash::KeyHash,
+        scope::Catalogue,
+    },
+    env::Env,
+    store::{Store, StoreError},
+};
+
+/// The application, whole. One per process; shared by the server, the jobs and the command line.
+#[derive(Debug)]
+pub struct Keyward {
+    store: Store,
+    env: Env,
+    rules: Arc<Rules>,
+    prover: Prover,
+    usage: UsageRecorder,
+    initial_key_file: InitialKeyFile,
+}
+
+/// What the operator decided.
+#[derive(Debug)]
+pub struct Rules {
+    pub catalogue: Arc<Catalogue>,
+    /// What new keys begin with.
+    pub brand: Brand,
+    /// How long a rotated value stays valid unless the request says otherwise.
+    pub rotation_grace: Duration,
+    /// What new hashes cost, and older ones are raised to.
+    pub hash_iterations: u32,
+    /// Live keys of an account that has no limit of its own.
+    pub max_keys: u32,
+    /// How long dead keys and values are remembered.
+    pub retention: Duration,
+    /// How many rows a job changes in one transaction.
+    pub batch: u32,
+}
+
+impl Keyward {
+    pub fn new(store: Store, env: Env, rules: Rules) -> Result<Self, Error> {
+        let brand = rules.brand;
+        store.write(move |tx| tx.remember_brand(brand))?;
+        let brands = store.read(|tx| tx.brands())?;
+        let prover = Prover::new(&*env.entropy, brands);
+        Ok(Self {
+            store,
+            env,
+            rules: Arc::new(rules),
+            prover,
+            usage: UsageRecorder::default(),
+            initial_key_file: InitialKeyFile::default(),
+        })
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Whether the store can still be written; if not, the process must end.
+    pub fn has_halted(&self) -> bool {
+        self.store.halted()
+    }
+
+    /// Whether a change would reach the disk now.
+    pub fn probe(&self) -> Result<(), Error> {
+        let floor = self.env.time.floor();
+        Ok(self.store.write(move |tx| tx.keep_time_floor(floor))?)
+    }
+
+    /// How many key values are known.
+    pub fn value_count(&self) -> usize {
+        self.store.index().len()
+    }
+
+    /// The sizes of the database and of its write-ahead log, in bytes.
+    pub fn file_sizes(&self) -> (u64, u64) {
+        self.store.file_sizes()
+    }
+
+    /// A new key and its hash. Slow on purpose, so it runs before a transaction, never inside one:
+    /// the writer waits for nobody.
+    fn mint(&self) -> (PlaintextKey, KeyHash) {
+        let plaintext = PlaintextKey::generate(self.rules.brand, &*self.env.entropy);
+        let hash = KeyHash::of(&plaintext, self.rules.hash_iterations, &*self.env.entropy);
+        (plaintext, hash)
+    }
+
+    /// Recomputes the whole audit chain. Returns the first event that does not fit, if any.
+    pub fn first_broken_event(&self) -> Result<Option<i64>, Error> {
+        Ok(self.store.read::<_, StoreError>(|tx| tx.first_broken_event(0))?)
+    }
+}

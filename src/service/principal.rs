@@ -1,0 +1,149 @@
+//! Who is calling, what they may do, and to whose keys.
+
+use crate::{
+    domain::{
+        account::{Account, AccountStatus},
+        api_key::ApiKey,
+        credential::KeyPrefix,
+        event::Origin,
+        id::{AccountId, KeyId},
+        scope::{self, ScopeBits},
+    },
+    env::Timestamp,
+    service::{Denial, Error, Rules},
+    store::{KeyRecord, ReadTx, WriteTx},
+};
+
+/// Whoever the request comes from, already authenticated.
+///
+/// A snapshot: every change looks at the caller again inside its own transaction.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    pub key: KeyId,
+    /// The value that was presented; a key may have several alive.
+    pub prefix: KeyPrefix,
+    pub account: AccountId,
+    /// A key of the operator account.
+    pub operator: bool,
+    /// What the caller may do, with `*` spelt out.
+    pub powers: ScopeBits,
+    /// `None` means that the caller never expires.
+    pub expires_at: Option<Timestamp>,
+    pub origin: Origin,
+}
+
+/// What is to be done with a key, and so which scopes allow it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reach {
+    Read,
+    Write,
+    /// The caller itself, whatever else it may do.
+    Itself,
+}
+
+impl Reach {
+    /// Within the caller's own account, and across all.
+    fn scopes(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Read => (scope::KEYS_READ, scope::ACCOUNTS_READ),
+            Self::Write => (scope::KEYS_WRITE, scope::ACCOUNTS_WRITE),
+            Self::Itself => (scope::KEYS_ROTATE, scope::KEYS_WRITE),
+        }
+    }
+}
+
+impl Rules {
+    /// Whether `powers` hold any of these scopes.
+    pub fn permits(&self, powers: ScopeBits, any_of: &[&'static str]) -> bool {
+        any_of.iter().any(|it| {
+            let wanted = self.catalogue.reserved(it);
+            !wanted.is_empty() && wanted.is_subset_of(powers)
+        })
+    }
+
+    /// The key, if it stands and the caller may do this with it; otherwise it is not there.
+    pub(super) fn reach(
+        &self,
+        tx: &ReadTx<'_>,
+        caller: &Principal,
+        id: KeyId,
+        reach: Reach,
+    ) -> Result<KeyRecord, Error> {
+        let record = tx.key(id)?.filter(|it| it.key.revoked_at.is_none());
+        let record = record.ok_or(Error::NotFound)?;
+        let (own, all) = reach.scopes();
+        let reachable = match reach {
+            Reach::Itself => id == caller.key,
+            Reach::Read | Reach::Write => {
+                self.permits(caller.powers, &[all])
+                    || record.key.account_id == caller.account
+                        && self.permits(caller.powers, &[own])
+            }
+        };
+        reachable.then_some(record).ok_or(Error::NotFound)
+    }
+
+    /// The caller as the transaction sees it: still alive, and with one of these scopes still.
+    ///
+    /// A caller that was revoked before this commits must change nothing.
+    pub(super) fn recheck(
+        &self,
+        tx: &WriteTx<'_>,
+        caller: &Principal,
+        any_of: &'static [&'static str],
+    ) -> Result<Principal, Error> {
+        let dead = |denial| Err(Error::Unauthenticated(denial));
+        let Some(record) = tx.key(caller.key)? else { return dead(Denial::InvalidKey) };
+        let key = &record.key;
+        let presented = record.find(caller.prefix);
+        let account = tx.account(key.account_id)?;
+        if key.revoked_at.is_some() {
+            return dead(Denial::Revoked);
+        }
+        if !presented.is_some_and(|it| it.ended_at.is_none() && it.credential.is_valid_at(tx.now()))
+        {
+            return dead(Denial::Rotated);
+        }
+        if account.is_none_or(|it| it.status == AccountStatus::Suspended) {
+            return dead(Denial::AccountSuspended);
+        }
+        if !key.enabled {
+            return dead(Denial::Disabled);
+        }
+        if key.is_expired_at(tx.now()) {
+            return dead(Denial::Expired);
+        }
+        let powers = self.catalogue.powers(self.catalogue.bits(&key.scopes));
+        if !any_of.is_empty() && !self.permits(powers, any_of) {
+            return Err(Error::MissingScope(any_of));
+        }
+        Ok(Principal { powers, expires_at: key.expires_at, ..caller.clone() })
+    }
+
+    /// Refuses a caller who would gain power over a stronger key of its own account.
+    pub(super) fn refuse_weaker(&self, caller: &Principal, key: &ApiKey) -> Result<(), Error> {
+        if key.account_id != caller.account {
+            return Ok(()); // Only the operator comes here: it manages accounts as such.
+        }
+        self.within(self.catalogue.bits(&key.scopes), caller.powers)
+    }
+
+    /// What a caller may put on a key of this account.
+    pub(super) fn grantable(&self, caller: &Principal, account: &Account) -> ScopeBits {
+        let ceiling = if account.is_operator() {
+            self.catalogue.everything()
+        } else {
+            self.catalogue.ceiling(account.allowed_scopes.as_ref())
+        };
+        if account.id == caller.account { ceiling.and(caller.powers) } else { ceiling }
+    }
+
+    pub(super) fn within(&self, wanted: ScopeBits, limit: ScopeBits) -> Result<(), Error> {
+        let beyond = wanted.minus(limit);
+        if beyond.is_empty() {
+            return Ok(());
+        }
+        let names = self.catalogue.names(beyond).map(str::to_owned).collect();
+        Err(Error::ScopeEscalation(names))
+    }
+}

@@ -1,0 +1,192 @@
+//! Rotation: a new value for the same key, the old one good for a while longer.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    domain::{
+        api_key::ApiKey,
+        credential::Credential,
+        event::{EventType, NewEvent, Subject},
+        id::KeyId,
+        scope,
+    },
+    env::Timestamp,
+    service::{
+        Conflict, Error, IssuedKey, KeyView, Keyward, Principal, Reach,
+        keys::{WRITERS, refuse_changed},
+    },
+    store::{KeyRecord, KeyIndex, WriteTx},
+};
+
+/// Scopes of which one is needed to rotate the presented key.
+const ROTATORS: &[&str] = &[scope::KEYS_ROTATE, scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
+
+impl Keyward {
+    pub const LONGEST_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    /// Less would lock out a caller whose answer is lost on the way.
+    pub const LEAST_OWN_GRACE: Duration = Duration::from_secs(60);
+    /// Values of one key that may be alive at once, the current one included.
+    pub const MOST_LIVE_VALUES: usize = 3;
+
+    /// Gives the key a new value. The old one keeps working for the grace period, at most until
+    /// the key expires; with a grace of zero every older value ends at once.
+    pub fn rotate_key(
+        &self,
+        caller: &Principal,
+        id: KeyId,
+        reach: Reach,
+        expected: Option<i64>,
+        grace: Option<Duration>,
+    ) -> Result<IssuedKey, Error> {
+        let (plaintext, hash) = self.mint();
+        let prefix = plaintext.prefix();
+        let grace = grace.unwrap_or(self.rules.rotation_grace);
+        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let index = Arc::clone(self.store.index());
+        let record = self.store.write(move |tx| {
+            let needed = if reach == Reach::Itself { ROTATORS } else { WRITERS };
+            let caller = rules.recheck(tx, &caller, needed)?;
+            let record = rules.reach(tx, &caller, id, reach)?;
+            refuse_changed(&record, expected)?;
+            if id == caller.key && grace < Self::LEAST_OWN_GRACE {
+                return Err(grace_required());
+            }
+            rules.refuse_weaker(&caller, &record.key)?;
+            refuse_dead(tx, &record)?;
+            refuse_superseded(&record, &caller, &index)?;
+            if !grace.is_zero() {
+                refuse_crowd(tx, &record)?;
+            }
+            let after_grace = tx.now().after(grace);
+            let deadline = record.key.expires_at.map_or(after_grace, |it| it.min(after_grace));
+            let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
+            replace_value(tx, &caller, &record, &fresh, deadline)?;
+            tx.key(id)?.ok_or(Error::NotFound)
+        })?;
+        Ok(IssuedKey { view: self.view(record), plaintext })
+    }
+
+    /// Ends the graces of all old values now.
+    pub fn complete_rotation(
+        &self,
+        caller: &Principal,
+        id: KeyId,
+        expected: Option<i64>,
+    ) -> Result<KeyView, Error> {
+        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let record = self.store.write(move |tx| {
+            let caller = rules.recheck(tx, &caller, WRITERS)?;
+            let record = rules.reach(tx, &caller, id, Reach::Write)?;
+            refuse_changed(&record, expected)?;
+            rules.refuse_weaker(&caller, &record.key)?;
+            let old: Vec<_> = record.in_grace(tx.now()).map(|it| it.credential.prefix).collect();
+            if old.is_empty() {
+                return Ok(record);
+            }
+            let shown: Vec<_> = old.iter().map(|it| it.as_str()).collect();
+            let receipt = tx.record(
+                &caller.origin,
+                &NewEvent {
+                    event_type: EventType::ApiKeyGraceEnded,
+                    account: Some(record.key.account_id),
+                    subject: Subject::Key(id),
+                    data: json!({ "keyPrefixes": shown, "reason": "completed" }),
+                },
+            )?;
+            for prefix in old {
+                tx.end_grace(prefix, &receipt)?;
+            }
+            tx.update_key(&record.key, &receipt)?;
+            tx.key(id)?.ok_or(Error::NotFound)
+        })?;
+        Ok(self.view(record))
+    }
+}
+
+fn grace_required() -> Error {
+    Error::invalid(
+        "/gracePeriodSeconds",
+        "grace_required",
+        format!(
+            "a key that rotates itself needs at least {} seconds, or a lost answer would lock it out",
+            Keyward::LEAST_OWN_GRACE.as_secs()
+        ),
+    )
+}
+
+fn refuse_dead(tx: &WriteTx<'_>, record: &KeyRecord) -> Result<(), Error> {
+    if record.key.is_expired_at(tx.now()) {
+        return Err(Conflict::KeyNotActive.into());
+    }
+    Ok(())
+}
+
+/// An old value may rotate its key only while the current one was never used, which is what a
+/// retry after a lost answer looks like. A leaked old value must not take the key over.
+fn refuse_superseded(
+    record: &KeyRecord,
+    caller: &Principal,
+    index: &KeyIndex,
+) -> Result<(), Error> {
+    let Some(current) = record.current() else { return Ok(()) };
+    let prefix = current.credential.prefix;
+    if record.key.id != caller.key || prefix == caller.prefix {
+        return Ok(());
+    }
+    let live = index.find(prefix).and_then(|it| it.live.last_used());
+    if current.last_used_at.or(live).is_some() {
+        return Err(Conflict::Superseded.into());
+    }
+    Ok(())
+}
+
+fn refuse_crowd(tx: &WriteTx<'_>, record: &KeyRecord) -> Result<(), Error> {
+    let deadlines: Vec<Timestamp> =
+        record.in_grace(tx.now()).filter_map(|it| it.credential.valid_until).collect();
+    match deadlines.iter().min() {
+        // The current value is one, and the new one will be another.
+        Some(first) if Keyward::MOST_LIVE_VALUES < deadlines.len() + 2 => {
+            let retry_after = first.since(tx.now());
+            Err(Conflict::TooManyLiveKeys { retry_after }.into())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn replace_value(
+    tx: &WriteTx<'_>,
+    caller: &Principal,
+    record: &KeyRecord,
+    fresh: &Credential,
+    deadline: Timestamp,
+) -> Result<(), Error> {
+    let ended: Vec<_> = if deadline <= tx.now() {
+        record.in_grace(tx.now()).map(|it| it.credential.prefix).collect()
+    } else {
+        Vec::new()
+    };
+    let event = NewEvent {
+        event_type: EventType::ApiKeyRotated,
+        account: Some(record.key.account_id),
+        subject: Subject::Key(record.key.id),
+        data: json!({
+            "before": {
+                "keyPrefix": record.current().map(|it| it.credential.prefix.as_str().to_owned()),
+            },
+            "after": {
+                "keyPrefix": fresh.prefix.as_str(),
+                "previousValidUntil": deadline.to_string(),
+            },
+            "ended": ended.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+        }),
+    };
+    let receipt = tx.record(&caller.origin, &event)?;
+    for prefix in ended {
+        tx.end_grace(prefix, &receipt)?;
+    }
+    tx.replace_credential(fresh, deadline, &receipt)?;
+    let rotated = ApiKey { rotated_at: Some(tx.now()), ..record.key.clone() };
+    Ok(tx.update_key(&rotated, &receipt)?)
+}

@@ -1,0 +1,318 @@
+//! The question on every request: is this key good for that, now?
+//!
+//! Three steps. [`Keyward::identify`] finds out whose secret was presented, from memory; only the
+//! first use of a secret since the start needs [`Keyward::prove`], which is slow. How the key then
+//! stands is read from the index each time by [`Keyward::judge`]: what memory keeps is the fact
+//! that a text is a secret, never a verdict, so there is nothing to invalidate.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hmac::{Hmac, KeyInit, Mac};
+use pbkdf2::sha2::Sha256;
+use serde_json::json;
+use subtle::ConstantTimeEq;
+
+use crate::{
+    domain::{
+        credential::{Brand, PlaintextKey},
+        event::{Actor, EventType, NewEvent, Origin, Subject},
+        id::KeyId,
+        key_hash::KeyHash,
+        scope::ScopeBits,
+    },
+    env::{Entropy, Timestamp},
+    service::{Denial, Error, Keyward, Principal},
+    store::{AccountEntry, Entry},
+};
+
+/// The outcome, in the order in which reasons are looked for: the first that applies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Not of the shape of a key, or a typo in one.
+    Malformed,
+    /// No such key, or not its secret.
+    NotFound,
+    Revoked,
+    /// An old value whose grace period is over.
+    Rotated,
+    AccountSuspended,
+    Disabled,
+    Expired,
+    InsufficientScopes,
+    Valid,
+}
+
+/// Whose secret was presented.
+#[derive(Debug)]
+pub enum Identity {
+    Malformed,
+    Unknown,
+    Known(Arc<Entry>),
+    /// A known public part whose secret has not been proved since the start.
+    Unproven(Unproven),
+}
+
+/// A secret to be proved, where time does not matter.
+#[derive(Debug)]
+pub struct Unproven {
+    presented: PlaintextKey,
+    digest: [u8; 32],
+    entry: Arc<Entry>,
+}
+
+/// A proved secret whose hash is cheaper than the rules now ask for.
+#[derive(Debug)]
+pub struct Upgrade {
+    presented: PlaintextKey,
+    entry: Arc<Entry>,
+}
+
+/// A verdict, and whom it is about.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub verdict: Verdict,
+    /// Known from [`Verdict::Revoked`] on: only who presents a whole secret is told.
+    pub entry: Option<Arc<Entry>>,
+    pub account: Option<Arc<AccountEntry>>,
+    /// Of the wanted scopes, those that the key does not grant.
+    pub missing: ScopeBits,
+}
+
+/// Recognises secrets that were proved before, by a digest under a key that this process made and
+/// nobody else ever sees.
+#[derive(Debug)]
+pub(super) struct Prover {
+    mac: Hmac<Sha256>,
+    brands: Vec<Brand>,
+    /// When the use of a retired value was last recorded, for each key.
+    retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
+}
+
+impl Prover {
+    /// # Panics
+    ///
+    /// Never: a MAC takes a key of any length.
+    #[expect(clippy::expect_used, reason = "HMAC is defined for keys of every length")]
+    pub fn new(entropy: &dyn Entropy, brands: Vec<Brand>) -> Self {
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        entropy.fill(&mut *key);
+        let mac = Hmac::new_from_slice(&*key).expect("a key of 32 bytes is a key");
+        Self { mac, brands, retired_uses: Mutex::default() }
+    }
+
+    fn digest(&self, presented: &PlaintextKey) -> [u8; 32] {
+        let mut mac = self.mac.clone();
+        mac.update(presented.expose().as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl Keyward {
+    /// Whose secret `text` is, as far as memory knows. No lock, no disk, no derivation.
+    pub fn identify(&self, text: &[u8]) -> Identity {
+        let Ok(presented) = PlaintextKey::parse(text) else { return Identity::Malformed };
+        let prefix = presented.prefix();
+        let Some(entry) = self.store.index().find(prefix) else {
+            let ours = prefix.brand().is_some_and(|it| self.prover.brands.contains(&it));
+            return if ours { Identity::Unknown } else { Identity::Malformed };
+        };
+        let digest = self.prover.digest(&presented);
+        match entry.live.proof() {
+            Some(proof) if bool::from(proof.ct_eq(&digest)) => Identity::Known(entry),
+            // The proof is of the one text that is right: this is another.
+            Some(_) => Identity::Unknown,
+            None => Identity::Unproven(Unproven { presented, digest, entry }),
+        }
+    }
+
+    /// Derives the hash of an unproven secret. Slow on purpose; concurrent first uses share a run.
+    pub fn prove(&self, unproven: Unproven) -> (Identity, Option<Upgrade>) {
+        let Unproven { presented, digest, entry } = unproven;
+        let turn = entry.live.proving.lock().unwrap_or_else(PoisonError::into_inner);
+        let proved = match entry.live.proof() {
+            Some(proof) => bool::from(proof.ct_eq(&digest)),
+            None => entry.hash.matches(&presented),
+        };
+        if !proved {
+            return (Identity::Unknown, None);
+        }
+        entry.live.remember_proof(digest);
+        drop(turn);
+        let weak = entry.hash.iterations() < self.rules.hash_iterations;
+        let upgrade = weak.then(|| Upgrade { presented, entry: Arc::clone(&entry) });
+        (Identity::Known(entry), upgrade)
+    }
+
+    /// How the identified key stands now, and whether it grants what is wanted.
+    pub fn judge(&self, identity: &Identity, wanted: ScopeBits) -> Verification {
+        let nobody = |verdict| Verification {
+            verdict,
+            entry: None,
+            account: None,
+            missing: ScopeBits::default(),
+        };
+        let entry = match identity {
+            Identity::Known(proved) => proved,
+            Identity::Malformed => return nobody(Verdict::Malformed),
+            Identity::Unknown | Identity::Unproven(_) => return nobody(Verdict::NotFound),
+        };
+        // Looked up again: what was identified a moment ago may have been revoked since.
+        let Some(entry) = self.store.index().find(entry.prefix) else {
+            return nobody(Verdict::NotFound);
+        };
+        let account = self.store.index().account(entry.key.account);
+        let now = self.env.time.now();
+        let granted = self.rules.catalogue.powers(entry.key.scopes);
+        let missing = wanted.minus(granted);
+        let verdict = self.standing(&entry, account.as_deref(), now).unwrap_or(
+            if missing.is_empty() { Verdict::Valid } else { Verdict::InsufficientScopes },
+        );
+        if verdict == Verdict::Valid {
+            self.usage.note(&entry, now);
+            self.initial_key_file.was_used(entry.prefix);
+        }
+        Verification { verdict, entry: Some(entry), account, missing }
+    }
+
+    /// Why the key is refused whatever it is asked for; `None` if it is not.
+    fn standing(
+        &self,
+        entry: &Entry,
+        account: Option<&AccountEntry>,
+        now: Timestamp,
+    ) -> Option<Verdict> {
+        let key = &entry.key;
+        let retired = entry.grace.is_some_and(|it| it.is_over(now, self.env.time.monotonic()));
+        let expired = key.expires_at.is_some_and(|deadline| deadline <= now);
+        let reasons = [
+            (key.revoked, Verdict::Revoked),
+            (retired, Verdict::Rotated),
+            (account.is_none_or(|it| it.suspended), Verdict::AccountSuspended),
+            (!key.enabled, Verdict::Disabled),
+            (expired, Verdict::Expired),
+        ];
+        reasons.into_iter().find(|(applies, _)| *applies).map(|(_, verdict)| verdict)
+    }
+
+    /// Turns an identity into a caller, who made the request that `origin` tells of.
+    pub fn principal(&self, identity: &Identity, origin: Origin) -> Result<Principal, Error> {
+        let found = self.judge(identity, ScopeBits::default());
+        match (found.verdict, found.entry, found.account) {
+            (Verdict::Valid, Some(entry), Some(account)) => Ok(Principal {
+                key: entry.key.id,
+                prefix: entry.prefix,
+                account: account.id,
+                operator: account.operator,
+                powers: self.rules.catalogue.powers(entry.key.scopes),
+                expires_at: entry.key.expires_at,
+                origin: Origin {
+                    actor: Actor::Key {
+                        id: entry.key.id,
+                        prefix: entry.prefix,
+                        account: account.id,
+                    },
+                    ..origin
+                },
+            }),
+            (verdict, _, _) => Err(Error::Unauthenticated(Denial::from(verdict))),
+        }
+    }
+
+    /// Stores a proved secret under a hash of today's cost, unless somebody else did meanwhile.
+    pub fn rehash(&self, upgrade: &Upgrade) -> Result<(), Error> {
+        let entry = Arc::clone(&upgrade.entry);
+        let fresh =
+            KeyHash::of(&upgrade.presented, self.rules.hash_iterations, &*self.env.entropy);
+        self.store.write(move |tx| {
+            let Some(record) = tx.key(entry.key.id)? else { return Ok(()) };
+            let stored = record.find(entry.prefix).map(|it| &it.credential.hash);
+            if stored != Some(&entry.hash) {
+                return Ok(());
+            }
+            let event = NewEvent {
+                event_type: EventType::ApiKeyRehashed,
+                account: Some(entry.key.account),
+                subject: Subject::Key(entry.key.id),
+                data: json!({
+                    "keyPrefix": entry.prefix.as_str(),
+                    "before": { "iterations": entry.hash.iterations() },
+                    "after": { "iterations": fresh.iterations() },
+                }),
+            };
+            let actor = Actor::Key {
+                id: entry.key.id,
+                prefix: entry.prefix,
+                account: entry.key.account,
+            };
+            let origin = Origin { actor, request_id: None, client_ip: None };
+            let receipt = tx.record(&origin, &event)?;
+            Ok(tx.replace_hash(entry.prefix, &entry.hash, &fresh, &receipt)?)
+        })
+    }
+
+    /// Whether the use of this retired value is still to be recorded: at most one an hour for each
+    /// key. Quick; the answer `true` is given once.
+    pub fn should_note_retired_use(&self, found: &Verification) -> bool {
+        const MOST_KEYS: usize = 10_000;
+        let (Verdict::Rotated, Some(entry)) = (found.verdict, &found.entry) else { return false };
+        let now = self.env.time.now();
+        let mut notes = self.prover.retired_uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.get(&entry.key.id).is_some_and(|it| now < it.after(RETIRED_USE_INTERVAL)) {
+            return false;
+        }
+        if MOST_KEYS <= notes.len() {
+            notes.clear(); // The transaction below asks the log itself.
+        }
+        notes.insert(entry.key.id, now);
+        true
+    }
+
+    /// Records that somebody still uses a value whose grace is over.
+    pub fn note_retired_use(&self, found: &Verification, origin: Origin) -> Result<(), Error> {
+        let Some(entry) = found.entry.clone() else { return Ok(()) };
+        self.store.write(move |tx| {
+            let subject = Subject::Key(entry.key.id);
+            let event_type = EventType::ApiKeyRetiredKeyUsed;
+            let last = tx.last_event_time(event_type.as_str(), subject)?;
+            if last.is_some_and(|it| tx.now() < it.after(RETIRED_USE_INTERVAL)) {
+                return Ok(());
+            }
+            let event = NewEvent {
+                event_type,
+                account: Some(entry.key.account),
+                subject,
+                data: json!({ "keyPrefix": entry.prefix.as_str() }),
+            };
+            let actor = Actor::Key {
+                id: entry.key.id,
+                prefix: entry.prefix,
+                account: entry.key.account,
+            };
+            tx.record(&Origin { actor, ..origin }, &event)?;
+            Ok(())
+        })
+    }
+}
+
+const RETIRED_USE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+impl Verdict {
+    /// The code that clients see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "MALFORMED",
+            Self::NotFound => "NOT_FOUND",
+            Self::Revoked => "REVOKED",
+            Self::Rotated => "ROTATED",
+            Self::AccountSuspended => "ACCOUNT_SUSPENDED",
+            Self::Disabled => "DISABLED",
+            Self::Expired => "EXPIRED",
+            Self::InsufficientScopes => "INSUFFICIENT_SCOPES",
+            Self::Valid => "VALID",
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The append-only, hash-chained audit log.
+
+use std::marker::PhantomData;
+
+use rusqlite::{OptionalExtension, Row, ToSql, params};
+
+use crate::{
+    domain::{
+        event::{Actor, ChainHash, Event, NewEvent, Origin, Subject},
+        id::{AccountId, KeyId},
+    },
+    env::Timestamp,
+    store::{ReadTx, StoreError, WriteTx},
+};
+
+const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, actor_account_id,
+    subject, request_id, client_ip, data, prev_hash, hash";
+
+/// Proof that a change to `subject` has its event in this same transaction.
+///
+/// Only [`WriteTx::record`] makes one. It is bound to its transaction by `'tx` and cannot be
+/// copied, so it can neither be kept for a later transaction nor forged; and it names the row to
+/// change, so what was recorded is what changes.
+///
+/// A receipt cannot be made by hand,
+/// ```compile_fail,E0451
+/// use keyward::{domain::event::Subject, store::AuditReceipt};
+/// fn forge() -> AuditReceipt<'static> {
+///     AuditReceipt { seq: 1, subject: Subject::Server, tx: std::marker::PhantomData }
+/// }
+/// ```
+/// nor carried out of its transaction,
+/// ```compile_fail,E0521
+/// use keyward::{domain::event::{NewEvent, Origin}, service::Error, store::{AuditReceipt, Store, WriteTx}};
+/// fn smuggle<'a>(tx: &'a WriteTx<'_>, kept: &mut Option<AuditReceipt<'static>>, it: NewEvent) {
+///     *kept = tx.record(&Origin::CLI, &it).ok();
+/// }
+/// ```
+/// nor returned from it,
+/// ```compile_fail
+/// use keyward::{domain::event::{NewEvent, Origin}, service::Error, store::Store};
+/// fn give_back(store: &Store, it: NewEvent) {
+///     let _ = store.write(move |tx| Ok::<_, Error>(tx.record(&Origin::CLI, &it)?));
+/// }
+/// ```
+/// nor spent in another one,
+/// ```compile_fail
+/// use keyward::store::{AuditReceipt, WriteTx};
+/// fn cross<'a, 'b>(one: &'a WriteTx<'_>, other: &'b WriteTx<'_>, receipt: &AuditReceipt<'a>) {
+///     let _ = other.delete_key(receipt);
+/// }
+/// ```
+/// and a reader changes nothing at all.
+/// ```compile_fail,E0599
+/// use keyward::store::{AuditReceipt, ReadTx};
+/// fn change(tx: &ReadTx<'_>, receipt: &AuditReceipt<'_>) {
+///     let _ = tx.delete_key(receipt);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct AuditReceipt<'tx> {
+    seq: i64,
+    subject: Subject,
+    tx: PhantomData<fn(&'tx ()) -> &'tx ()>,
+}
+
+/// Where the chain ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AuditHead {
+    pub seq: i64,
+    pub hash: ChainHash,
+}
+
+/// Which events to read; an absent part selects everything.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Events of this account only.
+    pub account: Option<AccountId>,
+    pub event_type: Option<String>,
+    pub subject: Option<String>,
+    pub actor: Option<String>,
+    /// Only events with a greater `seq`.
+    pub after: i64,
+    pub since: Option<Timestamp>,
+    /// Half open: not the events of this instant.
+    pub until: Option<Timestamp>,
+    pub limit: u32,
+}
+
+impl AuditHead {
+    /// Before the first event.
+    const NONE: Self = Self { seq: 0, hash: ChainHash::GENESIS };
+}
+
+impl AuditReceipt<'_> {
+    pub(super) fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    pub(super) fn key(&self) -> Result<KeyId, StoreError> {
+        match self.subject {
+            Subject::Key(id) => Ok(id),
+            Subject::Account(_) | Subject::Server => Err(StoreError::WrongReceipt),
+        }
+    }
+
+    pub(super) fn account(&self) -> Result<AccountId, StoreError> {
+        match self.subject {
+            Subject::Account(id) => Ok(id),
+            Subject::Key(_) | Subject::Server => Err(StoreError::WrongReceipt),
+        }
+    }
+}
+
+impl WriteTx<'_> {
+    /// Appends `event` to the chain.
+    pub fn record<'tx>(
+        &'tx self,
+        origin: &Origin,
+        event: &NewEvent,
+    ) -> Result<AuditReceipt<'tx>, StoreError> {
+        let mut marks = self.marks.get();
+        let (actor_prefix, actor_account) = match origin.actor {
+            Actor::Key { prefix, account, .. } => (Some(prefix), Some(account)),
+            Actor::Cli | Actor::Scheduler => (None, None),
+        };
+        let mut row = Event {
+            seq: marks.head.seq + 1,
+            time: self.now(),
+            event_type: event.event_type.as_str().to_owned(),
+            account_id: event.account.map(|it| it.to_string()),
+            actor: origin.actor.encode(),
+            actor_prefix: actor_prefix.map(|it| it.as_str().to_owned()),
+            actor_account_id: actor_account.map(|it| it.to_string()),
+            subject: event.subject.to_string(),
+            request_id: origin.request_id.clone(),
+            client_ip: origin.client_ip.map(|it| it.to_string()),
+            data: event.data.to_string(),
+            prev_hash: marks.head.hash,
+            hash: ChainHash::GENESIS,
+        };
+        row.hash = row.expected_hash();
+        self.sql
+            .prepare_cached(
+                "INSERT INTO events (seq, time_ms, type, account_id, actor, actor_prefix,
+                                     actor_account_id, subject, request_id, client_ip, data,
+                                     prev_hash, hash)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?
+            .execute(params![
+                row.seq,
+                row.time.as_millis(),
+                row.event_type,
+                row.account_id,
+                row.actor,
+                row.actor_prefix,
+                row.actor_account_id,
+                row.subject,
+                row.request_id,
+                row.client_ip,
+                row.data,
+                row.prev_hash.0,
+                row.hash.0,
+            ])?;
+        marks.head = AuditHead { seq: row.seq, hash: row.hash };
+        self.marks.set(marks);
+        Ok(AuditReceipt { seq: row.seq, subject: event.subject, tx: PhantomData })
+    }
+}
+
+impl ReadTx<'_> {
+    pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
+        let head = self
+            .sql
+            .prepare_cached("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")?
+            .query_row([], |row| {
+                Ok(AuditHead { seq: row.get(0)?, hash: ChainHash(row.get(1)?) })
+            })
+            .optional()?;
+        Ok(head.unwrap_or(AuditHead::NONE))
+    }
+
+    pub fn event(&self, seq: i64) -> Result<Option<Event>, StoreError> {
+        let found = self
+            .sql
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?
+            .query_row([seq], event)
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Events in the order of `seq`.
+    pub fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, StoreError> {
+        let mut conditions = vec!["seq > ?"];
+        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(filter.after)];
+        let mut add = |condition, value| {
+            conditions.push(condition);
+            values.push(value);
+        };
+        if let Some(account) = filter.account {
+            add("account_id = ?", Box::new(account.to_string()));
+        }
+        if let Some(event_type) = &filter.event_type {
+            add("type = ?", Box::new(event_type.clone()));
+        }
+        if let Some(subject) = &filter.subject {
+            add("subject = ?", Box::new(subject.clone()));
+        }
+        if let Some(actor) = &filter.actor {
+            add("actor = ?", Box::new(actor.clone()));
+        }
+        if let Some(since) = filter.since {
+            add("time_ms >= ?", Box::new(since.as_millis()));
+        }
+        if let Some(until) = filter.until {
+            add("time_ms < ?", Box::new(until.as_millis()));
+        }
+        add("1 = 1 ORDER BY seq LIMIT ?", Box::new(filter.limit));
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE {}", conditions.join(" AND "));
+        let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
+        let mut statement = self.sql.prepare_cached(&sql)?;
+        let rows = statement.query_map(&*params, event)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// When an event of this type about this subject was last recorded.
+    pub fn last_event_time(
+        &self,
+        event_type: &'static str,
+        subject: Subject,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT time_ms FROM events WHERE subject = ?1 AND type = ?2
+             ORDER BY seq DESC LIMIT 1",
+        )?;
+        let time = statement
+            .query_row(params![subject.to_string(), event_type], |row| row.get::<_, i64>(0))
+            .optional()?;
+        Ok(time.map(Timestamp::from_millis))
+    }
+
+    /// Recomputes the chain after `seq`. Returns the first event that does not fit, if any.
+    pub fn first_broken_event(&self, after: i64) -> Result<Option<i64>, StoreError> {
+        let mut last = AuditHead::NONE;
+        if 0 < after {
+            let Some(start) = self.event(after)? else { return Ok(Some(after)) };
+            last = AuditHead { seq: after, hash: start.hash };
+        }
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq");
+        let mut statement = self.sql.prepare(&sql)?;
+        for event in statement.query_map([after], event)? {
+            let event = event?;
+            let follows = event.seq == last.seq + 1 && event.prev_hash == last.hash;
+            if !follows || event.hash != event.expected_hash() {
+                return Ok(Some(event.seq));
+            }
+            last = AuditHead { seq: event.seq, hash: event.hash };
+        }
+        Ok(None)
+    }
+}
+
+fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
+    Ok(Event {
+        seq: row.get(0)?,
+        time: Timestamp::from_millis(row.get(1)?),
+        event_type: row.get(2)?,
+        account_id: row.get(3)?,
+        actor: row.get(4)?,
+        actor_prefix: row.get(5)?,
+        actor_account_id: row.get(6)?,
+        subject: row.get(7)?,
+        request_id: row.get(8)?,
+        client_ip: row.get(9)?,
+        data: row.get(10)?,
+        prev_hash: ChainHash(row.get(11)?),
+        hash: ChainHash(row.get(12)?),
+    })
+}

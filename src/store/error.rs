@@ -1,0 +1,100 @@
+//! What can go wrong between us and the file.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the database is busy")]
+    Busy(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    #[error("the disk is full")]
+    Full(#[source] rusqlite::Error),
+    #[error("the database cannot be written")]
+    ReadOnly(#[source] rusqlite::Error),
+    #[error("the disk failed")]
+    Io(#[source] rusqlite::Error),
+    #[error("writing has stopped after a disk failure")]
+    Halted,
+    #[error("a value that must be unique is taken")]
+    Taken(#[source] rusqlite::Error),
+    #[error("{table} {row} holds an unreadable {column}")]
+    Corrupt { table: &'static str, column: &'static str, row: String },
+    #[error("a statement meant for {wanted} row changed {changed}")]
+    RowsChanged { wanted: usize, changed: usize },
+    #[error("the receipt of an event about something else was offered")]
+    WrongReceipt,
+    #[error("a change panicked")]
+    Panicked,
+    #[error("{path} is not a keyward database")]
+    NotOurs { path: PathBuf },
+    #[error("the database was written by a newer keyward (schema {found}, known is {known})")]
+    NewerSchema { found: i64, known: i64 },
+    #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
+    Exposed { path: PathBuf },
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    #[error("the audit log was changed: event {seq} does not follow from the one before it")]
+    BrokenChain { seq: i64 },
+    #[error("SQLite {0} may lose committed changes; 3.51.3 or later is needed")]
+    OldSqlite(&'static str),
+    #[error("the database file could not be opened")]
+    File(#[source] std::io::Error),
+    #[error("the database refused a statement")]
+    Sqlite(#[source] rusqlite::Error),
+}
+
+impl StoreError {
+    /// For statements that must find exactly one row: none means that our picture of the file is
+    /// wrong.
+    pub(super) fn unless_one(changed: usize) -> Result<(), Self> {
+        if changed != 1 {
+            return Err(Self::RowsChanged { wanted: 1, changed });
+        }
+        Ok(())
+    }
+
+    /// Whether trying again later may help: nothing is wrong with the request.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Busy(_) | Self::Full(_) | Self::ReadOnly(_) | Self::Io(_) | Self::Halted => true,
+            Self::Taken(_)
+            | Self::Corrupt { .. }
+            | Self::RowsChanged { .. }
+            | Self::WrongReceipt
+            | Self::Panicked
+            | Self::NotOurs { .. }
+            | Self::NewerSchema { .. }
+            | Self::Exposed { .. }
+            | Self::Damaged(_)
+            | Self::BrokenChain { .. }
+            | Self::OldSqlite(_)
+            | Self::File(_)
+            | Self::Sqlite(_) => false,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(err: rusqlite::Error) -> Self {
+        use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+        let Some(cause) = err.sqlite_error().copied() else { return Self::Sqlite(err) };
+        if let SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE = cause.extended_code {
+            return Self::Taken(err);
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "SQLite's codes, not our enum")]
+        match cause.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy(Some(err.into())),
+            ErrorCode::DiskFull => Self::Full(err),
+            ErrorCode::ReadOnly => Self::ReadOnly(err),
+            ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => Self::Io(err),
+            _ => Self::Sqlite(err),
+        }
+    }
+}
+
+impl From<r2d2::Error> for StoreError {
+    fn from(err: r2d2::Error) -> Self {
+        Self::Busy(Some(err.into()))
+    }
+}

@@ -1,0 +1,452 @@
+//! Statements about API keys and their credentials.
+
+use rusqlite::{ToSql, params};
+
+use crate::{
+    domain::{
+        api_key::{ApiKey, KeyStatus},
+        credential::{Credential, KeyPrefix},
+        id::{AccountId, KeyId},
+        key_hash::KeyHash,
+        scope::Scope,
+    },
+    env::Timestamp,
+    store::{
+        AuditReceipt, KeyRecord, ReadTx, StoreError, WriteTx, records::Selection, tx::Touched,
+    },
+};
+
+/// Which keys to list. Tombstones never are.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    pub status: Option<KeyStatus>,
+    pub scope: Option<Scope>,
+    /// Made before this instant and not used since.
+    pub unused_since: Option<Timestamp>,
+    pub expiring_before: Option<Timestamp>,
+    /// Part of the name, whatever its case, or the beginning of one of its prefixes.
+    pub text: Option<String>,
+}
+
+/// Where a page begins, and how long it is.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyPage {
+    pub after: Option<(Timestamp, KeyId)>,
+    pub limit: u32,
+}
+
+impl ReadTx<'_> {
+    /// The keys of an account by age, as they stand at `now`.
+    pub fn keys_of(
+        &self,
+        account: AccountId,
+        filter: &KeyFilter,
+        page: KeyPage,
+        now: Timestamp,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        let mut conditions = vec!["k.account_id = ? AND k.revoked_at_ms IS NULL"];
+        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(account.to_string())];
+        let mut add = |condition, given: Vec<Box<dyn ToSql>>| {
+            conditions.push(condition);
+            values.extend(given);
+        };
+        if let Some((created_at, id)) = page.after {
+            let last: Vec<Box<dyn ToSql>> =
+                vec![Box::new(created_at.as_millis()), Box::new(id.to_string())];
+            add("(k.created_at_ms, k.id) > (?, ?)", last);
+        }
+        if let Some(scope) = &filter.scope {
+            let padded = format!(" {} ", scope.as_str());
+            add("instr(' ' || k.scopes || ' ', ?) > 0", vec![Box::new(padded)]);
+        }
+        if let Some(before) = filter.expiring_before {
+            add("k.expires_at_ms < ?", vec![Box::new(before.as_millis())]);
+        }
+        if let Some(since) = filter.unused_since {
+            let since = since.as_millis();
+            let unused = "k.created_at_ms < ? AND NOT EXISTS (
+                 SELECT 1 FROM credentials AS c JOIN credential_usage AS u ON u.prefix = c.prefix
+                 WHERE c.key_id = k.id AND u.last_used_at_ms >= ?)";
+            add(unused, vec![Box::new(since), Box::new(since)]);
+        }
+        if let Some(text) = &filter.text {
+            let found = "(instr(lower(k.name), lower(?)) > 0 OR EXISTS (
+                 SELECT 1 FROM credentials AS c WHERE c.key_id = k.id AND instr(c.prefix, ?) = 1))";
+            add(found, vec![Box::new(text.clone()), Box::new(text.clone())]);
+        }
+        let (now_ms, soon) = (now.as_millis(), now.after(ApiKey::EXPIRING).as_millis());
+        match filter.status {
+            None => (),
+            Some(KeyStatus::Disabled) => add("k.enabled = 0", vec![]),
+            Some(KeyStatus::Expired) => {
+                add("k.enabled = 1 AND k.expires_at_ms <= ?", vec![Box::new(now_ms)]);
+            }
+            Some(KeyStatus::Expiring) => {
+                let within = "k.enabled = 1 AND k.expires_at_ms > ? AND k.expires_at_ms < ?";
+                add(within, vec![Box::new(now_ms), Box::new(soon)]);
+            }
+            Some(KeyStatus::Active) => {
+                let later = "k.enabled = 1 AND coalesce(k.expires_at_ms >= ?, 1)";
+                add(later, vec![Box::new(soon)]);
+            }
+        }
+        values.push(Box::new(page.limit));
+        let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
+        self.records(&Selection {
+            filter: &conditions.join(" AND "),
+            order: "ORDER BY k.created_at_ms, k.id LIMIT ?",
+            params: &params,
+        })
+    }
+
+    /// Keys of an account that count towards its limit: neither revoked nor expired.
+    pub fn live_key_count(&self, account: AccountId, now: Timestamp) -> Result<u32, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT count(*) FROM api_keys AS k
+             WHERE k.account_id = ?1 AND k.revoked_at_ms IS NULL
+               AND coalesce(k.expires_at_ms > ?2, 1)",
+        )?;
+        Ok(statement.query_row(params![account.to_string(), now.as_millis()], |row| row.get(0))?)
+    }
+
+    /// Keys of an account that are not revoked; all of them, with no page to them.
+    pub fn standing_keys(&self, account: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
+        let account = account.to_string();
+        self.records(&Selection {
+            filter: "k.account_id = ?1 AND k.revoked_at_ms IS NULL",
+            order: "",
+            params: &[&account],
+        })
+    }
+
+    /// Enabled, never-expiring keys that may do everything.
+    pub fn root_keys(&self, operator: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
+        let operator = operator.to_string();
+        self.records(&Selection {
+            filter: "k.account_id = ?1 AND k.revoked_at_ms IS NULL AND k.enabled = 1
+                     AND k.expires_at_ms IS NULL AND instr(' ' || k.scopes || ' ', ' * ') > 0",
+            order: "",
+            params: &[&operator],
+        })
+    }
+
+    /// The key that `prefix` is or was a value of.
+    pub fn key_with_prefix(&self, prefix: KeyPrefix) -> Result<Option<KeyRecord>, StoreError> {
+        let prefix = prefix.as_str();
+        let one = Selection {
+            filter: "k.id = (SELECT key_id FROM credentials WHERE prefix = ?1)",
+            order: "",
+            params: &[&prefix],
+        };
+        Ok(self.records(&one)?.pop())
+    }
+
+    /// Keys that have expired by `now` without an event saying so, the oldest first.
+    pub fn unrecorded_expiries(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        let now = now.as_millis();
+        self.records(&Selection {
+            filter: "k.expires_at_ms <= ?1 AND k.expiry_recorded_at_ms IS NULL
+                     AND k.revoked_at_ms IS NULL",
+            order: "ORDER BY k.expires_at_ms LIMIT ?2",
+            params: &[&now, &limit],
+        })
+    }
+
+    /// Keys that have been dead, by expiry or revocation, since before `cutoff`.
+    pub fn purgeable_keys(
+        &self,
+        cutoff: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        let cutoff = cutoff.as_millis();
+        self.records(&Selection {
+            filter: "k.id IN (SELECT id FROM api_keys WHERE revoked_at_ms < ?1
+                              UNION SELECT id FROM api_keys WHERE expires_at_ms < ?1)",
+            order: "LIMIT ?2",
+            params: &[&cutoff, &limit],
+        })
+    }
+
+    /// Values whose grace no event has ended yet, the earliest deadline first.
+    pub fn values_in_grace(
+        &self,
+        after: Option<(Timestamp, KeyPrefix)>,
+        limit: u32,
+    ) -> Result<Vec<(KeyId, KeyPrefix, Timestamp)>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT key_id, prefix, valid_until_ms FROM credentials
+             WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL
+               AND (valid_until_ms, prefix) > (?1, ?2)
+             ORDER BY valid_until_ms, prefix LIMIT ?3",
+        )?;
+        let (deadline, prefix) = after.map_or((i64::MIN, String::new()), |(deadline, prefix)| {
+            (deadline.as_millis(), prefix.as_str().to_owned())
+        });
+        let rows = statement.query_map(params![deadline, prefix, limit], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+        })?;
+        rows.map(|row| {
+            let (key, prefix, deadline) = row?;
+            Ok((key_id(key)?, key_prefix(prefix)?, Timestamp::from_millis(deadline)))
+        })
+        .collect()
+    }
+
+    /// Rotated values whose end was recorded before `cutoff`.
+    pub fn purgeable_values(
+        &self,
+        cutoff: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(KeyId, KeyPrefix)>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT key_id, prefix FROM credentials WHERE ended_at_ms < ?1 LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![cutoff.as_millis(), limit], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        rows.map(|row| {
+            let (key, prefix) = row?;
+            Ok((key_id(key)?, key_prefix(prefix)?))
+        })
+        .collect()
+    }
+
+    /// The highest identifier ever given that is still in the file.
+    pub(super) fn last_id(&self) -> Result<u128, StoreError> {
+        let max = |sql| self.sql.query_row(sql, [], |row| row.get::<_, Option<String>>(0));
+        let key = max("SELECT max(id) FROM api_keys")?;
+        let account = max("SELECT max(id) FROM accounts")?;
+        let key = key.and_then(|it| KeyId::parse(&it).ok()).map_or(0, KeyId::as_raw);
+        let account =
+            account.and_then(|it| AccountId::parse(&it).ok()).map_or(0, AccountId::as_raw);
+        Ok(key.max(account))
+    }
+}
+
+impl WriteTx<'_> {
+    pub fn insert_key<'tx>(
+        &'tx self,
+        key: &ApiKey,
+        credential: &Credential,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO api_keys (id, account_id, name, scopes, enabled, expires_at_ms,
+                                       metadata, created_at_ms, created_by, updated_at_ms,
+                                       revision, audit_seq)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute(params![
+                receipt.key()?.to_string(),
+                key.account_id.to_string(),
+                key.name.as_str(),
+                key.scopes.to_string(),
+                key.enabled,
+                key.expires_at.map(Timestamp::as_millis),
+                key.metadata.as_json(),
+                key.created_at.as_millis(),
+                key.created_by.map(|it| it.to_string()),
+                key.updated_at.as_millis(),
+                key.revision,
+                receipt.seq(),
+            ])?;
+        self.insert_credential(credential, receipt)
+    }
+
+    /// Writes everything about the key that can change, as the next revision.
+    pub fn update_key<'tx>(
+        &'tx self,
+        key: &ApiKey,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let id = receipt.key()?;
+        let changed = self
+            .sql
+            .prepare_cached(
+                "UPDATE api_keys
+                 SET name = ?2, scopes = ?3, enabled = ?4, expires_at_ms = ?5, metadata = ?6,
+                     updated_at_ms = ?7, rotated_at_ms = ?8, revoked_at_ms = ?9,
+                     revision = revision + 1, audit_seq = ?10
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                id.to_string(),
+                key.name.as_str(),
+                key.scopes.to_string(),
+                key.enabled,
+                key.expires_at.map(Timestamp::as_millis),
+                key.metadata.as_json(),
+                self.now().as_millis(),
+                key.rotated_at.map(Timestamp::as_millis),
+                key.revoked_at.map(Timestamp::as_millis),
+                receipt.seq(),
+            ])?;
+        self.touch(Touched::Key(id));
+        StoreError::unless_one(changed)
+    }
+
+    /// Makes `fresh` the key's current value; the one before it stays valid until `deadline`.
+    /// With a deadline that is now, its end needs no event of its own.
+    pub fn replace_credential<'tx>(
+        &'tx self,
+        fresh: &Credential,
+        deadline: Timestamp,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let retired = self
+            .sql
+            .prepare_cached(
+                "UPDATE credentials
+                 SET valid_until_ms = ?2, audit_seq = ?4,
+                     ended_at_ms = CASE WHEN ?2 <= ?3 THEN ?3 END
+                 WHERE key_id = ?1 AND valid_until_ms IS NULL",
+            )?
+            .execute(params![
+                receipt.key()?.to_string(),
+                deadline.as_millis(),
+                self.now().as_millis(),
+                receipt.seq()
+            ])?;
+        StoreError::unless_one(retired)?;
+        self.insert_credential(fresh, receipt)
+    }
+
+    /// Ends the grace of one value, now. Its deadline never moves away by this.
+    pub fn end_grace<'tx>(
+        &'tx self,
+        prefix: KeyPrefix,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let id = receipt.key()?;
+        let ended = self
+            .sql
+            .prepare_cached(
+                "UPDATE credentials
+                 SET valid_until_ms = min(valid_until_ms, ?3), ended_at_ms = ?3, audit_seq = ?4
+                 WHERE key_id = ?1 AND prefix = ?2
+                   AND valid_until_ms IS NOT NULL AND ended_at_ms IS NULL",
+            )?
+            .execute(params![
+                id.to_string(),
+                prefix.as_str(),
+                self.now().as_millis(),
+                receipt.seq()
+            ])?;
+        self.touch(Touched::Key(id));
+        StoreError::unless_one(ended)
+    }
+
+    /// Remembers that the expiry of this key has its event. Its revision stays: nobody changed it.
+    pub fn mark_expiry_recorded<'tx>(
+        &'tx self,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let marked = self
+            .sql
+            .prepare_cached(
+                "UPDATE api_keys SET expiry_recorded_at_ms = ?2, audit_seq = ?3
+                 WHERE id = ?1 AND expiry_recorded_at_ms IS NULL",
+            )?
+            .execute(params![
+                receipt.key()?.to_string(),
+                self.now().as_millis(),
+                receipt.seq()
+            ])?;
+        StoreError::unless_one(marked)
+    }
+
+    /// Stores a value under a stronger hash, if it still has the weaker one.
+    pub fn replace_hash<'tx>(
+        &'tx self,
+        prefix: KeyPrefix,
+        from: &KeyHash,
+        to: &KeyHash,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let id = receipt.key()?;
+        let replaced = self
+            .sql
+            .prepare_cached(
+                "UPDATE credentials SET phc = ?4, audit_seq = ?5
+                 WHERE key_id = ?1 AND prefix = ?2 AND phc = ?3",
+            )?
+            .execute(params![
+                id.to_string(),
+                prefix.as_str(),
+                from.encode(),
+                to.encode(),
+                receipt.seq()
+            ])?;
+        self.touch(Touched::Key(id));
+        StoreError::unless_one(replaced)
+    }
+
+    /// Removes the key and, with it, every value it had.
+    pub fn delete_key<'tx>(&'tx self, receipt: &AuditReceipt<'tx>) -> Result<(), StoreError> {
+        let id = receipt.key()?.to_string();
+        let mut values =
+            self.sql.prepare_cached("SELECT prefix FROM credentials WHERE key_id = ?1")?;
+        for prefix in values.query_map([&id], |row| row.get::<_, String>(0))? {
+            self.touch(Touched::Gone(key_prefix(prefix?)?));
+        }
+        let deleted =
+            self.sql.prepare_cached("DELETE FROM api_keys WHERE id = ?1")?.execute([&id])?;
+        StoreError::unless_one(deleted)
+    }
+
+    /// Removes one value whose grace has ended.
+    pub fn delete_value<'tx>(
+        &'tx self,
+        prefix: KeyPrefix,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let deleted = self
+            .sql
+            .prepare_cached(
+                "DELETE FROM credentials
+                 WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
+            )?
+            .execute(params![receipt.key()?.to_string(), prefix.as_str()])?;
+        self.touch(Touched::Gone(prefix));
+        StoreError::unless_one(deleted)
+    }
+
+    fn insert_credential<'tx>(
+        &'tx self,
+        credential: &Credential,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let id = receipt.key()?;
+        self.sql
+            .prepare_cached(
+                "INSERT INTO credentials (prefix, key_id, phc, issued_at_ms, valid_until_ms,
+                                          audit_seq)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                credential.prefix.as_str(),
+                id.to_string(),
+                credential.hash.encode(),
+                credential.issued_at.as_millis(),
+                credential.valid_until.map(Timestamp::as_millis),
+                receipt.seq(),
+            ])?;
+        self.touch(Touched::Key(id));
+        Ok(())
+    }
+}
+
+fn key_id(text: String) -> Result<KeyId, StoreError> {
+    let unreadable = |row| StoreError::Corrupt { table: "api_keys", column: "id", row };
+    KeyId::parse(&text).map_err(|_| unreadable(text))
+}
+
+fn key_prefix(text: String) -> Result<KeyPrefix, StoreError> {
+    let unreadable = |row| StoreError::Corrupt { table: "credentials", column: "prefix", row };
+    KeyPrefix::from_stored(&text).ok_or_else(|| unreadable(text))
+}

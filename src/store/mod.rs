@@ -1,0 +1,152 @@
+//! The SQLite file: one writer, many readers, and the key index that mirrors part of it.
+//!
+//! The only module that speaks SQL. [`ReadTx`] and [`WriteTx`] are all that leaves it, and a
+//! [`WriteTx`] changes a row only for an [`AuditReceipt`].
+
+mod accounts;
+mod audit;
+mod error;
+mod index;
+mod keys;
+mod records;
+mod schema;
+mod tx;
+mod unaudited;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use r2d2::{CustomizeConnection, Pool};
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags};
+
+pub use self::{
+    accounts::AccountPage,
+    audit::{AuditHead, AuditReceipt, EventFilter},
+    error::StoreError,
+    index::{AccountEntry, Entry, KeyEntry, KeyIndex, Live},
+    keys::{KeyFilter, KeyPage},
+    records::{KeyRecord, StoredCredential},
+    schema::stored_time_floor,
+    tx::{ReadTx, WriteTx},
+};
+use self::writer::Writer;
+use crate::{domain::scope::Catalogue, env::Env};
+
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the write-ahead log may keep on disk once it has been folded back, in bytes.
+const WAL_LIMIT: i64 = 64 * 1024 * 1024;
+/// How much of the file readers map: without it they queue for one lock inside SQLite.
+const READ_MAP: i64 = 1024 * 1024 * 1024;
+
+/// Everything that is remembered. One for each file and process.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    readers: Pool<SqliteConnectionManager>,
+    writer: Writer,
+    index: Arc<KeyIndex>,
+}
+
+impl Store {
+    /// Opens the file, making it if there is none, checks it, and loads the index.
+    ///
+    /// The caller holds the lock of the data directory: nobody else writes this file.
+    pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
+        let mut conn = schema::open(path)?;
+        pragmas(&conn)?;
+        schema::prepare(&mut conn)?;
+        let index = Arc::new(KeyIndex::load(&conn, env, Arc::clone(catalogue))?);
+        let writer = Writer::start(conn, env.clone(), Arc::clone(&index))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let readers = Pool::builder()
+            .max_size(READERS)
+            .test_on_check_out(false)
+            .connection_timeout(BUSY_TIMEOUT)
+            .connection_customizer(Box::new(ReaderPragmas))
+            .build(SqliteConnectionManager::file(path).with_flags(flags))?;
+        Ok(Self { path: path.to_owned(), readers, writer, index })
+    }
+
+    /// What verification needs, in memory.
+    pub fn index(&self) -> &Arc<KeyIndex> {
+        &self.index
+    }
+
+    /// Runs `body` on one consistent snapshot.
+    pub fn read<T, E: From<StoreError>>(
+        &self,
+        body: impl FnOnce(&ReadTx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut conn = self.readers.get().map_err(StoreError::from)?;
+        let snapshot = conn.transaction().map_err(StoreError::from)?;
+        body(&ReadTx::new(&snapshot))
+    }
+
+    /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise leaves no trace.
+    ///
+    /// Blocks until the change is on the disk and in the index; others may share the commit, none
+    /// shares the fate. `body` must not write through another call of this method: it would wait
+    /// for itself.
+    pub fn write<T, E>(
+        &self,
+        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.write(body)
+    }
+
+    /// Whether nothing more can be written: the writer met an I/O error whose outcome it
+    /// cannot know. The process must end, so that the next one starts from the file.
+    pub fn halted(&self) -> bool {
+        self.writer.halted()
+    }
+
+    /// Folds the write-ahead log back and lets SQLite refresh its statistics.
+    pub fn upkeep(&self) -> Result<(), StoreError> {
+        self.writer.upkeep()
+    }
+
+    /// The sizes of the database and of its write-ahead log, in bytes.
+    pub fn file_sizes(&self) -> (u64, u64) {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        (size(&self.path), size(Path::new(&wal)))
+    }
+}
+
+/// Each connection gets these, not just the first: a pragma that is set once on a pool holds for
+/// whichever connection happened to run it.
+fn pragmas(conn: &Connection) -> Result<(), rusqlite::Error> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(128);
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL would lose answered commits at power loss, and with them perhaps a revocation.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "recursive_triggers", true)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "journal_size_limit", WAL_LIMIT)
+}
+
+#[derive(Debug)]
+struct ReaderPragmas;
+
+impl CustomizeConnection<Connection, rusqlite::Error> for ReaderPragmas {
+    fn on_acquire(&self, conn: &mut Connection) -> Result<(), rusqlite::Error> {
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.set_prepared_statement_cache_capacity(64);
+        conn.pragma_update(None, "query_only", true)?;
+        conn.pragma_update(None, "trusted_schema", false)?;
+        conn.pragma_update(None, "mmap_size", READ_MAP)
+    }
+}

@@ -1,0 +1,171 @@
+//! A key with all its values, as the file holds it. The one reading of those rows.
+
+use rusqlite::{Row, ToSql};
+
+use crate::{
+    domain::{
+        api_key::ApiKey,
+        credential::{Credential, KeyPrefix},
+        id::{AccountId, KeyId},
+        key_hash::KeyHash,
+        scope::ScopeSet,
+        text::{Metadata, Name},
+    },
+    env::Timestamp,
+    store::{ReadTx, StoreError},
+};
+
+/// A key and every value it has had that is still remembered.
+#[derive(Clone, Debug)]
+pub struct KeyRecord {
+    pub key: ApiKey,
+    /// Oldest first; the last is the current one.
+    pub credentials: Vec<StoredCredential>,
+    /// When the scheduler recorded that the key had expired.
+    pub expiry_recorded_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+pub struct StoredCredential {
+    pub credential: Credential,
+    /// When the end of its grace was recorded.
+    pub ended_at: Option<Timestamp>,
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// Which keys to read: `filter` is the inside of a WHERE over `api_keys AS k`, its parameters
+/// counted from 1; `order` says which come first and how many.
+pub(super) struct Selection<'a> {
+    pub filter: &'a str,
+    pub order: &'a str,
+    pub params: &'a [&'a dyn ToSql],
+}
+
+impl KeyRecord {
+    /// The value that the key has now.
+    pub fn current(&self) -> Option<&StoredCredential> {
+        self.credentials.iter().rev().find(|it| it.credential.valid_until.is_none())
+    }
+
+    pub fn find(&self, prefix: KeyPrefix) -> Option<&StoredCredential> {
+        self.credentials.iter().find(|it| it.credential.prefix == prefix)
+    }
+
+    /// Old values whose grace has not ended at `now`, oldest first.
+    pub fn in_grace(&self, now: Timestamp) -> impl Iterator<Item = &StoredCredential> {
+        self.credentials.iter().filter(move |it| {
+            it.ended_at.is_none() && it.credential.valid_until.is_some_and(|until| now < until)
+        })
+    }
+
+    /// When any of its values was last accepted, as far as the file knows.
+    pub fn last_used_at(&self) -> Option<Timestamp> {
+        self.credentials.iter().filter_map(|it| it.last_used_at).max()
+    }
+}
+
+impl ReadTx<'_> {
+    /// One key, tombstones included.
+    pub fn key(&self, id: KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        let id = id.to_string();
+        let one = Selection { filter: "k.id = ?1", order: "", params: &[&id] };
+        Ok(self.records(&one)?.pop())
+    }
+
+    pub(super) fn records(&self, wanted: &Selection<'_>) -> Result<Vec<KeyRecord>, StoreError> {
+        let mut found = Vec::new();
+        self.for_each_record(wanted, |record| found.push(record))?;
+        Ok(found)
+    }
+
+    /// Streams the records, so that a million of them never are in memory at once.
+    pub(super) fn for_each_record(
+        &self,
+        wanted: &Selection<'_>,
+        mut take: impl FnMut(KeyRecord),
+    ) -> Result<(), StoreError> {
+        let sql = format!(
+            "SELECT k.id, k.account_id, k.name, k.scopes, k.enabled, k.expires_at_ms, k.metadata,
+                    k.created_at_ms, k.created_by, k.updated_at_ms, k.rotated_at_ms,
+                    k.revoked_at_ms, k.expiry_recorded_at_ms, k.revision,
+                    c.prefix, c.phc, c.issued_at_ms, c.valid_until_ms, c.ended_at_ms,
+                    u.last_used_at_ms
+             FROM api_keys AS k
+             LEFT JOIN credentials AS c ON c.key_id = k.id
+             LEFT JOIN credential_usage AS u ON u.prefix = c.prefix
+             WHERE k.id IN (SELECT k.id FROM api_keys AS k WHERE {} {})
+             ORDER BY k.created_at_ms, k.id, c.valid_until_ms IS NULL, c.issued_at_ms,
+                      c.valid_until_ms",
+            wanted.filter, wanted.order
+        );
+        let mut statement = self.sql.prepare_cached(&sql)?;
+        let mut rows = statement.query(wanted.params)?;
+        let mut open: Option<KeyRecord> = None;
+        while let Some(row) = rows.next()? {
+            let id: String = row.get(0)?;
+            let id = KeyId::parse(&id).map_err(|_| unreadable("id", id))?;
+            let mut record = match open.take() {
+                Some(record) if record.key.id == id => record,
+                finished => {
+                    finished.into_iter().for_each(&mut take);
+                    new_record(row, id)?
+                }
+            };
+            record.credentials.extend(credential(row)?);
+            open = Some(record);
+        }
+        open.into_iter().for_each(take);
+        Ok(())
+    }
+}
+
+fn new_record(row: &Row<'_>, id: KeyId) -> Result<KeyRecord, StoreError> {
+    let bad = |column| unreadable(column, id.to_string());
+    let account: String = row.get(1)?;
+    let name: String = row.get(2)?;
+    let scopes: String = row.get(3)?;
+    let created_by: Option<String> = row.get(8)?;
+    let key = ApiKey {
+        id,
+        account_id: AccountId::parse(&account).map_err(|_| bad("account_id"))?,
+        name: Name::parse(&name).map_err(|_| bad("name"))?,
+        scopes: ScopeSet::from_stored(&scopes).ok_or_else(|| bad("scopes"))?,
+        enabled: row.get(4)?,
+        expires_at: instant(row, 5)?,
+        metadata: Metadata::from_stored(row.get(6)?).ok_or_else(|| bad("metadata"))?,
+        created_at: Timestamp::from_millis(row.get(7)?),
+        created_by: created_by
+            .map(|it| KeyId::parse(&it).map_err(|_| bad("created_by")))
+            .transpose()?,
+        updated_at: Timestamp::from_millis(row.get(9)?),
+        rotated_at: instant(row, 10)?,
+        revoked_at: instant(row, 11)?,
+        revision: row.get(13)?,
+    };
+    Ok(KeyRecord { key, credentials: Vec::new(), expiry_recorded_at: instant(row, 12)? })
+}
+
+/// The value in this row; none for a key whose values are all purged.
+fn credential(row: &Row<'_>) -> Result<Option<StoredCredential>, StoreError> {
+    let Some(prefix) = row.get::<_, Option<String>>(14)? else { return Ok(None) };
+    let phc: String = row.get(15)?;
+    let bad = |column| StoreError::Corrupt { table: "credentials", column, row: prefix.clone() };
+    Ok(Some(StoredCredential {
+        credential: Credential {
+            prefix: KeyPrefix::from_stored(&prefix).ok_or_else(|| bad("prefix"))?,
+            hash: KeyHash::decode(&phc).ok_or_else(|| bad("phc"))?,
+            issued_at: Timestamp::from_millis(row.get(16)?),
+            valid_until: instant(row, 17)?,
+        },
+        ended_at: instant(row, 18)?,
+        last_used_at: instant(row, 19)?,
+    }))
+}
+
+pub(super) fn instant(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+fn unreadable(column: &'static str, row: String) -> StoreError {
+    StoreError::Corrupt { table: "api_keys", column, row }
+}

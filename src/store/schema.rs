@@ -1,0 +1,110 @@
+//! The file itself: made, recognised, checked.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{
+    env::Timestamp,
+    store::{ReadTx, StoreError},
+};
+
+const SCHEMA: &str = include_str!("../../schema.sql");
+/// "KWRD": tells our files from other people's.
+const APPLICATION_ID: i64 = 0x4B57_5244;
+const VERSION: i64 = 1;
+/// Earlier versions could lose committed changes when two connections met at the log's end.
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// How many of the newest events are verified at each start.
+const VERIFIED_AT_START: i64 = 10_000;
+
+/// Opens the file for writing, making it readable by its owner only if there is none.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(StoreError::OldSqlite(rusqlite::version()));
+    }
+    // SQLite would make the file with whatever the umask leaves.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => (),
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => check_mode(path)?,
+        Err(err) => return Err(StoreError::File(err)),
+    }
+    open_existing(path)
+}
+
+/// The time floor in the file at `path`, if there is such a file and it has one. Asked before
+/// anything else, because the program's now depends on it.
+pub fn stored_time_floor(path: &Path) -> Result<Option<Timestamp>, StoreError> {
+    if !fs::metadata(path).is_ok_and(|it| 0 < it.len()) {
+        return Ok(None);
+    }
+    let conn = open_existing(path)?;
+    if version(&conn, path)? == 0 {
+        return Ok(None);
+    }
+    ReadTx::new(&conn).time_floor()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that opens the file")]
+fn open_existing(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    version(&conn, path)?;
+    Ok(conn)
+}
+
+/// Makes the tables of a new file; checks those of an old one.
+pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
+    if user_version(conn)? == 0 {
+        let tx = conn.transaction()?;
+        tx.execute_batch(SCHEMA)?;
+        tx.commit()?;
+        return Ok(());
+    }
+    let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(StoreError::Damaged(verdict));
+    }
+    let read = ReadTx::new(conn);
+    let trusted = (read.audit_head()?.seq - VERIFIED_AT_START).max(0);
+    match read.first_broken_event(trusted)? {
+        Some(seq) => Err(StoreError::BrokenChain { seq }),
+        None => Ok(()),
+    }
+}
+
+/// The schema's version: 0 for an empty file, refused if it is not ours or not known.
+fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
+    let not_ours = || StoreError::NotOurs { path: path.to_owned() };
+    let tables = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let tables = tables.map_err(|err| match err.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => not_ours(),
+        _ => err.into(),
+    })?;
+    let application: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let found = user_version(conn)?;
+    match (application, tables) {
+        (APPLICATION_ID, _) if found <= VERSION => Ok(found),
+        (APPLICATION_ID, _) => Err(StoreError::NewerSchema { found, known: VERSION }),
+        (0, 0) => Ok(0),
+        _ => Err(not_ours()),
+    }
+}
+
+fn user_version(conn: &Connection) -> Result<i64, StoreError> {
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+fn check_mode(path: &Path) -> Result<(), StoreError> {
+    const OTHERS: u32 = 0o007;
+    let mode = fs::metadata(path).map_err(StoreError::File)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(StoreError::Exposed { path: path.to_owned() });
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The closed list of what changes without an event, each with its reason in the schema.
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    domain::credential::{Brand, KeyPrefix},
+    env::Timestamp,
+    store::{ReadTx, StoreError, WriteTx},
+};
+
+impl WriteTx<'_> {
+    /// Notes when values were last accepted. A value that is gone meanwhile is passed over, and a
+    /// note that is older than the stored one changes nothing.
+    pub fn note_usage(&self, uses: &[(KeyPrefix, Timestamp)]) -> Result<(), StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "INSERT INTO credential_usage (prefix, last_used_at_ms)
+             SELECT prefix, ?2 FROM credentials WHERE prefix = ?1
+             ON CONFLICT (prefix) DO UPDATE
+             SET last_used_at_ms = max(last_used_at_ms, excluded.last_used_at_ms)",
+        )?;
+        for (prefix, at) in uses {
+            statement.execute(params![prefix.as_str(), at.as_millis()])?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that keys begin with `brand`.
+    pub fn remember_brand(&self, brand: Brand) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO key_brands (brand, first_used_at_ms) VALUES (?1, ?2)
+                 ON CONFLICT (brand) DO NOTHING",
+            )?
+            .execute(params![brand.as_str(), self.now().as_millis()])?;
+        Ok(())
+    }
+
+    /// Keeps the time floor for the next start.
+    pub fn keep_time_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO time_floor (id, floor_ms) VALUES (1, ?1)
+                 ON CONFLICT (id) DO UPDATE SET floor_ms = excluded.floor_ms",
+            )?
+            .execute([floor.as_millis()])?;
+        Ok(())
+    }
+}
+
+impl ReadTx<'_> {
+    /// Every brand that keys ever began with.
+    pub fn brands(&self) -> Result<Vec<Brand>, StoreError> {
+        let mut statement = self.sql.prepare_cached("SELECT brand FROM key_brands")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        rows.map(|row| {
+            let row = row?;
+            Brand::parse(&row).map_err(|_| StoreError::Corrupt {
+                table: "key_brands",
+                column: "brand",
+                row,
+            })
+        })
+        .collect()
+    }
+
+    pub fn time_floor(&self) -> Result<Option<Timestamp>, StoreError> {
+        let floor = self
+            .sql
+            .prepare_cached("SELECT floor_ms FROM time_floor WHERE id = 1")?
+            .query_row([], |row| row.get::<_, i64>(0))
+            .optional()?;
+        Ok(floor.map(Timestamp::from_millis))
+    }
+}
