@@ -6,11 +6,8 @@
 
 use std::fmt;
 
+use pbkdf2::{pbkdf2_hmac_array, sha2::Sha256};
 use phc::{Ident, Output, ParamsString, PasswordHash, Salt};
-use pbkdf2::{
-    pbkdf2_hmac_array,
-    sha2::Sha256,
-};
 use subtle::ConstantTimeEq;
 
 use crate::{domain::credential::PlaintextKey, env::Entropy};
@@ -86,11 +83,7 @@ impl fmt::Debug for KeyHash {
 }
 
 fn derive(key: &PlaintextKey, salt: &[u8], iterations: u32) -> [u8; KeyHash::DIGEST_LEN] {
-    pbkdf2_hmac_array::<Sha256, { KeyHash::DIGEST_LEN }>(
-        key.expose().as_bytes(),
-        salt,
-        iterations,
-    )
+    pbkdf2_hmac_array::<Sha256, { KeyHash::DIGEST_LEN }>(key.expose().as_bytes(), salt, iterations)
 }
 
 #[cfg(test)]

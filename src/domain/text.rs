@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn metadata_is_bounded_in_members_and_in_bytes() {
-        let members = |n: usize| (0..n).map(|i| (i.to_string(), Value::Null)).collect::<Map<_, _>>();
+        let members =
+            |n: usize| (0..n).map(|i| (i.to_string(), Value::Null)).collect::<Map<_, _>>();
         assert!(Metadata::parse(&members(50)).is_ok());
         assert_eq!(Metadata::parse(&members(51)), Err(InvalidText::TooManyMembers));
         let long = serde_json::json!({ "a": "x".repeat(4090) });

@@ -136,10 +136,7 @@ impl Keyward {
                 event_type: EventType::AccountUpdated,
                 account: Some(id),
                 subject: Subject::Account(id),
-                data: changes(
-                    &facts(&rules.catalogue, &before),
-                    &facts(&rules.catalogue, &after),
-                ),
+                data: changes(&facts(&rules.catalogue, &before), &facts(&rules.catalogue, &after)),
             };
             let receipt = tx.record(&caller.origin, &event)?;
             tx.update_account(&after, &receipt)?;

@@ -1,7 +1,9 @@
 //! The operator's way in: made at the first start, made anew when it is lost.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -62,7 +64,9 @@ impl InitialKeyFile {
         let Some((path, _)) = file.take_if(|(_, held)| *held == prefix) else { return };
         self.watched.store(false, Ordering::Release);
         match fs::remove_file(&path) {
-            Ok(()) => tracing::info!(path = %path.display(), "the root key was used; its file is gone"),
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "the root key was used; its file is gone")
+            }
             Err(err) => tracing::warn!(
                 path = %path.display(),
                 error = &err as &dyn std::error::Error,
@@ -72,6 +76,20 @@ impl InitialKeyFile {
     }
 }
 
+/// Writes a key, and nothing else, to a file that only its owner can read.
+///
+/// A file that is there already is replaced: it is of an earlier start that came to nothing, or
+/// of a key that was reset.
+pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        Ok(()) | Err(_) => (),
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(key.expose().as_bytes())?;
+    file.sync_all()
+}
+
 impl Keyward {
     /// Makes the operator account and its root key, unless they are there.
     ///
@@ -79,7 +97,7 @@ impl Keyward {
     /// nothing has happened and the next start tries again.
     pub fn first_start(
         &self,
-        deliver: impl FnOnce(&PlaintextKey) -> Result<(), std::io::Error>,
+        deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
     ) -> Result<Option<RootKey>, Error> {
         if self.store.read(|tx| tx.operator_account())?.is_some() {
             return Ok(None);
@@ -124,8 +142,19 @@ impl Keyward {
     }
 
     /// Makes another root key; with `revoke_others`, the only one. No other key is touched.
-    pub fn reset_root_key(&self, revoke_others: bool) -> Result<RootKeyReset, Error> {
+    ///
+    /// With `to_file`, the key is written there before anything is committed, and the file is
+    /// removed at the key's first use.
+    pub fn reset_root_key(
+        &self,
+        revoke_others: bool,
+        to_file: Option<&Path>,
+    ) -> Result<RootKeyReset, Error> {
         let (plaintext, hash) = self.mint();
+        if let Some(path) = to_file {
+            let written = write_key_file(path, &plaintext);
+            written.map_err(|err| Error::Internal(StoreError::File(err)))?;
+        }
         let rules = Arc::clone(&self.rules);
         let prefix = plaintext.prefix();
         let (id, revoked) = self.store.write(move |tx| {
@@ -146,6 +175,9 @@ impl Keyward {
             tx.record(&Origin::CLI, &event)?;
             Ok::<_, Error>((record.key.id, revoked))
         })?;
+        if let Some(path) = to_file {
+            self.watch_initial_key(path);
+        }
         Ok(RootKeyReset { root_key: RootKey { id, plaintext }, revoked })
     }
 }

@@ -53,7 +53,9 @@ pub enum Denial {
 pub enum Conflict {
     #[error("an expired key cannot be revived or rotated; create a new one")]
     KeyNotActive,
-    #[error("three values of this key are alive already; wait for a grace period to end, or end it")]
+    #[error(
+        "three values of this key are alive already; wait for a grace period to end, or end it"
+    )]
     TooManyLiveKeys { retry_after: Duration },
     #[error("the key's current value is in use; only it can rotate the key")]
     Superseded,

@@ -127,11 +127,15 @@ impl Keyward {
         self.store.write(move |tx| {
             let expired = tx.unrecorded_expiries(tx.now(), batch)?;
             for record in &expired {
-                let event = about(record, EventType::ApiKeyExpired, json!({
-                    "name": record.key.name.as_str(),
-                    "keyPrefixes": prefixes(record),
-                    "expiresAt": record.key.expires_at.map(|it| it.to_string()),
-                }));
+                let event = about(
+                    record,
+                    EventType::ApiKeyExpired,
+                    json!({
+                        "name": record.key.name.as_str(),
+                        "keyPrefixes": prefixes(record),
+                        "expiresAt": record.key.expires_at.map(|it| it.to_string()),
+                    }),
+                );
                 let receipt = tx.record(&Origin::SCHEDULER, &event)?;
                 tx.mark_expiry_recorded(&receipt)?;
             }

@@ -72,10 +72,8 @@ impl Keyward {
             expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
             rules.within(rules.catalogue.bits(&new.scopes), rules.grantable(&caller, &account))?;
             rules.refuse_too_many(tx, &account)?;
-            let new = NewKey {
-                expires_at: Some(new.expires_at.unwrap_or(caller.expires_at)),
-                ..new
-            };
+            let new =
+                NewKey { expires_at: Some(new.expires_at.unwrap_or(caller.expires_at)), ..new };
             rules.insert_key(tx, &caller.origin, account.id, new, prefix, hash)
         })?;
         Ok(IssuedKey { view: self.view(record), plaintext })

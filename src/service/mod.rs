@@ -27,7 +27,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
-    bootstrap::{RootKey, RootKeyReset},
+    bootstrap::{RootKey, RootKeyReset, write_key_file},
     error::{Conflict, Denial, Error, Fault},
     events::{EventView, Viewer},
     janitor::Job,
@@ -37,6 +37,8 @@ pub use self::{
     view::{KeyView, PreviousValue},
 };
 use self::{bootstrap::InitialKeyFile, usage::UsageRecorder, verify::Prover};
+/// Questions to the store that the outside may ask as they are.
+pub use crate::store::{AccountPage, EventFilter, KeyFilter, KeyPage};
 use crate::{
     domain::{
         credential::{Brand, PlaintextKey},

@@ -17,7 +17,7 @@ use crate::{
         Conflict, Error, IssuedKey, KeyView, Keyward, Principal, Reach,
         keys::{WRITERS, refuse_changed},
     },
-    store::{KeyRecord, KeyIndex, WriteTx},
+    store::{KeyIndex, KeyRecord, WriteTx},
 };
 
 /// Scopes of which one is needed to rotate the presented key.

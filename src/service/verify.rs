@@ -168,9 +168,12 @@ impl Keyward {
         let now = self.env.time.now();
         let granted = self.rules.catalogue.powers(entry.key.scopes);
         let missing = wanted.minus(granted);
-        let verdict = self.standing(&entry, account.as_deref(), now).unwrap_or(
-            if missing.is_empty() { Verdict::Valid } else { Verdict::InsufficientScopes },
-        );
+        let verdict =
+            self.standing(&entry, account.as_deref(), now).unwrap_or(if missing.is_empty() {
+                Verdict::Valid
+            } else {
+                Verdict::InsufficientScopes
+            });
         if verdict == Verdict::Valid {
             self.usage.note(&entry, now);
             self.initial_key_file.was_used(entry.prefix);
@@ -225,8 +228,7 @@ impl Keyward {
     /// Stores a proved secret under a hash of today's cost, unless somebody else did meanwhile.
     pub fn rehash(&self, upgrade: &Upgrade) -> Result<(), Error> {
         let entry = Arc::clone(&upgrade.entry);
-        let fresh =
-            KeyHash::of(&upgrade.presented, self.rules.hash_iterations, &*self.env.entropy);
+        let fresh = KeyHash::of(&upgrade.presented, self.rules.hash_iterations, &*self.env.entropy);
         self.store.write(move |tx| {
             let Some(record) = tx.key(entry.key.id)? else { return Ok(()) };
             let stored = record.find(entry.prefix).map(|it| &it.credential.hash);
@@ -243,11 +245,8 @@ impl Keyward {
                     "after": { "iterations": fresh.iterations() },
                 }),
             };
-            let actor = Actor::Key {
-                id: entry.key.id,
-                prefix: entry.prefix,
-                account: entry.key.account,
-            };
+            let actor =
+                Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account };
             let origin = Origin { actor, request_id: None, client_ip: None };
             let receipt = tx.record(&origin, &event)?;
             Ok(tx.replace_hash(entry.prefix, &entry.hash, &fresh, &receipt)?)
@@ -287,11 +286,8 @@ impl Keyward {
                 subject,
                 data: json!({ "keyPrefix": entry.prefix.as_str() }),
             };
-            let actor = Actor::Key {
-                id: entry.key.id,
-                prefix: entry.prefix,
-                account: entry.key.account,
-            };
+            let actor =
+                Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account };
             tx.record(&Origin { actor, ..origin }, &event)?;
             Ok(())
         })

@@ -44,8 +44,9 @@ impl ReadTx<'_> {
 
     /// The accounts by age; tombstones never are among them.
     pub fn accounts(&self, page: AccountPage) -> Result<Vec<Account>, StoreError> {
-        let (created_at, id) =
-            page.after.map_or((i64::MIN, String::new()), |(at, id)| (at.as_millis(), id.to_string()));
+        let (created_at, id) = page
+            .after
+            .map_or((i64::MIN, String::new()), |(at, id)| (at.as_millis(), id.to_string()));
         let sql = format!(
             "SELECT {COLUMNS} FROM accounts
              WHERE deleted_at_ms IS NULL AND (created_at_ms, id) > (?1, ?2)
@@ -75,10 +76,7 @@ impl ReadTx<'_> {
     }
 
     /// Streams every account, tombstones included.
-    pub(super) fn for_each_account(
-        &self,
-        mut take: impl FnMut(Account),
-    ) -> Result<(), StoreError> {
+    pub(super) fn for_each_account(&self, mut take: impl FnMut(Account)) -> Result<(), StoreError> {
         let mut statement = self.sql.prepare(&format!("SELECT {COLUMNS} FROM accounts"))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

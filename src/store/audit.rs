@@ -173,9 +173,7 @@ impl ReadTx<'_> {
         let head = self
             .sql
             .prepare_cached("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| {
-                Ok(AuditHead { seq: row.get(0)?, hash: ChainHash(row.get(1)?) })
-            })
+            .query_row([], |row| Ok(AuditHead { seq: row.get(0)?, hash: ChainHash(row.get(1)?) }))
             .optional()?;
         Ok(head.unwrap_or(AuditHead::NONE))
     }

@@ -151,9 +151,9 @@ impl KeyIndex {
                     self.key_images(&record, images);
                 }
             }
-            Touched::Account(id) => images.push(
-                read.account(id)?.map_or(Image::NoAccount(id), |it| account_image(&it)),
-            ),
+            Touched::Account(id) => {
+                images.push(read.account(id)?.map_or(Image::NoAccount(id), |it| account_image(&it)))
+            }
             // Unless another change in the same batch took the prefix again: then it is a key's.
             Touched::Gone(prefix) => match read.key_with_prefix(prefix)? {
                 Some(record) => self.key_images(&record, images),

@@ -352,11 +352,7 @@ impl WriteTx<'_> {
                 "UPDATE api_keys SET expiry_recorded_at_ms = ?2, audit_seq = ?3
                  WHERE id = ?1 AND expiry_recorded_at_ms IS NULL",
             )?
-            .execute(params![
-                receipt.key()?.to_string(),
-                self.now().as_millis(),
-                receipt.seq()
-            ])?;
+            .execute(params![receipt.key()?.to_string(), self.now().as_millis(), receipt.seq()])?;
         StoreError::unless_one(marked)
     }
 

@@ -24,6 +24,7 @@ use r2d2::{CustomizeConnection, Pool};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags};
 
+use self::writer::Writer;
 pub use self::{
     accounts::AccountPage,
     audit::{AuditHead, AuditReceipt, EventFilter},
@@ -34,7 +35,6 @@ pub use self::{
     schema::stored_time_floor,
     tx::{ReadTx, WriteTx},
 };
-use self::writer::Writer;
 use crate::{domain::scope::Catalogue, env::Env};
 
 const READERS: u32 = 4;

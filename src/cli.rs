@@ -1,0 +1,221 @@
+//! What people type.
+
+mod config;
+mod control;
+mod serve;
+
+use std::{
+    env,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::ConfigErrors,
+    http::openapi,
+    server::{self, DataDirError},
+    store::StoreError,
+};
+
+/// A self-hosted API-key server.
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(Settings),
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Recover access on this machine
+    RootKey {
+        #[command(subcommand)]
+        command: RootKeyCommand,
+    },
+    /// Run a job of the scheduler now
+    RunJob {
+        /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time` or `upkeep`
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Decide about the clock
+    Clock {
+        #[command(subcommand)]
+        command: ClockCommand,
+    },
+    /// Print the API document
+    Openapi {
+        /// As YAML instead of JSON
+        #[arg(long)]
+        yaml: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration; exit 78 and every fault if it is not sound
+    Check(Settings),
+    /// Print the configuration that is in force
+    Print(Settings),
+    /// Print a commented configuration file with every default
+    Default,
+}
+
+#[derive(Debug, Subcommand)]
+enum RootKeyCommand {
+    /// Make another root key; every other key goes on working
+    Reset {
+        /// Revoke all other keys with the scope `*`
+        #[arg(long)]
+        revoke_others: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClockCommand {
+    /// Take the machine's clock for right although keyward has seen a later time
+    Accept(Settings),
+}
+
+/// What every command that needs the configuration takes. Flags win over the environment
+/// (`KEYWARD_…`), that over the file, that over the defaults.
+#[derive(Args, Clone, Debug, Default)]
+struct Settings {
+    /// The configuration file; also KEYWARD_CONFIG. Without it ./keyward.toml or
+    /// /etc/keyward/keyward.toml, if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// auto, text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("the configuration file {path} cannot be read")]
+    ConfigFile { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Server(#[from] server::Error),
+    #[error("the running server cannot be asked")]
+    Control(#[source] io::Error),
+    #[error("the running server refused: {0}")]
+    Refused(String),
+    #[error("there is no job `{name}`; there are {known}")]
+    NoSuchJob { name: String, known: String },
+    #[error("the output cannot be written")]
+    Output(#[from] io::Error),
+}
+
+/// Runs the command in the arguments of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            report(&err);
+            ExitCode::from(err.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Serve(settings) => serve::serve(&settings),
+        Command::Config { command: ConfigCommand::Check(settings) } => {
+            config::load(&settings)?;
+            Ok(writeln!(io::stdout(), "the configuration is sound")?)
+        }
+        Command::Config { command: ConfigCommand::Print(settings) } => {
+            Ok(write!(io::stdout(), "{}", config::load(&settings)?.to_toml())?)
+        }
+        Command::Config { command: ConfigCommand::Default } => {
+            Ok(write!(io::stdout(), "{}", crate::config::DEFAULT_FILE)?)
+        }
+        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, settings } } => {
+            control::reset_root_key(&settings, revoke_others)
+        }
+        Command::RunJob { name, settings } => control::run_job(&settings, &name),
+        Command::Clock { command: ClockCommand::Accept(settings) } => {
+            control::accept_clock(&settings)
+        }
+        Command::Openapi { yaml } => {
+            let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
+            Ok(write!(io::stdout(), "{document}")?)
+        }
+    }
+}
+
+impl Error {
+    /// 1 failed, 2 wrong usage, 75 busy or I/O (try again), 78 configuration or data.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::ConfigFile { .. } => 78,
+            Self::NoSuchJob { .. } => 2,
+            Self::Server(err) => server_exit_code(err),
+            Self::Control(_) | Self::Refused(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
+fn server_exit_code(err: &server::Error) -> u8 {
+    match err {
+        server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
+        server::Error::DataDir(_) => 78,
+        server::Error::Store(err) => store_exit_code(err),
+        server::Error::Service(service) => match service {
+            crate::service::Error::Unavailable(_) => 75,
+            crate::service::Error::Internal(err) => store_exit_code(err),
+            _ => 1,
+        },
+        server::Error::Listen { .. } | server::Error::Jobs(_) | server::Error::Run(_) => 1,
+    }
+}
+
+fn store_exit_code(err: &StoreError) -> u8 {
+    if err.is_temporary() { 75 } else { 78 }
+}
+
+/// The error and its causes, for people.
+fn report(err: &Error) {
+    let mut text = format!("keyward: {err}");
+    let mut cause = std::error::Error::source(err);
+    while let Some(it) = cause {
+        let it_says = it.to_string();
+        if !text.ends_with(&it_says) {
+            text = format!("{text}: {it_says}");
+        }
+        cause = it.source();
+    }
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// The variables of this process that are ours.
+fn variables() -> Vec<(String, String)> {
+    env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")).collect()
+}

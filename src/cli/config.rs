@@ -1,0 +1,46 @@
+//! Finding and reading the configuration: the only place that looks at the environment.
+
+use std::{fs, io, path::PathBuf};
+
+use crate::{
+    cli::{Error, Settings, variables},
+    config::{Config, ConfigFile, Flags},
+};
+
+/// Looked for in this order, when no file is named.
+const USUAL_PLACES: [&str; 2] = ["keyward.toml", "/etc/keyward/keyward.toml"];
+
+pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
+    let variables = variables();
+    let named = settings.config.clone().or_else(|| {
+        let found = variables.iter().find(|(name, _)| name == "KEYWARD_CONFIG");
+        found.map(|(_, path)| PathBuf::from(path))
+    });
+    let text = match &named {
+        Some(path) => Some((path.clone(), read(path)?)),
+        None => usual_file()?,
+    };
+    let flags = Flags {
+        listen: settings.listen.clone(),
+        data_dir: settings.data_dir.clone(),
+        log_level: settings.log_level.clone(),
+        log_format: settings.log_format.clone(),
+    };
+    let file = text.as_ref().map(|(path, text)| ConfigFile { path, text });
+    Ok(Config::assemble(&flags, file, &variables)?)
+}
+
+fn usual_file() -> Result<Option<(PathBuf, String)>, Error> {
+    for place in USUAL_PLACES.map(PathBuf::from) {
+        match fs::read_to_string(&place) {
+            Ok(text) => return Ok(Some((place, text))),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => (),
+            Err(source) => return Err(Error::ConfigFile { path: place, source }),
+        }
+    }
+    Ok(None)
+}
+
+fn read(path: &PathBuf) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::ConfigFile { path: path.clone(), source })
+}

@@ -1,0 +1,123 @@
+//! Commands for the machine's operator: through the control socket of the running server, or, when
+//! none runs, on the database itself, under its lock.
+
+use std::{
+    io::{self, IsTerminal, Read, Write},
+    os::unix::net::UnixStream,
+    path::{self, Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    cli::{Error, Settings, config},
+    config::Config,
+    env::{SystemClock, SystemEntropy},
+    http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest, SOCKET},
+    server::{self, DataDirError, Site},
+    service::{self, Job, Keyward},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn reset_root_key(settings: &Settings, revoke_others: bool) -> Result<(), Error> {
+    let config = config::load(settings)?;
+    let terminal = io::stdout().is_terminal();
+    let file = path::absolute(config.data_dir.join("initial-root-key"))?;
+    let to_file = (!terminal).then_some(file.clone());
+    let request = ResetRequest { revoke_others, to_file };
+    let answer: ResetAnswer =
+        ask(&config, "/root-key/reset", &request, |app| request.carry_out(app))?;
+    let mut out = io::stdout().lock();
+    match answer.key {
+        Some(key) => {
+            writeln!(out, "A root key was made. It is shown this once; only its hash is kept:\n")?;
+            writeln!(out, "    {key}\n")?;
+        }
+        None => writeln!(
+            out,
+            "A root key was made. It waits in {}, which is removed when the key is first used.",
+            file.display()
+        )?,
+    }
+    match answer.revoked.len() {
+        0 => writeln!(out, "Every other key goes on working.")?,
+        revoked => writeln!(out, "Root keys revoked: {revoked}.")?,
+    }
+    Ok(())
+}
+
+pub(super) fn run_job(settings: &Settings, name: &str) -> Result<(), Error> {
+    let Some(job) = Job::parse(name) else {
+        let known = Job::ALL.map(Job::as_str).join(", ");
+        return Err(Error::NoSuchJob { name: name.to_owned(), known });
+    };
+    let config = config::load(settings)?;
+    let path = format!("/jobs/{}/run", job.as_str());
+    let answer: JobAnswer =
+        ask(&config, &path, &(), |app| Ok(JobAnswer { changed: app.run_job(job, &|| false)? }))?;
+    Ok(writeln!(io::stdout(), "{}: {} changed", job.as_str(), answer.changed)?)
+}
+
+pub(super) fn accept_clock(settings: &Settings) -> Result<(), Error> {
+    let config = config::load(settings)?;
+    let answer: ClockAnswer = ask(&config, "/clock/accept", &(), |app| {
+        let back = app.accept_clock()?;
+        Ok(ClockAnswer { back_ms: u64::try_from(back.as_millis()).unwrap_or(u64::MAX) })
+    })?;
+    let back = Duration::from_millis(answer.back_ms);
+    let back = humantime::format_duration(back);
+    Ok(writeln!(io::stdout(), "The machine's clock is taken for right; time went back by {back}.")?)
+}
+
+/// Asks the server that owns the data directory; if there is none, does it here.
+fn ask<T: DeserializeOwned>(
+    config: &Config,
+    path: &str,
+    request: &impl Serialize,
+    here: impl FnOnce(&Keyward) -> Result<T, service::Error>,
+) -> Result<T, Error> {
+    match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
+        Ok(site) => {
+            let answer = here(&site.app).map_err(server::Error::Service)?;
+            site.close()?;
+            Ok(answer)
+        }
+        Err(server::Error::DataDir(DataDirError::InUse { .. })) => {
+            let socket: PathBuf = config.data_dir.join(SOCKET);
+            let (status, body) = post(&socket, path, request).map_err(Error::Control)?;
+            if status != 200 {
+                return Err(Error::Refused(format!("status {status}")));
+            }
+            serde_json::from_slice(&body).map_err(|err| Error::Control(err.into()))
+        }
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// One HTTP request over a Unix socket. HTTP/1.0, so that the answer ends with the connection.
+fn post(
+    socket: &Path,
+    path: &str,
+    request: &impl Serialize,
+) -> Result<(u16, zeroize::Zeroizing<Vec<u8>>), io::Error> {
+    let body = serde_json::to_vec(request)?;
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nhost: keyward\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)?;
+    let mut answer = zeroize::Zeroizing::new(Vec::new());
+    stream.read_to_end(&mut answer)?;
+    let malformed = || io::Error::other("the answer is not HTTP");
+    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").ok_or_else(malformed)?;
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or_else(malformed)?;
+    Ok((status, answer[end + 4..].to_vec().into()))
+}

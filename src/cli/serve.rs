@@ -1,0 +1,90 @@
+//! `keyward serve`
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    cli::{Error, Settings, config},
+    config::Config,
+    env::{SystemClock, SystemEntropy},
+    server::{self, Running, Site},
+    service::{RootKey, write_key_file},
+    telemetry,
+};
+
+pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
+    let config = config::load(settings)?;
+    let terminal = io::stdout().is_terminal();
+    telemetry::start_log(&config.log, io::stderr().is_terminal());
+    let site = Site::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
+    let key_file = site.dir.initial_key();
+    let made =
+        site.first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
+    let outcome = actix_web::rt::System::new().block_on(async {
+        let running = server::start(site, &config).await?;
+        greet(&running, &config, made.as_ref(), terminal)?;
+        drop(made);
+        wait(running).await
+    });
+    Ok(outcome?)
+}
+
+/// Serves until a signal says stop, or until the disk has failed.
+async fn wait(running: Running) -> Result<(), server::Error> {
+    let (mut terminate, mut interrupt) =
+        (stop_signal(SignalKind::terminate())?, stop_signal(SignalKind::interrupt())?);
+    let halted = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = running.halted() => true,
+    };
+    tracing::info!("stopping");
+    tokio::select! {
+        stopped = running.stop() => stopped?,
+        // Whoever asks twice does not want to wait for slow clients.
+        _ = terminate.recv() => tracing::warn!("stopped without waiting"),
+        _ = interrupt.recv() => tracing::warn!("stopped without waiting"),
+    }
+    if halted { Err(server::Error::Halted) } else { Ok(()) }
+}
+
+fn stop_signal(kind: SignalKind) -> Result<Signal, server::Error> {
+    signal(kind).map_err(server::Error::Run)
+}
+
+/// Says what to do next. The root key is shown on a terminal and nowhere else.
+fn greet(
+    running: &Running,
+    config: &Config,
+    made: Option<&RootKey>,
+    terminal: bool,
+) -> Result<(), server::Error> {
+    let address = running.address;
+    let dir = config.data_dir.display();
+    let mut out = io::stdout().lock();
+    let mut say = |line: &str| writeln!(out, "{line}").map_err(server::Error::Run);
+    say(&format!("keyward {} · http://{address} · data in {dir}", env!("CARGO_PKG_VERSION")))?;
+    match made {
+        Some(root) if terminal => {
+            say("\n  A root key was made. It is shown this once; only its hash is kept:\n")?;
+            say(&format!("      {}\n", root.plaintext.expose()))?;
+            say("  Try it:\n")?;
+            say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()))?;
+        }
+        Some(_) => {
+            say(&format!("\n  A root key was made. It waits in {dir}/initial-root-key,"))?;
+            say("  which is removed when the key is first used. Try it:\n")?;
+            say(&format!("      export KEYWARD_KEY=\"$(cat {dir}/initial-root-key)\""))?;
+        }
+        None => {
+            say("\n  Root key lost?  keyward root-key reset")?;
+            return say(&format!("  Swagger UI      http://{address}/docs/"));
+        }
+    }
+    say(&format!("      curl -H \"X-API-Key: $KEYWARD_KEY\" http://{address}/api/v1/api-keys\n"))?;
+    say(&format!("  Swagger UI  http://{address}/docs/"))
+}

@@ -1,0 +1,308 @@
+//! `/accounts`: for the operator.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
+
+use crate::{
+    domain::{account::Account, id::AccountId, text::ExternalId},
+    http::{
+        authn::{Caller, ReadAccounts, WriteAccounts},
+        body::RequestBody,
+        entity_tag, expected_revision, keys, page_response,
+        problem::Problem,
+        query::{self, Query},
+        run,
+        wire::{
+            AccountBody, AccountListBody, ApiKeyBody, ApiKeyListBody, CreateAccountRequest,
+            CreateKeyRequest, UpdateAccountRequest, read_account_draft, read_account_patch,
+        },
+    },
+    service::{AccountPage, Error, Keyward, Principal},
+};
+
+/// List accounts
+///
+/// All accounts, the oldest first.
+#[utoipa::path(
+    operation_id = "listAccounts",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:read"])),
+    params(
+        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
+        ("externalId" = Option<String>, Query, description = "Only the account with this identifier of yours"),
+    ),
+    responses(
+        (status = 200, description = "A page of accounts", body = AccountListBody),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/accounts")]
+pub async fn list_accounts(
+    app: web::Data<Keyward>,
+    _caller: Caller<ReadAccounts>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let mut query = Query::of(&req);
+    let limit = query.limit();
+    let after = query.take("cursor", "the nextCursor of a page", query::account_cursor);
+    let external_id = query
+        .take("externalId", "1 to 255 visible ASCII characters", |it| ExternalId::parse(it).ok());
+    query.finish()?;
+    let mut accounts = run(&app, move |app| match external_id {
+        Some(id) => Ok(app.account_with_external_id(&id)?.into_iter().collect::<Vec<_>>()),
+        None => app.list_accounts(AccountPage { after, limit: limit + 1 }),
+    })
+    .await?;
+    let more = limit < u32::try_from(accounts.len()).unwrap_or(u32::MAX);
+    accounts.truncate(limit as usize);
+    let last = accounts.last().filter(|_| more);
+    let next_cursor = last.map(|it| query::cursor(it.created_at, it.id.as_raw()));
+    let data = accounts.iter().map(|it| AccountBody::new(&app, it, None)).collect();
+    let body = AccountListBody { data, next_cursor };
+    Ok(page_response(&req, &body, body.next_cursor.as_deref()))
+}
+
+/// Create an account
+///
+/// Answers with the account and, in `apiKey`, its first key, which manages the account's keys and
+/// may hand on everything that the account allows. The full key is shown this once.
+#[utoipa::path(
+    operation_id = "createAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    request_body(content = CreateAccountRequest, example = json!({"name": "Acme Corp"})),
+    responses(
+        (status = 201, description = "Created", body = AccountBody, headers(
+            ("Location" = String, description = "The address of the account"),
+            ("ETag" = String, description = "The account's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/accounts")]
+pub async fn create_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let members = body.members()?;
+    let draft = read_account_draft(members, &app.rules().catalogue).map_err(Problem::invalid)?;
+    let new = run(&app, move |app| app.create_account(&caller.principal, draft)).await?;
+    let first = ApiKeyBody::new(&app, &new.first_key.view, Some(&new.first_key.plaintext));
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("/api/v1/accounts/{}", new.account.id)))
+        .insert_header(entity_tag(new.account.revision))
+        .json(AccountBody::new(&app, &new.account, Some(first))))
+}
+
+/// Show an account
+///
+/// Its settings; for its keys see `/accounts/{id}/api-keys`.
+#[utoipa::path(
+    operation_id = "getAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:read"])),
+    params(("id" = String, Path, description = "The account's identifier, or `self`", example = "self")),
+    responses(
+        (status = 200, description = "The account", body = AccountBody, headers(
+            ("ETag" = String, description = "The account's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/accounts/{id}")]
+pub async fn show_account(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadAccounts>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    Ok(shown(&app, &account))
+}
+
+/// Change an account
+///
+/// Changes the members that are given. Suspending an account stops all its keys at once.
+#[utoipa::path(
+    operation_id = "updateAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Change only this revision: the account's `ETag`"),
+    ),
+    request_body(content = UpdateAccountRequest, example = json!({"name": "Operator"})),
+    responses(
+        (status = 200, description = "The account as it is now", body = AccountBody, headers(
+            ("ETag" = String, description = "The account's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[put("/accounts/{id}")]
+pub async fn update_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Change an account, by PATCH
+///
+/// The same as PUT.
+#[utoipa::path(
+    operation_id = "patchAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Change only this revision: the account's `ETag`"),
+    ),
+    request_body(content = UpdateAccountRequest, example = json!({"metadata": {"plan": "pro"}})),
+    responses(
+        (status = 200, description = "The account as it is now", body = AccountBody, headers(
+            ("ETag" = String, description = "The account's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[patch("/accounts/{id}")]
+pub async fn patch_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Delete an account
+///
+/// Revokes all its keys in the same transaction. Its `externalId` is free again.
+#[utoipa::path(
+    operation_id = "deleteAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The account's identifier", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Delete only this revision: the account's `ETag`"),
+    ),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[delete("/accounts/{id}")]
+pub async fn delete_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    let expected = expected_revision(&req, account.revision)?;
+    run(&app, move |app| app.delete_account(&caller.principal, account.id, expected)).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// List the API keys of an account
+///
+/// As the account itself sees them, with the same filters.
+#[utoipa::path(
+    operation_id = "listAccountApiKeys",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:read"])),
+    params(
+        ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
+        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
+        ("status" = Option<super::wire::StatusBody>, Query, description = "Only keys that stand so"),
+        ("scope" = Option<String>, Query, description = "Only keys with this scope"),
+        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys made before this instant and not used since"),
+        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant"),
+        ("q" = Option<String>, Query, description = "Only keys with this in their name, or with a prefix that begins so"),
+    ),
+    responses(
+        (status = 200, description = "A page of keys", body = ApiKeyListBody),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/accounts/{id}/api-keys")]
+pub async fn list_account_keys(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    keys::list(&app, caller.principal, account.id, &req).await
+}
+
+/// Create an API key in an account
+///
+/// With at most what the account allows, and the scopes that any account may hold.
+#[utoipa::path(
+    operation_id = "createAccountApiKey",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(("id" = String, Path, description = "The account's identifier, or `self`", example = "self")),
+    request_body(content = CreateKeyRequest, example = json!({
+        "name": "Production Integration",
+        "scopes": ["orders:read"],
+    })),
+    responses(
+        (status = 201, description = "Created", body = ApiKeyBody, headers(
+            ("Location" = String, description = "The address of the key"),
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/accounts/{id}/api-keys")]
+pub async fn create_account_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    keys::create(&app, caller.principal, account.id, body).await
+}
+
+async fn find(
+    app: &web::Data<Keyward>,
+    caller: &Principal,
+    text: &str,
+) -> Result<Account, Problem> {
+    let id = match text {
+        "self" => caller.account,
+        text => AccountId::parse(text).map_err(|_| Error::NotFound)?,
+    };
+    run(app, move |app| app.find_account(id)).await
+}
+
+async fn update(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let account = find(app, &caller, id).await?;
+    let members = body.members()?;
+    let expected = expected_revision(req, account.revision)?;
+    let patch = read_account_patch(members, &app.rules().catalogue).map_err(Problem::invalid)?;
+    let account =
+        run(app, move |app| app.update_account(&caller, account.id, expected, patch)).await?;
+    Ok(shown(app, &account))
+}
+
+fn shown(app: &Keyward, account: &Account) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(entity_tag(account.revision))
+        .json(AccountBody::new(app, account, None))
+}

@@ -1,0 +1,195 @@
+//! Who is calling, and may they?
+//!
+//! Two steps, on purpose. actix-web runs a handler's extractors side by side, so an extractor that
+//! awaits loses the race to the one that parses the body: a stranger would be told what is wrong
+//! with their JSON. [`authenticate`] therefore runs as middleware, before any extractor, and
+//! [`Caller`] only looks at what it left.
+
+use std::{
+    future::{Ready, ready},
+    marker::PhantomData,
+};
+
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    body::{EitherBody, MessageBody},
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::header::{self, HeaderMap},
+    middleware::Next,
+    web,
+};
+
+use crate::{
+    domain::{
+        credential::{self, PlaintextKey},
+        event::{Actor, Origin},
+        scope,
+    },
+    http::{body, envelope, problem::Problem, run},
+    service::{Denial, Error, Identity, Keyward, Principal, Verification},
+};
+
+const API_KEY: &str = "x-api-key";
+
+/// A caller who holds one of the scopes that `P` asks for. A handler that takes one cannot run
+/// without it.
+pub struct Caller<P> {
+    pub principal: Principal,
+    permission: PhantomData<P>,
+}
+
+/// A permission, as a type.
+pub trait Permission: 'static {
+    /// Scopes of which one is enough. None at all: any accepted key.
+    const ANY_OF: &'static [&'static str];
+}
+
+macro_rules! permissions {
+    ($($name:ident: [$($scope:expr),*],)+) => {
+        $(
+            pub struct $name;
+
+            impl Permission for $name {
+                const ANY_OF: &'static [&'static str] = &[$($scope),*];
+            }
+        )+
+    };
+}
+
+permissions! {
+    AnyKey: [],
+    ReadKeys: [scope::KEYS_READ, scope::ACCOUNTS_READ],
+    ReadOwnKeys: [scope::KEYS_READ],
+    WriteKeys: [scope::KEYS_WRITE, scope::ACCOUNTS_WRITE],
+    WriteOwnKeys: [scope::KEYS_WRITE],
+    RotateItself: [scope::KEYS_ROTATE, scope::KEYS_WRITE],
+    VerifyKeys: [scope::KEYS_VERIFY],
+    ReadAccounts: [scope::ACCOUNTS_READ],
+    WriteAccounts: [scope::ACCOUNTS_WRITE],
+    ReadEvents: [scope::EVENTS_READ],
+}
+
+/// Lets through only requests that carry an accepted key, and none that is ambiguous.
+pub async fn authenticate<B: MessageBody + 'static>(
+    app: web::Data<Keyward>,
+    mut req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    // An answer that leaves the body unread costs the connection, so it is read first.
+    let body = body::collect(&mut req).await;
+    req.extensions_mut().insert(body);
+    let origin = Origin {
+        actor: Actor::Cli, // Replaced by the key itself once it is known.
+        request_id: Some(envelope::request_id(req.request()).to_string()),
+        client_ip: req.peer_addr().map(|it| it.ip()),
+    };
+    let presented = presented_key(req.headers());
+    let outcome = match presented {
+        Some(text) => recognise(&app, text, origin).await,
+        None => Err(Error::Unauthenticated(Denial::MissingKey).into()),
+    };
+    let admitted = outcome.and_then(|principal| {
+        refuse_ambiguous(&req)?;
+        Ok(principal)
+    });
+    match admitted {
+        Ok(principal) => {
+            req.extensions_mut().insert(principal);
+            Ok(next.call(req).await?.map_into_left_body())
+        }
+        Err(problem) => Ok(req.error_response(problem).map_into_right_body()),
+    }
+}
+
+async fn recognise(
+    app: &web::Data<Keyward>,
+    text: &[u8],
+    origin: Origin,
+) -> Result<Principal, Problem> {
+    let identity = identified(app, text).await?;
+    let principal = app.principal(&identity, origin.clone());
+    if let Err(Error::Unauthenticated(Denial::Rotated)) = &principal {
+        note_retired(app, &app.judge(&identity, scope::ScopeBits::default()), origin);
+    }
+    Ok(principal?)
+}
+
+/// Whose key this is; only the first use of a secret leaves this thread.
+pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, Problem> {
+    let unproven = match app.identify(text) {
+        Identity::Unproven(it) => it,
+        known @ (Identity::Malformed | Identity::Unknown | Identity::Known(_)) => return Ok(known),
+    };
+    let (identity, upgrade) = run(app, move |app| Ok(app.prove(unproven))).await?;
+    if let Some(upgrade) = upgrade {
+        let app = app.clone();
+        // Off the answer's path; a failure is logged and the next first use tries again.
+        actix_web::rt::spawn(async move { run(&app, move |app| app.rehash(&upgrade)).await });
+    }
+    Ok(identity)
+}
+
+/// Records, at most once an hour for each key, that a retired value is still in use somewhere.
+pub fn note_retired(app: &web::Data<Keyward>, found: &Verification, origin: Origin) {
+    if app.should_note_retired_use(found) {
+        let (app, found) = (app.clone(), found.clone());
+        actix_web::rt::spawn(async move {
+            run(&app, move |app| app.note_retired_use(&found, origin)).await
+        });
+    }
+}
+
+/// The key of this request: from its own header, or a bearer token of our shape. Other bearer
+/// tokens are left alone.
+pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(API_KEY).map(header::HeaderValue::as_bytes).or_else(|| bearer_key(headers))
+}
+
+fn bearer_key(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && PlaintextKey::parse(token).is_ok()).then_some(token)
+}
+
+/// Refuses what two readers could understand differently.
+fn refuse_ambiguous(req: &ServiceRequest) -> Result<(), Problem> {
+    const ONCE: [&str; 6] =
+        [API_KEY, "authorization", "host", "content-type", "idempotency-key", "if-match"];
+    for name in ONCE {
+        if 1 < req.headers().get_all(name).count() {
+            let detail = format!("the header {name} must not be given twice");
+            return Err(Problem::bad_request("duplicate_header", detail));
+        }
+    }
+    let (own, bearer) = (req.headers().get(API_KEY), bearer_key(req.headers()));
+    if let (Some(own), Some(bearer)) = (own, bearer)
+        && own.as_bytes() != bearer
+    {
+        let detail = "X-API-Key and Authorization carry two different keys";
+        return Err(Problem::bad_request("conflicting_keys", detail));
+    }
+    if credential::holds_key(req.query_string()) {
+        let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
+        return Err(Problem::bad_request("key_in_query", detail));
+    }
+    Ok(())
+}
+
+impl<P: Permission> FromRequest for Caller<P> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let Some(principal) = req.extensions().get::<Principal>().cloned() else {
+            return ready(Err(Error::Unauthenticated(Denial::MissingKey).into()));
+        };
+        let Some(app) = req.app_data::<web::Data<Keyward>>() else {
+            return ready(Err(Problem::internal()));
+        };
+        if !P::ANY_OF.is_empty() && !app.rules().permits(principal.powers, P::ANY_OF) {
+            return ready(Err(Error::MissingScope(P::ANY_OF).into()));
+        }
+        ready(Ok(Self { principal, permission: PhantomData }))
+    }
+}

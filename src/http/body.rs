@@ -1,0 +1,162 @@
+//! The body of a request: read whole and bounded, before anything is decided.
+
+use std::{
+    future::{Ready, ready},
+    time::Duration,
+};
+
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    dev::{Payload, ServiceRequest},
+    http::{StatusCode, header},
+    web::{Bytes, BytesMut},
+};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::http::{
+    json::{self, Members, NotJson},
+    problem::Problem,
+};
+
+/// What a request may hold.
+pub const MAX_LEN: usize = 64 * 1024;
+/// What is read and thrown away of a larger one, so that its sender gets to see the answer.
+const MAX_DRAINED: usize = 4 * 1024 * 1024;
+/// How long a body may take; a sender that dribbles would hold its connection for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What came.
+#[derive(Clone, Debug)]
+pub enum Body {
+    Complete(Bytes),
+    TooLarge,
+    TooSlow,
+    Broken,
+}
+
+/// Reads the body, at most [`MAX_LEN`] of it, in at most [`PATIENCE`].
+pub async fn collect(req: &mut ServiceRequest) -> Body {
+    let mut payload = req.take_payload();
+    if let Payload::None = payload {
+        return Body::Complete(Bytes::new());
+    }
+    timeout(PATIENCE, drain(&mut payload)).await.unwrap_or(Body::TooSlow)
+}
+
+async fn drain(payload: &mut Payload) -> Body {
+    let mut kept = BytesMut::new();
+    let mut seen = 0;
+    while let Some(chunk) = std::future::poll_fn(|cx| {
+        use futures_core::Stream;
+        std::pin::Pin::new(&mut *payload).poll_next(cx)
+    })
+    .await
+    {
+        let Ok(chunk) = chunk else { return Body::Broken };
+        seen += chunk.len();
+        if seen <= MAX_LEN {
+            kept.extend_from_slice(&chunk);
+        } else if MAX_DRAINED < seen {
+            break;
+        }
+    }
+    if MAX_LEN < seen { Body::TooLarge } else { Body::Complete(kept.freeze()) }
+}
+
+/// The body as a handler takes it, with the headers that say what it is.
+#[derive(Debug)]
+pub struct RequestBody {
+    body: Body,
+    media_type: MediaType,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum MediaType {
+    Missing,
+    Json,
+    Other,
+}
+
+impl RequestBody {
+    /// The members of the object that the body must be.
+    pub fn members(self) -> Result<Members, Problem> {
+        self.value().and_then(|value| {
+            value.map(Members::new).ok_or_else(|| {
+                Problem::bad_request("invalid_json", "a JSON object is needed as the body")
+            })
+        })
+    }
+
+    /// The members of the object, or none at all if there is no body.
+    pub fn optional_members(self) -> Result<Members, Problem> {
+        Ok(self.value()?.map(Members::new).unwrap_or_default())
+    }
+
+    fn value(self) -> Result<Option<Value>, Problem> {
+        let bytes = match self.body {
+            Body::Complete(bytes) => bytes,
+            Body::TooLarge => {
+                let detail = format!("the body is larger than {MAX_LEN} bytes");
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                return Err(Problem::new(status, "payload_too_large", "Too large", detail));
+            }
+            Body::TooSlow => {
+                let detail = format!("the body took longer than {} seconds", PATIENCE.as_secs());
+                let status = StatusCode::REQUEST_TIMEOUT;
+                return Err(Problem::new(status, "request_timeout", "Too slow", detail));
+            }
+            Body::Broken => {
+                return Err(Problem::bad_request("broken_body", "the body could not be read"));
+            }
+        };
+        match self.media_type {
+            MediaType::Json => (),
+            MediaType::Missing if bytes.is_empty() => return Ok(None),
+            MediaType::Missing | MediaType::Other => {
+                return Err(Problem::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "unsupported_media_type",
+                    "Unsupported media type",
+                    "the body must be sent as application/json, not compressed",
+                ));
+            }
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let parsed = json::parse(&bytes);
+        parsed.map(Some).map_err(|NotJson(why)| Problem::bad_request("invalid_json", why))
+    }
+}
+
+impl FromRequest for RequestBody {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let body = req.extensions().get::<Body>().cloned();
+        ready(body.map_or_else(
+            || Err(Problem::internal()),
+            |body| Ok(Self { body, media_type: media_type(req) }),
+        ))
+    }
+}
+
+fn media_type(req: &HttpRequest) -> MediaType {
+    let encoded = req.headers().get(header::CONTENT_ENCODING);
+    if encoded.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return MediaType::Other;
+    }
+    let Some(value) = req.headers().get(header::CONTENT_TYPE) else { return MediaType::Missing };
+    let Ok(text) = value.to_str() else { return MediaType::Other };
+    let mut parts = text.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|it| it.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.all(|it| {
+        it.split_once('=').is_none_or(|(name, value)| {
+            !name.eq_ignore_ascii_case("charset")
+                || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    });
+    if json && utf8 { MediaType::Json } else { MediaType::Other }
+}

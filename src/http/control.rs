@@ -1,0 +1,107 @@
+//! The control socket: what only somebody on the machine may ask.
+//!
+//! A Unix socket in the data directory that its owner alone can open. Being able to connect is the
+//! permission, so nothing else is asked for.
+
+use std::path::PathBuf;
+
+use actix_web::{
+    App, HttpResponse,
+    body::MessageBody,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    web,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    http::{problem::Problem, run},
+    service::{Error, Job, Keyward},
+};
+
+/// The name of the socket in the data directory.
+pub const SOCKET: &str = "control.sock";
+
+/// What `root-key reset` asks.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetRequest {
+    pub revoke_others: bool,
+    /// Where the key is to be written instead of being answered.
+    pub to_file: Option<PathBuf>,
+}
+
+/// What it is answered. The one place besides the API that carries a key.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ResetAnswer {
+    pub key_id: String,
+    pub key: Option<String>,
+    pub revoked: Vec<String>,
+}
+
+/// What `run-job` is answered.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct JobAnswer {
+    pub changed: u64,
+}
+
+/// What `clock accept` is answered.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ClockAnswer {
+    /// How far time went back, in milliseconds.
+    pub back_ms: u64,
+}
+
+impl ResetRequest {
+    /// Does what is asked, here in this process.
+    pub fn carry_out(&self, app: &Keyward) -> Result<ResetAnswer, Error> {
+        let reset = app.reset_root_key(self.revoke_others, self.to_file.as_deref())?;
+        let key = &reset.root_key.plaintext;
+        Ok(ResetAnswer {
+            key_id: reset.root_key.id.to_string(),
+            key: self.to_file.is_none().then(|| key.expose().to_owned()),
+            revoked: reset.revoked.iter().map(ToString::to_string).collect(),
+        })
+    }
+}
+
+/// The application behind the socket.
+pub fn app(
+    app: web::Data<Keyward>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    App::new()
+        .app_data(app)
+        .route("/root-key/reset", web::post().to(reset_root_key))
+        .route("/jobs/{name}/run", web::post().to(run_job))
+        .route("/clock/accept", web::post().to(accept_clock))
+}
+
+async fn reset_root_key(
+    app: web::Data<Keyward>,
+    request: web::Json<ResetRequest>,
+) -> Result<HttpResponse, Problem> {
+    let answer = run(&app, move |app| request.carry_out(app)).await?;
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+async fn run_job(
+    app: web::Data<Keyward>,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let job = Job::parse(&name).ok_or(Error::NotFound)?;
+    let changed = run(&app, move |app| app.run_job(job, &|| false)).await?;
+    Ok(HttpResponse::Ok().json(JobAnswer { changed }))
+}
+
+async fn accept_clock(app: web::Data<Keyward>) -> Result<HttpResponse, Problem> {
+    let back = run(&app, Keyward::accept_clock).await?;
+    let back_ms = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
+    Ok(HttpResponse::Ok().json(ClockAnswer { back_ms }))
+}

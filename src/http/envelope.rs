@@ -1,0 +1,143 @@
+//! What every answer carries, whatever was asked: an identifier, headers for safety, problems
+//! rendered, one line in the log.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use actix_web::{
+    HttpMessage, HttpRequest,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web,
+};
+
+use crate::{domain::text::masked, http::problem::Problem, service::Keyward};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names one request, in its answer, in the log and in the events that it causes.
+#[derive(Clone, Debug)]
+pub struct RequestId(Arc<str>);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes identifiers: random for the process, counted within it.
+#[derive(Debug)]
+pub struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub fn new(app: &Keyward) -> Self {
+        let mut process = [0; 8];
+        app.env().entropy.fill(&mut process);
+        Self { process: u64::from_be_bytes(process), next: AtomicU64::new(1) }
+    }
+
+    /// The client's own, if it is short and plain, so that its log and ours can be joined; else a
+    /// new one. Plain means letters, digits and hyphens: nothing of the shape of a key.
+    fn identify(&self, given: Option<&HeaderValue>) -> RequestId {
+        let plain = |it: &&str| {
+            (1..=64).contains(&it.len())
+                && it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if let Some(theirs) = given.and_then(|it| it.to_str().ok()).filter(plain) {
+            return RequestId(theirs.into());
+        }
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        RequestId(format!("req_{:016x}{count:08x}", self.process).into())
+    }
+}
+
+/// The identifier that [`wrap`] gave to this request.
+pub fn request_id(req: &HttpRequest) -> RequestId {
+    req.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId("".into()))
+}
+
+/// Around everything.
+pub async fn wrap<B: MessageBody + 'static>(
+    ids: web::Data<RequestIds>,
+    app: web::Data<Keyward>,
+    mut req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let id = ids.identify(req.headers().get(REQUEST_ID));
+    req.extensions_mut().insert(id.clone());
+    let method = req.method().clone();
+    if method == Method::HEAD {
+        // Routed as GET; the connection knows that it must not send the body.
+        req.head_mut().method = Method::GET;
+    }
+    let started = app.env().time.monotonic();
+    let response = next.call(req).await?;
+    let mut response = rendered(response, &id);
+    decorate(&mut response, &id);
+    let elapsed = app.env().time.monotonic().since(started);
+    let (req, status) = (response.request(), response.status());
+    // The pattern, not the path: no identifier and no misplaced key comes into the log by it.
+    let route = req.match_pattern().unwrap_or_else(|| "(none)".to_owned());
+    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    if is_hot(&route) {
+        tracing::trace!(request.id = %id, http.method = %method, http.route = route, http.status = status.as_u16(), elapsed_ms, "answered");
+    } else {
+        tracing::info!(request.id = %id, http.method = %method, http.route = route, http.status = status.as_u16(), elapsed_ms, "answered");
+    }
+    if status == StatusCode::NOT_FOUND {
+        tracing::debug!(request.id = %id, http.path = %masked(req.path()), "nothing there");
+    }
+    Ok(response)
+}
+
+/// Asked thousands of times a second: counted, not logged.
+fn is_hot(route: &str) -> bool {
+    matches!(route, "/api/v1/api-keys/verify" | "/livez" | "/readyz" | "/metrics")
+}
+
+/// Problems get their body here, where the request's identifier is known. Whatever else went wrong
+/// inside the framework becomes a problem as well.
+fn rendered<B: MessageBody + 'static>(
+    response: ServiceResponse<B>,
+    id: &RequestId,
+) -> ServiceResponse<EitherBody<B>> {
+    let Some(err) = response.response().error() else { return response.map_into_left_body() };
+    let problem = match err.as_error::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if response.status().is_client_error() => {
+            Problem::bad_request("bad_request", "the request could not be understood")
+        }
+        None => {
+            tracing::error!(error = %err, "a request failed inside the framework");
+            Problem::internal()
+        }
+    };
+    let answer = problem.respond(&id.0);
+    let (request, _) = response.into_parts();
+    ServiceResponse::new(request, answer).map_into_right_body()
+}
+
+fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
+    let api = response.request().path().starts_with("/api/");
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if api {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+}

@@ -1,0 +1,128 @@
+//! `/events`: the audit log.
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+
+use crate::{
+    domain::{
+        event::EventType,
+        id::{AccountId, KeyId},
+    },
+    http::{
+        authn::{Caller, ReadEvents},
+        page_response,
+        problem::Problem,
+        query::Query,
+        run,
+        wire::{EventBody, EventListBody},
+    },
+    service::{Error, EventFilter, Keyward},
+};
+
+/// List events
+///
+/// The audit log, the oldest first. The operator sees all of it; an account sees its own events,
+/// in which keys and addresses of the operator are shown as `operator`.
+#[utoipa::path(
+    operation_id = "listEvents",
+    tag = "Audit log",
+    security(("ApiKeyAuth" = ["events:read"])),
+    params(
+        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
+        ("after" = Option<i64>, Query, description = "Only events with a greater `seq`", minimum = 0),
+        ("type" = Option<String>, Query, description = "Only events of this type"),
+        ("subject" = Option<String>, Query, description = "Only events about this key or account, or `keyward`"),
+        ("actor" = Option<String>, Query, description = "Only what this key did, or `cli`, or `scheduler`"),
+        ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant"),
+        ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant"),
+    ),
+    responses(
+        (status = 200, description = "A page of events", body = EventListBody),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/events")]
+pub async fn list_events(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadEvents>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let mut query = Query::of(&req);
+    let limit = query.limit();
+    let filter = read_filter(&mut query, limit + 1);
+    query.finish()?;
+    let viewer = caller.principal.viewer();
+    let mut views = run(&app, move |app| app.list_events(viewer, filter)).await?;
+    let more = limit < u32::try_from(views.len()).unwrap_or(u32::MAX);
+    views.truncate(limit as usize);
+    let last = views.last().filter(|_| more);
+    let next_cursor = last.map(|it| event_cursor(it.event.seq));
+    let data = views.into_iter().map(EventBody::from).collect();
+    let body = EventListBody { data, next_cursor };
+    Ok(page_response(&req, &body, body.next_cursor.as_deref()))
+}
+
+/// Show an event
+///
+/// One entry of the audit log by its number.
+#[utoipa::path(
+    operation_id = "getEvent",
+    tag = "Audit log",
+    security(("ApiKeyAuth" = ["events:read"])),
+    params(("seq" = i64, Path, description = "The event's number", example = 1, minimum = 1)),
+    responses(
+        (status = 200, description = "The event", body = EventBody),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/events/{seq}")]
+pub async fn show_event(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadEvents>,
+    seq: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let seq = seq_of(&seq).ok_or(Error::NotFound)?;
+    let viewer = caller.principal.viewer();
+    let view = run(&app, move |app| app.find_event(viewer, seq)).await?;
+    Ok(HttpResponse::Ok().json(EventBody::from(view)))
+}
+
+fn read_filter(query: &mut Query, limit: u32) -> EventFilter {
+    let cursor = query.take("cursor", "the nextCursor of a page", read_cursor);
+    let after = query.take("after", "a whole number", seq_of);
+    let is_subject =
+        |it: &str| it == "keyward" || KeyId::parse(it).is_ok() || AccountId::parse(it).is_ok();
+    let is_actor = |it: &str| matches!(it, "cli" | "scheduler") || KeyId::parse(it).is_ok();
+    let known = |fits: bool, it: &str| fits.then(|| it.to_owned());
+    EventFilter {
+        account: None,
+        after: cursor.max(after).unwrap_or(0),
+        event_type: query.take("type", "a type of event like api_key.created", |it| {
+            known(EventType::parse(it).is_some(), it)
+        }),
+        subject: query.take("subject", "the identifier of a key or an account, or keyward", |it| {
+            known(is_subject(it), it)
+        }),
+        actor: query.take("actor", "the identifier of a key, or cli, or scheduler", |it| {
+            known(is_actor(it), it)
+        }),
+        since: query.instant("since"),
+        until: query.instant("until"),
+        limit,
+    }
+}
+
+fn event_cursor(seq: i64) -> String {
+    format!("v1.{seq:x}")
+}
+
+fn read_cursor(text: &str) -> Option<i64> {
+    let seq = i64::from_str_radix(text.strip_prefix("v1.")?, 16).ok()?;
+    (0 <= seq && event_cursor(seq) == text).then_some(seq)
+}
+
+/// Digits only: what `parse` allows besides, such as a sign, would be another address for the same.
+fn seq_of(text: &str) -> Option<i64> {
+    let seq = text.parse::<i64>().ok().filter(|it| 0 <= *it)?;
+    (seq.to_string() == text).then_some(seq)
+}

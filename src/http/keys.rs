@@ -1,0 +1,426 @@
+//! `/api-keys`
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
+
+use crate::{
+    domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
+    http::{
+        authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, RotateItself, WriteKeys, WriteOwnKeys},
+        body::RequestBody,
+        entity_tag, expected_revision, key_in_path, page_response,
+        problem::Problem,
+        query::{self, Query},
+        run,
+        wire::{
+            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, RotateKeyRequest, UpdateKeyRequest,
+            read_grace, read_key_patch, read_new_key,
+        },
+    },
+    service::{Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach},
+};
+
+/// List API keys
+///
+/// All keys of the caller's account, the oldest first; never a full key. Revoked keys are not
+/// among them.
+#[utoipa::path(
+    operation_id = "listApiKeys",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:read"])),
+    params(
+        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
+        ("status" = Option<super::wire::StatusBody>, Query, description = "Only keys that stand so"),
+        ("scope" = Option<String>, Query, description = "Only keys with this scope"),
+        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys made before this instant and not used since"),
+        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant"),
+        ("q" = Option<String>, Query, description = "Only keys with this in their name, or with a prefix that begins so"),
+    ),
+    responses(
+        (status = 200, description = "A page of keys", body = ApiKeyListBody),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/api-keys")]
+pub async fn list_keys(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadOwnKeys>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let account = caller.principal.account;
+    list(&app, caller.principal, account, &req).await
+}
+
+/// Create an API key
+///
+/// The full key is in this answer and nowhere else, ever: store it safely.
+#[utoipa::path(
+    operation_id = "createApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write"])),
+    request_body(content = CreateKeyRequest, example = json!({
+        "name": "Production Integration",
+        "scopes": ["orders:read", "products:read"],
+        "expiresAt": "2099-01-20T00:00:00Z",
+    })),
+    responses(
+        (status = 201, description = "Created", body = ApiKeyBody, headers(
+            ("Location" = String, description = "The address of the key"),
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/api-keys")]
+pub async fn create_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteOwnKeys>,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let account = caller.principal.account;
+    create(&app, caller.principal, account, body).await
+}
+
+/// Show the presented key
+///
+/// What am I? For any accepted key, whatever its scopes.
+#[utoipa::path(
+    operation_id = "getSelf",
+    tag = "API keys",
+    security(("ApiKeyAuth" = [])),
+    responses(
+        (status = 200, description = "The key that was presented", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/api-keys/self")]
+pub async fn show_self(
+    app: web::Data<Keyward>,
+    caller: Caller<AnyKey>,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller.principal;
+    let id = caller.key;
+    let view = run(&app, move |app| app.find_key(&caller, id, Reach::Itself)).await?;
+    Ok(shown(&app, &view))
+}
+
+/// Rotate the presented key
+///
+/// Gives the caller a new value. The scope `api-keys:rotate` allows this and nothing else.
+#[utoipa::path(
+    operation_id = "rotateSelf",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:rotate", "api-keys:write"])),
+    request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
+    responses(
+        (status = 200, description = "Rotated", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/api-keys/self/rotate")]
+pub async fn rotate_self(
+    app: web::Data<Keyward>,
+    caller: Caller<RotateItself>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    rotate(&app, caller.principal, "self", Reach::Itself, &req, body).await
+}
+
+/// Show an API key
+///
+/// Everything but the key itself.
+#[utoipa::path(
+    operation_id = "getApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
+    params(("id" = String, Path, description = "The key's identifier, or `self`", example = "self")),
+    responses(
+        (status = 200, description = "The key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/api-keys/{id}")]
+pub async fn show_key(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadKeys>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let view = find(&app, &caller.principal, &id, Reach::Read).await?;
+    Ok(shown(&app, &view))
+}
+
+/// Change an API key
+///
+/// Changes the members that are given; what is left out stays as it is. An expired key cannot be
+/// revived.
+#[utoipa::path(
+    operation_id = "updateApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Change only this revision: the key's `ETag`"),
+    ),
+    request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
+    responses(
+        (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[put("/api-keys/{id}")]
+pub async fn update_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Change an API key, by PATCH
+///
+/// The same as PUT.
+#[utoipa::path(
+    operation_id = "patchApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Change only this revision: the key's `ETag`"),
+    ),
+    request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
+    responses(
+        (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[patch("/api-keys/{id}")]
+pub async fn patch_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Revoke an API key
+///
+/// From the moment this is answered, no request is accepted with any of its values. It cannot be
+/// undone.
+#[utoipa::path(
+    operation_id = "revokeApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Revoke only this revision: the key's `ETag`"),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[delete("/api-keys/{id}")]
+pub async fn revoke_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let view = find(&app, &caller.principal, &id, Reach::Write).await?;
+    let expected = expected_revision(&req, view.key.revision)?;
+    let (caller, id) = (caller.principal, view.key.id);
+    run(&app, move |app| app.revoke_key(&caller, id, expected)).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Rotate an API key
+///
+/// Gives the key a new value; identifier and settings stay. The old value is accepted until the
+/// grace period is over. At most three values of a key are alive at once.
+#[utoipa::path(
+    operation_id = "rotateApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Rotate only this revision: the key's `ETag`"),
+    ),
+    request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
+    responses(
+        (status = 200, description = "Rotated", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/api-keys/{id}/rotate")]
+pub async fn rotate_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    rotate(&app, caller.principal, &id, Reach::Write, &req, body).await
+}
+
+/// End the grace periods of an API key
+///
+/// From the moment this is answered, only the current value is accepted.
+#[utoipa::path(
+    operation_id = "completeRotation",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("If-Match" = Option<String>, Header, description = "Only for this revision: the key's `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The key's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/api-keys/{id}/rotate/complete")]
+pub async fn complete_rotation(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let view = find(&app, &caller.principal, &id, Reach::Write).await?;
+    let expected = expected_revision(&req, view.key.revision)?;
+    let (caller, id) = (caller.principal, view.key.id);
+    let view = run(&app, move |app| app.complete_rotation(&caller, id, expected)).await?;
+    Ok(shown(&app, &view))
+}
+
+/// A page of the keys of an account.
+pub(super) async fn list(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    account: AccountId,
+    req: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let mut query = Query::of(req);
+    let limit = query.limit();
+    let after = query.take("cursor", "the nextCursor of a page", query::key_cursor);
+    let filter = read_filter(&mut query);
+    query.finish()?;
+    // One more than asked for tells whether there is another page.
+    let page = KeyPage { after, limit: limit + 1 };
+    let mut views = run(app, move |app| app.list_keys(&caller, account, &filter, page)).await?;
+    let more = limit < u32::try_from(views.len()).unwrap_or(u32::MAX);
+    views.truncate(limit as usize);
+    let last = views.last().filter(|_| more).map(|it| &it.key);
+    let next_cursor = last.map(|it| query::cursor(it.created_at, it.id.as_raw()));
+    let data = views.iter().map(|it| ApiKeyBody::new(app, it, None)).collect();
+    let body = ApiKeyListBody { data, next_cursor };
+    Ok(page_response(req, &body, body.next_cursor.as_deref()))
+}
+
+fn read_filter(query: &mut Query) -> KeyFilter {
+    let statuses = "one of active, expiring, expired, disabled";
+    let short = "1 to 100 characters";
+    KeyFilter {
+        status: query.take("status", statuses, KeyStatus::parse),
+        scope: query.take("scope", "a scope like orders:read", |it| Scope::parse(it).ok()),
+        unused_since: query.instant("unusedSince"),
+        expiring_before: query.instant("expiringBefore"),
+        text: query
+            .take("q", short, |it| (1..=100).contains(&it.chars().count()).then(|| it.to_owned())),
+    }
+}
+
+pub(super) async fn create(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    account: AccountId,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let members = body.members()?;
+    let now = app.env().time.now();
+    let expiry = Expiry { now, caller: caller.expires_at, existing: None };
+    let new = read_new_key(members, &app.rules().catalogue, expiry).map_err(Problem::invalid)?;
+    let issued = run(app, move |app| app.create_key(&caller, account, new)).await?;
+    let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, address))
+        .insert_header(entity_tag(issued.view.key.revision))
+        .json(issued_body(app, &issued)))
+}
+
+async fn find(
+    app: &web::Data<Keyward>,
+    caller: &Principal,
+    id: &str,
+    reach: Reach,
+) -> Result<KeyView, Problem> {
+    let (caller, id) = (caller.clone(), key_in_path(caller, id)?);
+    run(app, move |app| app.find_key(&caller, id, reach)).await
+}
+
+async fn update(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let view = find(app, &caller, id, Reach::Write).await?;
+    let members = body.members()?;
+    let expected = expected_revision(req, view.key.revision)?;
+    let now = app.env().time.now();
+    let expiry = Expiry { now, caller: caller.expires_at, existing: Some(&view.key) };
+    let patch = read_key_patch(members, &app.rules().catalogue, expiry, &view.key)
+        .map_err(Problem::invalid)?;
+    let id = view.key.id;
+    let view = run(app, move |app| app.update_key(&caller, id, expected, patch)).await?;
+    Ok(shown(app, &view))
+}
+
+async fn rotate(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    reach: Reach,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let view = find(app, &caller, id, reach).await?;
+    let members = body.optional_members()?;
+    let expected = expected_revision(req, view.key.revision)?;
+    let grace = read_grace(members).map_err(Problem::invalid)?;
+    let id = view.key.id;
+    let issued = run(app, move |app| app.rotate_key(&caller, id, reach, expected, grace)).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header(entity_tag(issued.view.key.revision))
+        .json(issued_body(app, &issued)))
+}
+
+fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(entity_tag(view.key.revision))
+        .json(ApiKeyBody::new(app, view, None))
+}
+
+/// The only answers that ever hold a full key.
+fn issued_body(app: &Keyward, issued: &IssuedKey) -> ApiKeyBody {
+    ApiKeyBody::new(app, &issued.view, Some(&issued.plaintext))
+}

@@ -1,0 +1,130 @@
+//! The HTTP face: wire types in, use case, wire types out.
+
+pub mod authn;
+
+pub mod keys;
+
+pub mod accounts;
+
+pub mod verify;
+
+pub mod events;
+
+pub mod pages;
+
+pub mod openapi;
+
+pub mod problem;
+
+pub mod wire;
+
+pub mod control;
+
+mod body;
+mod envelope;
+mod json;
+mod query;
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderValue},
+    middleware::from_fn,
+    web,
+};
+
+pub use self::envelope::{RequestIds, wrap};
+use crate::{
+    domain::id::KeyId,
+    http::problem::Problem,
+    service::{Error, Keyward, Principal},
+};
+
+/// Runs a use case where blocking is allowed.
+///
+/// What has begun is finished even if the client goes away: a change may have been made by a
+/// request whose answer nobody read.
+pub(crate) async fn run<T: Send + 'static>(
+    app: &web::Data<Keyward>,
+    use_case: impl FnOnce(&Keyward) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Problem> {
+    let app: Arc<Keyward> = Arc::clone(app);
+    let outcome = web::block(move || use_case(&app)).await;
+    Ok(outcome.map_err(|_| Problem::internal())??)
+}
+
+/// Routing and documentation are one list: an endpoint missing here is missing from both.
+pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
+    let other = || web::route().to(openapi::no_such_operation);
+    cfg.service(
+        utoipa_actix_web::scope("/api/v1")
+            .wrap(from_fn(authn::authenticate)) // Before any extractor, so that 401 beats 400.
+            .service(keys::list_keys)
+            .service(keys::create_key)
+            .service(verify::verify_key)
+            .route("/api-keys/verify", other()) // Not the key with the identifier "verify".
+            .service(keys::show_self)
+            .service(keys::rotate_self)
+            .service(keys::show_key)
+            .service(keys::update_key)
+            .service(keys::patch_key)
+            .service(keys::revoke_key)
+            .service(keys::rotate_key)
+            .service(keys::complete_rotation)
+            .service(verify::list_scopes)
+            .service(accounts::list_accounts)
+            .service(accounts::create_account)
+            .service(accounts::show_account)
+            .service(accounts::update_account)
+            .service(accounts::patch_account)
+            .service(accounts::delete_account)
+            .service(accounts::list_account_keys)
+            .service(accounts::create_account_key)
+            .service(events::list_events)
+            .service(events::show_event)
+            .default_service(web::to(openapi::no_such_operation)),
+    )
+    .service(pages::livez)
+    .service(pages::readyz)
+    .service(pages::metrics)
+    .service(pages::openapi_json)
+    .service(pages::openapi_yaml);
+}
+
+/// The key that the path names: an identifier, or `self` for the caller's own.
+fn key_in_path(caller: &Principal, text: &str) -> Result<KeyId, Error> {
+    if text == "self" {
+        return Ok(caller.key);
+    }
+    KeyId::parse(text).map_err(|_| Error::NotFound)
+}
+
+fn entity_tag(revision: i64) -> (header::HeaderName, String) {
+    (header::ETAG, format!("\"{revision}\""))
+}
+
+/// The revision that a change is meant for, if the client names any; refused if it is another.
+///
+/// Strong comparison (RFC 9110, 8.8.3.2): a weak tag never matches.
+fn expected_revision(req: &HttpRequest, revision: i64) -> Result<Option<i64>, Error> {
+    let Some(wanted) = req.headers().get(header::IF_MATCH) else { return Ok(None) };
+    let (_, tag) = entity_tag(revision);
+    let names = |it: &HeaderValue| {
+        it.to_str().is_ok_and(|it| it.split(',').map(str::trim).any(|it| it == tag || it == "*"))
+    };
+    if names(wanted) { Ok(Some(revision)) } else { Err(Error::PreconditionFailed) }
+}
+
+/// 200 with a page of a list and, if there is more, the address of the next one.
+fn page_response(
+    req: &HttpRequest,
+    body: &impl serde::Serialize,
+    next: Option<&str>,
+) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    if let Some(next) = next {
+        response.insert_header((header::LINK, query::next_link(req, next)));
+    }
+    response.json(body)
+}

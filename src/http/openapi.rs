@@ -1,0 +1,178 @@
+//! The API document: collected from the routes, completed here, never written by hand.
+
+use std::sync::Arc;
+
+use actix_web::{App, HttpRequest, HttpResponse, http::Method, web};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        Server,
+        path::PathItem,
+        security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
+    },
+};
+use utoipa_actix_web::AppExt;
+
+use crate::{
+    http::{problem::Problem, routes},
+    service::Error,
+};
+
+const BASE: &str = "/api/v1";
+
+/// What the routes do not say themselves.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "keyward",
+        description = "API keys with the fewest scopes that do the job: create, list, update, \
+                       rotate without an outage, revoke at once; and the one question a gateway \
+                       asks on every request.",
+        contact(name = "The operator of this server"),
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    tags(
+        (name = "API keys", description = "Keys of the caller's own account."),
+        (name = "Verification", description = "Is this key good for that, now?"),
+        (name = "Accounts", description = "Whose keys they are. For the operator."),
+        (name = "Audit log", description = "Who did what: append-only and hash-chained."),
+        (name = "Server", description = "How the server is, and this document."),
+    ),
+)]
+struct Frame;
+
+/// The whole document, in OpenAPI 3.1.
+pub fn document() -> utoipa::openapi::OpenApi {
+    // The frame first: handing it over later would replace what was collected.
+    let (_, mut document) =
+        App::new().into_utoipa_app().openapi(Frame::openapi()).configure(routes).split_for_parts();
+    document.servers = Some(vec![Server::new(BASE)]);
+    let paths = std::mem::take(&mut document.paths.paths);
+    for (path, mut item) in paths {
+        let path = match path.strip_prefix(BASE) {
+            Some(relative) => relative.to_owned(),
+            None => {
+                item.servers = Some(vec![Server::new("/")]);
+                path
+            }
+        };
+        document.paths.paths.insert(path, item);
+    }
+    let header = ApiKeyValue::with_description("X-API-Key", "An API key of this server.");
+    let scheme = SecurityScheme::ApiKey(ApiKey::Header(header));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("ApiKeyAuth", scheme);
+    document.security = Some(vec![SecurityRequirement::new("ApiKeyAuth", Vec::<String>::new())]);
+    document
+}
+
+/// As it is committed and served.
+pub fn document_json() -> String {
+    let mut text = document().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+pub fn document_yaml() -> String {
+    document().to_yaml().unwrap_or_default()
+}
+
+/// Which methods there are at which path: what tells a wrong method from a wrong address.
+#[derive(Clone, Debug)]
+pub struct RouteTable(Arc<[(Vec<Segment>, Vec<Method>)]>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Segment {
+    Fixed(String),
+    Any,
+}
+
+impl RouteTable {
+    pub fn new() -> Self {
+        let document = document();
+        let mut rows: Vec<_> = document
+            .paths
+            .paths
+            .iter()
+            .map(|(path, item)| {
+                let base = if item.servers.is_some() { "" } else { BASE };
+                (segments(&format!("{base}{path}")), methods(item))
+            })
+            .collect();
+        // Fixed words before placeholders, so that the first match is the best.
+        rows.sort_by_key(|(path, _)| path.iter().filter(|it| **it == Segment::Any).count());
+        Self(rows.into())
+    }
+
+    fn methods_at(&self, path: &str) -> Option<&[Method]> {
+        let parts: Vec<&str> = path.split('/').collect();
+        let fits = |row: &[Segment]| {
+            row.len() == parts.len()
+                && row.iter().zip(&parts).all(|(segment, part)| match segment {
+                    Segment::Fixed(word) => word == part,
+                    Segment::Any => !part.is_empty(),
+                })
+        };
+        self.0.iter().find(|(row, _)| fits(row)).map(|(_, methods)| &**methods)
+    }
+}
+
+impl Default for RouteTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn segments(path: &str) -> Vec<Segment> {
+    let any = |it: &str| it.starts_with('{');
+    path.split('/')
+        .map(|it| if any(it) { Segment::Any } else { Segment::Fixed(it.to_owned()) })
+        .collect()
+}
+
+fn methods(item: &PathItem) -> Vec<Method> {
+    [
+        (&item.get, Method::GET),
+        (&item.get, Method::HEAD), // Answered wherever GET is.
+        (&item.post, Method::POST),
+        (&item.put, Method::PUT),
+        (&item.patch, Method::PATCH),
+        (&item.delete, Method::DELETE),
+    ]
+    .into_iter()
+    .filter(|(operation, _)| operation.is_some())
+    .map(|(_, method)| method)
+    .collect()
+}
+
+/// Whatever no route took: another method of something that is there, or nothing at all.
+pub async fn no_such_operation(
+    req: HttpRequest,
+    table: web::Data<RouteTable>,
+) -> Result<HttpResponse, Problem> {
+    let Some(methods) = table.methods_at(req.path()) else { return Err(Error::NotFound.into()) };
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    Err(Problem::method_not_allowed(names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_known_by_its_best_match() {
+        let table = RouteTable::new();
+        let at = |path| {
+            table.methods_at(path).map(|it| it.iter().map(Method::as_str).collect::<Vec<_>>())
+        };
+        assert_eq!(at("/api/v1/api-keys/verify"), Some(vec!["POST"]));
+        assert_eq!(at("/api/v1/api-keys/self"), Some(vec!["GET", "HEAD"]));
+        assert_eq!(
+            at("/api/v1/api-keys/key_1"),
+            Some(vec!["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+        );
+        assert_eq!(at("/livez"), Some(vec!["GET", "HEAD"]));
+        assert_eq!(at("/api/v1/api-keys/"), None);
+        assert_eq!(at("/api/v1/nothing"), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! What is not the API: health, metrics, the API document and Swagger UI.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    get,
+    http::header::{self, HeaderValue},
+    middleware::Next,
+    web,
+};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::{
+    domain::{
+        event::{Actor, Origin},
+        scope,
+    },
+    http::{
+        authn::{identified, presented_key},
+        openapi,
+        problem::Problem,
+        run,
+    },
+    service::{Denial, Error, Keyward},
+    telemetry::Metrics,
+};
+
+/// The API document, printed once.
+#[derive(Debug)]
+pub struct Documents {
+    json: web::Bytes,
+    yaml: web::Bytes,
+}
+
+impl Documents {
+    pub fn new() -> Self {
+        Self { json: openapi::document_json().into(), yaml: openapi::document_yaml().into() }
+    }
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Is the process alive?
+///
+/// Answers as long as the server runs.
+#[utoipa::path(
+    operation_id = "livez",
+    tag = "Server",
+    security(()),
+    responses(
+        (status = 200, description = "It is", body = String, content_type = "text/plain", example = json!("ok")),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/livez")]
+pub async fn livez() -> HttpResponse {
+    plain("ok")
+}
+
+/// Can the server do its work?
+///
+/// Writes to the database to find out.
+#[utoipa::path(
+    operation_id = "readyz",
+    tag = "Server",
+    security(()),
+    responses(
+        (status = 200, description = "It can", body = String, content_type = "text/plain", example = json!("ok")),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot write", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/readyz")]
+pub async fn readyz(app: web::Data<Keyward>) -> Result<HttpResponse, Problem> {
+    run(&app, Keyward::probe).await?;
+    Ok(plain("ok"))
+}
+
+/// Metrics for Prometheus
+///
+/// Without a key from the machine itself, else with the scope `metrics:read`.
+#[utoipa::path(
+    operation_id = "metrics",
+    tag = "Server",
+    security((), ("ApiKeyAuth" = ["metrics:read"])),
+    responses(
+        (status = 200, description = "In the text format of Prometheus", body = String, content_type = "text/plain"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/metrics")]
+pub async fn metrics(
+    app: web::Data<Keyward>,
+    metrics: web::Data<Metrics>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let local = req.peer_addr().is_none_or(|it| it.ip().is_loopback());
+    if !local {
+        let text = presented_key(req.headers());
+        let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
+        let identity = identified(&app, text).await?;
+        let origin = Origin { actor: Actor::Cli, request_id: None, client_ip: None };
+        let caller = app.principal(&identity, origin)?;
+        if !app.rules().permits(caller.powers, &[scope::METRICS_READ]) {
+            return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
+        }
+    }
+    metrics.observe(&app);
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(metrics.render()))
+}
+
+/// This document as JSON
+///
+/// OpenAPI 3.1, generated from the code that answers.
+#[utoipa::path(
+    operation_id = "openapiJson",
+    tag = "Server",
+    security(()),
+    responses(
+        (status = 200, description = "The API document", body = Object, content_type = "application/json"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/openapi.json")]
+pub async fn openapi_json(documents: web::Data<Documents>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(documents.json.clone())
+}
+
+/// This document as YAML
+///
+/// The same as `/openapi.json`.
+#[utoipa::path(
+    operation_id = "openapiYaml",
+    tag = "Server",
+    security(()),
+    responses(
+        (status = 200, description = "The API document", body = String, content_type = "application/yaml"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/openapi.yaml")]
+pub async fn openapi_yaml(documents: web::Data<Documents>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/yaml").body(documents.yaml.clone())
+}
+
+/// Swagger UI under `/docs/`, from assets inside the binary.
+pub fn docs(cfg: &mut web::ServiceConfig) {
+    let config = Config::from("/openapi.json")
+        .try_it_out_enabled(true)
+        .persist_authorization(true)
+        .display_request_duration(true)
+        .doc_expansion("list")
+        .filter(true)
+        // It would ask a validator on the internet.
+        .validator_url("none");
+    cfg.route("/docs", web::get().to(|| async { redirect("/docs/") })).service(
+        web::scope("/docs")
+            .wrap(actix_web::middleware::from_fn(page_headers))
+            .service(SwaggerUi::new("/{_:.*}").config(config)),
+    );
+}
+
+fn redirect(to: &'static str) -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, to)).finish()
+}
+
+async fn page_headers<B: MessageBody + 'static>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    // Swagger UI sets styles inline; nothing else is let in, and nothing from elsewhere.
+    const POLICY: &str = "default-src 'none'; script-src 'self'; \
+                          style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                          connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                          frame-ancestors 'none'";
+    let mut response = next.call(req).await?.map_into_left_body();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+fn plain(text: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(text)
+}

@@ -1,0 +1,265 @@
+//! The one place where a failure becomes an HTTP response (RFC 9457).
+
+use std::fmt;
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder, ResponseError,
+    http::{StatusCode, header},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    domain::text::masked,
+    service::{Conflict, Denial, Error, Fault},
+};
+
+/// A problem document (RFC 9457).
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Names the kind of problem; `urn:keyward:problem:` and the code.
+    #[schema(example = "urn:keyward:problem:not-found")]
+    r#type: String,
+    /// The kind of problem, for people.
+    #[schema(example = "Not found")]
+    title: &'static str,
+    /// The HTTP status code.
+    #[schema(example = 404, minimum = 400, maximum = 599)]
+    status: u16,
+    /// This occurrence, for people.
+    #[schema(example = "there is nothing here")]
+    detail: String,
+    /// The kind of problem, for programs. Never renamed.
+    #[schema(example = "not_found")]
+    code: &'static str,
+    /// The identifier of the request, as in the header `X-Request-Id` and in the log.
+    #[schema(example = "req_4fLq0N2vT8xYb7Jm00000001")]
+    request_id: String,
+    /// Everything that is wrong with the request; only with status 422.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<ProblemFault>>)]
+    errors: Vec<ProblemFault>,
+    #[serde(skip)]
+    retry_after_secs: Option<u64>,
+    #[serde(skip)]
+    allow: Option<String>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ProblemFault {
+    /// A JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter.
+    #[schema(example = "/scopes/0")]
+    pointer: String,
+    /// The kind of fault, for programs.
+    #[schema(example = "unknown_scope")]
+    code: &'static str,
+    /// The fault, for people.
+    #[schema(example = "there is no scope `order:read`; did you mean orders:read?")]
+    detail: String,
+}
+
+impl Problem {
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl fmt::Display,
+    ) -> Self {
+        Self {
+            r#type: format!("urn:keyward:problem:{}", code.replace('_', "-")),
+            title,
+            status: status.as_u16(),
+            detail: masked(&detail.to_string()).into_owned(),
+            code,
+            request_id: String::new(),
+            errors: Vec::new(),
+            retry_after_secs: None,
+            allow: None,
+        }
+    }
+
+    pub fn bad_request(code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, "Bad request", detail)
+    }
+
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "Internal error",
+            "something went wrong on our side",
+        )
+    }
+
+    /// Another method than those in `allow`.
+    pub fn method_not_allowed(allow: String) -> Self {
+        let detail = format!("this can be asked with {allow}");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self {
+            allow: Some(allow),
+            ..Self::new(status, "method_not_allowed", "Method not allowed", detail)
+        }
+    }
+
+    pub fn invalid(faults: Vec<Fault>) -> Self {
+        Self::from(Error::Invalid(faults))
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The response, now that the request's identifier is known.
+    #[expect(clippy::expect_used, reason = "a struct of strings and a number is always JSON")]
+    pub fn respond(&self, request_id: &str) -> HttpResponse {
+        let complete = Self { request_id: request_id.to_owned(), ..self.clone() };
+        let body = serde_json::to_vec(&complete).expect("strings and a number");
+        self.head().content_type("application/problem+json").body(body)
+    }
+
+    fn head(&self) -> HttpResponseBuilder {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = self.retry_after_secs {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if let Some(allow) = &self.allow {
+            response.insert_header((header::ALLOW, allow.as_str()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED.as_u16() {
+            // No scheme for API keys is registered; this names the header that is wanted.
+            let challenge = "ApiKey realm=\"keyward\", header=\"X-API-Key\"";
+            response.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
+        response
+    }
+
+    fn with_retry(self, seconds: u64) -> Self {
+        Self { retry_after_secs: Some(seconds), ..self }
+    }
+}
+
+impl From<Error> for Problem {
+    // No `_` arm: a new way to fail must be given a response here before the crate compiles.
+    fn from(err: Error) -> Self {
+        match &err {
+            Error::Unauthenticated(denial) => {
+                let code = denial_code(*denial);
+                Self::new(StatusCode::UNAUTHORIZED, code, "Authentication required", &err)
+            }
+            Error::MissingScope(_) => {
+                Self::new(StatusCode::FORBIDDEN, "missing_scope", "Not allowed", &err)
+            }
+            Error::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", &err),
+            Error::PreconditionFailed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                "Precondition failed",
+                &err,
+            ),
+            Error::Invalid(faults) => Self {
+                errors: faults.iter().map(ProblemFault::from).collect(),
+                ..Self::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "invalid_request",
+                    "Invalid request",
+                    &err,
+                )
+            },
+            Error::ScopeEscalation(_) => {
+                Self::new(StatusCode::FORBIDDEN, "scope_escalation", "Not allowed", &err)
+            }
+            Error::Conflict(conflict) => Self::conflict(*conflict),
+            Error::Unavailable(source) => {
+                tracing::warn!(error = source as &dyn std::error::Error, "turned a request away");
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "unavailable", "Try again later", &err).with_retry(1)
+            }
+            Error::Internal(source) => {
+                tracing::error!(error = source as &dyn std::error::Error, "a request failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl Problem {
+    fn conflict(conflict: Conflict) -> Self {
+        let new = |code| Self::new(StatusCode::CONFLICT, code, "Conflict", conflict);
+        match conflict {
+            Conflict::KeyNotActive => new("key_not_active"),
+            Conflict::TooManyLiveKeys { retry_after } => {
+                let seconds = u64::try_from(retry_after.as_millis().div_ceil(1_000));
+                new("too_many_live_keys").with_retry(seconds.unwrap_or(1).max(1))
+            }
+            Conflict::Superseded => new("superseded"),
+            Conflict::TooManyKeys { .. } => new("too_many_keys"),
+            Conflict::LastRootKey => new("last_root_key"),
+            Conflict::OperatorAccount => new("operator_account"),
+            Conflict::ExternalIdTaken => new("external_id_taken"),
+        }
+    }
+}
+
+fn denial_code(denial: Denial) -> &'static str {
+    match denial {
+        Denial::MissingKey => "missing_key",
+        Denial::InvalidKey => "invalid_key",
+        Denial::Revoked => "key_revoked",
+        Denial::Rotated => "key_rotated",
+        Denial::AccountSuspended => "account_suspended",
+        Denial::Disabled => "key_disabled",
+        Denial::Expired => "key_expired",
+    }
+}
+
+impl From<&Fault> for ProblemFault {
+    fn from(fault: &Fault) -> Self {
+        Self {
+            pointer: masked(&fault.pointer).into_owned(),
+            code: fault.code,
+            detail: masked(&fault.detail).into_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.title)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// A stand-in: the middleware that knows the request's identifier calls [`Problem::respond`].
+    fn error_response(&self) -> HttpResponse {
+        self.head().finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn an_internal_error_tells_the_client_nothing() {
+        let secret = StoreError::Damaged("hunter2".to_owned());
+        let problem = Problem::from(Error::Internal(secret));
+        let body = serde_json::to_string(&problem).unwrap();
+        assert!(!body.contains("hunter2"), "{body}");
+    }
+
+    #[test]
+    fn a_key_that_is_repeated_is_masked() {
+        let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz012345678901";
+        let fault = Fault::new(format!("/{key}"), "unknown_field", format!("what is {key}?"));
+        let body = serde_json::to_string(&Problem::invalid(vec![fault])).unwrap();
+        assert!(!body.contains(key), "{body}");
+        assert!(body.contains("rg_8fK2mQ9zT…"), "{body}");
+    }
+}

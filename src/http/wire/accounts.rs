@@ -1,0 +1,220 @@
+//! Accounts on the wire.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::{
+    domain::{
+        account::{Account, AccountStatus},
+        scope::Catalogue,
+        text::{ExternalId, Metadata},
+    },
+    http::{
+        json::{Given, Members},
+        wire::{ApiKeyBody, read_metadata, read_name, read_scopes},
+    },
+    service::{AccountDraft, AccountPatch, Fault, Keyward},
+};
+
+/// An account: whose keys they are.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Account)]
+pub struct AccountBody {
+    #[schema(example = "acct_01KYq8Zt3mV5xW7aBcDeFg", pattern = "^acct_[0-9A-Za-z]{22}$")]
+    id: String,
+    #[schema(example = "Acme Corp", min_length = 1, max_length = 100)]
+    name: String,
+    /// Your own identifier of this customer; unique.
+    #[schema(required, example = "cust_42")]
+    external_id: Option<String>,
+    status: AccountStatusBody,
+    /// What keys of this account may hold of the catalogue; `null` means all of it.
+    #[schema(required, example = json!(["orders:read", "orders:write"]))]
+    allowed_scopes: Option<Vec<String>>,
+    /// How many live keys it may have; `null` means the server's own limit.
+    #[schema(required, example = 50)]
+    max_keys: Option<u32>,
+    #[schema(value_type = Object, example = json!({"plan": "pro"}))]
+    metadata: Value,
+    #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
+    created_at: String,
+    /// The first key of the account, with its full text. Only in the answer to create.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    api_key: Option<ApiKeyBody>,
+}
+
+/// A suspended account's keys are all refused.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = AccountStatus)]
+pub enum AccountStatusBody {
+    Active,
+    Suspended,
+}
+
+/// A page of accounts.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = AccountList)]
+pub struct AccountListBody {
+    pub data: Vec<AccountBody>,
+    /// Ask again with `cursor` set to this for the next page; `null` on the last one.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+/// What an account is created with.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct CreateAccountRequest {
+    #[schema(example = "Acme Corp", min_length = 1, max_length = 100)]
+    pub name: String,
+    /// Your own identifier of this customer: 1 to 255 visible ASCII characters, unique.
+    #[schema(min_length = 1, max_length = 255)]
+    pub external_id: Option<String>,
+    /// What keys of this account may hold of the catalogue; left out or `null` means all of it.
+    #[schema(min_items = 1)]
+    pub allowed_scopes: Option<Vec<String>>,
+    /// How many live keys it may have; left out or `null` means the server's own limit.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub max_keys: Option<u32>,
+    /// At most 50 members and 4 KiB.
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Value>,
+}
+
+/// What is to change. What is left out stays as it is.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct UpdateAccountRequest {
+    #[schema(nullable = false, example = "Acme Corporation", min_length = 1, max_length = 100)]
+    pub name: Option<String>,
+    #[schema(min_length = 1, max_length = 255)]
+    pub external_id: Option<String>,
+    #[schema(nullable = false)]
+    pub status: Option<AccountStatusBody>,
+    #[schema(min_items = 1)]
+    pub allowed_scopes: Option<Vec<String>>,
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub max_keys: Option<u32>,
+    /// Replaced whole; `null` empties it.
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Value>,
+}
+
+const MOST_KEYS: u32 = 1_000_000;
+
+impl AccountBody {
+    pub fn new(app: &Keyward, account: &Account, first_key: Option<ApiKeyBody>) -> Self {
+        let catalogue = &app.rules().catalogue;
+        let scopes = account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it));
+        Self {
+            id: account.id.to_string(),
+            name: account.name.as_str().to_owned(),
+            external_id: account.external_id.as_ref().map(|it| it.as_str().to_owned()),
+            status: match account.status {
+                AccountStatus::Active => AccountStatusBody::Active,
+                AccountStatus::Suspended => AccountStatusBody::Suspended,
+            },
+            allowed_scopes: scopes.map(|it| it.into_iter().map(str::to_owned).collect()),
+            max_keys: account.max_keys,
+            metadata: account.metadata.to_value(),
+            created_at: account.created_at.to_string(),
+            api_key: first_key,
+        }
+    }
+}
+
+/// Reads a [`CreateAccountRequest`].
+pub fn read_account_draft(
+    mut members: Members,
+    catalogue: &Catalogue,
+) -> Result<AccountDraft, Vec<Fault>> {
+    let name = members.string("name");
+    let name = members.required("name", name);
+    let name = read_name(&mut members, name);
+    let external_id = read_external_id(&mut members).flatten();
+    let allowed_scopes = read_allowed(&mut members, catalogue).flatten();
+    let max_keys = read_max_keys(&mut members).flatten();
+    let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
+    let read =
+        name.map(|name| AccountDraft { name, external_id, allowed_scopes, max_keys, metadata });
+    members.finish(read)
+}
+
+/// Reads an [`UpdateAccountRequest`].
+pub fn read_account_patch(
+    mut members: Members,
+    catalogue: &Catalogue,
+) -> Result<AccountPatch, Vec<Fault>> {
+    let name = members.string("name");
+    let name = members.not_null("name", name);
+    let name = read_name(&mut members, name);
+    let external_id = read_external_id(&mut members);
+    let status = members.string("status");
+    let status = members.not_null("status", status);
+    let status = status.and_then(|it| {
+        let known = AccountStatus::parse(&it);
+        if known.is_none() {
+            members.fault("status", "invalid_value", "must be `active` or `suspended`");
+        }
+        known
+    });
+    let allowed_scopes = read_allowed(&mut members, catalogue);
+    let max_keys = read_max_keys(&mut members);
+    let metadata = read_metadata(&mut members);
+    members.finish(Some(AccountPatch {
+        name,
+        external_id,
+        status,
+        allowed_scopes,
+        max_keys,
+        metadata,
+    }))
+}
+
+fn read_external_id(members: &mut Members) -> Option<Option<ExternalId>> {
+    let text = match members.string("externalId") {
+        Given::Absent => return None,
+        Given::Null => return Some(None),
+        Given::Value(text) => text,
+    };
+    match ExternalId::parse(&text) {
+        Ok(id) => Some(Some(id)),
+        Err(err) => {
+            members.fault("externalId", err.code(), err);
+            None
+        }
+    }
+}
+
+fn read_allowed(
+    members: &mut Members,
+    catalogue: &Catalogue,
+) -> Option<Option<crate::domain::scope::ScopeSet>> {
+    match members.array("allowedScopes") {
+        Given::Absent => None,
+        Given::Null => Some(None),
+        Given::Value(items) => {
+            read_scopes(members, "allowedScopes", Some(items), catalogue, None).map(Some)
+        }
+    }
+}
+
+fn read_max_keys(members: &mut Members) -> Option<Option<u32>> {
+    let given = match members.integer("maxKeys") {
+        Given::Absent => return None,
+        Given::Null => return Some(None),
+        Given::Value(it) => it,
+    };
+    match u32::try_from(given) {
+        Ok(limit) if (1..=MOST_KEYS).contains(&limit) => Some(Some(limit)),
+        Ok(_) | Err(_) => {
+            members.fault("maxKeys", "out_of_range", format!("must be from 1 to {MOST_KEYS}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The audit log on the wire.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::service::EventView;
+
+/// An entry of the audit log.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Event)]
+pub struct EventBody {
+    /// Counts the events, without a gap.
+    #[schema(example = 1, minimum = 1)]
+    seq: i64,
+    #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
+    time: String,
+    #[schema(example = "api_key.created")]
+    r#type: String,
+    /// The account that the event is about; `null` for keyward's own.
+    #[schema(required, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
+    account_id: Option<String>,
+    actor: EventActorBody,
+    /// A key's or an account's identifier, or `keyward`.
+    #[schema(example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
+    subject: String,
+    /// The request that caused it.
+    #[schema(required)]
+    request_id: Option<String>,
+    /// The address that the request came from, or `operator`.
+    #[schema(required, example = "203.0.113.7")]
+    client_ip: Option<String>,
+    /// What changed, before and after.
+    #[schema(value_type = Object)]
+    data: Value,
+    /// The hash of the event before this one, in hexadecimal.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    prev_hash: String,
+    /// The hash of this event and, through `prevHash`, of all before it.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    hash: String,
+}
+
+/// Who did it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = EventActor)]
+pub struct EventActorBody {
+    r#type: ActorType,
+    /// The key, if it was one.
+    #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
+    key_id: Option<String>,
+    /// The prefix of the value that was presented.
+    #[schema(required, example = "rg_8fK2mQ9zT")]
+    key_prefix: Option<String>,
+}
+
+/// `operator` stands for a key of the operator's, where others read.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorType {
+    Key,
+    Operator,
+    Cli,
+    Scheduler,
+}
+
+/// A page of events.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = EventList)]
+pub struct EventListBody {
+    pub data: Vec<EventBody>,
+    /// Ask again with `cursor` set to this for the next page; `null` on the last one.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+impl From<EventView> for EventBody {
+    fn from(view: EventView) -> Self {
+        let event = view.event;
+        let actor_type = match event.actor.as_str() {
+            _ if view.operator_hidden => ActorType::Operator,
+            "cli" => ActorType::Cli,
+            "scheduler" => ActorType::Scheduler,
+            _ => ActorType::Key,
+        };
+        let shown = matches!(actor_type, ActorType::Key);
+        let client_ip = if view.operator_hidden {
+            event.client_ip.map(|_| "operator".to_owned())
+        } else {
+            event.client_ip
+        };
+        Self {
+            seq: event.seq,
+            time: event.time.to_string(),
+            r#type: event.event_type,
+            account_id: event.account_id,
+            actor: EventActorBody {
+                r#type: actor_type,
+                key_id: shown.then_some(event.actor),
+                key_prefix: event.actor_prefix.filter(|_| shown),
+            },
+            subject: event.subject,
+            request_id: event.request_id,
+            client_ip,
+            data: serde_json::from_str(&event.data).unwrap_or_default(),
+            prev_hash: event.prev_hash.to_string(),
+            hash: event.hash.to_string(),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! API keys on the wire.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::{
+    domain::{api_key::ApiKey, credential::PlaintextKey, scope::Catalogue, text::Metadata},
+    env::{InvalidTimestamp, Timestamp},
+    http::{
+        json::{Given, Members},
+        wire::{read_metadata, read_name, read_scopes},
+    },
+    service::{Expiry, Fault, KeyPatch, KeyView, Keyward, NewKey, PreviousValue},
+};
+
+/// An API key.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ApiKey)]
+pub struct ApiKeyBody {
+    /// Identifies the key for ever.
+    #[schema(example = "key_01KYq8Zt3mV5xW7aBcDeFg", pattern = "^key_[0-9A-Za-z]{22}$")]
+    id: String,
+    /// Display name.
+    #[schema(example = "Production Integration", min_length = 1, max_length = 100)]
+    name: String,
+    /// The full key. Only in the answers to create and rotate, and nowhere else, ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK")]
+    key: Option<String>,
+    /// The first 12 characters of the full key.
+    #[schema(example = "rg_8fK2mQ9zT", min_length = 12, max_length = 12)]
+    key_prefix: String,
+    /// The permissions granted, each once, in the order of the catalogue.
+    #[schema(example = json!(["orders:read", "products:read"]))]
+    scopes: Vec<String>,
+    #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
+    created_at: String,
+    /// When the key stops working: it is valid before this instant. `null` means never.
+    #[schema(required, format = DateTime, example = "2099-01-20T00:00:00.000Z")]
+    expires_at: Option<String>,
+    /// When the key was last accepted; `null` means never.
+    #[schema(required, format = DateTime, example = "2026-01-21T08:30:00.000Z")]
+    last_used_at: Option<String>,
+    /// The account that the key belongs to.
+    #[schema(example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
+    account_id: String,
+    /// `expiring`: fewer than 7 days are left.
+    status: StatusBody,
+    /// A disabled key is refused until it is enabled again.
+    #[schema(example = true)]
+    enabled: bool,
+    /// The key that created this one; `null` for what was made at the command line.
+    #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFf")]
+    created_by: Option<String>,
+    #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
+    updated_at: String,
+    /// When the key last got a new value; `null` means never.
+    #[schema(required, format = DateTime)]
+    rotated_at: Option<String>,
+    /// Old values that are still accepted, the oldest first.
+    previous_keys: Vec<PreviousKeyBody>,
+    /// Whatever you want to keep with the key. keyward returns it and never reads it.
+    #[schema(value_type = Object, example = json!({"team": "billing"}))]
+    metadata: Value,
+}
+
+/// How a key stands.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = KeyStatus)]
+pub enum StatusBody {
+    Active,
+    Expiring,
+    Expired,
+    Disabled,
+}
+
+/// An old value of a key, still accepted.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = PreviousKey)]
+pub struct PreviousKeyBody {
+    #[schema(example = "rg_7Yd2kLm0P")]
+    key_prefix: String,
+    /// Accepted before this instant.
+    #[schema(format = DateTime, example = "2026-01-20T10:05:00.000Z")]
+    valid_until: String,
+    #[schema(required, format = DateTime)]
+    last_used_at: Option<String>,
+}
+
+/// A page of keys.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ApiKeyList)]
+pub struct ApiKeyListBody {
+    pub data: Vec<ApiKeyBody>,
+    /// Ask again with `cursor` set to this for the next page; `null` on the last one.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+/// What a key is created with.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct CreateKeyRequest {
+    /// Display name; need not be unique.
+    #[schema(example = "Production Integration", min_length = 1, max_length = 100)]
+    pub name: String,
+    /// The permissions to grant: only scopes that the caller holds and its account allows.
+    #[schema(example = json!(["orders:read", "products:read"]), min_items = 1)]
+    pub scopes: Vec<String>,
+    /// When the key stops working; left out or `null` means never, or, if the caller itself
+    /// expires, when the caller does.
+    #[schema(format = DateTime, example = "2099-01-20T00:00:00Z")]
+    pub expires_at: Option<String>,
+    /// Whether the key works from the start.
+    #[schema(nullable = false, default = true)]
+    pub enabled: Option<bool>,
+    /// At most 50 members and 4 KiB.
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Value>,
+}
+
+/// What is to change. What is left out stays as it is.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct UpdateKeyRequest {
+    #[schema(
+        nullable = false,
+        example = "Production Integration",
+        min_length = 1,
+        max_length = 100
+    )]
+    pub name: Option<String>,
+    /// All the permissions that the key is to have.
+    #[schema(nullable = false, min_items = 1)]
+    pub scopes: Option<Vec<String>>,
+    /// `null` means never.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    #[schema(nullable = false)]
+    pub enabled: Option<bool>,
+    /// Replaced whole; `null` empties it.
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Value>,
+}
+
+/// How a key is rotated.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct RotateKeyRequest {
+    /// How long the old value stays accepted, in seconds; never beyond the key's own end. With 0
+    /// every older value ends at once. Left out: as configured, 300 as it ships.
+    #[schema(nullable = false, minimum = 0, maximum = 604_800, example = 300)]
+    pub grace_period_seconds: Option<i64>,
+}
+
+impl ApiKeyBody {
+    /// As answers show a key; `plaintext` only right after it was made.
+    pub fn new(app: &Keyward, view: &KeyView, plaintext: Option<&PlaintextKey>) -> Self {
+        let key = &view.key;
+        let shown = |it: Option<Timestamp>| it.map(|it| it.to_string());
+        let scopes = app.rules().catalogue.ordered(&key.scopes);
+        Self {
+            id: key.id.to_string(),
+            name: key.name.as_str().to_owned(),
+            key: plaintext.map(|it| it.expose().to_owned()),
+            key_prefix: view.prefix.map(|it| it.as_str().to_owned()).unwrap_or_default(),
+            scopes: scopes.into_iter().map(str::to_owned).collect(),
+            created_at: key.created_at.to_string(),
+            expires_at: shown(key.expires_at),
+            last_used_at: shown(view.last_used_at),
+            account_id: key.account_id.to_string(),
+            status: view.status.into(),
+            enabled: key.enabled,
+            created_by: key.created_by.map(|it| it.to_string()),
+            updated_at: key.updated_at.to_string(),
+            rotated_at: shown(key.rotated_at),
+            previous_keys: view.previous.iter().map(PreviousKeyBody::from).collect(),
+            metadata: key.metadata.to_value(),
+        }
+    }
+}
+
+impl From<crate::domain::api_key::KeyStatus> for StatusBody {
+    fn from(status: crate::domain::api_key::KeyStatus) -> Self {
+        use crate::domain::api_key::KeyStatus;
+        match status {
+            KeyStatus::Active => Self::Active,
+            KeyStatus::Expiring => Self::Expiring,
+            KeyStatus::Expired => Self::Expired,
+            KeyStatus::Disabled => Self::Disabled,
+        }
+    }
+}
+
+impl From<&PreviousValue> for PreviousKeyBody {
+    fn from(value: &PreviousValue) -> Self {
+        Self {
+            key_prefix: value.prefix.as_str().to_owned(),
+            valid_until: value.valid_until.to_string(),
+            last_used_at: value.last_used_at.map(|it| it.to_string()),
+        }
+    }
+}
+
+/// Reads a [`CreateKeyRequest`].
+pub fn read_new_key(
+    mut members: Members,
+    catalogue: &Catalogue,
+    expiry: Expiry<'_>,
+) -> Result<NewKey, Vec<Fault>> {
+    let name = members.string("name");
+    let name = members.required("name", name);
+    let name = read_name(&mut members, name);
+    let scopes = members.array("scopes");
+    let scopes = members.required("scopes", scopes);
+    let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, None);
+    let expires_at = read_expiry(&mut members, expiry);
+    let enabled = members.bool("enabled");
+    let enabled = members.not_null("enabled", enabled).unwrap_or(true);
+    let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
+    let read = name.zip(scopes);
+    let read = read.map(|(name, scopes)| NewKey { name, scopes, expires_at, enabled, metadata });
+    members.finish(read)
+}
+
+/// Reads an [`UpdateKeyRequest`] about `existing`.
+pub fn read_key_patch(
+    mut members: Members,
+    catalogue: &Catalogue,
+    expiry: Expiry<'_>,
+    existing: &ApiKey,
+) -> Result<KeyPatch, Vec<Fault>> {
+    let name = members.string("name");
+    let name = members.not_null("name", name);
+    let name = read_name(&mut members, name);
+    let scopes = members.array("scopes");
+    let scopes = members.not_null("scopes", scopes);
+    let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, Some(&existing.scopes));
+    let expires_at = read_expiry(&mut members, expiry);
+    let enabled = members.bool("enabled");
+    let enabled = members.not_null("enabled", enabled);
+    let metadata = read_metadata(&mut members);
+    members.finish(Some(KeyPatch { name, scopes, expires_at, enabled, metadata }))
+}
+
+/// Reads a [`RotateKeyRequest`]; `None` for the configured grace.
+pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Vec<Fault>> {
+    let longest = Keyward::LONGEST_GRACE.as_secs();
+    let grace = members.integer("gracePeriodSeconds");
+    let grace = members.not_null("gracePeriodSeconds", grace);
+    let seconds = grace.map(u64::try_from);
+    match seconds {
+        Some(Ok(seconds)) if seconds <= longest => {
+            members.finish(Some(Some(Duration::from_secs(seconds))))
+        }
+        Some(_) => {
+            let detail = format!("must be from 0 to {longest}");
+            members.fault("gracePeriodSeconds", "out_of_range", detail);
+            members.finish(None)
+        }
+        None => members.finish(Some(None)),
+    }
+}
+
+fn read_expiry(members: &mut Members, expiry: Expiry<'_>) -> Option<Option<Timestamp>> {
+    let given = match members.string("expiresAt") {
+        Given::Absent => return None,
+        Given::Null => None,
+        Given::Value(text) => match Timestamp::parse(&text) {
+            Ok(at) => Some(at),
+            Err(err) => {
+                let code = match err {
+                    InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
+                    InvalidTimestamp::OutOfRange => "out_of_range",
+                };
+                members.fault("expiresAt", code, err);
+                return None;
+            }
+        },
+    };
+    members.faults.extend(expiry.fault(Some(given)));
+    Some(given)
+}

@@ -1,0 +1,170 @@
+//! The question that a gateway asks, and the answer.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use utoipa::ToSchema;
+
+use crate::{
+    domain::scope::{Catalogue, ScopeBits},
+    http::{json::Members, wire::unknown_scope},
+    service::{Fault, Keyward, Verdict, Verification},
+};
+
+/// Is this key good for that, now?
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct VerifyKeyRequest {
+    /// What was presented, whatever it is.
+    #[schema(example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK", max_length = 1024)]
+    pub key: String,
+    /// Scopes that the key must grant, all of them.
+    #[schema(nullable = false, example = json!(["orders:read"]))]
+    pub scopes: Option<Vec<String>>,
+    /// The address that the request came from.
+    #[schema(nullable = false, example = "203.0.113.7")]
+    pub client_ip: Option<String>,
+}
+
+/// What is known of the presented key, now.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Verification)]
+pub struct VerificationBody<'a> {
+    /// Whether to let the request through: true for `VALID` and for nothing else.
+    valid: bool,
+    #[schema(value_type = VerifyCode)]
+    code: &'static str,
+    /// From `REVOKED` on.
+    #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
+    key_id: Option<String>,
+    /// Of the value that was presented.
+    #[schema(required, example = "rg_8fK2mQ9zT")]
+    key_prefix: Option<&'a str>,
+    #[schema(required, example = "Production Integration")]
+    name: Option<&'a str>,
+    #[schema(required, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
+    account_id: Option<String>,
+    /// Your own identifier of the customer.
+    #[schema(required, example = "cust_42")]
+    external_id: Option<&'a str>,
+    /// What the key grants, in the order of the catalogue.
+    #[schema(example = json!(["orders:read"]))]
+    scopes: Vec<&'a str>,
+    /// Of the scopes asked for, those that it does not grant.
+    missing_scopes: Vec<&'a str>,
+    #[schema(required, format = DateTime)]
+    expires_at: Option<String>,
+    /// As it was stored with the key.
+    #[schema(value_type = Object)]
+    metadata: &'a RawValue,
+}
+
+/// The first that applies, in this order. Who does not present a whole secret is told no more than
+/// `NOT_FOUND`.
+#[derive(ToSchema)]
+#[schema(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum VerifyCode {
+    Malformed,
+    NotFound,
+    Revoked,
+    Rotated,
+    AccountSuspended,
+    Disabled,
+    Expired,
+    InsufficientScopes,
+    Valid,
+}
+
+/// A scope that keys can be given.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Scope)]
+pub struct ScopeBody {
+    #[schema(example = "orders:read")]
+    pub name: String,
+    #[schema(example = "Read orders")]
+    pub description: String,
+    /// keyward's own, as opposed to your API's.
+    #[schema(example = false)]
+    pub reserved: bool,
+}
+
+/// The catalogue.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ScopeList)]
+pub struct ScopeListBody {
+    pub data: Vec<ScopeBody>,
+}
+
+/// What [`VerifyKeyRequest`] asks. The key is wiped as any other.
+pub struct VerifyQuestion {
+    pub key: zeroize::Zeroizing<String>,
+    pub wanted: ScopeBits,
+    pub client_ip: Option<IpAddr>,
+}
+
+/// Reads a [`VerifyKeyRequest`].
+pub fn read_question(
+    mut members: Members,
+    catalogue: &Catalogue,
+) -> Result<VerifyQuestion, Vec<Fault>> {
+    let key = members.string("key");
+    let key = members.required("key", key).map(zeroize::Zeroizing::new);
+    let scopes = members.array("scopes");
+    let scopes = members.not_null("scopes", scopes).unwrap_or_default();
+    let wanted = read_wanted(&mut members, &scopes, catalogue);
+    let client_ip = members.string("clientIp");
+    let client_ip = members.not_null("clientIp", client_ip).and_then(|it| {
+        let parsed = it.parse().ok();
+        if parsed.is_none() {
+            members.fault("clientIp", "invalid_format", "must be an IP address");
+        }
+        parsed
+    });
+    members.finish(key.map(|key| VerifyQuestion { key, wanted, client_ip }))
+}
+
+fn read_wanted(members: &mut Members, scopes: &[Value], catalogue: &Catalogue) -> ScopeBits {
+    let mut wanted = ScopeBits::default();
+    for (i, scope) in scopes.iter().enumerate() {
+        let found = scope.as_str().map(|it| catalogue.find(it).ok_or(it));
+        let (code, detail) = match found {
+            Some(Ok(bit)) => {
+                wanted = wanted.or(bit);
+                continue;
+            }
+            Some(Err(text)) => ("unknown_scope", unknown_scope(catalogue, text)),
+            None => ("invalid_type", "must be a string".to_owned()),
+        };
+        members.faults.push(Fault { pointer: format!("/scopes/{i}"), code, detail });
+    }
+    wanted
+}
+
+impl<'a> VerificationBody<'a> {
+    pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
+        let catalogue = &app.rules().catalogue;
+        let entry = found.entry.as_deref();
+        let key = entry.map(|it| &*it.key);
+        Self {
+            valid: found.verdict == Verdict::Valid,
+            code: found.verdict.as_str(),
+            key_id: key.map(|it| it.id.to_string()),
+            key_prefix: entry.map(|it| it.prefix.as_str()),
+            name: key.map(|it| &*it.name),
+            account_id: key.map(|it| it.account.to_string()),
+            external_id: found.account.as_deref().and_then(|it| it.external_id.as_deref()),
+            scopes: key.map(|it| catalogue.names(it.scopes).collect()).unwrap_or_default(),
+            missing_scopes: catalogue.names(found.missing).collect(),
+            expires_at: key.and_then(|it| it.expires_at).map(|it| it.to_string()),
+            metadata: raw(key.and_then(|it| it.metadata.as_deref())),
+        }
+    }
+}
+
+/// Stored metadata goes out as it is, byte for byte.
+fn raw(metadata: Option<&str>) -> &RawValue {
+    let text = metadata.unwrap_or("{}");
+    serde_json::from_str(text).unwrap_or(RawValue::NULL)
+}
