@@ -1,1 +1,5 @@
-//! t
+//! The integration suite: one binary, the real server, a real SQLite file.
+
+mod support;
+
+mod keys_create;

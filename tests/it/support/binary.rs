@@ -1,0 +1,87 @@
+//! The built binary, as an operator runs it.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+/// A running `keyward serve`.
+pub struct Binary {
+    pub child: Child,
+    pub address: SocketAddr,
+    pub data_dir: PathBuf,
+}
+
+/// The program, with nothing of this environment that could change what it does.
+pub fn keyward() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a command on this data directory to its end.
+pub fn keyward_in(data_dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = keyward();
+    command.args(arguments).arg("--data-dir").arg(data_dir);
+    command.output().expect("the binary runs")
+}
+
+impl Binary {
+    /// Starts `keyward serve` on a free port and waits for its first line.
+    pub fn serve(data_dir: &Path) -> Self {
+        let mut command = keyward();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut out = BufReader::new(child.stdout.take().expect("its output"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("a first line");
+        let Some(address) = line.split("http://").nth(1).and_then(|it| it.split(' ').next()) else {
+            let _ = child.kill();
+            let output = child.wait_with_output().expect("its end");
+            panic!("no address in {line:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        let address = address.parse().expect("an address");
+        // Somebody must read the rest, or a full pipe would stop the server.
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        Self { child, address, data_dir: data_dir.to_owned() }
+    }
+
+    /// The root key that waits in its file.
+    pub fn root_key(&self) -> String {
+        std::fs::read_to_string(self.data_dir.join("initial-root-key")).expect("a root key")
+    }
+
+    /// Asks it to stop, as systemd does, and waits.
+    pub fn terminate(self) -> Output {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(killed.success());
+        self.wait()
+    }
+
+    pub fn wait(mut self) -> Output {
+        let child = std::mem::replace(&mut self.child, dummy());
+        child.wait_with_output().expect("its end")
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // Already gone unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn dummy() -> Child {
+    Command::new("true").spawn().expect("true runs")
+}

@@ -1,0 +1,132 @@
+//! A small blocking HTTP client that can say things that a good one would not.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// A request, byte for byte as it will be sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn new(method: &str, target: &str) -> Self {
+        Self { method: method.into(), target: target.into(), headers: vec![], body: None }
+    }
+
+    pub fn key(self, key: &str) -> Self {
+        self.header("X-API-Key", key)
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.header("Content-Type", "application/json").body(body.to_string())
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// Sends it over a connection of its own and reads the whole answer.
+    pub fn send(&self, address: SocketAddr) -> Response {
+        let mut stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head.push_str("Host: keyward.test\r\n");
+        }
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if let Some(body) = &self.body {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).expect("the server reads the head");
+        if let Some(body) = &self.body {
+            // The server may refuse and stop reading: its answer is what counts.
+            let _ = stream.write_all(body);
+        }
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        Response::parse(&answer)
+    }
+}
+
+impl Response {
+    fn parse(answer: &[u8]) -> Self {
+        let end = answer.windows(4).position(|it| it == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(answer)));
+        let head = String::from_utf8(answer[..end].to_vec()).expect("a head in ASCII");
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|it| it.split(' ').nth(1)).expect("a status line");
+        Self {
+            status: status.parse().expect("a status"),
+            headers: lines
+                .filter_map(|it| it.split_once(": "))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+                .collect(),
+            body: answer[end + 4..].to_vec(),
+        }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null if it is not.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The stable code of a problem document, after checking that it is a whole one.
+    pub fn problem(&self) -> String {
+        let body = self.json();
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(body["status"], self.status, "{body}");
+        for member in ["type", "title", "detail", "code", "requestId"] {
+            assert!(body[member].as_str().is_some_and(|it| !it.is_empty()), "{member}: {body}");
+        }
+        assert_eq!(body["requestId"].as_str(), self.header("x-request-id"), "{body}");
+        body["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The faults of a 422: pointer and code of each.
+    pub fn faults(&self) -> Vec<(String, String)> {
+        assert_eq!((self.status, self.problem().as_str()), (422, "invalid_request"), "{self:?}");
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+        errors.iter().map(|it| (text(&it["pointer"]), text(&it["code"]))).collect()
+    }
+
+    /// Fails the test unless the status is this one.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text());
+        self
+    }
+}
