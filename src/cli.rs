@@ -17,6 +17,7 @@ use crate::{
     config::ConfigErrors,
     http::openapi,
     server::{self, DataDirError},
+    service,
     store::StoreError,
 };
 
@@ -94,7 +95,7 @@ enum ClockCommand {
 /// (`KEYWARD_…`), that over the file, that over the defaults.
 #[derive(Args, Clone, Debug, Default)]
 struct Settings {
-    /// The configuration file; also KEYWARD_CONFIG. Without it ./keyward.toml or
+    /// The configuration file; also `KEYWARD_CONFIG`. Without it ./keyward.toml or
     /// /etc/keyward/keyward.toml, if there is one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -186,13 +187,14 @@ fn server_exit_code(err: &server::Error) -> u8 {
     match err {
         server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
         server::Error::DataDir(_) => 78,
-        server::Error::Store(err) => store_exit_code(err),
-        server::Error::Service(service) => match service {
-            crate::service::Error::Unavailable(_) => 75,
-            crate::service::Error::Internal(err) => store_exit_code(err),
-            _ => 1,
-        },
-        server::Error::Listen { .. } | server::Error::Jobs(_) | server::Error::Run(_) => 1,
+        server::Error::Store(err)
+        | server::Error::Service(
+            service::Error::Unavailable(err) | service::Error::Internal(err),
+        ) => store_exit_code(err),
+        server::Error::Service(_)
+        | server::Error::Listen { .. }
+        | server::Error::Jobs(_)
+        | server::Error::Run(_) => 1,
     }
 }
 

@@ -207,7 +207,7 @@ fn public_server(
             .into_app()
             .configure(|cfg| {
                 if docs {
-                    http::pages::docs(cfg)
+                    http::pages::docs(cfg);
                 }
             })
             .default_service(web::to(http::openapi::no_such_operation))

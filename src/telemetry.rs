@@ -186,7 +186,7 @@ impl fmt::Debug for Metrics {
 const META: Metadata<'static> = Metadata::new("keyward", Level::INFO, None);
 
 fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
-    Key::from_parts(name, labels.iter().map(|it| Label::from(it)).collect::<Vec<_>>())
+    Key::from_parts(name, labels.iter().map(Label::from).collect::<Vec<_>>())
 }
 
 fn counter(

@@ -20,7 +20,7 @@ use crate::{
     service::{self, Job, Keyward},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) fn reset_root_key(settings: &Settings, revoke_others: bool) -> Result<(), Error> {
     let config = config::load(settings)?;

@@ -43,7 +43,7 @@ pub enum KeyStatus {
 }
 
 impl ApiKey {
-    pub const EXPIRING: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    pub const EXPIRING: Duration = Duration::from_hours(7 * 24);
 
     pub fn is_expired_at(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|deadline| deadline <= now)

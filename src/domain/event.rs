@@ -236,10 +236,10 @@ mod tests {
         ];
         let mut seen = vec![event().expected_hash()];
         for change in changes {
-            let mut changed = event();
-            change(&mut changed, some());
-            let hash = changed.expected_hash();
-            assert!(!seen.contains(&hash), "{changed:?}");
+            let mut other = event();
+            change(&mut other, some());
+            let hash = other.expected_hash();
+            assert!(!seen.contains(&hash), "{other:?}");
             seen.push(hash);
         }
     }

@@ -129,7 +129,7 @@ pub async fn show_account(
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
         ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Change only this revision: the account's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the account's `ETag`"),
     ),
     request_body(content = UpdateAccountRequest, example = json!({"name": "Operator"})),
     responses(
@@ -159,7 +159,7 @@ pub async fn update_account(
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
         ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Change only this revision: the account's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the account's `ETag`"),
     ),
     request_body(content = UpdateAccountRequest, example = json!({"metadata": {"plan": "pro"}})),
     responses(
@@ -189,7 +189,7 @@ pub async fn patch_account(
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
         ("id" = String, Path, description = "The account's identifier", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Delete only this revision: the account's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Delete only this revision: the account's `ETag`"),
     ),
     responses(
         (status = 204, description = "Deleted"),

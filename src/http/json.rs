@@ -211,7 +211,7 @@ impl Members {
         })
     }
 
-    pub fn fault(&mut self, name: &str, code: &'static str, detail: impl ToString) {
+    pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
         self.faults.push(Fault::new(format!("/{}", escaped(name)), code, detail));
     }
 

@@ -166,7 +166,7 @@ pub async fn show_key(
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
         ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Change only this revision: the key's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
     responses(
@@ -196,7 +196,7 @@ pub async fn update_key(
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
         ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Change only this revision: the key's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
     responses(
@@ -227,7 +227,7 @@ pub async fn patch_key(
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
         ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Revoke only this revision: the key's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke only this revision: the key's `ETag`"),
     ),
     responses(
         (status = 204, description = "Revoked"),
@@ -258,7 +258,7 @@ pub async fn revoke_key(
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
         ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Rotate only this revision: the key's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate only this revision: the key's `ETag`"),
     ),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
     responses(
@@ -288,7 +288,7 @@ pub async fn rotate_key(
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
         ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, description = "Only for this revision: the key's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Only for this revision: the key's `ETag`"),
     ),
     responses(
         (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(

@@ -38,7 +38,7 @@ pub struct Problem {
     request_id: String,
     /// Everything that is wrong with the request; only with status 422.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Option<Vec<ProblemFault>>)]
+    #[schema(value_type = Option<Vec<ProblemFault>>, nullable = false)]
     errors: Vec<ProblemFault>,
     #[serde(skip)]
     retry_after_secs: Option<u64>,
@@ -112,6 +112,10 @@ impl Problem {
     }
 
     /// The response, now that the request's identifier is known.
+    ///
+    /// # Panics
+    ///
+    /// Never: a struct of strings and numbers is always JSON.
     #[expect(clippy::expect_used, reason = "a struct of strings and a number is always JSON")]
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let complete = Self { request_id: request_id.to_owned(), ..self.clone() };

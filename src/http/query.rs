@@ -65,7 +65,7 @@ impl Query {
         self.take(name, "a date and time like 2030-01-31T12:00:00Z", |it| Timestamp::parse(it).ok())
     }
 
-    pub fn fault(&mut self, name: &str, code: &'static str, detail: impl ToString) {
+    pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
         let name: String = masked(name).chars().take(100).collect();
         self.faults.push(Fault::new(format!("/{name}"), code, detail));
     }

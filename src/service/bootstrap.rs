@@ -65,7 +65,7 @@ impl InitialKeyFile {
         self.watched.store(false, Ordering::Release);
         match fs::remove_file(&path) {
             Ok(()) => {
-                tracing::info!(path = %path.display(), "the root key was used; its file is gone")
+                tracing::info!(path = %path.display(), "the root key was used; its file is gone");
             }
             Err(err) => tracing::warn!(
                 path = %path.display(),
@@ -99,7 +99,7 @@ impl Keyward {
         &self,
         deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
     ) -> Result<Option<RootKey>, Error> {
-        if self.store.read(|tx| tx.operator_account())?.is_some() {
+        if self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?.is_some() {
             return Ok(None);
         }
         let (plaintext, hash) = self.mint();
@@ -206,5 +206,5 @@ fn root_key() -> Result<NewKey, Error> {
 }
 
 fn name(text: &'static str) -> Result<Name, Error> {
-    Name::parse(text).map_err(|err| Error::invalid("/name", err.code(), err))
+    Name::parse(text).map_err(|err| Error::invalid("/name", err.code(), err.to_string()))
 }

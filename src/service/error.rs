@@ -81,13 +81,13 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl ToString) -> Self {
-        Self { pointer: pointer.into(), code, detail: detail.to_string() }
+    pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), code, detail: detail.into() }
     }
 }
 
 impl Error {
-    pub fn invalid(pointer: &str, code: &'static str, detail: impl ToString) -> Self {
+    pub fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![Fault::new(pointer, code, detail)])
     }
 }
@@ -100,12 +100,11 @@ impl From<Conflict> for Error {
 
 impl From<StoreError> for Error {
     fn from(err: StoreError) -> Self {
-        match err {
-            // `Taken` is two identical random numbers: the next attempt draws others.
-            err @ StoreError::Taken(_) => Self::Unavailable(err),
-            err if err.is_temporary() => Self::Unavailable(err),
-            err => Self::Internal(err),
+        // `Taken` is two identical random numbers: the next attempt draws others.
+        if err.is_temporary() || matches!(err, StoreError::Taken(_)) {
+            return Self::Unavailable(err);
         }
+        Self::Internal(err)
     }
 }
 

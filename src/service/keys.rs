@@ -150,7 +150,7 @@ impl Keyward {
                 },
             )?;
             tx.update_key(&after, &receipt)?;
-            rules.keep_a_root_key(tx, &after)?;
+            keep_a_root_key(tx, &after)?;
             tx.key(id)?.ok_or(Error::NotFound)
         })?;
         Ok(self.view(record))
@@ -170,7 +170,7 @@ impl Keyward {
             refuse_changed(&record, expected)?;
             rules.refuse_weaker(&caller, &record.key)?;
             revoke(tx, &caller.origin, &record, "requested")?;
-            rules.keep_a_root_key(tx, &record.key)
+            keep_a_root_key(tx, &record.key)
         })
     }
 }
@@ -224,15 +224,15 @@ impl Rules {
         }
         Err(Conflict::TooManyKeys { limit }.into())
     }
+}
 
-    /// The operator must always have a way in that does not end by itself.
-    pub(super) fn keep_a_root_key(&self, tx: &ReadTx<'_>, changed: &ApiKey) -> Result<(), Error> {
-        let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
-        if changed.account_id == operator.id && tx.root_keys(operator.id)?.is_empty() {
-            return Err(Conflict::LastRootKey.into());
-        }
-        Ok(())
+/// The operator must always have a way in that does not end by itself.
+fn keep_a_root_key(tx: &ReadTx<'_>, changed: &ApiKey) -> Result<(), Error> {
+    let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
+    if changed.account_id == operator.id && tx.root_keys(operator.id)?.is_empty() {
+        return Err(Conflict::LastRootKey.into());
     }
+    Ok(())
 }
 
 /// Makes a tombstone of the key, with its event. It stays until retention ends, so that

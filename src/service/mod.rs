@@ -82,7 +82,7 @@ impl Keyward {
     pub fn new(store: Store, env: Env, rules: Rules) -> Result<Self, Error> {
         let brand = rules.brand;
         store.write(move |tx| tx.remember_brand(brand))?;
-        let brands = store.read(|tx| tx.brands())?;
+        let brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
         let prover = Prover::new(&*env.entropy, brands);
         Ok(Self {
             store,

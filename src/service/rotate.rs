@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     domain::{
         api_key::ApiKey,
-        credential::Credential,
+        credential::{Credential, KeyPrefix},
         event::{EventType, NewEvent, Subject},
         id::KeyId,
         scope,
@@ -24,9 +24,9 @@ use crate::{
 const ROTATORS: &[&str] = &[scope::KEYS_ROTATE, scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
 
 impl Keyward {
-    pub const LONGEST_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    pub const LONGEST_GRACE: Duration = Duration::from_hours(7 * 24);
     /// Less would lock out a caller whose answer is lost on the way.
-    pub const LEAST_OWN_GRACE: Duration = Duration::from_secs(60);
+    pub const LEAST_OWN_GRACE: Duration = Duration::from_mins(1);
     /// Values of one key that may be alive at once, the current one included.
     pub const MOST_LIVE_VALUES: usize = 3;
 
@@ -85,7 +85,7 @@ impl Keyward {
             if old.is_empty() {
                 return Ok(record);
             }
-            let shown: Vec<_> = old.iter().map(|it| it.as_str()).collect();
+            let shown: Vec<_> = old.iter().map(KeyPrefix::as_str).collect();
             let receipt = tx.record(
                 &caller.origin,
                 &NewEvent {
@@ -179,7 +179,7 @@ fn replace_value(
                 "keyPrefix": fresh.prefix.as_str(),
                 "previousValidUntil": deadline.to_string(),
             },
-            "ended": ended.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+            "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
         }),
     };
     let receipt = tx.record(&caller.origin, &event)?;

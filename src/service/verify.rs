@@ -294,7 +294,7 @@ impl Keyward {
     }
 }
 
-const RETIRED_USE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+const RETIRED_USE_INTERVAL: Duration = Duration::from_hours(1);
 
 impl Verdict {
     /// The code that clients see.

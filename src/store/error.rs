@@ -16,6 +16,10 @@ pub enum StoreError {
     Io(#[source] rusqlite::Error),
     #[error("writing has stopped after a disk failure")]
     Halted,
+    #[error("the transaction was rolled back")]
+    RolledBack,
+    #[error("the transaction could not be committed: {0}")]
+    CommitFailed(String),
     #[error("a value that must be unique is taken")]
     Taken(#[source] rusqlite::Error),
     #[error("{table} {row} holds an unreadable {column}")]
@@ -57,8 +61,14 @@ impl StoreError {
     /// Whether trying again later may help: nothing is wrong with the request.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::Full(_) | Self::ReadOnly(_) | Self::Io(_) | Self::Halted => true,
+            Self::Busy(_)
+            | Self::Full(_)
+            | Self::ReadOnly(_)
+            | Self::Io(_)
+            | Self::Halted
+            | Self::RolledBack => true,
             Self::Taken(_)
+            | Self::CommitFailed(_)
             | Self::Corrupt { .. }
             | Self::RowsChanged { .. }
             | Self::WrongReceipt

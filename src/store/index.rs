@@ -152,7 +152,8 @@ impl KeyIndex {
                 }
             }
             Touched::Account(id) => {
-                images.push(read.account(id)?.map_or(Image::NoAccount(id), |it| account_image(&it)))
+                let account = read.account(id)?;
+                images.push(account.map_or(Image::NoAccount(id), |it| account_image(&it)));
             }
             // Unless another change in the same batch took the prefix again: then it is a key's.
             Touched::Gone(prefix) => match read.key_with_prefix(prefix)? {
@@ -164,7 +165,9 @@ impl KeyIndex {
     }
 
     pub(super) fn apply(&self, images: Vec<Image>) {
-        images.into_iter().for_each(|it| self.apply_one(it));
+        for image in images {
+            self.apply_one(image);
+        }
     }
 
     fn apply_one(&self, image: Image) {

@@ -225,7 +225,7 @@ impl Desk {
             }
             if self.conn.is_autocommit() {
                 // A full disk and the like make SQLite roll everything back by itself.
-                return Err(StoreError::Full(rusqlite::Error::ExecuteReturnedResults));
+                return Err(StoreError::RolledBack);
             }
             self.conn.prepare_cached("RELEASE body")?.execute([])?;
         }
@@ -262,10 +262,12 @@ impl Batch {
 
 /// The same failure, once more for each caller that shares it.
 fn again(err: &StoreError) -> StoreError {
-    match err {
-        StoreError::Io(_) | StoreError::Halted => StoreError::Halted,
-        // Each is logged where it happened; the callers only need to know that they may retry.
-        other if other.is_temporary() => StoreError::Busy(None),
-        other => StoreError::Damaged(other.to_string()),
+    // It is logged where it happened; the callers only need to know whether they may retry.
+    if let StoreError::Io(_) | StoreError::Halted = err {
+        StoreError::Halted
+    } else if err.is_temporary() {
+        StoreError::RolledBack
+    } else {
+        StoreError::CommitFailed(err.to_string())
     }
 }

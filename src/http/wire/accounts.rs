@@ -36,7 +36,8 @@ pub struct AccountBody {
     /// How many live keys it may have; `null` means the server's own limit.
     #[schema(required, example = 50)]
     max_keys: Option<u32>,
-    #[schema(value_type = Object, example = json!({"plan": "pro"}))]
+    /// Whatever you want to keep with the account. keyward returns it and never reads it.
+    #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "pro"}))]
     metadata: Value,
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     created_at: String,
@@ -82,7 +83,7 @@ pub struct CreateAccountRequest {
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_keys: Option<u32>,
     /// At most 50 members and 4 KiB.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }
 
@@ -92,16 +93,19 @@ pub struct CreateAccountRequest {
 pub struct UpdateAccountRequest {
     #[schema(nullable = false, example = "Acme Corporation", min_length = 1, max_length = 100)]
     pub name: Option<String>,
+    /// Your own identifier of this customer; `null` for none.
     #[schema(min_length = 1, max_length = 255)]
     pub external_id: Option<String>,
     #[schema(nullable = false)]
     pub status: Option<AccountStatusBody>,
+    /// What keys of this account may hold of the catalogue; `null` means all of it.
     #[schema(min_items = 1)]
     pub allowed_scopes: Option<Vec<String>>,
+    /// How many live keys it may have; `null` means the server's own limit.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_keys: Option<u32>,
     /// Replaced whole; `null` empties it.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }
 
@@ -185,7 +189,7 @@ fn read_external_id(members: &mut Members) -> Option<Option<ExternalId>> {
     match ExternalId::parse(&text) {
         Ok(id) => Some(Some(id)),
         Err(err) => {
-            members.fault("externalId", err.code(), err);
+            members.fault("externalId", err.code(), err.to_string());
             None
         }
     }

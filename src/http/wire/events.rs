@@ -32,7 +32,7 @@ pub struct EventBody {
     #[schema(required, example = "203.0.113.7")]
     client_ip: Option<String>,
     /// What changed, before and after.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     data: Value,
     /// The hash of the event before this one, in hexadecimal.
     #[schema(pattern = "^[0-9a-f]{64}$")]

@@ -64,7 +64,7 @@ pub struct ApiKeyBody {
     /// Old values that are still accepted, the oldest first.
     previous_keys: Vec<PreviousKeyBody>,
     /// Whatever you want to keep with the key. keyward returns it and never reads it.
-    #[schema(value_type = Object, example = json!({"team": "billing"}))]
+    #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: Value,
 }
 
@@ -89,6 +89,7 @@ pub struct PreviousKeyBody {
     /// Accepted before this instant.
     #[schema(format = DateTime, example = "2026-01-20T10:05:00.000Z")]
     valid_until: String,
+    /// When this value was last accepted; `null` means never.
     #[schema(required, format = DateTime)]
     last_used_at: Option<String>,
 }
@@ -118,11 +119,11 @@ pub struct CreateKeyRequest {
     /// expires, when the caller does.
     #[schema(format = DateTime, example = "2099-01-20T00:00:00Z")]
     pub expires_at: Option<String>,
-    /// Whether the key works from the start.
-    #[schema(nullable = false, default = true)]
+    /// Whether the key works from the start; left out, it does.
+    #[schema(nullable = false, example = true)]
     pub enabled: Option<bool>,
     /// At most 50 members and 4 KiB.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }
 
@@ -140,13 +141,14 @@ pub struct UpdateKeyRequest {
     /// All the permissions that the key is to have.
     #[schema(nullable = false, min_items = 1)]
     pub scopes: Option<Vec<String>>,
-    /// `null` means never.
+    /// When the key stops working; `null` means never.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
-    #[schema(nullable = false)]
+    /// `false` has the key refused until it is `true` again.
+    #[schema(nullable = false, example = true)]
     pub enabled: Option<bool>,
     /// Replaced whole; `null` empties it.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }
 
@@ -280,7 +282,7 @@ fn read_expiry(members: &mut Members, expiry: Expiry<'_>) -> Option<Option<Times
                     InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
                     InvalidTimestamp::OutOfRange => "out_of_range",
                 };
-                members.fault("expiresAt", code, err);
+                members.fault("expiresAt", code, err.to_string());
                 return None;
             }
         },

@@ -35,7 +35,7 @@ fn read_name(members: &mut Members, given: Option<String>) -> Option<Name> {
     match Name::parse(&given?) {
         Ok(name) => Some(name),
         Err(err) => {
-            members.fault("name", err.code(), err);
+            members.fault("name", err.code(), err.to_string());
             None
         }
     }
@@ -48,7 +48,7 @@ fn read_metadata(members: &mut Members) -> Option<Metadata> {
         Given::Value(object) => match Metadata::parse(&object) {
             Ok(metadata) => Some(metadata),
             Err(err) => {
-                members.fault("metadata", err.code(), err);
+                members.fault("metadata", err.code(), err.to_string());
                 None
             }
         },

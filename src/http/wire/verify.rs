@@ -34,8 +34,7 @@ pub struct VerifyKeyRequest {
 pub struct VerificationBody<'a> {
     /// Whether to let the request through: true for `VALID` and for nothing else.
     valid: bool,
-    #[schema(value_type = VerifyCode)]
-    code: &'static str,
+    code: VerifyCode,
     /// From `REVOKED` on.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     key_id: Option<String>,
@@ -54,17 +53,18 @@ pub struct VerificationBody<'a> {
     scopes: Vec<&'a str>,
     /// Of the scopes asked for, those that it does not grant.
     missing_scopes: Vec<&'a str>,
+    /// When the key stops working; `null` means never, or that no key is told.
     #[schema(required, format = DateTime)]
     expires_at: Option<String>,
     /// As it was stored with the key.
-    #[schema(value_type = Object)]
+    #[schema(value_type = HashMap<String, Value>)]
     metadata: &'a RawValue,
 }
 
 /// The first that applies, in this order. Who does not present a whole secret is told no more than
 /// `NOT_FOUND`.
-#[derive(ToSchema)]
-#[schema(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum VerifyCode {
     Malformed,
     NotFound,
@@ -149,7 +149,7 @@ impl<'a> VerificationBody<'a> {
         let key = entry.map(|it| &*it.key);
         Self {
             valid: found.verdict == Verdict::Valid,
-            code: found.verdict.as_str(),
+            code: found.verdict.into(),
             key_id: key.map(|it| it.id.to_string()),
             key_prefix: entry.map(|it| it.prefix.as_str()),
             name: key.map(|it| &*it.name),
@@ -159,6 +159,22 @@ impl<'a> VerificationBody<'a> {
             missing_scopes: catalogue.names(found.missing).collect(),
             expires_at: key.and_then(|it| it.expires_at).map(|it| it.to_string()),
             metadata: raw(key.and_then(|it| it.metadata.as_deref())),
+        }
+    }
+}
+
+impl From<Verdict> for VerifyCode {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Malformed => Self::Malformed,
+            Verdict::NotFound => Self::NotFound,
+            Verdict::Revoked => Self::Revoked,
+            Verdict::Rotated => Self::Rotated,
+            Verdict::AccountSuspended => Self::AccountSuspended,
+            Verdict::Disabled => Self::Disabled,
+            Verdict::Expired => Self::Expired,
+            Verdict::InsufficientScopes => Self::InsufficientScopes,
+            Verdict::Valid => Self::Valid,
         }
     }
 }
