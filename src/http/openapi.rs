@@ -1,13 +1,13 @@
 //! The API document: collected from the routes, completed here, never written by hand.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{App, HttpRequest, HttpResponse, http::Method, web};
 use utoipa::{
     OpenApi,
     openapi::{
-        Server,
-        path::PathItem,
+        RefOr, Schema, Server,
+        path::{Operation, PathItem},
         security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
     },
 };
@@ -49,6 +49,10 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document.servers = Some(vec![Server::new(BASE)]);
     let paths = std::mem::take(&mut document.paths.paths);
     for (path, mut item) in paths {
+        for operation in operations(&mut item) {
+            name_scopes(operation);
+            refuse_null_body(operation);
+        }
         let path = match path.strip_prefix(BASE) {
             Some(relative) => relative.to_owned(),
             None => {
@@ -64,6 +68,54 @@ pub fn document() -> utoipa::openapi::OpenApi {
     components.add_security_scheme("ApiKeyAuth", scheme);
     document.security = Some(vec![SecurityRequirement::new("ApiKeyAuth", Vec::<String>::new())]);
     document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
+        .into_iter()
+        .flatten()
+}
+
+/// Tells the scopes, of which one is enough, in the description and in an extension.
+///
+/// In `security` they would read as needed all together, and not every tool takes them there for a
+/// scheme other than OAuth.
+fn name_scopes(operation: &mut Operation) {
+    let Some(security) = &mut operation.security else { return };
+    let required: Vec<BTreeMap<String, Vec<String>>> = security
+        .iter()
+        .filter_map(|it| serde_json::from_value(serde_json::to_value(it).ok()?).ok())
+        .collect();
+    let scopes: Vec<_> = required.iter().flat_map(|it| it.values().flatten()).collect();
+    let optional = required.iter().any(BTreeMap::is_empty);
+    if !optional && !scopes.is_empty() {
+        let quoted: Vec<_> = scopes.iter().map(|it| format!("`{it}`")).collect();
+        let sentence = format!("\n\nNeeds the scope {}.", quoted.join(" or "));
+        operation.description.get_or_insert_default().push_str(&sentence);
+        let extension = ("x-any-of-scopes".to_owned(), serde_json::json!(scopes));
+        operation.extensions.get_or_insert_default().extend([extension]);
+    }
+    let scheme_only = |it: &BTreeMap<String, Vec<String>>| {
+        let names = it.keys().map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+        names.last().unwrap_or_default()
+    };
+    *security = match &required[..] {
+        [only] if only.is_empty() => Vec::new(),
+        several => several.iter().map(scheme_only).collect(),
+    };
+}
+
+/// A body that may be left out is not one that may be `null`.
+fn refuse_null_body(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+        {
+            let named = either.items.iter().find(|it| matches!(it, RefOr::Ref(_)));
+            content.schema = named.cloned();
+        }
+    }
 }
 
 /// As it is committed and served.

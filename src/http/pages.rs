@@ -124,7 +124,7 @@ pub async fn metrics(
     tag = "Server",
     security(()),
     responses(
-        (status = 200, description = "The API document", body = Object, content_type = "application/json"),
+        (status = 200, description = "The API document", body = HashMap<String, serde_json::Value>, content_type = "application/json"),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
