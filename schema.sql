@@ -161,6 +161,23 @@ CREATE TABLE credential_usage (
     last_used_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- How often each outcome of verification came, by key and day (days since 1970, UTC). For the same
+-- reason.
+CREATE TABLE key_usage (
+    key_id              TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    day                 INTEGER NOT NULL,
+    valid               INTEGER NOT NULL,
+    revoked             INTEGER NOT NULL,
+    rotated             INTEGER NOT NULL,
+    account_suspended   INTEGER NOT NULL,
+    disabled            INTEGER NOT NULL,
+    expired             INTEGER NOT NULL,
+    insufficient_scopes INTEGER NOT NULL,
+    PRIMARY KEY (key_id, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX key_usage_by_day ON key_usage (day);
+
 -- Every brand that keys ever began with, so that keys under an older one stay recognisable. It
 -- follows from the configuration, which the event of the start shows.
 CREATE TABLE key_brands (

@@ -104,7 +104,7 @@ pub struct Catalogue {
 }
 
 /// A set of scopes of one catalogue, as bits.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct ScopeBits([u64; 4]);
 
 pub const KEYS_READ: &str = "api-keys:read";

@@ -7,9 +7,12 @@ use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
-    domain::scope::{Catalogue, ScopeBits},
+    domain::{
+        scope::{Catalogue, ScopeBits},
+        verdict::Verdict,
+    },
     http::{json::Members, wire::unknown_scope},
-    service::{Fault, Keyward, Verdict, Verification},
+    service::{Fault, Keyward, Verification},
 };
 
 /// Is this key good for that, now?
@@ -146,19 +149,37 @@ impl<'a> VerificationBody<'a> {
     pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
         let catalogue = &app.rules().catalogue;
         let entry = found.entry.as_deref();
-        let key = entry.map(|it| &*it.key);
+        let Some(key) = entry.map(|it| &*it.key) else {
+            return Self::of_nobody(found.verdict);
+        };
         Self {
             valid: found.verdict == Verdict::Valid,
             code: found.verdict.into(),
-            key_id: key.map(|it| it.id.to_string()),
+            key_id: Some(key.id.to_string()),
             key_prefix: entry.map(|it| it.prefix.as_str()),
-            name: key.map(|it| &*it.name),
-            account_id: key.map(|it| it.account.to_string()),
+            name: Some(key.name()),
+            account_id: Some(key.account.to_string()),
             external_id: found.account.as_deref().and_then(|it| it.external_id.as_deref()),
-            scopes: key.map(|it| catalogue.names(it.scopes).collect()).unwrap_or_default(),
+            scopes: catalogue.names(key.scopes()).collect(),
             missing_scopes: catalogue.names(found.missing).collect(),
-            expires_at: key.and_then(|it| it.expires_at).map(|it| it.to_string()),
-            metadata: raw(key.and_then(|it| it.metadata.as_deref())),
+            expires_at: key.expires_at().map(|it| it.to_string()),
+            metadata: raw(key.metadata()),
+        }
+    }
+
+    fn of_nobody(verdict: Verdict) -> Self {
+        Self {
+            valid: false,
+            code: verdict.into(),
+            key_id: None,
+            key_prefix: None,
+            name: None,
+            account_id: None,
+            external_id: None,
+            scopes: Vec::new(),
+            missing_scopes: Vec::new(),
+            expires_at: None,
+            metadata: raw(None),
         }
     }
 }
