@@ -80,7 +80,7 @@ pub async fn authenticate<B: MessageBody + 'static>(
     req.extensions_mut().insert(body);
     let origin = Origin {
         actor: Actor::Cli, // Replaced by the key itself once it is known.
-        request_id: Some(envelope::request_id(req.request()).to_string()),
+        request_id: Some(envelope::request_id(req.request()).into()),
         client_ip: req.peer_addr().map(|it| it.ip()),
     };
     let presented = presented_key(req.headers());
