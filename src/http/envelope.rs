@@ -42,7 +42,8 @@ impl From<RequestId> for Arc<str> {
     }
 }
 
-/// Makes identifiers: random for the process, counted within it.
+/// Makes identifiers: random for the process, counted within it. Short enough that nothing takes
+/// them for a key.
 #[derive(Debug)]
 pub struct RequestIds {
     process: String,
@@ -51,9 +52,9 @@ pub struct RequestIds {
 
 impl RequestIds {
     pub fn new(app: &Keyward) -> Self {
-        let mut process = [0; 8];
-        app.env().entropy.fill(&mut process);
-        let process = format!("req_{:016x}", u64::from_be_bytes(process));
+        let mut random = [0; 4];
+        app.env().entropy.fill(&mut random);
+        let process = format!("req_{:08x}", u32::from_be_bytes(random));
         Self { process, next: AtomicU64::new(1) }
     }
 
@@ -68,7 +69,7 @@ impl RequestIds {
             return RequestId(theirs.into());
         }
         let count = self.next.fetch_add(1, Ordering::Relaxed);
-        RequestId(format!("{}{count:08x}", self.process).into())
+        RequestId(format!("{}{count:012x}", self.process).into())
     }
 }
 
