@@ -11,3 +11,7 @@
 mod support;
 
 mod keys_create;
+
+mod storage;
+
+mod usage;
