@@ -1,13 +1,7 @@
 //! The integration suite: one binary, the real server, a real SQLite file.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::string_slice,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
-
 mod support;
 
 mod keys_create;
+mod rotation;
+mod rotation_self;
