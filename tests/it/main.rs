@@ -3,5 +3,6 @@
 mod support;
 
 mod keys_create;
+mod model;
 mod rotation;
 mod rotation_self;
