@@ -6,3 +6,4 @@ mod keys_create;
 mod model;
 mod rotation;
 mod rotation_self;
+mod time;
