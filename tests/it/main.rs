@@ -2,6 +2,7 @@
 
 mod support;
 
+mod janitor;
 mod keys_create;
 mod model;
 mod rotation;
