@@ -2,6 +2,7 @@
 
 mod support;
 
+mod audit_log;
 mod janitor;
 mod keys_create;
 mod model;
