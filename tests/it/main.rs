@@ -8,4 +8,5 @@ mod keys_create;
 mod model;
 mod rotation;
 mod rotation_self;
+mod secrets;
 mod time;
