@@ -3,6 +3,7 @@
 mod support;
 
 mod audit_log;
+mod authorization;
 mod janitor;
 mod keys_create;
 mod model;
