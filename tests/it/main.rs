@@ -7,6 +7,7 @@ mod authorization;
 mod janitor;
 mod keys_create;
 mod model;
+mod openapi;
 mod rotation;
 mod rotation_self;
 mod secrets;
