@@ -11,4 +11,5 @@ mod openapi;
 mod rotation;
 mod rotation_self;
 mod secrets;
+mod tidy;
 mod time;
