@@ -4,6 +4,7 @@ mod support;
 
 mod audit_log;
 mod authorization;
+mod cli;
 mod janitor;
 mod keys_create;
 mod model;
