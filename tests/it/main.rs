@@ -14,3 +14,4 @@ mod rotation_self;
 mod secrets;
 mod tidy;
 mod time;
+mod writer;
