@@ -143,7 +143,7 @@ impl WriteTx<'_> {
             actor_prefix: actor_prefix.map(|it| it.as_str().to_owned()),
             actor_account_id: actor_account.map(|it| it.to_string()),
             subject: event.subject.to_string(),
-            request_id: origin.request_id.clone(),
+            request_id: origin.request_id.as_deref().map(str::to_owned),
             client_ip: origin.client_ip.map(|it| it.to_string()),
             data: event.data.to_string(),
             prev_hash: marks.head.hash,

@@ -12,6 +12,8 @@ mod openapi;
 mod rotation;
 mod rotation_self;
 mod secrets;
+mod storage;
 mod tidy;
 mod time;
+mod usage;
 mod writer;

@@ -21,7 +21,8 @@ pub use self::{
     },
     usage::UsageBody,
     verify::{
-        ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion, read_question,
+        ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,
+        read_plain_question, read_question,
     },
 };
 use crate::{

@@ -244,7 +244,8 @@ fn boot(
             body: Value::Null,
         });
         actix_web::rt::System::new().block_on(async move {
-            let running = server::start(site, &config).await.expect("the server starts");
+            let listener = server::bind(&config).expect("a free port");
+            let running = server::start(site, listener, &config).await.expect("the server starts");
             let app = Arc::clone(running.app());
             tell.send((app, running.address, root)).expect("the test is listening");
             let _ = stopped.await;
