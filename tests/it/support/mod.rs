@@ -2,10 +2,12 @@
 
 mod binary;
 mod client;
+mod logged;
 mod server;
 
 pub use self::{
     binary::{Binary, keyward, keyward_in},
     client::{Request, Response},
+    logged::Logged,
     server::{Key, TestServer},
 };
