@@ -2,10 +2,12 @@
 
 mod binary;
 mod client;
+mod forgery;
 mod server;
 
 pub use self::{
     binary::{Binary, keyward, keyward_in},
     client::{Request, Response},
+    forgery::{checksum, forged},
     server::{Key, TestServer},
 };

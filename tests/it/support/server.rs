@@ -37,6 +37,8 @@ pub struct TestServer {
     /// Whether the chain is checked at the end; off only where a test has broken it.
     pub audited: bool,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// How often it was started: each start draws other random numbers.
+    starts: u64,
     dir: TempDir,
 }
 
@@ -69,16 +71,27 @@ impl TestServer {
         }
         change(&mut config);
         let clock = Arc::new(ManualClock::at(Self::EPOCH));
-        let (app, address, running, root) = boot(&config, &clock);
+        let (app, address, running, root) = boot(&config, &clock, 1);
         let root = root.expect("a first start makes a root key");
-        Self { app, clock, root, config, address, audited: true, running: Some(running), dir }
+        Self {
+            app,
+            clock,
+            root,
+            config,
+            address,
+            audited: true,
+            running: Some(running),
+            starts: 1,
+            dir,
+        }
     }
 
     /// Stops it and starts it again on the same directory, by the same clock.
     pub fn restart(&mut self, change: impl FnOnce(&mut Config)) {
         self.stop();
         change(&mut self.config);
-        let (app, address, running, root) = boot(&self.config, &self.clock);
+        self.starts += 1;
+        let (app, address, running, root) = boot(&self.config, &self.clock, self.starts);
         assert!(root.is_none(), "only the first start makes a root key");
         (self.app, self.address, self.running) = (app, address, Some(running));
     }
@@ -216,12 +229,13 @@ type Running = (oneshot::Sender<()>, JoinHandle<()>);
 fn boot(
     config: &Config,
     clock: &Arc<ManualClock>,
+    seed: u64,
 ) -> (Arc<Keyward>, SocketAddr, Running, Option<Key>) {
     let (tell, told) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let (config, clock) = (config.clone(), Arc::clone(clock));
     let thread = std::thread::spawn(move || {
-        let entropy = Arc::new(SeededEntropy::new(1));
+        let entropy = Arc::new(SeededEntropy::new(seed));
         let site = Site::open(&config, clock, entropy).expect("the site opens");
         let made = site.first_start(|_| Ok(())).expect("a first start");
         let root = made.map(|it| Key {
