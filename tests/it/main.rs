@@ -11,3 +11,6 @@
 mod support;
 
 mod keys_create;
+mod keys_list;
+mod keys_revoke;
+mod keys_update;
