@@ -10,7 +10,13 @@
 
 mod support;
 
+mod accounts;
+mod accounts_apart;
+mod bad_input;
+mod envelope;
+mod events;
 mod keys_create;
 mod keys_list;
 mod keys_revoke;
 mod keys_update;
+mod verify;
