@@ -205,7 +205,7 @@ fn expiring_before_is_half_open_and_never_is_not_before_anything() {
 fn q_is_a_part_of_the_name_in_any_case_or_the_beginning_of_the_prefix() {
     let server = TestServer::start();
     let owner = acme(&server);
-    for name in ["Billing agent", "nightly BILLING", "100% _done_", "Übersicht ÄÖ"] {
+    for name in ["Billing agent", "nightly BILLING", "100% _done_"] {
         named(&server, &owner, name);
     }
     let shop = named(&server, &owner, "shop");
@@ -216,14 +216,23 @@ fn q_is_a_part_of_the_name_in_any_case_or_the_beginning_of_the_prefix() {
         ("_done_", &["100% _done_"]),
         ("n_ghtly", &[]),
         ("*", &[]),
-        ("%C3%BCBERSICHT", &["Übersicht ÄÖ"]),
         (&shop.text[..12], &["shop"]),
         (&shop.text[..8], &["shop"]),
         (&shop.text[3..12], &[]),
     ] {
         assert_eq!(found(&server, &owner, &format!("q={q}")), names, "{q}");
     }
-    assert_eq!(found(&server, &owner, "q=rg_").len(), 6);
+    assert_eq!(found(&server, &owner, "q=rg_").len(), 5);
+}
+
+#[test]
+fn q_knows_the_two_cases_of_every_letter() {
+    let server = TestServer::start();
+    let owner = acme(&server);
+    named(&server, &owner, "Übersicht ÄÖ");
+    for q in ["%C3%9Cbersicht", "%C3%BCBERSICHT", "%C3%A4%C3%B6"] {
+        assert_eq!(found(&server, &owner, &format!("q={q}")), ["Übersicht ÄÖ"], "{q}");
+    }
 }
 
 #[test]
