@@ -86,20 +86,21 @@ CREATE INDEX api_keys_all_by_account ON api_keys (account_id);
 CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
--- The values that a key has had. The current one has no deadline.
+-- The values that a key has had. The current one has no deadline. Kept in the order of their keys,
+-- so that whoever reads keys with their values reads on where the last one ended.
 CREATE TABLE credentials (
-    prefix         TEXT    PRIMARY KEY CHECK (length(prefix) = 12),
     key_id         TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    prefix         TEXT    NOT NULL UNIQUE CHECK (length(prefix) = 12),
     phc            TEXT    NOT NULL,
     issued_at_ms   INTEGER NOT NULL,
     valid_until_ms INTEGER,
     ended_at_ms    INTEGER,             -- when the end of its grace was recorded
     audit_seq      INTEGER NOT NULL REFERENCES events (seq),
+    PRIMARY KEY (key_id, prefix),
     CHECK (ended_at_ms IS NULL OR valid_until_ms IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX credentials_one_current ON credentials (key_id) WHERE valid_until_ms IS NULL;
-CREATE INDEX credentials_by_key ON credentials (key_id);
 CREATE INDEX credentials_in_grace ON credentials (valid_until_ms)
     WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL;
 CREATE INDEX credentials_ended ON credentials (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
@@ -160,6 +161,23 @@ CREATE TABLE credential_usage (
     prefix          TEXT    PRIMARY KEY REFERENCES credentials (prefix) ON DELETE CASCADE,
     last_used_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- How often each outcome of verification came, by key and day (days since 1970, UTC). For the same
+-- reason.
+CREATE TABLE key_usage (
+    key_id              TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    day                 INTEGER NOT NULL,
+    valid               INTEGER NOT NULL,
+    revoked             INTEGER NOT NULL,
+    rotated             INTEGER NOT NULL,
+    account_suspended   INTEGER NOT NULL,
+    disabled            INTEGER NOT NULL,
+    expired             INTEGER NOT NULL,
+    insufficient_scopes INTEGER NOT NULL,
+    PRIMARY KEY (key_id, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX key_usage_by_day ON key_usage (day);
 
 -- Every brand that keys ever began with, so that keys under an older one stay recognisable. It
 -- follows from the configuration, which the event of the start shows.

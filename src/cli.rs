@@ -126,6 +126,8 @@ enum Error {
     Control(#[source] io::Error),
     #[error("the running server refused: {0}")]
     Refused(String),
+    #[error("there is no database {path}; `keyward serve` makes one")]
+    NoDatabase { path: PathBuf },
     #[error("there is no job `{name}`; there are {known}")]
     NoSuchJob { name: String, known: String },
     #[error("the output cannot be written")]
@@ -175,7 +177,7 @@ impl Error {
     /// 1 failed, 2 wrong usage, 75 busy or I/O (try again), 78 configuration or data.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::ConfigFile { .. } => 78,
+            Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
             Self::NoSuchJob { .. } => 2,
             Self::Server(err) => server_exit_code(err),
             Self::Control(_) | Self::Refused(_) | Self::Output(_) => 1,

@@ -24,8 +24,10 @@ use self::settings::{SETTINGS, Setting};
 /// The commented configuration file that packages install: every setting, at its default.
 pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
 
-/// What the command line reads for itself, so no setting may be called so.
-const COMMAND_LINE_VARIABLES: [&str; 3] = ["KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_API_KEY_FILE"];
+/// Not settings: what the command line reads for itself, and what people are told to keep a key in
+/// while they try things out.
+const COMMAND_LINE_VARIABLES: [&str; 4] =
+    ["KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_API_KEY_FILE", "KEYWARD_KEY"];
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -2,7 +2,12 @@
 
 mod data_dir;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_web::{
     App, HttpServer,
@@ -123,8 +128,16 @@ pub struct Running {
     servers: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
 }
 
+/// Takes the address to listen on, before anything is done that cannot be done again.
+pub fn bind(config: &Config) -> Result<TcpListener, Error> {
+    let listen = |source| Error::Listen { address: config.listen.to_string(), source };
+    let listener = TcpListener::bind(config.listen).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    Ok(listener)
+}
+
 /// Starts everything. Must be called inside an actix system.
-pub async fn start(site: Site, config: &Config) -> Result<Running, Error> {
+pub async fn start(site: Site, listener: TcpListener, config: &Config) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::new());
     site.app.record_server_event(
         EventType::ServerStarted,
@@ -137,7 +150,7 @@ pub async fn start(site: Site, config: &Config) -> Result<Running, Error> {
     let cron = |job| cron_line(&config.jobs, job).to_owned();
     let jobs = Jobs::start(Arc::clone(&site.app), Arc::clone(&metrics), cron).await?;
     let listen = |source| Error::Listen { address: config.listen.to_string(), source };
-    let (address, public) = public_server(&site, config, &metrics).map_err(listen)?;
+    let (address, public) = public_server(&site, listener, config, &metrics).map_err(listen)?;
     let socket = site.dir.control_socket();
     let listen = |source| Error::Listen { address: socket.display().to_string(), source };
     let control = control_server(&site).map_err(listen)?;
@@ -184,6 +197,7 @@ impl Running {
 
 fn public_server(
     site: &Site,
+    listener: TcpListener,
     config: &Config,
     metrics: &Arc<Metrics>,
 ) -> Result<(SocketAddr, actix_web::dev::Server), io::Error> {
@@ -218,7 +232,7 @@ fn public_server(
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
-        .bind(config.listen)?;
+        .listen(listener)?;
     let address = server.addrs().first().copied().unwrap_or(config.listen);
     Ok((address, server.run()))
 }

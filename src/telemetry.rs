@@ -11,8 +11,8 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
     config::{LogConfig, LogFormat},
-    domain::text::masked,
-    service::{Job, Keyward, Verdict},
+    domain::{text::masked, verdict::Verdict},
+    service::{Job, Keyward},
 };
 
 /// Starts the log, on standard error. At most once in a process; a second call changes nothing.
@@ -79,18 +79,6 @@ struct JobMetrics {
     last_duration: Gauge,
 }
 
-const VERDICTS: [Verdict; 9] = [
-    Verdict::Malformed,
-    Verdict::NotFound,
-    Verdict::Revoked,
-    Verdict::Rotated,
-    Verdict::AccountSuspended,
-    Verdict::Disabled,
-    Verdict::Expired,
-    Verdict::InsufficientScopes,
-    Verdict::Valid,
-];
-
 impl Metrics {
     pub fn new() -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -127,7 +115,7 @@ impl Metrics {
         });
         Self {
             jobs: jobs.collect(),
-            verifications: VERDICTS
+            verifications: Verdict::ALL
                 .map(|it| counter(&recorder, verifications, &[("outcome", it.as_str())])),
             values: gauge(&recorder, values, &[]),
             db_size: gauge(&recorder, db, &[]),
@@ -137,7 +125,7 @@ impl Metrics {
     }
 
     pub fn count_verification(&self, verdict: Verdict) {
-        let position = VERDICTS.iter().position(|it| *it == verdict);
+        let position = Verdict::ALL.iter().position(|it| *it == verdict);
         if let Some(counter) = position.and_then(|it| self.verifications.get(it)) {
             counter.increment(1);
         }

@@ -21,11 +21,12 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     let terminal = io::stdout().is_terminal();
     telemetry::start_log(&config.log, io::stderr().is_terminal());
     let site = Site::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
+    let listener = server::bind(&config)?;
     let key_file = site.dir.initial_key();
     let made =
         site.first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
     let outcome = actix_web::rt::System::new().block_on(async {
-        let running = server::start(site, &config).await?;
+        let running = server::start(site, listener, &config).await?;
         greet(&running, &config, made.as_ref(), terminal)?;
         drop(made);
         wait(running).await

@@ -1,6 +1,6 @@
 //! The audit log's entries, called events, and the hash that chains them.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use pbkdf2::sha2::{Digest, Sha256};
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub enum Subject {
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub actor: Actor,
-    pub request_id: Option<String>,
+    pub request_id: Option<Arc<str>>,
     pub client_ip: Option<IpAddr>,
 }
 

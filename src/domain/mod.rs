@@ -12,6 +12,8 @@ pub mod account;
 
 pub mod event;
 
+pub mod verdict;
+
 pub mod id;
 
 pub mod text;

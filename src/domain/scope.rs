@@ -97,14 +97,16 @@ pub struct CatalogueEntry {
 #[derive(Debug)]
 pub struct Catalogue {
     entries: Vec<CatalogueEntry>,
-    positions: HashMap<Scope, usize>,
+    positions: HashMap<String, usize>,
+    /// The bit of `*`.
+    star: ScopeBits,
     everything: ScopeBits,
     any_account: ScopeBits,
     operators_own: ScopeBits,
 }
 
 /// A set of scopes of one catalogue, as bits.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct ScopeBits([u64; 4]);
 
 pub const KEYS_READ: &str = "api-keys:read";
@@ -149,12 +151,14 @@ impl Catalogue {
             })
         });
         let entries: Vec<_> = own.chain(reserved).collect();
-        let positions = entries.iter().enumerate().map(|(i, it)| (it.scope.clone(), i)).collect();
+        let named = entries.iter().enumerate();
+        let positions = named.map(|(i, it)| (it.scope.as_str().to_owned(), i)).collect();
         let all_where = |wanted: &dyn Fn(&CatalogueEntry) -> bool| {
             let positions = entries.iter().enumerate().filter(|(_, it)| wanted(it));
             positions.fold(ScopeBits::default(), |bits, (i, _)| bits.with(i))
         };
         Self {
+            star: all_where(&|it| it.scope.as_str() == Scope::EVERYTHING),
             everything: all_where(&|_| true),
             any_account: all_where(&|it| it.reserved && it.holder == Holder::AnyAccount),
             operators_own: all_where(&|it| !it.reserved),
@@ -169,7 +173,7 @@ impl Catalogue {
 
     /// The scope's bit; `None` if there is no such scope.
     pub fn find(&self, name: &str) -> Option<ScopeBits> {
-        let position = self.positions.get(&Scope(name.to_owned()))?;
+        let position = self.positions.get(name)?;
         Some(ScopeBits::default().with(*position))
     }
 
@@ -181,14 +185,13 @@ impl Catalogue {
     /// The bits of those scopes that are in the catalogue. One that was taken out of it grants
     /// nothing and so has none.
     pub fn bits(&self, set: &ScopeSet) -> ScopeBits {
-        let positions = set.iter().filter_map(|it| self.positions.get(it));
+        let positions = set.iter().filter_map(|it| self.positions.get(it.as_str()));
         positions.fold(ScopeBits::default(), |bits, position| bits.with(*position))
     }
 
     /// What a key with these scopes may do: `*` stands for everything.
     pub fn powers(&self, bits: ScopeBits) -> ScopeBits {
-        let star = self.reserved(Scope::EVERYTHING);
-        if star.is_subset_of(bits) { self.everything } else { bits }
+        if self.star.is_subset_of(bits) { self.everything } else { bits }
     }
 
     /// What a key of a customer's account can at most be given.
@@ -212,7 +215,8 @@ impl Catalogue {
 
     /// All names of a key's scopes: in catalogue order, then those no longer in it, by alphabet.
     pub fn ordered<'a>(&'a self, set: &'a ScopeSet) -> Vec<&'a str> {
-        let gone = set.iter().filter(|it| !self.positions.contains_key(*it)).map(Scope::as_str);
+        let gone =
+            set.iter().filter(|it| !self.positions.contains_key(it.as_str())).map(Scope::as_str);
         self.names(self.bits(set)).chain(gone).collect()
     }
 

@@ -80,7 +80,7 @@ pub async fn authenticate<B: MessageBody + 'static>(
     req.extensions_mut().insert(body);
     let origin = Origin {
         actor: Actor::Cli, // Replaced by the key itself once it is known.
-        request_id: Some(envelope::request_id(req.request()).to_string()),
+        request_id: Some(envelope::request_id(req.request()).into()),
         client_ip: req.peer_addr().map(|it| it.ip()),
     };
     let presented = presented_key(req.headers());
@@ -169,11 +169,20 @@ fn refuse_ambiguous(req: &ServiceRequest) -> Result<(), Problem> {
         let detail = "X-API-Key and Authorization carry two different keys";
         return Err(Problem::bad_request("conflicting_keys", detail));
     }
-    if credential::holds_key(req.query_string()) {
+    if holds_key(req.query_string()) {
         let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
         return Err(Problem::bad_request("key_in_query", detail));
     }
     Ok(())
+}
+
+/// As it stands, and as it is meant: `%5F` is an underscore.
+fn holds_key(query: &str) -> bool {
+    let decoded = || {
+        let mut parts = form_urlencoded::parse(query.as_bytes());
+        parts.any(|(name, value)| credential::holds_key(&name) || credential::holds_key(&value))
+    };
+    credential::holds_key(query) || query.contains('%') && decoded()
 }
 
 impl<P: Permission> FromRequest for Caller<P> {

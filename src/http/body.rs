@@ -45,7 +45,7 @@ pub async fn collect(req: &mut ServiceRequest) -> Body {
 }
 
 async fn drain(payload: &mut Payload) -> Body {
-    let mut kept = BytesMut::new();
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     let mut seen = 0;
     while let Some(chunk) = std::future::poll_fn(|cx| {
         use futures_core::Stream;
@@ -56,12 +56,23 @@ async fn drain(payload: &mut Payload) -> Body {
         let Ok(chunk) = chunk else { return Body::Broken };
         seen += chunk.len();
         if seen <= MAX_LEN {
-            kept.extend_from_slice(&chunk);
+            // Most bodies come in one piece, which then need not be copied.
+            if first.is_empty() {
+                first = chunk;
+            } else {
+                rest.extend_from_slice(&chunk);
+            }
         } else if MAX_DRAINED < seen {
             break;
         }
     }
-    if MAX_LEN < seen { Body::TooLarge } else { Body::Complete(kept.freeze()) }
+    if MAX_LEN < seen {
+        return Body::TooLarge;
+    }
+    if rest.is_empty() {
+        return Body::Complete(first);
+    }
+    Body::Complete([first, rest.freeze()].concat().into())
 }
 
 /// The body as a handler takes it, with the headers that say what it is.
@@ -91,6 +102,14 @@ impl RequestBody {
     /// The members of the object, or none at all if there is no body.
     pub fn optional_members(self) -> Result<Members, Problem> {
         Ok(self.value()?.map(Members::new).unwrap_or_default())
+    }
+
+    /// The bytes of a body that is there whole and says that it is JSON.
+    pub fn json_bytes(&self) -> Option<&Bytes> {
+        match (&self.body, self.media_type) {
+            (Body::Complete(bytes), MediaType::Json) => Some(bytes),
+            (Body::Complete(_) | Body::TooLarge | Body::TooSlow | Body::Broken, _) => None,
+        }
     }
 
     fn value(self) -> Result<Option<Value>, Problem> {

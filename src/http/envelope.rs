@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use actix_web::{
@@ -35,18 +36,26 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Makes identifiers: random for the process, counted within it.
+impl From<RequestId> for Arc<str> {
+    fn from(id: RequestId) -> Self {
+        id.0
+    }
+}
+
+/// Makes identifiers: random for the process, counted within it. Short enough that nothing takes
+/// them for a key.
 #[derive(Debug)]
 pub struct RequestIds {
-    process: u64,
+    process: String,
     next: AtomicU64,
 }
 
 impl RequestIds {
     pub fn new(app: &Keyward) -> Self {
-        let mut process = [0; 8];
-        app.env().entropy.fill(&mut process);
-        Self { process: u64::from_be_bytes(process), next: AtomicU64::new(1) }
+        let mut random = [0; 4];
+        app.env().entropy.fill(&mut random);
+        let process = format!("req_{:08x}", u32::from_be_bytes(random));
+        Self { process, next: AtomicU64::new(1) }
     }
 
     /// The client's own, if it is short and plain, so that its log and ours can be joined; else a
@@ -60,7 +69,7 @@ impl RequestIds {
             return RequestId(theirs.into());
         }
         let count = self.next.fetch_add(1, Ordering::Relaxed);
-        RequestId(format!("req_{:016x}{count:08x}", self.process).into())
+        RequestId(format!("{}{count:012x}", self.process).into())
     }
 }
 
@@ -87,25 +96,33 @@ pub async fn wrap<B: MessageBody + 'static>(
     let response = next.call(req).await?;
     let mut response = rendered(response, &id);
     decorate(&mut response, &id);
-    let elapsed = app.env().time.monotonic().since(started);
-    let (req, status) = (response.request(), response.status());
-    // The pattern, not the path: no identifier and no misplaced key comes into the log by it.
-    let route = req.match_pattern().unwrap_or_else(|| "(none)".to_owned());
-    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    if is_hot(&route) {
-        tracing::trace!(request.id = %id, http.method = %method, http.route = route, http.status = status.as_u16(), elapsed_ms, "answered");
-    } else {
-        tracing::info!(request.id = %id, http.method = %method, http.route = route, http.status = status.as_u16(), elapsed_ms, "answered");
-    }
-    if status == StatusCode::NOT_FOUND {
-        tracing::debug!(request.id = %id, http.path = %masked(req.path()), "nothing there");
+    if !is_hot(response.request().path()) {
+        let elapsed = app.env().time.monotonic().since(started);
+        log(&response, &id, &method, elapsed);
     }
     Ok(response)
 }
 
+fn log<B>(response: &ServiceResponse<B>, id: &RequestId, method: &Method, elapsed: Duration) {
+    let (req, status) = (response.request(), response.status());
+    // The pattern, not the path: no identifier and no misplaced key comes into the log by it.
+    let route = req.match_pattern().unwrap_or_else(|| "(none)".to_owned());
+    tracing::info!(
+        request.id = %id,
+        http.method = %method,
+        http.route = route,
+        http.status = status.as_u16(),
+        elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        "answered"
+    );
+    if status == StatusCode::NOT_FOUND {
+        tracing::debug!(request.id = %id, http.path = %masked(req.path()), "nothing there");
+    }
+}
+
 /// Asked thousands of times a second: counted, not logged.
-fn is_hot(route: &str) -> bool {
-    matches!(route, "/api/v1/api-keys/verify" | "/livez" | "/readyz" | "/metrics")
+fn is_hot(path: &str) -> bool {
+    matches!(path, "/api/v1/api-keys/verify" | "/livez" | "/readyz" | "/metrics")
 }
 
 /// Problems get their body here, where the request's identifier is known. Whatever else went wrong

@@ -5,15 +5,15 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, pos
 use crate::{
     domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
     http::{
-        authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, RotateItself, WriteKeys, WriteOwnKeys},
+        authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys},
         body::RequestBody,
         entity_tag, expected_revision, key_in_path, page_response,
         problem::Problem,
         query::{self, Query},
         run,
         wire::{
-            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, RotateKeyRequest, UpdateKeyRequest,
-            read_grace, read_key_patch, read_new_key,
+            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, UpdateKeyRequest, read_key_patch,
+            read_new_key,
         },
     },
     service::{Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach},
@@ -104,31 +104,6 @@ pub async fn show_self(
     let id = caller.key;
     let view = run(&app, move |app| app.find_key(&caller, id, Reach::Itself)).await?;
     Ok(shown(&app, &view))
-}
-
-/// Rotate the presented key
-///
-/// Gives the caller a new value. The scope `api-keys:rotate` allows this and nothing else.
-#[utoipa::path(
-    operation_id = "rotateSelf",
-    tag = "API keys",
-    security(("ApiKeyAuth" = ["api-keys:rotate", "api-keys:write"])),
-    request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
-    responses(
-        (status = 200, description = "Rotated", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
-        )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-#[post("/api-keys/self/rotate")]
-pub async fn rotate_self(
-    app: web::Data<Keyward>,
-    caller: Caller<RotateItself>,
-    req: HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    rotate(&app, caller.principal, "self", Reach::Itself, &req, body).await
 }
 
 /// Show an API key
@@ -248,69 +223,6 @@ pub async fn revoke_key(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Rotate an API key
-///
-/// Gives the key a new value; identifier and settings stay. The old value is accepted until the
-/// grace period is over. At most three values of a key are alive at once.
-#[utoipa::path(
-    operation_id = "rotateApiKey",
-    tag = "API keys",
-    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate only this revision: the key's `ETag`"),
-    ),
-    request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
-    responses(
-        (status = 200, description = "Rotated", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
-        )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-#[post("/api-keys/{id}/rotate")]
-pub async fn rotate_key(
-    app: web::Data<Keyward>,
-    caller: Caller<WriteKeys>,
-    id: web::Path<String>,
-    req: HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    rotate(&app, caller.principal, &id, Reach::Write, &req, body).await
-}
-
-/// End the grace periods of an API key
-///
-/// From the moment this is answered, only the current value is accepted.
-#[utoipa::path(
-    operation_id = "completeRotation",
-    tag = "API keys",
-    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Only for this revision: the key's `ETag`"),
-    ),
-    responses(
-        (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
-        )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-#[post("/api-keys/{id}/rotate/complete")]
-pub async fn complete_rotation(
-    app: web::Data<Keyward>,
-    caller: Caller<WriteKeys>,
-    id: web::Path<String>,
-    req: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let view = find(&app, &caller.principal, &id, Reach::Write).await?;
-    let expected = expected_revision(&req, view.key.revision)?;
-    let (caller, id) = (caller.principal, view.key.id);
-    let view = run(&app, move |app| app.complete_rotation(&caller, id, expected)).await?;
-    Ok(shown(&app, &view))
-}
-
 /// A page of the keys of an account.
 pub(super) async fn list(
     app: &web::Data<Keyward>,
@@ -366,7 +278,7 @@ pub(super) async fn create(
         .json(issued_body(app, &issued)))
 }
 
-async fn find(
+pub(super) async fn find(
     app: &web::Data<Keyward>,
     caller: &Principal,
     id: &str,
@@ -395,32 +307,13 @@ async fn update(
     Ok(shown(app, &view))
 }
 
-async fn rotate(
-    app: &web::Data<Keyward>,
-    caller: Principal,
-    id: &str,
-    reach: Reach,
-    req: &HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, reach).await?;
-    let members = body.optional_members()?;
-    let expected = expected_revision(req, view.key.revision)?;
-    let grace = read_grace(members).map_err(Problem::invalid)?;
-    let id = view.key.id;
-    let issued = run(app, move |app| app.rotate_key(&caller, id, reach, expected, grace)).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header(entity_tag(issued.view.key.revision))
-        .json(issued_body(app, &issued)))
-}
-
-fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {
+pub(super) fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header(entity_tag(view.key.revision))
         .json(ApiKeyBody::new(app, view, None))
 }
 
 /// The only answers that ever hold a full key.
-fn issued_body(app: &Keyward, issued: &IssuedKey) -> ApiKeyBody {
+pub(super) fn issued_body(app: &Keyward, issued: &IssuedKey) -> ApiKeyBody {
     ApiKeyBody::new(app, &issued.view, Some(&issued.plaintext))
 }

@@ -4,6 +4,10 @@ pub mod authn;
 
 pub mod keys;
 
+pub mod rotation;
+
+pub mod usage;
+
 pub mod accounts;
 
 pub mod verify;
@@ -65,13 +69,14 @@ pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
             .service(verify::verify_key)
             .route("/api-keys/verify", other()) // Not the key with the identifier "verify".
             .service(keys::show_self)
-            .service(keys::rotate_self)
+            .service(rotation::rotate_self)
             .service(keys::show_key)
             .service(keys::update_key)
             .service(keys::patch_key)
             .service(keys::revoke_key)
-            .service(keys::rotate_key)
-            .service(keys::complete_rotation)
+            .service(rotation::rotate_key)
+            .service(rotation::complete_rotation)
+            .service(usage::show_usage)
             .service(verify::list_scopes)
             .service(accounts::list_accounts)
             .service(accounts::create_account)

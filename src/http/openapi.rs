@@ -53,14 +53,11 @@ pub fn document() -> utoipa::openapi::OpenApi {
             name_scopes(operation);
             refuse_null_body(operation);
         }
-        let path = match path.strip_prefix(BASE) {
-            Some(relative) => relative.to_owned(),
-            None => {
-                item.servers = Some(vec![Server::new("/")]);
-                path
-            }
-        };
-        document.paths.paths.insert(path, item);
+        let relative = path.strip_prefix(BASE);
+        if relative.is_none() {
+            item.servers = Some(vec![Server::new("/")]);
+        }
+        document.paths.paths.insert(relative.unwrap_or(&path).to_owned(), item);
     }
     let header = ApiKeyValue::with_description("X-API-Key", "An API key of this server.");
     let scheme = SecurityScheme::ApiKey(ApiKey::Header(header));
@@ -96,8 +93,8 @@ fn name_scopes(operation: &mut Operation) {
         operation.extensions.get_or_insert_default().extend([extension]);
     }
     let scheme_only = |it: &BTreeMap<String, Vec<String>>| {
-        let names = it.keys().map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
-        names.last().unwrap_or_default()
+        let name = it.keys().next();
+        name.map(|it| SecurityRequirement::new(it, Vec::<String>::new())).unwrap_or_default()
     };
     *security = match &required[..] {
         [only] if only.is_empty() => Vec::new(),

@@ -10,7 +10,7 @@ use crate::{
         problem::Problem,
         wire::{
             ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,
-            read_question,
+            read_plain_question, read_question,
         },
     },
     service::Keyward,
@@ -41,8 +41,12 @@ pub async fn verify_key(
     caller: Caller<VerifyKeys>,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let question = read_question(body.members()?, &app.rules().catalogue);
-    let VerifyQuestion { key, wanted, client_ip } = question.map_err(Problem::invalid)?;
+    let catalogue = &app.rules().catalogue;
+    let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
+    let VerifyQuestion { key, wanted, client_ip } = match plain {
+        Some(question) => question,
+        None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
+    };
     let identity = identified(&app, key.as_bytes()).await?;
     let found = app.judge(&identity, wanted);
     metrics.count_verification(found.verdict);

@@ -150,6 +150,9 @@ impl Keyward {
         revoke_others: bool,
         to_file: Option<&Path>,
     ) -> Result<RootKeyReset, Error> {
+        if self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?.is_none() {
+            return Err(Error::NotFound);
+        }
         let (plaintext, hash) = self.mint();
         if let Some(path) = to_file {
             let written = write_key_file(path, &plaintext);

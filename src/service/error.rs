@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{service::Verdict, store::StoreError};
+use crate::{domain::verdict::Verdict, store::StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

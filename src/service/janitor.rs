@@ -14,7 +14,7 @@ use crate::{
     },
     env::{ClockStep, StepKind, Timestamp},
     service::{Error, Keyward},
-    store::{KeyRecord, WriteTx},
+    store::{Day, KeyRecord, WriteTx},
 };
 
 /// The jobs of the scheduler, by the names under which they are configured and run by hand.
@@ -104,7 +104,7 @@ impl Keyward {
                 .into_iter()
                 .filter(|(_, prefix, _)| {
                     let entry = self.store.index().find(*prefix);
-                    entry.and_then(|it| it.grace).is_some_and(|it| it.is_over(now, monotonic))
+                    entry.and_then(|it| it.grace()).is_some_and(|it| it.is_over(now, monotonic))
                 })
                 .map(|(id, prefix, _)| (id, prefix))
                 .collect();
@@ -163,6 +163,7 @@ impl Keyward {
                 purged += 1;
             }
             purged += purge_values(tx, cutoff, rules.batch)?;
+            tx.forget_usage_before(Day::of(tx.now().before(Keyward::USAGE_KEPT)))?;
             for id in tx.purgeable_accounts(cutoff, rules.batch)? {
                 let event = NewEvent {
                     event_type: EventType::AccountPurged,

@@ -33,12 +33,12 @@ pub use self::{
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Principal, Reach},
-    verify::{Identity, Unproven, Upgrade, Verdict, Verification},
+    verify::{Identity, Unproven, Upgrade, Verification},
     view::{KeyView, PreviousValue},
 };
 use self::{bootstrap::InitialKeyFile, usage::UsageRecorder, verify::Prover};
 /// Questions to the store that the outside may ask as they are.
-pub use crate::store::{AccountPage, EventFilter, KeyFilter, KeyPage};
+pub use crate::store::{AccountPage, DayOfUse, EventFilter, KeyFilter, KeyPage};
 use crate::{
     domain::{
         credential::{Brand, PlaintextKey},

@@ -42,7 +42,6 @@ impl Keyward {
     ) -> Result<IssuedKey, Error> {
         let (plaintext, hash) = self.mint();
         let prefix = plaintext.prefix();
-        let grace = grace.unwrap_or(self.rules.rotation_grace);
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let index = Arc::clone(self.store.index());
         let record = self.store.write(move |tx| {
@@ -50,7 +49,10 @@ impl Keyward {
             let caller = rules.recheck(tx, &caller, needed)?;
             let record = rules.reach(tx, &caller, id, reach)?;
             refuse_changed(&record, expected)?;
-            if id == caller.key && grace < Self::LEAST_OWN_GRACE {
+            let presented = record.current().map(|it| it.credential.prefix) == Some(caller.prefix);
+            let least = if presented { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
+            let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
+            if grace < least {
                 return Err(grace_required());
             }
             rules.refuse_weaker(&caller, &record.key)?;

@@ -1,12 +1,16 @@
-//! When keys were last used: gathered in memory, stored every few seconds and at shutdown.
+//! How much keys are used: gathered in memory, stored every few seconds and at shutdown.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use crate::{
-    domain::credential::KeyPrefix,
+    domain::id::KeyId,
+    domain::verdict::Verdict,
     env::Timestamp,
-    service::{Error, Keyward},
-    store::Entry,
+    service::{Error, Keyward, Principal, Reach},
+    store::{Day, DayOfUse, Entry, Use},
 };
 
 /// Values used since the last flush, each once.
@@ -16,9 +20,9 @@ pub(super) struct UsageRecorder {
 }
 
 impl UsageRecorder {
-    /// Costs an atomic, and a lock only for the first use of a value since the last flush.
-    pub fn note(&self, entry: &Arc<Entry>, now: Timestamp) {
-        if entry.live.note_use(now) {
+    /// Costs a few atomics, and a lock only for the first use of a value since the last flush.
+    pub fn note(&self, entry: &Arc<Entry>, verdict: Verdict, now: Timestamp) {
+        if entry.live.count(verdict, now) {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
         }
     }
@@ -33,6 +37,11 @@ impl UsageRecorder {
 }
 
 impl Keyward {
+    /// For how long counts by day are kept.
+    pub const USAGE_KEPT: Duration = Duration::from_hours(400 * 24);
+    /// How many days can be asked for at once.
+    pub const MOST_DAYS: u32 = 366;
+
     /// Stores what was gathered, in batches so that other writes never wait long. Returns how many
     /// values were used since the last time. What cannot be stored is kept for the next time.
     pub fn flush_usage(&self) -> Result<u64, Error> {
@@ -41,12 +50,15 @@ impl Keyward {
         while !left.is_empty() {
             let batch_len = left.len().min(self.rules.batch as usize);
             let batch: Vec<_> = left.drain(..batch_len).collect();
-            let uses: Vec<(KeyPrefix, Timestamp)> = batch
-                .iter()
-                .filter_map(|it| it.live.take_use().map(|at| (it.prefix, at)))
-                .collect();
-            let written = self.store.write(move |tx| tx.note_usage(&uses));
+            let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
+            let written = self.store.write({
+                let uses = uses.clone();
+                move |tx| tx.note_usage(&uses)
+            });
             if let Err(err) = written {
+                for (entry, it) in batch.iter().zip(&uses) {
+                    entry.live.give_back(it.counts);
+                }
                 self.usage.put_back(batch);
                 self.usage.put_back(left);
                 return Err(err.into());
@@ -55,4 +67,34 @@ impl Keyward {
         }
         Ok(stored)
     }
+
+    /// How often verification came to which outcome on each of the last `days` days, today the
+    /// last; days without use are there with zeros.
+    pub fn usage_of(
+        &self,
+        caller: &Principal,
+        id: KeyId,
+        days: u32,
+    ) -> Result<Vec<DayOfUse>, Error> {
+        self.flush_usage()?; // The file must know what memory knows.
+        let today = Day::of(self.env.time.now());
+        let first = today.before(days.clamp(1, Self::MOST_DAYS) - 1);
+        let found = self.store.read(|tx| {
+            self.rules.reach(tx, caller, id, Reach::Read)?;
+            Ok::<_, Error>(tx.usage_of(id, first)?)
+        })?;
+        let mut all = Vec::new();
+        let mut day = first;
+        while day <= today {
+            let counted = found.iter().find(|it| it.day == day).copied();
+            all.push(counted.unwrap_or(DayOfUse { day, counts: Default::default() }));
+            day = day.next();
+        }
+        Ok(all)
+    }
+}
+
+fn taken(entry: &Entry) -> Use {
+    let (last_used, counts) = entry.live.take();
+    Use { key: entry.key.id, prefix: entry.prefix, last_used, counts }
 }

@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,33 +18,17 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::{Brand, PlaintextKey},
+        credential::{Brand, KeyPrefix, PlaintextKey},
         event::{Actor, EventType, NewEvent, Origin, Subject},
         id::KeyId,
         key_hash::KeyHash,
         scope::ScopeBits,
+        verdict::Verdict,
     },
     env::{Entropy, Timestamp},
     service::{Denial, Error, Keyward, Principal},
     store::{AccountEntry, Entry},
 };
-
-/// The outcome, in the order in which reasons are looked for: the first that applies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// Not of the shape of a key, or a typo in one.
-    Malformed,
-    /// No such key, or not its secret.
-    NotFound,
-    Revoked,
-    /// An old value whose grace period is over.
-    Rotated,
-    AccountSuspended,
-    Disabled,
-    Expired,
-    InsufficientScopes,
-    Valid,
-}
 
 /// Whose secret was presented.
 #[derive(Debug)]
@@ -90,6 +74,9 @@ pub(super) struct Prover {
     brands: Vec<Brand>,
     /// When the use of a retired value was last recorded, for each key.
     retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
+    /// One derivation at a time for each; a key always has the same one. So concurrent first uses
+    /// of a key wait for one run, and a flood of wrong secrets keeps no more threads busy.
+    turns: Box<[Mutex<()>]>,
 }
 
 impl Prover {
@@ -101,7 +88,16 @@ impl Prover {
         let mut key = zeroize::Zeroizing::new([0; 32]);
         entropy.fill(&mut *key);
         let mac = Hmac::new_from_slice(&*key).expect("a key of 32 bytes is a key");
-        Self { mac, brands, retired_uses: Mutex::default() }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let turns = (0..processors).map(|_| Mutex::default()).collect();
+        Self { mac, brands, retired_uses: Mutex::default(), turns }
+    }
+
+    fn turn(&self, prefix: KeyPrefix) -> Option<MutexGuard<'_, ()>> {
+        // The last characters of a prefix are random.
+        let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
+        let turn = self.turns.get(pick % self.turns.len().max(1))?;
+        Some(turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn digest(&self, presented: &PlaintextKey) -> [u8; 32] {
@@ -129,10 +125,11 @@ impl Keyward {
         }
     }
 
-    /// Derives the hash of an unproven secret. Slow on purpose; concurrent first uses share a run.
+    /// Derives the hash of an unproven secret. Slow on purpose; concurrent first uses of a key
+    /// share a run, and all keys together run no more at once than there are turns.
     pub fn prove(&self, unproven: Unproven) -> (Identity, Option<Upgrade>) {
         let Unproven { presented, digest, entry } = unproven;
-        let turn = entry.live.proving.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.prover.turn(entry.prefix);
         let proved = match entry.live.proof() {
             Some(proof) => bool::from(proof.ct_eq(&digest)),
             None => entry.hash.matches(&presented),
@@ -166,7 +163,7 @@ impl Keyward {
         };
         let account = self.store.index().account(entry.key.account);
         let now = self.env.time.now();
-        let granted = self.rules.catalogue.powers(entry.key.scopes);
+        let granted = self.rules.catalogue.powers(entry.key.scopes());
         let missing = wanted.minus(granted);
         let verdict =
             self.standing(&entry, account.as_deref(), now).unwrap_or(if missing.is_empty() {
@@ -174,8 +171,8 @@ impl Keyward {
             } else {
                 Verdict::InsufficientScopes
             });
+        self.usage.note(&entry, verdict, now);
         if verdict == Verdict::Valid {
-            self.usage.note(&entry, now);
             self.initial_key_file.was_used(entry.prefix);
         }
         Verification { verdict, entry: Some(entry), account, missing }
@@ -189,14 +186,13 @@ impl Keyward {
         now: Timestamp,
     ) -> Option<Verdict> {
         let key = &entry.key;
-        let retired = entry.grace.is_some_and(|it| it.is_over(now, self.env.time.monotonic()));
-        let expired = key.expires_at.is_some_and(|deadline| deadline <= now);
+        let retired = entry.grace().is_some_and(|it| it.is_over(now, self.env.time.monotonic()));
         let reasons = [
             (key.revoked, Verdict::Revoked),
             (retired, Verdict::Rotated),
             (account.is_none_or(|it| it.suspended), Verdict::AccountSuspended),
             (!key.enabled, Verdict::Disabled),
-            (expired, Verdict::Expired),
+            (key.is_expired_at(now), Verdict::Expired),
         ];
         reasons.into_iter().find(|(applies, _)| *applies).map(|(_, verdict)| verdict)
     }
@@ -210,8 +206,8 @@ impl Keyward {
                 prefix: entry.prefix,
                 account: account.id,
                 operator: account.operator,
-                powers: self.rules.catalogue.powers(entry.key.scopes),
-                expires_at: entry.key.expires_at,
+                powers: self.rules.catalogue.powers(entry.key.scopes()),
+                expires_at: entry.key.expires_at(),
                 origin: Origin {
                     actor: Actor::Key {
                         id: entry.key.id,
@@ -295,20 +291,3 @@ impl Keyward {
 }
 
 const RETIRED_USE_INTERVAL: Duration = Duration::from_hours(1);
-
-impl Verdict {
-    /// The code that clients see.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "MALFORMED",
-            Self::NotFound => "NOT_FOUND",
-            Self::Revoked => "REVOKED",
-            Self::Rotated => "ROTATED",
-            Self::AccountSuspended => "ACCOUNT_SUSPENDED",
-            Self::Disabled => "DISABLED",
-            Self::Expired => "EXPIRED",
-            Self::InsufficientScopes => "INSUFFICIENT_SCOPES",
-            Self::Valid => "VALID",
-        }
-    }
-}

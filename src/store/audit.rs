@@ -22,17 +22,27 @@ const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, acto
 /// copied, so it can neither be kept for a later transaction nor forged; and it names the row to
 /// change, so what was recorded is what changes.
 ///
-/// A receipt cannot be made by hand,
-/// ```compile_fail,E0451
+/// Spent in the transaction that it comes from, it changes what it names:
+/// ```
+/// use keyward::{domain::event::{NewEvent, Origin}, service::Error, store::{AuditReceipt, Store}};
+/// fn honest(store: &Store, it: NewEvent) -> Result<(), Error> {
+///     store.write(move |tx| {
+///         let receipt: AuditReceipt<'_> = tx.record(&Origin::CLI, &it)?;
+///         Ok(tx.delete_key(&receipt)?)
+///     })
+/// }
+/// ```
+/// But it cannot be made by hand,
+/// ```compile_fail
 /// use keyward::{domain::event::Subject, store::AuditReceipt};
 /// fn forge() -> AuditReceipt<'static> {
 ///     AuditReceipt { seq: 1, subject: Subject::Server, tx: std::marker::PhantomData }
 /// }
 /// ```
 /// nor carried out of its transaction,
-/// ```compile_fail,E0521
-/// use keyward::{domain::event::{NewEvent, Origin}, service::Error, store::{AuditReceipt, Store, WriteTx}};
-/// fn smuggle<'a>(tx: &'a WriteTx<'_>, kept: &mut Option<AuditReceipt<'static>>, it: NewEvent) {
+/// ```compile_fail
+/// use keyward::{domain::event::{NewEvent, Origin}, store::{AuditReceipt, WriteTx}};
+/// fn smuggle(tx: &WriteTx<'_>, kept: &mut Option<AuditReceipt<'static>>, it: NewEvent) {
 ///     *kept = tx.record(&Origin::CLI, &it).ok();
 /// }
 /// ```
@@ -46,12 +56,12 @@ const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, acto
 /// nor spent in another one,
 /// ```compile_fail
 /// use keyward::store::{AuditReceipt, WriteTx};
-/// fn cross<'a, 'b>(one: &'a WriteTx<'_>, other: &'b WriteTx<'_>, receipt: &AuditReceipt<'a>) {
+/// fn cross<'one>(_: &'one WriteTx<'_>, other: &WriteTx<'_>, receipt: &AuditReceipt<'one>) {
 ///     let _ = other.delete_key(receipt);
 /// }
 /// ```
 /// and a reader changes nothing at all.
-/// ```compile_fail,E0599
+/// ```compile_fail
 /// use keyward::store::{AuditReceipt, ReadTx};
 /// fn change(tx: &ReadTx<'_>, receipt: &AuditReceipt<'_>) {
 ///     let _ = tx.delete_key(receipt);
@@ -133,7 +143,7 @@ impl WriteTx<'_> {
             actor_prefix: actor_prefix.map(|it| it.as_str().to_owned()),
             actor_account_id: actor_account.map(|it| it.to_string()),
             subject: event.subject.to_string(),
-            request_id: origin.request_id.clone(),
+            request_id: origin.request_id.as_deref().map(str::to_owned),
             client_ip: origin.client_ip.map(|it| it.to_string()),
             data: event.data.to_string(),
             prev_hash: marks.head.hash,

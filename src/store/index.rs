@@ -3,12 +3,12 @@
 //! A projection of the file, loaded at start and changed only by the writer, after a commit and
 //! before anybody hears of it. Nothing fills it on demand, so nothing can refill it with something
 //! stale: revoked means revoked because of this. Entries are immutable and swapped whole, so that
-//! readers need no lock; what does change under them (the proof of a secret, the last use) lives
-//! in [`Live`] and moves from one entry to the next.
+//! readers need no lock; what does change under them lives in [`Live`] and moves from one entry to
+//! the next.
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicBool, AtomicI64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use papaya::HashMap;
@@ -17,14 +17,18 @@ use rusqlite::Connection;
 use crate::{
     domain::{
         account::{Account, AccountStatus},
+        api_key::ApiKey,
         credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
         scope::{Catalogue, ScopeBits},
     },
     env::{Env, Monotonic, Timestamp},
-    store::{KeyRecord, ReadTx, StoreError, records::Selection, tx::Touched},
+    store::{KeyRecord, Live, ReadTx, StoreError, tx::Touched},
 };
+
+/// Later than any instant that can be written down.
+const NEVER: i64 = i64::MAX;
 
 #[derive(Debug)]
 pub struct KeyIndex {
@@ -32,6 +36,8 @@ pub struct KeyIndex {
     catalogue: Arc<Catalogue>,
     entries: HashMap<KeyPrefix, Arc<Entry>>,
     accounts: HashMap<AccountId, Arc<AccountEntry>>,
+    /// Scope sets that occur: many keys share few of them. Only writers look here.
+    scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
 }
 
 /// One value of a key, as verification sees it.
@@ -39,9 +45,10 @@ pub struct KeyIndex {
 pub struct Entry {
     pub prefix: KeyPrefix,
     pub hash: KeyHash,
-    pub grace: Option<Grace>,
     pub key: Arc<KeyEntry>,
     pub live: Arc<Live>,
+    /// Boxed, for hardly any value is in grace.
+    grace: Option<Box<Grace>>,
 }
 
 /// When a rotated value ends: by the wall clock or by the monotonic one, whichever is first, so
@@ -54,19 +61,19 @@ pub struct Grace {
     ended: bool,
 }
 
-/// What is common to all values of a key.
+/// What is common to all values of a key. There may be a million: every byte counts.
 #[derive(Debug)]
 pub struct KeyEntry {
     pub id: KeyId,
     pub account: AccountId,
-    /// What the key grants; `*` is still a bit among the others.
-    pub scopes: ScopeBits,
-    pub expires_at: Option<Timestamp>,
     pub enabled: bool,
     pub revoked: bool,
-    pub name: Box<str>,
-    /// Compact JSON; `None` for the empty object.
-    pub metadata: Option<Box<str>>,
+    scopes: Arc<ScopeBits>,
+    /// [`NEVER`] for a key without an end.
+    expires_at_ms: i64,
+    /// The name, and after it the metadata as compact JSON unless they are empty.
+    text: Box<str>,
+    name_len: u16,
 }
 
 /// Whose keys they are.
@@ -76,17 +83,6 @@ pub struct AccountEntry {
     pub operator: bool,
     pub suspended: bool,
     pub external_id: Option<Box<str>>,
-}
-
-/// What changes under an entry without the writer.
-#[derive(Debug)]
-pub struct Live {
-    /// A keyed digest of the secret, once it was proved: a fact that no change can make untrue.
-    proof: OnceLock<[u8; 32]>,
-    /// Held while the slow proof runs, so that concurrent first uses share one.
-    pub proving: Mutex<()>,
-    last_used_ms: AtomicI64,
-    queued: AtomicBool,
 }
 
 /// A change to the index, prepared inside a transaction.
@@ -108,14 +104,14 @@ impl KeyIndex {
             catalogue,
             entries: HashMap::default(),
             accounts: HashMap::default(),
+            scope_sets: Mutex::default(),
         };
         let read = ReadTx::new(conn);
         read.for_each_account(|it| index.apply_one(account_image(&it)))?;
-        let all = Selection { filter: "1 = 1", order: "", params: &[] };
-        read.for_each_record(&all, |record| {
-            let mut images = Vec::with_capacity(1);
+        let mut images = Vec::new();
+        read.for_each_record(|record| {
             index.key_images(&record, &mut images);
-            index.apply(images);
+            images.drain(..).for_each(|it| index.apply_one(it));
         })?;
         Ok(index)
     }
@@ -188,17 +184,8 @@ impl KeyIndex {
     }
 
     fn key_images(&self, record: &KeyRecord, images: &mut Vec<Image>) {
-        let key = &record.key;
-        let shared = Arc::new(KeyEntry {
-            id: key.id,
-            account: key.account_id,
-            scopes: self.catalogue.bits(&key.scopes),
-            expires_at: key.expires_at,
-            enabled: key.enabled,
-            revoked: key.revoked_at.is_some(),
-            name: key.name.as_str().into(),
-            metadata: (!key.metadata.is_empty()).then(|| key.metadata.as_json().into()),
-        });
+        let scopes = self.shared(self.catalogue.bits(&record.key.scopes));
+        let shared = Arc::new(KeyEntry::new(&record.key, scopes));
         for stored in &record.credentials {
             let credential = &stored.credential;
             let known = self.find(credential.prefix);
@@ -207,24 +194,31 @@ impl KeyIndex {
                 |it| Arc::clone(&it.live),
             );
             let grace = credential.valid_until.map(|valid_until| {
-                let fresh = Grace {
-                    valid_until,
-                    ends: self.env.time.monotonic().after(valid_until.since(self.env.time.now())),
-                    ended: stored.ended_at.is_some(),
-                };
-                match known.as_ref().and_then(|it| it.grace) {
-                    Some(old) => Grace { ends: old.ends.min(fresh.ends), ..fresh },
-                    None => fresh,
-                }
+                let left = valid_until.since(self.env.time.now());
+                let ends = self.env.time.monotonic().after(left);
+                // What was promised earlier by the monotonic clock stands.
+                let promised = known.as_ref().and_then(|it| it.grace());
+                let ends = promised.map_or(ends, |it| it.ends.min(ends));
+                Box::new(Grace { valid_until, ends, ended: stored.ended_at.is_some() })
             });
             images.push(Image::Entry(Arc::new(Entry {
                 prefix: credential.prefix,
                 hash: credential.hash.clone(),
-                grace,
                 key: Arc::clone(&shared),
                 live,
+                grace,
             })));
         }
+    }
+
+    fn shared(&self, bits: ScopeBits) -> Arc<ScopeBits> {
+        let mut sets = self.scope_sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sets.get(&bits) {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(bits);
+        sets.insert(Arc::clone(&fresh));
+        fresh
     }
 }
 
@@ -237,54 +231,59 @@ fn account_image(account: &Account) -> Image {
     }))
 }
 
+impl Entry {
+    /// `None` for a key's current value.
+    pub fn grace(&self) -> Option<Grace> {
+        self.grace.as_deref().copied()
+    }
+}
+
+impl KeyEntry {
+    fn new(key: &ApiKey, scopes: Arc<ScopeBits>) -> Self {
+        let name = key.name.as_str();
+        let metadata = if key.metadata.is_empty() { "" } else { key.metadata.as_json() };
+        Self {
+            id: key.id,
+            account: key.account_id,
+            enabled: key.enabled,
+            revoked: key.revoked_at.is_some(),
+            scopes,
+            expires_at_ms: key.expires_at.map_or(NEVER, Timestamp::as_millis),
+            text: [name, metadata].concat().into(),
+            // A name is at most 100 characters, so at most 400 bytes.
+            name_len: u16::try_from(name.len()).unwrap_or_default(),
+        }
+    }
+
+    /// What the key grants; `*` is still a bit among the others.
+    pub fn scopes(&self) -> ScopeBits {
+        *self.scopes
+    }
+
+    /// `None` means that the key never expires.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        (self.expires_at_ms != NEVER).then(|| Timestamp::from_millis(self.expires_at_ms))
+    }
+
+    /// Half open: expired at the very instant.
+    pub fn is_expired_at(&self, now: Timestamp) -> bool {
+        self.expires_at_ms <= now.as_millis()
+    }
+
+    pub fn name(&self) -> &str {
+        self.text.split_at_checked(usize::from(self.name_len)).map_or("", |(name, _)| name)
+    }
+
+    /// Compact JSON; `None` for the empty object.
+    pub fn metadata(&self) -> Option<&str> {
+        let (_, metadata) = self.text.split_at_checked(usize::from(self.name_len))?;
+        (!metadata.is_empty()).then_some(metadata)
+    }
+}
+
 impl Grace {
     /// Half open: over at the very instant of the deadline.
     pub fn is_over(self, now: Timestamp, monotonic: Monotonic) -> bool {
         self.ended || self.valid_until <= now || self.ends <= monotonic
-    }
-
-    pub fn valid_until(self) -> Timestamp {
-        self.valid_until
-    }
-}
-
-impl Live {
-    fn new(last_used: Option<Timestamp>) -> Self {
-        Self {
-            proof: OnceLock::new(),
-            proving: Mutex::new(()),
-            last_used_ms: AtomicI64::new(last_used.map_or(i64::MIN, Timestamp::as_millis)),
-            queued: AtomicBool::new(false),
-        }
-    }
-
-    pub fn proof(&self) -> Option<&[u8; 32]> {
-        self.proof.get()
-    }
-
-    /// Remembers the digest of the text that was proved to be this secret.
-    pub fn remember_proof(&self, digest: [u8; 32]) {
-        // A second proof of the same secret is the same digest.
-        let _ = self.proof.set(digest);
-    }
-
-    pub fn last_used(&self) -> Option<Timestamp> {
-        let millis = self.last_used_ms.load(Ordering::Acquire);
-        (millis != i64::MIN).then(|| Timestamp::from_millis(millis))
-    }
-
-    /// Notes a use. Whether this is the first since [`Live::take_use`], and so must be queued.
-    pub fn note_use(&self, now: Timestamp) -> bool {
-        if now.as_millis() <= self.last_used_ms.load(Ordering::Relaxed) {
-            return false;
-        }
-        self.last_used_ms.fetch_max(now.as_millis(), Ordering::AcqRel);
-        !self.queued.load(Ordering::Relaxed) && !self.queued.swap(true, Ordering::AcqRel)
-    }
-
-    /// The last use, to be stored; the next one will be queued again.
-    pub fn take_use(&self) -> Option<Timestamp> {
-        self.queued.store(false, Ordering::Release);
-        self.last_used()
     }
 }

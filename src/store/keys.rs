@@ -7,12 +7,12 @@ use crate::{
         api_key::{ApiKey, KeyStatus},
         credential::{Credential, KeyPrefix},
         id::{AccountId, KeyId},
-        key_hash::KeyHash,
         scope::Scope,
     },
     env::Timestamp,
     store::{
-        AuditReceipt, KeyRecord, ReadTx, StoreError, WriteTx, records::Selection, tx::Touched,
+        AuditReceipt, KeyRecord, ReadTx, StoreError, WriteTx, credentials::key_prefix,
+        records::Selection, tx::Touched,
     },
 };
 
@@ -171,50 +171,6 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Values whose grace no event has ended yet, the earliest deadline first.
-    pub fn values_in_grace(
-        &self,
-        after: Option<(Timestamp, KeyPrefix)>,
-        limit: u32,
-    ) -> Result<Vec<(KeyId, KeyPrefix, Timestamp)>, StoreError> {
-        let mut statement = self.sql.prepare_cached(
-            "SELECT key_id, prefix, valid_until_ms FROM credentials
-             WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL
-               AND (valid_until_ms, prefix) > (?1, ?2)
-             ORDER BY valid_until_ms, prefix LIMIT ?3",
-        )?;
-        let (deadline, prefix) = after.map_or((i64::MIN, String::new()), |(deadline, prefix)| {
-            (deadline.as_millis(), prefix.as_str().to_owned())
-        });
-        let rows = statement.query_map(params![deadline, prefix, limit], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
-        })?;
-        rows.map(|row| {
-            let (key, prefix, deadline) = row?;
-            Ok((key_id(key)?, key_prefix(prefix)?, Timestamp::from_millis(deadline)))
-        })
-        .collect()
-    }
-
-    /// Rotated values whose end was recorded before `cutoff`.
-    pub fn purgeable_values(
-        &self,
-        cutoff: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<(KeyId, KeyPrefix)>, StoreError> {
-        let mut statement = self.sql.prepare_cached(
-            "SELECT key_id, prefix FROM credentials WHERE ended_at_ms < ?1 LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![cutoff.as_millis(), limit], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-        })?;
-        rows.map(|row| {
-            let (key, prefix) = row?;
-            Ok((key_id(key)?, key_prefix(prefix)?))
-        })
-        .collect()
-    }
-
     /// The highest identifier ever given that is still in the file.
     pub(super) fn last_id(&self) -> Result<u128, StoreError> {
         let max = |sql| self.sql.query_row(sql, [], |row| row.get::<_, Option<String>>(0));
@@ -290,57 +246,6 @@ impl WriteTx<'_> {
         StoreError::unless_one(changed)
     }
 
-    /// Makes `fresh` the key's current value; the one before it stays valid until `deadline`.
-    /// With a deadline that is now, its end needs no event of its own.
-    pub fn replace_credential<'tx>(
-        &'tx self,
-        fresh: &Credential,
-        deadline: Timestamp,
-        receipt: &AuditReceipt<'tx>,
-    ) -> Result<(), StoreError> {
-        let retired = self
-            .sql
-            .prepare_cached(
-                "UPDATE credentials
-                 SET valid_until_ms = ?2, audit_seq = ?4,
-                     ended_at_ms = CASE WHEN ?2 <= ?3 THEN ?3 END
-                 WHERE key_id = ?1 AND valid_until_ms IS NULL",
-            )?
-            .execute(params![
-                receipt.key()?.to_string(),
-                deadline.as_millis(),
-                self.now().as_millis(),
-                receipt.seq()
-            ])?;
-        StoreError::unless_one(retired)?;
-        self.insert_credential(fresh, receipt)
-    }
-
-    /// Ends the grace of one value, now. Its deadline never moves away by this.
-    pub fn end_grace<'tx>(
-        &'tx self,
-        prefix: KeyPrefix,
-        receipt: &AuditReceipt<'tx>,
-    ) -> Result<(), StoreError> {
-        let id = receipt.key()?;
-        let ended = self
-            .sql
-            .prepare_cached(
-                "UPDATE credentials
-                 SET valid_until_ms = min(valid_until_ms, ?3), ended_at_ms = ?3, audit_seq = ?4
-                 WHERE key_id = ?1 AND prefix = ?2
-                   AND valid_until_ms IS NOT NULL AND ended_at_ms IS NULL",
-            )?
-            .execute(params![
-                id.to_string(),
-                prefix.as_str(),
-                self.now().as_millis(),
-                receipt.seq()
-            ])?;
-        self.touch(Touched::Key(id));
-        StoreError::unless_one(ended)
-    }
-
     /// Remembers that the expiry of this key has its event. Its revision stays: nobody changed it.
     pub fn mark_expiry_recorded<'tx>(
         &'tx self,
@@ -356,32 +261,6 @@ impl WriteTx<'_> {
         StoreError::unless_one(marked)
     }
 
-    /// Stores a value under a stronger hash, if it still has the weaker one.
-    pub fn replace_hash<'tx>(
-        &'tx self,
-        prefix: KeyPrefix,
-        from: &KeyHash,
-        to: &KeyHash,
-        receipt: &AuditReceipt<'tx>,
-    ) -> Result<(), StoreError> {
-        let id = receipt.key()?;
-        let replaced = self
-            .sql
-            .prepare_cached(
-                "UPDATE credentials SET phc = ?4, audit_seq = ?5
-                 WHERE key_id = ?1 AND prefix = ?2 AND phc = ?3",
-            )?
-            .execute(params![
-                id.to_string(),
-                prefix.as_str(),
-                from.encode(),
-                to.encode(),
-                receipt.seq()
-            ])?;
-        self.touch(Touched::Key(id));
-        StoreError::unless_one(replaced)
-    }
-
     /// Removes the key and, with it, every value it had.
     pub fn delete_key<'tx>(&'tx self, receipt: &AuditReceipt<'tx>) -> Result<(), StoreError> {
         let id = receipt.key()?.to_string();
@@ -394,55 +273,4 @@ impl WriteTx<'_> {
             self.sql.prepare_cached("DELETE FROM api_keys WHERE id = ?1")?.execute([&id])?;
         StoreError::unless_one(deleted)
     }
-
-    /// Removes one value whose grace has ended.
-    pub fn delete_value<'tx>(
-        &'tx self,
-        prefix: KeyPrefix,
-        receipt: &AuditReceipt<'tx>,
-    ) -> Result<(), StoreError> {
-        let deleted = self
-            .sql
-            .prepare_cached(
-                "DELETE FROM credentials
-                 WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
-            )?
-            .execute(params![receipt.key()?.to_string(), prefix.as_str()])?;
-        self.touch(Touched::Gone(prefix));
-        StoreError::unless_one(deleted)
-    }
-
-    fn insert_credential<'tx>(
-        &'tx self,
-        credential: &Credential,
-        receipt: &AuditReceipt<'tx>,
-    ) -> Result<(), StoreError> {
-        let id = receipt.key()?;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO credentials (prefix, key_id, phc, issued_at_ms, valid_until_ms,
-                                          audit_seq)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                credential.prefix.as_str(),
-                id.to_string(),
-                credential.hash.encode(),
-                credential.issued_at.as_millis(),
-                credential.valid_until.map(Timestamp::as_millis),
-                receipt.seq(),
-            ])?;
-        self.touch(Touched::Key(id));
-        Ok(())
-    }
-}
-
-fn key_id(text: String) -> Result<KeyId, StoreError> {
-    let unreadable = |row| StoreError::Corrupt { table: "api_keys", column: "id", row };
-    KeyId::parse(&text).map_err(|_| unreadable(text))
-}
-
-fn key_prefix(text: String) -> Result<KeyPrefix, StoreError> {
-    let unreadable = |row| StoreError::Corrupt { table: "credentials", column: "prefix", row };
-    KeyPrefix::from_stored(&text).ok_or_else(|| unreadable(text))
 }

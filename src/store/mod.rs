@@ -5,13 +5,16 @@
 
 mod accounts;
 mod audit;
+mod credentials;
 mod error;
 mod index;
 mod keys;
+mod live;
 mod records;
 mod schema;
 mod tx;
 mod unaudited;
+mod usage;
 mod writer;
 
 use std::{
@@ -29,11 +32,13 @@ pub use self::{
     accounts::AccountPage,
     audit::{AuditHead, AuditReceipt, EventFilter},
     error::StoreError,
-    index::{AccountEntry, Entry, KeyEntry, KeyIndex, Live},
+    index::{AccountEntry, Entry, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
+    live::{Counts, Live},
     records::{KeyRecord, StoredCredential},
     schema::stored_time_floor,
     tx::{ReadTx, WriteTx},
+    usage::{Day, DayOfUse, Use},
 };
 use crate::{domain::scope::Catalogue, env::Env};
 

@@ -33,8 +33,20 @@ pub struct StoredCredential {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// A row for each value of each key.
+const ROWS: &str = "
+    SELECT k.id, k.account_id, k.name, k.scopes, k.enabled, k.expires_at_ms, k.metadata,
+           k.created_at_ms, k.created_by, k.updated_at_ms, k.rotated_at_ms,
+           k.revoked_at_ms, k.expiry_recorded_at_ms, k.revision,
+           c.prefix, c.phc, c.issued_at_ms, c.valid_until_ms, c.ended_at_ms,
+           u.last_used_at_ms
+    FROM api_keys AS k
+    LEFT JOIN credentials AS c ON c.key_id = k.id
+    LEFT JOIN credential_usage AS u ON u.prefix = c.prefix";
+
 /// Which keys to read: `filter` is the inside of a WHERE over `api_keys AS k`, its parameters
 /// counted from 1; `order` says which come first and how many.
+#[derive(Clone, Copy)]
 pub(super) struct Selection<'a> {
     pub filter: &'a str,
     pub order: &'a str,
@@ -73,33 +85,31 @@ impl ReadTx<'_> {
     }
 
     pub(super) fn records(&self, wanted: &Selection<'_>) -> Result<Vec<KeyRecord>, StoreError> {
+        let Selection { filter, order, params } = *wanted;
+        let sql = format!(
+            "{ROWS} WHERE k.id IN (SELECT k.id FROM api_keys AS k WHERE {filter} {order})
+             ORDER BY k.created_at_ms, k.id, c.valid_until_ms IS NULL, c.issued_at_ms,
+                      c.valid_until_ms"
+        );
         let mut found = Vec::new();
-        self.for_each_record(wanted, |record| found.push(record))?;
+        self.stream_records(&sql, params, |record| found.push(record))?;
         Ok(found)
     }
 
-    /// Streams the records, so that a million of them never are in memory at once.
-    pub(super) fn for_each_record(
+    /// Every key there is, in the order in which the file holds them: a million never are in
+    /// memory at once, nor sorted.
+    pub(super) fn for_each_record(&self, take: impl FnMut(KeyRecord)) -> Result<(), StoreError> {
+        self.stream_records(&format!("{ROWS} ORDER BY k.id"), &[], take)
+    }
+
+    fn stream_records(
         &self,
-        wanted: &Selection<'_>,
+        sql: &str,
+        params: &[&dyn ToSql],
         mut take: impl FnMut(KeyRecord),
     ) -> Result<(), StoreError> {
-        let sql = format!(
-            "SELECT k.id, k.account_id, k.name, k.scopes, k.enabled, k.expires_at_ms, k.metadata,
-                    k.created_at_ms, k.created_by, k.updated_at_ms, k.rotated_at_ms,
-                    k.revoked_at_ms, k.expiry_recorded_at_ms, k.revision,
-                    c.prefix, c.phc, c.issued_at_ms, c.valid_until_ms, c.ended_at_ms,
-                    u.last_used_at_ms
-             FROM api_keys AS k
-             LEFT JOIN credentials AS c ON c.key_id = k.id
-             LEFT JOIN credential_usage AS u ON u.prefix = c.prefix
-             WHERE k.id IN (SELECT k.id FROM api_keys AS k WHERE {} {})
-             ORDER BY k.created_at_ms, k.id, c.valid_until_ms IS NULL, c.issued_at_ms,
-                      c.valid_until_ms",
-            wanted.filter, wanted.order
-        );
-        let mut statement = self.sql.prepare_cached(&sql)?;
-        let mut rows = statement.query(wanted.params)?;
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
         let mut open: Option<KeyRecord> = None;
         while let Some(row) = rows.next()? {
             let id: String = row.get(0)?;

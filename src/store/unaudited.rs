@@ -1,29 +1,14 @@
-//! The closed list of what changes without an event, each with its reason in the schema.
+//! What changes without an event, each with its reason in the schema: this, and `usage`.
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    domain::credential::{Brand, KeyPrefix},
+    domain::credential::Brand,
     env::Timestamp,
     store::{ReadTx, StoreError, WriteTx},
 };
 
 impl WriteTx<'_> {
-    /// Notes when values were last accepted. A value that is gone meanwhile is passed over, and a
-    /// note that is older than the stored one changes nothing.
-    pub fn note_usage(&self, uses: &[(KeyPrefix, Timestamp)]) -> Result<(), StoreError> {
-        let mut statement = self.sql.prepare_cached(
-            "INSERT INTO credential_usage (prefix, last_used_at_ms)
-             SELECT prefix, ?2 FROM credentials WHERE prefix = ?1
-             ON CONFLICT (prefix) DO UPDATE
-             SET last_used_at_ms = max(last_used_at_ms, excluded.last_used_at_ms)",
-        )?;
-        for (prefix, at) in uses {
-            statement.execute(params![prefix.as_str(), at.as_millis()])?;
-        }
-        Ok(())
-    }
-
     /// Remembers that keys begin with `brand`.
     pub fn remember_brand(&self, brand: Brand) -> Result<(), StoreError> {
         self.sql

@@ -14,6 +14,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -31,6 +32,8 @@ use crate::{
 const QUEUE: usize = 1024;
 /// How many changes share a commit at most.
 const BATCH: usize = 256;
+/// How long changes are added to one: those who came first wait for all.
+const BATCH_TIME: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -156,83 +159,112 @@ struct Desk {
 impl Desk {
     fn work(mut self, waiting: &Receiver<Work>) {
         while let Ok(first) = waiting.recv() {
-            let mut jobs = Vec::new();
-            let mut next = Some(first);
-            // Whatever already waits shares this commit; nobody is waited for.
             let mut batch = Batch::default();
-            while let Some(work) = next {
-                match work {
-                    Work::Change(job) => jobs.push(job),
-                    Work::Upkeep(reply) => {
-                        let _ = reply.send(self.upkeep());
-                    }
+            let failure = match first {
+                Work::Change(job) => self.commit(job, waiting, &mut batch).err(),
+                Work::Upkeep(reply) => {
+                    batch.upkeeps.push(reply);
+                    None
                 }
-                next = if jobs.len() < BATCH { waiting.try_recv().ok() } else { None };
-            }
-            if jobs.is_empty() {
-                continue;
-            }
-            let failure = self.commit(&mut jobs, &mut batch).err();
-            for job in jobs {
+            };
+            for job in batch.jobs {
                 job.answer(failure.as_ref().map(again));
+            }
+            for reply in batch.upkeeps {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.upkeep());
             }
         }
     }
 
-    /// Runs `jobs` in one transaction and brings the index up to date.
-    fn commit(&mut self, jobs: &mut [Box<dyn Job>], batch: &mut Batch) -> Result<(), StoreError> {
+    /// Runs `first` and whatever already waits in one transaction, and brings the index up to
+    /// date. Nobody is waited for, so a change that comes alone is not delayed.
+    fn commit(
+        &mut self,
+        first: Box<dyn Job>,
+        waiting: &Receiver<Work>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
         if self.halted.load(Ordering::Acquire) {
+            batch.jobs.push(first);
             return Err(StoreError::Halted);
         }
         let before = self.marks;
-        let outcome = self.run_all(jobs, batch);
-        if outcome.is_err() {
+        let outcome = self.run_all(first, waiting, batch);
+        if let Err(err) = &outcome {
             self.marks = before;
-            if !self.conn.is_autocommit() {
-                // Best effort: closing the connection would roll back as well.
-                let _ = self.conn.execute_batch("ROLLBACK");
-            }
-        }
-        match &outcome {
-            Ok(()) => (),
-            Err(err @ StoreError::Io(_)) => {
-                // A failed commit may or may not be on the disk. An index that might differ from
-                // the file must answer nobody: stop, and let the next process read the file.
-                tracing::error!(error = err as &dyn std::error::Error, "the disk failed; stopping");
-                self.halted.store(true, Ordering::Release);
-            }
-            Err(err) => {
-                tracing::error!(error = err as &dyn std::error::Error, "a commit failed");
-                if let StoreError::Full(_) = err {
-                    let _ = self.upkeep();
-                }
-            }
+            self.undo(err);
         }
         outcome
     }
 
-    fn run_all(&mut self, jobs: &mut [Box<dyn Job>], batch: &mut Batch) -> Result<(), StoreError> {
-        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        for job in jobs.iter_mut() {
-            self.conn.prepare_cached("SAVEPOINT body")?.execute([])?;
-            let now = self.env.time.now();
-            let tx = WriteTx::new(&self.conn, now, &*self.env.entropy, self.marks);
-            if job.run(&tx) {
-                self.marks = tx.marks.get();
-                batch.touched.extend(tx.touched.take());
-            } else if !self.conn.is_autocommit() {
-                self.conn.prepare_cached("ROLLBACK TO body")?.execute([])?;
+    fn run_all(
+        &mut self,
+        first: Box<dyn Job>,
+        waiting: &Receiver<Work>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let started = self.env.time.monotonic();
+        let begun = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut it| it.execute([]));
+        let mut next = Some(first);
+        while let Some(mut job) = next.take() {
+            // A job is in the batch before anything can fail, so that it will be answered.
+            let ran = if begun.is_ok() { self.run_one(&mut *job, batch) } else { Ok(()) };
+            batch.jobs.push(job);
+            ran?;
+            let room =
+                batch.jobs.len() < BATCH && self.env.time.monotonic().since(started) < BATCH_TIME;
+            while room && begun.is_ok() && next.is_none() {
+                match waiting.try_recv() {
+                    Ok(Work::Change(job)) => next = Some(job),
+                    Ok(Work::Upkeep(reply)) => batch.upkeeps.push(reply),
+                    Err(_) => break,
+                }
             }
-            if self.conn.is_autocommit() {
-                // A full disk and the like make SQLite roll everything back by itself.
-                return Err(StoreError::RolledBack);
-            }
-            self.conn.prepare_cached("RELEASE body")?.execute([])?;
         }
+        begun?;
         let images = batch.images(&self.index, &self.conn)?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         self.index.apply(images);
         Ok(())
+    }
+
+    fn run_one(&mut self, job: &mut dyn Job, batch: &mut Batch) -> Result<(), StoreError> {
+        self.conn.prepare_cached("SAVEPOINT body")?.execute([])?;
+        let now = self.env.time.now();
+        let tx = WriteTx::new(&self.conn, now, &*self.env.entropy, self.marks);
+        if job.run(&tx) {
+            self.marks = tx.marks.get();
+            batch.touched.extend(tx.touched.take());
+        } else if !self.conn.is_autocommit() {
+            self.conn.prepare_cached("ROLLBACK TO body")?.execute([])?;
+        }
+        if self.conn.is_autocommit() {
+            // A full disk and the like make SQLite roll everything back by itself.
+            return Err(StoreError::RolledBack);
+        }
+        self.conn.prepare_cached("RELEASE body")?.execute([])?;
+        Ok(())
+    }
+
+    fn undo(&mut self, err: &StoreError) {
+        let error = err as &dyn std::error::Error;
+        if !self.conn.is_autocommit() {
+            // Best effort: closing the connection would roll back as well.
+            let _ = self.conn.execute_batch("ROLLBACK");
+        }
+        if let StoreError::Io(_) = err {
+            // A failed commit may or may not be on the disk. An index that might differ from the
+            // file must answer nobody: stop, and let the next process read the file.
+            tracing::error!(error, cause = error.source(), "the disk failed; writing stops");
+            self.halted.store(true, Ordering::Release);
+            return;
+        }
+        tracing::error!(error, cause = error.source(), "a transaction failed");
+        if let StoreError::Full(_) | StoreError::RolledBack = err {
+            // Folding the log back may make the room that is needed.
+            let _ = self.upkeep();
+        }
     }
 
     fn upkeep(&self) -> Result<(), StoreError> {
@@ -242,10 +274,14 @@ impl Desk {
     }
 }
 
-/// What one commit changes in the index.
+/// What shares one commit.
 #[derive(Default)]
 struct Batch {
+    jobs: Vec<Box<dyn Job>>,
+    /// What it changes in the index.
     touched: HashSet<Touched>,
+    /// Who waits for the log to be folded back; done once the transaction is over.
+    upkeeps: Vec<SyncSender<Result<(), StoreError>>>,
 }
 
 impl Batch {

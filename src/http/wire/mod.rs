@@ -6,6 +6,7 @@
 mod accounts;
 mod events;
 mod keys;
+mod usage;
 mod verify;
 
 pub use self::{
@@ -18,8 +19,10 @@ pub use self::{
         ApiKeyBody, ApiKeyListBody, CreateKeyRequest, RotateKeyRequest, StatusBody,
         UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
     },
+    usage::UsageBody,
     verify::{
-        ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion, read_question,
+        ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,
+        read_plain_question, read_question,
     },
 };
 use crate::{

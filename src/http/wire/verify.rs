@@ -1,15 +1,20 @@
 //! The question that a gateway asks, and the answer.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, fmt::Display, net::IpAddr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
-    domain::scope::{Catalogue, ScopeBits},
+    domain::{
+        id::{AccountId, KeyId},
+        scope::{Catalogue, ScopeBits},
+        verdict::Verdict,
+    },
+    env::Timestamp,
     http::{json::Members, wire::unknown_scope},
-    service::{Fault, Keyward, Verdict, Verification},
+    service::{Fault, Keyward, Verification},
 };
 
 /// Is this key good for that, now?
@@ -17,7 +22,7 @@ use crate::{
 #[schema(rename_all = "camelCase")]
 pub struct VerifyKeyRequest {
     /// What was presented, whatever it is.
-    #[schema(example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK", max_length = 1024)]
+    #[schema(example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK")]
     pub key: String,
     /// Scopes that the key must grant, all of them.
     #[schema(nullable = false, example = json!(["orders:read"]))]
@@ -36,15 +41,15 @@ pub struct VerificationBody<'a> {
     valid: bool,
     code: VerifyCode,
     /// From `REVOKED` on.
-    #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
-    key_id: Option<String>,
+    #[schema(required, value_type = Option<String>, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
+    key_id: Option<Printed<KeyId>>,
     /// Of the value that was presented.
     #[schema(required, example = "rg_8fK2mQ9zT")]
     key_prefix: Option<&'a str>,
     #[schema(required, example = "Production Integration")]
     name: Option<&'a str>,
-    #[schema(required, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
-    account_id: Option<String>,
+    #[schema(required, value_type = Option<String>, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
+    account_id: Option<Printed<AccountId>>,
     /// Your own identifier of the customer.
     #[schema(required, example = "cust_42")]
     external_id: Option<&'a str>,
@@ -54,11 +59,21 @@ pub struct VerificationBody<'a> {
     /// Of the scopes asked for, those that it does not grant.
     missing_scopes: Vec<&'a str>,
     /// When the key stops working; `null` means never, or that no key is told.
-    #[schema(required, format = DateTime)]
-    expires_at: Option<String>,
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Printed<Timestamp>>,
     /// As it was stored with the key.
     #[schema(value_type = HashMap<String, Value>)]
     metadata: &'a RawValue,
+}
+
+/// Goes onto the wire as it is printed, without a string in between.
+#[derive(Debug)]
+struct Printed<T>(T);
+
+impl<T: Display> Serialize for Printed<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
 }
 
 /// The first that applies, in this order. Who does not present a whole secret is told no more than
@@ -104,6 +119,29 @@ pub struct VerifyQuestion {
     pub client_ip: Option<IpAddr>,
 }
 
+/// The same as [`VerifyKeyRequest`], borrowing from the body: what nearly every gateway sends, at
+/// a third of the cost of reading it member by member.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PlainQuestion<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow, default)]
+    scopes: Vec<Cow<'a, str>>,
+}
+
+/// Reads a [`VerifyKeyRequest`] that has nothing wrong and nothing unusual about it; `None` for
+/// any other, which [`read_question`] then looks at closely.
+pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQuestion> {
+    let plain: PlainQuestion<'_> = serde_json::from_slice(body).ok()?;
+    let key = zeroize::Zeroizing::new(plain.key.into_owned());
+    let wanted = plain
+        .scopes
+        .iter()
+        .try_fold(ScopeBits::default(), |all, it| Some(all.or(catalogue.find(it)?)))?;
+    Some(VerifyQuestion { key, wanted, client_ip: None })
+}
+
 /// Reads a [`VerifyKeyRequest`].
 pub fn read_question(
     mut members: Members,
@@ -146,19 +184,37 @@ impl<'a> VerificationBody<'a> {
     pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
         let catalogue = &app.rules().catalogue;
         let entry = found.entry.as_deref();
-        let key = entry.map(|it| &*it.key);
+        let Some(key) = entry.map(|it| &*it.key) else {
+            return Self::of_nobody(found.verdict);
+        };
         Self {
             valid: found.verdict == Verdict::Valid,
             code: found.verdict.into(),
-            key_id: key.map(|it| it.id.to_string()),
+            key_id: Some(Printed(key.id)),
             key_prefix: entry.map(|it| it.prefix.as_str()),
-            name: key.map(|it| &*it.name),
-            account_id: key.map(|it| it.account.to_string()),
+            name: Some(key.name()),
+            account_id: Some(Printed(key.account)),
             external_id: found.account.as_deref().and_then(|it| it.external_id.as_deref()),
-            scopes: key.map(|it| catalogue.names(it.scopes).collect()).unwrap_or_default(),
+            scopes: catalogue.names(key.scopes()).collect(),
             missing_scopes: catalogue.names(found.missing).collect(),
-            expires_at: key.and_then(|it| it.expires_at).map(|it| it.to_string()),
-            metadata: raw(key.and_then(|it| it.metadata.as_deref())),
+            expires_at: key.expires_at().map(Printed),
+            metadata: raw(key.metadata()),
+        }
+    }
+
+    fn of_nobody(verdict: Verdict) -> Self {
+        Self {
+            valid: false,
+            code: verdict.into(),
+            key_id: None,
+            key_prefix: None,
+            name: None,
+            account_id: None,
+            external_id: None,
+            scopes: Vec::new(),
+            missing_scopes: Vec::new(),
+            expires_at: None,
+            metadata: raw(None),
         }
     }
 }

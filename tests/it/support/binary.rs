@@ -34,7 +34,18 @@ pub fn keyward_in(data_dir: &Path, arguments: &[&str]) -> Output {
 impl Binary {
     /// Starts `keyward serve` on a free port and waits for its first line.
     pub fn serve(data_dir: &Path) -> Self {
-        let mut command = keyward();
+        Self::start(keyward(), data_dir)
+    }
+
+    /// As [`Binary::serve`], with another program around it, such as a tracer.
+    pub fn serve_under(wrapper: &[&str], data_dir: &Path) -> Self {
+        let bare = keyward();
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(bare.get_program()).stdin(Stdio::null());
+        Self::start(command, data_dir)
+    }
+
+    fn start(mut command: Command, data_dir: &Path) -> Self {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
         let mut child = command
             .stdout(Stdio::piped())

@@ -37,9 +37,9 @@ pub struct TestServer {
     /// Whether the chain is checked at the end; off only where a test has broken it.
     pub audited: bool,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    /// How often it was started: each start draws other random numbers.
-    starts: u64,
     dir: TempDir,
+    /// How often it was started: no two starts draw the same random numbers.
+    starts: u64,
 }
 
 impl TestServer {
@@ -81,8 +81,8 @@ impl TestServer {
             address,
             audited: true,
             running: Some(running),
-            starts: 1,
             dir,
+            starts: 1,
         }
     }
 
@@ -244,7 +244,8 @@ fn boot(
             body: Value::Null,
         });
         actix_web::rt::System::new().block_on(async move {
-            let running = server::start(site, &config).await.expect("the server starts");
+            let listener = server::bind(&config).expect("a free port");
+            let running = server::start(site, listener, &config).await.expect("the server starts");
             let app = Arc::clone(running.app());
             tell.send((app, running.address, root)).expect("the test is listening");
             let _ = stopped.await;

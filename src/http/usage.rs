@@ -1,0 +1,55 @@
+//! `/api-keys/{id}/usage`: how much a key is used.
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+
+use crate::{
+    http::{
+        authn::{Caller, ReadKeys},
+        keys::find,
+        problem::Problem,
+        query::Query,
+        run,
+        wire::UsageBody,
+    },
+    service::{Keyward, Reach},
+};
+
+const USUAL_DAYS: u32 = 30;
+
+/// Show how much an API key is used
+///
+/// How often it was accepted and how often refused, by day (UTC), today the last. Counts are
+/// gathered in memory and stored every few seconds, so a crash may lose the last of them.
+#[utoipa::path(
+    operation_id = "getApiKeyUsage",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
+    params(
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("days" = Option<u32>, Query, description = "How many days; 30 if left out", minimum = 1, maximum = 366),
+    ),
+    responses(
+        (status = 200, description = "The counts of each day", body = UsageBody),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/api-keys/{id}/usage")]
+pub async fn show_usage(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let view = find(&app, &caller.principal, &id, Reach::Read).await?;
+    let mut query = Query::of(&req);
+    let expected = format!("a whole number from 1 to {}", Keyward::MOST_DAYS);
+    let days = query.take("days", &expected, |it| {
+        let plain = it.bytes().all(|b| b.is_ascii_digit());
+        it.parse().ok().filter(|n| plain && (1..=Keyward::MOST_DAYS).contains(n))
+    });
+    query.finish()?;
+    let (caller, id) = (caller.principal, view.key.id);
+    let days = days.unwrap_or(USUAL_DAYS);
+    let usage = run(&app, move |app| app.usage_of(&caller, id, days)).await?;
+    Ok(HttpResponse::Ok().json(UsageBody::from(usage)))
+}

@@ -1,0 +1,65 @@
+//! Counts of use on the wire.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::service::DayOfUse;
+
+/// How much a key was used.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
+pub struct UsageBody {
+    /// One entry for each day, today the last.
+    pub data: Vec<DayOfUseBody>,
+}
+
+/// One day, from midnight to midnight UTC.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DayOfUse)]
+pub struct DayOfUseBody {
+    #[schema(format = Date, example = "2026-01-20")]
+    date: String,
+    /// How often the key was accepted.
+    #[schema(example = 1200)]
+    allowed: u64,
+    denied: DeniedBody,
+}
+
+/// How often the key was refused, by reason.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = DeniedUses)]
+pub struct DeniedBody {
+    revoked: u64,
+    rotated: u64,
+    account_suspended: u64,
+    disabled: u64,
+    expired: u64,
+    insufficient_scopes: u64,
+}
+
+impl From<Vec<DayOfUse>> for UsageBody {
+    fn from(days: Vec<DayOfUse>) -> Self {
+        Self { data: days.into_iter().map(DayOfUseBody::from).collect() }
+    }
+}
+
+impl From<DayOfUse> for DayOfUseBody {
+    fn from(it: DayOfUse) -> Self {
+        let [allowed, revoked, rotated, account_suspended, disabled, expired, insufficient_scopes] =
+            it.counts;
+        let midnight = it.day.start().to_string();
+        Self {
+            date: midnight.split('T').next().unwrap_or_default().to_owned(),
+            allowed,
+            denied: DeniedBody {
+                revoked,
+                rotated,
+                account_suspended,
+                disabled,
+                expired,
+                insufficient_scopes,
+            },
+        }
+    }
+}

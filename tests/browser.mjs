@@ -1,0 +1,173 @@
+// Does Swagger UI work, as a person would use it? Opens /docs/ of a running server in a real browser, authorizes through
+// the dialog and executes every operation, unedited, in the order of the page.
+//
+//   KEYWARD_URL    where the server is, as http://127.0.0.1:8080
+//   KEYWARD_KEY    its root key; the browser rotates it, so the server should be one for this check alone
+//   SCREENSHOT     where to leave a picture of the page (optional)
+//   CHROMIUM       the browser (optional; /usr/bin/chromium)
+//   NODE_PATH      where puppeteer-core is installed
+
+import { createRequire } from 'node:module';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const puppeteer = createRequire(import.meta.url)('puppeteer-core'); // Unlike import, this looks at NODE_PATH.
+
+const { KEYWARD_URL: base, KEYWARD_KEY: rootKey, SCREENSHOT: screenshot, CHROMIUM: chromium } = process.env;
+if (!base || !rootKey) {
+  throw new Error('KEYWARD_URL and KEYWARD_KEY are needed');
+}
+const origin = new URL(base).origin;
+
+// What a root key cannot do to itself, by design: revoke the last root key, delete the operator's account.
+const REFUSED = new Map([['revokeApiKey', 409], ['deleteAccount', 409]]);
+
+const faults = [];
+const consoleErrors = [];
+const wantedRefusals = new Set();
+
+const apiDocument = await (await fetch(`${origin}/openapi.json`)).json();
+const documented = new Map();
+for (const item of Object.values(apiDocument.paths)) {
+  for (const operation of Object.values(item)) {
+    if (operation.operationId) {
+      documented.set(operation.operationId, Object.keys(operation.responses));
+    }
+  }
+}
+
+const profile = mkdtempSync(join(tmpdir(), 'keyward-browser-'));
+const browser = await puppeteer.launch({
+  executablePath: chromium || '/usr/bin/chromium',
+  userDataDir: profile,
+  args: [
+    '--no-sandbox', // Chromium has none for root.
+    '--disable-gpu',
+    '--disable-quic',
+    '--disable-dev-shm-usage',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+});
+
+try {
+  const page = await browser.newPage();
+  await page.setViewport({ width: 1280, height: 1600 });
+  page.setDefaultTimeout(30_000);
+  await watch(page);
+
+  await page.goto(`${origin}/docs/`, { waitUntil: 'networkidle0' });
+  await page.waitForSelector('.opblock');
+  const names = await page.$$eval('.opblock', (blocks) => blocks.map((it) => it.id.replace(/^operations-.*-/, '')));
+  console.log(`browser: ${names.length} operations are shown`);
+  check(20 <= names.length, `only ${names.length} operations are shown`);
+  for (const name of documented.keys()) {
+    check(names.includes(name), `${name} is documented but not shown`);
+  }
+
+  await authorize(page, rootKey);
+  const self = await (await fetch(`${origin}/api/v1/api-keys/self`, { headers: { 'X-API-Key': rootKey } })).json();
+
+  for (const [at, name] of names.entries()) {
+    const { status, text } = await execute(page, at, name);
+    console.log(`browser: ${status} ${name}`);
+    const wanted = REFUSED.get(name);
+    check(wanted ? status === wanted : 200 <= status && status < 300, `${name} was answered ${status}: ${text}`);
+    const codes = documented.get(name) ?? [];
+    const known = codes.includes(String(status)) || codes.includes(`${Math.floor(status / 100)}XX`);
+    check(known, `${name} was answered ${status}, which is not documented`);
+    const answer = text.startsWith('{') ? JSON.parse(text) : {};
+    if (answer.id === self.id && answer.key) {
+      await authorize(page, answer.key); // Whoever rotates their own key goes on with the new value.
+    }
+  }
+
+  if (screenshot) {
+    await page.evaluate(() => window.scrollTo(0, 0));
+    await page.screenshot({ path: screenshot });
+    console.log(`browser: a picture is at ${screenshot}`);
+  }
+} finally {
+  await browser.close();
+  rmSync(profile, { recursive: true, force: true });
+}
+
+for (const { text, url } of consoleErrors) {
+  const wanted = text.startsWith('Failed to load resource') && wantedRefusals.has(url);
+  check(wanted, `an error in the console: ${text} (${url})`);
+}
+if (faults.length) {
+  for (const fault of faults) {
+    console.error(`browser: ${fault}`);
+  }
+  console.error(`browser: FAILED with ${faults.length} faults`);
+  process.exit(1);
+}
+console.log('browser: all is well');
+
+function check(good, fault) {
+  if (!good) {
+    faults.push(fault);
+  }
+}
+
+// Nothing may be asked of another host, and the console stays free of errors, but for the refusals that are wanted.
+async function watch(page) {
+  await page.setRequestInterception(true);
+  page.on('request', (request) => {
+    const url = new URL(request.url());
+    if (url.origin === origin || url.protocol === 'data:') {
+      request.continue();
+    } else {
+      faults.push(`the page asks another host: ${url}`);
+      request.abort();
+    }
+  });
+  page.on('requestfailed', (request) => faults.push(`no answer to ${request.method()} ${request.url()}`));
+  page.on('pageerror', (error) => faults.push(`an error on the page: ${error}`));
+  page.on('console', (message) => {
+    if (message.type() === 'error') {
+      consoleErrors.push({ text: message.text(), url: message.location().url });
+    }
+  });
+}
+
+// By the dialog behind the button *Authorize*.
+async function authorize(page, key) {
+  await page.click('.auth-wrapper .btn.authorize');
+  await page.waitForSelector('.dialog-ux .auth-container');
+  const labels = await page.$eval('.dialog-ux', (it) => it.innerText);
+  check(labels.includes('X-API-Key'), 'the dialog does not name X-API-Key');
+  const logout = await page.$('.dialog-ux .auth-btn-wrapper button[aria-label="Remove authorization"]');
+  if (logout) {
+    await logout.click();
+  }
+  const input = await page.waitForSelector('.dialog-ux .auth-container input');
+  await input.type(key);
+  await page.click('.dialog-ux .auth-btn-wrapper button[type="submit"]');
+  await page.waitForSelector('.dialog-ux .auth-btn-wrapper button[aria-label="Remove authorization"]');
+  await page.click('.dialog-ux .btn-done');
+  await page.waitForSelector('.dialog-ux', { hidden: true });
+}
+
+// Opens the operation, presses *Execute* and reads what is shown.
+async function execute(page, at, name) {
+  const block = (await page.$$('.opblock'))[at];
+  await (await block.$('.opblock-summary-control')).click();
+  const button = await block.waitForSelector('.btn.execute'); // *Try it out* is on from the start.
+  const answered = page.waitForResponse((it) => it.request().resourceType() === 'fetch');
+  await button.click();
+  const response = await answered;
+  if (REFUSED.get(name) === response.status()) {
+    wantedRefusals.add(response.url());
+  }
+  const text = await response.text().catch(() => '');
+  const shown = await block.waitForSelector('.live-responses-table .response .response-col_status');
+  const status = Number.parseInt(await shown.evaluate((it) => it.innerText), 10);
+  check(status === response.status(), `${name}: ${status} is shown for ${response.status()}`);
+  await (await block.$('.opblock-summary-control')).click();
+  return { status, text };
+}

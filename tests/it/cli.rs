@@ -1,0 +1,348 @@
+//! The program as its operator meets it: first start, locks, signals, exit codes.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Binary, Logged, Request, keyward, keyward_in};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn assert_exit(output: &Output, code: i32) -> String {
+    let said = text(&[&*output.stdout, &*output.stderr].concat());
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}
+
+/// A directory in which keyward ran once, and its root key.
+fn used() -> (TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(&dir.path().join("data"));
+    let root = server.root_key();
+    get(&server, &root, "/api/v1/scopes");
+    assert!(server.terminate().status.success());
+    (dir, root)
+}
+
+fn get(server: &Binary, key: &str, path: &str) -> Value {
+    Request::new("GET", path).key(key).send(server.address).expect(200).json()
+}
+
+fn post(server: &Binary, key: &str, path: &str, body: &Value) -> Value {
+    let answer = Request::new("POST", path).key(key).json(body).send(server.address);
+    assert!(answer.status < 300, "{}", answer.text());
+    answer.json()
+}
+
+fn status(server: &Binary, key: &str) -> u16 {
+    Request::new("GET", "/api/v1/scopes").key(key).send(server.address).status
+}
+
+#[test]
+fn a_first_start_makes_everything_for_its_owner_alone_and_says_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("deep/data");
+    fs::create_dir(dir.path().join("deep")).unwrap();
+    let server = Logged::serve(&data, &[]);
+    let key = server.binary.root_key();
+    assert_eq!(key.len(), 50, "the key and nothing else");
+    assert!(key.starts_with("rg_"));
+    assert_eq!(mode(&data), 0o700);
+    for file in [
+        "keyward.db",
+        "keyward.db-wal",
+        "keyward.db-shm",
+        "initial-root-key",
+        "keyward.lock",
+        "control.sock",
+    ] {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+    }
+    let said = server.said();
+    assert!(!said.contains(&key[12..]), "{said}");
+    assert!(said.contains("initial-root-key"), "{said}");
+    assert_eq!(status(&server.binary, "nobody"), 401);
+    assert!(data.join("initial-root-key").exists(), "only its own use removes it");
+    assert_eq!(status(&server.binary, &key), 200);
+    assert!(!data.join("initial-root-key").exists());
+    assert!(server.binary.terminate().status.success());
+    assert!(!data.join("control.sock").exists());
+}
+
+#[test]
+fn the_initial_key_waits_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Binary::serve(dir.path());
+    let key = first.root_key();
+    assert!(first.terminate().status.success());
+    let second = Binary::serve(dir.path());
+    assert_eq!(second.root_key(), key);
+    assert_eq!(status(&second, &key), 200);
+    assert!(!dir.path().join("initial-root-key").exists());
+}
+
+#[test]
+fn a_first_start_on_a_terminal_shows_the_root_key_once() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return; // Without a terminal there is nothing to see.
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (data, screen) = (dir.path().join("data"), dir.path().join("screen"));
+    let program = keyward();
+    let program = program.get_program().to_str().unwrap();
+    let line = format!("exec {program} serve --listen 127.0.0.1:0 --data-dir {}", data.display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qefc", &line]).arg(&screen);
+    terminal.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let mut terminal = terminal.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let shown = loop {
+        let shown = text(&fs::read(&screen).unwrap_or_default());
+        if shown.contains("/docs/") {
+            break shown;
+        }
+        assert!(Instant::now() < deadline, "{shown}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(!data.join("initial-root-key").exists());
+    let (_, after) = shown.split_once("rg_").expect("a key");
+    let key = format!("rg_{}", &after[..47]);
+    let (_, after) = shown.split_once("http://").expect("an address");
+    let address = after.split(' ').next().unwrap().parse().unwrap();
+    let answer = Request::new("GET", "/api/v1/api-keys").key(&key).send(address).expect(200);
+    assert_eq!(answer.json()["data"][0]["scopes"], json!(["*"]));
+    let pid = fs::read_to_string(data.join("keyward.lock")).unwrap();
+    assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
+    assert!(terminal.wait().unwrap().success());
+
+    let again = Logged::serve(&data, &[]);
+    assert!(!again.said().contains("rg_"), "{}", again.said());
+}
+
+#[test]
+fn a_second_server_says_who_holds_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Binary::serve(dir.path());
+    let second = keyward_in(dir.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    let said = assert_exit(&second, 75);
+    assert!(said.contains(&first.child.id().to_string()), "{said}");
+    assert_eq!(status(&first, &first.root_key()), 200);
+}
+
+#[test]
+fn a_server_that_was_killed_leaves_no_lock_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Binary::serve(dir.path());
+    let key = first.root_key();
+    post(&first, &key, "/api/v1/api-keys", &json!({ "name": "x", "scopes": ["orders:read"] }));
+    first.child.kill().unwrap();
+    first.wait();
+    let second = Binary::serve(dir.path());
+    assert_eq!(get(&second, &key, "/api/v1/api-keys")["data"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_forgets_no_use() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Binary::serve(dir.path());
+        let root = first.root_key();
+        let body = json!({ "name": "x", "scopes": ["orders:read"] });
+        let made = post(&first, &root, "/api/v1/api-keys", &body);
+        let question = json!({ "key": made["key"] });
+        let answer = post(&first, &root, "/api/v1/api-keys/verify", &question);
+        assert_eq!(answer["code"], "VALID");
+        let pid = first.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert_eq!(first.wait().status.code(), Some(0), "{signal}");
+        let second = Binary::serve(dir.path());
+        let path = format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap());
+        assert!(get(&second, &root, &path)["lastUsedAt"].is_string(), "{signal}");
+        let events = get(&second, &root, "/api/v1/events?type=server.stopped");
+        assert_eq!(events["data"].as_array().map(Vec::len), Some(1));
+    }
+}
+
+#[test]
+fn the_root_key_can_be_reset_while_the_server_runs() {
+    let (dir, old) = used();
+    let data = dir.path().join("data");
+    let server = Binary::serve(&data);
+    let said = assert_exit(&keyward_in(&data, &["root-key", "reset"]), 0);
+    let new = server.root_key();
+    assert!(!said.contains(&new[12..]), "{said}");
+    assert_eq!(mode(&data.join("initial-root-key")), 0o600);
+    assert_eq!([status(&server, &old), status(&server, &new)], [200, 200]);
+    assert!(!data.join("initial-root-key").exists());
+
+    let body = json!({ "name": "x", "scopes": ["orders:read"] });
+    let other = post(&server, &new, "/api/v1/api-keys", &body);
+    assert_exit(&keyward_in(&data, &["root-key", "reset", "--revoke-others"]), 0);
+    let newest = server.root_key();
+    let other = other["key"].as_str().unwrap();
+    let found = [&old, &new, &*newest, other].map(|it| status(&server, it));
+    assert_eq!(found, [401, 401, 200, 200]);
+    let events = get(&server, &newest, "/api/v1/events?type=root_key.reset");
+    assert_eq!(events["data"].as_array().map(Vec::len), Some(2));
+    assert_eq!(events["data"][0]["actor"]["type"], "cli");
+}
+
+#[test]
+fn the_root_key_can_be_reset_while_no_server_runs() {
+    let (dir, old) = used();
+    let data = dir.path().join("data");
+    assert_exit(&keyward_in(&data, &["root-key", "reset", "--revoke-others"]), 0);
+    let server = Binary::serve(&data);
+    let new = server.root_key();
+    assert_eq!([status(&server, &old), status(&server, &new)], [401, 200]);
+    assert!(!data.join("initial-root-key").exists());
+}
+
+#[test]
+fn a_command_on_a_directory_without_keyward_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("typo");
+    for command in [&["root-key", "reset"][..], &["run-job", "purge"], &["clock", "accept"]] {
+        let output = keyward_in(&nowhere, command);
+        assert!(!output.status.success(), "{command:?}: {output:?}");
+        assert!(!nowhere.exists(), "{command:?} made it");
+    }
+}
+
+#[test]
+fn a_job_can_be_run_by_hand_with_and_without_a_server() {
+    let (dir, root) = used();
+    let data = dir.path().join("data");
+    let run = |name: &str| keyward_in(&data, &["run-job", name]);
+    for name in ["end_graces", "expire_keys", "purge", "flush_usage", "keep_time", "upkeep"] {
+        assert!(assert_exit(&run(name), 0).starts_with(name), "{name}");
+    }
+    let said = assert_exit(&run("sweep"), 2);
+    assert!(said.contains("sweep") && said.contains("flush_usage"), "{said}");
+
+    let server = Binary::serve(&data);
+    let body = json!({ "name": "x", "scopes": ["orders:read"] });
+    let made = post(&server, &root, "/api/v1/api-keys", &body);
+    post(&server, &root, "/api/v1/api-keys/verify", &json!({ "key": made["key"] }));
+    assert!(assert_exit(&run("flush_usage"), 0).starts_with("flush_usage: "));
+    let said = assert_exit(&run("end_graces"), 0);
+    assert_eq!(said.trim(), "end_graces: 0 changed");
+    assert_exit(&run("sweep"), 2);
+    assert_exit(&keyward_in(&data, &["clock", "accept"]), 0);
+}
+
+#[test]
+fn a_bad_configuration_is_told_whole_with_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keyward.toml");
+    let lines = [
+        "listen = \"nowhere\"",
+        "wrkers = 2",
+        "[keys]",
+        "rotation_grace = \"8d\"",
+        "[log]",
+        "level = 3",
+    ];
+    fs::write(&file, lines.join("\n")).unwrap();
+    let mut command = keyward();
+    command.args(["config", "check", "--config"]).arg(&file);
+    command.env("KEYWARD_LSTEN", "x").args(["--log-format", "loud"]);
+    let said = assert_exit(&command.output().unwrap(), 78);
+    for line in [1, 2, 4, 6] {
+        let place = format!("{}:{line}", file.display());
+        assert!(said.contains(&place), "{place}: {said}");
+    }
+    for part in ["KEYWARD_LISTEN", "`workers`", "--log-format"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    fs::write(&file, "[keys]\nprefix = \"acme\"\n").unwrap();
+    let mut command = keyward();
+    let output = command.args(["config", "check", "--config"]).arg(&file).output().unwrap();
+    assert_exit(&output, 0);
+    let mut command = keyward();
+    let output = command.args(["config", "check", "--config", "/nowhere.toml"]).output().unwrap();
+    assert_exit(&output, 78);
+}
+
+#[test]
+fn an_unknown_variable_stops_the_start_and_is_told_the_nearest_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = keyward();
+    command.env("KEYWARD_LOG_LEVL", "info").args(["serve", "--data-dir"]);
+    let said = assert_exit(&command.arg(dir.path().join("data")).output().unwrap(), 78);
+    assert!(said.contains("KEYWARD_LOG_LEVL") && said.contains("KEYWARD_LOG_LEVEL"), "{said}");
+    assert!(!dir.path().join("data").exists(), "nothing is made before the configuration is sound");
+}
+
+/// What `serve` says about this database; it must refuse it and leave it as it is.
+fn refused(data: &Path) -> String {
+    let database = data.join("keyward.db");
+    let before = fs::read(&database).unwrap();
+    let mut command = keyward();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+    let said = assert_exit(&command.output().unwrap(), 78);
+    assert!(fs::read(&database).unwrap() == before, "it was touched");
+    assert!(!data.join("initial-root-key").exists());
+    said
+}
+
+#[test]
+fn a_database_that_others_can_read_is_refused() {
+    let (dir, _) = used();
+    let database = dir.path().join("data/keyward.db");
+    for exposed in [0o644, 0o604, 0o666] {
+        fs::set_permissions(&database, Permissions::from_mode(exposed)).unwrap();
+        let said = refused(&dir.path().join("data"));
+        assert!(said.contains("keyward.db") && said.contains("chmod 600"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("keyward.db");
+    let others = Connection::open(&database).unwrap();
+    others.execute_batch("CREATE TABLE diary (day TEXT); INSERT INTO diary VALUES ('x')").unwrap();
+    drop(others);
+    fs::set_permissions(&database, Permissions::from_mode(0o600)).unwrap();
+    assert!(refused(dir.path()).contains("not a keyward database"));
+    fs::write(&database, "Dear diary,\n".repeat(500)).unwrap();
+    assert!(refused(dir.path()).contains("not a keyward database"));
+}
+
+#[test]
+fn a_database_of_a_newer_keyward_is_refused() {
+    let (dir, _) = used();
+    let conn = Connection::open(dir.path().join("data/keyward.db")).unwrap();
+    conn.pragma_update(None, "user_version", 999).unwrap();
+    conn.pragma_update(None, "journal_mode", "DELETE").unwrap();
+    drop(conn);
+    let said = refused(&dir.path().join("data"));
+    assert!(said.contains("999"), "{said}");
+}
+
+#[test]
+fn the_api_document_can_be_printed_without_a_server() {
+    let print = |arguments: &[&str]| {
+        let output = keyward().args(arguments).output().unwrap();
+        assert!(output.status.success());
+        text(&output.stdout)
+    };
+    assert_eq!(print(&["openapi"]), keyward::http::openapi::document_json());
+    assert_eq!(print(&["openapi", "--yaml"]), keyward::http::openapi::document_yaml());
+}

@@ -1,0 +1,238 @@
+//! What is done by the clock: late or never, no key is accepted for it; done twice, it is done once.
+
+use std::time::Duration;
+
+use keyward::{
+    domain::{
+        scope::{Scope, ScopeSet},
+        text::{Metadata, Name},
+    },
+    service::{Identity, Job, NewKey, Principal},
+};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::support::{Key, Request, TestServer};
+
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_hours(24);
+
+fn brief(server: &TestServer) -> Key {
+    let body = json!({
+        "name": "brief", "scopes": ["orders:read"], "expiresAt": "2026-01-01T00:01:00Z",
+    });
+    server.create(&server.root.text, &body)
+}
+
+fn last_of(server: &TestServer, subject: &str) -> Value {
+    let events = server.events();
+    events.iter().rfind(|it| it["subject"] == subject).cloned().unwrap_or_default()
+}
+
+#[test]
+fn an_expired_key_is_refused_before_any_job_has_run_and_recorded_once() {
+    let mut server = TestServer::start();
+    let key = brief(&server);
+    server.advance(Duration::from_mins(1) - MS);
+    assert_eq!(server.code(&key.text), "VALID");
+    assert_eq!(server.run_job("expire_keys"), 0);
+    server.advance(MS);
+    assert_eq!(server.code(&key.text), "EXPIRED");
+    assert_eq!(server.story_of(&key.id), ["api_key.created"]);
+    assert_eq!(server.run_job("expire_keys"), 1);
+    assert_eq!(server.run_job("expire_keys"), 0);
+    server.restart(|_| ());
+    assert_eq!(server.run_job("expire_keys"), 0);
+    assert_eq!(server.story_of(&key.id), ["api_key.created", "api_key.expired"]);
+    let event = last_of(&server, &key.id);
+    assert_eq!(event["actor"]["type"], "scheduler");
+    assert_eq!(event["data"]["expiresAt"], "2026-01-01T00:01:00.000Z");
+    let shown = server.get(&server.root.text, &key.path()).expect(200).json();
+    assert_eq!(shown["status"], "expired");
+}
+
+#[test]
+fn dead_keys_are_forgotten_after_retention_and_the_log_keeps_their_story() {
+    let server = TestServer::with(|it| it.keys.retention = DAY);
+    let (expired, revoked) = (brief(&server), server.key(&["orders:read"]));
+    let (live, disabled) = (server.key(&["orders:read"]), server.key(&["orders:read"]));
+    server.put(&server.root.text, &disabled.path(), &json!({ "enabled": false })).expect(200);
+    server.advance(Duration::from_mins(1));
+    server.delete(&server.root.text, &revoked.path()).expect(204);
+    server.run_job("expire_keys");
+    let known = server.app.value_count();
+    server.advance(DAY);
+    assert_eq!(server.run_job("purge"), 0);
+    assert_eq!(server.code(&revoked.text), "REVOKED");
+    server.get(&server.root.text, &expired.path()).expect(200);
+    server.advance(MS);
+    assert_eq!(server.run_job("purge"), 2);
+    assert_eq!(server.run_job("purge"), 0);
+    assert_eq!(server.app.value_count(), known - 2);
+    for (key, code) in [
+        (&expired, "NOT_FOUND"),
+        (&revoked, "NOT_FOUND"),
+        (&live, "VALID"),
+        (&disabled, "DISABLED"),
+    ] {
+        assert_eq!(server.code(&key.text), code);
+    }
+    server.get(&server.root.text, &expired.path()).expect(404);
+    let story = ["api_key.created", "api_key.expired", "api_key.purged"];
+    assert_eq!(server.story_of(&expired.id), story);
+    assert_eq!(last_of(&server, &expired.id)["data"]["reason"], "expired");
+    let story = ["api_key.created", "api_key.revoked", "api_key.purged"];
+    assert_eq!(server.story_of(&revoked.id), story);
+    assert_eq!(last_of(&server, &revoked.id)["data"]["reason"], "revoked");
+    assert_eq!(last_of(&server, &revoked.id)["data"]["keyPrefixes"], json!([&revoked.text[..12]]));
+}
+
+#[test]
+fn a_deleted_account_is_forgotten_with_its_keys() {
+    let server = TestServer::start();
+    let body = json!({ "name": "Acme", "externalId": "cust_42" });
+    let (id, first) = server.account(&body);
+    let second = server.create(&first.text, &json!({ "name": "x", "scopes": ["orders:read"] }));
+    let path = format!("/api/v1/accounts/{id}");
+    server.delete(&server.root.text, &path).expect(204);
+    assert_eq!([server.code(&first.text), server.code(&second.text)], ["REVOKED", "REVOKED"]);
+    server.account(&body); // The identifier of the operator's is free again at once.
+    server.advance(30 * DAY);
+    assert_eq!(server.run_job("purge"), 0);
+    server.advance(MS);
+    assert_eq!(server.run_job("purge"), 3);
+    assert_eq!([server.code(&first.text), server.code(&second.text)], ["NOT_FOUND", "NOT_FOUND"]);
+    let story = ["account.created", "account.deleted", "account.purged"];
+    assert_eq!(server.story_of(&id), story);
+    server.get(&server.root.text, &path).expect(404);
+}
+
+/// The root key as the use cases know it.
+fn root(server: &TestServer) -> Principal {
+    let identity = match server.app.identify(server.root.text.as_bytes()) {
+        Identity::Unproven(it) => server.app.prove(it).0,
+        known => known,
+    };
+    let origin = keyward::domain::event::Origin::CLI;
+    server.app.principal(&identity, origin).expect("the root key is good")
+}
+
+#[test]
+fn the_janitor_works_in_batches_until_nothing_is_left() {
+    const KEYS: u64 = 1_200;
+    const BATCH: u64 = 500;
+    let server = TestServer::start();
+    let (caller, end) = (root(&server), TestServer::EPOCH.after(Duration::from_mins(1)));
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..KEYS / 16 {
+                    let new = NewKey {
+                        name: Name::parse("one of many").unwrap(),
+                        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
+                        expires_at: Some(Some(end)),
+                        enabled: true,
+                        metadata: Metadata::empty(),
+                    };
+                    server.app.create_key(&caller, caller.account, new).unwrap();
+                }
+            });
+        }
+    });
+    server.advance(Duration::from_mins(1));
+    for (job, after) in [(Job::ExpireKeys, 30 * DAY + MS), (Job::Purge, DAY)] {
+        let stopped = server.app.run_job(job, &|| true).unwrap();
+        assert_eq!(stopped, BATCH, "{job:?} can be stopped between two batches");
+        assert_eq!(server.app.run_job(job, &|| false).unwrap(), KEYS - BATCH, "{job:?}");
+        assert_eq!(server.app.run_job(job, &|| false).unwrap(), 0, "{job:?}");
+        server.advance(after);
+    }
+    assert_eq!(server.app.value_count(), 1, "the root key");
+    let conn = Connection::open(server.database()).unwrap();
+    let events = |name: &str| {
+        let sql = "SELECT count(DISTINCT subject) FROM events WHERE type = ?1";
+        conn.query_row(sql, [name], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+    };
+    for (name, wanted) in
+        [("api_key.created", KEYS + 1), ("api_key.expired", KEYS), ("api_key.purged", KEYS)]
+    {
+        assert_eq!(events(name), wanted, "{name}");
+    }
+}
+
+#[test]
+fn old_values_and_accounts_are_purged_in_batches_too() {
+    let server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    for _ in 0..3 {
+        server.rotate(&server.root.text, &key.id, &json!({ "gracePeriodSeconds": 0 }));
+        let (id, _) = server.account(&json!({ "name": "x" }));
+        server.delete(&server.root.text, &format!("/api/v1/accounts/{id}")).expect(204);
+    }
+    server.advance(MS);
+    server.run_job("end_graces");
+    server.advance(30 * DAY + MS);
+    // Three values, three accounts with a key each.
+    assert_eq!(server.run_job("purge"), 9);
+    assert_eq!(server.run_job("purge"), 0);
+    assert_eq!(server.app.value_count(), 2);
+}
+
+#[test]
+fn every_job_runs_once_at_the_start() {
+    let mut server = TestServer::start();
+    let key = brief(&server);
+    server.advance(Duration::from_mins(1));
+    server.restart(|_| ());
+    assert_eq!(server.story_of(&key.id), ["api_key.created", "api_key.expired"]);
+    let metrics = server.send(&Request::new("GET", "/metrics")).expect(200).text();
+    for job in Job::ALL {
+        let line = format!("keyward_job_runs_total{{job=\"{}\",result=\"ok\"}} 1", job.as_str());
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    }
+}
+
+#[test]
+fn the_jobs_have_the_names_under_which_they_are_configured() {
+    let names = Job::ALL.map(Job::as_str);
+    let wanted = ["end_graces", "expire_keys", "purge", "flush_usage", "keep_time", "upkeep"];
+    assert_eq!(names, wanted);
+    for job in Job::ALL {
+        assert_eq!(Job::parse(job.as_str()), Some(job));
+    }
+    for unknown in ["", "Purge", "purge ", "everything"] {
+        assert_eq!(Job::parse(unknown), None, "{unknown:?}");
+    }
+}
+
+#[test]
+fn uses_are_gathered_in_memory_and_stored_by_their_job() {
+    let server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    server.run_job("flush_usage");
+    let conn = Connection::open(server.database()).unwrap();
+    let stored = || {
+        let sql = "SELECT max(last_used_at_ms) FROM credential_usage WHERE prefix = ?1";
+        conn.query_row(sql, [&key.text[..12]], |row| row.get::<_, Option<i64>>(0)).unwrap()
+    };
+    server.advance(Duration::from_secs(3));
+    for _ in 0..5 {
+        assert_eq!(server.code(&key.text), "VALID");
+    }
+    assert_eq!(stored(), None, "verification writes nothing");
+    let shown = server.get(&server.root.text, &key.path()).expect(200).json();
+    assert_eq!(shown["lastUsedAt"], "2026-01-01T00:00:03.000Z");
+    assert_eq!(server.run_job("flush_usage"), 2, "the key and the root key");
+    assert_eq!(stored(), Some(TestServer::EPOCH.as_millis() + 3_000));
+    assert_eq!(server.run_job("flush_usage"), 0);
+}
+
+#[test]
+fn upkeep_folds_the_write_ahead_log_back() {
+    let server = TestServer::start();
+    server.key(&["orders:read"]);
+    let wal = server.data_dir().join("keyward.db-wal");
+    assert!(0 < std::fs::metadata(&wal).unwrap().len());
+    server.run_job("upkeep");
+    assert_eq!(std::fs::metadata(&wal).unwrap().len(), 0);
+}

@@ -1,0 +1,261 @@
+//! The API document: fresh, complete, and no other than what the server does.
+
+use std::collections::BTreeSet;
+
+use keyward::http::openapi::document_json;
+use serde_json::{Map, Value, json};
+
+use crate::support::{Request, TestServer};
+
+fn document() -> Value {
+    serde_json::from_str(&document_json()).expect("JSON")
+}
+
+/// Path, method and content of every operation.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let base = if item["servers"].is_null() { "/api/v1" } else { "" };
+        for (method, operation) in item.as_object().expect("an item") {
+            if operation["operationId"].is_string() {
+                found.push((format!("{base}{path}"), method.to_uppercase(), operation.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// The schema that `reference` stands for, wherever in it the name is.
+fn schema<'a>(document: &'a Value, reference: &Value) -> Option<&'a Value> {
+    match reference {
+        Value::String(name) => {
+            let name = name.strip_prefix("#/components/schemas/")?;
+            document["components"]["schemas"].get(name)
+        }
+        Value::Array(items) => items.iter().find_map(|it| schema(document, it)),
+        Value::Object(members) => {
+            let inside = ["$ref", "oneOf", "anyOf", "allOf"];
+            inside.iter().find_map(|it| schema(document, members.get(*it)?))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+fn properties(schema: &Value) -> &Map<String, Value> {
+    schema["properties"].as_object().expect("properties")
+}
+
+#[test]
+fn the_committed_document_is_the_one_that_the_code_makes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
+    let committed = std::fs::read_to_string(path).unwrap();
+    assert!(committed == document_json(), "refresh it: keyward openapi > openapi/openapi.json");
+}
+
+#[test]
+fn the_served_documents_are_the_same() {
+    let server = TestServer::start();
+    let served = server.send(&Request::new("GET", "/openapi.json")).expect(200);
+    assert_eq!(served.text(), document_json());
+    let served = server.send(&Request::new("GET", "/openapi.yaml")).expect(200);
+    assert_eq!(served.text(), keyward::http::openapi::document_yaml());
+}
+
+#[test]
+fn every_operation_is_told_completely() {
+    let document = document();
+    let known: BTreeSet<_> = document["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    let mut ids = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let name = format!("{method} {path}");
+        for member in ["summary", "description", "operationId"] {
+            let text = operation[member].as_str().unwrap_or_default();
+            assert!(!text.trim().is_empty(), "{name}: {member}");
+        }
+        assert!(ids.insert(operation["operationId"].to_string()), "{name}: its id is taken");
+        let tags: Vec<_> = operation["tags"].as_array().unwrap().iter().collect();
+        assert_eq!(tags.len(), 1, "{name}");
+        assert!(known.contains(tags[0].as_str().unwrap()), "{name}");
+        assert!(operation["security"].is_array(), "{name}: security");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.keys().any(|it| it.starts_with('2')), "{name}: success");
+        let refusal = &responses["4XX"]["content"]["application/problem+json"]["schema"];
+        assert_eq!(refusal["$ref"], "#/components/schemas/Problem", "{name}: 4XX");
+        for response in responses.values() {
+            assert!(response["description"].is_string(), "{name}");
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let text = parameter["description"].as_str().unwrap_or_default();
+            assert!(!text.is_empty(), "{name}: {}", parameter["name"]);
+        }
+        if let Some(body) = operation.get("requestBody") {
+            let content = &body["content"]["application/json"];
+            assert!(content["example"].is_object(), "{name}: an example of the body");
+            let schema = schema(&document, &content["schema"]).expect("a named schema");
+            for member in content["example"].as_object().unwrap().keys() {
+                assert!(properties(schema).contains_key(member), "{name}: {member}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_example_works_unedited() {
+    let server = TestServer::start();
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        let Some(body) = operation.get("requestBody") else { continue };
+        let example = &body["content"]["application/json"]["example"];
+        let (account, _) = server.account(&json!({ "name": "x" }));
+        let target = server.key(&["orders:read"]);
+        let id = if path.contains("/accounts/") { account } else { target.id };
+        let request = Request::new(&method, &path.replace("{id}", &id)).json(example);
+        let answer = server.send(&request.key(&server.root.text));
+        assert!(answer.status < 300, "{method} {path}: {}", answer.text());
+    }
+}
+
+/// Something that no member of this schema may be.
+fn misfit(schema: &Value) -> Value {
+    let is = |name: &str| match &schema["type"] {
+        Value::Array(types) => types.iter().any(|it| it == name),
+        other => other == name,
+    };
+    if is("integer") || is("number") { json!("x") } else { json!(12.5) }
+}
+
+/// Sends this to every operation that takes a body; `check` gets the schema and the faults.
+fn for_each_request(
+    body: impl Fn(&Value) -> Vec<Value>,
+    check: impl Fn(&Value, &Value, &[(String, String)]),
+) {
+    let server = TestServer::start();
+    let (account, _) = server.account(&json!({ "name": "x" }));
+    let target = server.key(&["orders:read"]);
+    let document = document();
+    let mut seen = 0;
+    for (path, method, operation) in operations(&document) {
+        let Some(request) = operation.get("requestBody") else { continue };
+        seen += 1;
+        let schema = schema(&document, &request["content"]["application/json"]["schema"]);
+        let schema = schema.expect("a named schema");
+        let id = if path.contains("/accounts/") { &account } else { &target.id };
+        for body in body(schema) {
+            let request = Request::new(&method, &path.replace("{id}", id)).json(&body);
+            let answer = server.send(&request.key(&server.root.text));
+            let faults = if answer.status == 422 { answer.faults() } else { vec![] };
+            check(schema, &body, &faults);
+        }
+    }
+    assert!(6 < seen);
+}
+
+#[test]
+fn every_member_of_a_request_in_the_document_is_one_that_the_server_reads() {
+    for_each_request(
+        |schema| {
+            let members = properties(schema).iter();
+            members.map(|(name, it)| json!({ name.clone(): misfit(it) })).collect()
+        },
+        |_, body, faults| {
+            let name = body.as_object().unwrap().keys().next().unwrap();
+            let fault = faults.iter().find(|(pointer, _)| *pointer == format!("/{name}"));
+            let (_, code) = fault.unwrap_or_else(|| panic!("{body}: {faults:?}"));
+            assert_ne!(code, "unknown_field", "{body}");
+        },
+    );
+}
+
+#[test]
+fn a_member_that_is_not_in_the_document_is_refused() {
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let every_name: BTreeSet<String> = schemas
+        .values()
+        .filter_map(|it| it["properties"].as_object())
+        .flat_map(|it| it.keys().cloned())
+        .chain(["zzz", "owner", "account_id", "Name", "name "].map(str::to_owned))
+        .collect();
+    for_each_request(
+        |schema| {
+            let others = every_name.iter().filter(|it| !properties(schema).contains_key(*it));
+            others.map(|it| json!({ it.clone(): null })).collect()
+        },
+        |_, body, faults| {
+            let name = body.as_object().unwrap().keys().next().unwrap();
+            let fault = (format!("/{name}"), "unknown_field".to_owned());
+            assert!(faults.contains(&fault), "{body}: {faults:?}");
+        },
+    );
+}
+
+#[test]
+fn what_the_document_calls_required_is_required_and_nothing_else() {
+    for_each_request(
+        |_| vec![json!({})],
+        |schema, _, faults| {
+            let required = schema["required"].as_array().into_iter().flatten();
+            let wanted: BTreeSet<_> =
+                required.map(|it| format!("/{}", it.as_str().unwrap())).collect();
+            let missing = faults.iter().filter(|(_, code)| code == "required");
+            let missing: BTreeSet<_> = missing.map(|(pointer, _)| pointer.clone()).collect();
+            assert_eq!(missing, wanted);
+        },
+    );
+}
+
+#[test]
+fn null_is_accepted_exactly_where_the_document_says_so() {
+    for_each_request(
+        |schema| properties(schema).keys().map(|it| json!({ it.clone(): null })).collect(),
+        |schema, body, faults| {
+            let name = body.as_object().unwrap().keys().next().unwrap();
+            let member = &schema["properties"][name];
+            let types = member["type"].as_array();
+            let nullable = types.is_some_and(|it| it.contains(&json!("null")));
+            let pointer = format!("/{name}");
+            let refused = faults.iter().any(|(at, _)| *at == pointer);
+            assert_eq!(refused, !nullable, "{body}: {faults:?}");
+        },
+    );
+}
+
+#[test]
+fn answers_have_the_members_that_the_document_names() {
+    let server = TestServer::start();
+    let (account, first) = server.account(&json!({ "name": "x", "externalId": "cust_42" }));
+    let fresh = server.rotate(&server.root.text, &first.id, &json!({}));
+    let get = |path: &str| server.get(&server.root.text, path).expect(200).json();
+    let list = get(&format!("/api/v1/accounts/{account}/api-keys"));
+    let document = document();
+    for (name, value) in [
+        ("ApiKey", &fresh.body),
+        ("ApiKey", &first.body),
+        ("ApiKey", &list["data"][0]),
+        ("ApiKeyList", &list),
+        ("PreviousKey", &fresh.body["previousKeys"][0]),
+        ("Account", &get(&format!("/api/v1/accounts/{account}"))),
+        ("AccountList", &get("/api/v1/accounts")),
+        ("Event", &get("/api/v1/events/1")),
+        ("EventList", &get("/api/v1/events")),
+        ("ScopeList", &get("/api/v1/scopes")),
+        ("Scope", &get("/api/v1/scopes")["data"][0]),
+        ("Verification", &server.verify(&fresh.text, &["orders:read"])),
+        ("Verification", &server.verify("nonsense", &[])),
+        ("Problem", &server.get("nobody", "/api/v1/scopes").json()),
+    ] {
+        let schema = &document["components"]["schemas"][name];
+        let members = value.as_object().unwrap_or_else(|| panic!("{name}: {value}"));
+        for member in members.keys() {
+            assert!(properties(schema).contains_key(member), "{name} does not tell of {member}");
+        }
+        for member in schema["required"].as_array().into_iter().flatten() {
+            assert!(members.contains_key(member.as_str().unwrap()), "{name} lacks {member}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Keys that rotate themselves, and what becomes of the values that were replaced.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Key, Request, Response, TestServer};
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn grace(seconds: u64) -> Value {
+    json!({ "gracePeriodSeconds": seconds })
+}
+
+fn rotate_self(server: &TestServer, caller: &str, body: &Value) -> Response {
+    server.post(caller, "/api/v1/api-keys/self/rotate", body)
+}
+
+fn text(response: &Response) -> String {
+    response.json()["key"].as_str().expect("a key").to_owned()
+}
+
+fn count(server: &TestServer, key: &Key, event_type: &str) -> usize {
+    server.story_of(&key.id).iter().filter(|it| *it == event_type).count()
+}
+
+#[test]
+fn a_key_that_rotates_itself_needs_a_grace_of_a_minute() {
+    let server = TestServer::start();
+    let rotator = server.key(&["api-keys:rotate"]);
+    let writer = server.key(&["api-keys:write"]);
+    let wanted = [("/gracePeriodSeconds".to_owned(), "grace_required".to_owned())];
+    for (caller, path) in [
+        (&rotator, "/api/v1/api-keys/self/rotate".to_owned()),
+        (&writer, "/api/v1/api-keys/self/rotate".to_owned()),
+        (&writer, format!("{}/rotate", writer.path())),
+    ] {
+        for too_short in [0, 1, 59] {
+            let refused = server.post(&caller.text, &path, &grace(too_short));
+            assert_eq!(refused.faults(), wanted, "{path} {too_short}");
+        }
+        assert_eq!(server.story_of(&caller.id), ["api_key.created"]);
+    }
+    let fresh = text(&rotate_self(&server, &rotator.text, &grace(60)).expect(200));
+    assert_eq!(server.code(&fresh), "VALID");
+    server.advance(secs(60));
+    assert_eq!(server.code(&rotator.text), "ROTATED");
+}
+
+#[test]
+fn a_short_default_grace_does_not_lock_out_a_key_that_rotates_itself() {
+    let server = TestServer::with(|it| it.keys.rotation_grace = secs(10));
+    let key = server.key(&["api-keys:rotate"]);
+    let refused = rotate_self(&server, &key.text, &json!({}));
+    let wanted = ("/gracePeriodSeconds".to_owned(), "grace_required".to_owned());
+    assert_eq!(refused.faults(), [wanted]);
+    assert_eq!(server.code(&key.text), "VALID");
+}
+
+#[test]
+fn a_rotation_whose_answer_was_lost_can_be_asked_for_again() {
+    let server = TestServer::start();
+    let key = server.key(&["api-keys:rotate"]);
+    let lost = text(&rotate_self(&server, &key.text, &grace(300)).expect(200));
+    let again = rotate_self(&server, &key.text, &grace(300)).expect(200);
+    for value in [&key.text, &lost, &text(&again)] {
+        assert_eq!(server.code(value), "VALID");
+    }
+    assert_eq!(again.json()["previousKeys"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_leaked_old_value_cannot_take_the_key_over() {
+    let mut server = TestServer::start();
+    for scopes in [["api-keys:rotate"], ["api-keys:write"]] {
+        let key = server.key(&scopes);
+        let current = text(&rotate_self(&server, &key.text, &grace(604_800)).expect(200));
+        // Refused is not used: the old value may still retry.
+        assert_eq!(server.verify(&current, &["orders:read"])["code"], "INSUFFICIENT_SCOPES");
+        assert_eq!(server.code(&current), "VALID");
+        server.restart(|_| ());
+        for body in [json!({}), grace(60), grace(604_800)] {
+            let refused = rotate_self(&server, &key.text, &body);
+            assert_eq!((refused.status, &*refused.problem()), (409, "superseded"));
+        }
+        if scopes == ["api-keys:write"] {
+            let refused = server.post(&key.text, &format!("{}/rotate", key.path()), &json!({}));
+            assert_eq!((refused.status, &*refused.problem()), (409, "superseded"));
+        }
+        assert_eq!(server.code(&current), "VALID");
+        rotate_self(&server, &current, &grace(60)).expect(200);
+    }
+}
+
+#[test]
+fn a_current_value_that_was_only_refused_does_not_count_as_used() {
+    let server = TestServer::start();
+    let key = server.key(&["api-keys:rotate"]);
+    let lost = text(&rotate_self(&server, &key.text, &grace(300)).expect(200));
+    assert_eq!(server.verify(&lost, &["orders:read"])["code"], "INSUFFICIENT_SCOPES");
+    rotate_self(&server, &key.text, &grace(300)).expect(200);
+}
+
+#[test]
+fn the_scope_to_rotate_is_for_oneself_and_for_nothing_else() {
+    let server = TestServer::start();
+    let rotator = server.key(&["api-keys:rotate"]);
+    let other = server.key(&["api-keys:rotate"]);
+    let path = |key: &Key, end: &str| format!("{}{end}", key.path());
+    let request = |method: &str, path: &str| {
+        server.send(&Request::new(method, path).key(&rotator.text).json(&json!({})))
+    };
+    for (method, path) in [
+        ("POST", path(&rotator, "/rotate")),
+        ("POST", path(&other, "/rotate")),
+        ("POST", path(&rotator, "/rotate/complete")),
+        ("POST", "/api/v1/api-keys/self/rotate/complete".to_owned()),
+        ("GET", path(&rotator, "")),
+        ("PUT", path(&rotator, "")),
+        ("DELETE", path(&rotator, "")),
+        ("GET", "/api/v1/api-keys".to_owned()),
+        ("POST", "/api/v1/api-keys".to_owned()),
+    ] {
+        let refused = request(method, &path);
+        assert_eq!((refused.status, &*refused.problem()), (403, "missing_scope"), "{path}");
+    }
+    request("POST", "/api/v1/api-keys/self/rotate").expect(200);
+    let reader = server.key(&["api-keys:read"]);
+    let refused = rotate_self(&server, &reader.text, &json!({}));
+    assert_eq!((refused.status, &*refused.problem()), (403, "missing_scope"));
+}
+
+#[test]
+fn the_end_of_a_grace_is_recorded_once() {
+    let mut server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    server.rotate(&server.root.text, &key.id, &grace(60));
+    server.advance(secs(60) - Duration::from_millis(1));
+    assert_eq!(server.run_job("end_graces"), 0);
+    server.advance(Duration::from_millis(1));
+    assert_eq!(server.run_job("end_graces"), 1);
+    assert_eq!(server.run_job("end_graces"), 0);
+    server.restart(|_| ());
+    assert_eq!(server.run_job("end_graces"), 0);
+    let events = server.events();
+    let ended: Vec<_> = events.iter().filter(|it| it["type"] == "api_key.grace_ended").collect();
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0]["subject"], *key.id);
+    assert_eq!(ended[0]["actor"]["type"], "scheduler");
+    assert_eq!(ended[0]["data"]["keyPrefixes"], json!([&key.text[..12]]));
+    assert_eq!(server.code(&key.text), "ROTATED");
+}
+
+#[test]
+fn the_use_of_a_retired_value_is_recorded_once_an_hour_for_each_key() {
+    const TYPE: &str = "api_key.retired_key_used";
+    let mut server = TestServer::start();
+    let first = server.key(&["api-keys:read"]);
+    let other = server.key(&["orders:read"]);
+    let second = server.rotate(&server.root.text, &first.id, &grace(1));
+    server.rotate(&server.root.text, &first.id, &grace(1));
+    server.rotate(&server.root.text, &other.id, &grace(1));
+    server.advance(secs(1));
+    let recorded = |server: &TestServer, key: &Key, wanted: usize| {
+        // The note is taken after the answer.
+        let deadline = Instant::now() + secs(20);
+        while count(server, key, TYPE) < wanted {
+            assert!(Instant::now() < deadline, "the use of a retired value was not recorded");
+            std::thread::yield_now();
+        }
+    };
+    for _ in 0..3 {
+        assert_eq!(server.code(&first.text), "ROTATED");
+        assert_eq!(server.code(&second.text), "ROTATED");
+        let refused = server.get(&first.text, "/api/v1/api-keys").expect(401);
+        assert_eq!(refused.problem(), "key_rotated");
+    }
+    recorded(&server, &first, 1);
+    assert_eq!(server.code(&other.text), "ROTATED");
+    recorded(&server, &other, 1);
+
+    // Nothing in memory is left of it, and yet it is not recorded again.
+    server.restart(|_| ());
+    server.advance(secs(600));
+    assert_eq!(server.code(&second.text), "ROTATED");
+    server.advance(secs(3_600));
+    assert_eq!(server.code(&first.text), "ROTATED");
+    recorded(&server, &first, 2);
+    server.stop();
+    server.restart(|_| ());
+    let events = server.events();
+    let uses: Vec<_> =
+        events.iter().filter(|it| it["type"] == TYPE && it["subject"] == *first.id).collect();
+    assert_eq!(uses.len(), 2);
+    assert_eq!(uses[0]["time"], "2026-01-01T00:00:01.000Z");
+    assert_eq!(uses[1]["time"], "2026-01-01T01:10:01.000Z");
+}
+
+#[test]
+fn a_retired_value_is_forgotten_after_retention_and_the_key_goes_on() {
+    let server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    let new = server.rotate(&server.root.text, &key.id, &grace(60));
+    server.advance(secs(60));
+    server.run_job("end_graces");
+    server.advance(30 * DAY);
+    assert_eq!(server.run_job("purge"), 0);
+    assert_eq!(server.code(&key.text), "ROTATED");
+    server.advance(Duration::from_millis(1));
+    assert_eq!(server.run_job("purge"), 1);
+    assert_eq!(server.run_job("purge"), 0);
+    assert_eq!(server.code(&key.text), "NOT_FOUND");
+    assert_eq!(server.code(&new.text), "VALID");
+    assert_eq!(count(&server, &key, "api_key.purged"), 1);
+}

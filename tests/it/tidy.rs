@@ -1,0 +1,254 @@
+//! Rules about the source that no compiler checks.
+
+use std::{fs, path::Path};
+
+use keyward::{
+    config::{Config, ConfigFile, Flags},
+    domain::scope::{Catalogue, Scope},
+};
+
+/// Each layer, and the layers that it may name. Read top-down, this is the architecture.
+const LAYERS: [(&str, &[&str]); 9] = [
+    ("env", &[]),
+    ("domain", &["env"]),
+    ("store", &["env", "domain"]),
+    ("service", &["env", "domain", "store"]),
+    ("telemetry", &["config", "domain", "service"]),
+    ("jobs", &["service", "telemetry"]),
+    ("http", &["env", "domain", "service", "telemetry"]),
+    ("config", &[]),
+    ("server", &["config", "env", "domain", "http", "jobs", "service", "store", "telemetry"]),
+];
+/// These may name everything.
+const ABOVE: [&str; 3] = ["cli", "main", "lib"];
+
+const LINES: usize = 400;
+/// Files that may be longer, each with the reason.
+const LONGER: [(&str, &str); 0] = [];
+
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// What is not tests.
+    fn code(&self) -> &str {
+        self.text.split("#[cfg(test)]").next().unwrap_or_default()
+    }
+
+    /// What is neither tests nor comments.
+    fn statements(&self) -> String {
+        let lines = self.code().lines().filter(|it| !it.trim_start().starts_with("//"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The first part of its path below `src`.
+    fn layer(&self) -> &str {
+        self.path.trim_end_matches(".rs").split('/').next().unwrap_or_default()
+    }
+}
+
+/// Every file of Rust below `root`, by its path from there.
+fn sources(root: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+    let (mut found, mut dirs) = (Vec::new(), vec![root.clone()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let path = path.strip_prefix(&root).unwrap().display().to_string();
+                found.push(Source { path, text });
+            }
+        }
+    }
+    assert!(found.len() > 5);
+    found
+}
+
+/// The layers named by `use crate::a::…`, `use crate::{a::…, b::…}` and `crate::a::…`.
+fn named_layers(code: &str) -> Vec<&str> {
+    let word = |it: &str| it.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(it.len());
+    let mut named = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let Some(list) = rest.strip_prefix('{') else {
+            named.push(&rest[..word(rest)]);
+            continue;
+        };
+        let (mut depth, mut item_starts) = (1, true);
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => item_starts = true,
+                _ if item_starts && c.is_alphabetic() => {
+                    named.push(&list[at..][..word(&list[at..])]);
+                    item_starts = false;
+                }
+                _ => (),
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    named
+}
+
+#[test]
+fn a_layer_names_only_the_layers_that_it_may() {
+    let mut strays = Vec::new();
+    for source in sources("src") {
+        let layer = source.layer();
+        if ABOVE.contains(&layer) {
+            continue;
+        }
+        let row = LAYERS.iter().find(|(name, _)| *name == layer);
+        let (_, below) = row.unwrap_or_else(|| panic!("{}: which layer is it?", source.path));
+        let code = source.statements();
+        for named in named_layers(&code) {
+            // What a macro of ours is called, and the binary's own name for the library.
+            if named != layer && !below.contains(&named) {
+                strays.push(format!("{}: `{layer}` must not know about `{named}`", source.path));
+            }
+        }
+    }
+    assert!(strays.is_empty(), "{strays:#?}");
+}
+
+#[test]
+fn layers_are_found_in_every_way_of_naming_them() {
+    let code = "use crate::store::Store; use crate::{domain::{id, text}, service, env::Env};
+                fn f() -> crate::http::Problem";
+    assert_eq!(named_layers(code), ["store", "domain", "service", "env", "http"]);
+}
+
+#[test]
+fn every_file_opens_by_saying_what_it_is_for() {
+    for root in ["src", "tests/it"] {
+        for source in sources(root) {
+            assert!(source.text.starts_with("//! "), "{root}/{}", source.path);
+        }
+    }
+}
+
+#[test]
+fn no_file_outgrows_a_sitting() {
+    let mut long = Vec::new();
+    for root in ["src", "tests/it"] {
+        for source in sources(root) {
+            let lines = source.code().lines().count();
+            let path = format!("{root}/{}", source.path);
+            let reason = LONGER.iter().find(|(it, _)| *it == path);
+            if LINES < lines && reason.is_none() {
+                long.push(format!("{path}: {lines} lines; split it"));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn sql_is_spoken_in_the_store_and_nowhere_else() {
+    for source in sources("src").iter().filter(|it| it.layer() != "store") {
+        let code = source.statements();
+        for word in [
+            "SELECT ",
+            "INSERT INTO",
+            "INSERT OR",
+            "REPLACE INTO",
+            "UPDATE ",
+            "DELETE FROM",
+            "PRAGMA",
+            "CREATE TABLE",
+            "rusqlite",
+        ] {
+            assert!(!code.contains(word), "{} says {word}", source.path);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let [todo, fixme] =
+        ["TO", "FIX"].map(|it| it.to_owned() + if it == "TO" { "DO" } else { "ME" });
+    for root in ["src", "tests/it"] {
+        for source in sources(root).iter().filter(|it| it.path != "tidy.rs") {
+            for mark in [&*todo, &*fixme, "XXX", "todo!", "unimplemented!", "dbg!"] {
+                assert!(!source.text.contains(mark), "{root}/{}: {mark}", source.path);
+            }
+        }
+    }
+}
+
+/// Whether a configuration may have a scope of this name in its catalogue.
+fn may_be_configured(name: &str) -> bool {
+    let quoted = serde_json::to_string(name).unwrap();
+    let text = format!("[[scopes]]\nname = {quoted}\ndescription = \"x\"\n");
+    let file = ConfigFile { path: Path::new("keyward.toml"), text: &text };
+    Config::assemble(&Flags::default(), Some(file), &[]).is_ok()
+}
+
+#[test]
+fn the_configuration_and_the_domain_agree_on_what_a_scope_is() {
+    let catalogue = Catalogue::new([]);
+    let reserved: Vec<_> = catalogue.entries().iter().map(|it| it.scope.as_str()).collect();
+    assert_eq!(reserved.len(), 9);
+    for name in &reserved {
+        assert!(!may_be_configured(name), "{name} is keyward's own");
+    }
+    let longest = format!("{}:{}", "a".repeat(31), "b".repeat(32));
+    let too_long = format!("{longest}b");
+    assert_eq!(longest.len(), Scope::MAX_LEN);
+    for name in [
+        "orders:read",
+        "a:b",
+        "0:0",
+        "-:-",
+        "a-b:c-d",
+        "api-keys:list",
+        "metrics:write",
+        "accounts:admin",
+        &longest,
+        &too_long,
+        "",
+        ":",
+        "a:",
+        ":b",
+        "a",
+        "a:b:c",
+        "a b:c",
+        "A:b",
+        "a:B",
+        "a_b:c",
+        "a.b:c",
+        "a/b:c",
+        "ä:b",
+        "orders:*",
+        "*:read",
+        "*",
+        "**",
+        " a:b",
+        "a:b ",
+        "a:b\n",
+        "a\u{0}:b",
+    ] {
+        let grammar = Scope::parse(name).is_ok() && !reserved.contains(&name);
+        assert_eq!(may_be_configured(name), grammar, "{name:?}");
+    }
+}
+
+#[test]
+fn as_many_scopes_may_be_configured_as_fit_into_the_catalogue() {
+    let with = |count: usize| {
+        let scope = |i| format!("[[scopes]]\nname = \"s{i}:x\"\ndescription = \"x\"\n");
+        let text: String = (0..count).map(scope).collect();
+        let file = ConfigFile { path: Path::new("keyward.toml"), text: &text };
+        Config::assemble(&Flags::default(), Some(file), &[])
+    };
+    assert!(with(Catalogue::MAX_OWN).is_ok());
+    assert!(with(Catalogue::MAX_OWN + 1).is_err());
+}

@@ -1,0 +1,186 @@
+//! Many at once: what was answered is there, and what was ended stays ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use keyward::{
+    domain::{scope::ScopeBits, verdict::Verdict},
+    service::Identity,
+};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::support::{Key, Request, TestServer};
+
+#[test]
+fn every_answered_change_is_there_and_the_log_has_no_gap() {
+    const THREADS: usize = 16;
+    const EACH: usize = 10;
+    let server = TestServer::start();
+    let made = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    let key = server.key(&["orders:read"]);
+                    made.lock().unwrap().insert(key.id, key.text);
+                }
+            });
+        }
+    });
+    let made = made.into_inner().unwrap();
+    assert_eq!(made.len(), THREADS * EACH);
+    assert_eq!(made.values().collect::<BTreeSet<_>>().len(), THREADS * EACH);
+    let list = server.get(&server.root.text, "/api/v1/api-keys").expect(200).json();
+    let listed: Vec<_> =
+        list["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
+    assert_eq!(listed.len(), THREADS * EACH + 1);
+    assert!(listed.is_sorted(), "by age: identifiers only grow");
+    assert!(made.keys().all(|it| listed.contains(&&**it)));
+    let events = server.events();
+    for (event, seq) in events.iter().zip(1..) {
+        assert_eq!(event["seq"], seq);
+    }
+    let created: Vec<_> = events.iter().filter(|it| it["type"] == "api_key.created").collect();
+    assert_eq!(created.len(), THREADS * EACH + 1);
+    assert!(made.values().all(|it| server.code(it) == "VALID"));
+}
+
+#[test]
+fn a_caller_that_was_revoked_changes_nothing_from_then_on() {
+    const ROUNDS: usize = 25;
+    let server = TestServer::start();
+    let body = json!({ "name": "x", "scopes": ["orders:read"] });
+    let mut made = 0;
+    for _ in 0..ROUNDS {
+        let caller = server.key(&["api-keys:write", "orders:read"]);
+        let (started, answered) = (AtomicU64::new(0), AtomicBool::new(false));
+        made += thread::scope(|scope| {
+            let workers = [(); 3].map(|()| {
+                scope.spawn(|| {
+                    let mut made = 0;
+                    loop {
+                        let late = answered.load(Ordering::SeqCst);
+                        let answer = server.post(&caller.text, "/api/v1/api-keys", &body);
+                        started.fetch_add(1, Ordering::SeqCst);
+                        match answer.status {
+                            201 => made += 1,
+                            status => assert_eq!(status, 401, "{}", answer.text()),
+                        }
+                        assert!(!late || answer.status == 401, "made by a revoked key");
+                        if late {
+                            return made;
+                        }
+                    }
+                })
+            });
+            while started.load(Ordering::SeqCst) < 2 {
+                thread::yield_now();
+            }
+            server.delete(&server.root.text, &caller.path()).expect(204);
+            answered.store(true, Ordering::SeqCst);
+            workers.map(|it| it.join().unwrap()).into_iter().sum::<u32>()
+        });
+    }
+    assert!(0 < made);
+    // The log knows the true order: nothing was done by a key after it was revoked.
+    let conn = Connection::open(server.database()).unwrap();
+    let sql = "SELECT count(*) FROM events AS done JOIN events AS revoked
+               ON revoked.subject = done.actor AND revoked.type = 'api_key.revoked'
+               WHERE revoked.seq < done.seq";
+    let late: i64 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(late, 0);
+}
+
+/// What ends a value at once.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Revoke,
+    Disable,
+    RotateAtOnce,
+    Complete,
+    Suspend,
+    DeleteAccount,
+}
+
+impl End {
+    const ALL: [Self; 6] = [
+        Self::Revoke,
+        Self::Disable,
+        Self::RotateAtOnce,
+        Self::Complete,
+        Self::Suspend,
+        Self::DeleteAccount,
+    ];
+
+    fn request(self, account: &str, key: &Key) -> (Request, u16) {
+        let account = format!("/api/v1/accounts/{account}");
+        let rotate = format!("{}/rotate", key.path());
+        let (method, path, body, status) = match self {
+            Self::Revoke => ("DELETE", key.path(), Value::Null, 204),
+            Self::Disable => ("PUT", key.path(), json!({ "enabled": false }), 200),
+            Self::RotateAtOnce => ("POST", rotate, json!({ "gracePeriodSeconds": 0 }), 200),
+            Self::Complete => ("POST", format!("{rotate}/complete"), Value::Null, 200),
+            Self::Suspend => ("PUT", account, json!({ "status": "suspended" }), 200),
+            Self::DeleteAccount => ("DELETE", account, Value::Null, 204),
+        };
+        let request = Request::new(method, &path);
+        (if body.is_null() { request } else { request.json(&body) }, status)
+    }
+}
+
+fn is_valid(server: &TestServer, text: &str) -> bool {
+    let identity = match server.app.identify(text.as_bytes()) {
+        Identity::Unproven(it) => server.app.prove(it).0,
+        known => known,
+    };
+    server.app.judge(&identity, ScopeBits::default()).verdict == Verdict::Valid
+}
+
+#[test]
+fn no_verification_that_begins_after_the_answer_accepts_what_was_ended() {
+    const CHANGES: usize = 300;
+    let server = TestServer::start();
+    for (round, end) in (0..CHANGES).zip(End::ALL.into_iter().cycle()) {
+        let (account, key) = server.account(&json!({ "name": "x" }));
+        if matches!(end, End::Complete) {
+            server.rotate(&server.root.text, &key.id, &json!({}));
+        }
+        let (accepted, late, answered) =
+            (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for late_tries in 0.. {
+                        let begins_late = answered.load(Ordering::SeqCst);
+                        let valid = is_valid(&server, &key.text);
+                        let counter = if begins_late { &late } else { &accepted };
+                        counter.fetch_add(u64::from(valid), Ordering::SeqCst);
+                        if begins_late && 50 < late_tries {
+                            return;
+                        }
+                    }
+                });
+            }
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while accepted.load(Ordering::SeqCst) == 0 {
+                assert!(Instant::now() < deadline, "the key was never good");
+                thread::yield_now();
+            }
+            let (request, status) = end.request(&account, &key);
+            let answer = server.send(&request.key(&server.root.text));
+            answered.store(true, Ordering::SeqCst);
+            answer.expect(status);
+        });
+        assert_eq!(late.load(Ordering::SeqCst), 0, "accepted after {end:?}, round {round}");
+        let body = server.get(&key.text, "/api/v1/api-keys/self");
+        assert_eq!(body.status, 401, "{end:?}");
+    }
+}
