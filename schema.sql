@@ -151,9 +151,12 @@ BEGIN SELECT RAISE(ABORT, 'credentials row deleted without an event'); END;
 -- What changes without an event, each with its reason.
 
 -- When a value was last accepted. Thousands of times a second; not a decision of anybody's.
+-- Outlives the value, so that a key's last use never falls back.
 CREATE TABLE credential_usage (
-    prefix          TEXT    PRIMARY KEY REFERENCES credentials (prefix) ON DELETE CASCADE,
-    last_used_at_ms INTEGER NOT NULL
+    key_id          TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    prefix          TEXT    NOT NULL,
+    last_used_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (key_id, prefix)
 ) STRICT, WITHOUT ROWID;
 
 -- How often each outcome of verification came, by key and day (days since 1970, UTC). For the same
