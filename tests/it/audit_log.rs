@@ -186,7 +186,7 @@ fn an_event_edited_behind_our_back_is_found() {
         (set("hash = zeroblob(32)"), 4),
     ];
     for column in COLUMNS
-        .split(", ")
+        .split(',')
         .map(str::trim)
         .filter(|it| !["seq", "time_ms", "prev_hash", "hash", "data"].contains(it))
     {
