@@ -86,20 +86,21 @@ CREATE INDEX api_keys_all_by_account ON api_keys (account_id);
 CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
--- The values that a key has had. The current one has no deadline.
+-- The values that a key has had. The current one has no deadline. Kept in the order of their keys,
+-- so that whoever reads keys with their values reads on where the last one ended.
 CREATE TABLE credentials (
-    prefix         TEXT    PRIMARY KEY CHECK (length(prefix) = 12),
     key_id         TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    prefix         TEXT    NOT NULL UNIQUE CHECK (length(prefix) = 12),
     phc            TEXT    NOT NULL,
     issued_at_ms   INTEGER NOT NULL,
     valid_until_ms INTEGER,
     ended_at_ms    INTEGER,             -- when the end of its grace was recorded
     audit_seq      INTEGER NOT NULL REFERENCES events (seq),
+    PRIMARY KEY (key_id, prefix),
     CHECK (ended_at_ms IS NULL OR valid_until_ms IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX credentials_one_current ON credentials (key_id) WHERE valid_until_ms IS NULL;
-CREATE INDEX credentials_by_key ON credentials (key_id);
 CREATE INDEX credentials_in_grace ON credentials (valid_until_ms)
     WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL;
 CREATE INDEX credentials_ended ON credentials (ended_at_ms) WHERE ended_at_ms IS NOT NULL;

@@ -22,7 +22,7 @@ use crate::{
 #[schema(rename_all = "camelCase")]
 pub struct VerifyKeyRequest {
     /// What was presented, whatever it is.
-    #[schema(example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK", max_length = 1024)]
+    #[schema(example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK")]
     pub key: String,
     /// Scopes that the key must grant, all of them.
     #[schema(nullable = false, example = json!(["orders:read"]))]
