@@ -41,7 +41,7 @@ impl Keyward {
             .filter_map(|it| seen(it.credential.prefix).max(it.last_used_at))
             .max();
         let previous = record
-            .in_grace(now)
+            .in_grace(now, self.store.index())
             .filter_map(|it| {
                 let prefix = it.credential.prefix;
                 Some(PreviousValue {

@@ -125,6 +125,13 @@ impl KeyIndex {
         self.accounts.pin().get(&id).cloned()
     }
 
+    /// Whether the grace of this value is over, by either clock. A current value has none.
+    pub fn grace_is_over(&self, prefix: KeyPrefix) -> bool {
+        let time = &self.env.time;
+        let grace = self.find(prefix).and_then(|it| it.grace());
+        grace.is_some_and(|it| it.is_over(time.now(), time.monotonic()))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

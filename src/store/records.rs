@@ -12,7 +12,7 @@ use crate::{
         text::{Metadata, Name},
     },
     env::Timestamp,
-    store::{ReadTx, StoreError},
+    store::{KeyIndex, ReadTx, StoreError},
 };
 
 /// A key and every value it has had that is still remembered.
@@ -63,10 +63,16 @@ impl KeyRecord {
         self.credentials.iter().find(|it| it.credential.prefix == prefix)
     }
 
-    /// Old values whose grace has not ended at `now`, oldest first.
-    pub fn in_grace(&self, now: Timestamp) -> impl Iterator<Item = &StoredCredential> {
+    /// Old values whose grace has not ended at `now`, nor by the monotonic clock, oldest first.
+    pub fn in_grace<'a>(
+        &'a self,
+        now: Timestamp,
+        index: &'a KeyIndex,
+    ) -> impl Iterator<Item = &'a StoredCredential> {
         self.credentials.iter().filter(move |it| {
-            it.ended_at.is_none() && it.credential.valid_until.is_some_and(|until| now < until)
+            it.ended_at.is_none()
+                && it.credential.valid_until.is_some_and(|until| now < until)
+                && !index.grace_is_over(it.credential.prefix)
         })
     }
 
