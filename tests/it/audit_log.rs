@@ -246,7 +246,7 @@ fn keyward_does_not_start_on_a_log_that_was_changed() {
     server.audited = false;
     server.stop();
     let open = |server: &TestServer| {
-        Site::open(&server.config, server.clock.clone(), Arc::new(SeededEntropy::new(3)))
+        Site::open(&server.config, Arc::clone(&server.clock) as _, Arc::new(SeededEntropy::new(3)))
     };
     drop(open(&server).expect("a sound log"));
     let conn = vandal(&server);

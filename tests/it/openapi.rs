@@ -57,8 +57,8 @@ fn the_served_documents_are_the_same() {
     let server = TestServer::start();
     let served = server.send(&Request::new("GET", "/openapi.json")).expect(200);
     assert_eq!(served.text(), document_json());
-    let served = server.send(&Request::new("GET", "/openapi.yaml")).expect(200);
-    assert_eq!(served.text(), keyward::http::openapi::document_yaml());
+    let yaml = server.send(&Request::new("GET", "/openapi.yaml")).expect(200);
+    assert_eq!(yaml.text(), keyward::http::openapi::document_yaml());
 }
 
 #[test]
