@@ -169,14 +169,17 @@ impl Credential {
 /// identifiers have 22, and a key cut down to fewer still lacks more than 100 secret bits.
 const KEY_SHAPED_DIGITS: usize = 23;
 
-/// Whether anything in `text` has the shape of a whole key, with or without a right checksum.
+/// From this length on a text may hold a whole secret, if not the checksum behind it.
+const SECRET_SHAPED_LEN: usize = PlaintextKey::LEN - PlaintextKey::CHECKSUM_LEN;
+
+/// Whether anything in `text` has the shape of a key with its whole secret, whatever its checksum.
 ///
-/// Stricter than [`mask`], because it refuses: identifiers of other services look like the beginning
-/// of a key.
+/// Asks for more than [`mask`], because it refuses: identifiers of other services look like the
+/// beginning of a key.
 pub fn holds_key(text: &str) -> bool {
     let (bytes, mut from) = (text.as_bytes(), 0);
     while let Some((start, end)) = next_key(bytes, from) {
-        if PlaintextKey::LEN <= end - start {
+        if SECRET_SHAPED_LEN <= end - start {
             return true;
         }
         from = end;

@@ -49,8 +49,7 @@ impl Keyward {
             let caller = rules.recheck(tx, &caller, needed)?;
             let record = rules.reach(tx, &caller, id, reach)?;
             refuse_changed(&record, expected)?;
-            let presented = record.current().map(|it| it.credential.prefix) == Some(caller.prefix);
-            let least = if presented { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
+            let least = if id == caller.key { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
             let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
             if grace < least {
                 return Err(grace_required());

@@ -251,6 +251,7 @@ impl WriteTx<'_> {
         &'tx self,
         receipt: &AuditReceipt<'tx>,
     ) -> Result<(), StoreError> {
+        self.touch(Touched::Key(receipt.key()?));
         let marked = self
             .sql
             .prepare_cached(

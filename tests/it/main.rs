@@ -1,5 +1,16 @@
 //! The integration suite: one binary, the real server, a real SQLite file.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that panics has said what it had to say; and it looks behind the curtain"
+)]
+
 mod support;
 
 mod accounts;
