@@ -118,7 +118,7 @@ fn events_are_counted_without_a_gap_even_over_a_restart() {
     server.put(&server.root.text, &server.root.path(), &json!({ "name": 1 })).expect(422);
     server.restart(|_| ());
     let events = server.events();
-    assert_eq!(seqs(&events), (1..=events.len() as i64).collect::<Vec<_>>());
+    assert_eq!(seqs(&events), (1..=i64::try_from(events.len()).unwrap()).collect::<Vec<_>>());
     let types = each(&events, "type");
     assert_eq!(types[..3], ["account.created", "api_key.created", "server.started"]);
     assert_eq!(types[types.len() - 2..], ["server.stopped", "server.started"]);

@@ -3,7 +3,9 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::format_collect,
     clippy::panic,
+    clippy::print_stderr,
     clippy::string_slice,
     clippy::unchecked_time_subtraction,
     clippy::unwrap_used,
