@@ -174,7 +174,7 @@ const SECRET_SHAPED_LEN: usize = PlaintextKey::LEN - PlaintextKey::CHECKSUM_LEN;
 
 /// Whether anything in `text` has the shape of a key with its whole secret, whatever its checksum.
 ///
-/// Asks for more than [`mask`], because it refuses: identifiers of other services look like the
+/// Asks for more than masking does, because it refuses: identifiers of other services look like the
 /// beginning of a key.
 pub fn holds_key(text: &str) -> bool {
     let (bytes, mut from) = (text.as_bytes(), 0);
