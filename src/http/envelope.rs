@@ -69,7 +69,12 @@ impl RequestIds {
             return RequestId(theirs.into());
         }
         let count = self.next.fetch_add(1, Ordering::Relaxed);
-        RequestId(format!("{}{count:012x}", self.process).into())
+        let mut digits = [b'0'; 12];
+        for (place, digit) in digits.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(count >> (4 * place) & 0xF) as usize];
+        }
+        let count = std::str::from_utf8(&digits).unwrap_or_default();
+        RequestId([&*self.process, count].concat().into())
     }
 }
 
