@@ -205,8 +205,10 @@ fn public_server(
     let app = web::Data::from(Arc::clone(&site.app));
     let ids = web::Data::new(http::RequestIds::new(&site.app));
     let metrics = web::Data::from(Arc::clone(metrics));
-    let documents = web::Data::new(Documents::new());
-    let table = web::Data::new(RouteTable::new());
+    let document = http::openapi::document();
+    let documents = web::Data::new(Documents::of(&document));
+    let table = web::Data::new(RouteTable::of(&document));
+    drop(document);
     let docs = config.docs;
     let server = HttpServer::new(move || {
         App::new()

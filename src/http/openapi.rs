@@ -119,13 +119,21 @@ fn refuse_null_body(operation: &mut Operation) {
 
 /// As it is committed and served.
 pub fn document_json() -> String {
-    let mut text = document().to_pretty_json().unwrap_or_default();
+    json_of(&document())
+}
+
+pub fn document_yaml() -> String {
+    yaml_of(&document())
+}
+
+pub(super) fn json_of(document: &utoipa::openapi::OpenApi) -> String {
+    let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
-pub fn document_yaml() -> String {
-    document().to_yaml().unwrap_or_default()
+pub(super) fn yaml_of(document: &utoipa::openapi::OpenApi) -> String {
+    document.to_yaml().unwrap_or_default()
 }
 
 /// Which methods there are at which path: what tells a wrong method from a wrong address.
@@ -139,8 +147,7 @@ enum Segment {
 }
 
 impl RouteTable {
-    pub fn new() -> Self {
-        let document = document();
+    pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
         let mut rows: Vec<_> = document
             .paths
             .paths
@@ -173,12 +180,6 @@ impl RouteTable {
             }
         }
         (!all.is_empty()).then_some(all)
-    }
-}
-
-impl Default for RouteTable {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -220,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_path_is_known_by_its_best_match() {
-        let table = RouteTable::new();
+        let table = RouteTable::of(&document());
         let names = |it: &str| Some(it.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let at = |path| {
             let methods = table.methods_at(path)?;

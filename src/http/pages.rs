@@ -34,14 +34,8 @@ pub struct Documents {
 }
 
 impl Documents {
-    pub fn new() -> Self {
-        Self { json: openapi::document_json().into(), yaml: openapi::document_yaml().into() }
-    }
-}
-
-impl Default for Documents {
-    fn default() -> Self {
-        Self::new()
+    pub fn of(document: &utoipa::openapi::OpenApi) -> Self {
+        Self { json: openapi::json_of(document).into(), yaml: openapi::yaml_of(document).into() }
     }
 }
 

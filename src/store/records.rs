@@ -36,7 +36,9 @@ pub struct StoredCredential {
 }
 
 /// A row for each value of each key.
-const ROWS: &str = "
+macro_rules! rows {
+    () => {
+        "
     SELECT k.id, k.account_id, k.name, k.scopes, k.enabled, k.expires_at_ms, k.metadata,
            k.created_at_ms, k.created_by, k.updated_at_ms, k.rotated_at_ms,
            k.revoked_at_ms, k.expiry_recorded_at_ms, k.revision,
@@ -45,7 +47,19 @@ const ROWS: &str = "
            (SELECT max(o.last_used_at_ms) FROM credential_usage AS o WHERE o.key_id = k.id)
     FROM api_keys AS k
     LEFT JOIN credentials AS c ON c.key_id = k.id
-    LEFT JOIN credential_usage AS u ON u.key_id = c.key_id AND u.prefix = c.prefix";
+    LEFT JOIN credential_usage AS u ON u.key_id = c.key_id AND u.prefix = c.prefix"
+    };
+}
+
+/// The values of a key: the oldest first, the current one last.
+macro_rules! by_age {
+    () => {
+        "c.valid_until_ms IS NULL, c.issued_at_ms, c.valid_until_ms"
+    };
+}
+
+const ONE: &str = concat!(rows!(), " WHERE k.id = ?1 ORDER BY ", by_age!());
+const EVERY: &str = concat!(rows!(), " ORDER BY k.id");
 
 /// Which keys to read: `filter` is the inside of a WHERE over `api_keys AS k`, its parameters
 /// counted from 1; `order` says which come first and how many.
@@ -83,17 +97,18 @@ impl KeyRecord {
 impl ReadTx<'_> {
     /// One key, tombstones included.
     pub fn key(&self, id: KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        let id = id.to_string();
-        let one = Selection { filter: "k.id = ?1", order: "", params: &[&id] };
-        Ok(self.records(&one)?.pop())
+        let mut found = None;
+        self.stream_records(ONE, &[&id.to_string()], |record| found = Some(record))?;
+        Ok(found)
     }
 
     pub(super) fn records(&self, wanted: &Selection<'_>) -> Result<Vec<KeyRecord>, StoreError> {
         let Selection { filter, order, params } = *wanted;
         let sql = format!(
-            "{ROWS} WHERE k.id IN (SELECT k.id FROM api_keys AS k WHERE {filter} {order})
-             ORDER BY k.created_at_ms, k.id, c.valid_until_ms IS NULL, c.issued_at_ms,
-                      c.valid_until_ms"
+            "{} WHERE k.id IN (SELECT k.id FROM api_keys AS k WHERE {filter} {order})
+             ORDER BY k.created_at_ms, k.id, {}",
+            rows!(),
+            by_age!()
         );
         let mut found = Vec::new();
         self.stream_records(&sql, params, |record| found.push(record))?;
@@ -103,7 +118,7 @@ impl ReadTx<'_> {
     /// Every key there is, in the order in which the file holds them: a million never are in
     /// memory at once, nor sorted.
     pub(super) fn for_each_record(&self, take: impl FnMut(KeyRecord)) -> Result<(), StoreError> {
-        self.stream_records(&format!("{ROWS} ORDER BY k.id"), &[], take)
+        self.stream_records(EVERY, &[], take)
     }
 
     fn stream_records(
