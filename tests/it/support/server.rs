@@ -5,13 +5,13 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy, Timestamp},
-    server::{self, Site},
+    server::{self, DataDirError, Site},
     service::Keyward,
 };
 use serde_json::{Value, json};
@@ -228,6 +228,23 @@ impl Drop for TestServer {
 
 type Running = (oneshot::Sender<()>, JoinHandle<()>);
 
+/// A test beside this one that starts a program holds all our files open for a moment, between its
+/// fork and its exec, and with them the lock of a server that has just stopped.
+fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Site {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        match Site::open(config, Arc::clone(clock) as _, entropy) {
+            Err(server::Error::DataDir(DataDirError::InUse { .. }))
+                if Instant::now() < deadline =>
+            {
+                std::thread::yield_now();
+            }
+            outcome => return outcome.expect("the site opens"),
+        }
+    }
+}
+
 fn boot(
     config: &Config,
     clock: &Arc<ManualClock>,
@@ -237,8 +254,7 @@ fn boot(
     let (stop, stopped) = oneshot::channel();
     let (config, clock) = (config.clone(), Arc::clone(clock));
     let thread = std::thread::spawn(move || {
-        let entropy = Arc::new(SeededEntropy::new(seed));
-        let site = Site::open(&config, clock, entropy).expect("the site opens");
+        let site = open(&config, &clock, seed);
         let made = site.first_start(|_| Ok(())).expect("a first start");
         let root = made.map(|it| Key {
             id: it.id.to_string(),
