@@ -84,6 +84,10 @@ CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
     WHERE revoked_at_ms IS NULL;
 CREATE INDEX api_keys_all_by_account ON api_keys (account_id);
 CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
+CREATE INDEX api_keys_with_unrecorded_expiry ON api_keys (expires_at_ms)
+    WHERE expires_at_ms IS NOT NULL AND expiry_recorded_at_ms IS NULL AND revoked_at_ms IS NULL;
+CREATE INDEX api_keys_for_everything ON api_keys (account_id)
+    WHERE instr(' ' || scopes || ' ', ' * ') > 0;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
 -- The values that a key has had. The current one has no deadline. Kept in the order of their keys,

@@ -12,7 +12,7 @@ use crate::{
         event::{EventType, NewEvent, Origin, Subject},
         id::{AccountId, KeyId},
         key_hash::KeyHash,
-        scope::{self, ScopeSet},
+        scope::{self, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     env::Timestamp,
@@ -150,7 +150,7 @@ impl Keyward {
                 },
             )?;
             tx.update_key(&after, &receipt)?;
-            keep_a_root_key(tx, &after)?;
+            keep_a_root_key(tx, &record.key)?;
             tx.key(id)?.ok_or(Error::NotFound)
         })?;
         Ok(self.view(record))
@@ -227,9 +227,12 @@ impl Rules {
 }
 
 /// The operator must always have a way in that does not end by itself.
-fn keep_a_root_key(tx: &ReadTx<'_>, changed: &ApiKey) -> Result<(), Error> {
+fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
+    if !before.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
+        return Ok(()); // It was none of those that could be the last.
+    }
     let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
-    if changed.account_id == operator.id && tx.root_keys(operator.id)?.is_empty() {
+    if before.account_id == operator.id && tx.root_keys(operator.id)?.is_empty() {
         return Err(Conflict::LastRootKey.into());
     }
     Ok(())
