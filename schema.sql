@@ -105,61 +105,58 @@ CREATE INDEX credentials_in_grace ON credentials (valid_until_ms)
     WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL;
 CREATE INDEX credentials_ended ON credentials (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 
--- A row is written only together with a newer event about it.
+-- A row is written only right after the event about it: the newest one in the log.
+CREATE VIEW newest_event AS
+SELECT seq, type, subject FROM events ORDER BY seq DESC LIMIT 1;
+
 CREATE TRIGGER accounts_insert_is_audited BEFORE INSERT ON accounts
-WHEN NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+WHEN NOT EXISTS (SELECT 1 FROM newest_event WHERE seq = NEW.audit_seq AND subject = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'accounts changed without an event'); END;
 
 CREATE TRIGGER accounts_change_is_audited BEFORE UPDATE ON accounts
 WHEN NEW.audit_seq <= OLD.audit_seq OR NEW.id IS NOT OLD.id
-    OR NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+    OR NOT EXISTS (SELECT 1 FROM newest_event WHERE seq = NEW.audit_seq AND subject = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'accounts changed without an event'); END;
 
 CREATE TRIGGER accounts_purge_is_audited BEFORE DELETE ON accounts
-WHEN NOT EXISTS (
-    SELECT 1 FROM events
-    WHERE subject = OLD.id AND type = 'account.purged' AND seq > OLD.audit_seq
-)
+WHEN NOT EXISTS (SELECT 1 FROM newest_event WHERE subject = OLD.id AND type = 'account.purged')
 BEGIN SELECT RAISE(ABORT, 'accounts row deleted without an event'); END;
 
 CREATE TRIGGER api_keys_insert_is_audited BEFORE INSERT ON api_keys
-WHEN NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+WHEN NOT EXISTS (SELECT 1 FROM newest_event WHERE seq = NEW.audit_seq AND subject = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'api_keys changed without an event'); END;
 
 CREATE TRIGGER api_keys_change_is_audited BEFORE UPDATE ON api_keys
 WHEN NEW.audit_seq <= OLD.audit_seq OR NEW.id IS NOT OLD.id
-    OR NEW.id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+    OR NOT EXISTS (SELECT 1 FROM newest_event WHERE seq = NEW.audit_seq AND subject = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'api_keys changed without an event'); END;
 
 CREATE TRIGGER api_keys_purge_is_audited BEFORE DELETE ON api_keys
-WHEN NOT EXISTS (
-    SELECT 1 FROM events
-    WHERE subject = OLD.id AND type = 'api_key.purged' AND seq > OLD.audit_seq
-)
+WHEN NOT EXISTS (SELECT 1 FROM newest_event WHERE subject = OLD.id AND type = 'api_key.purged')
 BEGIN SELECT RAISE(ABORT, 'api_keys row deleted without an event'); END;
 
 CREATE TRIGGER credentials_insert_is_audited BEFORE INSERT ON credentials
-WHEN NEW.key_id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+WHEN NOT EXISTS (SELECT 1 FROM newest_event WHERE seq = NEW.audit_seq AND subject = NEW.key_id)
 BEGIN SELECT RAISE(ABORT, 'credentials changed without an event'); END;
 
 CREATE TRIGGER credentials_change_is_audited BEFORE UPDATE ON credentials
 WHEN NEW.audit_seq <= OLD.audit_seq OR NEW.prefix IS NOT OLD.prefix
-    OR NEW.key_id IS NOT (SELECT subject FROM events WHERE seq = NEW.audit_seq)
+    OR NOT EXISTS (SELECT 1 FROM newest_event WHERE seq = NEW.audit_seq AND subject = NEW.key_id)
 BEGIN SELECT RAISE(ABORT, 'credentials changed without an event'); END;
 
 CREATE TRIGGER credentials_purge_is_audited BEFORE DELETE ON credentials
-WHEN NOT EXISTS (
-    SELECT 1 FROM events
-    WHERE subject = OLD.key_id AND type = 'api_key.purged' AND seq > OLD.audit_seq
-)
+WHEN NOT EXISTS (SELECT 1 FROM newest_event WHERE subject = OLD.key_id AND type = 'api_key.purged')
 BEGIN SELECT RAISE(ABORT, 'credentials row deleted without an event'); END;
 
 -- What changes without an event, each with its reason.
 
 -- When a value was last accepted. Thousands of times a second; not a decision of anybody's.
+-- Outlives the value, so that a key's last use never falls back.
 CREATE TABLE credential_usage (
-    prefix          TEXT    PRIMARY KEY REFERENCES credentials (prefix) ON DELETE CASCADE,
-    last_used_at_ms INTEGER NOT NULL
+    key_id          TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    prefix          TEXT    NOT NULL,
+    last_used_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (key_id, prefix)
 ) STRICT, WITHOUT ROWID;
 
 -- How often each outcome of verification came, by key and day (days since 1970, UTC). For the same

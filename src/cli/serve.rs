@@ -26,35 +26,50 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     let made =
         site.first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
     let outcome = actix_web::rt::System::new().block_on(async {
+        // Before anybody can know that it runs, so that no signal is lost.
+        let signals = Signals::watch()?;
         let running = server::start(site, listener, &config).await?;
         greet(&running, &config, made.as_ref(), terminal)?;
         drop(made);
-        wait(running).await
+        wait(running, signals).await
     });
     Ok(outcome?)
 }
 
+/// The ways to be told to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self, server::Error> {
+        let watch = |kind| signal(kind).map_err(server::Error::Run);
+        let terminate = watch(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: watch(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+}
+
 /// Serves until a signal says stop, or until the disk has failed.
-async fn wait(running: Running) -> Result<(), server::Error> {
-    let (mut terminate, mut interrupt) =
-        (stop_signal(SignalKind::terminate())?, stop_signal(SignalKind::interrupt())?);
+async fn wait(running: Running, mut signals: Signals) -> Result<(), server::Error> {
     let halted = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+        () = signals.next() => false,
         () = running.halted() => true,
     };
     tracing::info!("stopping");
     tokio::select! {
         stopped = running.stop() => stopped?,
         // Whoever asks twice does not want to wait for slow clients.
-        _ = terminate.recv() => tracing::warn!("stopped without waiting"),
-        _ = interrupt.recv() => tracing::warn!("stopped without waiting"),
+        () = signals.next() => tracing::warn!("stopped without waiting"),
     }
     if halted { Err(server::Error::Halted) } else { Ok(()) }
-}
-
-fn stop_signal(kind: SignalKind) -> Result<Signal, server::Error> {
-    signal(kind).map_err(server::Error::Run)
 }
 
 /// Says what to do next. The root key is shown on a terminal and nowhere else.

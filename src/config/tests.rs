@@ -1,3 +1,5 @@
+//! What configurations are taken, and what is said of those that are not.
+
 use super::*;
 
 fn assemble(flags: &Flags, text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {

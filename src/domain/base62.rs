@@ -26,10 +26,17 @@ pub(super) fn fill_random(entropy: &dyn Entropy, out: &mut [u8]) {
 ///
 /// `out` must be long enough for the value; digits beyond it would be lost.
 pub(super) fn write_number(mut value: u128, out: &mut [u8]) {
-    for slot in out.iter_mut().rev() {
-        let digit = usize::try_from(value % 62).unwrap_or_default();
-        *slot = DIGITS[digit];
-        value /= 62;
+    // Ten digits at a time fit into 64 bits, where dividing is cheap.
+    const CHUNK: usize = 10;
+    const CHUNK_SIZE: u128 = 62_u128.pow(10);
+    for chunk in out.rchunks_mut(CHUNK) {
+        let mut part = u64::try_from(value % CHUNK_SIZE).unwrap_or_default();
+        value /= CHUNK_SIZE;
+        for slot in chunk.iter_mut().rev() {
+            *slot = DIGITS[usize::try_from(part % 62).unwrap_or_default()];
+            part /= 62;
+        }
+        debug_assert_eq!(part, 0, "the number does not fit");
     }
     debug_assert_eq!(value, 0, "the number does not fit");
 }

@@ -169,9 +169,22 @@ impl Credential {
 /// identifiers have 22, and a key cut down to fewer still lacks more than 100 secret bits.
 const KEY_SHAPED_DIGITS: usize = 23;
 
-/// Whether anything in `text` has the shape of a key, with or without a right checksum.
+/// From this length on a text may hold a whole secret, if not the checksum behind it.
+const SECRET_SHAPED_LEN: usize = PlaintextKey::LEN - PlaintextKey::CHECKSUM_LEN;
+
+/// Whether anything in `text` has the shape of a key with its whole secret, whatever its checksum.
+///
+/// Asks for more than masking does, because it refuses: identifiers of other services look like the
+/// beginning of a key.
 pub fn holds_key(text: &str) -> bool {
-    next_key(text.as_bytes(), 0).is_some()
+    let (bytes, mut from) = (text.as_bytes(), 0);
+    while let Some((start, end)) = next_key(bytes, from) {
+        if SECRET_SHAPED_LEN <= end - start {
+            return true;
+        }
+        from = end;
+    }
+    false
 }
 
 /// `text` with every such thing cut down to its first twelve characters and an ellipsis.
@@ -297,11 +310,12 @@ mod tests {
             (text[..40].to_owned(), format!("{prefix}…")),
             ("key_0000000000000000000042".to_owned(), "key_0000000000000000000042".to_owned()),
             ("acct_0000000000000000000042".to_owned(), "acct_0000000000000000000042".to_owned()),
+            ("user_29w83sxmDNGwOuEthce5gg56FcC".to_owned(), "user_29w83sx…".to_owned()),
             ("snake_case_words".to_owned(), "snake_case_words".to_owned()),
             ("Grüße_ä".to_owned(), "Grüße_ä".to_owned()),
         ] {
             assert_eq!(mask(&given), shown);
-            assert_eq!(holds_key(&given), given != shown);
+            assert_eq!(holds_key(&given), given.contains(text));
         }
     }
 

@@ -179,7 +179,9 @@ impl Catalogue {
 
     /// As [`Catalogue::find`], for names that are part of this program; nothing if misspelt.
     pub fn reserved(&self, name: &'static str) -> ScopeBits {
-        self.find(name).unwrap_or_default()
+        let own = self.entries.len() - RESERVED.len();
+        let place = RESERVED.iter().position(|(it, ..)| *it == name);
+        place.map_or_else(ScopeBits::default, |it| ScopeBits::default().with(own + it))
     }
 
     /// The bits of those scopes that are in the catalogue. One that was taken out of it grants

@@ -295,7 +295,8 @@ async fn update(
     let account = find(app, &caller, id).await?;
     let members = body.members()?;
     let expected = expected_revision(req, account.revision)?;
-    let patch = read_account_patch(members, &app.rules().catalogue).map_err(Problem::invalid)?;
+    let patch =
+        read_account_patch(members, &app.rules().catalogue, &account).map_err(Problem::invalid)?;
     let account =
         run(app, move |app| app.update_account(&caller, account.id, expected, patch)).await?;
     Ok(shown(app, &account))

@@ -14,7 +14,7 @@ use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
     body::{EitherBody, MessageBody},
     dev::{Payload, ServiceRequest, ServiceResponse},
-    http::header::{self, HeaderMap},
+    http::header::{self, HeaderMap, HeaderName},
     middleware::Next,
     web,
 };
@@ -29,7 +29,16 @@ use crate::{
     service::{Denial, Error, Identity, Keyward, Principal, Verification},
 };
 
-const API_KEY: &str = "x-api-key";
+/// Names made once: looking one up by text would parse it each time.
+static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+static ONCE: [HeaderName; 6] = [
+    HeaderName::from_static("x-api-key"),
+    header::AUTHORIZATION,
+    header::HOST,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("idempotency-key"),
+    header::IF_MATCH,
+];
 
 /// A caller who holds one of the scopes that `P` asks for. A handler that takes one cannot run
 /// without it.
@@ -107,11 +116,9 @@ async fn recognise(
     origin: Origin,
 ) -> Result<Principal, Problem> {
     let identity = identified(app, text).await?;
-    let principal = app.principal(&identity, origin.clone());
-    if let Err(Error::Unauthenticated(Denial::Rotated)) = &principal {
-        note_retired(app, &app.judge(&identity, scope::ScopeBits::default()), origin);
-    }
-    Ok(principal?)
+    let found = app.judge(&identity, scope::ScopeBits::default());
+    note_retired(app, &found, &origin);
+    Ok(app.principal(&found, origin)?)
 }
 
 /// Whose key this is; only the first use of a secret leaves this thread.
@@ -130,9 +137,9 @@ pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identit
 }
 
 /// Records, at most once an hour for each key, that a retired value is still in use somewhere.
-pub fn note_retired(app: &web::Data<Keyward>, found: &Verification, origin: Origin) {
+pub fn note_retired(app: &web::Data<Keyward>, found: &Verification, origin: &Origin) {
     if app.should_note_retired_use(found) {
-        let (app, found) = (app.clone(), found.clone());
+        let (app, found, origin) = (app.clone(), found.clone(), origin.clone());
         actix_web::rt::spawn(async move {
             run(&app, move |app| app.note_retired_use(&found, origin)).await
         });
@@ -142,7 +149,7 @@ pub fn note_retired(app: &web::Data<Keyward>, found: &Verification, origin: Orig
 /// The key of this request: from its own header, or a bearer token of our shape. Other bearer
 /// tokens are left alone.
 pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get(API_KEY).map(header::HeaderValue::as_bytes).or_else(|| bearer_key(headers))
+    headers.get(&API_KEY).map(header::HeaderValue::as_bytes).or_else(|| bearer_key(headers))
 }
 
 fn bearer_key(headers: &HeaderMap) -> Option<&[u8]> {
@@ -154,15 +161,13 @@ fn bearer_key(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Refuses what two readers could understand differently.
 fn refuse_ambiguous(req: &ServiceRequest) -> Result<(), Problem> {
-    const ONCE: [&str; 6] =
-        [API_KEY, "authorization", "host", "content-type", "idempotency-key", "if-match"];
-    for name in ONCE {
+    for name in &ONCE {
         if 1 < req.headers().get_all(name).count() {
             let detail = format!("the header {name} must not be given twice");
             return Err(Problem::bad_request("duplicate_header", detail));
         }
     }
-    let (own, bearer) = (req.headers().get(API_KEY), bearer_key(req.headers()));
+    let (own, bearer) = (req.headers().get(&API_KEY), bearer_key(req.headers()));
     if let (Some(own), Some(bearer)) = (own, bearer)
         && own.as_bytes() != bearer
     {

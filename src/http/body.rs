@@ -1,7 +1,9 @@
 //! The body of a request: read whole and bounded, before anything is decided.
 
 use std::{
-    future::{Ready, ready},
+    future::{Future, Ready, poll_fn, ready},
+    pin::{Pin, pin},
+    task::Poll,
     time::Duration,
 };
 
@@ -11,6 +13,7 @@ use actix_web::{
     http::{StatusCode, header},
     web::{Bytes, BytesMut},
 };
+use futures_core::Stream;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -41,18 +44,18 @@ pub async fn collect(req: &mut ServiceRequest) -> Body {
     if let Payload::None = payload {
         return Body::Complete(Bytes::new());
     }
-    timeout(PATIENCE, drain(&mut payload)).await.unwrap_or(Body::TooSlow)
+    let mut drained = pin!(drain(&mut payload));
+    // Nearly every body is there already, and needs no timer.
+    match poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx))).await {
+        Poll::Ready(body) => body,
+        Poll::Pending => timeout(PATIENCE, drained).await.unwrap_or(Body::TooSlow),
+    }
 }
 
 async fn drain(payload: &mut Payload) -> Body {
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     let mut seen = 0;
-    while let Some(chunk) = std::future::poll_fn(|cx| {
-        use futures_core::Stream;
-        std::pin::Pin::new(&mut *payload).poll_next(cx)
-    })
-    .await
-    {
+    while let Some(chunk) = poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await {
         let Ok(chunk) = chunk else { return Body::Broken };
         seen += chunk.len();
         if seen <= MAX_LEN {
@@ -154,7 +157,7 @@ impl FromRequest for RequestBody {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let body = req.extensions().get::<Body>().cloned();
+        let body = req.extensions_mut().remove::<Body>();
         ready(body.map_or_else(
             || Err(Problem::internal()),
             |body| Ok(Self { body, media_type: media_type(req) }),
@@ -168,6 +171,9 @@ fn media_type(req: &HttpRequest) -> MediaType {
         return MediaType::Other;
     }
     let Some(value) = req.headers().get(header::CONTENT_TYPE) else { return MediaType::Missing };
+    if value == "application/json" {
+        return MediaType::Json;
+    }
     let Ok(text) = value.to_str() else { return MediaType::Other };
     let mut parts = text.split(';').map(str::trim);
     let json = parts.next().is_some_and(|it| it.eq_ignore_ascii_case("application/json"));

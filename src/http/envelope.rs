@@ -15,14 +15,14 @@ use actix_web::{
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        Method, StatusCode,
+        Method,
         header::{self, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
 };
 
-use crate::{domain::text::masked, http::problem::Problem, service::Keyward};
+use crate::{http::problem::Problem, service::Keyward};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -69,7 +69,12 @@ impl RequestIds {
             return RequestId(theirs.into());
         }
         let count = self.next.fetch_add(1, Ordering::Relaxed);
-        RequestId(format!("{}{count:012x}", self.process).into())
+        let mut digits = [b'0'; 12];
+        for (place, digit) in digits.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(count >> (4 * place) & 0xF) as usize];
+        }
+        let count = std::str::from_utf8(&digits).unwrap_or_default();
+        RequestId([&*self.process, count].concat().into())
     }
 }
 
@@ -115,9 +120,6 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, method: &Method, elapse
         elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         "answered"
     );
-    if status == StatusCode::NOT_FOUND {
-        tracing::debug!(request.id = %id, http.path = %masked(req.path()), "nothing there");
-    }
 }
 
 /// Asked thousands of times a second: counted, not logged.
@@ -148,12 +150,13 @@ fn rendered<B: MessageBody + 'static>(
 }
 
 fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
-    let api = response.request().path().starts_with("/api/");
+    // However its address is spelt, nothing but a page may be kept.
+    let page = response.request().path().starts_with("/docs");
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         headers.insert(REQUEST_ID, value);
     }
-    if api {
+    if !page {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }

@@ -106,6 +106,7 @@ fn read_filter(query: &mut Query, limit: u32) -> EventFilter {
         actor: query.take("actor", "the identifier of a key, or cli, or scheduler", |it| {
             known(is_actor(it), it)
         }),
+        actor_account: None,
         since: query.instant("since"),
         until: query.instant("until"),
         limit,

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const BASE: &str = "/api/v1";
+/// Fits where a key's identifier would be, but is none.
+const NOT_AN_ID: &str = "/api/v1/api-keys/verify";
 
 /// What the routes do not say themselves.
 #[derive(OpenApi)]
@@ -153,7 +155,8 @@ impl RouteTable {
         Self(rows.into())
     }
 
-    fn methods_at(&self, path: &str) -> Option<&[Method]> {
+    /// The methods of every row that fits: `self` is an address of its own and an identifier.
+    fn methods_at(&self, path: &str) -> Option<Vec<Method>> {
         let parts: Vec<&str> = path.split('/').collect();
         let fits = |row: &[Segment]| {
             row.len() == parts.len()
@@ -162,7 +165,14 @@ impl RouteTable {
                     Segment::Any => !part.is_empty(),
                 })
         };
-        self.0.iter().find(|(row, _)| fits(row)).map(|(_, methods)| &**methods)
+        let mut all: Vec<Method> = Vec::new();
+        for (_, methods) in self.0.iter().filter(|(row, _)| fits(row)) {
+            all.extend(methods.iter().filter(|it| !all.contains(it)).cloned().collect::<Vec<_>>());
+            if path == NOT_AN_ID {
+                break;
+            }
+        }
+        (!all.is_empty()).then_some(all)
     }
 }
 
@@ -211,16 +221,15 @@ mod tests {
     #[test]
     fn a_path_is_known_by_its_best_match() {
         let table = RouteTable::new();
+        let names = |it: &str| Some(it.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let at = |path| {
-            table.methods_at(path).map(|it| it.iter().map(Method::as_str).collect::<Vec<_>>())
+            let methods = table.methods_at(path)?;
+            Some(methods.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        assert_eq!(at("/api/v1/api-keys/verify"), Some(vec!["POST"]));
-        assert_eq!(at("/api/v1/api-keys/self"), Some(vec!["GET", "HEAD"]));
-        assert_eq!(
-            at("/api/v1/api-keys/key_1"),
-            Some(vec!["GET", "HEAD", "PUT", "PATCH", "DELETE"])
-        );
-        assert_eq!(at("/livez"), Some(vec!["GET", "HEAD"]));
+        assert_eq!(at("/api/v1/api-keys/verify"), names("POST"));
+        assert_eq!(at("/api/v1/api-keys/self"), names("GET HEAD PUT PATCH DELETE"));
+        assert_eq!(at("/api/v1/api-keys/key_1"), names("GET HEAD PUT PATCH DELETE"));
+        assert_eq!(at("/livez"), names("GET HEAD"));
         assert_eq!(at("/api/v1/api-keys/"), None);
         assert_eq!(at("/api/v1/nothing"), None);
     }

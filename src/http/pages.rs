@@ -105,7 +105,8 @@ pub async fn metrics(
         let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
         let identity = identified(&app, text).await?;
         let origin = Origin { actor: Actor::Cli, request_id: None, client_ip: None };
-        let caller = app.principal(&identity, origin)?;
+        let found = app.judge(&identity, scope::ScopeBits::default());
+        let caller = app.principal(&found, origin)?;
         if !app.rules().permits(caller.powers, &[scope::METRICS_READ]) {
             return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
         }

@@ -51,7 +51,7 @@ pub async fn verify_key(
     let found = app.judge(&identity, wanted);
     metrics.count_verification(found.verdict);
     let origin = caller.principal.origin;
-    note_retired(&app, &found, Origin { client_ip, ..origin });
+    note_retired(&app, &found, &Origin { client_ip, ..origin });
     Ok(HttpResponse::Ok().json(VerificationBody::new(&app, &found)))
 }
 

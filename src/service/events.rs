@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     domain::{
         event::{Event, EventType, NewEvent, Origin, Subject},
-        id::AccountId,
+        id::{AccountId, KeyId},
     },
     service::{Error, Keyward, Principal},
     store::EventFilter,
@@ -42,6 +42,9 @@ impl Keyward {
     ) -> Result<Vec<EventView>, Error> {
         if let Viewer::Account(id) = viewer {
             filter.account = Some(id);
+            // Else a guess at the key behind `operator` could be tried out.
+            let by_key = filter.actor.as_deref().is_some_and(|it| it.starts_with(KeyId::PREFIX));
+            filter.actor_account = by_key.then_some(id);
         }
         let events = self.store.read(|tx| tx.events(&filter))?;
         Ok(events.into_iter().map(|it| self.event_view(viewer, it)).collect())

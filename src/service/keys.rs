@@ -244,8 +244,9 @@ pub(super) fn revoke(
     reason: &'static str,
 ) -> Result<(), Error> {
     let prefixes: Vec<_> = record
-        .in_grace(tx.now())
-        .chain(record.current())
+        .credentials
+        .iter()
+        .filter(|it| it.ended_at.is_none())
         .map(|it| it.credential.prefix.as_str())
         .collect();
     let event = NewEvent {

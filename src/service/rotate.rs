@@ -8,7 +8,7 @@ use crate::{
     domain::{
         api_key::ApiKey,
         credential::{Credential, KeyPrefix},
-        event::{EventType, NewEvent, Subject},
+        event::{EventType, NewEvent, Origin, Subject},
         id::KeyId,
         scope,
     },
@@ -49,8 +49,7 @@ impl Keyward {
             let caller = rules.recheck(tx, &caller, needed)?;
             let record = rules.reach(tx, &caller, id, reach)?;
             refuse_changed(&record, expected)?;
-            let presented = record.current().map(|it| it.credential.prefix) == Some(caller.prefix);
-            let least = if presented { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
+            let least = if id == caller.key { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
             let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
             if grace < least {
                 return Err(grace_required());
@@ -59,12 +58,15 @@ impl Keyward {
             refuse_dead(tx, &record)?;
             refuse_superseded(&record, &caller, &index)?;
             if !grace.is_zero() {
-                refuse_crowd(tx, &record)?;
+                refuse_crowd(tx, &record, &index)?;
             }
             let after_grace = tx.now().after(grace);
             let deadline = record.key.expires_at.map_or(after_grace, |it| it.min(after_grace));
             let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
-            replace_value(tx, &caller, &record, &fresh, deadline)?;
+            let older = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
+            let ended = if deadline <= tx.now() { older.collect() } else { Vec::new() };
+            let replacement = Replacement { fresh, deadline, ended };
+            replace_value(tx, &caller.origin, &record, &replacement)?;
             tx.key(id)?.ok_or(Error::NotFound)
         })?;
         Ok(IssuedKey { view: self.view(record), plaintext })
@@ -78,12 +80,14 @@ impl Keyward {
         expected: Option<i64>,
     ) -> Result<KeyView, Error> {
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let index = Arc::clone(self.store.index());
         let record = self.store.write(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
             let record = rules.reach(tx, &caller, id, Reach::Write)?;
             refuse_changed(&record, expected)?;
             rules.refuse_weaker(&caller, &record.key)?;
-            let old: Vec<_> = record.in_grace(tx.now()).map(|it| it.credential.prefix).collect();
+            let old = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
+            let old: Vec<_> = old.collect();
             if old.is_empty() {
                 return Ok(record);
             }
@@ -144,9 +148,9 @@ fn refuse_superseded(
     Ok(())
 }
 
-fn refuse_crowd(tx: &WriteTx<'_>, record: &KeyRecord) -> Result<(), Error> {
+fn refuse_crowd(tx: &WriteTx<'_>, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {
     let deadlines: Vec<Timestamp> =
-        record.in_grace(tx.now()).filter_map(|it| it.credential.valid_until).collect();
+        record.in_grace(tx.now(), index).filter_map(|it| it.credential.valid_until).collect();
     match deadlines.iter().min() {
         // The current value is one, and the new one will be another.
         Some(first) if Keyward::MOST_LIVE_VALUES < deadlines.len() + 2 => {
@@ -157,18 +161,22 @@ fn refuse_crowd(tx: &WriteTx<'_>, record: &KeyRecord) -> Result<(), Error> {
     }
 }
 
+/// A new value, and what becomes of the older ones.
+struct Replacement {
+    fresh: Credential,
+    /// When the value that is current until now ends.
+    deadline: Timestamp,
+    /// Values in grace that end with this rotation.
+    ended: Vec<KeyPrefix>,
+}
+
 fn replace_value(
     tx: &WriteTx<'_>,
-    caller: &Principal,
+    origin: &Origin,
     record: &KeyRecord,
-    fresh: &Credential,
-    deadline: Timestamp,
+    replacement: &Replacement,
 ) -> Result<(), Error> {
-    let ended: Vec<_> = if deadline <= tx.now() {
-        record.in_grace(tx.now()).map(|it| it.credential.prefix).collect()
-    } else {
-        Vec::new()
-    };
+    let Replacement { fresh, deadline, ended } = replacement;
     let event = NewEvent {
         event_type: EventType::ApiKeyRotated,
         account: Some(record.key.account_id),
@@ -184,11 +192,11 @@ fn replace_value(
             "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
         }),
     };
-    let receipt = tx.record(&caller.origin, &event)?;
+    let receipt = tx.record(origin, &event)?;
     for prefix in ended {
-        tx.end_grace(prefix, &receipt)?;
+        tx.end_grace(*prefix, &receipt)?;
     }
-    tx.replace_credential(fresh, deadline, &receipt)?;
+    tx.replace_credential(fresh, *deadline, &receipt)?;
     let rotated = ApiKey { rotated_at: Some(tx.now()), ..record.key.clone() };
     Ok(tx.update_key(&rotated, &receipt)?)
 }

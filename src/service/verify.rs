@@ -141,10 +141,13 @@ impl Keyward {
         drop(turn);
         let weak = entry.hash.iterations() < self.rules.hash_iterations;
         let upgrade = weak.then(|| Upgrade { presented, entry: Arc::clone(&entry) });
-        (Identity::Known(entry), upgrade)
+        // Looked up again: that took its time, and the key may have been revoked meanwhile.
+        let current = self.store.index().find(entry.prefix);
+        (current.map_or(Identity::Unknown, Identity::Known), upgrade)
     }
 
-    /// How the identified key stands now, and whether it grants what is wanted.
+    /// How the identified key stands, and whether it grants what is wanted. To be asked right after
+    /// it was identified, in the same request: the entry is of that moment.
     pub fn judge(&self, identity: &Identity, wanted: ScopeBits) -> Verification {
         let nobody = |verdict| Verification {
             verdict,
@@ -153,13 +156,9 @@ impl Keyward {
             missing: ScopeBits::default(),
         };
         let entry = match identity {
-            Identity::Known(proved) => proved,
+            Identity::Known(entry) => Arc::clone(entry),
             Identity::Malformed => return nobody(Verdict::Malformed),
             Identity::Unknown | Identity::Unproven(_) => return nobody(Verdict::NotFound),
-        };
-        // Looked up again: what was identified a moment ago may have been revoked since.
-        let Some(entry) = self.store.index().find(entry.prefix) else {
-            return nobody(Verdict::NotFound);
         };
         let account = self.store.index().account(entry.key.account);
         let now = self.env.time.now();
@@ -197,10 +196,9 @@ impl Keyward {
         reasons.into_iter().find(|(applies, _)| *applies).map(|(_, verdict)| verdict)
     }
 
-    /// Turns an identity into a caller, who made the request that `origin` tells of.
-    pub fn principal(&self, identity: &Identity, origin: Origin) -> Result<Principal, Error> {
-        let found = self.judge(identity, ScopeBits::default());
-        match (found.verdict, found.entry, found.account) {
+    /// Turns whoever was judged good into a caller, who made the request that `origin` tells of.
+    pub fn principal(&self, found: &Verification, origin: Origin) -> Result<Principal, Error> {
+        match (found.verdict, &found.entry, &found.account) {
             (Verdict::Valid, Some(entry), Some(account)) => Ok(Principal {
                 key: entry.key.id,
                 prefix: entry.prefix,

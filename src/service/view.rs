@@ -38,10 +38,12 @@ impl Keyward {
         let last_used_at = record
             .credentials
             .iter()
-            .filter_map(|it| seen(it.credential.prefix).max(it.last_used_at))
-            .max();
+            .map(|it| seen(it.credential.prefix))
+            .chain([record.last_used_at])
+            .max()
+            .flatten();
         let previous = record
-            .in_grace(now)
+            .in_grace(now, self.store.index())
             .filter_map(|it| {
                 let prefix = it.credential.prefix;
                 Some(PreviousValue {

@@ -89,6 +89,8 @@ pub struct EventFilter {
     pub event_type: Option<String>,
     pub subject: Option<String>,
     pub actor: Option<String>,
+    /// What keys of this account did.
+    pub actor_account: Option<AccountId>,
     /// Only events with a greater `seq`.
     pub after: i64,
     pub since: Option<Timestamp>,
@@ -216,6 +218,9 @@ impl ReadTx<'_> {
         }
         if let Some(actor) = &filter.actor {
             add("actor = ?", Box::new(actor.clone()));
+        }
+        if let Some(account) = filter.actor_account {
+            add("actor_account_id = ?", Box::new(account.to_string()));
         }
         if let Some(since) = filter.since {
             add("time_ms >= ?", Box::new(since.as_millis()));

@@ -13,17 +13,20 @@ use crate::{
 };
 
 impl ReadTx<'_> {
-    /// Values whose grace no event has ended yet, the earliest deadline first.
+    /// Values whose grace no event has ended yet, the earliest deadline first. A revocation ended
+    /// those of its key.
     pub fn values_in_grace(
         &self,
         after: Option<(Timestamp, KeyPrefix)>,
         limit: u32,
     ) -> Result<Vec<(KeyId, KeyPrefix, Timestamp)>, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT key_id, prefix, valid_until_ms FROM credentials
-             WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL
-               AND (valid_until_ms, prefix) > (?1, ?2)
-             ORDER BY valid_until_ms, prefix LIMIT ?3",
+            "SELECT c.key_id, c.prefix, c.valid_until_ms
+             FROM credentials AS c JOIN api_keys AS k ON k.id = c.key_id
+             WHERE c.valid_until_ms IS NOT NULL AND c.ended_at_ms IS NULL
+               AND k.revoked_at_ms IS NULL
+               AND (c.valid_until_ms, c.prefix) > (?1, ?2)
+             ORDER BY c.valid_until_ms, c.prefix LIMIT ?3",
         )?;
         let (deadline, prefix) = after.map_or((i64::MIN, String::new()), |(deadline, prefix)| {
             (deadline.as_millis(), prefix.as_str().to_owned())

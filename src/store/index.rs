@@ -17,7 +17,6 @@ use rusqlite::Connection;
 use crate::{
     domain::{
         account::{Account, AccountStatus},
-        api_key::ApiKey,
         credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
@@ -68,6 +67,8 @@ pub struct KeyEntry {
     pub account: AccountId,
     pub enabled: bool,
     pub revoked: bool,
+    /// Its expiry was recorded; no clock brings the key back.
+    expired: bool,
     scopes: Arc<ScopeBits>,
     /// [`NEVER`] for a key without an end.
     expires_at_ms: i64,
@@ -123,6 +124,13 @@ impl KeyIndex {
 
     pub fn account(&self, id: AccountId) -> Option<Arc<AccountEntry>> {
         self.accounts.pin().get(&id).cloned()
+    }
+
+    /// Whether the grace of this value is over, by either clock. A current value has none.
+    pub fn grace_is_over(&self, prefix: KeyPrefix) -> bool {
+        let time = &self.env.time;
+        let grace = self.find(prefix).and_then(|it| it.grace());
+        grace.is_some_and(|it| it.is_over(time.now(), time.monotonic()))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -185,7 +193,7 @@ impl KeyIndex {
 
     fn key_images(&self, record: &KeyRecord, images: &mut Vec<Image>) {
         let scopes = self.shared(self.catalogue.bits(&record.key.scopes));
-        let shared = Arc::new(KeyEntry::new(&record.key, scopes));
+        let shared = Arc::new(KeyEntry::new(record, scopes));
         for stored in &record.credentials {
             let credential = &stored.credential;
             let known = self.find(credential.prefix);
@@ -239,7 +247,8 @@ impl Entry {
 }
 
 impl KeyEntry {
-    fn new(key: &ApiKey, scopes: Arc<ScopeBits>) -> Self {
+    fn new(record: &KeyRecord, scopes: Arc<ScopeBits>) -> Self {
+        let key = &record.key;
         let name = key.name.as_str();
         let metadata = if key.metadata.is_empty() { "" } else { key.metadata.as_json() };
         Self {
@@ -247,6 +256,7 @@ impl KeyEntry {
             account: key.account_id,
             enabled: key.enabled,
             revoked: key.revoked_at.is_some(),
+            expired: record.expiry_recorded_at.is_some(),
             scopes,
             expires_at_ms: key.expires_at.map_or(NEVER, Timestamp::as_millis),
             text: [name, metadata].concat().into(),
@@ -267,7 +277,7 @@ impl KeyEntry {
 
     /// Half open: expired at the very instant.
     pub fn is_expired_at(&self, now: Timestamp) -> bool {
-        self.expires_at_ms <= now.as_millis()
+        self.expired || self.expires_at_ms <= now.as_millis()
     }
 
     pub fn name(&self) -> &str {

@@ -65,12 +65,12 @@ impl ReadTx<'_> {
         if let Some(since) = filter.unused_since {
             let since = since.as_millis();
             let unused = "k.created_at_ms < ? AND NOT EXISTS (
-                 SELECT 1 FROM credentials AS c JOIN credential_usage AS u ON u.prefix = c.prefix
-                 WHERE c.key_id = k.id AND u.last_used_at_ms >= ?)";
+                 SELECT 1 FROM credential_usage AS u
+                 WHERE u.key_id = k.id AND u.last_used_at_ms >= ?)";
             add(unused, vec![Box::new(since), Box::new(since)]);
         }
         if let Some(text) = &filter.text {
-            let found = "(instr(lower(k.name), lower(?)) > 0 OR EXISTS (
+            let found = "(instr(lower_case(k.name), lower_case(?)) > 0 OR EXISTS (
                  SELECT 1 FROM credentials AS c WHERE c.key_id = k.id AND instr(c.prefix, ?) = 1))";
             add(found, vec![Box::new(text.clone()), Box::new(text.clone())]);
         }
@@ -251,6 +251,7 @@ impl WriteTx<'_> {
         &'tx self,
         receipt: &AuditReceipt<'tx>,
     ) -> Result<(), StoreError> {
+        self.touch(Touched::Key(receipt.key()?));
         let marked = self
             .sql
             .prepare_cached(

@@ -25,7 +25,7 @@ use std::{
 
 use r2d2::{CustomizeConnection, Pool};
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, functions::FunctionFlags};
 
 use self::writer::Writer;
 pub use self::{
@@ -132,6 +132,7 @@ impl Store {
 /// Each connection gets these, not just the first: a pragma that is set once on a pool holds for
 /// whichever connection happened to run it.
 fn pragmas(conn: &Connection) -> Result<(), rusqlite::Error> {
+    add_functions(conn)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(128);
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -143,11 +144,20 @@ fn pragmas(conn: &Connection) -> Result<(), rusqlite::Error> {
     conn.pragma_update(None, "journal_size_limit", WAL_LIMIT)
 }
 
+/// SQLite's own `lower` knows the letters of ASCII and no others.
+fn add_functions(conn: &Connection) -> Result<(), rusqlite::Error> {
+    let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    conn.create_scalar_function("lower_case", 1, pure, |call| {
+        Ok(call.get::<String>(0)?.to_lowercase())
+    })
+}
+
 #[derive(Debug)]
 struct ReaderPragmas;
 
 impl CustomizeConnection<Connection, rusqlite::Error> for ReaderPragmas {
     fn on_acquire(&self, conn: &mut Connection) -> Result<(), rusqlite::Error> {
+        add_functions(conn)?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.set_prepared_statement_cache_capacity(64);
         conn.pragma_update(None, "query_only", true)?;

@@ -12,7 +12,7 @@ use crate::{
         text::{Metadata, Name},
     },
     env::Timestamp,
-    store::{ReadTx, StoreError},
+    store::{KeyIndex, ReadTx, StoreError},
 };
 
 /// A key and every value it has had that is still remembered.
@@ -23,6 +23,8 @@ pub struct KeyRecord {
     pub credentials: Vec<StoredCredential>,
     /// When the scheduler recorded that the key had expired.
     pub expiry_recorded_at: Option<Timestamp>,
+    /// When any of its values, purged ones included, was last accepted, as far as the file knows.
+    pub last_used_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,10 +41,11 @@ const ROWS: &str = "
            k.created_at_ms, k.created_by, k.updated_at_ms, k.rotated_at_ms,
            k.revoked_at_ms, k.expiry_recorded_at_ms, k.revision,
            c.prefix, c.phc, c.issued_at_ms, c.valid_until_ms, c.ended_at_ms,
-           u.last_used_at_ms
+           u.last_used_at_ms,
+           (SELECT max(o.last_used_at_ms) FROM credential_usage AS o WHERE o.key_id = k.id)
     FROM api_keys AS k
     LEFT JOIN credentials AS c ON c.key_id = k.id
-    LEFT JOIN credential_usage AS u ON u.prefix = c.prefix";
+    LEFT JOIN credential_usage AS u ON u.key_id = c.key_id AND u.prefix = c.prefix";
 
 /// Which keys to read: `filter` is the inside of a WHERE over `api_keys AS k`, its parameters
 /// counted from 1; `order` says which come first and how many.
@@ -63,16 +66,17 @@ impl KeyRecord {
         self.credentials.iter().find(|it| it.credential.prefix == prefix)
     }
 
-    /// Old values whose grace has not ended at `now`, oldest first.
-    pub fn in_grace(&self, now: Timestamp) -> impl Iterator<Item = &StoredCredential> {
+    /// Old values whose grace has not ended at `now`, nor by the monotonic clock, oldest first.
+    pub fn in_grace<'a>(
+        &'a self,
+        now: Timestamp,
+        index: &'a KeyIndex,
+    ) -> impl Iterator<Item = &'a StoredCredential> {
         self.credentials.iter().filter(move |it| {
-            it.ended_at.is_none() && it.credential.valid_until.is_some_and(|until| now < until)
+            it.ended_at.is_none()
+                && it.credential.valid_until.is_some_and(|until| now < until)
+                && !index.grace_is_over(it.credential.prefix)
         })
-    }
-
-    /// When any of its values was last accepted, as far as the file knows.
-    pub fn last_used_at(&self) -> Option<Timestamp> {
-        self.credentials.iter().filter_map(|it| it.last_used_at).max()
     }
 }
 
@@ -152,7 +156,12 @@ fn new_record(row: &Row<'_>, id: KeyId) -> Result<KeyRecord, StoreError> {
         revoked_at: instant(row, 11)?,
         revision: row.get(13)?,
     };
-    Ok(KeyRecord { key, credentials: Vec::new(), expiry_recorded_at: instant(row, 12)? })
+    Ok(KeyRecord {
+        key,
+        credentials: Vec::new(),
+        expiry_recorded_at: instant(row, 12)?,
+        last_used_at: instant(row, 20)?,
+    })
 }
 
 /// The value in this row; none for a key whose values are all purged.

@@ -58,9 +58,9 @@ impl WriteTx<'_> {
     /// and a last use that is older than the stored one changes nothing.
     pub fn note_usage(&self, uses: &[Use]) -> Result<(), StoreError> {
         let mut last = self.sql.prepare_cached(
-            "INSERT INTO credential_usage (prefix, last_used_at_ms)
-             SELECT prefix, ?2 FROM credentials WHERE prefix = ?1
-             ON CONFLICT (prefix) DO UPDATE
+            "INSERT INTO credential_usage (key_id, prefix, last_used_at_ms)
+             SELECT key_id, prefix, ?2 FROM credentials WHERE prefix = ?1
+             ON CONFLICT (key_id, prefix) DO UPDATE
              SET last_used_at_ms = max(last_used_at_ms, excluded.last_used_at_ms)",
         )?;
         let mut daily = self.sql.prepare_cached(

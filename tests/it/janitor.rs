@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward::{
     domain::{
-        scope::{Scope, ScopeSet},
+        scope::{Scope, ScopeBits, ScopeSet},
         text::{Metadata, Name},
     },
     service::{Identity, Job, NewKey, Principal},
@@ -114,7 +114,8 @@ fn root(server: &TestServer) -> Principal {
         known => known,
     };
     let origin = keyward::domain::event::Origin::CLI;
-    server.app.principal(&identity, origin).expect("the root key is good")
+    let found = server.app.judge(&identity, ScopeBits::default());
+    server.app.principal(&found, origin).expect("the root key is good")
 }
 
 #[test]

@@ -1,12 +1,33 @@
 //! The integration suite: one binary, the real server, a real SQLite file.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::format_collect,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::string_slice,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that panics has said what it had to say; and it looks behind the curtain"
+)]
+
 mod support;
 
+mod accounts;
+mod accounts_apart;
 mod audit_log;
 mod authorization;
+mod bad_input;
 mod cli;
+mod envelope;
+mod events;
 mod janitor;
 mod keys_create;
+mod keys_list;
+mod keys_revoke;
+mod keys_update;
 mod model;
 mod openapi;
 mod rotation;
@@ -16,4 +37,5 @@ mod storage;
 mod tidy;
 mod time;
 mod usage;
+mod verify;
 mod writer;

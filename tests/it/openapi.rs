@@ -55,10 +55,10 @@ fn the_committed_document_is_the_one_that_the_code_makes() {
 #[test]
 fn the_served_documents_are_the_same() {
     let server = TestServer::start();
-    let served = server.send(&Request::new("GET", "/openapi.json")).expect(200);
-    assert_eq!(served.text(), document_json());
-    let served = server.send(&Request::new("GET", "/openapi.yaml")).expect(200);
-    assert_eq!(served.text(), keyward::http::openapi::document_yaml());
+    let json = server.send(&Request::new("GET", "/openapi.json")).expect(200);
+    assert_eq!(json.text(), document_json());
+    let yaml = server.send(&Request::new("GET", "/openapi.yaml")).expect(200);
+    assert_eq!(yaml.text(), keyward::http::openapi::document_yaml());
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn complete(server: &TestServer, caller: &str, key: &Key) -> Response {
 }
 
 fn codes(server: &TestServer, keys: &[&Key]) -> Vec<String> {
-    keys.iter().map(|it| server.code(&it.text)).collect()
+    keys.iter().map(|key| server.code(&key.text)).collect()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_old_value_works_until_its_grace_ends_and_not_a_millisecond_longer() {
         (Some(grace(604_800)), 604_800),
     ] {
         let request = Request::new("POST", &path).key(&server.root.text);
-        let request = body.iter().fold(request, |it, body| it.json(body));
+        let request = body.iter().fold(request, Request::json);
         let answer = server.send(&request).expect(200).json();
         let fresh = answer["key"].as_str().unwrap().to_owned();
         server.advance(secs(ends_after) - MS);

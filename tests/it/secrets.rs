@@ -29,7 +29,8 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 fn hex(text: &str) -> String {
-    text.bytes().map(|it| format!("{it:02x}")).collect()
+    let digits = text.bytes().flat_map(|it| [it >> 4, it & 15]);
+    digits.filter_map(|it| char::from_digit(it.into(), 16)).collect()
 }
 
 /// The ways in which a text may be written, wherever in a longer one it stands.
@@ -84,7 +85,7 @@ fn the_search_finds_what_is_there() {
         }
     }
     assert_eq!(base64(b"Man any carnal pleas"), "TWFuIGFueSBjYXJuYWwgcGxl");
-    assert_eq!(leak(key[..12].as_bytes(), key), None);
+    assert_eq!(leak(&key.as_bytes()[..12], key), None);
 }
 
 /// One run: whom it asks, every key that was ever made, and all that was said besides.

@@ -272,3 +272,17 @@ fn what_was_ended_at_once_stays_so_after_a_crash_with_the_clock_behind() {
         assert_eq!(code_after_a_crash(&server, wall, &zero.text), "ROTATED");
     }
 }
+
+#[test]
+fn what_the_log_says_has_ended_stays_so_after_a_crash_with_the_clock_behind() {
+    let server = TestServer::start();
+    server.run_job("keep_time");
+    let (expired, rotated) = (brief(&server, 20), server.key(&["orders:read"]));
+    server.rotate(&server.root.text, &rotated.id, &grace(20));
+    server.advance(secs(20));
+    assert_eq!(["expire_keys", "end_graces"].map(|job| server.run_job(job)), [1, 1]);
+    for wall in [TestServer::EPOCH, Timestamp::from_millis(0)] {
+        assert_eq!(code_after_a_crash(&server, wall, &rotated.text), "ROTATED");
+        assert_eq!(code_after_a_crash(&server, wall, &expired.text), "EXPIRED");
+    }
+}

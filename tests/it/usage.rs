@@ -38,7 +38,7 @@ fn all_values_of_a_key_count_together_and_wrong_secrets_do_not_count() {
     server.verify(&key.text, &[]);
     server.verify(&fresh.text, &[]);
     server.verify("rg_nonsense", &[]);
-    server.advance(Duration::from_secs(300));
+    server.advance(Duration::from_mins(5));
     assert_eq!(server.code(&key.text), "ROTATED");
     let today = &days(&server, &key.id, "?days=1")[0];
     assert_eq!((&today["allowed"], &today["denied"]["rotated"]), (&json!(2), &json!(1)));
@@ -50,7 +50,7 @@ fn days_without_use_are_there_and_a_day_begins_at_midnight_utc() {
     let key = server.key(&["orders:read"]);
     server.verify(&key.text, &[]);
     server.run_job("flush_usage");
-    server.advance(Duration::from_hours(48) - Duration::from_millis(1));
+    server.advance(Duration::from_hours(2 * 24) - Duration::from_millis(1));
     server.verify(&key.text, &[]);
     server.run_job("flush_usage");
     server.advance(Duration::from_millis(1));

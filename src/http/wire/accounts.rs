@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     domain::{
         account::{Account, AccountStatus},
-        scope::Catalogue,
+        scope::{Catalogue, Holder, ScopeSet},
         text::{ExternalId, Metadata},
     },
     http::{
@@ -141,7 +141,7 @@ pub fn read_account_draft(
     let name = members.required("name", name);
     let name = read_name(&mut members, name);
     let external_id = read_external_id(&mut members).flatten();
-    let allowed_scopes = read_allowed(&mut members, catalogue).flatten();
+    let allowed_scopes = read_allowed(&mut members, catalogue, None).flatten();
     let max_keys = read_max_keys(&mut members).flatten();
     let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
     let read =
@@ -149,10 +149,11 @@ pub fn read_account_draft(
     members.finish(read)
 }
 
-/// Reads an [`UpdateAccountRequest`].
+/// Reads an [`UpdateAccountRequest`] about `existing`.
 pub fn read_account_patch(
     mut members: Members,
     catalogue: &Catalogue,
+    existing: &Account,
 ) -> Result<AccountPatch, Vec<Fault>> {
     let name = members.string("name");
     let name = members.not_null("name", name);
@@ -167,7 +168,8 @@ pub fn read_account_patch(
         }
         known
     });
-    let allowed_scopes = read_allowed(&mut members, catalogue);
+    let held = existing.allowed_scopes.as_ref();
+    let allowed_scopes = read_allowed(&mut members, catalogue, held);
     let max_keys = read_max_keys(&mut members);
     let metadata = read_metadata(&mut members);
     members.finish(Some(AccountPatch {
@@ -198,14 +200,20 @@ fn read_external_id(members: &mut Members) -> Option<Option<ExternalId>> {
 fn read_allowed(
     members: &mut Members,
     catalogue: &Catalogue,
-) -> Option<Option<crate::domain::scope::ScopeSet>> {
-    match members.array("allowedScopes") {
-        Given::Absent => None,
-        Given::Null => Some(None),
-        Given::Value(items) => {
-            read_scopes(members, "allowedScopes", Some(items), catalogue, None).map(Some)
-        }
+    held: Option<&ScopeSet>,
+) -> Option<Option<ScopeSet>> {
+    let items = match members.array("allowedScopes") {
+        Given::Absent => return None,
+        Given::Null => return Some(None),
+        Given::Value(items) => items,
+    };
+    let scopes = read_scopes(members, "allowedScopes", Some(items), catalogue, held)?;
+    let entries = catalogue.entries().iter().filter(|it| it.holder == Holder::Operator);
+    for entry in entries.filter(|it| scopes.contains(&it.scope)) {
+        let detail = format!("`{}` is for the operator alone", entry.scope.as_str());
+        members.fault("allowedScopes", "not_for_accounts", detail);
     }
+    Some(Some(scopes))
 }
 
 fn read_max_keys(members: &mut Members) -> Option<Option<u32>> {

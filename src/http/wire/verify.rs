@@ -63,7 +63,7 @@ pub struct VerificationBody<'a> {
     expires_at: Option<Printed<Timestamp>>,
     /// As it was stored with the key.
     #[schema(value_type = HashMap<String, Value>)]
-    metadata: &'a RawValue,
+    metadata: StoredObject<'a>,
 }
 
 /// Goes onto the wire as it is printed, without a string in between.
@@ -198,7 +198,7 @@ impl<'a> VerificationBody<'a> {
             scopes: catalogue.names(key.scopes()).collect(),
             missing_scopes: catalogue.names(found.missing).collect(),
             expires_at: key.expires_at().map(Printed),
-            metadata: raw(key.metadata()),
+            metadata: StoredObject(key.metadata()),
         }
     }
 
@@ -214,7 +214,7 @@ impl<'a> VerificationBody<'a> {
             scopes: Vec::new(),
             missing_scopes: Vec::new(),
             expires_at: None,
-            metadata: raw(None),
+            metadata: StoredObject(None),
         }
     }
 }
@@ -235,8 +235,15 @@ impl From<Verdict> for VerifyCode {
     }
 }
 
-/// Stored metadata goes out as it is, byte for byte.
-fn raw(metadata: Option<&str>) -> &RawValue {
-    let text = metadata.unwrap_or("{}");
-    serde_json::from_str(text).unwrap_or(RawValue::NULL)
+/// Stored metadata goes out as it is, byte for byte; none is the empty object.
+#[derive(Debug)]
+struct StoredObject<'a>(Option<&'a str>);
+
+impl Serialize for StoredObject<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.and_then(|it| serde_json::from_str::<&RawValue>(it).ok()) {
+            Some(raw) => raw.serialize(to),
+            None => to.collect_map(std::iter::empty::<(&str, &str)>()),
+        }
+    }
 }

@@ -2,12 +2,14 @@
 
 mod binary;
 mod client;
+mod forgery;
 mod logged;
 mod server;
 
 pub use self::{
     binary::{Binary, keyward, keyward_in},
     client::{Request, Response},
+    forgery::{checksum, forged},
     logged::Logged,
     server::{Key, TestServer},
 };

@@ -53,10 +53,12 @@ impl TestServer {
     /// With a configuration that differs from the default.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut config = Config::default();
-        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.data_dir = dir.path().join("data");
-        config.workers = 1;
+        let mut config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: dir.path().join("data"),
+            workers: 1,
+            ..Config::default()
+        };
         // Jobs run when a test says so, and once at the start.
         let never = "0 0 0 1 1 *".to_owned();
         for line in [
@@ -252,12 +254,9 @@ fn boot(
             running.stop().await.expect("the server stops");
         });
     });
-    let (app, address, root) = match told.recv() {
-        Ok(it) => it,
-        Err(_) => {
-            let why = thread.join().expect_err("the server did not come up");
-            std::panic::resume_unwind(why);
-        }
+    let Ok((app, address, root)) = told.recv() else {
+        let why = thread.join().expect_err("the server did not come up");
+        std::panic::resume_unwind(why);
     };
     (app, address, (stop, thread), root)
 }
