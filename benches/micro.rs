@@ -19,7 +19,7 @@ use keyward::{
     },
     env::{Env, SystemClock, SystemEntropy},
     server::Site,
-    service::{Identity, Keyward, NewKey, Principal},
+    service::{Identity, Keyward, NewKey, Principal, Verification},
     store::{Store, stored_time_floor},
 };
 use serde_json::json;
@@ -54,8 +54,8 @@ impl Scene {
     }
 
     fn caller(&self) -> Principal {
-        let identity = proved(self.app(), &self.root);
-        self.app().principal(&identity, Origin::CLI).unwrap()
+        let found = judged(self.app(), &self.root);
+        self.app().principal(&found, Origin::CLI).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.
@@ -89,6 +89,10 @@ fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {
         Identity::Unproven(it) => app.prove(it).0,
         known @ (Identity::Known(_) | Identity::Unknown | Identity::Malformed) => known,
     }
+}
+
+fn judged(app: &Keyward, key: &PlaintextKey) -> Verification {
+    app.judge(&proved(app, key), ScopeBits::default())
 }
 
 static SCENE: LazyLock<Scene> = LazyLock::new(|| {

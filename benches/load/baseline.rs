@@ -34,7 +34,8 @@ pub fn serve(name: &str, argument: PathBuf) -> Outcome<()> {
     let answer = if sqlite { web::Bytes::new() } else { std::fs::read(&argument)?.into() };
     actix_web::rt::System::new().block_on(async move {
         let server = HttpServer::new(move || {
-            let (answer, table) = (web::Data::new(answer.clone()), web::Data::new(argument.clone()));
+            let (answer, table) =
+                (web::Data::new(answer.clone()), web::Data::new(argument.clone()));
             let handler = if sqlite { web::post().to(look_up) } else { web::post().to(parse_only) };
             App::new().app_data(answer).app_data(table).route(TARGET, handler)
         });

@@ -37,10 +37,11 @@ impl Site {
         std::fs::create_dir_all(dir)?;
         let process = Process::keyward(dir)?;
         let root = std::fs::read_to_string(dir.join("initial-root-key"))?.trim().to_owned();
-        let gateway = issued(
-            client::Connection::open(process.address)?
-                .ask(&create(&root, "Gateway", "api-keys:verify"))?,
-        )?;
+        let gateway = issued(client::Connection::open(process.address)?.ask(&create(
+            &root,
+            "Gateway",
+            "api-keys:verify",
+        ))?)?;
         let mut site = Self { dir: dir.to_owned(), root, gateway: gateway.text, keys: vec![] };
         // The root key and the gateway's are keys, too.
         let mut left = size - 2;

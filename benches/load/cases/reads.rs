@@ -29,7 +29,12 @@ pub fn list(bench: &mut Bench) -> Outcome<()> {
     let mut rows = [
         (format!("first page of {}", thousands(small)), &few, &few_first, Samples::default()),
         (format!("first page of {}", thousands(large)), &many, &many_first, Samples::default()),
-        (format!("a page near the end of {}", thousands(large)), &many, &many_late, Samples::default()),
+        (
+            format!("a page near the end of {}", thousands(large)),
+            &many,
+            &many_late,
+            Samples::default(),
+        ),
     ];
     for _ in 0..ROUNDS {
         for (_, process, requests, samples) in &mut rows {
@@ -39,13 +44,18 @@ pub fn list(bench: &mut Bench) -> Outcome<()> {
             samples.0.push(Sample::of(&answers, before, after));
         }
     }
-    let table = Table::begin("list: 100 keys a page, CPU µs a call (target: 1,000)", &Verdict::COLUMNS);
+    let table =
+        Table::begin("list: 100 keys a page, CPU µs a call (target: 1,000)", &Verdict::COLUMNS);
     let [(_, _, _, first), ..] = &rows;
     for (what, _, _, samples) in &rows {
         let verdict = Verdict {
             what: what.clone(),
             figure: format!("{:.0}", samples.median(|it| it.cpu)),
-            baseline: format!("{:.0} for the first of {}", first.median(|it| it.cpu), thousands(small)),
+            baseline: format!(
+                "{:.0} for the first of {}",
+                first.median(|it| it.cpu),
+                thousands(small)
+            ),
             value: samples.ratio(first, |it| it.cpu),
             target: Target::AtMost(1.1),
         };

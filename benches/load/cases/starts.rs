@@ -114,7 +114,8 @@ pub fn restart(bench: &mut Bench) -> Outcome<()> {
         ratios.push(busy / quiet);
         keyward.stop()?;
     }
-    let table = Table::begin("restart: every key for the first time, 64 connections", &Verdict::COLUMNS);
+    let table =
+        Table::begin("restart: every key for the first time, 64 connections", &Verdict::COLUMNS);
     let time = median(times);
     let verdict = Verdict {
         what: format!("{} keys proved and answered, s", thousands(Bench::MIDDLE - PROVED - 2)),

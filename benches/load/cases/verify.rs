@@ -22,8 +22,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 fn round(process: &Process, requests: &[Request], connections: usize) -> Outcome<Sample> {
     client::run(process.address, requests, Pace::full(connections, WARM_UP), || Ok(()))?;
     let pace = Pace::full(connections, ROUND);
-    let (answers, before, after) =
-        client::run(process.address, requests, pace, || process.cpu())?;
+    let (answers, before, after) = client::run(process.address, requests, pace, || process.cpu())?;
     Ok(Sample::of(&answers, before, after))
 }
 
@@ -45,7 +44,17 @@ pub fn against_the_floor(bench: &mut Bench) -> Outcome<()> {
 
     let table = Table::begin(
         "verify, 10,000 keys at random, warm",
-        &["connections", "server", "CPU µs an answer", "× floor", "answers/s", "p50 µs", "p99 µs", "target", "met"],
+        &[
+            "connections",
+            "server",
+            "CPU µs an answer",
+            "× floor",
+            "answers/s",
+            "p50 µs",
+            "p99 µs",
+            "target",
+            "met",
+        ],
     );
     for connections in [1, 16, 64] {
         let [mut ours, mut least, mut obvious] = [const { Samples(Vec::new()) }; 3];
@@ -99,11 +108,16 @@ pub fn growth(bench: &mut Bench) -> Outcome<()> {
             samples.0.push(round(keyward, questions, 16)?);
         }
     }
-    let table = Table::begin("growth: verify at 16 connections, CPU µs an answer", &Verdict::COLUMNS);
+    let table =
+        Table::begin("growth: verify at 16 connections, CPU µs an answer", &Verdict::COLUMNS);
     let (_, _, _, first) = servers.first().ok_or("no servers")?;
     for (size, _, _, samples) in &servers {
         let verdict = Verdict {
-            what: format!("{} keys, {} of them asked for", thousands(**size), thousands(size.saturating_sub(2).min(site::Site::SAMPLE))),
+            what: format!(
+                "{} keys, {} of them asked for",
+                thousands(**size),
+                thousands(size.saturating_sub(2).min(site::Site::SAMPLE))
+            ),
             figure: format!("{:.1}", samples.median(|it| it.cpu)),
             baseline: format!("{:.1} with 1,000", first.median(|it| it.cpu)),
             value: samples.ratio(first, |it| it.cpu),

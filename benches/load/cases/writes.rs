@@ -11,6 +11,7 @@ use crate::{
     Outcome,
     baseline::RawWriter,
     client::{self, Connection, Pace, Request},
+    process::cpu_of,
     report::{Sample, Samples, Table, Target, Verdict, median, micros},
     site::{self, KEYS, Site},
 };
@@ -24,8 +25,9 @@ pub fn create(bench: &mut Bench) -> Outcome<()> {
     let requests = [site::create(&site.root, "Production Integration", "orders:read")];
     let [mut bare, mut one, mut many] = [const { Samples(Vec::new()) }; 3];
     for _ in 0..ROUNDS {
+        let before = cpu_of("self")?;
         let answers = raw.run(ROUND)?;
-        bare.0.push(Sample::of(&answers, Duration::ZERO, Duration::ZERO));
+        bare.0.push(Sample::of(&answers, before, cpu_of("self")?));
         for (connections, samples) in [(1, &mut one), (64, &mut many)] {
             let pace = Pace::full(connections, ROUND);
             let (answers, before, after) =
@@ -58,7 +60,7 @@ pub fn create(bench: &mut Bench) -> Outcome<()> {
             figure,
             format!("{:.0}", samples.median(|it| it.p50)),
             format!("{:.0}", samples.median(|it| it.p99)),
-            if cpu == 0.0 { String::new() } else { format!("{cpu:.0}") },
+            format!("{cpu:.0}"),
             ratio,
             target,
             met,
@@ -114,7 +116,8 @@ pub fn revoke(bench: &mut Bench) -> Outcome<()> {
     );
     let (commit, revocation) = (median(commits), median(revocations));
     let verdict = Verdict {
-        what: "DELETE, in commits of raw SQLite (medians, in turns, under the same load)".to_owned(),
+        what: "DELETE, in commits of raw SQLite (medians, in turns, under the same load)"
+            .to_owned(),
         figure: format!("{revocation:.0} µs"),
         baseline: format!("{commit:.0} µs"),
         value: revocation / commit,
