@@ -1,0 +1,85 @@
+//! What is measured. Each case prints a table of its own.
+
+mod reads;
+mod starts;
+mod verify;
+mod writes;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{Outcome, process::Process, site::Site};
+
+/// Servers take turns this often; the median of the rounds is reported.
+pub const ROUNDS: usize = 5;
+
+pub type Case = fn(&mut Bench) -> Outcome<()>;
+
+pub const CASES: &[(&str, Case)] = &[
+    ("start", starts::start_and_memory),
+    ("verify", verify::against_the_floor),
+    ("growth", verify::growth),
+    ("usage", verify::usage),
+    ("restart", starts::restart),
+    ("create", writes::create),
+    ("revoke", writes::revoke),
+    ("list", reads::list),
+    ("flood", verify::flood),
+];
+
+/// What the cases share: directories with keys, made when they are first asked for.
+pub struct Bench {
+    dir: PathBuf,
+    pub full: bool,
+    sites: BTreeMap<usize, Site>,
+}
+
+impl Bench {
+    pub const SMALL: usize = 1_000;
+    pub const MIDDLE: usize = 10_000;
+
+    pub fn new(dir: &Path, full: bool) -> Self {
+        Self { dir: dir.to_owned(), full, sites: BTreeMap::new() }
+    }
+
+    pub fn large(&self) -> usize {
+        if self.full { 1_000_000 } else { 100_000 }
+    }
+
+    pub fn scratch(&self, name: &str) -> Outcome<PathBuf> {
+        let dir = self.dir.join(name);
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    /// A directory with so many keys; no server runs on it.
+    pub fn site(&mut self, size: usize) -> Outcome<&Site> {
+        if !self.sites.contains_key(&size) {
+            let (site, process) = Site::fill(&self.dir.join(format!("keys-{size}")), size)?;
+            process.stop()?;
+            self.sites.insert(size, site);
+        }
+        self.sites.get(&size).ok_or_else(|| "no site".into())
+    }
+
+    /// A server on such a directory, and what to ask it.
+    pub fn serve(&mut self, size: usize) -> Outcome<(&Site, Process)> {
+        let site = self.site(size)?;
+        let process = Process::keyward(&site.dir)?;
+        Ok((site, process))
+    }
+}
+
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i != 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! The servers under load, each a process of its own: started, weighed, stopped.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Outcome,
+    client::{Connection, Request},
+};
+
+pub struct Process {
+    child: Child,
+    pub address: SocketAddr,
+    /// From the start of the process to its first 200.
+    pub start: Duration,
+}
+
+impl Process {
+    /// `keyward serve` as it ships, on this data directory.
+    pub fn keyward(data_dir: &Path) -> Outcome<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("KEYWARD_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+        Self::start(command, true)
+    }
+
+    /// This program again, as one of the servers in `baseline`.
+    pub fn baseline(name: &str, argument: &Path) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["baseline", name]).arg(argument);
+        Self::start(command, false)
+    }
+
+    fn start(mut command: Command, has_livez: bool) -> Outcome<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let started = Instant::now();
+        let mut child = command.spawn()?;
+        let mut out = BufReader::new(child.stdout.take().ok_or("no output")?);
+        let mut line = String::new();
+        out.read_line(&mut line)?;
+        let address = line.split("http://").nth(1).and_then(|it| it.split_whitespace().next());
+        let address = address.ok_or_else(|| format!("no address in {line:?}"))?.parse()?;
+        if has_livez {
+            Connection::open(address)?.ask(&Request::new("GET", "/livez", None, None))?;
+        }
+        let start = started.elapsed();
+        // Somebody must read the rest, or a full pipe would stop the server.
+        thread::spawn(move || out.read_to_end(&mut Vec::new()));
+        Ok(Self { child, address, start })
+    }
+
+    pub fn cpu(&self) -> Outcome<Duration> {
+        cpu_of(&self.child.id().to_string())
+    }
+
+    /// Memory that the process holds, in bytes.
+    pub fn rss(&self) -> Outcome<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|it| it.split_whitespace().next()).ok_or("no VmRSS")?;
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+
+    /// Asks it to stop, as systemd does, and waits.
+    pub fn stop(mut self) -> Outcome<()> {
+        let killed = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
+        let ended = self.child.wait()?;
+        if killed.success() && ended.success() { Ok(()) } else { Err("it did not stop".into()) }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone if it was stopped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU that a process has used, in user mode and in the kernel; of this one if it is `self`.
+pub fn cpu_of(process: &str) -> Outcome<Duration> {
+    /// `getconf CLK_TCK`: 100 on every Linux of today.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // After the name, which may hold anything: state is field 3, utime 14, stime 15.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
+    let mut ticks = 0;
+    for field in fields.split_whitespace().skip(11).take(2) {
+        ticks += field.parse::<u32>()?;
+    }
+    Ok(TICK * ticks)
+}

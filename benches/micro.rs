@@ -1,0 +1,162 @@
+//! What the parts of an answer cost, one by one: `cargo bench --bench micro`.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to report")]
+
+use std::{
+    sync::{Arc, LazyLock},
+    thread,
+};
+
+use divan::{Bencher, black_box};
+use keyward::{
+    config::Config,
+    domain::{
+        credential::{Brand, PlaintextKey},
+        event::{EventType, Origin},
+        key_hash::KeyHash,
+        scope::{Catalogue, Scope, ScopeBits, ScopeSet},
+        text::{Metadata, Name},
+    },
+    env::{Env, SystemClock, SystemEntropy},
+    server::Site,
+    service::{Identity, Keyward, NewKey, Principal, Verification},
+    store::{Store, stored_time_floor},
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    divan::main();
+}
+
+/// An application on a data directory of its own.
+struct Scene {
+    dir: TempDir,
+    site: Site,
+    root: PlaintextKey,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+        let site =
+            Site::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
+        Self { dir, site, root }
+    }
+
+    fn app(&self) -> &Keyward {
+        &self.site.app
+    }
+
+    fn caller(&self) -> Principal {
+        let found = judged(self.app(), &self.root);
+        self.app().principal(&found, Origin::CLI).unwrap()
+    }
+
+    /// Makes keys from many threads, which share commits.
+    fn fill(&self, count: usize) {
+        const THREADS: usize = 64;
+        let caller = self.caller();
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..count / THREADS {
+                        self.app().create_key(&caller, caller.account, new_key()).unwrap();
+                    }
+                });
+            }
+        });
+    }
+}
+
+fn new_key() -> NewKey {
+    NewKey {
+        name: Name::parse("Production Integration").unwrap(),
+        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
+        expires_at: None,
+        enabled: true,
+        metadata: Metadata::empty(),
+    }
+}
+
+fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {
+    match app.identify(key.expose().as_bytes()) {
+        Identity::Unproven(it) => app.prove(it).0,
+        known @ (Identity::Known(_) | Identity::Unknown | Identity::Malformed) => known,
+    }
+}
+
+fn judged(app: &Keyward, key: &PlaintextKey) -> Verification {
+    app.judge(&proved(app, key), ScopeBits::default())
+}
+
+static SCENE: LazyLock<Scene> = LazyLock::new(|| {
+    let scene = Scene::new();
+    scene.fill(10_000);
+    proved(scene.app(), &scene.root);
+    scene
+});
+
+#[divan::bench]
+fn parse_key(bencher: Bencher<'_, '_>) {
+    let text = SCENE.root.expose().as_bytes();
+    bencher.bench(|| PlaintextKey::parse(black_box(text)));
+}
+
+/// Parse, look up, digest, compare: all that a proved key costs but the verdict.
+#[divan::bench]
+fn identify(bencher: Bencher<'_, '_>) {
+    let text = SCENE.root.expose().as_bytes();
+    bencher.bench(|| SCENE.app().identify(black_box(text)));
+}
+
+#[divan::bench]
+fn judge(bencher: Bencher<'_, '_>) {
+    let identity = proved(SCENE.app(), &SCENE.root);
+    bencher.bench(|| SCENE.app().judge(black_box(&identity), ScopeBits::default()));
+}
+
+#[divan::bench]
+fn pbkdf2_1000(bencher: Bencher<'_, '_>) {
+    let hash = KeyHash::of(&SCENE.root, 1_000, &SystemEntropy);
+    bencher.bench(|| hash.matches(black_box(&SCENE.root)));
+}
+
+#[divan::bench]
+fn generate_key(bencher: Bencher<'_, '_>) {
+    let brand = Brand::parse("rg").unwrap();
+    bencher.bench(|| PlaintextKey::generate(black_box(brand), &SystemEntropy));
+}
+
+/// One event in a transaction of its own, synchronous=FULL: a commit to the disk.
+#[divan::bench]
+fn append_event(bencher: Bencher<'_, '_>) {
+    let append = || SCENE.app().record_server_event(EventType::ServerStarted, json!({}));
+    bencher.bench(|| append().unwrap());
+}
+
+/// A store with a hundred thousand keys: the file checked, the newest events verified, the index
+/// loaded.
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn open_100_000(bencher: Bencher<'_, '_>) {
+    let Scene { dir, site, .. } = {
+        let scene = Scene::new();
+        scene.fill(100_000);
+        scene
+    };
+    site.close().unwrap();
+    let path = site.dir.database();
+    drop(site);
+    let env = Env::system();
+    let catalogue = Arc::new(Catalogue::new([]));
+    bencher.bench(|| {
+        stored_time_floor(&path).unwrap();
+        Store::open(&path, &env, &catalogue).unwrap()
+    });
+    drop(dir);
+}
