@@ -25,9 +25,6 @@ use keyward::{
 use serde_json::json;
 use tempfile::TempDir;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() {
     divan::main();
 }

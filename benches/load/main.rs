@@ -28,8 +28,6 @@ use self::cases::{Bench, CASES};
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// As in the program itself, so that the baselines do not pay for a slower one.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // `cargo bench` adds --bench.
