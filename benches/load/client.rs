@@ -17,7 +17,7 @@ use std::{
 use super::Outcome;
 
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A request as it goes over the wire, and what its answer must be.
 #[derive(Clone)]

@@ -13,6 +13,13 @@
     clippy::cast_sign_loss,
     reason = "figures are rounded for reading anyway"
 )]
+#![expect(
+    clippy::format_push_string,
+    clippy::similar_names,
+    clippy::unchecked_time_subtraction,
+    clippy::unused_self,
+    reason = "a program of one purpose, whose clock only goes forward"
+)]
 
 mod baseline;
 mod cases;
@@ -26,8 +33,6 @@ use std::{error::Error, path::Path, process::ExitCode};
 use self::cases::{Bench, CASES};
 
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
-/// As in the program itself, so that the baselines do not pay for a slower one.
 
 fn main() -> ExitCode {
     // `cargo bench` adds --bench.

@@ -213,7 +213,7 @@ pub fn flood(bench: &mut Bench) -> Outcome<()> {
         }
         .cells(),
     );
-    let (before, after) = (rss_before as f64 / 1048576.0, keyward.rss()? as f64 / 1048576.0);
+    let (before, after) = (rss_before as f64 / 1_048_576.0, keyward.rss()? as f64 / 1_048_576.0);
     table.row(
         &Verdict {
             what: "memory after the floods".to_owned(),

@@ -82,7 +82,7 @@ pub fn revoke(bench: &mut Bench) -> Outcome<()> {
     let victims = answers.iter().map(|it| site::issued(it)).collect::<Outcome<Vec<_>>>()?;
     let over = AtomicBool::new(false);
     let (timed, load) = thread::scope(|scope| {
-        let pace = Pace::full(16, Duration::from_secs(60)).until(&over);
+        let pace = Pace::full(16, Duration::from_mins(1)).until(&over);
         let load = scope.spawn(|| client::run(keyward.address, &questions, pace, || Ok(())));
         let timed = (|| -> Outcome<_> {
             let mut connection = Connection::open(keyward.address)?;
