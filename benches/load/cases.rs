@@ -55,18 +55,18 @@ impl Bench {
     }
 
     /// A directory with so many keys; no server runs on it.
-    pub fn site(&mut self, size: usize) -> Outcome<&Site> {
-        if !self.sites.contains_key(&size) {
-            let (site, process) = Site::fill(&self.dir.join(format!("keys-{size}")), size)?;
+    pub fn site(&mut self, count: usize) -> Outcome<&Site> {
+        if !self.sites.contains_key(&count) {
+            let (site, process) = Site::fill(&self.dir.join(format!("keys-{count}")), count)?;
             process.stop()?;
-            self.sites.insert(size, site);
+            self.sites.insert(count, site);
         }
-        self.sites.get(&size).ok_or_else(|| "no site".into())
+        self.sites.get(&count).ok_or_else(|| "no site".into())
     }
 
     /// A server on such a directory, and what to ask it.
-    pub fn serve(&mut self, size: usize) -> Outcome<(&Site, Process)> {
-        let site = self.site(size)?;
+    pub fn serve(&mut self, count: usize) -> Outcome<(&Site, Process)> {
+        let site = self.site(count)?;
         let process = Process::keyward(&site.dir)?;
         Ok((site, process))
     }
@@ -76,7 +76,7 @@ pub fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i != 0 && (digits.len() - i) % 3 == 0 {
+        if i != 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
