@@ -55,18 +55,18 @@ impl Bench {
     }
 
     /// A directory with so many keys; no server runs on it.
-    pub fn site(&mut self, size: usize) -> Outcome<&Site> {
-        if !self.sites.contains_key(&size) {
-            let (site, process) = Site::fill(&self.dir.join(format!("keys-{size}")), size)?;
+    pub fn site(&mut self, count: usize) -> Outcome<&Site> {
+        if !self.sites.contains_key(&count) {
+            let (site, process) = Site::fill(&self.dir.join(format!("keys-{count}")), count)?;
             process.stop()?;
-            self.sites.insert(size, site);
+            self.sites.insert(count, site);
         }
-        self.sites.get(&size).ok_or_else(|| "no site".into())
+        self.sites.get(&count).ok_or_else(|| "no site".into())
     }
 
     /// A server on such a directory, and what to ask it.
-    pub fn serve(&mut self, size: usize) -> Outcome<(&Site, Process)> {
-        let site = self.site(size)?;
+    pub fn serve(&mut self, count: usize) -> Outcome<(&Site, Process)> {
+        let site = self.site(count)?;
         let process = Process::keyward(&site.dir)?;
         Ok((site, process))
     }

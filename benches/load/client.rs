@@ -30,18 +30,13 @@ pub struct Request {
 
 impl Request {
     pub fn new(method: &str, target: &str, key: Option<&str>, body: Option<&str>) -> Self {
-        let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
-        if let Some(key) = key {
-            text += &format!("X-API-Key: {key}\r\n");
-        }
-        if let Some(body) = body {
-            text += &format!(
-                "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-        } else {
-            text += "\r\n";
-        }
+        let key = key.map(|it| format!("X-API-Key: {it}\r\n")).unwrap_or_default();
+        let about = body.map(|it| {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", it.len())
+        });
+        let (about, body) = (about.unwrap_or_default(), body.unwrap_or_default());
+        let text =
+            format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{key}{about}\r\n{body}");
         Self { bytes: text.into_bytes(), status: 200, begins: Vec::new() }
     }
 

@@ -1,7 +1,7 @@
 //! The load benchmark: the release binary and what it is held against, on loopback, in turns.
 //!
 //! `cargo bench --bench load` prints the tables of `docs/performance.md` in a few minutes;
-//! `-- --full` adds a million keys, a flood of wrong keys and a purge; words choose the tables
+//! `-- --full` adds a million keys and a flood of wrong keys; words choose the tables
 //! (`-- verify growth`). No figure is a limit that something is tested against: machines differ,
 //! ratios to the baselines of the same run much less.
 

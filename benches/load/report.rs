@@ -51,19 +51,21 @@ pub fn micros(time: Duration) -> f64 {
 }
 
 /// A table, printed as it fills up, so that a run that fails has shown what it had.
-pub struct Table;
+pub struct Table {
+    columns: usize,
+}
 
 impl Table {
     pub fn begin(title: &str, columns: &[&str]) -> Self {
         println!("\n### {title}\n");
-        let table = Self;
+        let table = Self { columns: columns.len() };
         table.row(columns);
         table.row(&vec!["---"; columns.len()]);
         table
     }
 
     pub fn row(&self, cells: &[impl AsRef<str>]) {
-        let cells: Vec<_> = cells.iter().map(AsRef::as_ref).collect();
+        let cells: Vec<_> = cells.iter().map(AsRef::as_ref).take(self.columns).collect();
         println!("| {} |", cells.join(" | "));
     }
 }

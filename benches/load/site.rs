@@ -33,7 +33,7 @@ impl Site {
     pub const SAMPLE: usize = 10_000;
 
     /// Makes the keys over HTTP, as any client would. The server goes on running.
-    pub fn fill(dir: &Path, size: usize) -> Outcome<(Self, Process)> {
+    pub fn fill(dir: &Path, count: usize) -> Outcome<(Self, Process)> {
         std::fs::create_dir_all(dir)?;
         let process = Process::keyward(dir)?;
         let root = std::fs::read_to_string(dir.join("initial-root-key"))?.trim().to_owned();
@@ -44,18 +44,18 @@ impl Site {
         ))?)?;
         let mut site = Self { dir: dir.to_owned(), root, gateway: gateway.text, keys: vec![] };
         // The root key and the gateway's are keys, too.
-        let mut left = size - 2;
+        let mut left = count - 2;
         let stride = (left / Self::SAMPLE).max(1);
         while 0 < left {
-            let count = left.min(50_000);
-            let requests = vec![create(&site.root, "Production Integration", "orders:read"); count];
+            let some = left.min(50_000);
+            let requests = vec![create(&site.root, "Production Integration", "orders:read"); some];
             let (_, answers) = client::each(process.address, &requests, FILLERS)?;
             for answer in answers.iter().step_by(stride) {
                 if site.keys.len() < Self::SAMPLE {
                     site.keys.push(issued(answer)?);
                 }
             }
-            left -= count;
+            left -= some;
         }
         Ok((site, process))
     }

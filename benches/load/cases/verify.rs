@@ -16,6 +16,7 @@ use crate::{
 };
 
 const ROUND: Duration = Duration::from_millis(1_200);
+const MIB: f64 = 1024.0 * 1024.0;
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// One round on one server.
@@ -138,11 +139,11 @@ pub fn usage(bench: &mut Bench) -> Outcome<()> {
     thread::sleep(FLUSHED);
     let idle = keyward.cpu()?;
     thread::sleep(FLUSHED);
-    let idle = keyward.cpu()? - idle;
+    let idle = keyward.cpu()?.saturating_sub(idle);
     client::each(keyward.address, &questions, 16)?;
     let before = keyward.cpu()?;
     thread::sleep(FLUSHED);
-    let busy = keyward.cpu()? - before;
+    let busy = keyward.cpu()?.saturating_sub(before);
     let table = Table::begin("usage: the flush after 10,000 keys were used", &Verdict::COLUMNS);
     let flush = busy.saturating_sub(idle);
     let verdict = Verdict {
@@ -213,7 +214,7 @@ pub fn flood(bench: &mut Bench) -> Outcome<()> {
         }
         .cells(),
     );
-    let (before, after) = (rss_before as f64 / 1_048_576.0, keyward.rss()? as f64 / 1_048_576.0);
+    let (before, after) = (rss_before as f64 / MIB, keyward.rss()? as f64 / MIB);
     table.row(
         &Verdict {
             what: "memory after the floods".to_owned(),

@@ -73,8 +73,8 @@ pub fn create(bench: &mut Bench) -> Outcome<()> {
 pub fn revoke(bench: &mut Bench) -> Outcome<()> {
     const REVOKED: usize = 150;
     let mut raw = RawWriter::open(&bench.scratch("raw-revoke")?)?;
-    let size = bench.large();
-    let (site, keyward) = bench.serve(size)?;
+    let count = bench.large();
+    let (site, keyward) = bench.serve(count)?;
     let questions = site.questions();
     client::each(keyward.address, &questions, 16)?;
     let requests = vec![site::create(&site.root, "To be revoked", "orders:read"); REVOKED];
@@ -109,7 +109,7 @@ pub fn revoke(bench: &mut Bench) -> Outcome<()> {
     let table = Table::begin(
         &format!(
             "revoke: DELETE with {} keys, beside {} verifications a second",
-            thousands(size),
+            thousands(count),
             thousands(load.per_second() as usize)
         ),
         &Verdict::COLUMNS,
