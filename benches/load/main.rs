@@ -13,13 +13,6 @@
     clippy::cast_sign_loss,
     reason = "figures are rounded for reading anyway"
 )]
-#![expect(
-    clippy::format_push_string,
-    clippy::similar_names,
-    clippy::unchecked_time_subtraction,
-    clippy::unused_self,
-    reason = "a program of one purpose, whose clock only goes forward"
-)]
 
 mod baseline;
 mod cases;
