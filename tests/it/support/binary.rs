@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 /// A running `keyward serve`.
@@ -79,7 +80,13 @@ impl Binary {
         self.wait()
     }
 
+    /// Its end, which must come by itself and soon.
     pub fn wait(mut self) -> Output {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.child.try_wait().expect("its state").is_none() {
+            assert!(Instant::now() < deadline, "it goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let child = std::mem::replace(&mut self.child, dummy());
         child.wait_with_output().expect("its end")
     }
