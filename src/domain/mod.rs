@@ -12,6 +12,10 @@ pub mod account;
 
 pub mod event;
 
+pub mod merkle;
+
+pub mod note;
+
 pub mod verdict;
 
 pub mod id;
