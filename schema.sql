@@ -40,6 +40,34 @@ CREATE TRIGGER events_have_no_gap BEFORE INSERT ON events
 WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM events)
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only and has no gap'); END;
 
+-- Whole subtrees of the Merkle tree over the events: those of 256 leaves (level 8), of 65,536
+-- (level 16) and so on, so that a proof reads a few rows. They follow from the events.
+CREATE TABLE event_tree (
+    level    INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    hash     BLOB    NOT NULL CHECK (length(hash) = 32),
+    PRIMARY KEY (level, position)
+) STRICT, WITHOUT ROWID;
+
+-- Signed statements of what the log was. Append-only; made from the log, so without an event.
+CREATE TABLE checkpoints (
+    size    INTEGER PRIMARY KEY,        -- how many events there were
+    time_ms INTEGER NOT NULL,
+    head    BLOB    NOT NULL CHECK (length(head) = 32), -- the hash of the newest
+    note    TEXT    NOT NULL
+) STRICT;
+
+CREATE TRIGGER checkpoints_are_never_updated BEFORE UPDATE ON checkpoints
+BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END;
+
+CREATE TRIGGER checkpoints_are_never_deleted BEFORE DELETE ON checkpoints
+BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END;
+
+CREATE TRIGGER checkpoints_follow_the_log BEFORE INSERT ON checkpoints
+WHEN NEW.size <= (SELECT coalesce(max(size), 0) FROM checkpoints)
+    OR NOT EXISTS (SELECT 1 FROM events WHERE seq = NEW.size AND hash = NEW.head)
+BEGIN SELECT RAISE(ABORT, 'a checkpoint must say what the log is'); END;
+
 CREATE TABLE accounts (
     id             TEXT    PRIMARY KEY,
     kind           TEXT    NOT NULL CHECK (kind IN ('operator', 'customer')),

@@ -17,7 +17,7 @@ use crate::{
     config::ConfigErrors,
     http::openapi,
     server::{self, DataDirError},
-    service,
+    service::{self, Mismatch},
     store::StoreError,
 };
 
@@ -45,7 +45,8 @@ enum Command {
     },
     /// Run a job of the scheduler now
     RunJob {
-        /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time` or `upkeep`
+        /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`, `checkpoint` or
+        /// `upkeep`
         name: String,
         #[command(flatten)]
         settings: Settings,
@@ -188,11 +189,12 @@ impl Error {
 fn server_exit_code(err: &server::Error) -> u8 {
     match err {
         server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
-        server::Error::DataDir(_) => 78,
         server::Error::Store(err)
+        | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
+        server::Error::DataDir(_) | server::Error::Mismatch(_) => 78,
         server::Error::Service(_)
         | server::Error::Listen { .. }
         | server::Error::Jobs(_)

@@ -45,6 +45,7 @@ pub struct Config {
     pub keys: KeysConfig,
     /// The catalogue without keyward's own scopes, in the order in which it is shown.
     pub scopes: Vec<ScopeSetting>,
+    pub audit: AuditConfig,
     pub jobs: JobsConfig,
 }
 
@@ -66,6 +67,12 @@ pub struct KeysConfig {
     pub retention: Duration,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditConfig {
+    /// The file with the key that signs checkpoints; `None` is one in the data directory.
+    pub checkpoint_key: Option<PathBuf>,
+}
+
 /// When each job runs: cron lines of six fields, seconds first, in UTC.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobsConfig {
@@ -74,6 +81,7 @@ pub struct JobsConfig {
     pub purge: String,
     pub flush_usage: String,
     pub keep_time: String,
+    pub checkpoint: String,
     pub upkeep: String,
 }
 
@@ -109,12 +117,14 @@ impl Default for Config {
                 retention: 30 * DAY,
             },
             scopes: scopes::shipped(),
+            audit: AuditConfig { checkpoint_key: None },
             jobs: JobsConfig {
                 end_graces: "*/5 * * * * *".to_owned(),
                 expire_keys: "*/10 * * * * *".to_owned(),
                 purge: "0 */10 * * * *".to_owned(),
                 flush_usage: "*/5 * * * * *".to_owned(),
                 keep_time: "0 * * * * *".to_owned(),
+                checkpoint: "30 * * * * *".to_owned(),
                 upkeep: "0 17 3 * * *".to_owned(),
             },
         }

@@ -31,7 +31,7 @@ use crate::{
     env::{Clock, Entropy, Env, Timekeeper},
     http::{self, control, openapi::RouteTable, pages::Documents},
     jobs::Jobs,
-    service::{self, Job, Keyward, RootKey, Rules},
+    service::{self, Checkpointer, Job, Keyward, Mismatch, RootKey, Rules},
     store::{self, Store, StoreError},
     telemetry::Metrics,
 };
@@ -56,6 +56,8 @@ pub enum Error {
     Service(#[from] service::Error),
     #[error("cannot listen on {address}")]
     Listen { address: String, source: io::Error },
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     #[error("the scheduler cannot be started")]
     Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("the server failed")]
@@ -94,7 +96,10 @@ impl Site {
             retention: config.keys.retention,
             batch: JOB_BATCH,
         };
-        let app = Arc::new(Keyward::new(store, env, rules)?);
+        let signer = dir.checkpoint_signer(config.audit.checkpoint_key.as_deref(), &env)?;
+        let checkpointer = Checkpointer::new(signer, dir.checkpoint());
+        let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
+        app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.initial_key());
         Ok(Self { app, dir })
     }
@@ -113,6 +118,7 @@ impl Site {
     pub fn close(&self) -> Result<(), Error> {
         self.app.flush_usage()?;
         self.app.keep_time()?;
+        self.app.make_checkpoint()?;
         self.app.run_job(Job::Upkeep, &|| true)?;
         Ok(())
     }
@@ -144,6 +150,7 @@ pub async fn start(site: Site, listener: TcpListener, config: &Config) -> Result
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "keyPrefix": config.keys.prefix,
+            "checkpointKey": site.app.checkpoint_key().to_string(),
             "scopes": config.scopes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
         }),
     )?;
@@ -263,6 +270,7 @@ fn cron_line(config: &JobsConfig, job: Job) -> &str {
         Job::Purge => &config.purge,
         Job::FlushUsage => &config.flush_usage,
         Job::KeepTime => &config.keep_time,
+        Job::Checkpoint => &config.checkpoint,
         Job::Upkeep => &config.upkeep,
     }
 }

@@ -102,5 +102,7 @@ fn greet(
         }
     }
     say(&format!("      curl -H \"X-API-Key: $KEYWARD_KEY\" http://{address}/api/v1/api-keys\n"))?;
-    say(&format!("  Swagger UI  http://{address}/docs/"))
+    say(&format!("  Swagger UI  http://{address}/docs/"))?;
+    say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()))?;
+    say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"))
 }

@@ -154,9 +154,19 @@ fn address_hint(text: &str) -> String {
 }
 
 pub(super) fn path(raw: Raw<'_>) -> Result<PathBuf, String> {
-    let text = raw.text("the path of a directory")?;
+    path_of("the path of a directory", raw)
+}
+
+/// The path of a file; none if it is empty.
+pub(super) fn optional_file(raw: Raw<'_>) -> Result<Option<PathBuf>, String> {
+    const WHAT: &str = "the path of a file, or empty";
+    if raw.text(WHAT)?.is_empty() { Ok(None) } else { path_of(WHAT, raw).map(Some) }
+}
+
+fn path_of(what: &str, raw: Raw<'_>) -> Result<PathBuf, String> {
+    let text = raw.text(what)?;
     if text.is_empty() || text.contains('\0') {
-        return Err(format!("must be the path of a directory, not {}", quoted(text)));
+        return Err(format!("must be {what}, not {}", quoted(text)));
     }
     if text == "~" || text.starts_with("~/") {
         return Err("must be a path without `~`, which only a shell expands".to_owned());

@@ -115,6 +115,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         |it| text(&read::duration_text(it.keys.retention)),
     ),
     Setting::new(
+        "audit",
+        "checkpoint_key",
+        |it, raw| put(&mut it.audit.checkpoint_key, read::optional_file(raw)),
+        |it| {
+            let file = it.audit.checkpoint_key.as_ref();
+            text(&file.map_or_else(String::new, |it| it.to_string_lossy().into_owned()))
+        },
+    ),
+    Setting::new(
         "jobs",
         "end_graces",
         |it, raw| put(&mut it.jobs.end_graces, read::cron(raw)),
@@ -143,6 +152,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "keep_time",
         |it, raw| put(&mut it.jobs.keep_time, read::cron(raw)),
         |it| text(&it.jobs.keep_time),
+    ),
+    Setting::new(
+        "jobs",
+        "checkpoint",
+        |it, raw| put(&mut it.jobs.checkpoint, read::cron(raw)),
+        |it| text(&it.jobs.checkpoint),
     ),
     Setting::new(
         "jobs",

@@ -75,11 +75,13 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_HASH_ITERATIONS", "2000000"),
         ("KEYWARD_KEYS_MAX_KEYS_PER_ACCOUNT", "1"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
+        ("KEYWARD_AUDIT_CHECKPOINT_KEY", "/run/credentials/checkpoint.key"),
         ("KEYWARD_JOBS_END_GRACES", "1 * * * * *"),
         ("KEYWARD_JOBS_EXPIRE_KEYS", "2 * * * * *"),
         ("KEYWARD_JOBS_PURGE", "3 * * * * *"),
         ("KEYWARD_JOBS_FLUSH_USAGE", "4 * * * * *"),
         ("KEYWARD_JOBS_KEEP_TIME", "5 * * * * *"),
+        ("KEYWARD_JOBS_CHECKPOINT", "6 * * * * *"),
         ("KEYWARD_JOBS_UPKEEP", "0 0 0 29 2 MON"),
     ];
     let names: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
@@ -150,7 +152,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, docs, log, keys, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, workers, docs, log, keys, audit, jobs, scopes, extra_scopes",
     );
 }
 

@@ -24,8 +24,9 @@ impl TreeHash {
         Self(hasher.finalize().into())
     }
 
+    /// The hash of a tree of two halves.
     #[must_use]
-    fn pair(left: Self, right: Self) -> Self {
+    pub fn pair(left: Self, right: Self) -> Self {
         let mut hasher = Sha256::new();
         hasher.update([1]);
         hasher.update(left.0);

@@ -34,7 +34,8 @@ pub struct Checkpoint {
     pub time: Timestamp,
 }
 
-/// Signs checkpoints.
+/// Signs checkpoints. Wiped from memory when it goes.
+#[derive(Clone)]
 pub struct NoteSigner {
     public: NoteKey,
     key: SigningKey,

@@ -113,17 +113,17 @@ fn read_filter(query: &mut Query, limit: u32) -> EventFilter {
     }
 }
 
-fn event_cursor(seq: i64) -> String {
+pub(super) fn event_cursor(seq: i64) -> String {
     format!("v1.{seq:x}")
 }
 
-fn read_cursor(text: &str) -> Option<i64> {
+pub(super) fn read_cursor(text: &str) -> Option<i64> {
     let seq = i64::from_str_radix(text.strip_prefix("v1.")?, 16).ok()?;
     (0 <= seq && event_cursor(seq) == text).then_some(seq)
 }
 
 /// Digits only: what `parse` allows besides, such as a sign, would be another address for the same.
-fn seq_of(text: &str) -> Option<i64> {
+pub(super) fn seq_of(text: &str) -> Option<i64> {
     let seq = text.parse::<i64>().ok().filter(|it| 0 <= *it)?;
     (seq.to_string() == text).then_some(seq)
 }

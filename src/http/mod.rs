@@ -14,6 +14,8 @@ pub mod verify;
 
 pub mod events;
 
+pub mod checkpoints;
+
 pub mod pages;
 
 pub mod openapi;
@@ -88,6 +90,11 @@ pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
             .service(accounts::create_account_key)
             .service(events::list_events)
             .service(events::show_event)
+            .service(checkpoints::prove_event)
+            .service(checkpoints::list_checkpoints)
+            .service(checkpoints::show_last_checkpoint)
+            .service(checkpoints::show_checkpoint_key)
+            .service(checkpoints::prove_consistency)
             .default_service(web::to(openapi::no_such_operation)),
     )
     .service(pages::livez)

@@ -202,6 +202,7 @@ impl Problem {
             Conflict::LastRootKey => new("last_root_key"),
             Conflict::OperatorAccount => new("operator_account"),
             Conflict::ExternalIdTaken => new("external_id_taken"),
+            Conflict::NotCheckpointed => new("not_checkpointed").with_retry(60),
         }
     }
 }

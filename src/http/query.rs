@@ -52,6 +52,19 @@ impl Query {
         value
     }
 
+    /// As [`Query::take`], for a parameter that must be there.
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        if !self.parameters.contains_key(name) {
+            self.fault(name, "required", format!("must be given: {expected}"));
+        }
+        self.take(name, expected, read)
+    }
+
     pub fn limit(&mut self) -> u32 {
         let expected = format!("a whole number from 1 to {MAX_LIMIT}");
         self.take("limit", &expected, |it| {

@@ -11,7 +11,13 @@ use std::{
     process,
 };
 
-use crate::http::control::SOCKET;
+use zeroize::Zeroizing;
+
+use crate::{
+    domain::note::{NoteError, NoteSigner},
+    env::Env,
+    http::control::SOCKET,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -19,6 +25,15 @@ pub enum DataDirError {
     InUse { path: PathBuf, holder: String },
     #[error("the data directory {path} cannot be used")]
     Unusable { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} is gone, which signed the checkpoints. Put it back; or, to go on with a new key, \
+         remove {public} too and tell the auditors"
+    )]
+    NoCheckpointKey { path: PathBuf, public: PathBuf },
+    #[error("{path} holds no key for checkpoints: {source}")]
+    CheckpointKey { path: PathBuf, source: NoteError },
+    #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
+    Exposed { path: PathBuf },
     #[error("the configured key prefix cannot be used")]
     KeyPrefix,
 }
@@ -73,6 +88,47 @@ impl DataDir {
         self.path.join("initial-root-key")
     }
 
+    /// The newest checkpoint, for whoever copies it to somewhere else.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// Reads the key that signs checkpoints: from `file`, or else from this directory, where it is
+    /// made if there never was one. What is needed to check signatures is left beside it.
+    pub fn checkpoint_signer(
+        &self,
+        file: Option<&Path>,
+        env: &Env,
+    ) -> Result<NoteSigner, DataDirError> {
+        let public = self.path.join("checkpoint.pub");
+        let own = self.path.join("checkpoint.key");
+        let path = file.unwrap_or(&own);
+        let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
+        let signer = match fs::read_to_string(path).map(Zeroizing::new) {
+            Ok(text) => {
+                if fs::metadata(path).map_err(unusable)?.permissions().mode() & 0o007 != 0 {
+                    return Err(DataDirError::Exposed { path: path.to_owned() });
+                }
+                let wrong = |source| DataDirError::CheckpointKey { path: path.to_owned(), source };
+                NoteSigner::parse(&text).map_err(wrong)?
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound && file.is_none() => {
+                if public.exists() {
+                    return Err(DataDirError::NoCheckpointKey { path: own, public });
+                }
+                let signer = NoteSigner::generate(&log_name(env), &*env.entropy);
+                write_new(&own, 0o600, &signer.expose()).map_err(unusable)?;
+                signer
+            }
+            Err(err) => return Err(unusable(err)),
+        };
+        let text = format!("{}\n", signer.public());
+        if fs::read_to_string(&public).ok().as_deref() != Some(&text) {
+            fs::write(&public, &text).map_err(unusable)?;
+        }
+        Ok(signer)
+    }
+
     pub fn control_socket(&self) -> PathBuf {
         self.path.join(SOCKET)
     }
@@ -90,6 +146,19 @@ impl DataDir {
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
+}
+
+/// A name that no other log has.
+fn log_name(env: &Env) -> String {
+    let mut random = [0; 8];
+    env.entropy.fill(&mut random);
+    format!("keyward-{:016x}", u64::from_be_bytes(random))
+}
+
+fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 impl Drop for DataDir {

@@ -67,6 +67,8 @@ pub enum Conflict {
     OperatorAccount,
     #[error("another account has this externalId")]
     ExternalIdTaken,
+    #[error("no checkpoint covers this event yet; ask again in a minute, or name a size")]
+    NotCheckpointed,
 }
 
 /// One thing that is wrong with a request, and where.

@@ -25,16 +25,18 @@ pub enum Job {
     Purge,
     FlushUsage,
     KeepTime,
+    Checkpoint,
     Upkeep,
 }
 
 impl Job {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::EndGraces,
         Self::ExpireKeys,
         Self::Purge,
         Self::FlushUsage,
         Self::KeepTime,
+        Self::Checkpoint,
         Self::Upkeep,
     ];
 
@@ -45,6 +47,7 @@ impl Job {
             Self::Purge => "purge",
             Self::FlushUsage => "flush_usage",
             Self::KeepTime => "keep_time",
+            Self::Checkpoint => "checkpoint",
             Self::Upkeep => "upkeep",
         }
     }
@@ -77,6 +80,7 @@ impl Keyward {
             Job::Purge => Ok(full(self.purge()?)),
             Job::FlushUsage => Ok((self.flush_usage()?, false)),
             Job::KeepTime => Ok((self.keep_time()?, false)),
+            Job::Checkpoint => Ok((self.make_checkpoint()?, false)),
             Job::Upkeep => {
                 self.store.upkeep()?;
                 Ok((1, false))

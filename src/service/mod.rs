@@ -15,6 +15,8 @@ mod accounts;
 
 mod events;
 
+mod checkpoints;
+
 mod view;
 
 mod usage;
@@ -28,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     bootstrap::{RootKey, RootKeyReset, write_key_file},
+    checkpoints::{Checkpointer, EventProof, Mismatch},
     error::{Conflict, Denial, Error, Fault},
     events::{EventView, Viewer},
     janitor::Job,
@@ -38,7 +41,7 @@ pub use self::{
 };
 use self::{bootstrap::InitialKeyFile, usage::UsageRecorder, verify::Prover};
 /// Questions to the store that the outside may ask as they are.
-pub use crate::store::{AccountPage, DayOfUse, EventFilter, KeyFilter, KeyPage};
+pub use crate::store::{AccountPage, DayOfUse, EventFilter, KeyFilter, KeyPage, StoredCheckpoint};
 use crate::{
     domain::{
         credential::{Brand, PlaintextKey},
@@ -57,6 +60,7 @@ pub struct Keyward {
     rules: Arc<Rules>,
     prover: Prover,
     usage: UsageRecorder,
+    checkpointer: Checkpointer,
     initial_key_file: InitialKeyFile,
 }
 
@@ -79,7 +83,12 @@ pub struct Rules {
 }
 
 impl Keyward {
-    pub fn new(store: Store, env: Env, rules: Rules) -> Result<Self, Error> {
+    pub fn new(
+        store: Store,
+        env: Env,
+        rules: Rules,
+        checkpointer: Checkpointer,
+    ) -> Result<Self, Error> {
         let brand = rules.brand;
         store.write(move |tx| tx.remember_brand(brand))?;
         let brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
@@ -90,6 +99,7 @@ impl Keyward {
             rules: Arc::new(rules),
             prover,
             usage: UsageRecorder::default(),
+            checkpointer,
             initial_key_file: InitialKeyFile::default(),
         })
     }

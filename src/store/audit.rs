@@ -101,7 +101,14 @@ pub struct EventFilter {
 
 impl AuditHead {
     /// Before the first event.
-    const NONE: Self = Self { seq: 0, hash: ChainHash::GENESIS };
+    pub const NONE: Self = Self { seq: 0, hash: ChainHash::GENESIS };
+
+    /// Whether `event` is the next one, and says of itself what its hash says.
+    pub fn is_followed_by(&self, event: &Event) -> bool {
+        event.seq == self.seq + 1
+            && event.prev_hash == self.hash
+            && event.hash == event.expected_hash()
+    }
 }
 
 impl AuditReceipt<'_> {
@@ -176,6 +183,7 @@ impl WriteTx<'_> {
             ])?;
         marks.head = AuditHead { seq: row.seq, hash: row.hash };
         self.marks.set(marks);
+        self.grow_tree(row.seq)?;
         Ok(AuditReceipt { seq: row.seq, subject: event.subject, tx: PhantomData })
     }
 }
@@ -252,6 +260,22 @@ impl ReadTx<'_> {
         Ok(time.map(Timestamp::from_millis))
     }
 
+    /// Gives every event after `seq` to `take`, in order, until it says that it is enough.
+    pub fn for_each_event(
+        &self,
+        after: i64,
+        mut take: impl FnMut(Event) -> bool,
+    ) -> Result<(), StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq");
+        let mut statement = self.sql.prepare(&sql)?;
+        for event in statement.query_map([after], event)? {
+            if !take(event?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Recomputes the chain after `seq`. Returns the first event that does not fit, if any.
     pub fn first_broken_event(&self, after: i64) -> Result<Option<i64>, StoreError> {
         let mut last = AuditHead::NONE;
@@ -259,17 +283,16 @@ impl ReadTx<'_> {
             let Some(start) = self.event(after)? else { return Ok(Some(after)) };
             last = AuditHead { seq: after, hash: start.hash };
         }
-        let sql = format!("SELECT {COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq");
-        let mut statement = self.sql.prepare(&sql)?;
-        for event in statement.query_map([after], event)? {
-            let event = event?;
-            let follows = event.seq == last.seq + 1 && event.prev_hash == last.hash;
-            if !follows || event.hash != event.expected_hash() {
-                return Ok(Some(event.seq));
+        let mut broken = None;
+        self.for_each_event(after, |event| {
+            if last.is_followed_by(&event) {
+                last = AuditHead { seq: event.seq, hash: event.hash };
+            } else {
+                broken = Some(event.seq);
             }
-            last = AuditHead { seq: event.seq, hash: event.hash };
-        }
-        Ok(None)
+            broken.is_none()
+        })?;
+        Ok(broken)
     }
 }
 

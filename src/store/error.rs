@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
+use crate::env::Timestamp;
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the database is busy")]
@@ -40,6 +42,10 @@ pub enum StoreError {
     Damaged(String),
     #[error("the audit log was changed: event {seq} does not follow from the one before it")]
     BrokenChain { seq: i64 },
+    #[error(
+        "the audit log was cut or changed: {size} events were there at {time}, as a checkpoint says, and event {size} is not the same now"
+    )]
+    NotAsCheckpointed { size: i64, time: Timestamp },
     #[error("SQLite {0} may lose committed changes; 3.51.3 or later is needed")]
     OldSqlite(&'static str),
     #[error("the database file could not be opened")]
@@ -78,6 +84,7 @@ impl StoreError {
             | Self::Exposed { .. }
             | Self::Damaged(_)
             | Self::BrokenChain { .. }
+            | Self::NotAsCheckpointed { .. }
             | Self::OldSqlite(_)
             | Self::File(_)
             | Self::Sqlite(_) => false,

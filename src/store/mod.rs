@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod checkpoints;
 mod credentials;
 mod error;
 mod index;
@@ -12,6 +13,7 @@ mod keys;
 mod live;
 mod records;
 mod schema;
+mod tree;
 mod tx;
 mod unaudited;
 mod usage;
@@ -31,6 +33,7 @@ use self::writer::Writer;
 pub use self::{
     accounts::AccountPage,
     audit::{AuditHead, AuditReceipt, EventFilter},
+    checkpoints::StoredCheckpoint,
     error::StoreError,
     index::{AccountEntry, Entry, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},

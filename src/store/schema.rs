@@ -20,8 +20,6 @@ const APPLICATION_ID: i64 = 0x4B57_5244;
 const VERSION: i64 = 1;
 /// Earlier versions could lose committed changes when two connections met at the log's end.
 const OLDEST_SQLITE: i32 = 3_051_003;
-/// How many of the newest events are verified at each start.
-const VERIFIED_AT_START: i64 = 10_000;
 
 /// Opens the file for writing, making it readable by its owner only if there is none.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -70,12 +68,7 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     if verdict != "ok" {
         return Err(StoreError::Damaged(verdict));
     }
-    let read = ReadTx::new(conn);
-    let trusted = (read.audit_head()?.seq - VERIFIED_AT_START).max(0);
-    match read.first_broken_event(trusted)? {
-        Some(seq) => Err(StoreError::BrokenChain { seq }),
-        None => Ok(()),
-    }
+    ReadTx::new(conn).check_log()
 }
 
 /// The schema's version: 0 for an empty file, refused if it is not ours or not known.

@@ -33,6 +33,8 @@ struct Operation {
     id: String,
     method: String,
     path: String,
+    /// What must be asked, as the document's examples ask it; with its question mark.
+    query: String,
     has_body: bool,
     public: bool,
     /// One of these is enough; none at all means any accepted key.
@@ -53,7 +55,14 @@ fn operations() -> Vec<Operation> {
             let security = security.unwrap_or_else(|| panic!("{id} says nothing about security"));
             // OpenAPI has no word for scopes of which one is enough.
             let scopes = operation["x-any-of-scopes"].as_array().into_iter().flatten();
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let needed = parameters.filter(|it| it["in"] == "query" && it["required"] == true);
+            let needed: Vec<_> = needed
+                .map(|it| format!("{}={}", it["name"].as_str().unwrap(), it["example"]))
+                .collect();
+            let mark = if needed.is_empty() { "" } else { "?" };
             found.push(Operation {
+                query: format!("{mark}{}", needed.join("&")),
                 method: method.to_uppercase(),
                 path: format!("{base}{path}"),
                 has_body: !operation["requestBody"].is_null(),
@@ -76,7 +85,7 @@ impl Operation {
         let id = if self.path.contains("/accounts/") { account } else { key };
         let path = self.path.replace("{id}", id).replace("{seq}", seq);
         assert!(!path.contains('{'), "{}: what to put into {path}?", self.id);
-        let request = Request::new(&self.method, &path);
+        let request = Request::new(&self.method, &format!("{path}{}", self.query));
         if body.is_empty() {
             return request;
         }

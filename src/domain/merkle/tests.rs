@@ -1,3 +1,5 @@
+//! The tree, held against the reference and against another implementation.
+
 use std::convert::Infallible;
 
 use ct_merkle::{ConsistencyProof, InclusionProof, RootHash, mem_backed_tree::MemoryBackedTree};

@@ -1,3 +1,5 @@
+//! Checkpoints and their signatures, held against the specification.
+
 use super::*;
 use crate::env::SeededEntropy;
 

@@ -54,6 +54,9 @@ pub struct EventActorBody {
     /// The prefix of the value that was presented.
     #[schema(required, example = "rg_8fK2mQ9zT")]
     key_prefix: Option<String>,
+    /// The account of that key.
+    #[schema(required, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
+    account_id: Option<String>,
 }
 
 /// `operator` stands for a key of the operator's, where others read.
@@ -101,6 +104,7 @@ impl From<EventView> for EventBody {
                 r#type: actor_type,
                 key_id: shown.then_some(event.actor),
                 key_prefix: event.actor_prefix.filter(|_| shown),
+                account_id: event.actor_account_id.filter(|_| shown),
             },
             subject: event.subject,
             request_id: event.request_id,

@@ -4,6 +4,7 @@
 //! test holds the two together.
 
 mod accounts;
+mod checkpoints;
 mod events;
 mod keys;
 mod usage;
@@ -13,6 +14,9 @@ pub use self::{
     accounts::{
         AccountBody, AccountListBody, CreateAccountRequest, UpdateAccountRequest,
         read_account_draft, read_account_patch,
+    },
+    checkpoints::{
+        CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,
     },
     events::{EventBody, EventListBody},
     keys::{

@@ -1,0 +1,189 @@
+//! Signed checkpoints: made, kept where an auditor finds them, and held against the log.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{
+    domain::{
+        merkle::TreeHash,
+        note::{Checkpoint, NoteError, NoteKey, NoteSigner},
+    },
+    env::Timestamp,
+    service::{Conflict, Error, Keyward, Viewer},
+    store::{StoreError, StoredCheckpoint},
+};
+
+/// Who signs, and where the newest checkpoint is kept outside of the database.
+#[derive(Debug)]
+pub struct Checkpointer {
+    signer: NoteSigner,
+    file: PathBuf,
+    /// One at a time, so that the file never gets an older one.
+    turn: Mutex<()>,
+}
+
+/// What a checkpoint says and the log does not.
+#[derive(Debug, thiserror::Error)]
+pub enum Mismatch {
+    #[error(
+        "the audit log was cut or changed: the checkpoint of {time} in {place} says that it had \
+         {size} events, and it is not the same now. Keep a copy of everything as it is; `keyward \
+         events verify` tells more. If an older copy of the database was put here on purpose, \
+         remove the file `checkpoint`"
+    )]
+    Log { place: String, size: u64, time: Timestamp },
+    #[error(
+        "{place} is not what our key signed ({why}). Keep a copy of everything as it is; `keyward \
+         events verify` tells more"
+    )]
+    Note { place: String, why: NoteError },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{place} cannot be read")]
+    File { place: String, source: io::Error },
+}
+
+/// That an event is in the log of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct EventProof {
+    pub leaf: TreeHash,
+    pub size: u64,
+    pub root: TreeHash,
+    /// From the leaf upwards.
+    pub path: Vec<TreeHash>,
+    /// The signed note about this size, if there is one.
+    pub note: Option<String>,
+}
+
+impl Checkpointer {
+    pub fn new(signer: NoteSigner, file: PathBuf) -> Self {
+        Self { signer, file, turn: Mutex::default() }
+    }
+
+    /// What anybody needs to check our checkpoints.
+    pub fn key(&self) -> &NoteKey {
+        self.signer.public()
+    }
+
+    /// Replaced whole: a reader finds the old one or the new one.
+    fn keep(&self, note: &str) -> Result<(), io::Error> {
+        let fresh = self.file.with_extension("new");
+        let mut file = File::create(&fresh)?;
+        file.write_all(note.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(fresh, &self.file)
+    }
+}
+
+impl Keyward {
+    pub fn checkpoint_key(&self) -> &NoteKey {
+        self.checkpointer.key()
+    }
+
+    /// Signs what the log is now, and tells the file and the journal. How many checkpoints that
+    /// made: none if nothing happened since the last one.
+    pub fn make_checkpoint(&self) -> Result<u64, Error> {
+        let mine = &self.checkpointer;
+        let _turn = mine.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let signer = mine.signer.clone();
+        let made = self.store.write::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
+        let Some(made) = made else { return Ok(0) };
+        // The journal is often sent elsewhere, where nobody on this machine can change it.
+        tracing::info!(checkpoint.size = made.size, checkpoint.note = made.note, "checkpoint");
+        mine.keep(&made.note).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        Ok(1)
+    }
+
+    /// Holds the log against the last checkpoint in the database, and the one in the file beside it.
+    ///
+    /// One that another key signed is passed over with a warning: keys can be replaced.
+    pub fn check_against_checkpoints(&self) -> Result<(), Mismatch> {
+        let stored = self.store.read::<_, Mismatch>(|tx| Ok(tx.last_checkpoint()?))?;
+        if let Some(stored) = stored {
+            self.check_note("the database", &stored.note)?;
+        }
+        let file = &self.checkpointer.file;
+        let place = file.display().to_string();
+        match fs::read_to_string(file) {
+            Ok(note) => self.check_note(&place, &note),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Mismatch::File { place, source }),
+        }
+    }
+
+    fn check_note(&self, place: &str, note: &str) -> Result<(), Mismatch> {
+        let Checkpoint { size, root, head, time, .. } = match self.checkpoint_key().open(note) {
+            Ok(checkpoint) => checkpoint,
+            Err(NoteError::Unsigned) => {
+                tracing::warn!(place, "a checkpoint was signed with another key; not checked");
+                return Ok(());
+            }
+            Err(why) => return Err(Mismatch::Note { place: place.to_owned(), why }),
+        };
+        let same = self.store.read::<_, StoreError>(|tx| {
+            Ok(tx.is_as_checkpointed(size.cast_signed(), head)? && tx.tree_root(size)? == root)
+        })?;
+        if same { Ok(()) } else { Err(Mismatch::Log { place: place.to_owned(), size, time }) }
+    }
+
+    pub fn last_checkpoint(&self) -> Result<StoredCheckpoint, Error> {
+        let last = self.store.read::<_, Error>(|tx| Ok(tx.last_checkpoint()?))?;
+        last.ok_or(Error::NotFound)
+    }
+
+    /// Checkpoints of more than `after` events, the smallest first.
+    pub fn list_checkpoints(&self, after: i64, limit: u32) -> Result<Vec<StoredCheckpoint>, Error> {
+        Ok(self.store.read::<_, StoreError>(|tx| tx.checkpoints(after, limit))?)
+    }
+
+    /// Proves that event `seq` is in the log of the first `size` events; of the last checkpoint
+    /// if no size is given.
+    pub fn prove_event(
+        &self,
+        viewer: Viewer,
+        seq: u64,
+        size: Option<u64>,
+    ) -> Result<EventProof, Error> {
+        let event = self.find_event(viewer, seq.cast_signed())?.event;
+        self.store.read(|tx| {
+            let head = tx.audit_head()?.seq.unsigned_abs();
+            let last = tx.last_checkpoint()?;
+            let size = match (size, &last) {
+                (Some(size), _) if (seq..=head).contains(&size) => size,
+                (Some(_), _) => {
+                    let detail =
+                        format!("must be from {seq} to {head}: the log has no more events");
+                    return Err(Error::invalid("/size", "out_of_range", detail));
+                }
+                (None, Some(last)) if seq <= last.size.unsigned_abs() => last.size.unsigned_abs(),
+                (None, _) => return Err(Conflict::NotCheckpointed.into()),
+            };
+            let path = tx.inclusion_proof(seq, size)?.ok_or(Error::NotFound)?;
+            let note = tx.checkpoint_of(size.cast_signed())?.map(|it| it.note);
+            let leaf = TreeHash::leaf(event.hash);
+            Ok(EventProof { leaf, size, root: tx.tree_root(size)?, path, note })
+        })
+    }
+
+    /// Proves that the first `old` events are the beginning of the first `new`: nothing was changed
+    /// or taken away between two checkpoints. With both roots.
+    pub fn prove_consistency(
+        &self,
+        old: u64,
+        new: u64,
+    ) -> Result<(TreeHash, TreeHash, Vec<TreeHash>), Error> {
+        self.store.read(|tx| {
+            let head = tx.audit_head()?.seq.unsigned_abs();
+            let path = if new <= head { tx.consistency_proof(old, new)? } else { None };
+            let path = path.ok_or_else(|| {
+                let detail = format!("must be 0 < from <= to <= {head}, the size of the log");
+                Error::invalid("/to", "out_of_range", detail)
+            })?;
+            Ok((tx.tree_root(old)?, tx.tree_root(new)?, path))
+        })
+    }
+}

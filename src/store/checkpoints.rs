@@ -1,0 +1,111 @@
+//! Signed checkpoints, and the log held against them.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use crate::{
+    domain::{
+        event::ChainHash,
+        note::{Checkpoint, NoteSigner},
+    },
+    env::Timestamp,
+    store::{ReadTx, StoreError, WriteTx},
+};
+
+/// How many of the newest events are verified at each start, whatever was signed.
+const VERIFIED_AT_START: i64 = 10_000;
+
+/// A checkpoint as the file has it.
+#[derive(Clone, Debug)]
+pub struct StoredCheckpoint {
+    /// How many events there were.
+    pub size: i64,
+    pub time: Timestamp,
+    /// The hash of the newest of them.
+    pub head: ChainHash,
+    /// The signed note.
+    pub note: String,
+}
+
+impl WriteTx<'_> {
+    /// Signs what the log is now, unless nothing happened since the last time.
+    ///
+    /// No receipt: it changes nothing that an event could tell of.
+    pub fn checkpoint(&self, signer: &NoteSigner) -> Result<Option<StoredCheckpoint>, StoreError> {
+        let head = self.marks.get().head;
+        if self.last_checkpoint()?.map_or(0, |it| it.size) >= head.seq {
+            return Ok(None);
+        }
+        let size = head.seq.unsigned_abs();
+        let note = signer.sign(&Checkpoint {
+            origin: signer.public().name().to_owned(),
+            size,
+            root: self.tree_root(size)?,
+            head: head.hash,
+            time: self.now(),
+        });
+        self.sql
+            .prepare_cached(
+                "INSERT INTO checkpoints (size, time_ms, head, note) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![head.seq, self.now().as_millis(), head.hash.0, note])?;
+        Ok(Some(StoredCheckpoint { size: head.seq, time: self.now(), head: head.hash, note }))
+    }
+}
+
+impl ReadTx<'_> {
+    pub fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT size, time_ms, head, note FROM checkpoints ORDER BY size DESC LIMIT 1",
+        )?;
+        Ok(statement.query_row([], checkpoint).optional()?)
+    }
+
+    pub fn checkpoint_of(&self, size: i64) -> Result<Option<StoredCheckpoint>, StoreError> {
+        let mut statement = self
+            .sql
+            .prepare_cached("SELECT size, time_ms, head, note FROM checkpoints WHERE size = ?1")?;
+        Ok(statement.query_row([size], checkpoint).optional()?)
+    }
+
+    /// Checkpoints of more than `after` events, the smallest first.
+    pub fn checkpoints(&self, after: i64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT size, time_ms, head, note FROM checkpoints WHERE size > ?1
+             ORDER BY size LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![after, limit], checkpoint)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether the log is still what it was at this checkpoint. Looks at one event only, whose hash
+    /// stands for all before it.
+    pub fn is_as_checkpointed(&self, size: i64, head: ChainHash) -> Result<bool, StoreError> {
+        Ok(size == 0 || self.event(size)?.is_some_and(|it| it.hash == head))
+    }
+
+    /// Holds the log against the last checkpoint, and verifies what came since; and so many of the
+    /// newest events in any case.
+    pub(super) fn check_log(&self) -> Result<(), StoreError> {
+        let last = self.last_checkpoint()?;
+        let trusted = last.as_ref().map_or(0, |it| it.size);
+        if let Some(StoredCheckpoint { size, time, head, .. }) = last
+            && !self.is_as_checkpointed(size, head)?
+        {
+            return Err(StoreError::NotAsCheckpointed { size, time });
+        }
+        let recent = (self.audit_head()?.seq - VERIFIED_AT_START).max(0);
+        match self.first_broken_event(trusted.min(recent))? {
+            Some(seq) => Err(StoreError::BrokenChain { seq }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn checkpoint(row: &Row<'_>) -> Result<StoredCheckpoint, rusqlite::Error> {
+    Ok(StoredCheckpoint {
+        size: row.get(0)?,
+        time: Timestamp::from_millis(row.get(1)?),
+        head: ChainHash(row.get(2)?),
+        note: row.get(3)?,
+    })
+}
