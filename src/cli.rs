@@ -1,7 +1,9 @@
 //! What people type.
 
+mod audit;
 mod config;
 mod control;
+mod export;
 mod serve;
 
 use std::{
@@ -15,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     config::ConfigErrors,
+    domain::note::NoteError,
     http::openapi,
     server::{self, DataDirError},
     service::{self, Mismatch},
@@ -51,6 +54,11 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Look at the audit log
+    Events {
+        #[command(subcommand)]
+        command: EventsCommand,
+    },
     /// Decide about the clock
     Clock {
         #[command(subcommand)]
@@ -84,6 +92,14 @@ enum RootKeyCommand {
         #[command(flatten)]
         settings: Settings,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum EventsCommand {
+    /// Recompute the whole log; exit 3 and the first bad event if it is not what it was
+    Verify(audit::Verify),
+    /// Write the log in a form that other systems take, a line for each event
+    Export(audit::Export),
 }
 
 #[derive(Debug, Subcommand)]
@@ -129,6 +145,10 @@ enum Error {
     Refused(String),
     #[error("there is no database {path}; `keyward serve` makes one")]
     NoDatabase { path: PathBuf },
+    #[error("{path} cannot be used")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path} holds no public key: {source}")]
+    PublicKey { path: PathBuf, source: NoteError },
     #[error("there is no job `{name}`; there are {known}")]
     NoSuchJob { name: String, known: String },
     #[error("the output cannot be written")]
@@ -139,7 +159,7 @@ enum Error {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(err) => {
             report(&err);
             ExitCode::from(err.exit_code())
@@ -147,8 +167,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Error> {
+fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
+        Command::Events { command: EventsCommand::Verify(it) } => return audit::verify(&it),
+        Command::Events { command: EventsCommand::Export(it) } => audit::export(&it),
         Command::Serve(settings) => serve::serve(&settings),
         Command::Config { command: ConfigCommand::Check(settings) } => {
             config::load(&settings)?;
@@ -171,7 +193,8 @@ fn run(command: Command) -> Result<(), Error> {
             let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
             Ok(write!(io::stdout(), "{document}")?)
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Error {
@@ -179,9 +202,9 @@ impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
-            Self::NoSuchJob { .. } => 2,
+            Self::NoSuchJob { .. } | Self::PublicKey { .. } => 2,
             Self::Server(err) => server_exit_code(err),
-            Self::Control(_) | Self::Refused(_) | Self::Output(_) => 1,
+            Self::Control(_) | Self::Refused(_) | Self::Output(_) | Self::File { .. } => 1,
         }
     }
 }

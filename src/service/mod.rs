@@ -17,6 +17,8 @@ mod events;
 
 mod checkpoints;
 
+mod audit;
+
 mod view;
 
 mod usage;
@@ -29,6 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
+    audit::{Audit, Finding, Sound},
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     checkpoints::{Checkpointer, EventProof, Mismatch},
     error::{Conflict, Denial, Error, Fault},
@@ -41,7 +44,9 @@ pub use self::{
 };
 use self::{bootstrap::InitialKeyFile, usage::UsageRecorder, verify::Prover};
 /// Questions to the store that the outside may ask as they are.
-pub use crate::store::{AccountPage, DayOfUse, EventFilter, KeyFilter, KeyPage, StoredCheckpoint};
+pub use crate::store::{
+    AccountPage, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
+};
 use crate::{
     domain::{
         credential::{Brand, PlaintextKey},

@@ -26,6 +26,13 @@ pub struct StoredCheckpoint {
     pub note: String,
 }
 
+impl StoredCheckpoint {
+    /// Whose log it says it is of: the first line of the note.
+    pub fn origin(&self) -> String {
+        self.note.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
 impl WriteTx<'_> {
     /// Signs what the log is now, unless nothing happened since the last time.
     ///

@@ -11,6 +11,7 @@ mod error;
 mod index;
 mod keys;
 mod live;
+mod log_file;
 mod records;
 mod schema;
 mod tree;
@@ -38,6 +39,7 @@ pub use self::{
     index::{AccountEntry, Entry, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
     live::{Counts, Live},
+    log_file::LogFile,
     records::{KeyRecord, StoredCredential},
     schema::stored_time_floor,
     tx::{ReadTx, WriteTx},

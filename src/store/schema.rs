@@ -72,7 +72,7 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// The schema's version: 0 for an empty file, refused if it is not ours or not known.
-fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
+pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
     let not_ours = || StoreError::NotOurs { path: path.to_owned() };
     let tables =
         conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));

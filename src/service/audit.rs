@@ -1,0 +1,229 @@
+//! The audit of a log by somebody who trusts neither its operator nor its disk.
+
+use std::collections::HashMap;
+
+use crate::{
+    domain::{
+        event::ChainHash,
+        merkle::{Frontier, TreeHash},
+        note::{Checkpoint, NoteError, NoteKey},
+    },
+    store::{AuditHead, ReadTx, StoreError},
+};
+
+/// What the auditor brings along: worth as much as the place that it was kept in.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Who must have signed; without it signatures are not looked at.
+    pub key: Option<NoteKey>,
+    /// Checkpoints that were kept elsewhere: a name for the report, and the signed note.
+    pub kept: Vec<(String, String)>,
+}
+
+/// A log with nothing wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sound {
+    /// How many events there are.
+    pub events: u64,
+    /// The hash of the newest.
+    pub head: ChainHash,
+    /// The root of the Merkle tree over them.
+    pub root: TreeHash,
+    /// Checkpoints that the log agrees with.
+    pub checkpoints: u64,
+    /// Of these, how many were not signed by the auditor's key.
+    pub unsigned: u64,
+}
+
+/// The first thing that is wrong with a log.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("event {seq}: {what}")]
+pub struct Finding {
+    /// The first event that is not as it was, or is no longer there.
+    pub seq: i64,
+    pub what: String,
+}
+
+/// What a checkpoint promises, and where it was found.
+struct Promise {
+    place: String,
+    checkpoint: Checkpoint,
+    signed: bool,
+}
+
+/// A pass over the log, event by event.
+struct Walk {
+    last: AuditHead,
+    tree: Frontier,
+    /// The subtrees that the file keeps, by length and first leaf.
+    kept: HashMap<(u64, u64), TreeHash>,
+    /// The smallest last.
+    promises: Vec<Promise>,
+    /// How many events are known to be as they were signed.
+    vouched: u64,
+    sound: Sound,
+}
+
+impl Audit {
+    /// Recomputes the whole log: the chain, the tree, and what each checkpoint says. `progress` is
+    /// told of each event.
+    pub fn run(
+        &self,
+        log: &ReadTx<'_>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Result<Sound, Finding>, StoreError> {
+        let mut promises = match self.promises(log)? {
+            Ok(promises) => promises,
+            Err(finding) => return Ok(Err(finding)),
+        };
+        promises.sort_by_key(|it| std::cmp::Reverse(it.checkpoint.size));
+        let kept = log.kept_subtrees()?;
+        let kept = kept.into_iter().map(|(len, first, hash)| ((len, first), hash)).collect();
+        let (head, root) = (AuditHead::NONE.hash, TreeHash::empty());
+        let sound = Sound { events: 0, head, root, checkpoints: 0, unsigned: 0 };
+        let mut walk = Walk {
+            last: AuditHead::NONE,
+            tree: Frontier::default(),
+            kept,
+            promises,
+            vouched: 0,
+            sound,
+        };
+        let mut finding = walk.hold_to_promises().err();
+        let read = log.for_each_event(i64::MIN, |event| {
+            if finding.is_none() {
+                finding = walk.step(&event).err();
+                progress(walk.tree.size());
+            }
+            finding.is_none()
+        });
+        if let Some(finding) = finding {
+            return Ok(Err(finding));
+        }
+        match read {
+            Err(err) if err.is_temporary() => Err(err),
+            Err(err) => Ok(Err(walk.at_next(format!("cannot be read: {err}")))),
+            Ok(()) => Ok(walk.end()),
+        }
+    }
+
+    /// Every checkpoint in the file and outside of it, with its signature checked.
+    fn promises(&self, log: &ReadTx<'_>) -> Result<Result<Vec<Promise>, Finding>, StoreError> {
+        let mut promises = Vec::new();
+        let stored = log.checkpoints(i64::MIN, u32::MAX)?;
+        for it in &stored {
+            let place = format!("the checkpoint of {} events in the database", it.size);
+            match self.open(&place, &it.note) {
+                Ok(promise)
+                    if promise.checkpoint.size == it.size.unsigned_abs()
+                        && promise.checkpoint.head == it.head
+                        && promise.checkpoint.time == it.time =>
+                {
+                    promises.push(promise);
+                }
+                Ok(_) => {
+                    let what = format!("{place} is not what its note says");
+                    return Ok(Err(Finding { seq: it.size, what }));
+                }
+                Err(why) => {
+                    return Ok(Err(Finding { seq: it.size, what: format!("{place}: {why}") }));
+                }
+            }
+        }
+        for (place, note) in &self.kept {
+            match self.open(place, note) {
+                // Whoever kept it says that it is ours: another's proves nothing.
+                Ok(promise) if promise.signed || self.key.is_none() => promises.push(promise),
+                Ok(promise) => {
+                    let seq = promise.checkpoint.size.cast_signed();
+                    let what = format!("{place}: {}", NoteError::Unsigned);
+                    return Ok(Err(Finding { seq, what }));
+                }
+                Err(why) => {
+                    return Ok(Err(Finding { seq: 0, what: format!("{place}: {why}") }));
+                }
+            }
+        }
+        Ok(Ok(promises))
+    }
+
+    fn open(&self, place: &str, note: &str) -> Result<Promise, NoteError> {
+        let opened = self.key.as_ref().map(|it| it.open(note));
+        let (checkpoint, signed) = match opened {
+            Some(Ok(checkpoint)) => (checkpoint, true),
+            // By a key that was replaced, as the log itself tells.
+            Some(Err(NoteError::Unsigned)) | None => (Checkpoint::unverified(note)?, false),
+            Some(Err(why)) => return Err(why),
+        };
+        Ok(Promise { place: place.to_owned(), checkpoint, signed })
+    }
+}
+
+impl Walk {
+    fn step(&mut self, event: &crate::domain::event::Event) -> Result<(), Finding> {
+        if !self.last.is_followed_by(event) {
+            let what = match event.seq {
+                seq if seq == self.last.seq + 1 => "was changed, or what was before it".to_owned(),
+                seq => format!("is not there; the next is {seq}"),
+            };
+            return Err(self.at_next(what));
+        }
+        let before = self.tree.size();
+        let (kept, mut wrong) = (&mut self.kept, false);
+        self.tree.push(TreeHash::leaf(event.hash), |len, hash| {
+            // Kept are those of 256 leaves and of powers of that.
+            if len.ilog2().is_multiple_of(8) {
+                wrong |= kept.remove(&(len, before + 1 - len)) != Some(hash);
+            }
+        });
+        if wrong {
+            return Err(
+                self.at_next("the tree kept beside the log is not that of its events".to_owned())
+            );
+        }
+        self.last = AuditHead { seq: event.seq, hash: event.hash };
+        self.hold_to_promises()
+    }
+
+    /// Compares the log so far with the checkpoints of this size.
+    fn hold_to_promises(&mut self) -> Result<(), Finding> {
+        let size = self.tree.size();
+        while let Some(promise) = self.promises.pop_if(|it| it.checkpoint.size <= size) {
+            let Checkpoint { root, head, .. } = promise.checkpoint;
+            if self.last.hash != head || self.tree.root() != root {
+                let seq = self.vouched.cast_signed() + 1;
+                let what = format!(
+                    "from here to {size} the log was rewritten: {} says otherwise",
+                    promise.place
+                );
+                return Err(Finding { seq, what });
+            }
+            self.vouched = size;
+            self.sound.checkpoints += 1;
+            self.sound.unsigned += u64::from(!promise.signed);
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<Sound, Finding> {
+        if let Some(promise) = self.promises.last() {
+            let size = promise.checkpoint.size;
+            let what = format!(
+                "is not there: the log was cut; {} says that it had {size} events",
+                promise.place
+            );
+            return Err(self.at_next(what));
+        }
+        if !self.kept.is_empty() {
+            return Err(
+                self.at_next("the tree kept beside the log has more than its events".to_owned())
+            );
+        }
+        let (events, root) = (self.tree.size(), self.tree.root());
+        Ok(Sound { events, head: self.last.hash, root, ..self.sound })
+    }
+
+    fn at_next(&self, what: String) -> Finding {
+        Finding { seq: self.last.seq + 1, what }
+    }
+}
