@@ -90,7 +90,9 @@ fn without_nulls(mut value: Value) -> Value {
             *it = without_nulls(it.take());
         }
     } else if let Some(items) = value.as_array_mut() {
-        items.iter_mut().for_each(|it| *it = without_nulls(it.take()));
+        for it in items {
+            *it = without_nulls(it.take());
+        }
     }
     value
 }
