@@ -17,9 +17,11 @@ mod support;
 
 mod accounts;
 mod accounts_apart;
+mod audit_cli;
 mod audit_log;
 mod authorization;
 mod bad_input;
+mod checkpoints;
 mod cli;
 mod envelope;
 mod events;
