@@ -12,15 +12,15 @@ use keyward::{
     config::Config,
     domain::{
         credential::{Brand, PlaintextKey},
-        event::{EventType, Origin},
+        event::{EventType, NewEvent, Origin, Subject},
         key_hash::KeyHash,
         scope::{Catalogue, Scope, ScopeBits, ScopeSet},
         text::{Metadata, Name},
     },
     env::{Env, SystemClock, SystemEntropy},
     server::Site,
-    service::{Identity, Keyward, NewKey, Principal, Verification},
-    store::{Store, stored_time_floor},
+    service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
+    store::{Store, StoreError, stored_time_floor},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -136,6 +136,38 @@ fn generate_key(bencher: Bencher<'_, '_>) {
 fn append_event(bencher: Bencher<'_, '_>) {
     let append = || SCENE.app().record_server_event(EventType::ServerStarted, json!({}));
     bencher.bench(|| append().unwrap());
+}
+
+/// 256 events in one transaction: the commit shared, the subtree of the Merkle tree that they complete
+/// included.
+#[divan::bench]
+fn append_256_events(bencher: Bencher<'_, '_>) {
+    let dir = TempDir::new().unwrap();
+    let store =
+        Store::open(&dir.path().join("keyward.db"), &Env::system(), &Arc::new(Catalogue::new([])))
+            .unwrap();
+    let event = NewEvent {
+        event_type: EventType::ServerStarted,
+        account: None,
+        subject: Subject::Server,
+        data: json!({}),
+    };
+    bencher.bench_local(|| {
+        let event = event.clone();
+        store.write(move |tx| {
+            for _ in 0..256 {
+                tx.record(&Origin::CLI, &event)?;
+            }
+            Ok::<_, StoreError>(())
+        })
+    });
+}
+
+/// The proof that an event is in the log, of some 10,000.
+#[divan::bench]
+fn prove_event(bencher: Bencher<'_, '_>) {
+    SCENE.app().make_checkpoint().unwrap();
+    bencher.bench(|| SCENE.app().prove_event(Viewer::Operator, black_box(4711), None).unwrap());
 }
 
 /// A store with a hundred thousand keys: the file checked, the newest events verified, the index
