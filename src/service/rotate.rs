@@ -141,7 +141,7 @@ fn refuse_superseded(
     if record.key.id != caller.key || prefix == caller.prefix {
         return Ok(());
     }
-    let live = index.find(prefix).and_then(|it| it.live.last_used());
+    let live = index.find(prefix).and_then(|it| it.live()?.last_used());
     if current.last_used_at.or(live).is_some() {
         return Err(Conflict::Superseded.into());
     }

@@ -10,7 +10,7 @@ use crate::{
     domain::verdict::Verdict,
     env::Timestamp,
     service::{Error, Keyward, Principal, Reach},
-    store::{Day, DayOfUse, Entry, Use},
+    store::{Day, DayOfUse, Entry, Live, Use},
 };
 
 /// Values used since the last flush, each once.
@@ -22,7 +22,7 @@ pub(super) struct UsageRecorder {
 impl UsageRecorder {
     /// Costs a few atomics, and a lock only for the first use of a value since the last flush.
     pub fn note(&self, entry: &Arc<Entry>, verdict: Verdict, now: Timestamp) {
-        if entry.live.count(verdict, now) {
+        if entry.live().is_some_and(|it| it.count(verdict, now)) {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
         }
     }
@@ -57,7 +57,7 @@ impl Keyward {
             });
             if let Err(err) = written {
                 for (entry, it) in batch.iter().zip(&uses) {
-                    entry.live.give_back(it.counts);
+                    entry.live().into_iter().for_each(|live| live.give_back(it.counts));
                 }
                 self.usage.put_back(batch);
                 self.usage.put_back(left);
@@ -95,6 +95,6 @@ impl Keyward {
 }
 
 fn taken(entry: &Entry) -> Use {
-    let (last_used, counts) = entry.live.take();
+    let (last_used, counts) = entry.live().map(Live::take).unwrap_or_default();
     Use { key: entry.key.id, prefix: entry.prefix, last_used, counts }
 }

@@ -27,7 +27,7 @@ use crate::{
     },
     env::{Entropy, Timestamp},
     service::{Denial, Error, Keyward, Principal},
-    store::{AccountEntry, Entry},
+    store::{AccountEntry, Entry, Live},
 };
 
 /// Whose secret was presented.
@@ -118,7 +118,7 @@ impl Keyward {
             return if ours { Identity::Unknown } else { Identity::Malformed };
         };
         let digest = self.prover.digest(&presented);
-        match entry.live.proof() {
+        match entry.live().map(Live::proof) {
             Some(proof) if bool::from(proof.ct_eq(&digest)) => Identity::Known(entry),
             // The proof is of the one text that is right: this is another.
             Some(_) => Identity::Unknown,
@@ -131,19 +131,23 @@ impl Keyward {
     pub fn prove(&self, unproven: Unproven) -> (Identity, Option<Upgrade>) {
         let Unproven { presented, digest, entry } = unproven;
         let turn = self.prover.turn(entry.prefix);
-        let proved = match entry.live.proof() {
+        let proved = match entry.live().map(Live::proof) {
             Some(proof) => bool::from(proof.ct_eq(&digest)),
             None => entry.hash.matches(&presented),
         };
         if !proved {
             return (Identity::Unknown, None);
         }
-        entry.live.remember_proof(digest);
+        entry.remember_proof(digest);
         drop(turn);
         let weak = entry.hash.iterations() < self.rules.hash_iterations;
         let upgrade = weak.then(|| Upgrade { presented, entry: Arc::clone(&entry) });
         // Looked up again: that took its time, and the key may have been revoked meanwhile.
         let current = self.store.index().find(entry.prefix);
+        if let Some(current) = &current {
+            // The writer may have put it there before it could know of the proof.
+            current.remember_proof(digest);
+        }
         (current.map_or(Identity::Unknown, Identity::Known), upgrade)
     }
 

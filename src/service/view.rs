@@ -34,7 +34,7 @@ pub struct PreviousValue {
 impl Keyward {
     pub(super) fn view(&self, record: KeyRecord) -> KeyView {
         let now = self.env.time.now();
-        let seen = |prefix| self.store.index().find(prefix).and_then(|it| it.live.last_used());
+        let seen = |prefix| self.store.index().find(prefix).and_then(|it| it.live()?.last_used());
         let last_used_at = record
             .credentials
             .iter()

@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use papaya::HashMap;
@@ -20,7 +20,7 @@ use crate::{
         credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
-        scope::{Catalogue, ScopeBits},
+        scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::{Env, Monotonic, Timestamp},
     store::{KeyRecord, Live, ReadTx, StoreError, tx::Touched},
@@ -39,13 +39,15 @@ pub struct KeyIndex {
     scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
 }
 
-/// One value of a key, as verification sees it.
+/// One value of a key, as verification sees it. There may be a million: every byte counts, and one
+/// allocation is less than two.
 #[derive(Debug)]
 pub struct Entry {
     pub prefix: KeyPrefix,
     pub hash: KeyHash,
-    pub key: Arc<KeyEntry>,
-    pub live: Arc<Live>,
+    pub key: KeyEntry,
+    /// Only for values that were presented since the start; the others need no room for it.
+    live: OnceLock<Arc<Live>>,
     /// Boxed, for hardly any value is in grace.
     grace: Option<Box<Grace>>,
 }
@@ -60,8 +62,8 @@ pub struct Grace {
     ended: bool,
 }
 
-/// What is common to all values of a key. There may be a million: every byte counts.
-#[derive(Debug)]
+/// What is common to all values of a key; hardly any has more than one.
+#[derive(Clone, Debug)]
 pub struct KeyEntry {
     pub id: KeyId,
     pub account: AccountId,
@@ -75,6 +77,20 @@ pub struct KeyEntry {
     /// The name, and after it the metadata as compact JSON unless they are empty.
     text: Box<str>,
     name_len: u16,
+}
+
+/// What [`KeyEntry`] is made of.
+pub(super) struct KeyFacts<'a> {
+    pub id: KeyId,
+    pub account: AccountId,
+    pub name: &'a str,
+    pub scopes: Arc<ScopeBits>,
+    pub enabled: bool,
+    pub revoked: bool,
+    pub expiry_recorded: bool,
+    pub expires_at: Option<Timestamp>,
+    /// Compact JSON; nothing for the empty object.
+    pub metadata: &'a str,
 }
 
 /// Whose keys they are.
@@ -109,11 +125,7 @@ impl KeyIndex {
         };
         let read = ReadTx::new(conn);
         read.for_each_account(|it| index.apply_one(account_image(&it)))?;
-        let mut images = Vec::new();
-        read.for_each_record(|record| {
-            index.key_images(&record, &mut images);
-            images.drain(..).for_each(|it| index.apply_one(it));
-        })?;
+        index.load_keys(conn)?;
         Ok(index)
     }
 
@@ -176,9 +188,7 @@ impl KeyIndex {
 
     fn apply_one(&self, image: Image) {
         match image {
-            Image::Entry(entry) => {
-                self.entries.pin().insert(entry.prefix, entry);
-            }
+            Image::Entry(entry) => self.insert(entry),
             Image::NoEntry(prefix) => {
                 self.entries.pin().remove(&prefix);
             }
@@ -192,34 +202,59 @@ impl KeyIndex {
     }
 
     fn key_images(&self, record: &KeyRecord, images: &mut Vec<Image>) {
-        let scopes = self.shared(self.catalogue.bits(&record.key.scopes));
-        let shared = Arc::new(KeyEntry::new(record, scopes));
+        let key = &record.key;
+        let entry = KeyEntry::new(&KeyFacts {
+            id: key.id,
+            account: key.account_id,
+            name: key.name.as_str(),
+            scopes: self.shared_scopes(&key.scopes),
+            enabled: key.enabled,
+            revoked: key.revoked_at.is_some(),
+            expiry_recorded: record.expiry_recorded_at.is_some(),
+            expires_at: key.expires_at,
+            metadata: if key.metadata.is_empty() { "" } else { key.metadata.as_json() },
+        });
         for stored in &record.credentials {
             let credential = &stored.credential;
-            let known = self.find(credential.prefix);
-            let live = known.as_ref().map_or_else(
-                || Arc::new(Live::new(stored.last_used_at)),
-                |it| Arc::clone(&it.live),
-            );
-            let grace = credential.valid_until.map(|valid_until| {
-                let left = valid_until.since(self.env.time.now());
-                let ends = self.env.time.monotonic().after(left);
-                // What was promised earlier by the monotonic clock stands.
-                let promised = known.as_ref().and_then(|it| it.grace());
-                let ends = promised.map_or(ends, |it| it.ends.min(ends));
-                Box::new(Grace { valid_until, ends, ended: stored.ended_at.is_some() })
-            });
-            images.push(Image::Entry(Arc::new(Entry {
-                prefix: credential.prefix,
-                hash: credential.hash.clone(),
-                key: Arc::clone(&shared),
-                live,
+            let grace = credential.valid_until.map(|it| (it, stored.ended_at.is_some()));
+            images.push(Image::Entry(self.entry(
+                credential.prefix,
+                credential.hash.clone(),
+                entry.clone(),
                 grace,
-            })));
+            )));
         }
     }
 
-    fn shared(&self, bits: ScopeBits) -> Arc<ScopeBits> {
+    /// What the index is to hold of a value, keeping what memory knows of it. `grace` is the
+    /// deadline of a rotated value, and whether its end was recorded.
+    pub(super) fn entry(
+        &self,
+        prefix: KeyPrefix,
+        hash: KeyHash,
+        key: KeyEntry,
+        grace: Option<(Timestamp, bool)>,
+    ) -> Arc<Entry> {
+        let known = self.find(prefix);
+        let live = known.as_ref().and_then(|it| it.live.get());
+        let live = live.map_or_else(OnceLock::new, |it| OnceLock::from(Arc::clone(it)));
+        let grace = grace.map(|(valid_until, ended)| {
+            let left = valid_until.since(self.env.time.now());
+            let ends = self.env.time.monotonic().after(left);
+            // What was promised earlier by the monotonic clock stands.
+            let promised = known.as_ref().and_then(|it| it.grace());
+            let ends = promised.map_or(ends, |it| it.ends.min(ends));
+            Box::new(Grace { valid_until, ends, ended })
+        });
+        Arc::new(Entry { prefix, hash, key, live, grace })
+    }
+
+    pub(super) fn insert(&self, entry: Arc<Entry>) {
+        self.entries.pin().insert(entry.prefix, entry);
+    }
+
+    pub(super) fn shared_scopes(&self, scopes: &ScopeSet) -> Arc<ScopeBits> {
+        let bits = self.catalogue.bits(scopes);
         let mut sets = self.scope_sets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = sets.get(&bits) {
             return Arc::clone(known);
@@ -240,6 +275,17 @@ fn account_image(account: &Account) -> Image {
 }
 
 impl Entry {
+    /// What changes without the writer; `None` until the secret was presented since the start.
+    pub fn live(&self) -> Option<&Live> {
+        self.live.get().map(|it| &**it)
+    }
+
+    /// Remembers the digest of the text that was proved to be this secret.
+    pub fn remember_proof(&self, proof: [u8; 32]) {
+        // A second proof of the same secret is the same digest.
+        self.live.get_or_init(|| Arc::new(Live::new(proof)));
+    }
+
     /// `None` for a key's current value.
     pub fn grace(&self) -> Option<Grace> {
         self.grace.as_deref().copied()
@@ -247,19 +293,17 @@ impl Entry {
 }
 
 impl KeyEntry {
-    fn new(record: &KeyRecord, scopes: Arc<ScopeBits>) -> Self {
-        let key = &record.key;
-        let name = key.name.as_str();
-        let metadata = if key.metadata.is_empty() { "" } else { key.metadata.as_json() };
+    pub(super) fn new(facts: &KeyFacts<'_>) -> Self {
+        let KeyFacts { name, metadata, .. } = facts;
         Self {
-            id: key.id,
-            account: key.account_id,
-            enabled: key.enabled,
-            revoked: key.revoked_at.is_some(),
-            expired: record.expiry_recorded_at.is_some(),
-            scopes,
-            expires_at_ms: key.expires_at.map_or(NEVER, Timestamp::as_millis),
-            text: [name, metadata].concat().into(),
+            id: facts.id,
+            account: facts.account,
+            enabled: facts.enabled,
+            revoked: facts.revoked,
+            expired: facts.expiry_recorded,
+            scopes: Arc::clone(&facts.scopes),
+            expires_at_ms: facts.expires_at.map_or(NEVER, Timestamp::as_millis),
+            text: [*name, *metadata].concat().into(),
             // A name is at most 100 characters, so at most 400 bytes.
             name_len: u16::try_from(name.len()).unwrap_or_default(),
         }

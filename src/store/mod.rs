@@ -11,6 +11,7 @@ mod error;
 mod index;
 mod keys;
 mod live;
+mod load;
 mod log_file;
 mod records;
 mod schema;

@@ -59,7 +59,6 @@ macro_rules! by_age {
 }
 
 const ONE: &str = concat!(rows!(), " WHERE k.id = ?1 ORDER BY ", by_age!());
-const EVERY: &str = concat!(rows!(), " ORDER BY k.id");
 
 /// Which keys to read: `filter` is the inside of a WHERE over `api_keys AS k`, its parameters
 /// counted from 1; `order` says which come first and how many.
@@ -113,12 +112,6 @@ impl ReadTx<'_> {
         let mut found = Vec::new();
         self.stream_records(&sql, params, |record| found.push(record))?;
         Ok(found)
-    }
-
-    /// Every key there is, in the order in which the file holds them: a million never are in
-    /// memory at once, nor sorted.
-    pub(super) fn for_each_record(&self, take: impl FnMut(KeyRecord)) -> Result<(), StoreError> {
-        self.stream_records(EVERY, &[], take)
     }
 
     fn stream_records(
@@ -200,6 +193,6 @@ pub(super) fn instant(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>,
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
-fn unreadable(column: &'static str, row: String) -> StoreError {
+pub(super) fn unreadable(column: &'static str, row: String) -> StoreError {
     StoreError::Corrupt { table: "api_keys", column, row }
 }

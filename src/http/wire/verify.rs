@@ -184,7 +184,7 @@ impl<'a> VerificationBody<'a> {
     pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
         let catalogue = &app.rules().catalogue;
         let entry = found.entry.as_deref();
-        let Some(key) = entry.map(|it| &*it.key) else {
+        let Some(key) = entry.map(|it| &it.key) else {
             return Self::of_nobody(found.verdict);
         };
         Self {
