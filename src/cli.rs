@@ -48,8 +48,8 @@ enum Command {
     },
     /// Run a job of the scheduler now
     RunJob {
-        /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`, `checkpoint` or
-        /// `upkeep`
+        /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
+        /// `record_denials`, `checkpoint` or `upkeep`
         name: String,
         #[command(flatten)]
         settings: Settings,

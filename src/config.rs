@@ -81,6 +81,7 @@ pub struct JobsConfig {
     pub purge: String,
     pub flush_usage: String,
     pub keep_time: String,
+    pub record_denials: String,
     pub checkpoint: String,
     pub upkeep: String,
 }
@@ -124,6 +125,7 @@ impl Default for Config {
                 purge: "0 */10 * * * *".to_owned(),
                 flush_usage: "*/5 * * * * *".to_owned(),
                 keep_time: "0 * * * * *".to_owned(),
+                record_denials: "*/30 * * * * *".to_owned(),
                 checkpoint: "30 * * * * *".to_owned(),
                 upkeep: "0 17 3 * * *".to_owned(),
             },

@@ -195,6 +195,7 @@ impl Running {
             if site.app.has_halted() {
                 return Err(Error::Halted);
             }
+            site.app.record_denials(true)?;
             site.app.record_server_event(EventType::ServerStopped, json!({}))?;
             site.close()
         });
@@ -270,6 +271,7 @@ fn cron_line(config: &JobsConfig, job: Job) -> &str {
         Job::Purge => &config.purge,
         Job::FlushUsage => &config.flush_usage,
         Job::KeepTime => &config.keep_time,
+        Job::RecordDenials => &config.record_denials,
         Job::Checkpoint => &config.checkpoint,
         Job::Upkeep => &config.upkeep,
     }

@@ -42,6 +42,7 @@ pub(super) fn cloud_event(event: Event, source: &str) -> Value {
 pub(super) fn ocsf(event: Event) -> Value {
     let time = event.time.as_millis();
     let (activity, activity_name) = activity(&event.event_type);
+    let refused = event.event_type == EventType::AuthDenied.as_str();
     let body = plain(event);
     let actor = &body["actor"];
     // What has no address was done on the machine itself.
@@ -64,6 +65,8 @@ pub(super) fn ocsf(event: Event) -> Value {
         "type_uid": API_ACTIVITY * 100 + activity,
         "severity_id": 1,
         "severity": "Informational",
+        "status_id": if refused { 2 } else { 1 },
+        "status": if refused { "Failure" } else { "Success" },
         "time": time,
         "metadata": {
             "version": OCSF_VERSION,
@@ -114,7 +117,8 @@ fn activity(event_type: &str) -> (u32, &'static str) {
         | EventType::ApiKeyPurged
         | EventType::AccountDeleted
         | EventType::AccountPurged => (4, "Delete"),
-        EventType::ApiKeyRetiredKeyUsed
+        EventType::AuthDenied
+        | EventType::ApiKeyRetiredKeyUsed
         | EventType::ClockStepped
         | EventType::ClockAccepted
         | EventType::ServerStarted

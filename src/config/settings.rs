@@ -155,6 +155,12 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     Setting::new(
         "jobs",
+        "record_denials",
+        |it, raw| put(&mut it.jobs.record_denials, read::cron(raw)),
+        |it| text(&it.jobs.record_denials),
+    ),
+    Setting::new(
+        "jobs",
         "checkpoint",
         |it, raw| put(&mut it.jobs.checkpoint, read::cron(raw)),
         |it| text(&it.jobs.checkpoint),

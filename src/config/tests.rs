@@ -81,6 +81,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_JOBS_PURGE", "3 * * * * *"),
         ("KEYWARD_JOBS_FLUSH_USAGE", "4 * * * * *"),
         ("KEYWARD_JOBS_KEEP_TIME", "5 * * * * *"),
+        ("KEYWARD_JOBS_RECORD_DENIALS", "7 * * * * *"),
         ("KEYWARD_JOBS_CHECKPOINT", "6 * * * * *"),
         ("KEYWARD_JOBS_UPKEEP", "0 0 0 29 2 MON"),
     ];

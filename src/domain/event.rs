@@ -74,6 +74,7 @@ event_types! {
     AccountPurged => "account.purged",
     ClockStepped => "clock.stepped",
     ClockAccepted => "clock.accepted",
+    AuthDenied => "auth.denied",
     RootKeyReset => "root_key.reset",
     ServerStarted => "server.started",
     ServerStopped => "server.stopped",

@@ -21,8 +21,9 @@ use actix_web::{
 
 use crate::{
     domain::{
-        credential::{self, PlaintextKey},
+        credential::{self, KeyPrefix, PlaintextKey},
         event::{Actor, Origin},
+        id::{AccountId, KeyId},
         scope,
     },
     http::{body, envelope, problem::Problem, run},
@@ -106,7 +107,35 @@ pub async fn authenticate<B: MessageBody + 'static>(
             req.extensions_mut().insert(principal);
             Ok(next.call(req).await?.map_into_left_body())
         }
-        Err(problem) => Ok(req.error_response(problem).map_into_right_body()),
+        Err(problem) => {
+            let suspect = presented_key(req.headers()).map(|text| Suspect::of(&app, text));
+            req.extensions_mut().insert(suspect.unwrap_or_default());
+            Ok(req.error_response(problem).map_into_right_body())
+        }
+    }
+}
+
+/// What is known of a caller who was refused.
+#[derive(Clone, Copy, Default)]
+pub struct Suspect {
+    pub prefix: Option<KeyPrefix>,
+    /// Only if the whole secret was presented.
+    pub key: Option<(KeyId, AccountId)>,
+}
+
+impl Suspect {
+    fn of(app: &Keyward, text: &[u8]) -> Self {
+        let prefix = PlaintextKey::parse(text).ok().map(|it| it.prefix());
+        let key = match app.identify(text) {
+            Identity::Known(entry) => Some((entry.key.id, entry.key.account)),
+            Identity::Malformed | Identity::Unknown | Identity::Unproven(_) => None,
+        };
+        Self { prefix, key }
+    }
+
+    /// Of a caller who was let in, and then refused what it asked for.
+    pub fn of_principal(it: &Principal) -> Self {
+        Self { prefix: Some(it.prefix), key: Some((it.key, it.account)) }
     }
 }
 

@@ -22,7 +22,10 @@ use actix_web::{
     web,
 };
 
-use crate::{http::problem::Problem, service::Keyward};
+use crate::{
+    http::{authn::Suspect, problem::Problem},
+    service::{DeniedCall, Keyward, Principal},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -99,7 +102,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     }
     let started = app.env().time.monotonic();
     let response = next.call(req).await?;
-    let mut response = rendered(response, &id);
+    let mut response = rendered(response, &id, &app);
     decorate(&mut response, &id);
     if !is_hot(response.request().path()) {
         let elapsed = app.env().time.monotonic().since(started);
@@ -132,6 +135,7 @@ fn is_hot(path: &str) -> bool {
 fn rendered<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
     id: &RequestId,
+    app: &Keyward,
 ) -> ServiceResponse<EitherBody<B>> {
     let Some(err) = response.response().error() else { return response.map_into_left_body() };
     let problem = match err.as_error::<Problem>() {
@@ -144,9 +148,23 @@ fn rendered<B: MessageBody + 'static>(
             Problem::internal()
         }
     };
+    note_denial(response.request(), &problem, app);
     let answer = problem.respond(&id.0);
     let (request, _) = response.into_parts();
     ServiceResponse::new(request, answer).map_into_right_body()
+}
+
+/// Refused calls of the API are events.
+fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward) {
+    if !(problem.is_denial() && req.path().starts_with("/api/")) {
+        return;
+    }
+    let extensions = req.extensions();
+    let admitted = extensions.get::<Principal>().map(Suspect::of_principal);
+    let Suspect { prefix, key } =
+        admitted.or_else(|| extensions.get().copied()).unwrap_or_default();
+    let address = req.peer_addr().map(|it| it.ip());
+    app.note_denial(DeniedCall { reason: problem.code(), prefix, key, address });
 }
 
 fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {

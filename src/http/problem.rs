@@ -107,6 +107,11 @@ impl Problem {
         Self::from(Error::Invalid(faults))
     }
 
+    /// Whether the caller was refused, rather than what it said.
+    pub fn is_denial(&self) -> bool {
+        matches!(self.status, 401 | 403)
+    }
+
     pub fn code(&self) -> &'static str {
         self.code
     }

@@ -25,17 +25,19 @@ pub enum Job {
     Purge,
     FlushUsage,
     KeepTime,
+    RecordDenials,
     Checkpoint,
     Upkeep,
 }
 
 impl Job {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EndGraces,
         Self::ExpireKeys,
         Self::Purge,
         Self::FlushUsage,
         Self::KeepTime,
+        Self::RecordDenials,
         Self::Checkpoint,
         Self::Upkeep,
     ];
@@ -47,6 +49,7 @@ impl Job {
             Self::Purge => "purge",
             Self::FlushUsage => "flush_usage",
             Self::KeepTime => "keep_time",
+            Self::RecordDenials => "record_denials",
             Self::Checkpoint => "checkpoint",
             Self::Upkeep => "upkeep",
         }
@@ -80,6 +83,7 @@ impl Keyward {
             Job::Purge => Ok(full(self.purge()?)),
             Job::FlushUsage => Ok((self.flush_usage()?, false)),
             Job::KeepTime => Ok((self.keep_time()?, false)),
+            Job::RecordDenials => Ok((self.record_denials(false)?, false)),
             Job::Checkpoint => Ok((self.make_checkpoint()?, false)),
             Job::Upkeep => {
                 self.store.upkeep()?;

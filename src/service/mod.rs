@@ -23,6 +23,8 @@ mod view;
 
 mod usage;
 
+mod denials;
+
 mod janitor;
 
 mod bootstrap;
@@ -34,6 +36,7 @@ pub use self::{
     audit::{Audit, Finding, Sound},
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     checkpoints::{Checkpointer, EventProof, Mismatch},
+    denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
     events::{EventView, Viewer},
     janitor::Job,
@@ -42,7 +45,9 @@ pub use self::{
     verify::{Identity, Unproven, Upgrade, Verification},
     view::{KeyView, PreviousValue},
 };
-use self::{bootstrap::InitialKeyFile, usage::UsageRecorder, verify::Prover};
+use self::{
+    bootstrap::InitialKeyFile, denials::DenialRecorder, usage::UsageRecorder, verify::Prover,
+};
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
     AccountPage, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
@@ -65,6 +70,7 @@ pub struct Keyward {
     rules: Arc<Rules>,
     prover: Prover,
     usage: UsageRecorder,
+    denials: DenialRecorder,
     checkpointer: Checkpointer,
     initial_key_file: InitialKeyFile,
 }
@@ -104,6 +110,7 @@ impl Keyward {
             rules: Arc::new(rules),
             prover,
             usage: UsageRecorder::default(),
+            denials: DenialRecorder::default(),
             checkpointer,
             initial_key_file: InitialKeyFile::default(),
         })

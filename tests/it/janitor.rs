@@ -196,8 +196,16 @@ fn every_job_runs_once_at_the_start() {
 #[test]
 fn the_jobs_have_the_names_under_which_they_are_configured() {
     let names = Job::ALL.map(Job::as_str);
-    let wanted =
-        ["end_graces", "expire_keys", "purge", "flush_usage", "keep_time", "checkpoint", "upkeep"];
+    let wanted = [
+        "end_graces",
+        "expire_keys",
+        "purge",
+        "flush_usage",
+        "keep_time",
+        "record_denials",
+        "checkpoint",
+        "upkeep",
+    ];
     assert_eq!(names, wanted);
     for job in Job::ALL {
         assert_eq!(Job::parse(job.as_str()), Some(job));

@@ -23,6 +23,7 @@ mod authorization;
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod denials;
 mod envelope;
 mod events;
 mod janitor;

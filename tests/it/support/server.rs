@@ -67,6 +67,7 @@ impl TestServer {
             &mut config.jobs.purge,
             &mut config.jobs.flush_usage,
             &mut config.jobs.keep_time,
+            &mut config.jobs.record_denials,
             &mut config.jobs.checkpoint,
             &mut config.jobs.upkeep,
         ] {

@@ -1,0 +1,177 @@
+//! Management calls that were refused: events as well, but gathered, so that a flood of them can
+//! fill neither the disk nor the memory.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::{
+    domain::{
+        credential::KeyPrefix,
+        event::{Actor, EventType, NewEvent, Origin, Subject},
+        id::{AccountId, KeyId},
+    },
+    env::Timestamp,
+    service::{Error, Keyward},
+};
+
+/// How many rows are written of what is new in a window, and as many again at its end.
+const ROWS: usize = 64;
+/// How many groups are told apart in memory.
+const GROUPS: usize = 1_000;
+const WINDOW: Duration = Duration::from_hours(1);
+/// The reason in a row that stands for groups which were too many to be told apart.
+const SEVERAL: &str = "several";
+
+/// A call that was refused, and who made it as far as that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct DeniedCall {
+    /// The code of the problem that was answered.
+    pub reason: &'static str,
+    /// Of what was presented, if it had the shape of a key.
+    pub prefix: Option<KeyPrefix>,
+    /// The key and its account, if the whole secret was presented.
+    pub key: Option<(KeyId, AccountId)>,
+    pub address: Option<IpAddr>,
+}
+
+type Group = (&'static str, Option<KeyPrefix>, Option<IpAddr>);
+
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    key: Option<(KeyId, AccountId)>,
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// What was refused and is not yet in the log.
+#[derive(Debug, Default)]
+pub(super) struct DenialRecorder {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: HashMap<Group, Tally>,
+    /// Groups with a row in this window: what else comes of them waits for its end.
+    written: HashSet<Group>,
+    window_ends: Option<Timestamp>,
+}
+
+impl Tally {
+    fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.first = self.first.min(more.first);
+        self.last = self.last.max(more.last);
+    }
+}
+
+impl DenialRecorder {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, group: Group, tally: Tally) {
+        let full = GROUPS <= self.pending.len() && !self.pending.contains_key(&group);
+        let (group, tally) = if full {
+            ((SEVERAL, None, None), Tally { key: None, ..tally })
+        } else {
+            (group, tally)
+        };
+        self.pending.entry(group).and_modify(|it| it.add(tally)).or_insert(tally);
+    }
+
+    /// What is to be written now: groups without a row in this window, as long as it has room; at
+    /// its end, and if `all` is to go, everything, the most frequent by themselves and the rest as
+    /// one.
+    fn take(&mut self, now: Timestamp, all: bool) -> Vec<(Group, Tally)> {
+        let ends = *self.window_ends.get_or_insert_with(|| now.after(WINDOW));
+        if all || ends <= now {
+            self.window_ends = None;
+            self.written.clear();
+            let mut due: Vec<_> = self.pending.drain().collect();
+            due.sort_by_key(|(_, it)| (std::cmp::Reverse(it.count), it.first));
+            let rest = due.split_off(due.len().min(ROWS - 1));
+            let rest = rest.into_iter().map(|(_, it)| it).reduce(|mut sum, it| {
+                sum.add(it);
+                sum
+            });
+            due.extend(rest.map(|it| ((SEVERAL, None, None), Tally { key: None, ..it })));
+            return due;
+        }
+        let mut due: Vec<_> = self.pending.iter().map(|(group, it)| (*group, *it)).collect();
+        due.retain(|(group, _)| !self.written.contains(group));
+        due.sort_by_key(|(_, it)| (it.first, std::cmp::Reverse(it.count)));
+        due.truncate(ROWS.saturating_sub(self.written.len()));
+        for (group, _) in &due {
+            self.pending.remove(group);
+            self.written.insert(*group);
+        }
+        due
+    }
+}
+
+impl Keyward {
+    /// Remembers a refused call until the next [`Keyward::record_denials`].
+    pub fn note_denial(&self, call: DeniedCall) {
+        let now = self.env.time.now();
+        let tally = Tally { key: call.key, count: 1, first: now, last: now };
+        self.denials.state().add((call.reason, call.prefix, call.address), tally);
+    }
+
+    /// Writes events about what was refused: at most 128 an hour, and their counts add up to every
+    /// call. Returns how many. `all` leaves nothing for later.
+    pub fn record_denials(&self, all: bool) -> Result<u64, Error> {
+        let due = self.denials.state().take(self.env.time.now(), all);
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let written = self.store.write({
+            let due = due.clone();
+            move |tx| {
+                for (group, tally) in &due {
+                    let (origin, event) = event(*group, tally);
+                    tx.record(&origin, &event)?;
+                }
+                Ok::<_, Error>(due.len() as u64)
+            }
+        });
+        if written.is_err() {
+            let mut state = self.denials.state();
+            for (group, tally) in due {
+                state.written.remove(&group);
+                state.add(group, tally);
+            }
+        }
+        written
+    }
+}
+
+fn event((reason, prefix, address): Group, tally: &Tally) -> (Origin, NewEvent) {
+    let actor = match (tally.key, prefix) {
+        (Some((id, account)), Some(prefix)) => Actor::Key { id, prefix, account },
+        // Nobody that we know. The scheduler is who writes it down.
+        _ => Actor::Scheduler,
+    };
+    let event = NewEvent {
+        event_type: EventType::AuthDenied,
+        account: tally.key.map(|(_, account)| account),
+        subject: tally.key.map_or(Subject::Server, |(id, _)| Subject::Key(id)),
+        data: json!({
+            "reason": reason,
+            "keyPrefix": prefix.map(|it| it.as_str().to_owned()),
+            "count": tally.count,
+            "firstAt": tally.first.to_string(),
+            "lastAt": tally.last.to_string(),
+        }),
+    };
+    (Origin { actor, request_id: None, client_ip: address }, event)
+}
