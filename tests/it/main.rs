@@ -23,6 +23,7 @@ mod authorization;
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod crash;
 mod denials;
 mod envelope;
 mod events;

@@ -38,6 +38,14 @@ impl Binary {
         Self::start(keyward(), data_dir)
     }
 
+    /// As [`Binary::serve`], for so many requests that their log would fill the pipe, which nobody
+    /// reads before the end.
+    pub fn serve_quietly(data_dir: &Path) -> Self {
+        let mut command = keyward();
+        command.env("KEYWARD_LOG_LEVEL", "warn");
+        Self::start(command, data_dir)
+    }
+
     /// As [`Binary::serve`], with another program around it, such as a tracer.
     pub fn serve_under(wrapper: &[&str], data_dir: &Path) -> Self {
         let bare = keyward();

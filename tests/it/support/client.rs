@@ -49,8 +49,21 @@ impl Request {
 
     /// Sends it over a connection of its own and reads the whole answer.
     pub fn send(&self, address: SocketAddr) -> Response {
-        let mut stream = TcpStream::connect(address).expect("the server accepts");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        Response::parse(&self.exchange(address).expect("the server accepts and reads"))
+    }
+
+    /// As [`Request::send`]; `None` if the server died before it had answered everything.
+    pub fn try_send(&self, address: SocketAddr) -> Option<Response> {
+        let answer = self.exchange(address).ok()?;
+        answer.windows(4).any(|it| it == b"\r\n\r\n").then_some(())?;
+        let response = Response::parse(&answer);
+        let length = response.header("content-length").map_or(Ok(0), str::parse);
+        (length == Ok(response.body.len())).then_some(response)
+    }
+
+    fn exchange(&self, address: SocketAddr) -> Result<Vec<u8>, std::io::Error> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head.push_str("Host: keyward.test\r\n");
@@ -62,14 +75,14 @@ impl Request {
             head.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
         }
         head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).expect("the server reads the head");
+        stream.write_all(head.as_bytes())?;
         if let Some(body) = &self.body {
             // The server may refuse and stop reading: its answer is what counts.
             let _ = stream.write_all(body);
         }
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        Response::parse(&answer)
+        Ok(answer)
     }
 }
 
