@@ -56,10 +56,16 @@ fn fill(disk: &Path) -> PathBuf {
     ballast
 }
 
+/// Says so where it cannot be tried; where everything is to be tried, that is a failure.
+fn skip(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "cannot be tried: {why}");
+    eprintln!("skipped: {why}");
+}
+
 #[test]
 fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     let Some(disk) = SmallDisk::mount("4m") else {
-        eprintln!("skipped: mounting a small file system needs root");
+        skip("mounting a small file system needs root");
         return;
     };
     let server = Binary::serve(&disk.path.join("data"));
@@ -101,7 +107,7 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
 fn after_a_failed_sync_nothing_goes_on_and_every_answered_change_is_there() {
     let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !traced.is_ok_and(|it| it.success()) {
-        eprintln!("skipped: failing a sync needs strace and the right to trace");
+        skip("failing a sync needs strace and the right to trace");
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
