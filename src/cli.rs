@@ -2,7 +2,9 @@
 
 mod config;
 mod control;
+mod events;
 mod serve;
+mod socket;
 
 use std::{
     env,
@@ -11,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::ConfigErrors,
@@ -55,6 +57,11 @@ enum Command {
         #[command(subcommand)]
         command: ClockCommand,
     },
+    /// Look at the audit log
+    Events {
+        #[command(subcommand)]
+        command: EventsCommand,
+    },
     /// Print the API document
     Openapi {
         /// As YAML instead of JSON
@@ -89,6 +96,30 @@ enum RootKeyCommand {
 enum ClockCommand {
     /// Take the machine's clock for right although keyward has seen a later time
     Accept(Settings),
+}
+
+#[derive(Debug, Subcommand)]
+enum EventsCommand {
+    /// Print the newest events, the oldest of them first
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+        lines: u32,
+        /// Then go on with each event as it is recorded; needs a running server
+        #[arg(short, long)]
+        follow: bool,
+        /// One line for people, or one JSON object, for each event
+        #[arg(long, value_enum, default_value_t = EventFormat::Text)]
+        format: EventFormat,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EventFormat {
+    Text,
+    Jsonl,
 }
 
 /// What every command that needs the configuration takes. Flags win over the environment
@@ -128,6 +159,8 @@ enum Error {
     Refused(String),
     #[error("there is no database {path}; `keyward serve` makes one")]
     NoDatabase { path: PathBuf },
+    #[error("no server answers in {dir}, so nothing can be added to its log")]
+    NothingToFollow { dir: PathBuf },
     #[error("there is no job `{name}`; there are {known}")]
     NoSuchJob { name: String, known: String },
     #[error("the output cannot be written")]
@@ -166,6 +199,9 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Clock { command: ClockCommand::Accept(settings) } => {
             control::accept_clock(&settings)
         }
+        Command::Events { command: EventsCommand::Tail { lines, follow, format, settings } } => {
+            events::tail(&settings, lines, follow, format)
+        }
         Command::Openapi { yaml } => {
             let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
             Ok(write!(io::stdout(), "{document}")?)
@@ -180,7 +216,10 @@ impl Error {
             Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
             Self::NoSuchJob { .. } => 2,
             Self::Server(err) => server_exit_code(err),
-            Self::Control(_) | Self::Refused(_) | Self::Output(_) => 1,
+            Self::Control(_)
+            | Self::Refused(_)
+            | Self::NothingToFollow { .. }
+            | Self::Output(_) => 1,
         }
     }
 }

@@ -14,6 +14,8 @@ pub mod verify;
 
 pub mod events;
 
+pub mod stream;
+
 pub mod pages;
 
 pub mod openapi;
@@ -87,6 +89,7 @@ pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
             .service(accounts::list_account_keys)
             .service(accounts::create_account_key)
             .service(events::list_events)
+            .service(stream::stream_events) // Not the event with the number "stream".
             .service(events::show_event)
             .default_service(web::to(openapi::no_such_operation)),
     )

@@ -29,7 +29,7 @@ pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     error::{Conflict, Denial, Error, Fault},
-    events::{EventView, Viewer},
+    events::{EventPage, EventView, Viewer},
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Principal, Reach},

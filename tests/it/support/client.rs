@@ -47,8 +47,26 @@ impl Request {
         self
     }
 
-    /// Sends it over a connection of its own and reads the whole answer.
+    /// Sends it over a connection of its own and reads the whole answer; of an event stream, which
+    /// has no end, the head.
     pub fn send(&self, address: SocketAddr) -> Response {
+        let mut stream = self.open(address);
+        let mut answer = Vec::new();
+        let mut piece = [0; 16 * 1024];
+        while let Ok(len @ 1..) = stream.read(&mut piece) {
+            answer.extend_from_slice(&piece[..len]);
+            let head = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap_or(0);
+            let endless = b"content-type: text/event-stream";
+            if answer[..head].windows(endless.len()).any(|it| it == endless) {
+                answer.truncate(head + 4);
+                break;
+            }
+        }
+        Response::parse(&answer)
+    }
+
+    /// Sends it over a connection of its own, and leaves the answer to be read.
+    pub fn open(&self, address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).expect("the server accepts");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
@@ -67,9 +85,7 @@ impl Request {
             // The server may refuse and stop reading: its answer is what counts.
             let _ = stream.write_all(body);
         }
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        Response::parse(&answer)
+        stream
     }
 }
 
