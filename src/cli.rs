@@ -3,8 +3,10 @@
 mod audit;
 mod config;
 mod control;
+mod events;
 mod export;
 mod serve;
+mod socket;
 
 use std::{
     env,
@@ -13,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::ConfigErrors,
@@ -96,6 +98,20 @@ enum RootKeyCommand {
 
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
+    /// Print the newest events, the oldest of them first
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+        lines: u32,
+        /// Then go on with each event as it is recorded; needs a running server
+        #[arg(short, long)]
+        follow: bool,
+        /// One line for people, or one JSON object, for each event
+        #[arg(long, value_enum, default_value_t = EventFormat::Text)]
+        format: EventFormat,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Recompute the whole log; exit 3 and the first bad event if it is not what it was
     Verify(audit::Verify),
     /// Write the log in a form that other systems take, a line for each event
@@ -106,6 +122,12 @@ enum EventsCommand {
 enum ClockCommand {
     /// Take the machine's clock for right although keyward has seen a later time
     Accept(Settings),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EventFormat {
+    Text,
+    Jsonl,
 }
 
 /// What every command that needs the configuration takes. Flags win over the environment
@@ -149,6 +171,8 @@ enum Error {
     File { path: PathBuf, source: io::Error },
     #[error("{path} holds no public key: {source}")]
     PublicKey { path: PathBuf, source: NoteError },
+    #[error("no server answers in {dir}, so nothing can be added to its log")]
+    NothingToFollow { dir: PathBuf },
     #[error("there is no job `{name}`; there are {known}")]
     NoSuchJob { name: String, known: String },
     #[error("the output cannot be written")]
@@ -189,6 +213,9 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Clock { command: ClockCommand::Accept(settings) } => {
             control::accept_clock(&settings)
         }
+        Command::Events { command: EventsCommand::Tail { lines, follow, format, settings } } => {
+            events::tail(&settings, lines, follow, format)
+        }
         Command::Openapi { yaml } => {
             let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
             Ok(write!(io::stdout(), "{document}")?)
@@ -204,7 +231,11 @@ impl Error {
             Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
             Self::NoSuchJob { .. } | Self::PublicKey { .. } => 2,
             Self::Server(err) => server_exit_code(err),
-            Self::Control(_) | Self::Refused(_) | Self::Output(_) | Self::File { .. } => 1,
+            Self::Control(_)
+            | Self::Refused(_)
+            | Self::NothingToFollow { .. }
+            | Self::File { .. }
+            | Self::Output(_) => 1,
         }
     }
 }

@@ -29,7 +29,12 @@ use crate::{
         scope::Catalogue,
     },
     env::{Clock, Entropy, Env, Timekeeper},
-    http::{self, control, openapi::RouteTable, pages::Documents},
+    http::{
+        self, control,
+        openapi::RouteTable,
+        pages::Documents,
+        stream::{StreamLimits, Streams},
+    },
     jobs::Jobs,
     service::{self, Checkpointer, Job, Keyward, Mismatch, RootKey, Rules},
     store::{self, Store, StoreError},
@@ -70,6 +75,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Site {
     pub app: Arc<Keyward>,
+    pub streams: Arc<Streams>,
     pub dir: DataDir,
 }
 
@@ -101,7 +107,8 @@ impl Site {
         let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.initial_key());
-        Ok(Self { app, dir })
+        let streams = Arc::new(Streams::new(StreamLimits::default()));
+        Ok(Self { app, streams, dir })
     }
 
     /// Makes the root key if there is none; see [`Keyward::first_start`].
@@ -183,8 +190,10 @@ impl Running {
         }
     }
 
-    /// Stops accepting, lets requests finish, stops the jobs, writes what is only in memory.
+    /// Stops accepting, ends the streams, lets requests finish, stops the jobs, writes what is only
+    /// in memory.
     pub async fn stop(self) -> Result<(), Error> {
+        self.site.streams.close();
         for (handle, server) in self.servers {
             handle.stop(true).await;
             server.await.map_err(|err| Error::Run(io::Error::other(err)))?.map_err(Error::Run)?;
@@ -213,6 +222,7 @@ fn public_server(
     let app = web::Data::from(Arc::clone(&site.app));
     let ids = web::Data::new(http::RequestIds::new(&site.app));
     let metrics = web::Data::from(Arc::clone(metrics));
+    let streams = web::Data::from(Arc::clone(&site.streams));
     let document = http::openapi::document();
     let documents = web::Data::new(Documents::of(&document));
     let table = web::Data::new(RouteTable::of(&document));
@@ -223,6 +233,7 @@ fn public_server(
             .app_data(app.clone())
             .app_data(ids.clone())
             .app_data(metrics.clone())
+            .app_data(streams.clone())
             .app_data(documents.clone())
             .app_data(table.clone())
             .wrap(from_fn(http::wrap))
@@ -249,7 +260,8 @@ fn public_server(
 
 fn control_server(site: &Site) -> Result<actix_web::dev::Server, io::Error> {
     let app = web::Data::from(Arc::clone(&site.app));
-    let server = HttpServer::new(move || control::app(app.clone()))
+    let streams = web::Data::from(Arc::clone(&site.streams));
+    let server = HttpServer::new(move || control::app(app.clone(), streams.clone()))
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()

@@ -26,13 +26,18 @@ const REFUSED = new Map([['revokeApiKey', 409], ['deleteAccount', 409]]);
 const faults = [];
 const consoleErrors = [];
 const wantedRefusals = new Set();
+const stopped = new Set(); // Addresses of answers that this script cut off itself.
 
 const apiDocument = await (await fetch(`${origin}/openapi.json`)).json();
 const documented = new Map();
+const endless = new Set(); // Event streams: such an answer goes on until somebody stops it.
 for (const item of Object.values(apiDocument.paths)) {
   for (const operation of Object.values(item)) {
     if (operation.operationId) {
       documented.set(operation.operationId, Object.keys(operation.responses));
+      if (operation.responses['200']?.content?.['text/event-stream']) {
+        endless.add(operation.operationId);
+      }
     }
   }
 }
@@ -126,7 +131,11 @@ async function watch(page) {
       request.abort();
     }
   });
-  page.on('requestfailed', (request) => faults.push(`no answer to ${request.method()} ${request.url()}`));
+  page.on('requestfailed', (request) => {
+    if (!stopped.has(request.url())) {
+      faults.push(`no answer to ${request.method()} ${request.url()}`);
+    }
+  });
   page.on('pageerror', (error) => faults.push(`an error on the page: ${error}`));
   page.on('console', (message) => {
     if (message.type() === 'error') {
@@ -153,16 +162,42 @@ async function authorize(page, key) {
   await page.waitForSelector('.dialog-ux', { hidden: true });
 }
 
+// Whatever still moves while the page opens a block would be missed by the mouse.
+async function settled(element) {
+  await element.evaluate((it) => new Promise((resolve) => {
+    let last;
+    const look = () => {
+      const { top, left } = it.getBoundingClientRect();
+      if (last === `${top} ${left}`) {
+        resolve();
+      } else {
+        last = `${top} ${left}`;
+        setTimeout(look, 50);
+      }
+    };
+    look();
+  }));
+}
+
 // Opens the operation, presses *Execute* and reads what is shown.
 async function execute(page, at, name) {
   const block = (await page.$$('.opblock'))[at];
   await (await block.$('.opblock-summary-control')).click();
   const button = await block.waitForSelector('.btn.execute'); // *Try it out* is on from the start.
   const answered = page.waitForResponse((it) => it.request().resourceType() === 'fetch');
+  await settled(button);
   await button.click();
   const response = await answered;
   if (REFUSED.get(name) === response.status()) {
     wantedRefusals.add(response.url());
+  }
+  if (endless.has(name)) {
+    const type = response.headers()['content-type'];
+    check(type === 'text/event-stream', `${name} was answered with ${type}`);
+    stopped.add(response.url());
+    await page.evaluate(() => window.stop()); // As the browser's own button does; the page waits for the end.
+    await (await block.$('.opblock-summary-control')).click();
+    return { status: response.status(), text: '' };
   }
   const text = await response.text().catch(() => '');
   const shown = await block.waitForSelector('.live-responses-table .response .response-col_status');

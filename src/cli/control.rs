@@ -2,9 +2,8 @@
 //! none runs, on the database itself, under its lock.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
-    os::unix::net::UnixStream,
-    path::{self, Path, PathBuf},
+    io::{self, IsTerminal, Write},
+    path::{self, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -12,15 +11,13 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    cli::{Error, Settings, config},
+    cli::{Error, Settings, config, socket},
     config::Config,
     env::{SystemClock, SystemEntropy},
     http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest, SOCKET},
     server::{self, DataDirError, Site},
     service::{self, Job, Keyward},
 };
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) fn reset_root_key(settings: &Settings, revoke_others: bool) -> Result<(), Error> {
     let config = config::load(settings)?;
@@ -91,7 +88,7 @@ fn ask<T: DeserializeOwned>(
         }
         Err(server::Error::DataDir(DataDirError::InUse { .. })) => {
             let socket: PathBuf = config.data_dir.join(SOCKET);
-            let (status, body) = post(&socket, path, request).map_err(Error::Control)?;
+            let (status, body) = socket::post(&socket, path, request).map_err(Error::Control)?;
             if status != 200 {
                 return Err(Error::Refused(format!("status {status}")));
             }
@@ -99,29 +96,4 @@ fn ask<T: DeserializeOwned>(
         }
         Err(err) => Err(err.into()),
     }
-}
-
-/// One HTTP request over a Unix socket. HTTP/1.0, so that the answer ends with the connection.
-fn post(
-    socket: &Path,
-    path: &str,
-    request: &impl Serialize,
-) -> Result<(u16, zeroize::Zeroizing<Vec<u8>>), io::Error> {
-    let body = serde_json::to_vec(request)?;
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "POST {path} HTTP/1.0\r\nhost: keyward\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    )?;
-    stream.write_all(&body)?;
-    let mut answer = zeroize::Zeroizing::new(Vec::new());
-    stream.read_to_end(&mut answer)?;
-    let malformed = || io::Error::other("the answer is not HTTP");
-    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").ok_or_else(malformed)?;
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or_else(malformed)?;
-    Ok((status, answer[end + 4..].to_vec().into()))
 }

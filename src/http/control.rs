@@ -14,7 +14,11 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    http::{problem::Problem, run},
+    http::{
+        problem::Problem,
+        run,
+        stream::{self, Streams},
+    },
     service::{Error, Job, Keyward},
 };
 
@@ -67,6 +71,7 @@ impl ResetRequest {
 /// The application behind the socket.
 pub fn app(
     app: web::Data<Keyward>,
+    streams: web::Data<Streams>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -78,9 +83,11 @@ pub fn app(
 > {
     App::new()
         .app_data(app)
+        .app_data(streams)
         .route("/root-key/reset", web::post().to(reset_root_key))
         .route("/jobs/{name}/run", web::post().to(run_job))
         .route("/clock/accept", web::post().to(accept_clock))
+        .route("/events/stream", web::get().to(stream::stream_to_operator))
 }
 
 async fn reset_root_key(

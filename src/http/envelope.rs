@@ -12,7 +12,7 @@ use std::{
 
 use actix_web::{
     HttpMessage, HttpRequest,
-    body::{EitherBody, MessageBody},
+    body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
@@ -103,6 +103,10 @@ pub async fn wrap<B: MessageBody + 'static>(
     let started = app.env().time.monotonic();
     let response = next.call(req).await?;
     let mut response = rendered(response, &id, &app);
+    if method == Method::HEAD && response.response().body().size() == BodySize::Stream {
+        // Nobody will take it, and the connection would wait for its end.
+        response = response.map_body(|_, _| EitherBody::right(BoxBody::new(())));
+    }
     decorate(&mut response, &id);
     if !is_hot(response.request().path()) {
         let elapsed = app.env().time.monotonic().since(started);

@@ -90,13 +90,22 @@ pub async fn show_event(
 fn read_filter(query: &mut Query, limit: u32) -> EventFilter {
     let cursor = query.take("cursor", "the nextCursor of a page", read_cursor);
     let after = query.take("after", "a whole number", seq_of);
+    EventFilter {
+        after: cursor.max(after).unwrap_or(0),
+        since: query.instant("since"),
+        until: query.instant("until"),
+        limit,
+        ..read_selection(query)
+    }
+}
+
+/// Which events, whenever they were.
+pub(super) fn read_selection(query: &mut Query) -> EventFilter {
     let is_subject =
         |it: &str| it == "keyward" || KeyId::parse(it).is_ok() || AccountId::parse(it).is_ok();
     let is_actor = |it: &str| matches!(it, "cli" | "scheduler") || KeyId::parse(it).is_ok();
     let known = |fits: bool, it: &str| fits.then(|| it.to_owned());
     EventFilter {
-        account: None,
-        after: cursor.max(after).unwrap_or(0),
         event_type: query.take("type", "a type of event like api_key.created", |it| {
             known(EventType::parse(it).is_some(), it)
         }),
@@ -106,10 +115,7 @@ fn read_filter(query: &mut Query, limit: u32) -> EventFilter {
         actor: query.take("actor", "the identifier of a key, or cli, or scheduler", |it| {
             known(is_actor(it), it)
         }),
-        actor_account: None,
-        since: query.instant("since"),
-        until: query.instant("until"),
-        limit,
+        ..EventFilter::default()
     }
 }
 

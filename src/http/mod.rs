@@ -16,6 +16,8 @@ pub mod events;
 
 pub mod checkpoints;
 
+pub mod stream;
+
 pub mod pages;
 
 pub mod openapi;
@@ -89,6 +91,7 @@ pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
             .service(accounts::list_account_keys)
             .service(accounts::create_account_key)
             .service(events::list_events)
+            .service(stream::stream_events) // Not the event with the number "stream".
             .service(events::show_event)
             .service(checkpoints::prove_event)
             .service(checkpoints::list_checkpoints)

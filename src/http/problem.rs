@@ -49,7 +49,7 @@ pub struct Problem {
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProblemFault {
-    /// A JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter.
+    /// A JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter or header.
     #[schema(example = "/scopes/0")]
     pointer: String,
     /// The kind of fault, for programs.
@@ -101,6 +101,13 @@ impl Problem {
             allow: Some(allow),
             ..Self::new(status, "method_not_allowed", "Method not allowed", detail)
         }
+    }
+
+    /// No further stream now; whoever waits a little may find one closed.
+    pub fn too_many_streams() -> Self {
+        let detail = "too many event streams are open";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "too_many_streams", "Try again later", detail).with_retry(5)
     }
 
     pub fn invalid(faults: Vec<Fault>) -> Self {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{
     domain::{
@@ -10,7 +11,7 @@ use crate::{
         id::{AccountId, KeyId},
     },
     service::{Error, Keyward, Principal},
-    store::EventFilter,
+    store::{EventFilter, StoreError},
 };
 
 /// Who reads: the operator sees everything, an account its own events only.
@@ -28,6 +29,17 @@ pub struct EventView {
     pub operator_hidden: bool,
 }
 
+/// What there is to see after a point of the log.
+#[derive(Debug)]
+pub struct EventPage {
+    pub views: Vec<EventView>,
+    /// As many as were asked for, so there may be more.
+    pub is_full: bool,
+    /// Up to here the log was looked through: where the next page begins, however few of the
+    /// events were for this reader.
+    pub reached: i64,
+}
+
 impl Principal {
     pub fn viewer(&self) -> Viewer {
         if self.operator { Viewer::Operator } else { Viewer::Account(self.account) }
@@ -38,16 +50,37 @@ impl Keyward {
     pub fn list_events(
         &self,
         viewer: Viewer,
-        mut filter: EventFilter,
+        filter: EventFilter,
     ) -> Result<Vec<EventView>, Error> {
+        Ok(self.event_page(viewer, filter)?.views)
+    }
+
+    /// The next events for this reader, and how far that brings it, both of one snapshot.
+    pub fn event_page(&self, viewer: Viewer, mut filter: EventFilter) -> Result<EventPage, Error> {
         if let Viewer::Account(id) = viewer {
             filter.account = Some(id);
             // Else a guess at the key behind `operator` could be tried out.
             let by_key = filter.actor.as_deref().is_some_and(|it| it.starts_with(KeyId::PREFIX));
             filter.actor_account = by_key.then_some(id);
         }
-        let events = self.store.read(|tx| tx.events(&filter))?;
-        Ok(events.into_iter().map(|it| self.event_view(viewer, it)).collect())
+        let (events, head) = self
+            .store
+            .read::<_, StoreError>(|tx| Ok((tx.events(&filter)?, tx.audit_head()?.seq)))?;
+        let is_full = filter.limit as usize <= events.len();
+        let reached = events.last().filter(|_| is_full).map_or(head, |it| it.seq);
+        let views = events.into_iter().map(|it| self.event_view(viewer, it)).collect();
+        Ok(EventPage { views, is_full, reached: reached.max(filter.after) })
+    }
+
+    /// The `seq` of the newest event in the file; 0 if there is none.
+    pub fn newest_event(&self) -> Result<i64, Error> {
+        self.store.read(|tx| Ok(tx.audit_head()?.seq))
+    }
+
+    /// Follows [`Keyward::newest_event`], for whoever waits for the next one. By the time that an
+    /// event is told here, verification knows its effect.
+    pub fn watch_events(&self) -> watch::Receiver<i64> {
+        self.store.committed()
     }
 
     pub fn find_event(&self, viewer: Viewer, seq: i64) -> Result<EventView, Error> {

@@ -38,7 +38,7 @@ pub use self::{
     checkpoints::{Checkpointer, EventProof, Mismatch},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
-    events::{EventView, Viewer},
+    events::{EventPage, EventView, Viewer},
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Principal, Reach},

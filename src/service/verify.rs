@@ -201,6 +201,20 @@ impl Keyward {
         reasons.into_iter().find(|(applies, _)| *applies).map(|(_, verdict)| verdict)
     }
 
+    /// Whether the caller of a request that lasts still stands and holds one of these scopes, by
+    /// the index: no lock, no disk, no derivation.
+    pub fn review(&self, caller: &Principal, any_of: &'static [&'static str]) -> Result<(), Error> {
+        let found = self.store.index().find(caller.prefix);
+        let found = found.filter(|it| it.key.id == caller.key);
+        let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
+        let account = self.store.index().account(entry.key.account);
+        if let Some(verdict) = self.standing(&entry, account.as_deref(), self.env.time.now()) {
+            return Err(Error::Unauthenticated(Denial::from(verdict)));
+        }
+        let powers = self.rules.catalogue.powers(entry.key.scopes());
+        if self.rules.permits(powers, any_of) { Ok(()) } else { Err(Error::MissingScope(any_of)) }
+    }
+
     /// Turns whoever was judged good into a caller, who made the request that `origin` tells of.
     pub fn principal(&self, found: &Verification, origin: Origin) -> Result<Principal, Error> {
         match (found.verdict, &found.entry, &found.account) {

@@ -30,6 +30,7 @@ use std::{
 use r2d2::{CustomizeConnection, Pool};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags, functions::FunctionFlags};
+use tokio::sync::watch;
 
 use self::writer::Writer;
 pub use self::{
@@ -113,6 +114,12 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         self.writer.write(body)
+    }
+
+    /// The `seq` of the newest event that is on the disk and in the index; moves with each commit
+    /// that records one.
+    pub fn committed(&self) -> watch::Receiver<i64> {
+        self.writer.committed()
     }
 
     /// Whether nothing more can be written: the writer met an I/O error whose outcome it

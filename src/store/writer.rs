@@ -18,6 +18,7 @@ use std::{
 };
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use crate::{
     env::Env,
@@ -39,6 +40,7 @@ const BATCH_TIME: Duration = Duration::from_millis(10);
 pub(super) struct Writer {
     queue: Option<SyncSender<Work>>,
     halted: Arc<AtomicBool>,
+    committed: watch::Receiver<i64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -67,12 +69,13 @@ impl Writer {
         let halted = Arc::new(AtomicBool::new(false));
         let read = ReadTx::new(&conn);
         let marks = Marks { head: read.audit_head()?, last_id: read.last_id()? };
-        let desk = Desk { conn, env, index, marks, halted: Arc::clone(&halted) };
+        let (announce, committed) = watch::channel(marks.head.seq);
+        let desk = Desk { conn, env, index, marks, announce, halted: Arc::clone(&halted) };
         let thread = thread::Builder::new()
             .name("keyward-writer".to_owned())
             .spawn(move || desk.work(&waiting))
             .map_err(StoreError::File)?;
-        Ok(Self { queue: Some(queue), halted, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), halted, committed, thread: Some(thread) })
     }
 
     pub fn write<T, E>(
@@ -97,6 +100,10 @@ impl Writer {
 
     pub fn halted(&self) -> bool {
         self.halted.load(Ordering::Acquire)
+    }
+
+    pub fn committed(&self) -> watch::Receiver<i64> {
+        self.committed.clone()
     }
 
     fn enqueue(&self, work: Work) -> Result<(), StoreError> {
@@ -153,6 +160,8 @@ struct Desk {
     env: Env,
     index: Arc<KeyIndex>,
     marks: Marks,
+    /// Tells the newest event to whoever waits for it. The writer waits for none of them.
+    announce: watch::Sender<i64>,
     halted: Arc<AtomicBool>,
 }
 
@@ -226,6 +235,9 @@ impl Desk {
         let images = batch.images(&self.index, &self.conn)?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         self.index.apply(images);
+        // Last, so that who wakes finds the event in the file and its effect in the index.
+        let newest = self.marks.head.seq;
+        self.announce.send_if_modified(|seq| std::mem::replace(seq, newest) != newest);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A small blocking HTTP client that can say things that a good one would not.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -47,7 +47,8 @@ impl Request {
         self
     }
 
-    /// Sends it over a connection of its own and reads the whole answer.
+    /// Sends it over a connection of its own and reads the whole answer; of an event stream, which
+    /// has no end, the head.
     pub fn send(&self, address: SocketAddr) -> Response {
         Response::parse(&self.exchange(address).expect("the server accepts and reads"))
     }
@@ -61,7 +62,28 @@ impl Request {
         (length == Ok(response.body.len())).then_some(response)
     }
 
-    fn exchange(&self, address: SocketAddr) -> Result<Vec<u8>, std::io::Error> {
+    fn exchange(&self, address: SocketAddr) -> Result<Vec<u8>, io::Error> {
+        let mut stream = self.try_open(address)?;
+        let mut answer = Vec::new();
+        let mut piece = [0; 16 * 1024];
+        while let Ok(len @ 1..) = stream.read(&mut piece) {
+            answer.extend_from_slice(&piece[..len]);
+            let head = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap_or(0);
+            let endless = b"content-type: text/event-stream";
+            if answer[..head].windows(endless.len()).any(|it| it == endless) {
+                answer.truncate(head + 4);
+                break;
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Sends it over a connection of its own, and leaves the answer to be read.
+    pub fn open(&self, address: SocketAddr) -> TcpStream {
+        self.try_open(address).expect("the server accepts and reads")
+    }
+
+    fn try_open(&self, address: SocketAddr) -> Result<TcpStream, io::Error> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
@@ -80,9 +102,7 @@ impl Request {
             // The server may refuse and stop reading: its answer is what counts.
             let _ = stream.write_all(body);
         }
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        Ok(answer)
+        Ok(stream)
     }
 }
 

@@ -5,6 +5,7 @@ mod client;
 mod forgery;
 mod logged;
 mod server;
+mod stream;
 
 pub use self::{
     binary::{Binary, keyward, keyward_in},
@@ -12,4 +13,5 @@ pub use self::{
     forgery::{checksum, forged},
     logged::Logged,
     server::{Key, TestServer},
+    stream::{EventStream, Message},
 };

@@ -11,6 +11,7 @@ use std::{
 use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy, Timestamp},
+    http::stream::{StreamLimits, Streams},
     server::{self, DataDirError, Site},
     service::Keyward,
 };
@@ -33,6 +34,7 @@ pub struct TestServer {
     pub clock: Arc<ManualClock>,
     pub root: Key,
     pub config: Config,
+    streams: StreamLimits,
     pub address: SocketAddr,
     /// Whether the chain is checked at the end; off only where a test has broken it.
     pub audited: bool,
@@ -52,6 +54,15 @@ impl TestServer {
 
     /// With a configuration that differs from the default.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::built(change, StreamLimits::default())
+    }
+
+    /// With other limits on event streams.
+    pub fn with_streams(limits: StreamLimits) -> Self {
+        Self::built(|_| (), limits)
+    }
+
+    fn built(change: impl FnOnce(&mut Config), streams: StreamLimits) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -75,13 +86,14 @@ impl TestServer {
         }
         change(&mut config);
         let clock = Arc::new(ManualClock::at(Self::EPOCH));
-        let (app, address, running, root) = boot(&config, &clock, 1);
+        let (app, address, running, root) = boot(&config, streams, &clock, 1);
         let root = root.expect("a first start makes a root key");
         Self {
             app,
             clock,
             root,
             config,
+            streams,
             address,
             audited: true,
             running: Some(running),
@@ -95,7 +107,8 @@ impl TestServer {
         self.stop();
         change(&mut self.config);
         self.starts += 1;
-        let (app, address, running, root) = boot(&self.config, &self.clock, self.starts);
+        let (app, address, running, root) =
+            boot(&self.config, self.streams, &self.clock, self.starts);
         assert!(root.is_none(), "only the first start makes a root key");
         (self.app, self.address, self.running) = (app, address, Some(running));
     }
@@ -249,6 +262,7 @@ fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Site {
 
 fn boot(
     config: &Config,
+    streams: StreamLimits,
     clock: &Arc<ManualClock>,
     seed: u64,
 ) -> (Arc<Keyward>, SocketAddr, Running, Option<Key>) {
@@ -256,7 +270,8 @@ fn boot(
     let (stop, stopped) = oneshot::channel();
     let (config, clock) = (config.clone(), Arc::clone(clock));
     let thread = std::thread::spawn(move || {
-        let site = open(&config, &clock, seed);
+        let mut site = open(&config, &clock, seed);
+        site.streams = Arc::new(Streams::new(streams));
         let made = site.first_start(|_| Ok(())).expect("a first start");
         let root = made.map(|it| Key {
             id: it.id.to_string(),
