@@ -183,6 +183,6 @@ id: 11
 
 id: 12
 event: api_key.revoked
-data: {"seq":12,"time":"2026-01-20T10:00:00.000Z","type":"api_key.revoked","accountId":"acct_01KYq8Zt3mV5xW7aBcDeFg","actor":{"type":"key","keyId":"key_01KYq8Zt3mV5xW7aBcDeFg","keyPrefix":"rg_8fK2mQ9zT"},"subject":"key_01KYq8Zt3mV5xW7aBcDeFh","requestId":"req_5f3a9c0100000000002a","clientIp":"203.0.113.7","data":{},"prevHash":"6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3","hash":"9e107d9d372bb6826bd81d3542a419d6e277252d0a3b1c4f5e6d7c8b9a0f1e2d"}
+data: {"seq":12,"time":"2026-01-20T10:00:00.000Z","type":"api_key.revoked","accountId":"acct_01KYq8Zt3mV5xW7aBcDeFg","actor":{"type":"key","keyId":"key_01KYq8Zt3mV5xW7aBcDeFg","keyPrefix":"rg_8fK2mQ9zT","accountId":"acct_01KYq8Zt3mV5xW7aBcDeFg"},"subject":"key_01KYq8Zt3mV5xW7aBcDeFh","requestId":"req_5f3a9c0100000000002a","clientIp":"203.0.113.7","data":{},"prevHash":"6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3","hash":"9e107d9d372bb6826bd81d3542a419d6e277252d0a3b1c4f5e6d7c8b9a0f1e2d"}
 
 "#;
