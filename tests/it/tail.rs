@@ -120,7 +120,8 @@ fn the_newest_events_are_printed_with_and_without_a_server() {
     };
     check(&all);
     assert!(server.terminate().status.success());
-    let stopped = Tail::start(&data, &["-n", "1", "--format", "jsonl"]).event();
+    let last = printed(&data, &["-n", "1", "--format", "jsonl"]);
+    let stopped: Value = serde_json::from_str(&last[0]).unwrap();
     assert_eq!(stopped["type"], "server.stopped");
     check(&[&all[..], &[stopped]].concat());
 }

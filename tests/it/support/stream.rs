@@ -59,7 +59,7 @@ impl EventStream {
 
     /// The next message that carries data.
     pub fn next_data(&mut self) -> Option<(String, Value)> {
-        loop {
+        for _ in 0..500 {
             let message = self.next()?;
             if let Some(data) = message.data {
                 let event = message.event.expect("an event has a type");
@@ -67,6 +67,7 @@ impl EventStream {
                 return Some((event, data));
             }
         }
+        panic!("signs of life, and nothing else");
     }
 
     /// The next event.
