@@ -270,14 +270,15 @@ fn a_silent_stream_shows_that_it_lives() {
     let server = TestServer::with_streams(StreamLimits { heartbeat, ..StreamLimits::default() });
     let sign = Message { comment: true, ..Message::default() };
     let mut stream = open(&server, &server.root.text, "");
-    let mut picky = open(&server, &server.root.text, "type=api_key.purged");
     for _ in 0..3 {
         assert_eq!(stream.next().as_ref(), Some(&sign));
     }
+    let mut picky = open(&server, &server.root.text, "type=api_key.purged");
     let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + Duration::from_mins(1);
+            note(&server, json!({}));
             while !enough.load(Ordering::Acquire) && Instant::now() < deadline {
                 note(&server, json!({}));
             }
