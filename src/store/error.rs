@@ -40,10 +40,15 @@ pub enum StoreError {
     Exposed { path: PathBuf },
     #[error("the database is damaged: {0}")]
     Damaged(String),
-    #[error("the audit log was changed: event {seq} does not follow from the one before it")]
+    #[error(
+        "the audit log was changed: event {seq} does not follow from the one before it. Keep a \
+         copy of everything as it is; `keyward events verify` tells more"
+    )]
     BrokenChain { seq: i64 },
     #[error(
-        "the audit log was cut or changed: {size} events were there at {time}, as a checkpoint says, and event {size} is not the same now"
+        "the audit log was cut or changed: at {time} it had {size} events, as a checkpoint says, \
+         and event {size} is not the same now. Keep a copy of everything as it is; `keyward \
+         events verify` tells more"
     )]
     NotAsCheckpointed { size: i64, time: Timestamp },
     #[error("SQLite {0} may lose committed changes; 3.51.3 or later is needed")]
