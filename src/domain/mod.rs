@@ -8,6 +8,10 @@ pub mod key_hash;
 
 pub mod scope;
 
+pub mod request_path;
+
+pub mod policy;
+
 pub mod account;
 
 pub mod event;

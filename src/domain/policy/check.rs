@@ -1,0 +1,61 @@
+//! Routes that can never decide anything, because those before them take every request.
+
+use super::{PolicyFault, Route};
+
+/// `routes` with their positions as written.
+pub(super) fn unreachable(routes: &[(usize, Route)]) -> Vec<PolicyFault> {
+    let mut faults = Vec::new();
+    for (at, (place, route)) in routes.iter().enumerate() {
+        let earlier = routes.get(..at).unwrap_or_default();
+        if let Some((twin, _)) = earlier.iter().find(|(_, it)| it.matches_the_same_as(route)) {
+            let message = format!("matches the same requests as route {}", twin + 1);
+            faults.push(PolicyFault { route: *place, field: "path", message });
+        } else if let Some(takers) = takers(earlier, route) {
+            let message = format!("is never reached: {takers} what it matches");
+            faults.push(PolicyFault { route: *place, field: "path", message });
+        }
+    }
+    faults
+}
+
+/// The routes of `earlier` that together take every method on every host of `route`.
+fn takers(earlier: &[(usize, Route)], route: &Route) -> Option<String> {
+    let hosts: Vec<_> = match route.hosts.as_slice() {
+        [] => vec![None],
+        hosts => hosts.iter().map(Some).collect(),
+    };
+    if route.methods.is_empty() {
+        return None; // A fault of its own.
+    }
+    let mut takers = Vec::new();
+    for method in &route.methods {
+        for host in &hosts {
+            let takes = |it: &Route| {
+                let its_methods = it.methods.iter().any(|it| &**it == "*" || it == method);
+                let its_hosts = it.hosts.is_empty()
+                    || host.is_some_and(|host| it.hosts.iter().any(|it| it.covers(host)));
+                its_methods && its_hosts && it.path.covers(&route.path)
+            };
+            let (taker, _) = earlier.iter().find(|(_, it)| takes(it))?;
+            takers.push(taker + 1);
+        }
+    }
+    takers.sort_unstable();
+    takers.dedup();
+    let numbers: Vec<_> = takers.iter().map(ToString::to_string).collect();
+    Some(match numbers.as_slice() {
+        [one] => format!("route {one} takes"),
+        several => format!("routes {} take", several.join(", ")),
+    })
+}
+
+impl Route {
+    fn matches_the_same_as(&self, other: &Self) -> bool {
+        fn same<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+            a.iter().all(|it| b.contains(it)) && b.iter().all(|it| a.contains(it))
+        }
+        self.path == other.path
+            && same(&self.methods, &other.methods)
+            && same(&self.hosts, &other.hosts)
+    }
+}

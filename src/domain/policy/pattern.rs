@@ -1,0 +1,120 @@
+//! What a route matches: patterns of paths and of hosts.
+
+/// A path with placeholders.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct PathPattern {
+    pub segments: Vec<Segment>,
+    /// Ends in `**`: whatever follows, be it nothing.
+    pub open: bool,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Segment {
+    Literal(Box<str>),
+    /// `*`: exactly one segment, whatever it is.
+    Any,
+}
+
+/// A host by name, or every name below one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Host {
+    Name(Box<str>),
+    /// With the dot before it.
+    Below(Box<str>),
+}
+
+impl PathPattern {
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let rest = text.strip_prefix('/').ok_or("must begin with `/`")?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (mut segments, mut open) = (Vec::new(), false);
+        for word in rest.split('/').filter(|_| !rest.is_empty()) {
+            if open {
+                return Err("`**` takes all that follows, so it can only be last");
+            }
+            match word {
+                "**" => open = true,
+                "*" => segments.push(Segment::Any),
+                _ => segments.push(Segment::Literal(literal(word)?.into())),
+            }
+        }
+        Ok(Self { segments, open })
+    }
+
+    /// Whether every path that `other` matches is matched by this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        let pairs = self.segments.iter().zip(&other.segments);
+        let alike = pairs.into_iter().all(|(ours, its)| *ours == Segment::Any || ours == its);
+        let (ours, its) = (self.segments.len(), other.segments.len());
+        alike && if self.open { ours <= its } else { ours == its && !other.open }
+    }
+}
+
+fn literal(word: &str) -> Result<&str, &'static str> {
+    if word.is_empty() {
+        return Err("holds two slashes in a row; such requests are refused");
+    }
+    if matches!(word, "." | "..") {
+        return Err("holds a `.` or `..` segment; such requests are refused");
+    }
+    if word.contains('*') {
+        return Err("`*` stands for a whole segment, `**` for all that follow");
+    }
+    if word.contains(['%', '?', '#', ';', '\\']) || word.contains(char::is_control) {
+        return Err("is matched against the decoded path: write it without escapes, query, \
+                    `#`, `;` and `\\`");
+    }
+    Ok(word)
+}
+
+impl Host {
+    pub fn parse(text: &str) -> Option<Self> {
+        let label = |it: &str| {
+            !it.is_empty() && it.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        };
+        let address = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        if address.is_some_and(|it| it.parse::<std::net::Ipv6Addr>().is_ok()) {
+            return Some(Self::Name(text.to_ascii_lowercase().into()));
+        }
+        let below = text.strip_prefix('*').filter(|it| it.starts_with('.'));
+        let name = below.and_then(|it| it.strip_prefix('.')).unwrap_or(text);
+        if !name.split('.').all(label) {
+            return None;
+        }
+        Some(match below {
+            Some(suffix) => Self::Below(suffix.to_ascii_lowercase().into()),
+            None => Self::Name(name.to_ascii_lowercase().into()),
+        })
+    }
+
+    /// `name` as [`host_name`] gives it.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Name(ours) => name.eq_ignore_ascii_case(ours),
+            Self::Below(suffix) => name
+                .len()
+                .checked_sub(suffix.len())
+                .filter(|it| 0 < *it)
+                .and_then(|at| name.get(at..))
+                .is_some_and(|it| it.eq_ignore_ascii_case(suffix)),
+        }
+    }
+
+    /// Whether every name that `other` matches is matched by this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Below(ours), Self::Below(its)) => its.ends_with(&**ours),
+            (ours, Self::Name(name)) => ours.matches(name),
+            (Self::Name(_), Self::Below(_)) => false,
+        }
+    }
+}
+
+/// The name in a `Host` header (RFC 9110, 7.2): without the port, and without the dot of the root.
+pub(super) fn host_name(host: &str) -> &str {
+    let name = match host.rfind([':', ']']) {
+        Some(at) if host.get(at..=at) == Some(":") => host.get(..at).unwrap_or(host),
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}

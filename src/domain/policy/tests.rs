@@ -1,0 +1,233 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn catalogue() -> Catalogue {
+    let own = ["orders:read", "orders:write", "products:read"];
+    Catalogue::new(own.map(|it| (it.to_owned(), it.to_owned())))
+}
+
+fn rule(methods: &str, path: &str) -> RouteRule {
+    RouteRule {
+        methods: methods.split_whitespace().map(str::to_owned).collect(),
+        path: path.to_owned(),
+        scopes: Some(vec![]),
+        ..RouteRule::default()
+    }
+}
+
+fn on(hosts: &str, rule: RouteRule) -> RouteRule {
+    RouteRule { hosts: hosts.split_whitespace().map(str::to_owned).collect(), ..rule }
+}
+
+fn policy(rules: &[RouteRule]) -> Policy {
+    Policy::compile(rules, &catalogue()).unwrap()
+}
+
+/// Which route decides, by its position.
+fn decides(policy: &Policy, method: &str, host: Option<&str>, path: &str) -> Option<usize> {
+    let path = RequestPath::parse(path.as_bytes()).unwrap();
+    policy.find(method, host, &path).map(|(place, _)| place)
+}
+
+#[track_caller]
+fn faults(rules: &[RouteRule]) -> Vec<(usize, &'static str, String)> {
+    let faults = Policy::compile(rules, &catalogue()).unwrap_err();
+    faults.into_iter().map(|it| (it.route, it.field, it.message)).collect()
+}
+
+#[test]
+fn segments_are_matched_whole() {
+    let policy = policy(&[
+        rule("GET", "/orders/**"),
+        rule("GET", "/products/*"),
+        rule("GET", "/products/*/prices/"),
+        rule("GET", "/"),
+    ]);
+    for (path, expected) in [
+        ("/orders", Some(0)),
+        ("/orders/", Some(0)),
+        ("/orders/1/items?x=/products", Some(0)),
+        ("/%6Frders/1", Some(0)),
+        ("/orders-admin", None),
+        ("/Orders", None),
+        ("/products", None),
+        ("/products/7", Some(1)),
+        ("/products/7/", Some(1)),
+        ("/products/7/prices", Some(2)),
+        ("/products/7/prices/1", None),
+        ("/", Some(3)),
+        ("/x", None),
+    ] {
+        assert_eq!(decides(&policy, "GET", None, path), expected, "{path}");
+        assert_eq!(decides(&policy, "POST", None, path), None, "POST {path}");
+    }
+}
+
+#[test]
+fn the_first_route_that_matches_decides() {
+    let policy = policy(&[
+        rule("GET HEAD", "/orders/mine"),
+        rule("*", "/orders/*"),
+        rule("GET", "/*/mine/**"),
+        rule("*", "/**"),
+    ]);
+    for (method, path, expected) in [
+        ("GET", "/orders/mine", 0),
+        ("POST", "/orders/mine", 1),
+        ("GET", "/orders/7", 1),
+        ("GET", "/products/mine", 2),
+        ("GET", "/orders/mine/x", 2),
+        ("PURGE", "/", 3),
+    ] {
+        assert_eq!(decides(&policy, method, None, path), Some(expected), "{method} {path}");
+    }
+}
+
+#[test]
+fn hosts_are_names_whatever_their_case_and_port() {
+    let policy = policy(&[
+        on("api.example.com [::1]", rule("GET", "/")),
+        on("*.example.com", rule("GET", "/")),
+    ]);
+    for (host, expected) in [
+        (Some("api.example.com"), Some(0)),
+        (Some("API.example.com.:8443"), Some(0)),
+        (Some("[::1]:80"), Some(0)),
+        (Some("[::1]"), Some(0)),
+        (Some("eu.api.example.com"), Some(1)),
+        (Some("example.com"), None),
+        (Some(".example.com"), None),
+        (Some("evil-example.com"), None),
+        (Some(""), None),
+        (None, None),
+    ] {
+        assert_eq!(decides(&policy, "GET", host, "/"), expected, "{host:?}");
+    }
+}
+
+#[test]
+fn scopes_become_a_need() {
+    let names = |it: &[&str]| Some(it.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+    let rules = [RouteRule {
+        scopes: names(&["products:read"]),
+        any_of: names(&["orders:read", "orders:write"]),
+        ..rule("GET", "/")
+    }];
+    let catalogue = catalogue();
+    let policy = policy(&rules);
+    let path = RequestPath::parse(b"/").unwrap();
+    let (_, route) = policy.find("GET", None, &path).unwrap();
+    let Access::Key(need) = route.access else { panic!("{:?}", route.access) };
+    let missing = |held: &[&str]| {
+        let held = held.iter().fold(ScopeBits::default(), |bits, it| {
+            bits.or(catalogue.find(it).unwrap())
+        });
+        catalogue.names(need.missing(held)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(missing(&["products:read", "orders:write"]), "");
+    assert_eq!(missing(&["orders:write"]), "products:read");
+    assert_eq!(missing(&["products:read"]), "orders:read orders:write");
+    assert_eq!(missing(&[]), "orders:read orders:write products:read");
+    assert!(Need::default().missing(ScopeBits::default()).is_empty());
+}
+
+#[test]
+fn every_fault_is_told() {
+    let rules = [
+        RouteRule { scopes: Some(vec!["order:read".to_owned()]), ..rule("GET", "/a") },
+        RouteRule { any_of: Some(vec!["nonsense".to_owned()]), ..rule("GET", "/b") },
+        RouteRule { scopes: None, ..rule("GET", "/c") },
+        RouteRule { public: true, ..rule("GET", "/d") },
+        RouteRule { any_of: Some(vec![]), ..rule("GET", "/e") },
+        rule("", "/f"),
+        rule("get", "/g"),
+        rule("GET *", "/h"),
+        on("http://x", rule("GET", "/i")),
+    ];
+    let told: Vec<_> = faults(&rules).into_iter().map(|(route, field, _)| (route, field)).collect();
+    let expected = [
+        (0, "scopes"),
+        (1, "any_of"),
+        (2, "route"),
+        (3, "public"),
+        (4, "any_of"),
+        (5, "methods"),
+        (6, "methods"),
+        (7, "methods"),
+        (8, "hosts"),
+    ];
+    assert_eq!(told, expected);
+    let message = &faults(&rules)[0].2;
+    assert_eq!(message, "there is no scope `order:read`; did you mean `orders:read`?");
+    for path in ["", "orders", "/a//b", "/a/../b", "/a/b*", "/**/a", "/a%2Fb", "/a?b", "/a;b"] {
+        let told = faults(&[rule("GET", path)]);
+        assert_eq!(told.len(), 1, "{path}: {told:?}");
+        assert_eq!(told[0].1, "path");
+    }
+}
+
+#[test]
+fn a_route_that_cannot_be_reached_is_a_fault() {
+    let message = |rules: &[RouteRule]| faults(rules).pop().unwrap().2;
+    let both = [rule("GET POST", "/a/*"), rule("POST GET", "/a/*")];
+    assert_eq!(message(&both), "matches the same requests as route 1");
+    let taken = [rule("*", "/a/**"), rule("GET", "/a/b/**")];
+    assert_eq!(message(&taken), "is never reached: route 1 takes what it matches");
+    let shared = [rule("GET", "/**"), rule("POST", "/a/*"), rule("GET POST", "/a/b")];
+    assert_eq!(message(&shared), "is never reached: routes 1, 2 take what it matches");
+    let hosts = [on("*.x.org", rule("GET", "/")), on("a.x.org *.b.x.org", rule("GET", "/"))];
+    assert_eq!(message(&hosts), "is never reached: route 1 takes what it matches");
+    for fine in [
+        [rule("GET", "/a/*"), rule("GET", "/a/**")],
+        [rule("GET", "/a/b"), rule("GET", "/a/*")],
+        [rule("GET", "/a/**"), rule("*", "/a/**")],
+        [on("a.x.org", rule("GET", "/")), rule("GET", "/")],
+        [on("a.x.org", rule("GET", "/")), on("*.x.org", rule("GET", "/"))],
+        [rule("GET", "/*/b"), rule("GET", "/a/*")],
+    ] {
+        Policy::compile(&fine, &catalogue()).unwrap();
+    }
+}
+
+/// One segment at a time, without a tree.
+fn matches_by_hand(pattern: &[String], path: &[String]) -> bool {
+    match (pattern.split_first(), path.split_first()) {
+        (Some((it, [])), _) if it == "**" => true,
+        (None, None) => true,
+        (Some((ours, pattern)), Some((its, path))) => {
+            (ours == "*" || ours == its) && matches_by_hand(pattern, path)
+        }
+        _ => false,
+    }
+}
+
+fn patterns() -> impl Strategy<Value = Vec<String>> {
+    let segment = prop::sample::select(vec!["a", "b", "*"]);
+    (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(segments, open)| {
+        let end = open.then_some("**");
+        segments.into_iter().chain(end).map(str::to_owned).collect()
+    })
+}
+
+proptest! {
+    /// The tree finds what looking at one route after the other finds; and a route is called
+    /// unreachable only if no path reaches it.
+    #[test]
+    fn the_tree_and_the_list_agree(
+        list in prop::collection::vec(patterns(), 1..8),
+        path in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 0..5),
+    ) {
+        let rules: Vec<_> =
+            list.iter().map(|it| rule("GET", &format!("/{}", it.join("/")))).collect();
+        let segments: Vec<_> = path.iter().map(|it| (*it).to_owned()).collect();
+        let by_hand = list.iter().position(|it| matches_by_hand(it, &segments));
+        match Policy::compile(&rules, &catalogue()) {
+            Ok(policy) => {
+                let found = decides(&policy, "GET", None, &format!("/{}", path.join("/")));
+                prop_assert_eq!(found, by_hand);
+            }
+            Err(faults) => prop_assert!(faults.iter().all(|it| Some(it.route) != by_hand)),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The path of a request, as all who read it must understand it.
+//!
+//! The proxy, keyward and the API behind it may each read a path in their own way: decode it once,
+//! twice or not at all, merge slashes, resolve `..`, drop `;parameters`. What they could read
+//! differently is refused, so that the path that was judged is the path that is served.
+
+use std::{borrow::Cow, str};
+
+/// A path with one reading: decoded, every segment but perhaps the last not empty, none of them
+/// `.` or `..`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RequestPath<'a>(Cow<'a, str>);
+
+/// Why a path has more than one reading.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Ambiguity {
+    #[error("the path does not begin with a slash")]
+    NotRooted,
+    #[error("the path holds a `#`")]
+    Fragment,
+    #[error("the path holds a percent sign that begins no escape")]
+    BrokenEscape,
+    #[error("the path is escaped twice")]
+    EscapedTwice,
+    #[error("the path holds an escaped slash")]
+    EscapedSlash,
+    #[error("the path holds a backslash")]
+    Backslash,
+    #[error("the path holds a `;`")]
+    Parameters,
+    #[error("the path holds a control character")]
+    Control,
+    #[error("the path is not UTF-8")]
+    NotUtf8,
+    #[error("the path holds two slashes in a row")]
+    EmptySegment,
+    #[error("the path holds a `.` or `..` segment")]
+    DotSegment,
+}
+
+impl<'a> RequestPath<'a> {
+    /// Reads the target of a request (RFC 9112, 3.2.1): a path and perhaps a query.
+    pub fn parse(target: &'a [u8]) -> Result<Self, Ambiguity> {
+        let path = target.split(|it| *it == b'?').next().unwrap_or_default();
+        if path.first() != Some(&b'/') {
+            return Err(Ambiguity::NotRooted);
+        }
+        if path.contains(&b'#') {
+            return Err(Ambiguity::Fragment);
+        }
+        let text = decoded(path)?;
+        let refused = text.chars().find_map(|it| match it {
+            '\\' => Some(Ambiguity::Backslash),
+            ';' => Some(Ambiguity::Parameters),
+            it if it.is_control() => Some(Ambiguity::Control),
+            _ => None,
+        });
+        if let Some(why) = refused {
+            return Err(why);
+        }
+        let path = Self(text);
+        let mut segments = path.0.split('/').skip(1).peekable();
+        while let Some(segment) = segments.next() {
+            match segment {
+                "" if segments.peek().is_some() => return Err(Ambiguity::EmptySegment),
+                "." | ".." => return Err(Ambiguity::DotSegment),
+                _ => (),
+            }
+        }
+        Ok(path)
+    }
+
+    /// The segments. A slash at the end makes no difference, as it makes none to most servers.
+    pub fn segments(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.split('/').filter(|it| !it.is_empty())
+    }
+}
+
+/// Undoes percent-encoding (RFC 3986, 2.1), once; most paths have none.
+fn decoded(path: &[u8]) -> Result<Cow<'_, str>, Ambiguity> {
+    if !path.contains(&b'%') {
+        return str::from_utf8(path).map(Cow::Borrowed).map_err(|_| Ambiguity::NotUtf8);
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let (escape, after) = rest.split_at_checked(2).ok_or(Ambiguity::BrokenEscape)?;
+        rest = after;
+        match hex(escape).ok_or(Ambiguity::BrokenEscape)? {
+            b'/' => return Err(Ambiguity::EscapedSlash),
+            b'%' if rest.get(..2).and_then(hex).is_some() => return Err(Ambiguity::EscapedTwice),
+            it => bytes.push(it),
+        }
+    }
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Ambiguity::NotUtf8)
+}
+
+fn hex(two: &[u8]) -> Option<u8> {
+    let digit = |it: &u8| char::from(*it).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    match two {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_as_everybody_reads_it() {
+        for (target, expected) in [
+            ("/", vec![]),
+            ("/orders", vec!["orders"]),
+            ("/orders/", vec!["orders"]),
+            ("/orders/7?expand=/../#x", vec!["orders", "7"]),
+            ("/%6Frders/caf%C3%A9", vec!["orders", "café"]),
+            ("/orders/50%25", vec!["orders", "50%"]),
+            ("/orders/a%20b+c", vec!["orders", "a b+c"]),
+            ("/orders/.../..a", vec!["orders", "...", "..a"]),
+            ("/café", vec!["café"]),
+        ] {
+            let path = RequestPath::parse(target.as_bytes()).unwrap();
+            assert_eq!(path.segments().collect::<Vec<_>>(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_two_could_read_differently_is_refused() {
+        for (target, why) in [
+            ("", Ambiguity::NotRooted),
+            ("*", Ambiguity::NotRooted),
+            ("orders", Ambiguity::NotRooted),
+            ("http://api.example.com/orders", Ambiguity::NotRooted),
+            ("/orders#/../admin", Ambiguity::Fragment),
+            ("/orders/%", Ambiguity::BrokenEscape),
+            ("/orders/%4", Ambiguity::BrokenEscape),
+            ("/orders/%zz", Ambiguity::BrokenEscape),
+            ("/orders/%+4", Ambiguity::BrokenEscape),
+            ("/%256Frders", Ambiguity::EscapedTwice),
+            ("/orders%2F7", Ambiguity::EscapedSlash),
+            ("/orders%2f7", Ambiguity::EscapedSlash),
+            ("/orders\\7", Ambiguity::Backslash),
+            ("/orders/..%5Cadmin", Ambiguity::Backslash),
+            ("/orders;v=1/7", Ambiguity::Parameters),
+            ("/orders/..%3B/admin", Ambiguity::Parameters),
+            ("/orders/%00", Ambiguity::Control),
+            ("/orders/\u{7f}", Ambiguity::Control),
+            ("/orders/%C2%85", Ambiguity::Control),
+            ("/orders/%FF", Ambiguity::NotUtf8),
+            ("//orders", Ambiguity::EmptySegment),
+            ("/orders//7", Ambiguity::EmptySegment),
+            ("/orders//", Ambiguity::EmptySegment),
+            ("/orders/./7", Ambiguity::DotSegment),
+            ("/orders/..", Ambiguity::DotSegment),
+            ("/orders/%2e%2E/admin", Ambiguity::DotSegment),
+        ] {
+            assert_eq!(RequestPath::parse(target.as_bytes()), Err(why), "{target}");
+        }
+        assert_eq!(RequestPath::parse(b"/\xff"), Err(Ambiguity::NotUtf8));
+    }
+}
