@@ -14,7 +14,8 @@ use keyward::{
         credential::{Brand, PlaintextKey},
         event::{EventType, NewEvent, Origin, Subject},
         key_hash::KeyHash,
-        scope::{Catalogue, Scope, ScopeBits, ScopeSet},
+        policy::Need,
+        scope::{Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     env::{Env, SystemClock, SystemEntropy},
@@ -90,7 +91,7 @@ fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {
 }
 
 fn judged(app: &Keyward, key: &PlaintextKey) -> Verification {
-    app.judge(&proved(app, key), ScopeBits::default())
+    app.judge(&proved(app, key), Need::default())
 }
 
 static SCENE: LazyLock<Scene> = LazyLock::new(|| {
@@ -116,7 +117,7 @@ fn identify(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn judge(bencher: Bencher<'_, '_>) {
     let identity = proved(SCENE.app(), &SCENE.root);
-    bencher.bench(|| SCENE.app().judge(black_box(&identity), ScopeBits::default()));
+    bencher.bench(|| SCENE.app().judge(black_box(&identity), Need::default()));
 }
 
 #[divan::bench]

@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod events;
 mod export;
+mod routes;
 mod serve;
 mod socket;
 
@@ -60,6 +61,11 @@ enum Command {
     Events {
         #[command(subcommand)]
         command: EventsCommand,
+    },
+    /// Look at the route policy of forward auth
+    Routes {
+        #[command(subcommand)]
+        command: RoutesCommand,
     },
     /// Decide about the clock
     Clock {
@@ -119,6 +125,14 @@ enum EventsCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum RoutesCommand {
+    /// Find every mistake in the policy; exit 3 if there is one
+    Check(routes::Check),
+    /// Tell which route decides about a request, and what it needs; exit 3 if it is refused
+    Test(routes::Test),
+}
+
+#[derive(Debug, Subcommand)]
 enum ClockCommand {
     /// Take the machine's clock for right although keyward has seen a later time
     Accept(Settings),
@@ -175,6 +189,8 @@ enum Error {
     NothingToFollow { dir: PathBuf },
     #[error("there is no job `{name}`; there are {known}")]
     NoSuchJob { name: String, known: String },
+    #[error("there is no route policy: name one with --file, or set `authz.policy_file`")]
+    NoPolicy,
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
 }
@@ -195,9 +211,11 @@ fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Events { command: EventsCommand::Verify(it) } => return audit::verify(&it),
         Command::Events { command: EventsCommand::Export(it) } => audit::export(&it),
+        Command::Routes { command: RoutesCommand::Check(it) } => return routes::check(&it),
+        Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
         Command::Serve(settings) => serve::serve(&settings),
         Command::Config { command: ConfigCommand::Check(settings) } => {
-            config::load(&settings)?;
+            server::check_policy(&config::load(&settings)?)?;
             Ok(writeln!(io::stdout(), "the configuration is sound")?)
         }
         Command::Config { command: ConfigCommand::Print(settings) } => {
@@ -229,7 +247,7 @@ impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
-            Self::NoSuchJob { .. } | Self::PublicKey { .. } => 2,
+            Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy => 2,
             Self::Server(err) => server_exit_code(err),
             Self::Control(_)
             | Self::Refused(_)
@@ -248,7 +266,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
-        server::Error::DataDir(_) | server::Error::Mismatch(_) => 78,
+        server::Error::DataDir(_) | server::Error::Mismatch(_) | server::Error::Policy(_) => 78,
         server::Error::Service(_)
         | server::Error::Listen { .. }
         | server::Error::Jobs(_)

@@ -7,16 +7,20 @@
 mod faults;
 mod file;
 mod read;
+mod routes;
 mod scopes;
 mod settings;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::faults::{ConfigErrors, Fault, Origin};
 pub use self::read::{LogFormat, LogLevel};
+pub use self::routes::RouteSetting;
 pub use self::scopes::ScopeSetting;
+
+use ipnet::IpNet;
 
 use self::read::Raw;
 use self::settings::{SETTINGS, Setting};
@@ -41,11 +45,14 @@ pub struct Config {
     pub workers: usize,
     /// Whether Swagger UI is served.
     pub docs: bool,
+    /// From where `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     pub log: LogConfig,
     pub keys: KeysConfig,
     /// The catalogue without keyward's own scopes, in the order in which it is shown.
     pub scopes: Vec<ScopeSetting>,
     pub audit: AuditConfig,
+    pub authz: AuthzConfig,
     pub jobs: JobsConfig,
 }
 
@@ -71,6 +78,15 @@ pub struct KeysConfig {
 pub struct AuditConfig {
     /// The file with the key that signs checkpoints; `None` is one in the data directory.
     pub checkpoint_key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthzConfig {
+    /// The file with the route policy; `None` is no policy: a key and the scopes in the proxy's
+    /// question are all that counts.
+    pub policy_file: Option<PathBuf>,
+    /// Whether the question that browsers ask before a request from another origin needs no key.
+    pub allow_preflight: bool,
 }
 
 /// When each job runs: cron lines of six fields, seconds first, in UTC.
@@ -109,6 +125,9 @@ impl Default for Config {
             data_dir: PathBuf::from("./keyward-data"),
             workers: 0,
             docs: true,
+            trusted_proxies: [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+                .map(|it: IpAddr| it.into())
+                .into(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
             keys: KeysConfig {
                 prefix: "rg".to_owned(),
@@ -119,6 +138,7 @@ impl Default for Config {
             },
             scopes: scopes::shipped(),
             audit: AuditConfig { checkpoint_key: None },
+            authz: AuthzConfig { policy_file: None, allow_preflight: false },
             jobs: JobsConfig {
                 end_graces: "*/5 * * * * *".to_owned(),
                 expire_keys: "*/10 * * * * *".to_owned(),

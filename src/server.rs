@@ -1,6 +1,7 @@
 //! The composition root: builds the whole from its parts, starts it, stops it in order.
 
 mod data_dir;
+mod policy;
 
 use std::{
     io,
@@ -18,19 +19,25 @@ use actix_web::{
     web,
 };
 use serde_json::json;
-use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-pub use self::data_dir::{DataDir, DataDirError};
+pub use self::{
+    data_dir::{DataDir, DataDirError},
+    policy::{PolicyError, PolicyFile, load_policy},
+};
 use crate::{
     config::{Config, JobsConfig},
     domain::{
         credential::{Brand, PlaintextKey},
         event::EventType,
+        policy::Policy,
         scope::Catalogue,
     },
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
-        self, control,
+        self,
+        authz::Gate,
+        control,
         openapi::RouteTable,
         pages::Documents,
         stream::{StreamLimits, Streams},
@@ -62,6 +69,8 @@ pub enum Error {
     #[error("cannot listen on {address}")]
     Listen { address: String, source: io::Error },
     #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
     Mismatch(#[from] Mismatch),
     #[error("the scheduler cannot be started")]
     Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
@@ -89,10 +98,10 @@ impl Site {
         let dir = DataDir::take(&config.data_dir)?;
         let floor = store::stored_time_floor(&dir.database())?;
         let env = Env { time: Arc::new(Timekeeper::start(clock, floor)), entropy };
-        let own = config.scopes.iter().map(|it| (it.name.clone(), it.description.clone()));
-        let catalogue = Arc::new(Catalogue::new(own));
+        let catalogue = Arc::new(catalogue(config));
         let store = Store::open(&dir.database(), &env, &catalogue)?;
         let brand = Brand::parse(&config.keys.prefix).map_err(|_| DataDirError::KeyPrefix)?;
+        let policy = configured_policy(config, &catalogue)?;
         let rules = Rules {
             catalogue,
             brand,
@@ -100,11 +109,13 @@ impl Site {
             hash_iterations: config.keys.hash_iterations,
             max_keys: config.keys.max_keys_per_account,
             retention: config.keys.retention,
+            allow_preflight: config.authz.allow_preflight,
             batch: JOB_BATCH,
         };
         let signer = dir.checkpoint_signer(config.audit.checkpoint_key.as_deref(), &env)?;
         let checkpointer = Checkpointer::new(signer, dir.checkpoint());
         let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
+        app.use_policy(policy);
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.initial_key());
         let streams = Arc::new(Streams::new(StreamLimits::default()));
@@ -138,6 +149,7 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     site: Site,
     jobs: Jobs,
+    config: Config,
     servers: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
 }
 
@@ -175,12 +187,22 @@ pub async fn start(site: Site, listener: TcpListener, config: &Config) -> Result
         data_dir = %config.data_dir.display(),
         "keyward is ready"
     );
-    Ok(Running { address, metrics, site, jobs, servers: servers.into() })
+    let config = config.clone();
+    Ok(Running { address, metrics, site, jobs, config, servers: servers.into() })
 }
 
 impl Running {
     pub fn app(&self) -> &Arc<Keyward> {
         &self.site.app
+    }
+
+    /// Reads again what may change while it runs: the route policy. On an error the old one stays.
+    pub fn reload(&self) -> Result<(), Error> {
+        let policy = configured_policy(&self.config, &self.site.app.rules().catalogue)?;
+        let routes = policy.as_ref().map(Policy::len);
+        self.site.app.use_policy(policy);
+        tracing::info!(routes, "reloaded");
+        Ok(())
     }
 
     /// Waits until writing has halted, which nothing but a new start can mend.
@@ -223,6 +245,9 @@ fn public_server(
     let ids = web::Data::new(http::RequestIds::new(&site.app));
     let metrics = web::Data::from(Arc::clone(metrics));
     let streams = web::Data::from(Arc::clone(&site.streams));
+    let proxies = web::Data::new(http::TrustedProxies::new(config.trusted_proxies.clone()));
+    let gate = Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone());
+    let gate = Arc::new(gate);
     let document = http::openapi::document();
     let documents = web::Data::new(Documents::of(&document));
     let table = web::Data::new(RouteTable::of(&document));
@@ -236,16 +261,19 @@ fn public_server(
             .app_data(streams.clone())
             .app_data(documents.clone())
             .app_data(table.clone())
-            .wrap(from_fn(http::wrap))
-            .into_utoipa_app()
-            .configure(http::routes)
-            .into_app()
-            .configure(|cfg| {
-                if docs {
-                    http::pages::docs(cfg);
-                }
-            })
-            .default_service(web::to(http::openapi::no_such_operation))
+            .app_data(proxies.clone())
+            .configure(|cfg| Gate::mount(&gate, cfg))
+            .service(
+                web::scope("")
+                    .wrap(from_fn(http::wrap))
+                    .configure(|cfg| http::routes(&mut ServiceConfig::new(cfg)))
+                    .configure(|cfg| {
+                        if docs {
+                            http::pages::docs(cfg);
+                        }
+                    })
+                    .default_service(web::to(http::openapi::no_such_operation)),
+            )
     });
     let server = server
         .workers(workers(config))
@@ -287,4 +315,19 @@ fn cron_line(config: &JobsConfig, job: Job) -> &str {
         Job::Checkpoint => &config.checkpoint,
         Job::Upkeep => &config.upkeep,
     }
+}
+
+/// The scopes that there are.
+pub fn catalogue(config: &Config) -> Catalogue {
+    Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
+}
+
+/// Whether the policy that the configuration names is sound.
+pub fn check_policy(config: &Config) -> Result<(), Error> {
+    configured_policy(config, &catalogue(config)).map(drop)
+}
+
+fn configured_policy(config: &Config, catalogue: &Catalogue) -> Result<Option<Policy>, Error> {
+    let file = config.authz.policy_file.as_deref();
+    Ok(file.map(|it| load_policy(it, catalogue)).transpose()?.map(|it| it.policy))
 }

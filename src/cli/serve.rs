@@ -36,38 +36,63 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     Ok(outcome?)
 }
 
-/// The ways to be told to stop.
+/// The ways to be told to stop, and to read again what may change.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    reload: Signal,
 }
 
 impl Signals {
     fn watch() -> Result<Self, server::Error> {
         let watch = |kind| signal(kind).map_err(server::Error::Run);
         let terminate = watch(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: watch(SignalKind::interrupt())? })
+        let interrupt = watch(SignalKind::interrupt())?;
+        Ok(Self { terminate, interrupt, reload: watch(SignalKind::hangup())? })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => (),
-            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.reload.recv() => Told::Reload,
         }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await == Told::Reload {}
+    }
+}
+
+/// What a signal says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    Stop,
+    Reload,
+}
+
+fn reload(running: &Running) {
+    if let Err(err) = running.reload() {
+        tracing::error!(error = %err, "not reloaded; what was in force stays");
     }
 }
 
 /// Serves until a signal says stop, or until the disk has failed.
 async fn wait(running: Running, mut signals: Signals) -> Result<(), server::Error> {
-    let halted = tokio::select! {
-        () = signals.next() => false,
-        () = running.halted() => true,
+    let halted = loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop => break false,
+                Told::Reload => reload(&running),
+            },
+            () = running.halted() => break true,
+        }
     };
     tracing::info!("stopping");
     tokio::select! {
         stopped = running.stop() => stopped?,
         // Whoever asks twice does not want to wait for slow clients.
-        () = signals.next() => tracing::warn!("stopped without waiting"),
+        () = signals.stop() => tracing::warn!("stopped without waiting"),
     }
     if halted { Err(server::Error::Halted) } else { Ok(()) }
 }

@@ -177,7 +177,7 @@ impl Walk<'_> {
 }
 
 /// The line, counted from one, on which the byte at offset `at` stands.
-fn line(text: &str, at: usize) -> usize {
+pub(super) fn line(text: &str, at: usize) -> usize {
     1 + text.get(..at).unwrap_or(text).matches('\n').count()
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use croner::parser::{CronParser, Seconds, Year};
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::faults::{nearest, quoted};
@@ -172,6 +173,30 @@ fn path_of(what: &str, raw: Raw<'_>) -> Result<PathBuf, String> {
         return Err("must be a path without `~`, which only a shell expands".to_owned());
     }
     Ok(PathBuf::from(text))
+}
+
+/// Strings: an array in a file, with commas between them elsewhere.
+pub(super) fn texts(raw: Raw<'_>) -> Result<Vec<String>, String> {
+    let texts: Option<Vec<&str>> = match raw {
+        Raw::Text(text) => {
+            Some(text.split(',').map(str::trim).filter(|it| !it.is_empty()).collect())
+        }
+        Raw::Toml(value) => value
+            .as_array()
+            .and_then(|items| items.iter().map(|it| it.get_ref().as_str()).collect()),
+    };
+    let texts = texts.ok_or_else(|| format!("must be an array of strings, not {}", raw.shown()))?;
+    Ok(texts.into_iter().map(str::to_owned).collect())
+}
+
+/// Networks. A bare address is a network of one.
+pub(super) fn networks(raw: Raw<'_>) -> Result<Vec<IpNet>, String> {
+    const WHAT: &str = "networks, such as \"10.0.0.0/8\" or \"::1\"";
+    let read = |it: &String| {
+        let network = it.parse().or_else(|_| it.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| format!("must be {WHAT}, not {}", quoted(it)))
+    };
+    texts(raw)?.iter().map(read).collect()
 }
 
 pub(super) fn key_prefix(raw: Raw<'_>) -> Result<String, String> {

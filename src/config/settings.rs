@@ -2,6 +2,7 @@
 //!
 //! The scope catalogue is not in it: it is a list, and only a file can hold it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::read::{self, LogFormat, LogLevel, Raw};
@@ -73,6 +74,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         |it| it.docs.to_string(),
     ),
     Setting::new(
+        "",
+        "trusted_proxies",
+        |it, raw| put(&mut it.trusted_proxies, read::networks(raw)),
+        |it| {
+            let texts = it.trusted_proxies.iter().map(|it| text(&it.to_string()));
+            format!("[{}]", texts.collect::<Vec<_>>().join(", "))
+        },
+    ),
+    Setting::new(
         "log",
         "level",
         |it, raw| put(&mut it.log.level, read::choice(raw, &LogLevel::ALL, LogLevel::as_str)),
@@ -118,10 +128,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         "audit",
         "checkpoint_key",
         |it, raw| put(&mut it.audit.checkpoint_key, read::optional_file(raw)),
-        |it| {
-            let file = it.audit.checkpoint_key.as_ref();
-            text(&file.map_or_else(String::new, |it| it.to_string_lossy().into_owned()))
-        },
+        |it| text(&file_text(it.audit.checkpoint_key.as_deref())),
+    ),
+    Setting::new(
+        "authz",
+        "policy_file",
+        |it, raw| put(&mut it.authz.policy_file, read::optional_file(raw)),
+        |it| text(&file_text(it.authz.policy_file.as_deref())),
+    ),
+    Setting::new(
+        "authz",
+        "allow_preflight",
+        |it, raw| put(&mut it.authz.allow_preflight, read::boolean(raw)),
+        |it| it.authz.allow_preflight.to_string(),
     ),
     Setting::new(
         "jobs",
@@ -176,6 +195,10 @@ pub(super) static SETTINGS: &[Setting] = &[
 /// `value` as a TOML string, quoted as it needs.
 pub(super) fn text(value: &str) -> String {
     toml::Value::from(value).to_string()
+}
+
+fn file_text(file: Option<&Path>) -> String {
+    file.map_or_else(String::new, |it| it.to_string_lossy().into_owned())
 }
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {

@@ -68,6 +68,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_DATA_DIR", "/d"),
         ("KEYWARD_WORKERS", "256"),
         ("KEYWARD_DOCS", "false"),
+        ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
         ("KEYWARD_LOG_LEVEL", "error"),
         ("KEYWARD_LOG_FORMAT", "text"),
         ("KEYWARD_KEYS_PREFIX", "a1b2"),
@@ -76,6 +77,8 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_MAX_KEYS_PER_ACCOUNT", "1"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
         ("KEYWARD_AUDIT_CHECKPOINT_KEY", "/run/credentials/checkpoint.key"),
+        ("KEYWARD_AUTHZ_POLICY_FILE", "/etc/keyward/routes.toml"),
+        ("KEYWARD_AUTHZ_ALLOW_PREFLIGHT", "true"),
         ("KEYWARD_JOBS_END_GRACES", "1 * * * * *"),
         ("KEYWARD_JOBS_EXPIRE_KEYS", "2 * * * * *"),
         ("KEYWARD_JOBS_PURGE", "3 * * * * *"),
@@ -153,7 +156,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, docs, log, keys, audit, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, workers, docs, trusted_proxies, log, keys, audit, authz, jobs, scopes, extra_scopes",
     );
 }
 

@@ -143,8 +143,7 @@ impl Route {
         catalogue: &Catalogue,
         fault: &mut impl FnMut(&'static str, String),
     ) -> Option<Self> {
-        let path =
-            PathPattern::parse(&rule.path).map_err(|why| fault("path", why.to_owned())).ok();
+        let path = PathPattern::parse(&rule.path).map_err(|why| fault("path", why.to_owned())).ok();
         let mut hosts = Vec::new();
         for text in &rule.hosts {
             match Host::parse(text) {
@@ -157,14 +156,14 @@ impl Route {
         }
         check_methods(&rule.methods, fault);
         let mut bits = |field, names: &Option<Vec<String>>| {
-            let names = names.iter().flatten();
-            names.fold(ScopeBits::default(), |bits, name| match catalogue.find(name) {
-                Some(bit) => bits.or(bit),
-                None => {
+            let known = names.iter().flatten().filter_map(|name| {
+                let bit = catalogue.find(name);
+                if bit.is_none() {
                     fault(field, unknown_scope(catalogue, name));
-                    bits
                 }
-            })
+                bit
+            });
+            known.fold(ScopeBits::default(), ScopeBits::or)
         };
         let need = Need { all: bits("scopes", &rule.scopes), any: bits("any_of", &rule.any_of) };
         match (rule.public, &rule.scopes, &rule.any_of) {

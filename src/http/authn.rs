@@ -6,6 +6,7 @@
 //! [`Caller`] only looks at what it left.
 
 use std::{
+    borrow::Cow,
     future::{Ready, ready},
     marker::PhantomData,
 };
@@ -24,9 +25,10 @@ use crate::{
         credential::{self, KeyPrefix, PlaintextKey},
         event::{Actor, Origin},
         id::{AccountId, KeyId},
+        policy::Need,
         scope,
     },
-    http::{body, envelope, problem::Problem, run},
+    http::{TrustedProxies, body, envelope, problem::Problem, run},
     service::{Denial, Error, Identity, Keyward, Principal, Verification},
 };
 
@@ -82,26 +84,28 @@ permissions! {
 /// Lets through only requests that carry an accepted key, and none that is ambiguous.
 pub async fn authenticate<B: MessageBody + 'static>(
     app: web::Data<Keyward>,
+    proxies: web::Data<TrustedProxies>,
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     // An answer that leaves the body unread costs the connection, so it is read first.
-    let body = body::collect(&mut req).await;
+    let body = body::collect(req.take_payload()).await;
     req.extensions_mut().insert(body);
     let origin = Origin {
         actor: Actor::Cli, // Replaced by the key itself once it is known.
         request_id: Some(envelope::request_id(req.request()).into()),
-        client_ip: req.peer_addr().map(|it| it.ip()),
+        client_ip: proxies.client_address(req.request()),
     };
     let presented = presented_key(req.headers());
     let outcome = match presented {
         Some(text) => recognise(&app, text, origin).await,
         None => Err(Error::Unauthenticated(Denial::MissingKey).into()),
     };
-    let admitted = outcome.and_then(|principal| {
-        refuse_ambiguous(&req)?;
-        Ok(principal)
-    });
+    let admitted =
+        outcome.and_then(|principal| match ambiguity(req.headers(), req.query_string()) {
+            Some((code, detail)) => Err(Problem::bad_request(code, detail)),
+            None => Ok(principal),
+        });
     match admitted {
         Ok(principal) => {
             req.extensions_mut().insert(principal);
@@ -145,7 +149,7 @@ async fn recognise(
     origin: Origin,
 ) -> Result<Principal, Problem> {
     let identity = identified(app, text).await?;
-    let found = app.judge(&identity, scope::ScopeBits::default());
+    let found = app.judge(&identity, Need::default());
     note_retired(app, &found, &origin);
     Ok(app.principal(&found, origin)?)
 }
@@ -188,26 +192,27 @@ fn bearer_key(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer ") && PlaintextKey::parse(token).is_ok()).then_some(token)
 }
 
-/// Refuses what two readers could understand differently.
-fn refuse_ambiguous(req: &ServiceRequest) -> Result<(), Problem> {
+/// What two readers could understand differently: the code of the problem, and what it is. `query`
+/// is that of the request that carries the key.
+pub fn ambiguity(headers: &HeaderMap, query: &str) -> Option<(&'static str, Cow<'static, str>)> {
     for name in &ONCE {
-        if 1 < req.headers().get_all(name).count() {
+        if 1 < headers.get_all(name).count() {
             let detail = format!("the header {name} must not be given twice");
-            return Err(Problem::bad_request("duplicate_header", detail));
+            return Some(("duplicate_header", detail.into()));
         }
     }
-    let (own, bearer) = (req.headers().get(&API_KEY), bearer_key(req.headers()));
+    let (own, bearer) = (headers.get(&API_KEY), bearer_key(headers));
     if let (Some(own), Some(bearer)) = (own, bearer)
         && own.as_bytes() != bearer
     {
         let detail = "X-API-Key and Authorization carry two different keys";
-        return Err(Problem::bad_request("conflicting_keys", detail));
+        return Some(("conflicting_keys", detail.into()));
     }
-    if holds_key(req.query_string()) {
+    if holds_key(query) {
         let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
-        return Err(Problem::bad_request("key_in_query", detail));
+        return Some(("key_in_query", detail.into()));
     }
-    Ok(())
+    None
 }
 
 /// As it stands, and as it is meant: `%5F` is an underscore.

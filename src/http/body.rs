@@ -9,7 +9,7 @@ use std::{
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
-    dev::{Payload, ServiceRequest},
+    dev::Payload,
     http::{StatusCode, header},
     web::{Bytes, BytesMut},
 };
@@ -39,8 +39,7 @@ pub enum Body {
 }
 
 /// Reads the body, at most [`MAX_LEN`] of it, in at most [`PATIENCE`].
-pub async fn collect(req: &mut ServiceRequest) -> Body {
-    let mut payload = req.take_payload();
+pub async fn collect(mut payload: Payload) -> Body {
     if let Payload::None = payload {
         return Body::Complete(Bytes::new());
     }

@@ -23,11 +23,11 @@ use actix_web::{
 };
 
 use crate::{
-    http::{authn::Suspect, problem::Problem},
+    http::{TrustedProxies, authn::Suspect, problem::Problem},
     service::{DeniedCall, Keyward, Principal},
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names one request, in its answer, in the log and in the events that it causes.
 #[derive(Clone, Debug)]
@@ -36,6 +36,13 @@ pub struct RequestId(Arc<str>);
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl RequestId {
+    pub fn to_header(&self) -> HeaderValue {
+        // Letters, digits, hyphens and underscores, whoever made it.
+        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 }
 
@@ -63,7 +70,7 @@ impl RequestIds {
 
     /// The client's own, if it is short and plain, so that its log and ours can be joined; else a
     /// new one. Plain means letters, digits and hyphens: nothing of the shape of a key.
-    fn identify(&self, given: Option<&HeaderValue>) -> RequestId {
+    pub fn identify(&self, given: Option<&HeaderValue>) -> RequestId {
         let plain = |it: &&str| {
             (1..=64).contains(&it.len())
                 && it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -90,6 +97,7 @@ pub fn request_id(req: &HttpRequest) -> RequestId {
 pub async fn wrap<B: MessageBody + 'static>(
     ids: web::Data<RequestIds>,
     app: web::Data<Keyward>,
+    proxies: web::Data<TrustedProxies>,
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
@@ -102,7 +110,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     }
     let started = app.env().time.monotonic();
     let response = next.call(req).await?;
-    let mut response = rendered(response, &id, &app);
+    let mut response = rendered(response, &id, &app, &proxies);
     if method == Method::HEAD && response.response().body().size() == BodySize::Stream {
         // Nobody will take it, and the connection would wait for its end.
         response = response.map_body(|_, _| EitherBody::right(BoxBody::new(())));
@@ -140,6 +148,7 @@ fn rendered<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
     id: &RequestId,
     app: &Keyward,
+    proxies: &TrustedProxies,
 ) -> ServiceResponse<EitherBody<B>> {
     let Some(err) = response.response().error() else { return response.map_into_left_body() };
     let problem = match err.as_error::<Problem>() {
@@ -152,14 +161,14 @@ fn rendered<B: MessageBody + 'static>(
             Problem::internal()
         }
     };
-    note_denial(response.request(), &problem, app);
+    note_denial(response.request(), &problem, app, proxies);
     let answer = problem.respond(&id.0);
     let (request, _) = response.into_parts();
     ServiceResponse::new(request, answer).map_into_right_body()
 }
 
 /// Refused calls of the API are events.
-fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward) {
+fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward, proxies: &TrustedProxies) {
     if !(problem.is_denial() && req.path().starts_with("/api/")) {
         return;
     }
@@ -167,7 +176,7 @@ fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward) {
     let admitted = extensions.get::<Principal>().map(Suspect::of_principal);
     let Suspect { prefix, key } =
         admitted.or_else(|| extensions.get().copied()).unwrap_or_default();
-    let address = req.peer_addr().map(|it| it.ip());
+    let address = proxies.client_address(req);
     app.note_denial(DeniedCall { reason: problem.code(), prefix, key, address });
 }
 
@@ -175,9 +184,7 @@ fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
     // However its address is spelt, nothing but a page may be kept.
     let page = response.request().path().starts_with("/docs");
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        headers.insert(REQUEST_ID, value);
-    }
+    headers.insert(REQUEST_ID, id.to_header());
     if !page {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -28,8 +28,12 @@ pub mod wire;
 
 pub mod control;
 
+pub mod authz;
+
 mod body;
+mod client_address;
 mod envelope;
+mod identity;
 mod json;
 mod query;
 
@@ -42,7 +46,10 @@ use actix_web::{
     web,
 };
 
-pub use self::envelope::{RequestIds, wrap};
+pub use self::{
+    client_address::TrustedProxies,
+    envelope::{RequestIds, wrap},
+};
 use crate::{
     domain::id::KeyId,
     http::problem::Problem,

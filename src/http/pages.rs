@@ -14,9 +14,11 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::{
     domain::{
         event::{Actor, Origin},
+        policy::Need,
         scope,
     },
     http::{
+        TrustedProxies,
         authn::{identified, presented_key},
         openapi,
         problem::Problem,
@@ -91,15 +93,17 @@ pub async fn readyz(app: web::Data<Keyward>) -> Result<HttpResponse, Problem> {
 pub async fn metrics(
     app: web::Data<Keyward>,
     metrics: web::Data<Metrics>,
+    proxies: web::Data<TrustedProxies>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let local = req.peer_addr().is_none_or(|it| it.ip().is_loopback());
+    // A proxy on this machine passes on what comes from others.
+    let local = proxies.client_address(&req).is_none_or(|it| it.is_loopback());
     if !local {
         let text = presented_key(req.headers());
         let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
         let identity = identified(&app, text).await?;
         let origin = Origin { actor: Actor::Cli, request_id: None, client_ip: None };
-        let found = app.judge(&identity, scope::ScopeBits::default());
+        let found = app.judge(&identity, Need::default());
         let caller = app.principal(&found, origin)?;
         if !app.rules().permits(caller.powers, &[scope::METRICS_READ]) {
             return Err(Error::MissingScope(&[scope::METRICS_READ]).into());

@@ -103,6 +103,21 @@ impl Problem {
         }
     }
 
+    /// The key cannot be taken from a request that says two things.
+    pub fn ambiguous_key(code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, "Authentication required", detail)
+    }
+
+    /// As it is told to a proxy, which knows one kind of failure.
+    #[must_use]
+    pub fn for_a_proxy(self) -> Self {
+        if self.status < 500 {
+            return self;
+        }
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "unavailable", "Try again later", "the service is busy").with_retry(1)
+    }
+
     /// No further stream now; whoever waits a little may find one closed.
     pub fn too_many_streams() -> Self {
         let detail = "too many event streams are open";
@@ -117,6 +132,10 @@ impl Problem {
     /// Whether the caller was refused, rather than what it said.
     pub fn is_denial(&self) -> bool {
         matches!(self.status, 401 | 403)
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     pub fn code(&self) -> &'static str {
@@ -164,8 +183,15 @@ impl From<Error> for Problem {
                 let code = denial_code(*denial);
                 Self::new(StatusCode::UNAUTHORIZED, code, "Authentication required", &err)
             }
-            Error::MissingScope(_) => {
+            Error::MissingScope(_) | Error::LacksScopes(_) => {
                 Self::new(StatusCode::FORBIDDEN, "missing_scope", "Not allowed", &err)
+            }
+            Error::AmbiguousPath(_) => {
+                Self::new(StatusCode::FORBIDDEN, "ambiguous_path", "Not allowed", &err)
+            }
+            Error::NoRoute => Self::new(StatusCode::FORBIDDEN, "no_route", "Not allowed", &err),
+            Error::ProxyMistake(_) => {
+                Self::new(StatusCode::FORBIDDEN, "authz_misconfigured", "Not allowed", &err)
             }
             Error::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", &err),
             Error::PreconditionFailed => Self::new(

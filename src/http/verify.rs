@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 
 use crate::{
-    domain::event::Origin,
+    domain::{event::Origin, policy::Need},
     http::{
         authn::{AnyKey, Caller, VerifyKeys, identified, note_retired},
         body::RequestBody,
@@ -48,7 +48,7 @@ pub async fn verify_key(
         None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
     };
     let identity = identified(&app, key.as_bytes()).await?;
-    let found = app.judge(&identity, wanted);
+    let found = app.judge(&identity, Need::all(wanted));
     metrics.count_verification(found.verdict);
     let origin = caller.principal.origin;
     note_retired(&app, &found, &Origin { client_ip, ..origin });

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{domain::verdict::Verdict, store::StoreError};
+use crate::{
+    domain::{request_path::Ambiguity, verdict::Verdict},
+    store::StoreError,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -11,6 +14,16 @@ pub enum Error {
     /// The caller holds none of these scopes, of which one is needed.
     #[error("this needs the scope {}", .0.join(" or "))]
     MissingScope(&'static [&'static str]),
+    /// The key grants none or not all of what is needed.
+    #[error("the API key does not grant {}", .0.join(", "))]
+    LacksScopes(Vec<String>),
+    #[error("{0}")]
+    AmbiguousPath(Ambiguity),
+    #[error("no route of the policy matches this request")]
+    NoRoute,
+    /// The proxy asks what cannot be answered; nothing that its client can mend.
+    #[error("{0}")]
+    ProxyMistake(String),
     /// Not there, never was, or not the caller's to know: all the same outside.
     #[error("there is nothing here")]
     NotFound,

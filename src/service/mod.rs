@@ -7,6 +7,8 @@ mod principal;
 
 mod verify;
 
+mod authorize;
+
 mod keys;
 
 mod rotate;
@@ -31,9 +33,12 @@ mod bootstrap;
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
+
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     audit::{Audit, Finding, Sound},
+    authorize::OriginalRequest,
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     checkpoints::{Checkpointer, EventProof, Mismatch},
     denials::DeniedCall,
@@ -56,6 +61,7 @@ use crate::{
     domain::{
         credential::{Brand, PlaintextKey},
         key_hash::KeyHash,
+        policy::Policy,
         scope::Catalogue,
     },
     env::Env,
@@ -73,6 +79,7 @@ pub struct Keyward {
     denials: DenialRecorder,
     checkpointer: Checkpointer,
     initial_key_file: InitialKeyFile,
+    policy: ArcSwapOption<Policy>,
 }
 
 /// What the operator decided.
@@ -89,6 +96,8 @@ pub struct Rules {
     pub max_keys: u32,
     /// How long dead keys and values are remembered.
     pub retention: Duration,
+    /// Whether a browser's question before a request from another origin needs no key.
+    pub allow_preflight: bool,
     /// How many rows a job changes in one transaction.
     pub batch: u32,
 }
@@ -113,6 +122,7 @@ impl Keyward {
             denials: DenialRecorder::default(),
             checkpointer,
             initial_key_file: InitialKeyFile::default(),
+            policy: ArcSwapOption::empty(),
         })
     }
 

@@ -22,6 +22,7 @@ use crate::{
         event::{Actor, EventType, NewEvent, Origin, Subject},
         id::KeyId,
         key_hash::KeyHash,
+        policy::Need,
         scope::ScopeBits,
         verdict::Verdict,
     },
@@ -153,7 +154,7 @@ impl Keyward {
 
     /// How the identified key stands, and whether it grants what is wanted. To be asked right after
     /// it was identified, in the same request: the entry is of that moment.
-    pub fn judge(&self, identity: &Identity, wanted: ScopeBits) -> Verification {
+    pub fn judge(&self, identity: &Identity, need: Need) -> Verification {
         let nobody = |verdict| Verification {
             verdict,
             entry: None,
@@ -168,7 +169,7 @@ impl Keyward {
         let account = self.store.index().account(entry.key.account);
         let now = self.env.time.now();
         let granted = self.rules.catalogue.powers(entry.key.scopes());
-        let missing = wanted.minus(granted);
+        let missing = need.missing(granted);
         let verdict =
             self.standing(&entry, account.as_deref(), now).unwrap_or(if missing.is_empty() {
                 Verdict::Valid

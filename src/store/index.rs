@@ -56,7 +56,9 @@ pub struct Entry {
 /// that a clock set back gives it no longer life.
 #[derive(Clone, Copy, Debug)]
 pub struct Grace {
-    valid_until: Timestamp,
+    /// When the key was last rotated; an older value may have been replaced earlier.
+    pub rotated_at: Option<Timestamp>,
+    pub valid_until: Timestamp,
     ends: Monotonic,
     /// The end was recorded; no clock brings the value back.
     ended: bool,
@@ -91,6 +93,13 @@ pub(super) struct KeyFacts<'a> {
     pub expires_at: Option<Timestamp>,
     /// Compact JSON; nothing for the empty object.
     pub metadata: &'a str,
+}
+
+/// What [`Grace`] is made of.
+pub(super) struct GraceFacts {
+    pub rotated_at: Option<Timestamp>,
+    pub valid_until: Timestamp,
+    pub ended: bool,
 }
 
 /// Whose keys they are.
@@ -216,7 +225,11 @@ impl KeyIndex {
         });
         for stored in &record.credentials {
             let credential = &stored.credential;
-            let grace = credential.valid_until.map(|it| (it, stored.ended_at.is_some()));
+            let grace = credential.valid_until.map(|valid_until| GraceFacts {
+                rotated_at: key.rotated_at,
+                valid_until,
+                ended: stored.ended_at.is_some(),
+            });
             images.push(Image::Entry(self.entry(
                 credential.prefix,
                 credential.hash.clone(),
@@ -226,25 +239,25 @@ impl KeyIndex {
         }
     }
 
-    /// What the index is to hold of a value, keeping what memory knows of it. `grace` is the
-    /// deadline of a rotated value, and whether its end was recorded.
+    /// What the index is to hold of a value, keeping what memory knows of it. Only a rotated value
+    /// has a `grace`.
     pub(super) fn entry(
         &self,
         prefix: KeyPrefix,
         hash: KeyHash,
         key: KeyEntry,
-        grace: Option<(Timestamp, bool)>,
+        grace: Option<GraceFacts>,
     ) -> Arc<Entry> {
         let known = self.find(prefix);
         let live = known.as_ref().and_then(|it| it.live.get());
         let live = live.map_or_else(OnceLock::new, |it| OnceLock::from(Arc::clone(it)));
-        let grace = grace.map(|(valid_until, ended)| {
+        let grace = grace.map(|GraceFacts { rotated_at, valid_until, ended }| {
             let left = valid_until.since(self.env.time.now());
             let ends = self.env.time.monotonic().after(left);
             // What was promised earlier by the monotonic clock stands.
             let promised = known.as_ref().and_then(|it| it.grace());
             let ends = promised.map_or(ends, |it| it.ends.min(ends));
-            Box::new(Grace { valid_until, ends, ended })
+            Box::new(Grace { rotated_at, valid_until, ends, ended })
         });
         Arc::new(Entry { prefix, hash, key, live, grace })
     }

@@ -17,7 +17,7 @@ use crate::{
     env::Timestamp,
     store::{
         KeyEntry, KeyIndex, StoreError,
-        index::KeyFacts,
+        index::{GraceFacts, KeyFacts},
         records::{instant, unreadable},
     },
 };
@@ -27,7 +27,9 @@ const KEYS: &str = "
            expiry_recorded_at_ms
     FROM api_keys ORDER BY id";
 const VALUES: &str = "
-    SELECT key_id, prefix, phc, valid_until_ms, ended_at_ms
+    SELECT key_id, prefix, phc, valid_until_ms, ended_at_ms,
+           CASE WHEN valid_until_ms IS NOT NULL
+                THEN (SELECT rotated_at_ms FROM api_keys WHERE id = key_id) END
     FROM credentials ORDER BY key_id, prefix";
 
 /// Many keys share few of these, and neighbours often the account.
@@ -98,8 +100,9 @@ impl KeyIndex {
         let hash = KeyHash::decode(text(row, 2)?).ok_or_else(|| bad("phc", prefix))?;
         let prefix = KeyPrefix::from_stored(prefix).ok_or_else(|| bad("prefix", prefix))?;
         let deadline: Option<Timestamp> = instant(row, 3)?;
-        let ended = instant(row, 4)?.is_some();
-        self.insert(self.entry(prefix, hash, key, deadline.map(|it| (it, ended))));
+        let (ended, rotated_at) = (instant(row, 4)?.is_some(), instant(row, 5)?);
+        let end = deadline.map(|valid_until| GraceFacts { rotated_at, valid_until, ended });
+        self.insert(self.entry(prefix, hash, key, end));
         Ok(())
     }
 }

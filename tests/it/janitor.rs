@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use keyward::{
     domain::{
-        scope::{Scope, ScopeBits, ScopeSet},
+        policy::Need,
+        scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
     service::{Identity, Job, NewKey, Principal},
@@ -114,7 +115,7 @@ fn root(server: &TestServer) -> Principal {
         known => known,
     };
     let origin = keyward::domain::event::Origin::CLI;
-    let found = server.app.judge(&identity, ScopeBits::default());
+    let found = server.app.judge(&identity, Need::default());
     server.app.principal(&found, origin).expect("the root key is good")
 }
 

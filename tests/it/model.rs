@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::{domain::scope::ScopeBits, service::Identity};
+use keyward::{domain::policy::Need, service::Identity};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -173,7 +173,7 @@ fn code(server: &TestServer, text: &str) -> &'static str {
         Identity::Unproven(it) => server.app.prove(it).0,
         known => known,
     };
-    server.app.judge(&identity, ScopeBits::default()).verdict.as_str()
+    server.app.judge(&identity, Need::default()).verdict.as_str()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    domain::scope::ScopeBits,
+    domain::policy::Need,
     env::{ManualClock, SeededEntropy, Timestamp},
     server::Site,
     service::Identity,
@@ -252,7 +252,7 @@ fn code_after_a_crash(server: &TestServer, wall: Timestamp, text: &str) -> &'sta
         Identity::Unproven(it) => site.app.prove(it).0,
         known => known,
     };
-    site.app.judge(&identity, ScopeBits::default()).verdict.as_str()
+    site.app.judge(&identity, Need::default()).verdict.as_str()
 }
 
 #[test]

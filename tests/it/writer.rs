@@ -10,7 +10,7 @@ use std::{
 };
 
 use keyward::{
-    domain::{scope::ScopeBits, verdict::Verdict},
+    domain::{policy::Need, verdict::Verdict},
     service::Identity,
 };
 use rusqlite::Connection;
@@ -140,7 +140,7 @@ fn is_valid(server: &TestServer, text: &str) -> bool {
         Identity::Unproven(it) => server.app.prove(it).0,
         known => known,
     };
-    server.app.judge(&identity, ScopeBits::default()).verdict == Verdict::Valid
+    server.app.judge(&identity, Need::default()).verdict == Verdict::Valid
 }
 
 /// A key that will be ended, and what verification says of it meanwhile.

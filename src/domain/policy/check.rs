@@ -27,7 +27,7 @@ fn takers(earlier: &[(usize, Route)], route: &Route) -> Option<String> {
     if route.methods.is_empty() {
         return None; // A fault of its own.
     }
-    let mut takers = Vec::new();
+    let mut numbers = Vec::new();
     for method in &route.methods {
         for host in &hosts {
             let takes = |it: &Route| {
@@ -36,13 +36,13 @@ fn takers(earlier: &[(usize, Route)], route: &Route) -> Option<String> {
                     || host.is_some_and(|host| it.hosts.iter().any(|it| it.covers(host)));
                 its_methods && its_hosts && it.path.covers(&route.path)
             };
-            let (taker, _) = earlier.iter().find(|(_, it)| takes(it))?;
-            takers.push(taker + 1);
+            let (place, _) = earlier.iter().find(|(_, it)| takes(it))?;
+            numbers.push(place + 1);
         }
     }
-    takers.sort_unstable();
-    takers.dedup();
-    let numbers: Vec<_> = takers.iter().map(ToString::to_string).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
     Some(match numbers.as_slice() {
         [one] => format!("route {one} takes"),
         several => format!("routes {} take", several.join(", ")),

@@ -1,3 +1,5 @@
+//! The policy: what matches, what is needed, what is refused as a policy.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -120,9 +122,8 @@ fn scopes_become_a_need() {
     let (_, route) = policy.find("GET", None, &path).unwrap();
     let Access::Key(need) = route.access else { panic!("{:?}", route.access) };
     let missing = |held: &[&str]| {
-        let held = held.iter().fold(ScopeBits::default(), |bits, it| {
-            bits.or(catalogue.find(it).unwrap())
-        });
+        let held =
+            held.iter().fold(ScopeBits::default(), |bits, it| bits.or(catalogue.find(it).unwrap()));
         catalogue.names(need.missing(held)).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(missing(&["products:read", "orders:write"]), "");

@@ -1,5 +1,6 @@
 //! A whole keyward on a free port, with a directory of its own and a clock that the test holds.
 
+pub mod authz;
 mod binary;
 mod client;
 mod forgery;

@@ -1,0 +1,260 @@
+//! Forward auth: a proxy asks whether it may pass a request on.
+//!
+//! One handler behind four mounts. Each reads the original request from where its proxy puts it and
+//! is blind to where the others do: a reader of both could be steered by the client, whose own
+//! headers of the other family a proxy passes through untouched.
+//!
+//! These are no operations of the API: they take every method, and the answer is for a proxy. They
+//! stand outside the middleware of the rest, for one such question comes with each request to the
+//! protected API.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        Method,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
+    web,
+};
+
+use crate::{
+    domain::{
+        event::{Actor, Origin},
+        policy::{Access, Need},
+        scope::ScopeBits,
+        verdict::Verdict,
+    },
+    env::Monotonic,
+    http::{
+        RequestIds, TrustedProxies,
+        authn::{ambiguity, identified, note_retired, presented_key},
+        body,
+        envelope::REQUEST_ID,
+        identity::Pass,
+        problem::Problem,
+    },
+    service::{Denial, Error, Keyward, OriginalRequest},
+    telemetry::Metrics,
+};
+
+static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+static ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+static FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
+
+/// Where the path of an Envoy's question begins.
+const ENVOY: &str = "/authz/envoy";
+/// A proxy that is set up wrongly says so with each request; the log need not.
+const COMPLAINT_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What an answer needs, found once instead of for each request.
+pub struct Gate {
+    app: web::Data<Keyward>,
+    metrics: web::Data<Metrics>,
+    ids: web::Data<RequestIds>,
+    proxies: web::Data<TrustedProxies>,
+    complaints: Seldom,
+}
+
+/// Lets one in a while through, of what would otherwise fill the log.
+#[derive(Debug)]
+struct Seldom {
+    interval: Duration,
+    last: Mutex<Option<Monotonic>>,
+}
+
+impl Seldom {
+    fn new(interval: Duration) -> Self {
+        Self { interval, last: Mutex::new(None) }
+    }
+
+    fn is_due(&self, now: Monotonic) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|it| self.interval <= now.since(it));
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
+
+/// How the proxy speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mount {
+    /// nginx, `auth_request`: `X-Original-Method`, `X-Original-URI`, and the host as it came.
+    Nginx,
+    /// Caddy, Traefik, or `HAProxy` with our script: `X-Forwarded-Method`, `-Uri`, `-Host`.
+    Forward,
+    /// Envoy, `ext_authz`: method, host and path of the question itself.
+    Envoy,
+    /// Tells nothing of the original request.
+    Bare,
+}
+
+impl Gate {
+    pub fn new(
+        app: web::Data<Keyward>,
+        metrics: web::Data<Metrics>,
+        ids: web::Data<RequestIds>,
+        proxies: web::Data<TrustedProxies>,
+    ) -> Self {
+        let complaints = Seldom::new(COMPLAINT_INTERVAL);
+        Self { app, metrics, ids, proxies, complaints }
+    }
+
+    /// The mounts, for every method.
+    pub fn mount(gate: &Arc<Self>, cfg: &mut web::ServiceConfig) {
+        for (path, mount) in [
+            ("/authz/nginx", Mount::Nginx),
+            ("/authz/forward", Mount::Forward),
+            ("/authz/envoy{path:(/.*)?}", Mount::Envoy),
+            ("/authz", Mount::Bare),
+        ] {
+            let gate = Arc::clone(gate);
+            cfg.service(web::resource(path).to(move |req: HttpRequest, payload: web::Payload| {
+                let gate = Arc::clone(&gate);
+                async move { gate.answer(mount, &req, payload).await }
+            }));
+        }
+    }
+
+    async fn answer(&self, mount: Mount, req: &HttpRequest, payload: web::Payload) -> HttpResponse {
+        // Proxies send none. What is left unread would cost the connection.
+        body::collect(payload.into_inner()).await;
+        let id = self.ids.identify(req.headers().get(&REQUEST_ID));
+        let mut response = match self.decide(mount, req).await {
+            Ok(pass) => pass.respond(),
+            Err(problem) => self.refusal(mount, &problem.for_a_proxy(), &id.to_string()),
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, id.to_header());
+        response
+    }
+
+    async fn decide(&self, mount: Mount, req: &HttpRequest) -> Result<Pass<'_>, Problem> {
+        let asked = self.asked_scopes(mount, req)?;
+        let presented = presented_key(req.headers());
+        let original = mount.original(req, presented.is_none())?;
+        let need = match self.app.access(&original, asked)? {
+            Access::Everybody => return Ok(Pass::Anybody),
+            Access::Key(need) => need,
+        };
+        let text = presented.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
+        if let Some((code, detail)) = ambiguity(req.headers(), &query_of(&original, req)) {
+            return Err(Problem::ambiguous_key(code, detail));
+        }
+        self.admit(text, need, req).await
+    }
+
+    async fn admit(&self, text: &[u8], need: Need, req: &HttpRequest) -> Result<Pass<'_>, Problem> {
+        let identity = identified(&self.app, text).await?;
+        let found = self.app.judge(&identity, need);
+        self.metrics.count_verification(found.verdict);
+        match (found.verdict, &found.entry) {
+            (Verdict::Valid, Some(_)) => Ok(Pass::Key(&self.app.rules().catalogue, found)),
+            (Verdict::InsufficientScopes, _) => {
+                let names = self.app.rules().catalogue.names(found.missing);
+                Err(Error::LacksScopes(names.map(str::to_owned).collect()).into())
+            }
+            (verdict, _) => {
+                if verdict == Verdict::Rotated {
+                    let client_ip = self.proxies.client_address(req);
+                    let origin = Origin { actor: Actor::Cli, request_id: None, client_ip };
+                    note_retired(&self.app, &found, &origin);
+                }
+                Err(Error::Unauthenticated(Denial::from(verdict)).into())
+            }
+        }
+    }
+
+    /// The scopes in the query that the operator wrote into the proxy's configuration. An Envoy's
+    /// query is its client's.
+    fn asked_scopes(&self, mount: Mount, req: &HttpRequest) -> Result<ScopeBits, Problem> {
+        let mut asked = ScopeBits::default();
+        let query = if mount == Mount::Envoy { "" } else { req.query_string() };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let mistake = |what| Error::ProxyMistake(what);
+            if name != "scope" {
+                let what = "the proxy's question has a parameter other than `scope`";
+                return Err(mistake(what.to_owned()).into());
+            }
+            let bit = self.app.rules().catalogue.find(&value);
+            let unknown =
+                || mistake(format!("the proxy asks for a scope that does not exist: `{value}`"));
+            asked = asked.or(bit.ok_or_else(unknown)?);
+        }
+        Ok(asked)
+    }
+
+    fn refusal(&self, mount: Mount, problem: &Problem, id: &str) -> HttpResponse {
+        if problem.code() == "authz_misconfigured"
+            && self.complaints.is_due(self.app.env().time.monotonic())
+        {
+            tracing::warn!(reason = %problem.detail(), "a proxy is not set up as it should be");
+        }
+        let code = HeaderValue::from_static(problem.code());
+        let mut response = problem.respond(id);
+        if mount == Mount::Nginx {
+            // It could not show one, and would give up the connection because of it.
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            response = response.set_body(()).map_into_boxed_body();
+        }
+        response.headers_mut().insert(REASON.clone(), code);
+        response
+    }
+}
+
+impl Mount {
+    fn original(self, req: &HttpRequest, keyless: bool) -> Result<OriginalRequest<'_>, Problem> {
+        let headers = req.headers();
+        let text = |name| Ok::<_, Problem>(only(headers, name)?.and_then(|it| it.to_str().ok()));
+        let own_host = || text(&header::HOST);
+        let (method, host, target) = match self {
+            Self::Nginx => (text(&ORIGINAL_METHOD)?, own_host()?, only(headers, &ORIGINAL_URI)?),
+            Self::Forward => {
+                (text(&FORWARDED_METHOD)?, text(&FORWARDED_HOST)?, only(headers, &FORWARDED_URI)?)
+            }
+            Self::Envoy => (Some(req.method().as_str()), own_host()?, None),
+            Self::Bare => (None, None, None),
+        };
+        let target = match self {
+            // The path alone: the query stands in the request.
+            Self::Envoy => req.uri().path().strip_prefix(ENVOY).map(str::as_bytes),
+            Self::Nginx | Self::Forward | Self::Bare => target.map(HeaderValue::as_bytes),
+        };
+        let preflight = keyless
+            && method == Some(Method::OPTIONS.as_str())
+            && headers.contains_key(header::ORIGIN)
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        Ok(OriginalRequest { method, host, target, preflight })
+    }
+}
+
+/// The header, unless there are two of it: the proxy's and, perhaps, its client's.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Problem> {
+    let mut values = headers.get_all(name);
+    let first = values.next();
+    if values.next().is_some() {
+        let what = format!("the proxy sends {name} twice");
+        return Err(Error::ProxyMistake(what).into());
+    }
+    Ok(first)
+}
+
+/// The query of the original request, as far as it is told.
+fn query_of<'r>(original: &OriginalRequest<'r>, req: &'r HttpRequest) -> Cow<'r, str> {
+    let told = original.target.and_then(|it| {
+        let at = it.iter().position(|it| *it == b'?')?;
+        it.get(at + 1..)
+    });
+    told.map_or(Cow::Borrowed(req.query_string()), String::from_utf8_lossy)
+}

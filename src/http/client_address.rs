@@ -1,0 +1,82 @@
+//! Where a request comes from, when proxies stand between.
+
+use std::net::IpAddr;
+
+use actix_web::{HttpRequest, http::header::HeaderName};
+use ipnet::IpNet;
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The networks whose word in `X-Forwarded-For` is taken.
+#[derive(Clone, Debug)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// The address of the client. Each proxy appends the address that it was asked from, so the
+    /// list is read from its end, as far as those can be trusted that wrote it. `None` on a Unix
+    /// socket.
+    pub fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
+        let mut client = req.peer_addr()?.ip().to_canonical();
+        let lines: Vec<_> = req.headers().get_all(&FORWARDED_FOR).collect();
+        let mut hops = lines.iter().rev().flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
+        while self.trusts(client) {
+            // What is no address was written by nobody who can be trusted.
+            let Some(hop) = hops.next().and_then(address) else { break };
+            client = hop;
+        }
+        Some(client)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|it| it.contains(&address))
+    }
+}
+
+/// An address as proxies write it: some add the port, and brackets around IPv6.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?.trim();
+    let with_port = || text.parse().map(|it: std::net::SocketAddr| it.ip());
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
+    bare.parse().or_else(|_| with_port()).ok().map(|it: IpAddr| it.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&str]) -> String {
+        let networks = ["127.0.0.0/8", "10.0.0.0/8", "::1/128"];
+        let proxies = TrustedProxies::new(networks.map(|it| it.parse().unwrap()).into());
+        let mut request = TestRequest::get().peer_addr(peer.parse().unwrap());
+        for line in forwarded {
+            request = request.append_header(("X-Forwarded-For", *line));
+        }
+        proxies.client_address(&request.to_http_request()).unwrap().to_string()
+    }
+
+    #[test]
+    fn the_list_is_read_from_its_end_as_far_as_it_can_be_trusted() {
+        for (peer, forwarded, expected) in [
+            ("127.0.0.1:1", vec![], "127.0.0.1"),
+            ("203.0.113.9:1", vec!["198.51.100.1"], "203.0.113.9"),
+            ("127.0.0.1:1", vec!["198.51.100.1"], "198.51.100.1"),
+            ("127.0.0.1:1", vec!["1.2.3.4, 198.51.100.1, 10.0.0.7"], "198.51.100.1"),
+            ("127.0.0.1:1", vec!["1.2.3.4", "198.51.100.1", "10.0.0.7"], "198.51.100.1"),
+            ("127.0.0.1:1", vec!["10.0.0.1, 10.0.0.2"], "10.0.0.1"),
+            ("127.0.0.1:1", vec!["1.2.3.4, unknown, 10.0.0.7"], "10.0.0.7"),
+            ("127.0.0.1:1", vec!["198.51.100.1:4711"], "198.51.100.1"),
+            ("[::1]:1", vec!["[2001:db8::1]:443"], "2001:db8::1"),
+            ("[::1]:1", vec!["[2001:db8::1]"], "2001:db8::1"),
+            ("[::ffff:127.0.0.1]:1", vec!["2001:db8::1"], "2001:db8::1"),
+            ("127.0.0.1:1", vec![""], "127.0.0.1"),
+        ] {
+            assert_eq!(client(peer, &forwarded), expected, "{peer} {forwarded:?}");
+        }
+    }
+}

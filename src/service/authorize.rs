@@ -1,0 +1,60 @@
+//! Forward auth: what a request to the protected API needs, before anybody looks at a key.
+
+use std::sync::Arc;
+
+use crate::{
+    domain::{
+        policy::{Access, Need, Policy},
+        request_path::RequestPath,
+        scope::ScopeBits,
+    },
+    service::{Error, Keyward},
+};
+
+/// A request to the protected API, as the proxy tells of it. What it does not tell is `None`.
+#[derive(Clone, Copy, Debug)]
+pub struct OriginalRequest<'a> {
+    pub method: Option<&'a str>,
+    pub host: Option<&'a str>,
+    /// Path and query, as they came.
+    pub target: Option<&'a [u8]>,
+    /// A browser asks whether it may send a request from another origin (the Fetch standard's
+    /// CORS-preflight), and shows no key.
+    pub preflight: bool,
+}
+
+impl Keyward {
+    /// Replaces the route policy whole; requests that are being judged keep the one they have.
+    pub fn use_policy(&self, policy: Option<Policy>) {
+        self.policy.store(policy.map(Arc::new));
+    }
+
+    /// Who may make this request: what the policy says, and in any case the scopes that the proxy
+    /// asks for.
+    pub fn access(&self, request: &OriginalRequest<'_>, asked: ScopeBits) -> Result<Access, Error> {
+        let policy = self.policy.load();
+        let Some(target) = request.target else {
+            return match *policy {
+                Some(_) => {
+                    Err(Error::ProxyMistake("the proxy does not say which path it is".into()))
+                }
+                None => Ok(Access::Key(Need::all(asked))),
+            };
+        };
+        let path = RequestPath::parse(target).map_err(Error::AmbiguousPath)?;
+        if request.preflight && self.rules.allow_preflight {
+            return Ok(Access::Everybody);
+        }
+        let Some(policy) = &*policy else { return Ok(Access::Key(Need::all(asked))) };
+        let method = request.method;
+        let method = method.ok_or_else(|| {
+            Error::ProxyMistake("the proxy does not say which method it is".into())
+        })?;
+        let (_, route) = policy.find(method, request.host, &path).ok_or(Error::NoRoute)?;
+        Ok(match route.access {
+            Access::Everybody if asked.is_empty() => Access::Everybody,
+            Access::Everybody => Access::Key(Need::all(asked)),
+            Access::Key(need) => Access::Key(Need { all: need.all.or(asked), ..need }),
+        })
+    }
+}
