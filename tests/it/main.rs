@@ -36,6 +36,7 @@ mod keys_revoke;
 mod keys_update;
 mod model;
 mod openapi;
+mod proxies;
 mod rotation;
 mod rotation_self;
 mod routes;

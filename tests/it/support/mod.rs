@@ -5,6 +5,7 @@ mod binary;
 mod client;
 mod forgery;
 mod logged;
+pub mod proxy;
 mod server;
 mod stream;
 
