@@ -47,6 +47,7 @@ mod stream_ends;
 mod tail;
 mod tidy;
 mod time;
+mod traefik;
 mod usage;
 mod verify;
 mod writer;

@@ -74,6 +74,11 @@ impl Request {
                 answer.truncate(head + 4);
                 break;
             }
+            // Some programs leave the connection open for a while.
+            let length = length_of(&answer[..head]).filter(|_| self.method != "HEAD");
+            if length.is_some_and(|it| it + head + 4 == answer.len()) {
+                break;
+            }
         }
         Ok(answer)
     }
@@ -104,6 +109,12 @@ impl Request {
         }
         Ok(stream)
     }
+}
+
+/// The length of the body, if the head of an answer tells it.
+fn length_of(head: &[u8]) -> Option<usize> {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    head.lines().find_map(|it| it.strip_prefix("content-length: ")?.parse().ok())
 }
 
 impl Response {
