@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{App, HttpResponse, HttpServer, http::KeepAlive, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::KeepAlive, web};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
@@ -17,6 +17,9 @@ use super::{
 
 pub const FLOOR: &str = "floor";
 pub const SQLITE: &str = "sqlite";
+pub const AUTHZ: &str = "authz";
+/// Whom [`AUTHZ`] takes everybody for.
+pub const KEY_ID: &str = "key_01KYq8Zt3mV5xW7aBcDeFg";
 const TARGET: &str = "/api/v1/api-keys/verify";
 
 /// The body of a question, read as cheaply as serde can.
@@ -31,13 +34,18 @@ struct Question<'a> {
 pub fn serve(name: &str, argument: PathBuf) -> Outcome<()> {
     let workers = std::thread::available_parallelism()?.get();
     let sqlite = name == SQLITE;
-    let answer = if sqlite { web::Bytes::new() } else { std::fs::read(&argument)?.into() };
+    let fixed = name == FLOOR;
+    let answer = if fixed { std::fs::read(&argument)?.into() } else { web::Bytes::new() };
     actix_web::rt::System::new().block_on(async move {
         let server = HttpServer::new(move || {
             let (answer, table) =
                 (web::Data::new(answer.clone()), web::Data::new(argument.clone()));
             let handler = if sqlite { web::post().to(look_up) } else { web::post().to(parse_only) };
-            App::new().app_data(answer).app_data(table).route(TARGET, handler)
+            App::new()
+                .app_data(answer)
+                .app_data(table)
+                .route("/authz/nginx", web::get().to(authorize_only))
+                .route(TARGET, handler)
         });
         let server = server
             .workers(workers)
@@ -76,6 +84,22 @@ async fn look_up(body: web::Bytes, table: web::Data<PathBuf>) -> HttpResponse {
     match found {
         Ok(answer) => HttpResponse::Ok().content_type("application/json").body(answer),
         Err(_) => HttpResponse::NotFound().finish(),
+    }
+}
+
+/// Reads the header with the key and answers as keyward does, with whatever identity.
+async fn authorize_only(req: HttpRequest) -> HttpResponse {
+    match req.headers().get("x-api-key") {
+        Some(it) if !it.is_empty() => HttpResponse::Ok()
+            .insert_header(("x-keyward-key-id", KEY_ID))
+            .insert_header(("x-keyward-key-name", "Production%20Integration"))
+            .insert_header(("x-keyward-account-id", "acct_01KYq8Zt3mV5xW7aBcDeFg"))
+            .insert_header(("x-keyward-external-id", "-"))
+            .insert_header(("x-keyward-scopes", "orders:read"))
+            .insert_header(("cache-control", "no-store"))
+            .insert_header(("x-request-id", "req_0123456789abcdef0123"))
+            .finish(),
+        _ => HttpResponse::Unauthorized().finish(),
     }
 }
 

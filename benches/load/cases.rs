@@ -1,5 +1,6 @@
 //! What is measured. Each case prints a table of its own.
 
+mod authz;
 mod reads;
 mod starts;
 mod verify;
@@ -20,6 +21,8 @@ pub type Case = fn(&mut Bench) -> Outcome<()>;
 pub const CASES: &[(&str, Case)] = &[
     ("start", starts::start_and_memory),
     ("verify", verify::against_the_floor),
+    ("authz", authz::against_the_floor),
+    ("nginx", authz::behind_nginx),
     ("growth", verify::growth),
     ("usage", verify::usage),
     ("restart", starts::restart),

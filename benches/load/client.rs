@@ -26,6 +26,8 @@ pub struct Request {
     pub status: u16,
     /// How the body must begin.
     pub begins: Vec<u8>,
+    /// What must stand among the headers.
+    pub holds: Vec<u8>,
 }
 
 impl Request {
@@ -37,11 +39,22 @@ impl Request {
         let (about, body) = (about.unwrap_or_default(), body.unwrap_or_default());
         let text =
             format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{key}{about}\r\n{body}");
-        Self { bytes: text.into_bytes(), status: 200, begins: Vec::new() }
+        Self { bytes: text.into_bytes(), status: 200, begins: Vec::new(), holds: Vec::new() }
     }
 
     pub fn expecting(self, status: u16, begins: impl Into<Vec<u8>>) -> Self {
         Self { status, begins: begins.into(), ..self }
+    }
+
+    pub fn holding(self, header: impl Into<Vec<u8>>) -> Self {
+        Self { holds: header.into(), ..self }
+    }
+
+    /// With one more header line, before the others.
+    pub fn with(mut self, header: &str) -> Self {
+        let line = self.bytes.iter().position(|it| *it == b'\n').map_or(0, |it| it + 1);
+        self.bytes.splice(line..line, format!("{header}\r\n").into_bytes());
+        self
     }
 }
 
@@ -64,8 +77,11 @@ impl Connection {
     pub fn ask(&mut self, request: &Request) -> Outcome<&[u8]> {
         self.stream.write_all(&request.bytes)?;
         let (status, body) = self.answer()?;
+        let head = &self.buffer[..body.start];
         let body = &self.buffer[body];
-        if status != request.status || !body.starts_with(&request.begins) {
+        let held = request.holds.is_empty()
+            || head.windows(request.holds.len()).any(|it| it == request.holds);
+        if status != request.status || !held || !body.starts_with(&request.begins) {
             let (asked, body) =
                 (String::from_utf8_lossy(&request.bytes), String::from_utf8_lossy(body));
             let asked = asked.lines().next().unwrap_or_default();

@@ -17,6 +17,7 @@
 mod baseline;
 mod cases;
 mod client;
+mod nginx;
 mod process;
 mod report;
 mod site;
@@ -63,7 +64,6 @@ fn run(arguments: &[String]) -> Outcome<()> {
             case(&mut bench)?;
         }
     }
-    println!("\nForward auth is not there yet, so its targets are not measured.");
     Ok(())
 }
 

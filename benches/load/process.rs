@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -39,6 +39,21 @@ impl Process {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["baseline", name]).arg(argument);
         Self::start(command, false)
+    }
+
+    /// A program that says nothing; up once it accepts connections.
+    pub fn silent(mut command: Command, address: SocketAddr) -> Outcome<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let started = Instant::now();
+        let mut process = Self { child: command.spawn()?, address, start: Duration::ZERO };
+        while TcpStream::connect(address).is_err() {
+            if process.child.try_wait()?.is_some() || Duration::from_secs(30) < started.elapsed() {
+                return Err("it does not start".into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        process.start = started.elapsed();
+        Ok(process)
     }
 
     fn start(mut command: Command, has_livez: bool) -> Outcome<Self> {

@@ -91,19 +91,28 @@ impl Verdict {
     pub const COLUMNS: [&str; 6] = ["what", "figure", "baseline", "ratio", "target", "met"];
 
     pub fn cells(&self) -> [String; 6] {
-        let (target, met) = match self.target {
-            Target::AtMost(most) => (format!("≤ {most}"), Some(self.value <= most)),
-            Target::AtLeast(least) => (format!("≥ {least}"), Some(least <= self.value)),
-            Target::None => (String::new(), None),
+        let target = match self.target {
+            Target::AtMost(most) => format!("≤ {most}"),
+            Target::AtLeast(least) => format!("≥ {least}"),
+            Target::None => String::new(),
         };
-        let met = met.map_or("", |it| if it { "yes" } else { "**no**" });
         [
             self.what.clone(),
             self.figure.clone(),
             self.baseline.clone(),
             format!("{:.2}", self.value),
             target,
-            met.to_owned(),
+            met(self.target, self.value).to_owned(),
         ]
     }
+}
+
+/// Whether a figure is what was aimed at; nothing if nothing was.
+pub fn met(target: Target, value: f64) -> &'static str {
+    let met = match target {
+        Target::AtMost(most) => value <= most,
+        Target::AtLeast(least) => least <= value,
+        Target::None => return "",
+    };
+    if met { "yes" } else { "**no**" }
 }

@@ -91,6 +91,14 @@ fn valid(key: &Key) -> String {
     format!("{{\"valid\":true,\"code\":\"VALID\",\"keyId\":\"{}\"", key.id)
 }
 
+/// What nginx asks about a request with this key.
+pub fn may_pass(key: &Key) -> Request {
+    Request::new("GET", "/authz/nginx?scope=orders:read", Some(&key.text), None)
+        .with("X-Original-Method: GET")
+        .with("X-Original-URI: /orders/4711?expand=items")
+        .holding(format!("x-keyward-key-id: {}\r\n", key.id))
+}
+
 /// The key in the answer to a creation.
 pub fn issued(answer: &[u8]) -> Outcome<Key> {
     let answer: serde_json::Value = serde_json::from_slice(answer)?;

@@ -15,12 +15,16 @@ use crate::{
     site::{self, Key},
 };
 
-const ROUND: Duration = Duration::from_millis(1_200);
+pub(super) const ROUND: Duration = Duration::from_millis(1_200);
 const MIB: f64 = 1024.0 * 1024.0;
-const WARM_UP: Duration = Duration::from_millis(300);
+pub(super) const WARM_UP: Duration = Duration::from_millis(300);
 
 /// One round on one server.
-fn round(process: &Process, requests: &[Request], connections: usize) -> Outcome<Sample> {
+pub(super) fn round(
+    process: &Process,
+    requests: &[Request],
+    connections: usize,
+) -> Outcome<Sample> {
     client::run(process.address, requests, Pace::full(connections, WARM_UP), || Ok(()))?;
     let pace = Pace::full(connections, ROUND);
     let (answers, before, after) = client::run(process.address, requests, pace, || process.cpu())?;
