@@ -35,9 +35,7 @@ use crate::{
     },
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
-        self,
-        authz::Gate,
-        control,
+        self, Gate, control,
         openapi::RouteTable,
         pages::Documents,
         stream::{StreamLimits, Streams},
@@ -242,27 +240,29 @@ fn public_server(
 ) -> Result<(SocketAddr, actix_web::dev::Server), io::Error> {
     // Made once, out here: the closure runs for each worker.
     let app = web::Data::from(Arc::clone(&site.app));
-    let ids = web::Data::new(http::RequestIds::new(&site.app));
     let metrics = web::Data::from(Arc::clone(metrics));
     let streams = web::Data::from(Arc::clone(&site.streams));
     let proxies = web::Data::new(http::TrustedProxies::new(config.trusted_proxies.clone()));
-    let gate = Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone());
-    let gate = Arc::new(gate);
     let document = http::openapi::document();
     let documents = web::Data::new(Documents::of(&document));
     let table = web::Data::new(RouteTable::of(&document));
     drop(document);
     let docs = config.docs;
     let server = HttpServer::new(move || {
+        let ids = web::Data::new(http::RequestIds::new(&app));
+        let gate = Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone());
+        let gate = web::Data::new(gate);
         App::new()
             .app_data(app.clone())
-            .app_data(ids.clone())
+            .app_data(ids)
             .app_data(metrics.clone())
             .app_data(streams.clone())
             .app_data(documents.clone())
             .app_data(table.clone())
             .app_data(proxies.clone())
+            .app_data(gate.clone())
             .configure(|cfg| Gate::mount(&gate, cfg))
+            .configure(|cfg| http::hot_routes(&mut ServiceConfig::new(cfg)))
             .service(
                 web::scope("")
                     .wrap(from_fn(http::wrap))

@@ -79,9 +79,9 @@ impl Connection {
         let (status, body) = self.answer()?;
         let head = &self.buffer[..body.start];
         let body = &self.buffer[body];
-        let held = request.holds.is_empty()
+        let has_header = request.holds.is_empty()
             || head.windows(request.holds.len()).any(|it| it == request.holds);
-        if status != request.status || !held || !body.starts_with(&request.begins) {
+        if status != request.status || !has_header || !body.starts_with(&request.begins) {
             let (asked, body) =
                 (String::from_utf8_lossy(&request.bytes), String::from_utf8_lossy(body));
             let asked = asked.lines().next().unwrap_or_default();

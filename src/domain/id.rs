@@ -42,6 +42,16 @@ macro_rules! identifier {
             }
         }
 
+        impl $name {
+            /// As [`fmt::Display`], for paths on which every instruction counts.
+            pub fn push_to(self, text: &mut String) {
+                let mut digits = [0; DIGITS];
+                base62::write_number(self.0, &mut digits);
+                text.push_str(Self::PREFIX);
+                text.push_str(str::from_utf8(&digits).unwrap_or_default());
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut digits = [0; DIGITS];

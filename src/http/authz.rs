@@ -8,11 +8,7 @@
 //! stand outside the middleware of the rest, for one such question comes with each request to the
 //! protected API.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::borrow::Cow;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -30,17 +26,15 @@ use crate::{
         scope::ScopeBits,
         verdict::Verdict,
     },
-    env::Monotonic,
     http::{
-        RequestIds, TrustedProxies,
         authn::{ambiguity, identified, note_retired, presented_key},
         body,
         envelope::REQUEST_ID,
+        gate::Gate,
         identity::Pass,
         problem::Problem,
     },
-    service::{Denial, Error, Keyward, OriginalRequest},
-    telemetry::Metrics,
+    service::{Denial, Error, OriginalRequest},
 };
 
 static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
@@ -52,40 +46,6 @@ static REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
 
 /// Where the path of an Envoy's question begins.
 const ENVOY: &str = "/authz/envoy";
-/// A proxy that is set up wrongly says so with each request; the log need not.
-const COMPLAINT_INTERVAL: Duration = Duration::from_mins(1);
-
-/// What an answer needs, found once instead of for each request.
-pub struct Gate {
-    app: web::Data<Keyward>,
-    metrics: web::Data<Metrics>,
-    ids: web::Data<RequestIds>,
-    proxies: web::Data<TrustedProxies>,
-    complaints: Seldom,
-}
-
-/// Lets one in a while through, of what would otherwise fill the log.
-#[derive(Debug)]
-struct Seldom {
-    interval: Duration,
-    last: Mutex<Option<Monotonic>>,
-}
-
-impl Seldom {
-    fn new(interval: Duration) -> Self {
-        Self { interval, last: Mutex::new(None) }
-    }
-
-    fn is_due(&self, now: Monotonic) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|it| self.interval <= now.since(it));
-        if due {
-            *last = Some(now);
-        }
-        due
-    }
-}
-
 /// How the proxy speaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mount {
@@ -100,27 +60,17 @@ enum Mount {
 }
 
 impl Gate {
-    pub fn new(
-        app: web::Data<Keyward>,
-        metrics: web::Data<Metrics>,
-        ids: web::Data<RequestIds>,
-        proxies: web::Data<TrustedProxies>,
-    ) -> Self {
-        let complaints = Seldom::new(COMPLAINT_INTERVAL);
-        Self { app, metrics, ids, proxies, complaints }
-    }
-
     /// The mounts, for every method.
-    pub fn mount(gate: &Arc<Self>, cfg: &mut web::ServiceConfig) {
+    pub fn mount(gate: &web::Data<Self>, cfg: &mut web::ServiceConfig) {
         for (path, mount) in [
             ("/authz/nginx", Mount::Nginx),
             ("/authz/forward", Mount::Forward),
             ("/authz/envoy{path:(/.*)?}", Mount::Envoy),
             ("/authz", Mount::Bare),
         ] {
-            let gate = Arc::clone(gate);
+            let gate = gate.clone();
             cfg.service(web::resource(path).to(move |req: HttpRequest, payload: web::Payload| {
-                let gate = Arc::clone(&gate);
+                let gate = gate.clone();
                 async move { gate.answer(mount, &req, payload).await }
             }));
         }
@@ -130,14 +80,11 @@ impl Gate {
         // Proxies send none. What is left unread would cost the connection.
         body::collect(payload.into_inner()).await;
         let id = self.ids.identify(req.headers().get(&REQUEST_ID));
-        let mut response = match self.decide(mount, req).await {
+        let response = match self.decide(mount, req).await {
             Ok(pass) => pass.respond(),
             Err(problem) => self.refusal(mount, &problem.for_a_proxy(), &id.to_string()),
         };
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(REQUEST_ID, id.to_header());
-        response
+        Self::finish(response, &id)
     }
 
     async fn decide(&self, mount: Mount, req: &HttpRequest) -> Result<Pass<'_>, Problem> {
@@ -181,6 +128,12 @@ impl Gate {
     fn asked_scopes(&self, mount: Mount, req: &HttpRequest) -> Result<ScopeBits, Problem> {
         let mut asked = ScopeBits::default();
         let query = if mount == Mount::Envoy { "" } else { req.query_string() };
+        // As it is written in a proxy's configuration: nothing to be decoded.
+        if let Some(name) = query.strip_prefix("scope=")
+            && let Some(bit) = self.app.rules().catalogue.find(name)
+        {
+            return Ok(bit);
+        }
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let mistake = |what| Error::ProxyMistake(what);
             if name != "scope" {

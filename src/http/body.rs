@@ -151,6 +151,13 @@ impl RequestBody {
     }
 }
 
+impl RequestBody {
+    /// Reads the body, where no middleware has.
+    pub async fn read(req: &HttpRequest, payload: Payload) -> Self {
+        Self { body: collect(payload).await, media_type: media_type(req) }
+    }
+}
+
 impl FromRequest for RequestBody {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;

@@ -3,14 +3,12 @@
 //! Every header stands in every such answer and is never empty. Some proxies copy only those that
 //! are there, and would let a client's own pass in the place of one that is not.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::time::{Duration, UNIX_EPOCH};
 
 use actix_web::{
     HttpResponse,
     http::header::{HeaderName, HeaderValue, HttpDate, TryIntoHeaderValue},
+    web,
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -43,47 +41,78 @@ impl Pass<'_> {
     pub fn respond(&self) -> HttpResponse {
         let mut response = HttpResponse::Ok().finish();
         let headers = response.headers_mut();
-        let none = || HeaderValue::from_static(NONE);
-        let mut values = [none(), none(), none(), none(), none()];
+        let mut values = Values::new();
         if let Self::Key(catalogue, Verification { entry: Some(entry), account, .. }) = self {
-            let external_id = account.as_deref().and_then(|it| it.external_id.as_deref());
-            let names: Vec<_> = catalogue.names(entry.key.scopes()).collect();
-            values = [
-                ours(entry.key.id.to_string()),
-                value(Some(entry.key.name())),
-                ours(entry.key.account.to_string()),
-                value(external_id),
-                ours(names.join(" ")),
-            ];
+            let external_id = account.as_ref().and_then(|it| it.external_id.as_deref());
+            values.add(|text| entry.key.id.push_to(text));
+            values.add(|text| push_visible(entry.key.name(), text));
+            values.add(|text| entry.key.account.push_to(text));
+            values.add(|text| push_visible(external_id.unwrap_or_default(), text));
+            values.add(|text| {
+                for (i, name) in catalogue.names(entry.key.scopes()).enumerate() {
+                    text.push_str(if i == 0 { "" } else { " " });
+                    text.push_str(name);
+                }
+            });
             if let Some(grace) = entry.grace() {
                 // A value that was replaced: since when, and until when it works.
                 let since = grace.rotated_at.unwrap_or(grace.valid_until).as_millis() / 1_000;
-                headers.insert(DEPRECATION.clone(), ours(format!("@{since}")));
+                if let Ok(since) = HeaderValue::try_from(format!("@{since}")) {
+                    headers.insert(DEPRECATION.clone(), since);
+                }
                 headers.insert(SUNSET.clone(), http_date(grace.valid_until));
             }
         }
-        for (name, value) in IDENTITY.iter().zip(values) {
+        for (name, value) in IDENTITY.iter().zip(values.finish()) {
             headers.insert(name.clone(), value);
         }
         response
     }
 }
 
-/// Free text, as a header can carry it; `-` for none, so that a literal one is encoded.
-fn value(text: Option<&str>) -> HeaderValue {
-    let encoded = match text {
-        None | Some("") => Cow::Borrowed(NONE),
-        Some(NONE) => Cow::Borrowed("%2D"),
-        Some(text) => utf8_percent_encode(text, HIDDEN).into(),
-    };
-    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(NONE))
+/// The values of [`IDENTITY`], in one allocation: this happens at each request to the protected API.
+struct Values {
+    text: String,
+    ends: [usize; IDENTITY.len()],
+    added: usize,
 }
 
-/// Of our own making, so visible ASCII, and blanks between scopes.
-fn ours(text: String) -> HeaderValue {
-    let value = Some(text).filter(|it| !it.is_empty());
-    let value = value.and_then(|it| HeaderValue::from_maybe_shared(it).ok());
-    value.unwrap_or_else(|| HeaderValue::from_static(NONE))
+impl Values {
+    fn new() -> Self {
+        Self { text: String::with_capacity(256), ends: [0; IDENTITY.len()], added: 0 }
+    }
+
+    fn add(&mut self, push: impl FnOnce(&mut String)) {
+        push(&mut self.text);
+        if let Some(end) = self.ends.get_mut(self.added) {
+            *end = self.text.len();
+        }
+        self.added += 1;
+    }
+
+    /// Each in its place; what is empty or was not added is none.
+    fn finish(self) -> [HeaderValue; IDENTITY.len()] {
+        let text = web::Bytes::from(self.text);
+        let mut start = 0;
+        self.ends.map(|end| {
+            let value = (start < end)
+                .then(|| text.slice(start..end))
+                .and_then(|it| HeaderValue::from_maybe_shared(it).ok());
+            start = start.max(end);
+            value.unwrap_or_else(|| HeaderValue::from_static(NONE))
+        })
+    }
+}
+
+/// Free text, as a header can carry it; a literal `-` is encoded, for it stands for none.
+fn push_visible(value: &str, text: &mut String) {
+    if value == NONE {
+        text.push_str("%2D");
+    } else if value.bytes().all(|it| it.is_ascii_graphic() && it != b'%') {
+        text.push_str(value);
+    } else {
+        text.extend(utf8_percent_encode(value, HIDDEN));
+    }
 }
 
 fn http_date(at: Timestamp) -> HeaderValue {
@@ -99,16 +128,23 @@ mod tests {
     #[test]
     fn free_text_becomes_visible_ascii_that_can_be_read_back() {
         for (given, expected) in [
-            (None, "-"),
-            (Some(""), "-"),
-            (Some("-"), "%2D"),
-            (Some("--"), "--"),
-            (Some("cust_42"), "cust_42"),
-            (Some("Production (EU)"), "Production%20(EU)"),
-            (Some("100%"), "100%25"),
-            (Some("Bücher\r\nX-Evil: 1"), "B%C3%BCcher%0D%0AX-Evil:%201"),
+            ("", "-"),
+            ("-", "%2D"),
+            ("--", "--"),
+            ("cust_42", "cust_42"),
+            ("Production (EU)", "Production%20(EU)"),
+            ("100%", "100%25"),
+            ("Bücher\r\nX-Evil: 1", "B%C3%BCcher%0D%0AX-Evil:%201"),
         ] {
-            assert_eq!(value(given), expected, "{given:?}");
+            let mut values = Values::new();
+            values.add(|text| push_visible(given, text));
+            values.add(|text| text.push_str("next"));
+            let [first, second, third, ..] = values.finish();
+            assert_eq!((first, second, third), (h(expected), h("next"), h("-")), "{given:?}");
         }
+    }
+
+    fn h(text: &'static str) -> HeaderValue {
+        HeaderValue::from_static(text)
     }
 }

@@ -14,7 +14,7 @@ use utoipa::{
 use utoipa_actix_web::AppExt;
 
 use crate::{
-    http::{problem::Problem, routes},
+    http::{hot_routes, problem::Problem, routes},
     service::Error,
 };
 
@@ -46,8 +46,8 @@ struct Frame;
 /// The whole document, in OpenAPI 3.1.
 pub fn document() -> utoipa::openapi::OpenApi {
     // The frame first: handing it over later would replace what was collected.
-    let (_, mut document) =
-        App::new().into_utoipa_app().openapi(Frame::openapi()).configure(routes).split_for_parts();
+    let app = App::new().into_utoipa_app().openapi(Frame::openapi());
+    let (_, mut document) = app.configure(hot_routes).configure(routes).split_for_parts();
     document.servers = Some(vec![Server::new(BASE)]);
     let paths = std::mem::take(&mut document.paths.paths);
     for (path, mut item) in paths {

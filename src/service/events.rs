@@ -105,8 +105,8 @@ impl Keyward {
             .actor_account_id
             .as_deref()
             .and_then(|it| AccountId::parse(it).ok())
-            .and_then(|it| self.store.index().account(it))
-            .is_some_and(|it| it.operator);
+            .and_then(|it| self.store.index().account(it, |it| it.operator))
+            .unwrap_or(false);
         EventView { operator_hidden: by_operator && viewer != Viewer::Operator, event }
     }
 

@@ -47,7 +47,7 @@ pub use self::{
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Principal, Reach},
-    verify::{Identity, Unproven, Upgrade, Verification},
+    verify::{Identity, Unproven, Upgrade, Verification, Whose},
     view::{KeyView, PreviousValue},
 };
 use self::{

@@ -28,7 +28,7 @@ use crate::{
     },
     env::{Entropy, Timestamp},
     service::{Denial, Error, Keyward, Principal},
-    store::{AccountEntry, Entry, Live},
+    store::{Entry, Live},
 };
 
 /// Whose secret was presented.
@@ -62,9 +62,16 @@ pub struct Verification {
     pub verdict: Verdict,
     /// Known from [`Verdict::Revoked`] on: only who presents a whole secret is told.
     pub entry: Option<Arc<Entry>>,
-    pub account: Option<Arc<AccountEntry>>,
+    pub account: Option<Whose>,
     /// Of the wanted scopes, those that the key does not grant.
     pub missing: ScopeBits,
+}
+
+/// The account behind a verdict.
+#[derive(Clone, Debug)]
+pub struct Whose {
+    pub operator: bool,
+    pub external_id: Option<Box<str>>,
 }
 
 /// Recognises secrets that were proved before, by a digest under a key that this process made and
@@ -152,6 +159,29 @@ impl Keyward {
         (current.map_or(Identity::Unknown, Identity::Known), upgrade)
     }
 
+    /// Whether `text` is a proved key that stands and holds one of these scopes; its use is counted
+    /// then, and only then. For callers who come with every question: what else there is to say
+    /// about them, and about all others, [`Keyward::identify`] and [`Keyward::judge`] find out.
+    pub fn admits_at_once(&self, text: &[u8], any_of: &[&'static str]) -> bool {
+        let Ok(presented) = PlaintextKey::parse(text) else { return false };
+        let digest = self.prover.digest(&presented);
+        let admitted = self.store.index().look(presented.prefix(), |entry| {
+            let proof = entry.live().map(Live::proof);
+            let key = &entry.key;
+            let account = self.store.index().account(key.account, |it| it.suspended);
+            let now = self.env.time.now();
+            let admitted = proof.is_some_and(|it| bool::from(it.ct_eq(&digest)))
+                && self.standing(entry, account.unwrap_or(true), now).is_none()
+                && self.rules.permits(self.rules.catalogue.powers(key.scopes()), any_of);
+            if admitted {
+                self.usage.note(entry, Verdict::Valid, now);
+                self.initial_key_file.was_used(entry.prefix);
+            }
+            admitted
+        });
+        admitted.unwrap_or(false)
+    }
+
     /// How the identified key stands, and whether it grants what is wanted. To be asked right after
     /// it was identified, in the same request: the entry is of that moment.
     pub fn judge(&self, identity: &Identity, need: Need) -> Verification {
@@ -166,16 +196,22 @@ impl Keyward {
             Identity::Malformed => return nobody(Verdict::Malformed),
             Identity::Unknown | Identity::Unproven(_) => return nobody(Verdict::NotFound),
         };
-        let account = self.store.index().account(entry.key.account);
+        let (account, suspended) = self
+            .store
+            .index()
+            .account(entry.key.account, |it| {
+                let whose = Whose { operator: it.operator, external_id: it.external_id.clone() };
+                (Some(whose), it.suspended)
+            })
+            .unwrap_or((None, true));
         let now = self.env.time.now();
         let granted = self.rules.catalogue.powers(entry.key.scopes());
         let missing = need.missing(granted);
-        let verdict =
-            self.standing(&entry, account.as_deref(), now).unwrap_or(if missing.is_empty() {
-                Verdict::Valid
-            } else {
-                Verdict::InsufficientScopes
-            });
+        let verdict = self.standing(&entry, suspended, now).unwrap_or(if missing.is_empty() {
+            Verdict::Valid
+        } else {
+            Verdict::InsufficientScopes
+        });
         self.usage.note(&entry, verdict, now);
         if verdict == Verdict::Valid {
             self.initial_key_file.was_used(entry.prefix);
@@ -184,18 +220,13 @@ impl Keyward {
     }
 
     /// Why the key is refused whatever it is asked for; `None` if it is not.
-    fn standing(
-        &self,
-        entry: &Entry,
-        account: Option<&AccountEntry>,
-        now: Timestamp,
-    ) -> Option<Verdict> {
+    fn standing(&self, entry: &Entry, suspended: bool, now: Timestamp) -> Option<Verdict> {
         let key = &entry.key;
         let retired = entry.grace().is_some_and(|it| it.is_over(now, self.env.time.monotonic()));
         let reasons = [
             (key.revoked, Verdict::Revoked),
             (retired, Verdict::Rotated),
-            (account.is_none_or(|it| it.suspended), Verdict::AccountSuspended),
+            (suspended, Verdict::AccountSuspended),
             (!key.enabled, Verdict::Disabled),
             (key.is_expired_at(now), Verdict::Expired),
         ];
@@ -208,8 +239,9 @@ impl Keyward {
         let found = self.store.index().find(caller.prefix);
         let found = found.filter(|it| it.key.id == caller.key);
         let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
-        let account = self.store.index().account(entry.key.account);
-        if let Some(verdict) = self.standing(&entry, account.as_deref(), self.env.time.now()) {
+        let account = self.store.index().account(entry.key.account, |it| it.suspended);
+        let suspended = account.unwrap_or(true);
+        if let Some(verdict) = self.standing(&entry, suspended, self.env.time.now()) {
             return Err(Error::Unauthenticated(Denial::from(verdict)));
         }
         let powers = self.rules.catalogue.powers(entry.key.scopes());
@@ -222,7 +254,7 @@ impl Keyward {
             (Verdict::Valid, Some(entry), Some(account)) => Ok(Principal {
                 key: entry.key.id,
                 prefix: entry.prefix,
-                account: account.id,
+                account: entry.key.account,
                 operator: account.operator,
                 powers: self.rules.catalogue.powers(entry.key.scopes()),
                 expires_at: entry.key.expires_at(),
@@ -230,7 +262,7 @@ impl Keyward {
                     actor: Actor::Key {
                         id: entry.key.id,
                         prefix: entry.prefix,
-                        account: account.id,
+                        account: entry.key.account,
                     },
                     ..origin
                 },

@@ -143,8 +143,15 @@ impl KeyIndex {
         self.entries.pin().get(&prefix).cloned()
     }
 
-    pub fn account(&self, id: AccountId) -> Option<Arc<AccountEntry>> {
-        self.accounts.pin().get(&id).cloned()
+    /// What `read` makes of the account. Taken where it lies: of an account with many keys, a count
+    /// of its users would be in everybody's way.
+    pub fn account<T>(&self, id: AccountId, read: impl FnOnce(&AccountEntry) -> T) -> Option<T> {
+        self.accounts.pin().get(&id).map(|it| read(it))
+    }
+
+    /// As [`KeyIndex::find`], and looked at where it lies.
+    pub fn look<T>(&self, prefix: KeyPrefix, read: impl FnOnce(&Arc<Entry>) -> T) -> Option<T> {
+        self.entries.pin().get(&prefix).map(read)
     }
 
     /// Whether the grace of this value is over, by either clock. A current value has none.

@@ -1,4 +1,4 @@
-//! An API behind real proxies, with the files that ship: nginx, Caddy, HAProxy, Envoy.
+//! An API behind real proxies, with the files that ship: nginx, Caddy, `HAProxy`, Envoy.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -48,7 +48,7 @@ impl Scene {
 
     /// The status, and that the API was asked if and only if the request passed.
     #[track_caller]
-    fn status(&self, request: Request) -> u16 {
+    fn status(&self, request: &Request) -> u16 {
         self.api.take_seen();
         let response = self.send(request.clone());
         let asked = self.api.take_seen().len();
@@ -57,11 +57,11 @@ impl Scene {
     }
 
     fn keyless(&self, method: &str, path: &str) -> u16 {
-        self.status(Request::new(method, path))
+        self.status(&Request::new(method, path))
     }
 
     fn with(&self, key: &Key, method: &str, path: &str) -> u16 {
-        self.status(Request::new(method, path).key(&key.text))
+        self.status(&Request::new(method, path).key(&key.text))
     }
 
     /// The statuses without a key, with the reader's, the writer's, an expired and an invented one.
@@ -209,8 +209,8 @@ fn nobody_says_who_they_are(scene: &Scene) {
         .fold(request, |request, (name, value)| request.header(name, value))
     };
     let refused = lies(Request::new("POST", "/orders")).key(&scene.reader.text);
-    assert_eq!(scene.status(refused), 403);
-    assert_eq!(scene.status(lies(Request::new("GET", "/orders"))), 401);
+    assert_eq!(scene.status(&refused), 403);
+    assert_eq!(scene.status(&lies(Request::new("GET", "/orders"))), 401);
 
     scene.send(lies(Request::new("GET", "/orders")).key(&scene.reader.text)).expect(200);
     let seen = scene.api.take_seen().pop().expect("the API was asked");
@@ -248,7 +248,7 @@ fn the_key_stays_outside(scene: &Scene) {
     let seen = scene.api.take_seen().pop().expect("the API was asked");
     assert!(seen.contains("authorization: bearer other"), "{seen}");
     let twice = Request::new("GET", "/orders").key(key).key(&scene.writer.text);
-    assert_eq!(scene.status(twice), 401);
+    assert_eq!(scene.status(&twice), 401);
 }
 
 fn refusals_say_why(scene: &Scene, kind: Kind) {
@@ -269,10 +269,10 @@ fn hides_nothing_when_keyward_is_away(scene: &mut Scene) {
     let request = || Request::new("GET", "/orders").key(&scene.reader.text);
     let asked = (request(), request());
     scene.keyward.stop();
-    assert_eq!(scene.status(asked.0), 503);
+    assert_eq!(scene.status(&asked.0), 503);
     scene.keyward.restart(|_| ());
     // Envoy and HAProxy may need a moment; nobody is let in meanwhile.
-    assert_eq!(scene.status(asked.1), 200);
+    assert_eq!(scene.status(&asked.1), 200);
     let keyless = scene.keyless("GET", "/orders");
     assert_eq!(keyless, 401);
 }

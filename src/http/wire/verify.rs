@@ -194,7 +194,7 @@ impl<'a> VerificationBody<'a> {
             key_prefix: entry.map(|it| it.prefix.as_str()),
             name: Some(key.name()),
             account_id: Some(Printed(key.account)),
-            external_id: found.account.as_deref().and_then(|it| it.external_id.as_deref()),
+            external_id: found.account.as_ref().and_then(|it| it.external_id.as_deref()),
             scopes: catalogue.names(key.scopes()).collect(),
             missing_scopes: catalogue.names(found.missing).collect(),
             expires_at: key.expires_at().map(Printed),

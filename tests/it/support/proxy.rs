@@ -86,7 +86,7 @@ impl Kind {
         command.env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
         let child = command.process_group(0).spawn().expect("the proxy starts");
         let mut proxy = Proxy { address, child, log, _dir: dir };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while TcpStream::connect(address).is_err() {
             let ended = proxy.child.try_wait().expect("its state");
             assert!(ended.is_none() && Instant::now() < deadline, "{self:?}: {}", proxy.said());

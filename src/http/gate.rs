@@ -1,0 +1,80 @@
+//! What the hot routes share: verify and forward auth, asked with each request to somebody's API.
+//!
+//! They stand outside the middleware of the rest, and each worker has a gate of its own: a count of
+//! users that all workers share would cost them more than the look-up in the index.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpResponse,
+    http::header::{self, HeaderValue},
+    web,
+};
+
+use crate::{
+    env::Monotonic,
+    http::{
+        RequestIds, TrustedProxies,
+        envelope::{REQUEST_ID, RequestId},
+    },
+    service::Keyward,
+    telemetry::Metrics,
+};
+
+/// A proxy that is set up wrongly says so with each request; the log need not.
+const COMPLAINT_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What an answer needs, found once instead of for each request.
+pub struct Gate {
+    pub(super) app: web::Data<Keyward>,
+    pub(super) metrics: web::Data<Metrics>,
+    pub(super) ids: web::Data<RequestIds>,
+    pub(super) proxies: web::Data<TrustedProxies>,
+    pub(super) complaints: Seldom,
+}
+
+impl Gate {
+    /// One for each worker, with identifiers of its own.
+    pub fn new(
+        app: web::Data<Keyward>,
+        metrics: web::Data<Metrics>,
+        ids: web::Data<RequestIds>,
+        proxies: web::Data<TrustedProxies>,
+    ) -> Self {
+        let complaints = Seldom::new(COMPLAINT_INTERVAL);
+        Self { app, metrics, ids, proxies, complaints }
+    }
+
+    /// What every answer carries.
+    pub(super) fn finish(mut response: HttpResponse, id: &RequestId) -> HttpResponse {
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, id.to_header());
+        response
+    }
+}
+
+/// Lets one in a while through, of what would otherwise fill the log.
+#[derive(Debug)]
+pub(super) struct Seldom {
+    interval: Duration,
+    last: Mutex<Option<Monotonic>>,
+}
+
+impl Seldom {
+    fn new(interval: Duration) -> Self {
+        Self { interval, last: Mutex::new(None) }
+    }
+
+    pub(super) fn is_due(&self, now: Monotonic) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|it| self.interval <= now.since(it));
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
