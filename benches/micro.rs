@@ -14,7 +14,8 @@ use keyward::{
         credential::{Brand, PlaintextKey},
         event::{EventType, NewEvent, Origin, Subject},
         key_hash::KeyHash,
-        policy::Need,
+        policy::{Need, Policy, RouteRule},
+        request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
@@ -118,6 +119,40 @@ fn identify(bencher: Bencher<'_, '_>) {
 fn judge(bencher: Bencher<'_, '_>) {
     let identity = proved(SCENE.app(), &SCENE.root);
     bencher.bench(|| SCENE.app().judge(black_box(&identity), Need::default()));
+}
+
+/// 500 routes as an API of 100 resources has them: a list, one, its parts, each to read and to change.
+static ROUTES: LazyLock<Policy> = LazyLock::new(|| {
+    let route = |methods: &[&str], path: String, scope: &str| RouteRule {
+        methods: methods.iter().map(|it| (*it).to_owned()).collect(),
+        path,
+        scopes: Some(vec![scope.to_owned()]),
+        ..RouteRule::default()
+    };
+    let resource = |i: usize| {
+        let (reads, writes) = (&["GET", "HEAD"], &["POST", "PUT", "PATCH", "DELETE"]);
+        let one = format!("/api/v1/resource-{i}/*");
+        [
+            route(reads, one.clone(), "a:read"),
+            route(writes, one.clone(), "a:write"),
+            route(&["GET"], format!("{one}/parts/*"), "a:read"),
+            route(reads, format!("/api/v1/resource-{i}/**"), "a:read"),
+            route(writes, format!("/api/v1/resource-{i}/**"), "a:write"),
+        ]
+    };
+    let rules: Vec<_> = (0..100).flat_map(resource).collect();
+    let catalogue = Catalogue::new(["a:read", "a:write"].map(|it| (it.to_owned(), String::new())));
+    Policy::compile(&rules, &catalogue).unwrap()
+});
+
+/// Reads the path of a request and finds its route among 500: the last ones.
+#[divan::bench]
+fn route_among_500(bencher: Bencher<'_, '_>) {
+    let policy = &*ROUTES;
+    bencher.bench(|| {
+        let path = RequestPath::parse(black_box(b"/api/v1/resource-99/4711/parts/1?x=y")).unwrap();
+        policy.find("GET", None, &path).map(|(place, _)| place)
+    });
 }
 
 #[divan::bench]

@@ -1,6 +1,7 @@
 //! What is measured. Each case prints a table of its own.
 
 mod authz;
+mod purge;
 mod reads;
 mod starts;
 mod verify;
@@ -30,6 +31,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("revoke", writes::revoke),
     ("list", reads::list),
     ("flood", verify::flood),
+    ("purge", purge::beside_verify),
 ];
 
 /// What the cases share: directories with keys, made when they are first asked for.

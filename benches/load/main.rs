@@ -14,6 +14,7 @@
     reason = "figures are rounded for reading anyway"
 )]
 
+mod aged;
 mod baseline;
 mod cases;
 mod client;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
     let outcome = match arguments.first().map(String::as_str) {
         Some("baseline") => match arguments.get(1..) {
+            Some([name, argument]) if name == "aged" => aged::serve(argument.as_ref()),
             Some([name, argument]) => baseline::serve(name, argument.into()),
             Some(_) | None => Err("which baseline?".into()),
         },

@@ -1,7 +1,7 @@
 //! The servers under load, each a process of its own: started, weighed, stopped.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -31,13 +31,26 @@ impl Process {
             }
         }
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+        command.stdin(Stdio::null());
         Self::start(command, true)
+    }
+
+    /// keyward under a clock that [`Process::put_forward`] moves.
+    pub fn aged(data_dir: &Path) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["baseline", "aged"]).arg(data_dir).stdin(Stdio::piped());
+        Self::start(command, true)
+    }
+
+    pub fn put_forward(&mut self, by: Duration) -> Outcome<()> {
+        let clock = self.child.stdin.as_mut().ok_or("no clock")?;
+        Ok(writeln!(clock, "{}", by.as_secs())?)
     }
 
     /// This program again, as one of the servers in `baseline`.
     pub fn baseline(name: &str, argument: &Path) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["baseline", name]).arg(argument);
+        command.args(["baseline", name]).arg(argument).stdin(Stdio::null());
         Self::start(command, false)
     }
 
@@ -57,7 +70,7 @@ impl Process {
     }
 
     fn start(mut command: Command, has_livez: bool) -> Outcome<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
         let started = Instant::now();
         let mut child = command.spawn()?;
         let mut out = BufReader::new(child.stdout.take().ok_or("no output")?);

@@ -35,7 +35,11 @@ impl Site {
     /// Makes the keys over HTTP, as any client would. The server goes on running.
     pub fn fill(dir: &Path, count: usize) -> Outcome<(Self, Process)> {
         std::fs::create_dir_all(dir)?;
-        let process = Process::keyward(dir)?;
+        Self::fill_on(Process::keyward(dir)?, dir, count)
+    }
+
+    /// As [`Site::fill`], on this server.
+    pub fn fill_on(process: Process, dir: &Path, count: usize) -> Outcome<(Self, Process)> {
         let root = std::fs::read_to_string(dir.join("initial-root-key"))?.trim().to_owned();
         let gateway = issued(client::Connection::open(process.address)?.ask(&create(
             &root,

@@ -19,6 +19,7 @@ use actix_web::{
     middleware::Next,
     web,
 };
+use tokio::sync::oneshot;
 
 use crate::{
     domain::{
@@ -160,7 +161,11 @@ pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identit
         Identity::Unproven(it) => it,
         known @ (Identity::Malformed | Identity::Unknown | Identity::Known(_)) => return Ok(known),
     };
-    let (identity, upgrade) = run(app, move |app| Ok(app.prove(unproven))).await?;
+    let (tell, told) = oneshot::channel();
+    // Whoever asked may have gone meanwhile; the proof is for the next one, then.
+    let proved = app.prove_apart(unproven, |outcome| drop(tell.send(outcome)));
+    proved.map_err(|_| Problem::unavailable())?;
+    let (identity, upgrade) = told.await.map_err(|_| Problem::internal())?;
     if let Some(upgrade) = upgrade {
         let app = app.clone();
         // Off the answer's path; a failure is logged and the next first use tries again.

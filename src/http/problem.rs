@@ -114,6 +114,11 @@ impl Problem {
         if self.status < 500 {
             return self;
         }
+        Self::unavailable()
+    }
+
+    /// Too busy for now.
+    pub fn unavailable() -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "unavailable", "Try again later", "the service is busy").with_retry(1)
     }

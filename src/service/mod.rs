@@ -7,6 +7,8 @@ mod principal;
 
 mod verify;
 
+mod prover;
+
 mod authorize;
 
 mod keys;
@@ -47,11 +49,12 @@ pub use self::{
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Principal, Reach},
+    prover::Crowded,
     verify::{Identity, Unproven, Upgrade, Verification, Whose},
     view::{KeyView, PreviousValue},
 };
 use self::{
-    bootstrap::InitialKeyFile, denials::DenialRecorder, usage::UsageRecorder, verify::Prover,
+    bootstrap::InitialKeyFile, denials::DenialRecorder, prover::Prover, usage::UsageRecorder,
 };
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{

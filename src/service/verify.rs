@@ -6,28 +6,24 @@
 //! that a text is a secret, never a verdict, so there is nothing to invalidate.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use hmac::{Hmac, KeyInit, Mac};
-use pbkdf2::sha2::Sha256;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::{Brand, KeyPrefix, PlaintextKey},
+        credential::PlaintextKey,
         event::{Actor, EventType, NewEvent, Origin, Subject},
-        id::KeyId,
         key_hash::KeyHash,
         policy::Need,
         scope::ScopeBits,
         verdict::Verdict,
     },
-    env::{Entropy, Timestamp},
-    service::{Denial, Error, Keyward, Principal},
+    env::Timestamp,
+    service::{Crowded, Denial, Error, Keyward, Principal},
     store::{Entry, Live},
 };
 
@@ -74,48 +70,6 @@ pub struct Whose {
     pub external_id: Option<Box<str>>,
 }
 
-/// Recognises secrets that were proved before, by a digest under a key that this process made and
-/// nobody else ever sees.
-#[derive(Debug)]
-pub(super) struct Prover {
-    mac: Hmac<Sha256>,
-    brands: Vec<Brand>,
-    /// When the use of a retired value was last recorded, for each key.
-    retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
-    /// One derivation at a time for each; a key always has the same one. So concurrent first uses
-    /// of a key wait for one run, and a flood of wrong secrets keeps no more threads busy.
-    turns: Box<[Mutex<()>]>,
-}
-
-impl Prover {
-    /// # Panics
-    ///
-    /// Never: a MAC takes a key of any length.
-    #[expect(clippy::expect_used, reason = "HMAC is defined for keys of every length")]
-    pub fn new(entropy: &dyn Entropy, brands: Vec<Brand>) -> Self {
-        let mut key = zeroize::Zeroizing::new([0; 32]);
-        entropy.fill(&mut *key);
-        let mac = Hmac::new_from_slice(&*key).expect("a key of 32 bytes is a key");
-        // Half of the processors at most: whoever has a proved key must not wait for the others.
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let turns = (0..processors.div_ceil(2)).map(|_| Mutex::default()).collect();
-        Self { mac, brands, retired_uses: Mutex::default(), turns }
-    }
-
-    fn turn(&self, prefix: KeyPrefix) -> Option<MutexGuard<'_, ()>> {
-        // The last characters of a prefix are random.
-        let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
-        let turn = self.turns.get(pick % self.turns.len().max(1))?;
-        Some(turn.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn digest(&self, presented: &PlaintextKey) -> [u8; 32] {
-        let mut mac = self.mac.clone();
-        mac.update(presented.expose().as_bytes());
-        mac.finalize().into_bytes().into()
-    }
-}
-
 impl Keyward {
     /// Whose secret `text` is, as far as memory knows. No lock, no disk, no derivation.
     pub fn identify(&self, text: &[u8]) -> Identity {
@@ -134,11 +88,9 @@ impl Keyward {
         }
     }
 
-    /// Derives the hash of an unproven secret. Slow on purpose; concurrent first uses of a key
-    /// share a run, and all keys together run no more at once than there are turns.
+    /// Derives the hash of an unproven secret, here and now. Slow on purpose.
     pub fn prove(&self, unproven: Unproven) -> (Identity, Option<Upgrade>) {
         let Unproven { presented, digest, entry } = unproven;
-        let turn = self.prover.turn(entry.prefix);
         let proved = match entry.live().map(Live::proof) {
             Some(proof) => bool::from(proof.ct_eq(&digest)),
             None => entry.hash.matches(&presented),
@@ -147,7 +99,6 @@ impl Keyward {
             return (Identity::Unknown, None);
         }
         entry.remember_proof(digest);
-        drop(turn);
         let weak = entry.hash.iterations() < self.rules.hash_iterations;
         let upgrade = weak.then(|| Upgrade { presented, entry: Arc::clone(&entry) });
         // Looked up again: that took its time, and the key may have been revoked meanwhile.
@@ -157,6 +108,17 @@ impl Keyward {
             current.remember_proof(digest);
         }
         (current.map_or(Identity::Unknown, Identity::Known), upgrade)
+    }
+
+    /// As [`Keyward::prove`], on a thread that gives way to all others; `then` is called there.
+    /// Concurrent first uses of a key share a derivation. Refused if too many wait already.
+    pub fn prove_apart(
+        self: &Arc<Self>,
+        unproven: Unproven,
+        then: impl FnOnce((Identity, Option<Upgrade>)) + Send + 'static,
+    ) -> Result<(), Crowded> {
+        let (app, prefix) = (Arc::clone(self), unproven.entry.prefix);
+        self.prover.run(prefix, move || then(app.prove(unproven)))
     }
 
     /// Whether `text` is a proved key that stands and holds one of these scopes; its use is counted

@@ -1,0 +1,54 @@
+//! keyward under a clock that can be put forward, both hands alike: some jobs wait for days.
+
+use std::{
+    io::BufRead,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use keyward::{
+    config::Config,
+    env::{ManualClock, SystemEntropy, Timestamp},
+    server::{self, Site},
+};
+
+use super::Outcome;
+
+/// Serves this directory until the process is killed; each line of standard input is a number of
+/// seconds to put the clock forward by. Jobs run when somebody asks for them.
+pub fn serve(dir: &Path) -> Outcome<()> {
+    let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
+    config.listen.set_port(0);
+    let jobs = &mut config.jobs;
+    for line in [&mut jobs.expire_keys, &mut jobs.purge, &mut jobs.upkeep, &mut jobs.keep_time] {
+        "0 0 0 29 2 MON".clone_into(line);
+    }
+    let now = Timestamp::from_millis(1_900_000_000_000);
+    let clock = Arc::new(ManualClock::at(now));
+    let hand = Arc::clone(&clock);
+    thread::spawn(move || {
+        let mut then = Instant::now();
+        loop {
+            thread::sleep(Duration::from_millis(1));
+            hand.advance(then.elapsed());
+            then = Instant::now();
+        }
+    });
+    let hand = Arc::clone(&clock);
+    thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            hand.advance(Duration::from_secs(line.parse().unwrap_or_default()));
+        }
+    });
+    let site = Site::open(&config, clock, Arc::new(SystemEntropy))?;
+    let key_file = site.dir.initial_key();
+    site.first_start(|key| keyward::service::write_key_file(&key_file, key))?;
+    actix_web::rt::System::new().block_on(async {
+        let running = server::start(site, server::bind(&config)?, &config).await?;
+        println!("http://{} ", running.address);
+        running.halted().await;
+        Err("the disk failed".into())
+    })
+}
