@@ -53,7 +53,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Threads for each worker that wait for the disk; group commit is what they wait for together.
 const BLOCKING_THREADS: usize = 64;
 /// Rows that a job changes in one transaction.
-const JOB_BATCH: u32 = 500;
+const JOB_BATCH: u32 = 100;
 const HALT_CHECK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]

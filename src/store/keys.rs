@@ -164,8 +164,11 @@ impl ReadTx<'_> {
     ) -> Result<Vec<KeyRecord>, StoreError> {
         let cutoff = cutoff.as_millis();
         self.records(&Selection {
-            filter: "k.id IN (SELECT id FROM api_keys WHERE revoked_at_ms < ?1
-                              UNION SELECT id FROM api_keys WHERE expires_at_ms < ?1)",
+            // Limited inside, or every batch would gather all that there are.
+            filter: "k.id IN (
+                SELECT id FROM (SELECT id FROM api_keys WHERE revoked_at_ms < ?1 LIMIT ?2)
+                UNION
+                SELECT id FROM (SELECT id FROM api_keys WHERE expires_at_ms < ?1 LIMIT ?2))",
             order: "LIMIT ?2",
             params: &[&cutoff, &limit],
         })
