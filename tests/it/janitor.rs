@@ -121,8 +121,8 @@ fn root(server: &TestServer) -> Principal {
 
 #[test]
 fn the_janitor_works_in_batches_until_nothing_is_left() {
-    const KEYS: u64 = 1_200;
-    const BATCH: u64 = 500;
+    const KEYS: u64 = 240;
+    const BATCH: u64 = 100;
     let server = TestServer::start();
     let (caller, end) = (root(&server), TestServer::EPOCH.after(Duration::from_mins(1)));
     std::thread::scope(|scope| {
