@@ -24,6 +24,7 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -73,7 +74,16 @@ impl Store {
         let mut conn = schema::open(path)?;
         pragmas(&conn)?;
         schema::prepare(&mut conn)?;
-        let index = Arc::new(KeyIndex::load(&conn, env, Arc::clone(catalogue))?);
+        // Both read all of the file, so they do it side by side, and without copying it.
+        conn.pragma_update(None, "mmap_size", READ_MAP)?;
+        let (sound, index) = thread::scope(|scope| {
+            let check = scope.spawn(|| schema::check(path));
+            let index = KeyIndex::load(&conn, env, Arc::clone(catalogue));
+            (check.join().unwrap_or(Err(StoreError::Panicked)), index)
+        });
+        sound?;
+        let index = Arc::new(index?);
+        conn.pragma_update(None, "mmap_size", 0)?;
         let writer = Writer::start(conn, env.clone(), Arc::clone(&index))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let readers = Pool::builder()

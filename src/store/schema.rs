@@ -7,11 +7,12 @@ use std::{
     path::Path,
 };
 
+use r2d2::CustomizeConnection;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     env::Timestamp,
-    store::{ReadTx, StoreError},
+    store::{ReadTx, ReaderPragmas, StoreError},
 };
 
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -56,19 +57,25 @@ fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-/// Makes the tables of a new file; checks those of an old one.
+/// Makes the tables of a new file.
 pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     if user_version(conn)? == 0 {
         let tx = conn.transaction()?;
         tx.execute_batch(SCHEMA)?;
         tx.commit()?;
-        return Ok(());
     }
+    Ok(())
+}
+
+/// Whether the file is whole, and its log what it was. Reads all of it, on a connection of its own.
+pub(super) fn check(path: &Path) -> Result<(), StoreError> {
+    let mut conn = open_existing(path)?;
+    ReaderPragmas.on_acquire(&mut conn)?;
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(StoreError::Damaged(verdict));
     }
-    ReadTx::new(conn).check_log()
+    ReadTx::new(&conn).check_log()
 }
 
 /// The schema's version: 0 for an empty file, refused if it is not ours or not known.
