@@ -46,6 +46,7 @@ static REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
 
 /// Where the path of an Envoy's question begins.
 const ENVOY: &str = "/authz/envoy";
+
 /// How the proxy speaks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mount {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Binary, Request, Response};
+use crate::support::{Binary, Request, Response, skip};
 
 /// A file system of its own that holds only so much; gone with this value.
 struct SmallDisk {
@@ -54,12 +54,6 @@ fn fill(disk: &Path) -> PathBuf {
     let block = [0_u8; 4096];
     while std::io::Write::write_all(&mut file, &block).is_ok() {}
     ballast
-}
-
-/// Says so where it cannot be tried; where everything is to be tried, that is a failure.
-fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "cannot be tried: {why}");
-    eprintln!("skipped: {why}");
 }
 
 #[test]
