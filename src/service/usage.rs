@@ -46,6 +46,8 @@ impl Keyward {
     /// values were used since the last time. What cannot be stored is kept for the next time.
     pub fn flush_usage(&self) -> Result<u64, Error> {
         let mut left = self.usage.take();
+        // As their rows lie in the file: neighbours share a page, and a page is written once.
+        left.sort_unstable_by_key(|it| it.key.id);
         let mut stored = 0;
         while !left.is_empty() {
             let batch_len = left.len().min(self.rules.batch as usize);
