@@ -1,13 +1,19 @@
 //! What people type.
 
+mod accounts;
 mod audit;
+mod client;
 mod config;
 mod control;
+mod documents;
 mod events;
 mod export;
+mod keys;
+mod output;
 mod routes;
 mod serve;
 mod socket;
+mod verify;
 
 use std::{
     env,
@@ -17,7 +23,9 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
+use self::{accounts::AccountsCommand, keys::KeysCommand};
 use crate::{
     config::ConfigErrors,
     domain::note::NoteError,
@@ -26,6 +34,9 @@ use crate::{
     service::{self, Mismatch},
     store::StoreError,
 };
+
+/// The answer is no.
+const NO: u8 = 3;
 
 /// A self-hosted API-key server.
 #[derive(Debug, Parser)]
@@ -39,6 +50,20 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(Settings),
+    /// Manage keys
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Manage accounts
+    Accounts {
+        #[command(subcommand)]
+        command: AccountsCommand,
+    },
+    /// List the scopes that there are
+    Scopes(verify::Scopes),
+    /// Ask whether a key is good for that, now; exit 3 if it is not
+    Verify(verify::Verify),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -71,6 +96,14 @@ enum Command {
     Clock {
         #[command(subcommand)]
         command: ClockCommand,
+    },
+    /// Print a script that completes commands in your shell
+    Completions { shell: Shell },
+    /// Write the manual pages
+    Man {
+        /// The directory for them
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Print the API document
     Openapi {
@@ -177,8 +210,23 @@ enum Error {
     Server(#[from] server::Error),
     #[error("the running server cannot be asked")]
     Control(#[source] io::Error),
-    #[error("the running server refused: {0}")]
+    #[error("{url} cannot be reached")]
+    Unreachable { url: String, source: ureq::Error },
+    #[error("refused: {0}")]
     Refused(String),
+    #[error("refused: {0}")]
+    Denied(String),
+    #[error("try again: {0}")]
+    Busy(String),
+    #[error(
+        "a key is needed: put it into the variable KEYWARD_KEY, or its file's name into \
+         KEYWARD_KEY_FILE"
+    )]
+    NoKey,
+    #[error("{0}")]
+    Usage(String),
+    #[error("nothing was changed")]
+    NotConfirmed,
     #[error("there is no database {path}; `keyward serve` makes one")]
     NoDatabase { path: PathBuf },
     #[error("{path} cannot be used")]
@@ -200,6 +248,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(code) => code,
+        // Whoever reads this has seen enough.
+        Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(err) => {
             report(&err);
             ExitCode::from(err.exit_code())
@@ -213,6 +263,12 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Events { command: EventsCommand::Export(it) } => audit::export(&it),
         Command::Routes { command: RoutesCommand::Check(it) } => return routes::check(&it),
         Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
+        Command::Verify(it) => return verify::verify(&it),
+        Command::Scopes(it) => verify::scopes(&it),
+        Command::Keys { command } => keys::run(command),
+        Command::Accounts { command } => accounts::run(command),
+        Command::Completions { shell } => Ok(documents::completions(shell)?),
+        Command::Man { out } => documents::manual(&out),
         Command::Serve(settings) => serve::serve(&settings),
         Command::Config { command: ConfigCommand::Check(settings) } => {
             server::check_policy(&config::load(&settings)?)?;
@@ -243,14 +299,19 @@ fn run(command: Command) -> Result<ExitCode, Error> {
 }
 
 impl Error {
-    /// 1 failed, 2 wrong usage, 75 busy or I/O (try again), 78 configuration or data.
+    /// 1 failed, 2 wrong usage, 4 not allowed, 75 busy or I/O (try again), 78 configuration or data.
+    /// That an answer is no ([`NO`]) is no error.
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
-            Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy => 2,
+            Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy | Self::Usage(_) => 2,
+            Self::NoKey | Self::Denied(_) => 4,
+            Self::Busy(_) => 75,
             Self::Server(err) => server_exit_code(err),
             Self::Control(_)
             | Self::Refused(_)
+            | Self::Unreachable { .. }
+            | Self::NotConfirmed
             | Self::NothingToFollow { .. }
             | Self::File { .. }
             | Self::Output(_) => 1,
@@ -291,6 +352,12 @@ fn report(err: &Error) {
     }
     // Nobody is left to tell if this fails.
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// The one of them with this name; empty means not set.
+fn variable(name: &str) -> Option<String> {
+    let found = variables().into_iter().find(|(it, _)| it == name);
+    found.map(|(_, value)| value).filter(|it| !it.is_empty())
 }
 
 /// The variables of this process that are ours.

@@ -30,8 +30,8 @@ pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
 
 /// Not settings: what the command line reads for itself, and what people are told to keep a key in
 /// while they try things out.
-const COMMAND_LINE_VARIABLES: [&str; 4] =
-    ["KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_API_KEY_FILE", "KEYWARD_KEY"];
+const COMMAND_LINE_VARIABLES: [&str; 5] =
+    ["KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_KEY", "KEYWARD_KEY_FILE", "KEYWARD_CA_FILE"];
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -1,5 +1,6 @@
 //! The composition root: builds the whole from its parts, starts it, stops it in order.
 
+mod at_hand;
 mod data_dir;
 mod policy;
 
@@ -22,6 +23,7 @@ use serde_json::json;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use self::{
+    at_hand::AtHand,
     data_dir::{DataDir, DataDirError},
     policy::{PolicyError, PolicyFile, load_policy},
 };
@@ -289,7 +291,8 @@ fn public_server(
 fn control_server(site: &Site) -> Result<actix_web::dev::Server, io::Error> {
     let app = web::Data::from(Arc::clone(&site.app));
     let streams = web::Data::from(Arc::clone(&site.streams));
-    let server = HttpServer::new(move || control::app(app.clone(), streams.clone()))
+    let table = web::Data::new(RouteTable::of(&http::openapi::document()));
+    let server = HttpServer::new(move || control::app(app.clone(), streams.clone(), table.clone()))
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()

@@ -9,13 +9,10 @@ use std::{
 use clap::Args;
 
 use crate::{
-    cli::{Error, Settings, config},
+    cli::{Error, NO, Settings, config},
     domain::{policy::Access, request_path::RequestPath, scope::Catalogue},
     server::{self, PolicyError, PolicyFile},
 };
-
-/// The answer is no.
-const NO: u8 = 3;
 
 #[derive(Args, Debug)]
 pub(super) struct Check {

@@ -10,24 +10,36 @@ use std::{
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// Longer than any job takes, and than a stream is silent.
+/// Longer than a stream is silent.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than any job takes.
+const LONG_PATIENCE: Duration = Duration::from_hours(1);
 
 /// The status of the answer, and its body.
+pub(super) type Answer = (u16, Zeroizing<Vec<u8>>);
+
+/// Sends `request` as JSON.
 pub(super) fn post(
     socket: &Path,
     path: &str,
     request: &impl Serialize,
-) -> Result<(u16, Zeroizing<Vec<u8>>), io::Error> {
-    let body = serde_json::to_vec(request)?;
+) -> Result<Answer, io::Error> {
+    send(socket, "POST", path, Some(&serde_json::to_vec(request)?))
+}
+
+pub(super) fn send(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    body: Option<&[u8]>,
+) -> Result<Answer, io::Error> {
     let mut stream = connect(socket)?;
-    write!(
-        stream,
-        "POST {path} HTTP/1.0\r\nhost: keyward\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    )?;
-    stream.write_all(&body)?;
+    stream.set_read_timeout(Some(LONG_PATIENCE))?;
+    let length = body.map_or(0, <[u8]>::len);
+    write!(stream, "{method} {target} HTTP/1.0\r\nhost: keyward\r\ncontent-length: {length}\r\n")?;
+    let kind = if body.is_some() { "content-type: application/json\r\n" } else { "" };
+    write!(stream, "{kind}\r\n")?;
+    stream.write_all(body.unwrap_or_default())?;
     // Read at once, and not through a buffer that would keep a copy: there may be a key in it.
     let mut answer = Zeroizing::new(Vec::new());
     stream.read_to_end(&mut answer)?;

@@ -109,7 +109,7 @@ fn all_faults_are_told_together_each_with_its_place() {
         ("KEYWARD_DOCS", "yes"),
         ("KEYWARD_CONFIG", "c"),
         ("KEYWARD_URL", "u"),
-        ("KEYWARD_API_KEY_FILE", "f"),
+        ("KEYWARD_KEY_FILE", "f"),
         ("PATH", "/bin"),
     ];
     let flags = Flags { log_level: Some("inof".to_owned()), ..Flags::default() };

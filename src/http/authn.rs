@@ -120,6 +120,26 @@ pub async fn authenticate<B: MessageBody + 'static>(
     }
 }
 
+/// Lets everybody through, as the operator: for the control socket, where being able to connect is
+/// the permission.
+pub async fn admit_operator<B: MessageBody + 'static>(
+    app: web::Data<Keyward>,
+    mut req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let body = body::collect(req.take_payload()).await;
+    let request_id = Some(envelope::request_id(req.request()).into());
+    let origin = Origin { actor: Actor::Cli, request_id, client_ip: None };
+    match run(&app, move |app| app.at_the_machine(origin)).await {
+        Ok(principal) => {
+            req.extensions_mut().insert(body);
+            req.extensions_mut().insert(principal);
+            Ok(next.call(req).await?.map_into_left_body())
+        }
+        Err(problem) => Ok(req.error_response(problem).map_into_right_body()),
+    }
+}
+
 /// What is known of a caller who was refused.
 #[derive(Clone, Copy, Default)]
 pub struct Suspect {
@@ -140,7 +160,11 @@ impl Suspect {
 
     /// Of a caller who was let in, and then refused what it asked for.
     pub fn of_principal(it: &Principal) -> Self {
-        Self { prefix: Some(it.prefix), key: Some((it.key, it.account)) }
+        let presented = it.presented;
+        Self {
+            prefix: presented.map(|it| it.prefix),
+            key: presented.map(|presented| (presented.key, it.account)),
+        }
     }
 }
 

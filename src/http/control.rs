@@ -1,7 +1,8 @@
 //! The control socket: what only somebody on the machine may ask.
 //!
 //! A Unix socket in the data directory that its owner alone can open. Being able to connect is the
-//! permission, so nothing else is asked for.
+//! permission, so nothing else is asked for. Besides its own few commands it has the whole API,
+//! for the operator.
 
 use std::path::PathBuf;
 
@@ -9,15 +10,20 @@ use actix_web::{
     App, HttpResponse,
     body::MessageBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    middleware::from_fn,
     web,
 };
 use serde::{Deserialize, Serialize};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     http::{
+        self, RequestIds, TrustedProxies, authn,
+        openapi::{self, RouteTable},
         problem::Problem,
         run,
         stream::{self, Streams},
+        verify,
     },
     service::{Error, Job, Keyward},
 };
@@ -72,6 +78,7 @@ impl ResetRequest {
 pub fn app(
     app: web::Data<Keyward>,
     streams: web::Data<Streams>,
+    table: web::Data<RouteTable>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -81,13 +88,25 @@ pub fn app(
         InitError = (),
     >,
 > {
+    let ids = web::Data::new(RequestIds::new(&app));
     App::new()
         .app_data(app)
+        .app_data(ids)
         .app_data(streams)
+        .app_data(web::Data::new(TrustedProxies::new(Vec::new())))
+        .app_data(table)
         .route("/root-key/reset", web::post().to(reset_root_key))
         .route("/jobs/{name}/run", web::post().to(run_job))
         .route("/clock/accept", web::post().to(accept_clock))
         .route("/events/stream", web::get().to(stream::stream_to_operator))
+        .service(
+            web::scope("/api/v1")
+                .wrap(from_fn(authn::admit_operator))
+                .wrap(from_fn(http::wrap)) // Outermost: the last one that is named.
+                .route("/api-keys/verify", web::post().to(verify::verify_for_operator))
+                .configure(|cfg| http::api(&mut ServiceConfig::new(cfg)))
+                .default_service(web::to(openapi::no_such_operation)),
+        )
 }
 
 async fn reset_root_key(

@@ -16,7 +16,7 @@ use crate::{
             read_new_key,
         },
     },
-    service::{Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach},
+    service::{Error, Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach},
 };
 
 /// List API keys
@@ -101,7 +101,7 @@ pub async fn show_self(
     caller: Caller<AnyKey>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.principal;
-    let id = caller.key;
+    let id = caller.key().ok_or(Error::NotFound)?;
     let view = run(&app, move |app| app.find_key(&caller, id, Reach::Itself)).await?;
     Ok(shown(&app, &view))
 }

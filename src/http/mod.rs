@@ -78,39 +78,10 @@ pub fn hot_routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>)
 
 /// Routing and documentation are one list: an endpoint missing here is missing from both.
 pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
-    let other = || web::route().to(openapi::no_such_operation);
     cfg.service(
         utoipa_actix_web::scope("/api/v1")
             .wrap(from_fn(authn::authenticate)) // Before any extractor, so that 401 beats 400.
-            .service(keys::list_keys)
-            .service(keys::create_key)
-            .route("/api-keys/verify", other()) // Not the key with the identifier "verify".
-            .service(keys::show_self)
-            .service(rotation::rotate_self)
-            .service(keys::show_key)
-            .service(keys::update_key)
-            .service(keys::patch_key)
-            .service(keys::revoke_key)
-            .service(rotation::rotate_key)
-            .service(rotation::complete_rotation)
-            .service(usage::show_usage)
-            .service(verify::list_scopes)
-            .service(accounts::list_accounts)
-            .service(accounts::create_account)
-            .service(accounts::show_account)
-            .service(accounts::update_account)
-            .service(accounts::patch_account)
-            .service(accounts::delete_account)
-            .service(accounts::list_account_keys)
-            .service(accounts::create_account_key)
-            .service(events::list_events)
-            .service(stream::stream_events) // Not the event with the number "stream".
-            .service(events::show_event)
-            .service(checkpoints::prove_event)
-            .service(checkpoints::list_checkpoints)
-            .service(checkpoints::show_last_checkpoint)
-            .service(checkpoints::show_checkpoint_key)
-            .service(checkpoints::prove_consistency)
+            .configure(api)
             .default_service(web::to(openapi::no_such_operation)),
     )
     .service(pages::livez)
@@ -120,10 +91,44 @@ pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
     .service(pages::openapi_yaml);
 }
 
+/// What the public address and the control socket have in common.
+fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
+    let other = || web::route().to(openapi::no_such_operation);
+    cfg.service(keys::list_keys)
+        .service(keys::create_key)
+        .route("/api-keys/verify", other()) // Not the key with the identifier "verify".
+        .service(keys::show_self)
+        .service(rotation::rotate_self)
+        .service(keys::show_key)
+        .service(keys::update_key)
+        .service(keys::patch_key)
+        .service(keys::revoke_key)
+        .service(rotation::rotate_key)
+        .service(rotation::complete_rotation)
+        .service(usage::show_usage)
+        .service(verify::list_scopes)
+        .service(accounts::list_accounts)
+        .service(accounts::create_account)
+        .service(accounts::show_account)
+        .service(accounts::update_account)
+        .service(accounts::patch_account)
+        .service(accounts::delete_account)
+        .service(accounts::list_account_keys)
+        .service(accounts::create_account_key)
+        .service(events::list_events)
+        .service(stream::stream_events) // Not the event with the number "stream".
+        .service(events::show_event)
+        .service(checkpoints::prove_event)
+        .service(checkpoints::list_checkpoints)
+        .service(checkpoints::show_last_checkpoint)
+        .service(checkpoints::show_checkpoint_key)
+        .service(checkpoints::prove_consistency);
+}
+
 /// The key that the path names: an identifier, or `self` for the caller's own.
 fn key_in_path(caller: &Principal, text: &str) -> Result<KeyId, Error> {
     if text == "self" {
-        return Ok(caller.key);
+        return caller.key().ok_or(Error::NotFound);
     }
     KeyId::parse(text).map_err(|_| Error::NotFound)
 }

@@ -19,7 +19,7 @@ use crate::{
             presented_key, recognise,
         },
         body::RequestBody,
-        envelope::{REQUEST_ID, RequestId},
+        envelope::{self, REQUEST_ID, RequestId},
         problem::Problem,
         wire::{
             ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,
@@ -78,23 +78,9 @@ impl Gate {
         body: RequestBody,
     ) -> Result<Vec<u8>, Problem> {
         self.admit_caller(req, id).await?;
-        let catalogue = &self.app.rules().catalogue;
-        let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
-        let VerifyQuestion { key, wanted, client_ip } = match plain {
-            Some(question) => question,
-            None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
-        };
-        let identity = identified(&self.app, key.as_bytes()).await?;
-        let found = self.app.judge(&identity, Need::all(wanted));
-        self.metrics.count_verification(found.verdict);
-        if found.verdict == Verdict::Rotated {
-            let request_id = Some(id.clone().into());
-            let origin = Origin { actor: Actor::Cli, request_id, client_ip };
-            note_retired(&self.app, &found, &origin);
-        }
-        let mut answer = Vec::with_capacity(ANSWER_LEN);
-        let written = serde_json::to_writer(&mut answer, &VerificationBody::new(&self.app, &found));
-        written.map(|()| answer).map_err(|_| Problem::internal())
+        let (verdict, answer) = answer(&self.app, id, body).await?;
+        self.metrics.count_verification(verdict);
+        Ok(answer)
     }
 
     /// As the middleware of the other operations does, and the shorter way for a gateway whose key
@@ -132,6 +118,39 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+/// The same for the control socket.
+pub async fn verify_for_operator(
+    app: web::Data<Keyward>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let (_, answer) = answer(&app, &envelope::request_id(&req), body).await?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(answer))
+}
+
+/// The verdict, and the body that tells it.
+async fn answer(
+    app: &web::Data<Keyward>,
+    id: &RequestId,
+    body: RequestBody,
+) -> Result<(Verdict, Vec<u8>), Problem> {
+    let catalogue = &app.rules().catalogue;
+    let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
+    let VerifyQuestion { key, wanted, client_ip } = match plain {
+        Some(question) => question,
+        None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
+    };
+    let identity = identified(app, key.as_bytes()).await?;
+    let found = app.judge(&identity, Need::all(wanted));
+    if found.verdict == Verdict::Rotated {
+        let request_id = Some(id.clone().into());
+        note_retired(app, &found, &Origin { actor: Actor::Cli, request_id, client_ip });
+    }
+    let mut answer = Vec::with_capacity(ANSWER_LEN);
+    let written = serde_json::to_writer(&mut answer, &VerificationBody::new(app, &found));
+    written.map(|()| (found.verdict, answer)).map_err(|_| Problem::internal())
 }
 
 fn unambiguous(req: &HttpRequest) -> Result<(), Problem> {

@@ -48,7 +48,7 @@ pub use self::{
     events::{EventPage, EventView, Viewer},
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
-    principal::{Principal, Reach},
+    principal::{Presented, Principal, Reach},
     prover::Crowded,
     verify::{Identity, Unproven, Upgrade, Verification, Whose},
     view::{KeyView, PreviousValue},

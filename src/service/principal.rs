@@ -19,9 +19,8 @@ use crate::{
 /// A snapshot: every change looks at the caller again inside its own transaction.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    pub key: KeyId,
-    /// The value that was presented; a key may have several alive.
-    pub prefix: KeyPrefix,
+    /// The key that was presented; `None` for whoever may use the control socket.
+    pub presented: Option<Presented>,
     pub account: AccountId,
     /// A key of the operator account.
     pub operator: bool,
@@ -30,6 +29,20 @@ pub struct Principal {
     /// `None` means that the caller never expires.
     pub expires_at: Option<Timestamp>,
     pub origin: Origin,
+}
+
+/// Which of a key's values was presented; it may have several alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented {
+    pub key: KeyId,
+    pub prefix: KeyPrefix,
+}
+
+impl Principal {
+    /// The identifier of the key that was presented.
+    pub fn key(&self) -> Option<KeyId> {
+        self.presented.map(|it| it.key)
+    }
 }
 
 /// What is to be done with a key, and so which scopes allow it.
@@ -73,7 +86,7 @@ impl Rules {
         let record = record.ok_or(Error::NotFound)?;
         let (own, all) = reach.scopes();
         let reachable = match reach {
-            Reach::Itself => id == caller.key,
+            Reach::Itself => caller.key() == Some(id),
             Reach::Read | Reach::Write => {
                 self.permits(caller.powers, &[all])
                     || record.key.account_id == caller.account
@@ -93,9 +106,11 @@ impl Rules {
         any_of: &'static [&'static str],
     ) -> Result<Principal, Error> {
         let dead = |denial| Err(Error::Unauthenticated(denial));
-        let Some(record) = tx.key(caller.key)? else { return dead(Denial::InvalidKey) };
+        // Whoever sits at the machine has no key that could have been revoked.
+        let Some(caller_key) = caller.presented else { return Ok(caller.clone()) };
+        let Some(record) = tx.key(caller_key.key)? else { return dead(Denial::InvalidKey) };
         let key = &record.key;
-        let presented = record.find(caller.prefix);
+        let presented = record.find(caller_key.prefix);
         let account = tx.account(key.account_id)?;
         if key.revoked_at.is_some() {
             return dead(Denial::Revoked);

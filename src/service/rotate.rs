@@ -49,7 +49,8 @@ impl Keyward {
             let caller = rules.recheck(tx, &caller, needed)?;
             let record = rules.reach(tx, &caller, id, reach)?;
             refuse_changed(&record, expected)?;
-            let least = if id == caller.key { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
+            let least =
+                if caller.key() == Some(id) { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
             let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
             if grace < least {
                 return Err(grace_required());
@@ -138,7 +139,9 @@ fn refuse_superseded(
 ) -> Result<(), Error> {
     let Some(current) = record.current() else { return Ok(()) };
     let prefix = current.credential.prefix;
-    if record.key.id != caller.key || prefix == caller.prefix {
+    let by_an_old_value =
+        caller.presented.is_some_and(|it| it.key == record.key.id && it.prefix != prefix);
+    if !by_an_old_value {
         return Ok(());
     }
     let live = index.find(prefix).and_then(|it| it.live()?.last_used());

@@ -23,7 +23,7 @@ use crate::{
         verdict::Verdict,
     },
     env::Timestamp,
-    service::{Crowded, Denial, Error, Keyward, Principal},
+    service::{Crowded, Denial, Error, Keyward, Presented, Principal},
     store::{Entry, Live},
 };
 
@@ -198,8 +198,9 @@ impl Keyward {
     /// Whether the caller of a request that lasts still stands and holds one of these scopes, by
     /// the index: no lock, no disk, no derivation.
     pub fn review(&self, caller: &Principal, any_of: &'static [&'static str]) -> Result<(), Error> {
-        let found = self.store.index().find(caller.prefix);
-        let found = found.filter(|it| it.key.id == caller.key);
+        let Some(presented) = caller.presented else { return Ok(()) };
+        let found = self.store.index().find(presented.prefix);
+        let found = found.filter(|it| it.key.id == presented.key);
         let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
         let account = self.store.index().account(entry.key.account, |it| it.suspended);
         let suspended = account.unwrap_or(true);
@@ -214,8 +215,7 @@ impl Keyward {
     pub fn principal(&self, found: &Verification, origin: Origin) -> Result<Principal, Error> {
         match (found.verdict, &found.entry, &found.account) {
             (Verdict::Valid, Some(entry), Some(account)) => Ok(Principal {
-                key: entry.key.id,
-                prefix: entry.prefix,
+                presented: Some(Presented { key: entry.key.id, prefix: entry.prefix }),
                 account: entry.key.account,
                 operator: account.operator,
                 powers: self.rules.catalogue.powers(entry.key.scopes()),
@@ -231,6 +231,20 @@ impl Keyward {
             }),
             (verdict, _, _) => Err(Error::Unauthenticated(Denial::from(verdict))),
         }
+    }
+
+    /// Whoever may use the control socket of this data directory, and so owns the database: may do
+    /// everything that an operator's key may.
+    pub fn at_the_machine(&self, origin: Origin) -> Result<Principal, Error> {
+        let account = self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?;
+        Ok(Principal {
+            presented: None,
+            account: account.ok_or(Error::NotFound)?.id,
+            operator: true,
+            powers: self.rules.catalogue.everything(),
+            expires_at: None,
+            origin,
+        })
     }
 
     /// Stores a proved secret under a hash of today's cost, unless somebody else did meanwhile.

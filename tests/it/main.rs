@@ -25,6 +25,7 @@ mod authz_keys;
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod cli_keys;
 mod crash;
 mod denials;
 mod envelope;

@@ -1,0 +1,297 @@
+//! `keyward accounts`: the operator's customers.
+
+use std::io::{self, Write};
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{
+    Error,
+    client::{Client, Target, encoded},
+    output::{self, Confirmation, Format, Output},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AccountsCommand {
+    /// List accounts
+    List {
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make an account and its first key, which is shown this once
+    Create(Create),
+    /// Show an account
+    Show {
+        /// The account, by its identifier or by your own for it
+        account: String,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Change an account; what is not named stays as it is
+    Update(Update),
+    /// Stop all keys of an account, until it is resumed
+    Suspend(Stop),
+    /// Let the keys of a suspended account work again
+    Resume {
+        /// The account, by its identifier or by your own for it
+        account: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Delete an account and revoke all its keys, for ever
+    Delete(Stop),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    /// Display name
+    #[arg(long)]
+    name: String,
+    /// Your own identifier of this customer
+    #[arg(long, value_name = "ID")]
+    external_id: Option<String>,
+    /// A scope that keys of this account may grant; can be given several times; without it, all
+    #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
+    allowed: Vec<String>,
+    /// How many keys it may have
+    #[arg(long, value_name = "N")]
+    max_keys: Option<u32>,
+    /// A JSON object to be kept with the account
+    #[arg(long, value_name = "JSON", value_parser = output::object)]
+    metadata: Option<Value>,
+    /// Print the account's first key and nothing else
+    #[arg(short, long, conflicts_with = "output")]
+    quiet: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Update {
+    /// The account, by its identifier or by your own for it
+    account: String,
+    /// Display name
+    #[arg(long)]
+    name: Option<String>,
+    /// Your own identifier of this customer
+    #[arg(long, value_name = "ID")]
+    external_id: Option<String>,
+    /// A scope that keys of this account may grant, in place of those so far; can be given several
+    /// times
+    #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
+    allowed: Vec<String>,
+    /// Keys of this account may grant every scope of the catalogue
+    #[arg(long, conflicts_with = "allowed")]
+    allow_all: bool,
+    /// How many keys it may have
+    #[arg(long, value_name = "N")]
+    max_keys: Option<u32>,
+    /// A JSON object in place of the one that is kept with the account
+    #[arg(long, value_name = "JSON", value_parser = output::object)]
+    metadata: Option<Value>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Stop {
+    /// The account, by its identifier or by your own for it
+    account: String,
+    #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) fn run(command: AccountsCommand) -> Result<(), Error> {
+    match command {
+        AccountsCommand::List { output, target } => list(output, &target),
+        AccountsCommand::Create(it) => create(&it),
+        AccountsCommand::Show { account, output, target } => show(&account, output, &target),
+        AccountsCommand::Update(it) => update(&it),
+        AccountsCommand::Suspend(it) => stop(&it, "Suspend", "is suspended", suspend),
+        AccountsCommand::Delete(it) => stop(&it, "Delete", "is deleted", delete),
+        AccountsCommand::Resume { account, target } => {
+            let client = target.open()?;
+            let id = account_id(&client, &account)?;
+            let body = json!({ "status": "active" });
+            client.ask("PATCH", &format!("/accounts/{id}"), Some(&body))?;
+            writeln!(io::stdout(), "{id} is active")?;
+            client.close()
+        }
+    }
+}
+
+/// The account's identifier: `text` itself, or the account that the operator calls so.
+pub(super) fn account_id(client: &Client, text: &str) -> Result<String, Error> {
+    if text == "self" || text.starts_with("acct_") {
+        return Ok(encoded(text));
+    }
+    let found = client.list(&format!("/accounts?externalId={}", encoded(text)))?;
+    let id = found.first().map(|it| output::text(it, "id", ""));
+    id.ok_or_else(|| Error::Refused(format!("there is no account {text}")))
+}
+
+fn list(output: Output, target: &Target) -> Result<(), Error> {
+    let client = target.open()?;
+    let accounts = client.list("/accounts?limit=1000")?;
+    if output.output == Format::Json {
+        output::list(&accounts)?;
+        return client.close();
+    }
+    let rows = accounts.iter().map(|it| {
+        [
+            output::text(it, "id", ""),
+            output::text(it, "name", ""),
+            output::text(it, "externalId", "-"),
+            output::text(it, "status", ""),
+            output::moment(it, "createdAt", ""),
+        ]
+    });
+    let headings = ["ID", "NAME", "EXTERNAL ID", "STATUS", "CREATED"];
+    output::table(headings, &rows.collect::<Vec<_>>())?;
+    client.close()
+}
+
+fn create(it: &Create) -> Result<(), Error> {
+    let mut body = Map::new();
+    body.insert("name".to_owned(), json!(it.name));
+    let settings = Given {
+        name: None,
+        external_id: it.external_id.as_ref(),
+        allowed: &it.allowed,
+        allow_all: false,
+        max_keys: it.max_keys,
+        metadata: it.metadata.as_ref(),
+    };
+    settings.put_into(&mut body);
+    let client = it.target.open()?;
+    let made = client.ask("POST", "/accounts", Some(&body.into()))?;
+    if it.output.output == Format::Json {
+        output::raw(&made)?;
+        return client.close();
+    }
+    let account: Value = serde_json::from_slice(&made).map_err(|err| Error::Control(err.into()))?;
+    let key = output::text(&account["apiKey"], "key", "");
+    if it.quiet {
+        writeln!(io::stdout(), "{key}")?;
+    } else {
+        facts(&account)?;
+        let mut out = io::stdout();
+        writeln!(out, "\nIts first key, which manages its keys:\n\n    {key}\n")?;
+        writeln!(out, "It is shown this once; only its hash is kept.")?;
+    }
+    client.close()
+}
+
+fn show(account: &str, output: Output, target: &Target) -> Result<(), Error> {
+    let client = target.open()?;
+    let id = account_id(&client, account)?;
+    one(&client.ask("GET", &format!("/accounts/{id}"), None)?, output)?;
+    client.close()
+}
+
+fn update(it: &Update) -> Result<(), Error> {
+    let mut body = Map::new();
+    let settings = Given {
+        name: it.name.as_ref(),
+        external_id: it.external_id.as_ref(),
+        allowed: &it.allowed,
+        allow_all: it.allow_all,
+        max_keys: it.max_keys,
+        metadata: it.metadata.as_ref(),
+    };
+    settings.put_into(&mut body);
+    if body.is_empty() {
+        return Err(Error::Usage("name something to change; see --help".to_owned()));
+    }
+    let client = it.target.open()?;
+    let id = account_id(&client, &it.account)?;
+    one(&client.ask("PATCH", &format!("/accounts/{id}"), Some(&body.into()))?, it.output)?;
+    client.close()
+}
+
+fn stop(
+    it: &Stop,
+    verb: &str,
+    outcome: &str,
+    carry_out: fn(&Client, &str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let client = it.target.open()?;
+    let id = account_id(&client, &it.account)?;
+    let account: Value = client.ask_for("GET", &format!("/accounts/{id}"), None)?;
+    let name = output::text(&account, "name", "");
+    it.confirmation.ask(&format!("{verb} {id}, \"{name}\", and stop all its keys?"))?;
+    carry_out(&client, &id)?;
+    writeln!(io::stdout(), "{id} {outcome}")?;
+    client.close()
+}
+
+fn suspend(client: &Client, id: &str) -> Result<(), Error> {
+    let body = json!({ "status": "suspended" });
+    client.ask("PATCH", &format!("/accounts/{id}"), Some(&body)).map(drop)
+}
+
+fn delete(client: &Client, id: &str) -> Result<(), Error> {
+    client.ask("DELETE", &format!("/accounts/{id}"), None).map(drop)
+}
+
+/// What of an account was named on the command line.
+struct Given<'a> {
+    name: Option<&'a String>,
+    external_id: Option<&'a String>,
+    allowed: &'a [String],
+    allow_all: bool,
+    max_keys: Option<u32>,
+    metadata: Option<&'a Value>,
+}
+
+impl Given<'_> {
+    fn put_into(&self, body: &mut Map<String, Value>) {
+        let allowed = (!self.allowed.is_empty()).then(|| json!(self.allowed));
+        let members = [
+            ("name", self.name.map(|it| json!(it))),
+            ("externalId", self.external_id.map(|it| json!(it))),
+            ("allowedScopes", if self.allow_all { Some(Value::Null) } else { allowed }),
+            ("maxKeys", self.max_keys.map(|it| json!(it))),
+            ("metadata", self.metadata.cloned()),
+        ];
+        let given = members.into_iter().filter_map(|(name, it)| Some((name.to_owned(), it?)));
+        body.extend(given);
+    }
+}
+
+fn one(body: &[u8], output: Output) -> Result<(), Error> {
+    if output.output == Format::Json {
+        return Ok(output::raw(body)?);
+    }
+    let account = serde_json::from_slice(body).map_err(|err| Error::Control(err.into()))?;
+    Ok(facts(&account)?)
+}
+
+fn facts(account: &Value) -> Result<(), io::Error> {
+    let metadata = account["metadata"].as_object().filter(|it| !it.is_empty());
+    let allowed = if account["allowedScopes"].is_null() {
+        "the whole catalogue".to_owned()
+    } else {
+        output::words(account, "allowedScopes")
+    };
+    output::facts(&[
+        ("id", Some(output::text(account, "id", ""))),
+        ("name", Some(output::text(account, "name", ""))),
+        ("external id", account["externalId"].as_str().map(str::to_owned)),
+        ("status", Some(output::text(account, "status", ""))),
+        ("allowed scopes", Some(allowed)),
+        ("most keys", account["maxKeys"].as_u64().map(|it| it.to_string())),
+        ("created", Some(output::moment(account, "createdAt", ""))),
+        ("metadata", metadata.map(|_| account["metadata"].to_string())),
+    ])
+}

@@ -1,0 +1,246 @@
+//! What commands print: tables for people, JSON for programs, questions on a terminal.
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
+
+use crate::{
+    cli::Error,
+    env::{Clock, SystemClock, Timestamp},
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// The body of the API's answer
+    Json,
+}
+
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(super) struct Output {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+}
+
+/// Of commands that cannot be undone.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(super) struct Confirmation {
+    /// Do not ask; needed where nobody can be asked
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Confirmation {
+    /// Asks on the terminal. Where there is none, only `--yes` will do.
+    pub(super) fn ask(self, question: &str) -> Result<(), Error> {
+        if self.yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Error::Usage(format!("{question} Say so with --yes")));
+        }
+        write!(io::stderr(), "{question} [y/N] ")?;
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        let agreed = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+        if agreed { Ok(()) } else { Err(Error::NotConfirmed) }
+    }
+}
+
+/// What things are called on a terminal.
+#[derive(Clone, Copy)]
+enum Tone {
+    Heading,
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Tone {
+    fn of(cell: &str) -> Option<Self> {
+        match cell {
+            "active" | "ok" | "VALID" => Some(Self::Good),
+            "expiring" | "warning" | "suspended" | "disabled" => Some(Self::Warning),
+            "expired" | "failed" => Some(Self::Bad),
+            _ => None,
+        }
+    }
+
+    /// The escape sequence (ECMA-48, 8.3.117); removed by the stream where it is not wanted.
+    fn escape(self) -> &'static str {
+        match self {
+            Self::Heading => "\x1b[1m",
+            Self::Good => "\x1b[32m",
+            Self::Warning => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
+        }
+    }
+}
+
+/// Prints rows under their headings. No colour where `NO_COLOR` is set or nobody looks.
+pub(super) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: &[[String; N]],
+) -> Result<(), io::Error> {
+    let mut widths = headings.map(UnicodeWidthStr::width);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    let mut out = anstream::stdout().lock();
+    line(&mut out, &headings.map(str::to_owned), &widths, |_| Some(Tone::Heading))?;
+    for row in rows {
+        line(&mut out, row, &widths, Tone::of)?;
+    }
+    out.flush()
+}
+
+fn line(
+    out: &mut impl Write,
+    cells: &[String],
+    widths: &[usize],
+    tone: impl Fn(&str) -> Option<Tone>,
+) -> Result<(), io::Error> {
+    for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        match tone(cell) {
+            Some(tone) => write!(out, "{}{cell}\x1b[0m", tone.escape())?,
+            None => write!(out, "{cell}")?,
+        }
+        if place + 1 < cells.len() {
+            let gap = width.saturating_sub(cell.width()) + 2;
+            write!(out, "{:gap$}", "")?;
+        }
+    }
+    writeln!(out)
+}
+
+/// Prints names and values, one pair a line; those without a value are left out.
+pub(super) fn facts(pairs: &[(&str, Option<String>)]) -> Result<(), io::Error> {
+    let width = pairs.iter().map(|(name, _)| name.width()).max().unwrap_or_default();
+    let mut out = anstream::stdout().lock();
+    for (name, value) in pairs {
+        if let Some(value) = value {
+            let (gap, tone) = (width - name.width(), Tone::of(value));
+            let (start, end) = tone.map_or(("", ""), |it| (it.escape(), "\x1b[0m"));
+            writeln!(out, "{name}{:gap$}  {start}{value}{end}", "")?;
+        }
+    }
+    out.flush()
+}
+
+/// Prints an answer of the API as it came.
+pub(super) fn raw(body: &[u8]) -> Result<(), io::Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(body)?;
+    writeln!(out)
+}
+
+/// Prints a list as the API would if it had no pages.
+pub(super) fn list(data: &[Value]) -> Result<(), io::Error> {
+    writeln!(io::stdout(), "{}", json!({ "data": data, "nextCursor": null }))
+}
+
+/// The text of a member, or `otherwise`.
+pub(super) fn text(of: &Value, member: &str, otherwise: &str) -> String {
+    of[member].as_str().unwrap_or(otherwise).to_owned()
+}
+
+/// The elements of a member, with blanks between them.
+pub(super) fn words(of: &Value, member: &str) -> String {
+    let words = of[member].as_array().into_iter().flatten().filter_map(Value::as_str);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A day and how long ago it was or how far it is; `otherwise` for none.
+pub(super) fn moment(of: &Value, member: &str, otherwise: &str) -> String {
+    let Some(at) = of[member].as_str() else { return otherwise.to_owned() };
+    let Ok(instant) = Timestamp::parse(at) else { return at.to_owned() };
+    format!("{} ({})", at.get(..10).unwrap_or(at), distance(instant, SystemClock::new().wall()))
+}
+
+fn distance(instant: Timestamp, now: Timestamp) -> String {
+    let (apart, past) =
+        if instant <= now { (now.since(instant), true) } else { (instant.since(now), false) };
+    let seconds = apart.as_secs();
+    let (count, unit) = match seconds {
+        0 => return "now".to_owned(),
+        1..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / DAY.as_secs(), "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    if past { format!("{count} {unit}{plural} ago") } else { format!("in {count} {unit}{plural}") }
+}
+
+/// An instant as people give it: RFC 3339, a date (its first moment, UTC), or `90d` from now.
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
+    let date = || Timestamp::parse(&format!("{text}T00:00:00Z"));
+    if let Ok(instant) = Timestamp::parse(text).or_else(|_| date()) {
+        return Ok(instant);
+    }
+    let ahead = humantime::parse_duration(text)
+        .map_err(|_| "must be like 90d, 2027-01-20 or 2027-01-20T12:00:00Z".to_owned())?;
+    Ok(SystemClock::new().wall().after(ahead))
+}
+
+/// The instant that was so long ago.
+pub(super) fn ago(by: Duration) -> String {
+    SystemClock::new().wall().before(by).to_string()
+}
+
+/// As [`instant`], and `never`.
+pub(super) fn expiry(text: &str) -> Result<Value, String> {
+    if text == "never" {
+        return Ok(Value::Null);
+    }
+    instant(text).map(|it| it.to_string().into()).map_err(|err| format!("{err}, or never"))
+}
+
+/// A JSON object.
+pub(super) fn object(text: &str) -> Result<Value, String> {
+    let parsed: Value = serde_json::from_str(text).map_err(|err| format!("no JSON: {err}"))?;
+    if parsed.is_object() { Ok(parsed) } else { Err("must be a JSON object".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_told_in_the_largest_unit_that_fits() {
+        let now = Timestamp::from_millis(1_000_000_000_000);
+        let at = |seconds: i64| Timestamp::from_millis(1_000_000_000_000 + seconds * 1_000);
+        for (seconds, expected) in [
+            (0, "now"),
+            (-1, "1 second ago"),
+            (-119, "1 minute ago"),
+            (7_200, "in 2 hours"),
+            (-86_400 * 3, "3 days ago"),
+            (86_400, "in 1 day"),
+        ] {
+            assert_eq!(distance(at(seconds), now), expected);
+        }
+    }
+
+    #[test]
+    fn instants_are_read_as_people_write_them() {
+        let same = instant("2099-01-20T00:00:00Z").unwrap();
+        assert_eq!(instant("2099-01-20").unwrap(), same);
+        assert!(SystemClock::new().wall() < instant("90d").unwrap());
+        assert!(instant("soon").is_err());
+        assert_eq!(expiry("never").unwrap(), Value::Null);
+    }
+}

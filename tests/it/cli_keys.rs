@@ -1,0 +1,238 @@
+//! Keys and accounts by the command line: beside a server, without one, and over the network.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Output, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::{Binary, Request, keyward};
+
+/// Where a command finds keyward.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Here(&'a Path),
+    Network { server: &'a Binary, key: &'a str },
+}
+
+impl Way<'_> {
+    fn try_run(self, arguments: &[&str], input: &str) -> Output {
+        let mut command = keyward();
+        command.args(arguments);
+        match self {
+            Self::Here(data) => command.arg("--data-dir").arg(data),
+            Self::Network { server, key } => command
+                .env("KEYWARD_URL", format!("http://{}", server.address))
+                .env("KEYWARD_KEY", key),
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    #[track_caller]
+    fn run(self, arguments: &[&str]) -> String {
+        let output = self.try_run(arguments, "");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn json(self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.run(&[arguments, &["-o", "json"]].concat())).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(self, arguments: &[&str], code: i32) -> String {
+        let output = self.try_run(arguments, "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "what went wrong is for standard error");
+        said
+    }
+
+    fn verify(self, key: &str, scope: &str) -> (i32, Value) {
+        let output = self.try_run(&["verify", "-", "--scope", scope, "-o", "json"], key);
+        (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+    }
+}
+
+/// Everything that an operator does in the life of a customer.
+fn live(way: Way<'_>) {
+    let made = way.json(&["accounts", "create", "--name", "Acme", "--external-id", "cust/1&x"]);
+    let first = made["apiKey"]["key"].as_str().unwrap();
+    assert_eq!(way.verify(first, "orders:read").0, 0);
+
+    let key = way.run(&[
+        "keys",
+        "create",
+        "--account",
+        "cust/1&x",
+        "--name",
+        "ci",
+        "--scope",
+        "orders:read,orders:write",
+        "--expires",
+        "90d",
+        "--metadata",
+        r#"{"team":"billing"}"#,
+        "-q",
+    ]);
+    let key = key.strip_suffix('\n').unwrap();
+    assert_eq!(key.len(), 50, "the key and nothing else");
+    let (code, found) = way.verify(key, "orders:read");
+    assert_eq!((code, &found["code"]), (0, &"VALID".into()));
+    assert_eq!(found["metadata"]["team"], "billing");
+    let (code, found) = way.verify(key, "products:read");
+    assert_eq!((code, &found["code"]), (3, &"INSUFFICIENT_SCOPES".into()));
+    assert_eq!(way.try_run(&["verify", "-"], "nonsense").status.code(), Some(3));
+
+    let id = found["keyId"].as_str().unwrap();
+    let shown = way.run(&["keys", "show", id]);
+    assert!(shown.contains("orders:read orders:write"), "{shown}");
+    assert!(!shown.contains(&key[12..]), "{shown}");
+    let listed = way.json(&["keys", "list", "--account", "cust/1&x", "--query", "ci"]);
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
+    assert_eq!(listed["data"][0]["id"], id);
+    let everywhere = way.run(&["keys", "list", "--all"]);
+    assert!(everywhere.contains(id) && everywhere.contains("Root key"), "{everywhere}");
+    assert!(!everywhere.contains('\x1b'), "no colour where nobody looks");
+
+    let changed = way.json(&["keys", "update", id, "--expires", "never", "--disable"]);
+    assert_eq!((&changed["expiresAt"], &changed["enabled"]), (&Value::Null, &false.into()));
+    assert_eq!(way.verify(key, "orders:read").1["code"], "DISABLED");
+    way.run(&["keys", "update", id, "--enable", "--scope", "orders:read"]);
+    let rotated = way.run(&["keys", "rotate", id, "--grace", "1h", "-q"]);
+    assert_eq!(
+        [way.verify(key, "orders:read").0, way.verify(rotated.trim(), "orders:read").0],
+        [0; 2]
+    );
+    way.run(&["keys", "rotate", id, "--complete"]);
+    assert_eq!(way.verify(key, "orders:read").1["code"], "ROTATED");
+
+    way.run(&["accounts", "suspend", "cust/1&x", "--yes"]);
+    assert_eq!(way.verify(rotated.trim(), "orders:read").1["code"], "ACCOUNT_SUSPENDED");
+    way.run(&["accounts", "resume", "cust/1&x"]);
+    let said = way.refused(&["keys", "revoke", id], 2);
+    assert!(said.contains("--yes"), "{said}");
+    assert_eq!(way.verify(rotated.trim(), "orders:read").0, 0);
+    way.run(&["keys", "revoke", id, "--yes"]);
+    assert_eq!(way.verify(rotated.trim(), "orders:read").1["code"], "REVOKED");
+    way.run(&["accounts", "delete", "cust/1&x", "-y"]);
+    assert_eq!(way.verify(first, "orders:read").1["code"], "REVOKED");
+
+    let said = way.refused(&["keys", "create", "--name", "x", "--scope", "order:read"], 1);
+    assert!(said.contains("orders:read"), "the nearest name: {said}");
+    way.refused(&["keys", "show", id], 1);
+    way.refused(&["accounts", "show", "nobody"], 1);
+    way.refused(&["keys", "update", id], 2);
+    way.refused(
+        &["keys", "create", "--name", "x", "--scope", "orders:read", "--expires", "soon"],
+        2,
+    );
+    assert!(way.run(&["scopes"]).contains("api-keys:verify"));
+}
+
+#[test]
+fn beside_a_server_its_control_socket_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let root = server.root_key();
+    live(Way::Here(dir.path()));
+    let events = Request::new("GET", "/api/v1/events?actor=cli&type=api_key.rotated");
+    let events = events.key(&root).send(server.address).expect(200).json();
+    let event = &events["data"][0];
+    assert_eq!(event["actor"]["type"], "cli", "{event}");
+    assert!(event["requestId"].is_string(), "{event}");
+}
+
+#[test]
+fn without_a_server_the_database_is_opened_and_complete_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Binary::serve(dir.path()).terminate().status.success());
+    live(Way::Here(dir.path()));
+    assert!(!dir.path().join("control.sock").exists());
+    let server = Binary::serve(dir.path());
+    let events = Request::new("GET", "/api/v1/events?actor=cli&type=account.deleted");
+    let events = events.key(&server.root_key()).send(server.address).expect(200).json();
+    assert_eq!(events["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn over_the_network_a_key_is_needed_and_decides() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let root = server.root_key();
+    let way = Way::Network { server: &server, key: &root };
+    live(way);
+
+    let weak = way.run(&["keys", "create", "--name", "x", "--scope", "api-keys:read", "-q"]);
+    let weak = Way::Network { server: &server, key: weak.trim() };
+    assert!(weak.run(&["keys", "list"]).contains("Root key"));
+    weak.refused(&["keys", "create", "--name", "x", "--scope", "orders:read"], 4);
+    weak.refused(&["accounts", "list"], 4);
+    Way::Network { server: &server, key: "nonsense" }.refused(&["keys", "list"], 4);
+
+    let file = dir.path().join("key");
+    std::fs::write(&file, format!("{root}\n")).unwrap();
+    let url = format!("http://{}/", server.address);
+    let run = |command: &mut std::process::Command| command.output().unwrap().status.code();
+    let list = ["keys", "list", "--url", &url];
+    assert_eq!(run(keyward().args(list).env("KEYWARD_KEY_FILE", &file)), Some(0));
+    assert_eq!(run(keyward().args(list)), Some(4), "no key at all");
+    let nowhere = ["keys", "list", "--url", "http://127.0.0.1:1"];
+    assert_eq!(run(keyward().args(nowhere).env("KEYWARD_KEY", &root)), Some(1));
+    let no_url = ["keys", "list", "--url", "localhost"];
+    assert_eq!(run(keyward().args(no_url).env("KEYWARD_KEY", &root)), Some(2));
+    let both = ["keys", "list", "--url", &url, "--data-dir", "x"];
+    assert_eq!(run(keyward().args(both)), Some(2));
+}
+
+#[test]
+fn a_key_is_never_an_argument() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let way = Way::Here(dir.path());
+    let said = way.refused(&["verify", &server.root_key()], 2);
+    assert!(said.contains('-'), "{said}");
+}
+
+#[test]
+fn keys_that_nobody_uses_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let way = Way::Here(dir.path());
+    way.run(&["keys", "create", "--name", "fresh", "--scope", "orders:read"]);
+    let found = way.json(&["keys", "unused", "--days", "1", "--all"]);
+    assert_eq!(found["data"].as_array().map(Vec::len), Some(0), "none is that old");
+    assert!(server.terminate().status.success());
+    let database = rusqlite::Connection::open(dir.path().join("keyward.db")).unwrap();
+    // As if it had been made two days ago; the triggers want an event for every other change.
+    let sql = "DROP TRIGGER api_keys_change_is_audited;
+        UPDATE api_keys SET created_at_ms = created_at_ms - 2 * 86400000 WHERE name = 'fresh'";
+    database.execute_batch(sql).unwrap();
+    drop(database);
+    let found = way.json(&["keys", "unused", "--days", "1", "--all"]);
+    assert_eq!(found["data"][0]["name"], "fresh");
+    assert_eq!(way.json(&["keys", "unused", "--all"])["data"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn manual_pages_and_completions_name_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = keyward().args(["man", "--out"]).arg(dir.path()).output().unwrap();
+    assert!(output.status.success());
+    let page = std::fs::read_to_string(dir.path().join("keyward-keys-create.1")).unwrap();
+    assert!(page.contains("Display name"), "{page}");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = keyward().args(["completions", shell]).output().unwrap();
+        let script = String::from_utf8(output.stdout).unwrap();
+        for command in ["accounts", "root-key", "run-job", "verify"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+}
