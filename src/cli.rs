@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod client;
 mod config;
 mod control;
@@ -25,7 +26,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use self::{accounts::AccountsCommand, keys::KeysCommand};
+use self::{accounts::AccountsCommand, backup::BackupCommand, keys::KeysCommand};
 use crate::{
     config::ConfigErrors,
     domain::note::NoteError,
@@ -77,10 +78,15 @@ enum Command {
     /// Run a job of the scheduler now
     RunJob {
         /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
-        /// `record_denials`, `checkpoint` or `upkeep`
+        /// `record_denials`, `checkpoint`, `backup` or `upkeep`
         name: String,
         #[command(flatten)]
         settings: Settings,
+    },
+    /// Make, check and restore backups
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
     },
     /// Look at the audit log
     Events {
@@ -265,6 +271,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
         Command::Verify(it) => return verify::verify(&it),
         Command::Scopes(it) => verify::scopes(&it),
+        Command::Backup { command } => return backup::run(command),
         Command::Keys { command } => keys::run(command),
         Command::Accounts { command } => accounts::run(command),
         Command::Completions { shell } => Ok(documents::completions(shell)?),
@@ -328,6 +335,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
         server::Error::DataDir(_) | server::Error::Mismatch(_) | server::Error::Policy(_) => 78,
+        server::Error::Backup(err) => backup::exit_code(err),
         server::Error::Service(_)
         | server::Error::Listen { .. }
         | server::Error::Jobs(_)

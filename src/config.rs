@@ -53,6 +53,7 @@ pub struct Config {
     pub scopes: Vec<ScopeSetting>,
     pub audit: AuditConfig,
     pub authz: AuthzConfig,
+    pub backup: BackupConfig,
     pub jobs: JobsConfig,
 }
 
@@ -89,6 +90,14 @@ pub struct AuthzConfig {
     pub allow_preflight: bool,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackupConfig {
+    /// `None` is `backups` in the data directory.
+    pub dir: Option<PathBuf>,
+    /// How many scheduled backups are kept; 0 makes none.
+    pub keep: u32,
+}
+
 /// When each job runs: cron lines of six fields, seconds first, in UTC.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobsConfig {
@@ -99,6 +108,7 @@ pub struct JobsConfig {
     pub keep_time: String,
     pub record_denials: String,
     pub checkpoint: String,
+    pub backup: String,
     pub upkeep: String,
 }
 
@@ -139,6 +149,7 @@ impl Default for Config {
             scopes: scopes::shipped(),
             audit: AuditConfig { checkpoint_key: None },
             authz: AuthzConfig { policy_file: None, allow_preflight: false },
+            backup: BackupConfig { dir: None, keep: 7 },
             jobs: JobsConfig {
                 end_graces: "*/5 * * * * *".to_owned(),
                 expire_keys: "*/10 * * * * *".to_owned(),
@@ -147,6 +158,7 @@ impl Default for Config {
                 keep_time: "0 * * * * *".to_owned(),
                 record_denials: "*/30 * * * * *".to_owned(),
                 checkpoint: "30 * * * * *".to_owned(),
+                backup: "0 30 2 * * *".to_owned(),
                 upkeep: "0 17 3 * * *".to_owned(),
             },
         }

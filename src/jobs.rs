@@ -29,7 +29,7 @@ struct Shared {
 }
 
 impl Jobs {
-    /// Runs every job once and then by its cron line (six fields, seconds first, UTC).
+    /// Runs nearly every job once and then by its cron line (six fields, seconds first, UTC).
     pub async fn start(
         app: Arc<Keyward>,
         metrics: Arc<Metrics>,
@@ -39,7 +39,9 @@ impl Jobs {
         let shared = Arc::new(Shared { app, metrics, stopping: AtomicBool::new(false), turns });
         let scheduler = JobScheduler::new().await?;
         for job in Job::ALL {
-            run_once(&shared, job).await;
+            if job.runs_at_start() {
+                run_once(&shared, job).await;
+            }
             let shared = Arc::clone(&shared);
             let tick = CronJob::new_async(cron(job).as_str(), move |_, _| {
                 let shared = Arc::clone(&shared);

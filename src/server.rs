@@ -3,10 +3,12 @@
 mod at_hand;
 mod data_dir;
 mod policy;
+mod restore;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -26,6 +28,7 @@ pub use self::{
     at_hand::AtHand,
     data_dir::{DataDir, DataDirError},
     policy::{PolicyError, PolicyFile, load_policy},
+    restore::{Restored, restore},
 };
 use crate::{
     config::{Config, JobsConfig},
@@ -43,7 +46,9 @@ use crate::{
         stream::{StreamLimits, Streams},
     },
     jobs::Jobs,
-    service::{self, Checkpointer, Job, Keyward, Mismatch, RootKey, Rules},
+    service::{
+        self, BackupError, BackupRules, Checkpointer, Job, Keyward, Mismatch, RootKey, Rules,
+    },
     store::{self, Store, StoreError},
     telemetry::Metrics,
 };
@@ -68,6 +73,8 @@ pub enum Error {
     Service(#[from] service::Error),
     #[error("cannot listen on {address}")]
     Listen { address: String, source: io::Error },
+    #[error("{0}")]
+    Backup(#[from] BackupError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
     #[error(transparent)]
@@ -95,7 +102,16 @@ impl Site {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, Error> {
-        let dir = DataDir::take(&config.data_dir)?;
+        Self::open_in(DataDir::take(&config.data_dir)?, config, clock, entropy)
+    }
+
+    /// Opens what is in a directory that was taken already.
+    fn open_in(
+        dir: DataDir,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, Error> {
         let floor = store::stored_time_floor(&dir.database())?;
         let env = Env { time: Arc::new(Timekeeper::start(clock, floor)), entropy };
         let catalogue = Arc::new(catalogue(config));
@@ -111,6 +127,7 @@ impl Site {
             retention: config.keys.retention,
             allow_preflight: config.authz.allow_preflight,
             batch: JOB_BATCH,
+            backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
         };
         let signer = dir.checkpoint_signer(config.audit.checkpoint_key.as_deref(), &env)?;
         let checkpointer = Checkpointer::new(signer, dir.checkpoint());
@@ -316,8 +333,14 @@ fn cron_line(config: &JobsConfig, job: Job) -> &str {
         Job::KeepTime => &config.keep_time,
         Job::RecordDenials => &config.record_denials,
         Job::Checkpoint => &config.checkpoint,
+        Job::Backup => &config.backup,
         Job::Upkeep => &config.upkeep,
     }
+}
+
+/// Where backups go unless somebody says otherwise.
+fn backup_dir(config: &Config) -> PathBuf {
+    config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups"))
 }
 
 /// The scopes that there are.

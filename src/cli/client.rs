@@ -229,7 +229,7 @@ fn own_roots(path: &str) -> Result<RootCerts, io::Error> {
 }
 
 /// What a problem document says, in a line, and each fault in one more.
-fn refusal(status: u16, body: &[u8]) -> Error {
+pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |of: &Value, member: &str| of[member].as_str().unwrap_or_default().to_owned();
     let mut says = match text(&problem, "detail") {

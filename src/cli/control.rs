@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    cli::{Error, Settings, config, socket},
+    cli::{Error, Settings, client::refusal, config, socket},
     config::Config,
     env::{SystemClock, SystemEntropy},
     http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest, SOCKET},
@@ -70,7 +70,7 @@ pub(super) fn accept_clock(settings: &Settings) -> Result<(), Error> {
 }
 
 /// Asks the server that owns the data directory; if there is none, does it here.
-fn ask<T: DeserializeOwned>(
+pub(super) fn ask<T: DeserializeOwned>(
     config: &Config,
     path: &str,
     request: &impl Serialize,
@@ -90,7 +90,7 @@ fn ask<T: DeserializeOwned>(
             let socket: PathBuf = config.data_dir.join(SOCKET);
             let (status, body) = socket::post(&socket, path, request).map_err(Error::Control)?;
             if status != 200 {
-                return Err(Error::Refused(format!("status {status}")));
+                return Err(refusal(status, &body));
             }
             serde_json::from_slice(&body).map_err(|err| Error::Control(err.into()))
         }

@@ -121,6 +121,8 @@ fn activity(event_type: &str) -> (u32, &'static str) {
         | EventType::ApiKeyRetiredKeyUsed
         | EventType::ClockStepped
         | EventType::ClockAccepted
+        | EventType::BackupCreated
+        | EventType::BackupRestored
         | EventType::ServerStarted
         | EventType::ServerStopped => (99, "Other"),
     }

@@ -164,6 +164,11 @@ pub(super) fn optional_file(raw: Raw<'_>) -> Result<Option<PathBuf>, String> {
     if raw.text(WHAT)?.is_empty() { Ok(None) } else { path_of(WHAT, raw).map(Some) }
 }
 
+pub(super) fn optional_dir(raw: Raw<'_>) -> Result<Option<PathBuf>, String> {
+    const WHAT: &str = "the path of a directory, or empty";
+    if raw.text(WHAT)?.is_empty() { Ok(None) } else { path_of(WHAT, raw).map(Some) }
+}
+
 fn path_of(what: &str, raw: Raw<'_>) -> Result<PathBuf, String> {
     let text = raw.text(what)?;
     if text.is_empty() || text.contains('\0') {

@@ -143,6 +143,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         |it| it.authz.allow_preflight.to_string(),
     ),
     Setting::new(
+        "backup",
+        "dir",
+        |it, raw| put(&mut it.backup.dir, read::optional_dir(raw)),
+        |it| text(&file_text(it.backup.dir.as_deref())),
+    ),
+    Setting::new(
+        "backup",
+        "keep",
+        |it, raw| put(&mut it.backup.keep, read::number(raw, 0..=10_000)),
+        |it| it.backup.keep.to_string(),
+    ),
+    Setting::new(
         "jobs",
         "end_graces",
         |it, raw| put(&mut it.jobs.end_graces, read::cron(raw)),
@@ -183,6 +195,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "checkpoint",
         |it, raw| put(&mut it.jobs.checkpoint, read::cron(raw)),
         |it| text(&it.jobs.checkpoint),
+    ),
+    Setting::new(
+        "jobs",
+        "backup",
+        |it, raw| put(&mut it.jobs.backup, read::cron(raw)),
+        |it| text(&it.jobs.backup),
     ),
     Setting::new(
         "jobs",

@@ -79,6 +79,8 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_AUDIT_CHECKPOINT_KEY", "/run/credentials/checkpoint.key"),
         ("KEYWARD_AUTHZ_POLICY_FILE", "/etc/keyward/routes.toml"),
         ("KEYWARD_AUTHZ_ALLOW_PREFLIGHT", "true"),
+        ("KEYWARD_BACKUP_DIR", "/b"),
+        ("KEYWARD_BACKUP_KEEP", "0"),
         ("KEYWARD_JOBS_END_GRACES", "1 * * * * *"),
         ("KEYWARD_JOBS_EXPIRE_KEYS", "2 * * * * *"),
         ("KEYWARD_JOBS_PURGE", "3 * * * * *"),
@@ -86,6 +88,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_JOBS_KEEP_TIME", "5 * * * * *"),
         ("KEYWARD_JOBS_RECORD_DENIALS", "7 * * * * *"),
         ("KEYWARD_JOBS_CHECKPOINT", "6 * * * * *"),
+        ("KEYWARD_JOBS_BACKUP", "8 * * * * *"),
         ("KEYWARD_JOBS_UPKEEP", "0 0 0 29 2 MON"),
     ];
     let names: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
@@ -156,7 +159,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, docs, trusted_proxies, log, keys, audit, authz, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, workers, docs, trusted_proxies, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
     );
 }
 

@@ -76,6 +76,8 @@ event_types! {
     ClockAccepted => "clock.accepted",
     AuthDenied => "auth.denied",
     RootKeyReset => "root_key.reset",
+    BackupCreated => "backup.created",
+    BackupRestored => "backup.restored",
     ServerStarted => "server.started",
     ServerStopped => "server.stopped",
 }

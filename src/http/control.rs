@@ -25,7 +25,7 @@ use crate::{
         stream::{self, Streams},
         verify,
     },
-    service::{Error, Job, Keyward},
+    service::{Census, Error, Job, Keyward},
 };
 
 /// The name of the socket in the data directory.
@@ -59,6 +59,36 @@ pub struct JobAnswer {
 pub struct ClockAnswer {
     /// How far time went back, in milliseconds.
     pub back_ms: u64,
+}
+
+/// What `backup create` asks.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRequest {
+    /// Where it is to go instead of the usual place.
+    pub to: Option<PathBuf>,
+}
+
+/// What it is answered.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupAnswer {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub sha256: String,
+    pub events: i64,
+    pub accounts: i64,
+    pub keys: i64,
+}
+
+impl BackupRequest {
+    /// Does what is asked, here in this process.
+    pub fn carry_out(&self, app: &Keyward) -> Result<BackupAnswer, Error> {
+        let made = app.create_backup(self.to.as_deref())?;
+        let Census { events, accounts, keys, .. } = made.census;
+        let (path, bytes, sha256) = (made.path, made.bytes, made.sha256);
+        Ok(BackupAnswer { path, bytes, sha256, events, accounts, keys })
+    }
 }
 
 impl ResetRequest {
@@ -95,14 +125,15 @@ pub fn app(
         .app_data(streams)
         .app_data(web::Data::new(TrustedProxies::new(Vec::new())))
         .app_data(table)
+        .wrap(from_fn(http::wrap))
         .route("/root-key/reset", web::post().to(reset_root_key))
         .route("/jobs/{name}/run", web::post().to(run_job))
+        .route("/backups", web::post().to(create_backup))
         .route("/clock/accept", web::post().to(accept_clock))
         .route("/events/stream", web::get().to(stream::stream_to_operator))
         .service(
             web::scope("/api/v1")
                 .wrap(from_fn(authn::admit_operator))
-                .wrap(from_fn(http::wrap)) // Outermost: the last one that is named.
                 .route("/api-keys/verify", web::post().to(verify::verify_for_operator))
                 .configure(|cfg| http::api(&mut ServiceConfig::new(cfg)))
                 .default_service(web::to(openapi::no_such_operation)),
@@ -112,6 +143,14 @@ pub fn app(
 async fn reset_root_key(
     app: web::Data<Keyward>,
     request: web::Json<ResetRequest>,
+) -> Result<HttpResponse, Problem> {
+    let answer = run(&app, move |app| request.carry_out(app)).await?;
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+async fn create_backup(
+    app: web::Data<Keyward>,
+    request: web::Json<BackupRequest>,
 ) -> Result<HttpResponse, Problem> {
     let answer = run(&app, move |app| request.carry_out(app)).await?;
     Ok(HttpResponse::Ok().json(answer))

@@ -218,6 +218,13 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::FORBIDDEN, "scope_escalation", "Not allowed", &err)
             }
             Error::Conflict(conflict) => Self::conflict(*conflict),
+            Error::Backup(source) => {
+                let cause = std::error::Error::source(source);
+                tracing::error!(error = source as &dyn std::error::Error, cause, "no backup");
+                let detail = cause.map_or_else(|| err.to_string(), |it| format!("{err}: {it}"));
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Self::new(status, "backup_failed", "No backup", detail)
+            }
             Error::Unavailable(source) => {
                 tracing::warn!(error = source as &dyn std::error::Error, "turned a request away");
                 let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     domain::{request_path::Ambiguity, verdict::Verdict},
+    service::BackupError,
     store::StoreError,
 };
 
@@ -36,6 +37,9 @@ pub enum Error {
     ScopeEscalation(Vec<String>),
     #[error("{0}")]
     Conflict(Conflict),
+    /// Only told to somebody at the machine.
+    #[error("no backup was made: {0}")]
+    Backup(#[from] BackupError),
     #[error("the service is busy")]
     Unavailable(#[source] StoreError),
     #[error("something went wrong on our side")]

@@ -27,11 +27,12 @@ pub enum Job {
     KeepTime,
     RecordDenials,
     Checkpoint,
+    Backup,
     Upkeep,
 }
 
 impl Job {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::EndGraces,
         Self::ExpireKeys,
         Self::Purge,
@@ -39,6 +40,7 @@ impl Job {
         Self::KeepTime,
         Self::RecordDenials,
         Self::Checkpoint,
+        Self::Backup,
         Self::Upkeep,
     ];
 
@@ -51,8 +53,14 @@ impl Job {
             Self::KeepTime => "keep_time",
             Self::RecordDenials => "record_denials",
             Self::Checkpoint => "checkpoint",
+            Self::Backup => "backup",
             Self::Upkeep => "upkeep",
         }
+    }
+
+    /// Whether it also runs at each start, whatever its cron line says.
+    pub fn runs_at_start(self) -> bool {
+        self != Self::Backup // A server that is started over and over would fill the disk.
     }
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -85,6 +93,7 @@ impl Keyward {
             Job::KeepTime => Ok((self.keep_time()?, false)),
             Job::RecordDenials => Ok((self.record_denials(false)?, false)),
             Job::Checkpoint => Ok((self.make_checkpoint()?, false)),
+            Job::Backup => Ok((self.scheduled_backup()?, false)),
             Job::Upkeep => {
                 self.store.upkeep()?;
                 Ok((1, false))

@@ -23,6 +23,8 @@ mod checkpoints;
 
 mod audit;
 
+mod backup;
+
 mod view;
 
 mod usage;
@@ -33,7 +35,10 @@ mod janitor;
 
 mod bootstrap;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 
@@ -41,6 +46,7 @@ pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     audit::{Audit, Finding, Sound},
     authorize::OriginalRequest,
+    backup::{BackupError, BackupRules, MadeBackup, check_backup},
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     checkpoints::{Checkpointer, EventProof, Mismatch},
     denials::DeniedCall,
@@ -58,7 +64,7 @@ use self::{
 };
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
-    AccountPage, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
+    AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
 };
 use crate::{
     domain::{
@@ -83,6 +89,8 @@ pub struct Keyward {
     checkpointer: Checkpointer,
     initial_key_file: InitialKeyFile,
     policy: ArcSwapOption<Policy>,
+    /// One backup at a time.
+    backup_turn: Mutex<()>,
 }
 
 /// What the operator decided.
@@ -103,6 +111,7 @@ pub struct Rules {
     pub allow_preflight: bool,
     /// How many rows a job changes in one transaction.
     pub batch: u32,
+    pub backup: BackupRules,
 }
 
 impl Keyward {
@@ -126,6 +135,7 @@ impl Keyward {
             checkpointer,
             initial_key_file: InitialKeyFile::default(),
             policy: ArcSwapOption::empty(),
+            backup_turn: Mutex::default(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::store::{ReadTx, StoreError, schema};
+use crate::store::{Census, ReadTx, StoreError, copy, schema};
 
 /// A database, opened to be read and nothing else.
 #[derive(Debug)]
@@ -35,6 +35,21 @@ impl LogFile {
         };
         conn.pragma_update(None, "trusted_schema", false)?;
         Ok(Self { conn })
+    }
+
+    /// Copies it, with what a log beside it holds, to a new file at `to`.
+    pub fn copy_to(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        copy::copy(&self.conn, to, progress)
+    }
+
+    /// Whether SQLite finds all of it whole.
+    pub fn inspect(&self) -> Result<(), StoreError> {
+        copy::inspect(&self.conn)
+    }
+
+    /// How much there is of everything.
+    pub fn census(&self) -> Result<Census, StoreError> {
+        ReadTx::new(&self.conn).census()
     }
 
     /// Runs `body` on one consistent snapshot.

@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod checkpoints;
+mod copy;
 mod credentials;
 mod error;
 mod index;
@@ -38,6 +39,7 @@ pub use self::{
     accounts::AccountPage,
     audit::{AuditHead, AuditReceipt, EventFilter},
     checkpoints::StoredCheckpoint,
+    copy::{Census, fold, rehearse},
     error::StoreError,
     index::{AccountEntry, Entry, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
@@ -141,6 +143,11 @@ impl Store {
     /// Folds the write-ahead log back and lets SQLite refresh its statistics.
     pub fn upkeep(&self) -> Result<(), StoreError> {
         self.writer.upkeep()
+    }
+
+    /// Copies the file, as it is at this moment, to a new one at `to`. Nobody has to wait for it.
+    pub fn copy_to(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        copy::copy(&copy::reader(&self.path)?, to, progress)
     }
 
     /// The sizes of the database and of its write-ahead log, in bytes.

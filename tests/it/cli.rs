@@ -237,6 +237,7 @@ fn a_job_can_be_run_by_hand_with_and_without_a_server() {
         "keep_time",
         "record_denials",
         "checkpoint",
+        "backup",
         "upkeep",
     ] {
         assert!(assert_exit(&run(name), 0).starts_with(name), "{name}");

@@ -22,6 +22,7 @@ mod audit_log;
 mod authorization;
 mod authz;
 mod authz_keys;
+mod backup;
 mod bad_input;
 mod checkpoints;
 mod cli;

@@ -80,6 +80,7 @@ impl TestServer {
             &mut config.jobs.keep_time,
             &mut config.jobs.record_denials,
             &mut config.jobs.checkpoint,
+            &mut config.jobs.backup,
             &mut config.jobs.upkeep,
         ] {
             line.clone_from(&never);

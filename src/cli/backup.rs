@@ -1,0 +1,172 @@
+//! `keyward backup`: made while the server runs, checked, and put back.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{self, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::{
+    cli::{
+        Error, NO, Settings, config, control,
+        output::{self, Confirmation, Format, Output},
+    },
+    env::{SystemClock, SystemEntropy},
+    http::control::{BackupAnswer, BackupRequest},
+    server,
+    service::{BackupError, check_backup},
+    store::StoreError,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BackupCommand {
+    /// Copy the database, while it is in use, and read the copy back
+    Create(Create),
+    /// Check that a backup is whole; exit 3 if it is not
+    Verify(Verify),
+    /// Put a backup in place of the database, which is kept aside; needs the server stopped
+    Restore(Restore),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    /// The file to be made; without it, one named after the time, in the place of backups. A
+    /// running server makes it, with its own rights
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Verify {
+    file: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Restore {
+    file: PathBuf,
+    #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn run(command: BackupCommand) -> Result<ExitCode, Error> {
+    match command {
+        BackupCommand::Create(it) => create(&it).map(|()| ExitCode::SUCCESS),
+        BackupCommand::Verify(it) => verify(&it),
+        BackupCommand::Restore(it) => restore(&it).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// A damaged backup is an answer of its own, and not that something is wrong with this machine.
+pub(super) fn exit_code(err: &BackupError) -> u8 {
+    match err {
+        err if is_verdict(err) => NO,
+        BackupError::Store(err) => super::store_exit_code(err),
+        BackupError::File { .. }
+        | BackupError::Space { .. }
+        | BackupError::Digest { .. }
+        | BackupError::Differs
+        | BackupError::Log(_) => 1,
+    }
+}
+
+fn create(it: &Create) -> Result<(), Error> {
+    let config = config::load(&it.settings)?;
+    let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
+    let bar = spinner("copying and reading back");
+    let made: BackupAnswer =
+        control::ask(&config, "/backups", &request, |app| request.carry_out(app))?;
+    bar.finish_and_clear();
+    if it.output.output == Format::Json {
+        return Ok(writeln!(io::stdout(), "{}", json!(made))?);
+    }
+    Ok(output::facts(&[
+        ("file", Some(made.path.display().to_string())),
+        ("size", Some(format!("{} bytes", made.bytes))),
+        ("sha256", Some(made.sha256)),
+        ("holds", Some(holds(made.events, made.accounts, made.keys))),
+    ])?)
+}
+
+fn verify(it: &Verify) -> Result<ExitCode, Error> {
+    let bar = spinner("reading");
+    let outcome = check_backup(&it.file, &mut |events| bar.set_position(events));
+    bar.finish_and_clear();
+    let (sound, says) = match outcome {
+        Ok(found) => (true, holds(found.events, found.accounts, found.keys)),
+        Err(err) if is_verdict(&err) => (false, err.to_string()),
+        Err(err) => return Err(server::Error::Backup(err).into()),
+    };
+    if it.output.output == Format::Json {
+        writeln!(io::stdout(), "{}", json!({ "sound": sound, "detail": says }))?;
+    } else {
+        let verdict = if sound { "ok" } else { "failed" };
+        output::facts(&[("backup", Some(verdict.to_owned())), ("holds", Some(says))])?;
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// Whether this is about the backup, rather than about whether it could be read at all.
+fn is_verdict(err: &BackupError) -> bool {
+    match err {
+        BackupError::Digest { .. } | BackupError::Differs | BackupError::Log(_) => true,
+        BackupError::Store(err) => {
+            !err.is_temporary()
+                && !matches!(err, StoreError::File(_) | StoreError::NewerSchema { .. })
+        }
+        BackupError::File { .. } | BackupError::Space { .. } => false,
+    }
+}
+
+fn restore(it: &Restore) -> Result<(), Error> {
+    let config = config::load(&it.settings)?;
+    let (file, dir) = (it.file.display(), config.data_dir.display());
+    it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
+    let bar = spinner("checking and copying");
+    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+    let done = server::restore(&config, &it.file, clock, entropy, &mut |it| bar.set_position(it));
+    bar.finish_and_clear();
+    let done = done?;
+    let mut out = io::stdout();
+    let found = done.census;
+    writeln!(out, "Restored: {}.", holds(found.events, found.accounts, found.keys))?;
+    if let Some(aside) = &done.aside {
+        writeln!(out, "What was there before is in {}.", aside.display())?;
+    }
+    if let Some(old) = done.replaced.filter(|it| found.events < it.events) {
+        let lost = old.events - found.events;
+        writeln!(
+            out,
+            "The old log had {lost} more events. What they changed is undone: a key that was \
+             revoked since is good again. `keyward events export --db` on the old file tells which."
+        )?;
+    }
+    Ok(())
+}
+
+fn holds(events: i64, accounts: i64, keys: i64) -> String {
+    format!("{events} events, {accounts} accounts, {keys} keys")
+}
+
+/// Shown on a terminal only.
+fn spinner(says: &'static str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(says);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
