@@ -14,6 +14,7 @@ mod output;
 mod routes;
 mod serve;
 mod socket;
+mod supervisor;
 mod verify;
 
 use std::{
@@ -200,7 +201,7 @@ struct Settings {
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// auto, text or json
+    /// auto, text, json or journal
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 }
@@ -278,7 +279,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Man { out } => documents::manual(&out),
         Command::Serve(settings) => serve::serve(&settings),
         Command::Config { command: ConfigCommand::Check(settings) } => {
-            server::check_policy(&config::load(&settings)?)?;
+            server::check_files(&config::load(&settings)?)?;
             Ok(writeln!(io::stdout(), "the configuration is sound")?)
         }
         Command::Config { command: ConfigCommand::Print(settings) } => {
@@ -334,7 +335,10 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
-        server::Error::DataDir(_) | server::Error::Mismatch(_) | server::Error::Policy(_) => 78,
+        server::Error::DataDir(_)
+        | server::Error::Mismatch(_)
+        | server::Error::Tls(_)
+        | server::Error::Policy(_) => 78,
         server::Error::Backup(err) => backup::exit_code(err),
         server::Error::Service(_)
         | server::Error::Listen { .. }

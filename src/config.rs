@@ -6,6 +6,7 @@
 
 mod faults;
 mod file;
+mod listen;
 mod read;
 mod routes;
 mod scopes;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::faults::{ConfigErrors, Fault, Origin};
+pub use self::listen::ListenAddress;
 pub use self::read::{LogFormat, LogLevel};
 pub use self::routes::RouteSetting;
 pub use self::scopes::ScopeSetting;
@@ -38,8 +40,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// Every setting, resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where the server listens. Port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// Where the server listens, at least one place. Port 0 lets the system choose.
+    pub listen: Vec<ListenAddress>,
     pub data_dir: PathBuf,
     /// Threads that serve HTTP; 0 means one for each processor.
     pub workers: usize,
@@ -47,6 +49,7 @@ pub struct Config {
     pub docs: bool,
     /// From where `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    pub tls: TlsConfig,
     pub log: LogConfig,
     pub keys: KeysConfig,
     /// The catalogue without keyward's own scopes, in the order in which it is shown.
@@ -55,6 +58,15 @@ pub struct Config {
     pub authz: AuthzConfig,
     pub backup: BackupConfig,
     pub jobs: JobsConfig,
+}
+
+/// TLS on every TCP listener; both files or none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsConfig {
+    /// The certificate and those between it and the root, in PEM form.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, in PEM form.
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -131,13 +143,14 @@ pub struct ConfigFile<'a> {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)).into()],
             data_dir: PathBuf::from("./keyward-data"),
             workers: 0,
             docs: true,
             trusted_proxies: [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                 .map(|it: IpAddr| it.into())
                 .into(),
+            tls: TlsConfig::default(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
             keys: KeysConfig {
                 prefix: "rg".to_owned(),
@@ -212,6 +225,16 @@ impl Config {
         }
         lines.extend(self.scopes.iter().map(ScopeSetting::to_toml));
         lines.join("\n") + "\n"
+    }
+
+    /// The settings that are not the same in both, by their names.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let differs = |it: &&Setting| (it.show)(self) != (it.show)(other);
+        let mut names: Vec<_> = SETTINGS.iter().filter(differs).map(Setting::path).collect();
+        if self.scopes != other.scopes {
+            names.push("scopes".to_owned());
+        }
+        names
     }
 
     fn apply_variable(&mut self, name: &str, value: &str) -> Result<(), String> {

@@ -2,33 +2,32 @@
 
 mod at_hand;
 mod data_dir;
+mod front;
+mod listen;
 mod policy;
 mod restore;
+mod tls;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::{
-    App, HttpServer,
     dev::ServerHandle,
-    http::KeepAlive,
-    middleware::from_fn,
     rt::{self, task::JoinHandle},
-    web,
 };
 use serde_json::json;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use self::{
     at_hand::AtHand,
     data_dir::{DataDir, DataDirError},
+    listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
     restore::{Restored, restore},
+    tls::TlsError,
+};
+use self::{
+    front::{Front, control_server, public_server},
+    listen::SocketFile,
+    tls::Certificate,
 };
 use crate::{
     config::{Config, JobsConfig},
@@ -40,9 +39,7 @@ use crate::{
     },
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
-        self, Gate, control,
-        openapi::RouteTable,
-        pages::Documents,
+        TrustedProxies,
         stream::{StreamLimits, Streams},
     },
     jobs::Jobs,
@@ -55,12 +52,17 @@ use crate::{
 
 /// How long running requests may take once the server is to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-/// A gateway keeps its connections; closing them early would cost it a handshake each.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Threads for each worker that wait for the disk; group commit is what they wait for together.
-const BLOCKING_THREADS: usize = 64;
 /// Rows that a job changes in one transaction.
 const JOB_BATCH: u32 = 100;
+/// What [`Running::reload`] puts into force; what is not here needs a restart.
+const LIVE_SETTINGS: [&str; 6] = [
+    "trusted_proxies",
+    "tls.certificate",
+    "tls.key",
+    "log.level",
+    "authz.policy_file",
+    "authz.allow_preflight",
+];
 const HALT_CHECK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,8 @@ pub enum Error {
     Listen { address: String, source: io::Error },
     #[error("{0}")]
     Backup(#[from] BackupError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
     #[error(transparent)]
@@ -125,7 +129,7 @@ impl Site {
             hash_iterations: config.keys.hash_iterations,
             max_keys: config.keys.max_keys_per_account,
             retention: config.keys.retention,
-            allow_preflight: config.authz.allow_preflight,
+            allow_preflight: config.authz.allow_preflight.into(),
             batch: JOB_BATCH,
             backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
         };
@@ -161,26 +165,30 @@ impl Site {
 
 /// A keyward that answers.
 pub struct Running {
-    /// Where it listens; the real port if 0 was asked for.
-    pub address: SocketAddr,
+    /// The first TCP address at which it listens; the real port if 0 was asked for.
+    pub address: Option<SocketAddr>,
+    /// How people reach it, at least one way.
+    pub urls: Vec<String>,
     pub metrics: Arc<Metrics>,
     site: Site,
     jobs: Jobs,
     config: Config,
+    proxies: Arc<TrustedProxies>,
+    certificate: Option<Arc<Certificate>>,
     servers: Vec<(ServerHandle, JoinHandle<io::Result<()>>)>,
-}
-
-/// Takes the address to listen on, before anything is done that cannot be done again.
-pub fn bind(config: &Config) -> Result<TcpListener, Error> {
-    let listen = |source| Error::Listen { address: config.listen.to_string(), source };
-    let listener = TcpListener::bind(config.listen).map_err(listen)?;
-    listener.set_nonblocking(true).map_err(listen)?;
-    Ok(listener)
+    /// Removed when it stops.
+    _sockets: Vec<SocketFile>,
 }
 
 /// Starts everything. Must be called inside an actix system.
-pub async fn start(site: Site, listener: TcpListener, config: &Config) -> Result<Running, Error> {
+pub async fn start(
+    site: Site,
+    listeners: Vec<Listener>,
+    config: &Config,
+) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::new());
+    let pair = Certificate::load(&config.tls)?;
+    let certificate = pair.map(|it| Arc::new(Certificate::new(it)));
     site.app.record_server_event(
         EventType::ServerStarted,
         json!({
@@ -192,20 +200,44 @@ pub async fn start(site: Site, listener: TcpListener, config: &Config) -> Result
     )?;
     let cron = |job| cron_line(&config.jobs, job).to_owned();
     let jobs = Jobs::start(Arc::clone(&site.app), Arc::clone(&metrics), cron).await?;
-    let listen = |source| Error::Listen { address: config.listen.to_string(), source };
-    let (address, public) = public_server(&site, listener, config, &metrics).map_err(listen)?;
+    let urls: Vec<_> = listeners.iter().map(|it| it.url(certificate.is_some())).collect();
+    for it in listeners.iter().filter(|it| certificate.is_none() && it.faces_the_network()) {
+        tracing::warn!(
+            server.address = it.url(false),
+            "keys cross the network in the clear: set `tls.certificate` and `tls.key`, or listen \
+             on this machine only and let a proxy that ends TLS stand in front"
+        );
+    }
+    let address = listeners.iter().find_map(|it| match it {
+        Listener::Tcp(it) => it.local_addr().ok(),
+        Listener::Unix(..) => None,
+    });
+    let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
+    let shared = Front { site: &site, config, metrics: &metrics, proxies: &proxies };
+    let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
     let socket = site.dir.control_socket();
     let listen = |source| Error::Listen { address: socket.display().to_string(), source };
     let control = control_server(&site).map_err(listen)?;
     let servers = [public, control].map(|server| (server.handle(), rt::spawn(server)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        server.address = %address,
+        server.address = urls.join(" "),
         data_dir = %config.data_dir.display(),
         "keyward is ready"
     );
-    let config = config.clone();
-    Ok(Running { address, metrics, site, jobs, config, servers: servers.into() })
+    let (config, servers) = (config.clone(), servers.into());
+    Ok(Running {
+        address,
+        urls,
+        metrics,
+        site,
+        jobs,
+        config,
+        proxies,
+        certificate,
+        servers,
+        _sockets: sockets,
+    })
 }
 
 impl Running {
@@ -213,13 +245,30 @@ impl Running {
         &self.site.app
     }
 
-    /// Reads again what may change while it runs: the route policy. On an error the old one stays.
-    pub fn reload(&self) -> Result<(), Error> {
-        let policy = configured_policy(&self.config, &self.site.app.rules().catalogue)?;
+    /// Puts into force what may change while it runs; on an error everything stays as it was.
+    /// Returns the settings that changed and need a restart.
+    pub fn reload(&mut self, config: Config) -> Result<Vec<String>, Error> {
+        let policy = configured_policy(&config, &self.site.app.rules().catalogue)?;
+        let pair = Certificate::load(&config.tls)?;
         let routes = policy.as_ref().map(Policy::len);
+        let mut waiting = self.config.differences(&config);
+        waiting.retain(|it| !LIVE_SETTINGS.contains(&it.as_str()));
+        match (&self.certificate, pair) {
+            (Some(certificate), Some(pair)) => certificate.replace(pair),
+            (None, None) => (),
+            (Some(_), None) | (None, Some(_)) => waiting.push("tls".to_owned()),
+        }
         self.site.app.use_policy(policy);
+        self.site.app.rules().set_allow_preflight(config.authz.allow_preflight);
+        self.proxies.replace(config.trusted_proxies.clone());
+        self.config.log.clone_from(&config.log);
+        self.config.authz = config.authz;
+        self.config.trusted_proxies = config.trusted_proxies;
         tracing::info!(routes, "reloaded");
-        Ok(())
+        if !waiting.is_empty() {
+            tracing::warn!(settings = waiting.join(", "), "changed, and in force after a restart");
+        }
+        Ok(waiting)
     }
 
     /// Waits until writing has halted, which nothing but a new start can mend.
@@ -251,79 +300,6 @@ impl Running {
     }
 }
 
-fn public_server(
-    site: &Site,
-    listener: TcpListener,
-    config: &Config,
-    metrics: &Arc<Metrics>,
-) -> Result<(SocketAddr, actix_web::dev::Server), io::Error> {
-    // Made once, out here: the closure runs for each worker.
-    let app = web::Data::from(Arc::clone(&site.app));
-    let metrics = web::Data::from(Arc::clone(metrics));
-    let streams = web::Data::from(Arc::clone(&site.streams));
-    let proxies = web::Data::new(http::TrustedProxies::new(config.trusted_proxies.clone()));
-    let document = http::openapi::document();
-    let documents = web::Data::new(Documents::of(&document));
-    let table = web::Data::new(RouteTable::of(&document));
-    drop(document);
-    let docs = config.docs;
-    let server = HttpServer::new(move || {
-        let ids = web::Data::new(http::RequestIds::new(&app));
-        let gate = Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone());
-        let gate = web::Data::new(gate);
-        App::new()
-            .app_data(app.clone())
-            .app_data(ids)
-            .app_data(metrics.clone())
-            .app_data(streams.clone())
-            .app_data(documents.clone())
-            .app_data(table.clone())
-            .app_data(proxies.clone())
-            .app_data(gate.clone())
-            .configure(|cfg| Gate::mount(&gate, cfg))
-            .configure(|cfg| http::hot_routes(&mut ServiceConfig::new(cfg)))
-            .service(
-                web::scope("")
-                    .wrap(from_fn(http::wrap))
-                    .configure(|cfg| http::routes(&mut ServiceConfig::new(cfg)))
-                    .configure(|cfg| {
-                        if docs {
-                            http::pages::docs(cfg);
-                        }
-                    })
-                    .default_service(web::to(http::openapi::no_such_operation)),
-            )
-    });
-    let server = server
-        .workers(workers(config))
-        .worker_max_blocking_threads(BLOCKING_THREADS)
-        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
-        .shutdown_timeout(DRAIN.as_secs())
-        .disable_signals()
-        .listen(listener)?;
-    let address = server.addrs().first().copied().unwrap_or(config.listen);
-    Ok((address, server.run()))
-}
-
-fn control_server(site: &Site) -> Result<actix_web::dev::Server, io::Error> {
-    let app = web::Data::from(Arc::clone(&site.app));
-    let streams = web::Data::from(Arc::clone(&site.streams));
-    let table = web::Data::new(RouteTable::of(&http::openapi::document()));
-    let server = HttpServer::new(move || control::app(app.clone(), streams.clone(), table.clone()))
-        .workers(1)
-        .shutdown_timeout(DRAIN.as_secs())
-        .disable_signals()
-        .listen_uds(site.dir.listen_control()?)?;
-    Ok(server.run())
-}
-
-fn workers(config: &Config) -> usize {
-    match config.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    }
-}
-
 fn cron_line(config: &JobsConfig, job: Job) -> &str {
     match job {
         Job::EndGraces => &config.end_graces,
@@ -348,9 +324,11 @@ pub fn catalogue(config: &Config) -> Catalogue {
     Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
 }
 
-/// Whether the policy that the configuration names is sound.
-pub fn check_policy(config: &Config) -> Result<(), Error> {
-    configured_policy(config, &catalogue(config)).map(drop)
+/// Whether the files that the configuration names are sound: the policy, the certificate.
+pub fn check_files(config: &Config) -> Result<(), Error> {
+    configured_policy(config, &catalogue(config))?;
+    Certificate::load(&config.tls)?;
+    Ok(())
 }
 
 fn configured_policy(config: &Config, catalogue: &Catalogue) -> Result<Option<Policy>, Error> {

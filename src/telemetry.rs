@@ -3,40 +3,81 @@
 //! Fields have dotted names (`request.id`, `http.status`); units come last (`elapsed_ms`). Never in
 //! a log line or a label: a key, a hash, a body, a header.
 
+mod journal;
+
 use std::{
-    fmt, io,
+    io,
+    path::Path,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    fmt::{self, MakeWriter},
+    prelude::*,
+    reload,
+};
+
+use self::journal::Journal;
 
 use crate::{
-    config::{LogConfig, LogFormat},
+    config::{LogConfig, LogFormat, LogLevel},
     domain::{text::masked, verdict::Verdict},
     service::{Job, Keyward},
 };
 
-/// Starts the log, on standard error. At most once in a process; a second call changes nothing.
-pub fn start_log(config: &LogConfig, terminal: bool) {
-    // The scheduler's own chatter is of no use to an operator.
-    let directives =
-        format!("{},tokio_cron_scheduler=warn,actix_server=warn", config.level.as_str());
-    let filter = EnvFilter::new(directives);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(MaskedStderr);
-    let text = match config.format {
-        LogFormat::Auto => terminal,
-        LogFormat::Text => true,
-        LogFormat::Json => false,
+/// Sets another level while the program runs.
+pub type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+/// What standard error leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogTarget {
+    Terminal,
+    Journal,
+    Other,
+}
+
+/// Starts the log, on standard error or in the journal. At most once in a process; a second call
+/// changes nothing.
+pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
+    let (filter, handle) = reload::Layer::new(filter(config.level));
+    let format = match (config.format, target) {
+        (LogFormat::Auto, LogTarget::Terminal) => LogFormat::Text,
+        (LogFormat::Auto, LogTarget::Journal) => LogFormat::Journal,
+        (LogFormat::Auto, LogTarget::Other) => LogFormat::Json,
+        (format, _) => format,
+    };
+    let layer = fmt::layer().with_writer(MaskedStderr).with_target(false);
+    let json = || layer.json().flatten_event(true).boxed();
+    let (layer, failure) = match format {
+        LogFormat::Journal => match Journal::at(Path::new(journal::SOCKET)) {
+            Ok(journal) => (journal.boxed(), None),
+            Err(err) => (json(), Some(err)),
+        },
+        LogFormat::Text => {
+            let layer = fmt::layer().with_writer(MaskedStderr).with_target(false);
+            (layer.with_ansi(target == LogTarget::Terminal).boxed(), None)
+        }
+        LogFormat::Json | LogFormat::Auto => (json(), None),
     };
     // An error means that somebody else (a test) started a log before.
-    let _ = if text {
-        builder.with_ansi(terminal).with_target(false).try_init()
-    } else {
-        builder.json().flatten_event(true).with_target(false).try_init()
-    };
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    if let Some(err) = failure {
+        tracing::warn!(error = &err as &dyn std::error::Error, "the journal cannot be reached");
+    }
+    Box::new(move |level| {
+        if let Err(err) = handle.reload(self::filter(level)) {
+            tracing::warn!(error = &err as &dyn std::error::Error, "the log level stays");
+        }
+    })
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    // The scheduler's own chatter is of no use to an operator.
+    EnvFilter::new(format!("{},tokio_cron_scheduler=warn,actix_server=warn", level.as_str()))
 }
 
 /// Standard error, with whatever has the shape of a key cut short: the last net under all the
@@ -192,8 +233,8 @@ impl Default for Metrics {
     }
 }
 
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
     }
 }

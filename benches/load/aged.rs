@@ -2,6 +2,7 @@
 
 use std::{
     io::BufRead,
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     thread,
@@ -20,7 +21,7 @@ use super::Outcome;
 /// seconds to put the clock forward by. Jobs run when somebody asks for them.
 pub fn serve(dir: &Path) -> Outcome<()> {
     let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
-    config.listen.set_port(0);
+    config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
     let jobs = &mut config.jobs;
     for line in [&mut jobs.expire_keys, &mut jobs.purge, &mut jobs.upkeep, &mut jobs.keep_time] {
         "0 0 0 29 2 MON".clone_into(line);
@@ -47,7 +48,7 @@ pub fn serve(dir: &Path) -> Outcome<()> {
     site.first_start(|key| keyward::service::write_key_file(&key_file, key))?;
     actix_web::rt::System::new().block_on(async {
         let running = server::start(site, server::bind(&config)?, &config).await?;
-        println!("http://{} ", running.address);
+        println!("{} ", running.urls.join(" "));
         running.halted().await;
         Err("the disk failed".into())
     })

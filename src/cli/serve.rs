@@ -3,35 +3,44 @@
 use std::{
     io::{self, IsTerminal, Write},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    cli::{Error, Settings, config},
+    cli::{Error, Settings, config, supervisor},
     config::Config,
     env::{SystemClock, SystemEntropy},
     server::{self, Running, Site},
     service::{RootKey, write_key_file},
-    telemetry,
+    telemetry::{self, SetLevel},
 };
+
+/// How often `systemctl status` gets new figures.
+const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     let config = config::load(settings)?;
     let terminal = io::stdout().is_terminal();
-    telemetry::start_log(&config.log, io::stderr().is_terminal());
+    let set_level = telemetry::start_log(&config.log, supervisor::log_target());
+    server::check_files(&config)?;
+    let listeners = match supervisor::sockets().map_err(server::Error::Run)? {
+        given if given.is_empty() => server::bind(&config)?,
+        given => given,
+    };
     let site = Site::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
-    let listener = server::bind(&config)?;
     let key_file = site.dir.initial_key();
     let made =
         site.first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
     let outcome = actix_web::rt::System::new().block_on(async {
         // Before anybody can know that it runs, so that no signal is lost.
         let signals = Signals::watch()?;
-        let running = server::start(site, listener, &config).await?;
+        let running = server::start(site, listeners, &config).await?;
         greet(&running, &config, made.as_ref(), terminal)?;
         drop(made);
-        wait(running, signals).await
+        let serving = Serving { settings, set_level, running };
+        serving.wait(signals).await
     });
     Ok(outcome?)
 }
@@ -71,30 +80,63 @@ enum Told {
     Reload,
 }
 
-fn reload(running: &Running) {
-    if let Err(err) = running.reload() {
-        tracing::error!(error = %err, "not reloaded; what was in force stays");
-    }
+struct Serving<'a> {
+    settings: &'a Settings,
+    set_level: SetLevel,
+    running: Running,
 }
 
-/// Serves until a signal says stop, or until the disk has failed.
-async fn wait(running: Running, mut signals: Signals) -> Result<(), server::Error> {
-    let halted = loop {
-        tokio::select! {
-            told = signals.next() => match told {
-                Told::Stop => break false,
-                Told::Reload => reload(&running),
-            },
-            () = running.halted() => break true,
+impl Serving<'_> {
+    /// Reads everything again. All that can change does, or, if anything is wrong, nothing.
+    fn reload(&mut self) {
+        supervisor::reloading();
+        let fresh = config::load(self.settings);
+        let level = fresh.as_ref().map(|it| it.log.level).ok();
+        let outcome = fresh.and_then(|it| Ok(self.running.reload(it)?));
+        match (outcome, level) {
+            (Ok(_), Some(level)) => (self.set_level)(level),
+            (Ok(_), None) => (),
+            (Err(err), _) => {
+                let cause = std::error::Error::source(&err);
+                tracing::error!(error = %err, cause, "not reloaded; what was in force stays");
+            }
         }
-    };
-    tracing::info!("stopping");
-    tokio::select! {
-        stopped = running.stop() => stopped?,
-        // Whoever asks twice does not want to wait for slow clients.
-        () = signals.stop() => tracing::warn!("stopped without waiting"),
+        supervisor::ready(&self.status());
     }
-    if halted { Err(server::Error::Halted) } else { Ok(()) }
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let values = self.running.app().value_count();
+        format!("{values} key values; {}", self.running.urls.join(" "))
+    }
+
+    /// Serves until a signal says stop, or until the disk has failed.
+    async fn wait(mut self, mut signals: Signals) -> Result<(), server::Error> {
+        supervisor::ready(&self.status());
+        let watchdog = supervisor::watchdog_interval();
+        let app = Arc::clone(self.running.app());
+        let watched = actix_web::rt::spawn(supervisor::watch(watchdog, app));
+        let mut minute = tokio::time::interval(STATUS_INTERVAL);
+        let halted = loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Stop => break false,
+                    Told::Reload => self.reload(),
+                },
+                _ = minute.tick() => supervisor::status(&self.status()),
+                () = self.running.halted() => break true,
+            }
+        };
+        watched.abort();
+        supervisor::stopping();
+        tracing::info!("stopping");
+        tokio::select! {
+            stopped = self.running.stop() => stopped?,
+            // Whoever asks twice does not want to wait for slow clients.
+            () = signals.stop() => tracing::warn!("stopped without waiting"),
+        }
+        if halted { Err(server::Error::Halted) } else { Ok(()) }
+    }
 }
 
 /// Says what to do next. The root key is shown on a terminal and nowhere else.
@@ -104,11 +146,20 @@ fn greet(
     made: Option<&RootKey>,
     terminal: bool,
 ) -> Result<(), server::Error> {
-    let address = running.address;
+    let Some(url) = running.urls.first() else { return Ok(()) };
+    // What curl asks a socket for has a host as well.
+    let (curl, host) = match url.strip_prefix("unix:") {
+        Some(path) => (format!("curl --unix-socket {path}"), "http://localhost"),
+        None => ("curl".to_owned(), url.as_str()),
+    };
     let dir = config.data_dir.display();
     let mut out = io::stdout().lock();
     let mut say = |line: &str| writeln!(out, "{line}").map_err(server::Error::Run);
-    say(&format!("keyward {} · http://{address} · data in {dir}", env!("CARGO_PKG_VERSION")))?;
+    say(&format!(
+        "keyward {} · {} · data in {dir}",
+        env!("CARGO_PKG_VERSION"),
+        running.urls.join(" ")
+    ))?;
     match made {
         Some(root) if terminal => {
             say("\n  A root key was made. It is shown this once; only its hash is kept:\n")?;
@@ -123,11 +174,11 @@ fn greet(
         }
         None => {
             say("\n  Root key lost?  keyward root-key reset")?;
-            return say(&format!("  Swagger UI      http://{address}/docs/"));
+            return say(&format!("  Swagger UI      {host}/docs/"));
         }
     }
-    say(&format!("      curl -H \"X-API-Key: $KEYWARD_KEY\" http://{address}/api/v1/api-keys\n"))?;
-    say(&format!("  Swagger UI  http://{address}/docs/"))?;
+    say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"))?;
+    say(&format!("  Swagger UI  {host}/docs/"))?;
     say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()))?;
     say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"))
 }

@@ -3,7 +3,7 @@
 //! A refusal completes the sentence that begins with the name of the setting: `must be …, not …`.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,10 +35,12 @@ pub enum LogLevel {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
+    /// Text on a terminal, fields in the journal under systemd, JSON elsewhere.
     Auto,
     Text,
     Json,
+    /// Straight to the journal of systemd, each field as a field.
+    Journal,
 }
 
 impl LogLevel {
@@ -56,13 +58,14 @@ impl LogLevel {
 }
 
 impl LogFormat {
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Text, Self::Json];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Text, Self::Json, Self::Journal];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Text => "text",
             Self::Json => "json",
+            Self::Journal => "journal",
         }
     }
 }
@@ -129,29 +132,6 @@ pub(super) fn choice<T: Copy>(
             .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         format!("must be one of {names}, not {}{hint}", quoted(text))
     })
-}
-
-pub(super) fn address(raw: Raw<'_>) -> Result<SocketAddr, String> {
-    const WHAT: &str = "an IP address and a port, such as `127.0.0.1:8080`";
-    let text = raw.text(WHAT)?;
-    text.parse().map_err(|_| format!("must be {WHAT}, not {}{}", quoted(text), address_hint(text)))
-}
-
-/// What was probably meant. Host names are not looked up: the answer could change, or be two.
-fn address_hint(text: &str) -> String {
-    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return format!("; with a port it is `{}`", SocketAddr::new(ip, 8080));
-    }
-    match (host, port.parse::<u16>()) {
-        ("" | "*", Ok(port)) => format!(
-            "; write `127.0.0.1:{port}` for this machine only, \
-             `0.0.0.0:{port}` or `[::]:{port}` for all"
-        ),
-        ("localhost", Ok(port)) => format!("; write `127.0.0.1:{port}` or `[::1]:{port}`"),
-        (_, Ok(_)) => "; host names are not looked up".to_owned(),
-        (_, Err(_)) => String::new(),
-    }
 }
 
 pub(super) fn path(raw: Raw<'_>) -> Result<PathBuf, String> {

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::listen;
 use super::read::{self, LogFormat, LogLevel, Raw};
 use super::{Config, DAY};
 
@@ -52,8 +53,11 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(
         "",
         "listen",
-        |it, raw| put(&mut it.listen, read::address(raw)),
-        |it| text(&it.listen.to_string()),
+        |it, raw| put(&mut it.listen, listen::addresses(raw)),
+        |it| match &*it.listen {
+            [one] => text(&one.to_string()),
+            several => array(several),
+        },
     ),
     Setting::new(
         "",
@@ -77,10 +81,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         "",
         "trusted_proxies",
         |it, raw| put(&mut it.trusted_proxies, read::networks(raw)),
-        |it| {
-            let texts = it.trusted_proxies.iter().map(|it| text(&it.to_string()));
-            format!("[{}]", texts.collect::<Vec<_>>().join(", "))
-        },
+        |it| array(&it.trusted_proxies),
+    ),
+    Setting::new(
+        "tls",
+        "certificate",
+        |it, raw| put(&mut it.tls.certificate, read::optional_file(raw)),
+        |it| text(&file_text(it.tls.certificate.as_deref())),
+    ),
+    Setting::new(
+        "tls",
+        "key",
+        |it, raw| put(&mut it.tls.key, read::optional_file(raw)),
+        |it| text(&file_text(it.tls.key.as_deref())),
     ),
     Setting::new(
         "log",
@@ -213,6 +226,11 @@ pub(super) static SETTINGS: &[Setting] = &[
 /// `value` as a TOML string, quoted as it needs.
 pub(super) fn text(value: &str) -> String {
     toml::Value::from(value).to_string()
+}
+
+fn array(items: &[impl ToString]) -> String {
+    let texts = items.iter().map(|it| text(&it.to_string()));
+    format!("[{}]", texts.collect::<Vec<_>>().join(", "))
 }
 
 fn file_text(file: Option<&Path>) -> String {

@@ -14,6 +14,10 @@ fn from_file(text: &str) -> Result<Config, ConfigErrors> {
 }
 
 /// What is wrong with `text`, a line each.
+fn tcp(address: &str) -> ListenAddress {
+    ListenAddress::Tcp(address.parse().unwrap())
+}
+
 fn faults(text: &str) -> Vec<String> {
     let errors = from_file(text).expect_err("the file has faults");
     errors.0.iter().map(ToString::to_string).collect()
@@ -40,7 +44,7 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
 
     let config = assemble(&flags, file, &variables).unwrap();
 
-    assert_eq!(config.listen, "10.0.0.3:3".parse().unwrap());
+    assert_eq!(config.listen, [tcp("10.0.0.3:3")]);
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!(config.workers, 2);
     assert_eq!(config.log.format, LogFormat::Auto);
@@ -56,7 +60,7 @@ fn every_flag_sets_what_it_names() {
         log_format: given("json"),
     };
     let config = Config::assemble(&flags, None, &[]).unwrap();
-    assert_eq!(config.listen, "[::1]:0".parse().unwrap());
+    assert_eq!(config.listen, [tcp("[::1]:0")]);
     assert_eq!(config.data_dir, Path::new("/var/lib/keyward"));
     assert_eq!(config.log, LogConfig { level: LogLevel::Trace, format: LogFormat::Json });
 }
@@ -69,6 +73,8 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_WORKERS", "256"),
         ("KEYWARD_DOCS", "false"),
         ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
+        ("KEYWARD_TLS_CERTIFICATE", "/c.pem"),
+        ("KEYWARD_TLS_KEY", "/k.pem"),
         ("KEYWARD_LOG_LEVEL", "error"),
         ("KEYWARD_LOG_FORMAT", "text"),
         ("KEYWARD_KEYS_PREFIX", "a1b2"),
@@ -159,7 +165,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, docs, trusted_proxies, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, workers, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
     );
 }
 

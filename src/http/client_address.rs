@@ -1,38 +1,44 @@
 //! Where a request comes from, when proxies stand between.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use actix_web::{HttpRequest, http::header::HeaderName};
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The networks whose word in `X-Forwarded-For` is taken.
-#[derive(Clone, Debug)]
-pub struct TrustedProxies(Vec<IpNet>);
+#[derive(Debug)]
+pub struct TrustedProxies(ArcSwap<Vec<IpNet>>);
 
 impl TrustedProxies {
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self(ArcSwap::from_pointee(networks))
+    }
+
+    pub fn replace(&self, networks: Vec<IpNet>) {
+        self.0.store(Arc::new(networks));
     }
 
     /// The address of the client. Each proxy appends the address that it was asked from, so the
-    /// list is read from its end, as far as those can be trusted that wrote it. `None` on a Unix
-    /// socket.
+    /// list is read from its end, as far as those can be trusted that wrote it. Whoever comes by a
+    /// Unix socket is on this machine.
     pub fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
-        let mut client = req.peer_addr()?.ip().to_canonical();
+        let peer = req.peer_addr().map_or(Ipv4Addr::LOCALHOST.into(), |it| it.ip());
+        let mut client = peer.to_canonical();
+        let networks = self.0.load();
         let lines: Vec<_> = req.headers().get_all(&FORWARDED_FOR).collect();
         let mut hops = lines.iter().rev().flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
-        while self.trusts(client) {
+        while networks.iter().any(|it| it.contains(&client)) {
             // What is no address was written by nobody who can be trusted.
             let Some(hop) = hops.next().and_then(address) else { break };
             client = hop;
         }
         Some(client)
-    }
-
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|it| it.contains(&address))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Forward auth: what a request to the protected API needs, before anybody looks at a key.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     domain::{
@@ -42,7 +42,7 @@ impl Keyward {
             };
         };
         let path = RequestPath::parse(target).map_err(Error::AmbiguousPath)?;
-        if request.preflight && self.rules.allow_preflight {
+        if request.preflight && self.rules.allow_preflight.load(Ordering::Relaxed) {
             return Ok(Access::Everybody);
         }
         let Some(policy) = &*policy else { return Ok(Access::Key(Need::all(asked))) };

@@ -36,7 +36,10 @@ mod janitor;
 mod bootstrap;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -108,10 +111,17 @@ pub struct Rules {
     /// How long dead keys and values are remembered.
     pub retention: Duration,
     /// Whether a browser's question before a request from another origin needs no key.
-    pub allow_preflight: bool,
+    pub allow_preflight: AtomicBool,
     /// How many rows a job changes in one transaction.
     pub batch: u32,
     pub backup: BackupRules,
+}
+
+impl Rules {
+    /// May change while the server runs.
+    pub fn set_allow_preflight(&self, allow: bool) {
+        self.allow_preflight.store(allow, Ordering::Relaxed);
+    }
 }
 
 impl Keyward {

@@ -122,7 +122,7 @@ fn a_first_start_on_a_terminal_shows_the_root_key_once() {
     assert!(!data.join("initial-root-key").exists());
     let (_, after) = shown.split_once("rg_").expect("a key");
     let key = format!("rg_{}", &after[..47]);
-    let (_, after) = shown.split_once("http://").expect("an address");
+    let (_, after) = shown.split_once("· http://").expect("an address");
     let address = after.split(' ').next().unwrap().parse().unwrap();
     let answer = Request::new("GET", "/api/v1/api-keys").key(&key).send(address).expect(200);
     assert_eq!(answer.json()["data"][0]["scopes"], json!(["*"]));

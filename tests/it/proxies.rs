@@ -32,7 +32,7 @@ impl Scene {
         // An address of its own, so that it can come back to it.
         let address = free_address();
         let policy = file.contains("policy").then(sample);
-        keyward.restart(|it| (it.listen, it.authz.policy_file) = (address, policy));
+        keyward.restart(|it| (it.listen, it.authz.policy_file) = (vec![address.into()], policy));
         let (reader, writer) = (keyward.key(&READS), keyward.key(&WRITES));
         let body = json!({ "name": "e", "scopes": READS, "expiresAt": "2026-01-01T00:01:00Z" });
         let expired = keyward.create(&keyward.root.text, &body);

@@ -8,8 +8,9 @@ mod logged;
 pub mod proxy;
 mod server;
 mod stream;
+mod supervised;
 
-use std::io::Write;
+use std::{io::Write, process::Command};
 
 pub use self::{
     binary::{Binary, keyward, keyward_in},
@@ -18,7 +19,17 @@ pub use self::{
     logged::Logged,
     server::{Key, TestServer},
     stream::{EventStream, Message},
+    supervised::Supervised,
 };
+
+/// Whether these programs are there; if not, that is said.
+pub fn has(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|it| Command::new(it).arg("--version").output().is_err());
+    if let Some(missing) = missing {
+        skip(&format!("there is no {missing}"));
+    }
+    missing.is_none()
+}
 
 /// Says what cannot be tried here, and why, past the harness, which keeps to itself what a test that
 /// passes has said. Where everything is to be tried, that is a failure.

@@ -65,7 +65,7 @@ impl TestServer {
     fn built(change: impl FnOnce(&mut Config), streams: StreamLimits) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
             data_dir: dir.path().join("data"),
             workers: 1,
             ..Config::default()
@@ -280,10 +280,11 @@ fn boot(
             body: Value::Null,
         });
         actix_web::rt::System::new().block_on(async move {
-            let listener = server::bind(&config).expect("a free port");
-            let running = server::start(site, listener, &config).await.expect("the server starts");
+            let listeners = server::bind(&config).expect("a free port");
+            let running = server::start(site, listeners, &config).await.expect("the server starts");
             let app = Arc::clone(running.app());
-            tell.send((app, running.address, root)).expect("the test is listening");
+            tell.send((app, running.address.expect("a TCP address"), root))
+                .expect("the test is listening");
             let _ = stopped.await;
             running.stop().await.expect("the server stops");
         });

@@ -1,0 +1,140 @@
+//! The journal of systemd, in its own form: a datagram for each event, with its fields as they are
+//! (systemd, "Native Journal Protocol").
+
+use std::{
+    fmt,
+    io::{self, Write},
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+};
+
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context};
+
+use crate::domain::text::masked;
+
+/// Where the journal listens.
+pub const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// Sends events to the journal; what it does not take goes to standard error.
+#[derive(Debug)]
+pub struct Journal {
+    sender: UnixDatagram,
+    socket: PathBuf,
+}
+
+impl Journal {
+    pub fn at(socket: &Path) -> Result<Self, io::Error> {
+        let sender = UnixDatagram::unbound()?;
+        sender.connect(socket)?;
+        Ok(Self { sender, socket: socket.to_owned() })
+    }
+
+    fn send(&self, entry: &[u8]) -> Result<(), io::Error> {
+        match self.sender.send(entry) {
+            Ok(_) => Ok(()),
+            // The journal was started again meanwhile.
+            Err(_) => self.sender.send_to(entry, &self.socket).map(drop),
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut entry = Entry::default();
+        entry.add("PRIORITY", priority(*event.metadata().level()));
+        entry.add("SYSLOG_IDENTIFIER", "keyward");
+        event.record(&mut entry);
+        if self.send(&entry.0).is_err() {
+            // Nobody is left to tell if this fails.
+            let _ = io::stderr().write_all(masked(&String::from_utf8_lossy(&entry.0)).as_bytes());
+        }
+    }
+}
+
+/// As syslog counts them (RFC 5424, 6.2.1).
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "3",
+        Level::WARN => "4",
+        Level::INFO => "6",
+        _ => "7",
+    }
+}
+
+/// An entry as the journal takes it, with whatever has the shape of a key cut short.
+#[derive(Default)]
+struct Entry(Vec<u8>);
+
+impl Entry {
+    fn add(&mut self, name: &str, value: &str) {
+        let value = masked(value);
+        self.0.extend(name.bytes());
+        if value.contains('\n') {
+            // The length as 64 bits, the lowest first.
+            self.0.push(b'\n');
+            self.0.extend((value.len() as u64).to_le_bytes());
+        } else {
+            self.0.push(b'=');
+        }
+        self.0.extend(value.bytes());
+        self.0.push(b'\n');
+    }
+
+    /// `http.status` becomes `KEYWARD_HTTP_STATUS`.
+    fn add_field(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            return self.add("MESSAGE", value);
+        }
+        let upper =
+            |it: char| if it.is_ascii_alphanumeric() { it.to_ascii_uppercase() } else { '_' };
+        let name: String = field.name().chars().map(upper).collect();
+        self.add(&format!("KEYWARD_{name}"), value);
+    }
+}
+
+impl Visit for Entry {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add_field(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.add_field(field, &value.to_string());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add_field(field, &format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_event_arrives_with_its_fields_and_without_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let journal = UnixDatagram::bind(&socket).unwrap();
+        let layer = Journal::at(&socket).unwrap();
+        let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(http.status = 200, text = "two\nlines", %key, "answered");
+        });
+        let mut buffer = [0; 4096];
+        let length = journal.recv(&mut buffer).unwrap();
+        let entry = &buffer[..length];
+        let has = |part: &[u8]| entry.windows(part.len()).any(|it| it == part);
+        assert!(has(b"PRIORITY=4\n"));
+        assert!(has(b"MESSAGE=answered\n"));
+        assert!(has(b"KEYWARD_HTTP_STATUS=200\n"));
+        assert!(has(b"KEYWARD_TEXT\n\x09\0\0\0\0\0\0\0two\nlines\n"));
+        assert!(has("KEYWARD_KEY=rg_8fK2mQ9zT…\n".as_bytes()), "{entry:?}");
+        assert!(!has(&key.as_bytes()[12..]));
+    }
+}

@@ -1,0 +1,191 @@
+//! Where the server can be reached: addresses, sockets, with TLS, and as its supervisor says.
+
+use std::{
+    fs::{self, Permissions},
+    io::Write,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+use crate::support::{Supervised, has, keyward};
+
+const PLAIN: &str = "listen = \"127.0.0.1:0\"\n";
+
+/// Writes a certificate for this machine, and its key.
+fn certify(dir: &Path, name: &str) -> String {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    let (certificate, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+    fs::write(&certificate, cert.pem()).unwrap();
+    fs::write(&key, signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    format!(
+        "listen = \"127.0.0.1:0\"\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        certificate.display(),
+        key.display()
+    )
+}
+
+/// What curl exits with, and what came.
+fn curl(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
+    let output = output.expect("curl");
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn it_listens_at_several_places_and_tidies_up_its_socket() {
+    if !has(&["curl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("public.sock");
+    let config = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]\n", socket.display());
+    // One that nobody listens at any more, as a crash leaves it.
+    drop(UnixListener::bind(&socket).unwrap());
+    let server = Supervised::serve(dir.path(), &config);
+    let url = server.url("http://");
+    assert_eq!(curl(&[&format!("{url}/livez")]), (0, "ok".to_owned()));
+    let by_socket = ["--unix-socket", socket.to_str().unwrap(), "http://localhost/metrics"];
+    let (code, metrics) = curl(&by_socket);
+    assert_eq!(code, 0);
+    assert!(metrics.contains("keyward_key_values"), "as from loopback: {metrics}");
+    let forwarded = [&by_socket[..], &["-H", "X-Forwarded-For: 203.0.113.9"]].concat();
+    assert!(curl(&forwarded).1.contains("missing_key"), "its word about clients is believed");
+
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let second = keyward()
+        .args(["serve", "--listen", &format!("unix:{}", socket.display()), "--data-dir"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1), "somebody listens there");
+    assert!(server.terminate().status.success());
+    assert!(!socket.exists());
+
+    fs::write(&socket, "precious").unwrap();
+    let third = keyward()
+        .args(["serve", "--listen", &format!("unix:{}", socket.display()), "--data-dir"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    assert_eq!(third.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+}
+
+#[test]
+fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
+    if !has(&["curl", "openssl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (certify(dir.path(), "a"), certify(dir.path(), "b"));
+    let server = Supervised::serve(dir.path(), &first);
+    let url = server.url("https://");
+    let address = format!("{url}/livez");
+    let trusting = |name: &str| {
+        let authority = dir.path().join(format!("{name}.pem"));
+        curl(&["--cacert", authority.to_str().unwrap(), &address])
+    };
+    assert_eq!(trusting("a"), (0, "ok".to_owned()));
+    assert_eq!(trusting("b").0, 60, "it is not the other one");
+    let (code, _) = curl(&[&address.replace("https", "http")]);
+    assert_ne!(code, 0, "nothing is said in the clear");
+    for (version, expected) in [("1.1", 35), ("1.2", 0), ("1.3", 0)] {
+        let most = ["--insecure", "--tls-max", version, &address];
+        let floor = format!("--tlsv{version}");
+        assert_eq!(curl(&[&most[..], &[&floor]].concat()).0, expected, "TLS {version}");
+    }
+
+    // The command line knows the authority, too.
+    let keys = keyward()
+        .args(["keys", "list", "--url", &url])
+        .env("KEYWARD_KEY", server.root_key())
+        .env("KEYWARD_CA_FILE", dir.path().join("a.pem"))
+        .output()
+        .unwrap();
+    assert!(keys.status.success(), "{}", String::from_utf8_lossy(&keys.stderr));
+    let strangers = keyward()
+        .args(["keys", "list", "--url", &url])
+        .env("KEYWARD_KEY", "x")
+        .env("KEYWARD_CA_FILE", dir.path().join("b.pem"))
+        .output()
+        .unwrap();
+    assert_eq!(strangers.status.code(), Some(1), "a server that nobody vouches for gets no key");
+
+    // One connection that stays, and asks before and after.
+    let mut kept = Command::new("openssl");
+    let host = url.strip_prefix("https://").unwrap();
+    kept.args(["s_client", "-quiet", "-connect", host]);
+    kept.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut kept = kept.spawn().expect("openssl");
+    let mut input = kept.stdin.take().unwrap();
+    input.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+
+    let said = server.reload(&second);
+    assert!(said.contains("reloaded"), "{said}");
+    assert_eq!(trusting("b"), (0, "ok".to_owned()));
+    assert_eq!(trusting("a").0, 60);
+    input.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let answers = kept.wait_with_output().unwrap().stdout;
+    let answers = String::from_utf8_lossy(&answers).matches("200 OK").count();
+    assert_eq!(answers, 2, "a connection that stands is not cut");
+
+    fs::write(dir.path().join("b.pem"), "nonsense").unwrap();
+    let said = server.reload(&second);
+    assert!(said.contains("not reloaded") && said.contains("b.pem"), "{said}");
+    fs::copy(dir.path().join("a.pem"), dir.path().join("b.pem")).unwrap();
+    let said = server.reload(&second);
+    assert!(said.contains("do not work together"), "{said}");
+    assert_eq!(curl(&["--insecure", &address]).0, 0, "the old one stays");
+}
+
+#[test]
+fn what_is_wrong_with_tls_is_told_before_anything_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = certify(dir.path(), "a");
+    certify(dir.path(), "b");
+    let refused = |config: &str| {
+        let file = dir.path().join("k.toml");
+        fs::write(&file, config).unwrap();
+        let check = keyward().args(["config", "check", "--config"]).arg(&file).output().unwrap();
+        assert_eq!(check.status.code(), Some(78), "{config}");
+        let mut serve = keyward();
+        serve.args(["serve", "--config"]).arg(&file).arg("--data-dir").arg(dir.path().join("d"));
+        assert_eq!(serve.output().unwrap().status.code(), Some(78), "{config}");
+        assert!(!dir.path().join("d").exists());
+        String::from_utf8_lossy(&check.stderr).into_owned()
+    };
+    let half = good.lines().take(3).collect::<Vec<_>>().join("\n");
+    assert!(refused(&half).contains("both"));
+    assert!(refused(&good.replace("a.key", "b.key")).contains("do not work together"));
+    assert!(refused(&good.replace("a.key", "c.key")).contains("cannot be read"));
+    assert!(refused(&good.replace("a.pem", "a.key")).contains("nothing of use"));
+    let key = dir.path().join("a.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    assert!(refused(&good).contains("other users"));
+    fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+    let config = dir.path().join("k.toml");
+    let check = keyward().args(["config", "check", "--config"]).arg(config).output().unwrap();
+    assert!(check.status.success());
+}
+
+#[test]
+fn a_plain_listener_that_faces_the_network_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Supervised::serve(dir.path(), "listen = \"0.0.0.0:0\"\n");
+    assert!(server.said().contains("in the clear"), "{}", server.said());
+    assert!(server.terminate().status.success());
+    let dir = tempfile::tempdir().unwrap();
+    let server = Supervised::serve(dir.path(), PLAIN);
+    assert!(!server.said().contains("in the clear"));
+    assert!(server.terminate().status.success());
+    let dir = tempfile::tempdir().unwrap();
+    let tls = certify(dir.path(), "a").replace("127.0.0.1:0", "0.0.0.0:0");
+    let server = Supervised::serve(dir.path(), &tls);
+    assert!(!server.said().contains("in the clear"));
+}
