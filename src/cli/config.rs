@@ -1,6 +1,6 @@
 //! Finding and reading the configuration: the only place that looks at the environment.
 
-use std::{fs, io, path::PathBuf};
+use std::{env, fs, io, path::PathBuf};
 
 use crate::{
     cli::{Error, Settings, variables},
@@ -27,7 +27,29 @@ pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
         log_format: settings.log_format.clone(),
     };
     let file = text.as_ref().map(|(path, text)| ConfigFile { path, text });
-    Ok(Config::assemble(&flags, file, &variables)?)
+    let mut config = Config::assemble(&flags, file, &variables)?;
+    use_credentials(&mut config);
+    Ok(config)
+}
+
+/// Files that systemd hands over (systemd.exec(5), `LoadCredential=`), for settings that name none.
+fn use_credentials(config: &mut Config) {
+    let directory = env::vars().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+    let Some((_, directory)) = directory else { return };
+    let credential = |name: &str| {
+        // Under its own name, or as one file of a directory that was handed over whole.
+        let names = [name.to_owned(), format!("keyward_{name}")];
+        names.map(|it| PathBuf::from(&directory).join(it)).into_iter().find(|it| it.exists())
+    };
+    for (setting, name) in [
+        (&mut config.audit.checkpoint_key, "checkpoint.key"),
+        (&mut config.tls.certificate, "tls.pem"),
+        (&mut config.tls.key, "tls.key"),
+    ] {
+        if setting.is_none() {
+            *setting = credential(name);
+        }
+    }
 }
 
 fn usual_file() -> Result<Option<(PathBuf, String)>, Error> {

@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read, Seek, Write},
     os::unix::{
-        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
         net::UnixListener,
     },
     path::{Path, PathBuf},
@@ -34,6 +34,11 @@ pub enum DataDirError {
     CheckpointKey { path: PathBuf, source: NoteError },
     #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
     Exposed { path: PathBuf },
+    #[error(
+        "the data directory {path} belongs to user {owner}; what this user writes there, the server \
+         could not read. Try `sudo -u` and that user's name"
+    )]
+    NotOwner { path: PathBuf, owner: u32 },
     #[error("the configured key prefix cannot be used")]
     KeyPrefix,
 }
@@ -51,6 +56,11 @@ impl DataDir {
     pub fn take(path: &Path) -> Result<Self, DataDirError> {
         let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let owner = fs::metadata(path).map_err(unusable)?.uid();
+        let stranger = owner != rustix::process::geteuid().as_raw();
+        if stranger && !path.join("keyward.lock").exists() {
+            return Err(DataDirError::NotOwner { path: path.to_owned(), owner });
+        }
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -60,6 +70,9 @@ impl DataDir {
             .open(path.join("keyward.lock"))
             .map_err(unusable)?;
         match lock.try_lock() {
+            Ok(()) if stranger => {
+                return Err(DataDirError::NotOwner { path: path.to_owned(), owner });
+            }
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

@@ -48,9 +48,12 @@ impl<S: Subscriber> Layer<S> for Journal {
         entry.add("PRIORITY", priority(*event.metadata().level()));
         entry.add("SYSLOG_IDENTIFIER", "keyward");
         event.record(&mut entry);
-        if self.send(&entry.0).is_err() {
+        let text = std::mem::take(&mut entry.text);
+        entry.add("MESSAGE", &text);
+        if self.send(&entry.bytes).is_err() {
             // Nobody is left to tell if this fails.
-            let _ = io::stderr().write_all(masked(&String::from_utf8_lossy(&entry.0)).as_bytes());
+            let _ =
+                io::stderr().write_all(masked(&String::from_utf8_lossy(&entry.bytes)).as_bytes());
         }
     }
 }
@@ -67,28 +70,34 @@ fn priority(level: Level) -> &'static str {
 
 /// An entry as the journal takes it, with whatever has the shape of a key cut short.
 #[derive(Default)]
-struct Entry(Vec<u8>);
+struct Entry {
+    bytes: Vec<u8>,
+    /// The message, and after it the fields, for people.
+    text: String,
+}
 
 impl Entry {
     fn add(&mut self, name: &str, value: &str) {
         let value = masked(value);
-        self.0.extend(name.bytes());
+        self.bytes.extend(name.bytes());
         if value.contains('\n') {
             // The length as 64 bits, the lowest first.
-            self.0.push(b'\n');
-            self.0.extend((value.len() as u64).to_le_bytes());
+            self.bytes.push(b'\n');
+            self.bytes.extend((value.len() as u64).to_le_bytes());
         } else {
-            self.0.push(b'=');
+            self.bytes.push(b'=');
         }
-        self.0.extend(value.bytes());
-        self.0.push(b'\n');
+        self.bytes.extend(value.bytes());
+        self.bytes.push(b'\n');
     }
 
     /// `http.status` becomes `KEYWARD_HTTP_STATUS`.
     fn add_field(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
-            return self.add("MESSAGE", value);
+            self.text.insert_str(0, value);
+            return;
         }
+        self.text.extend([" ", field.name(), "=", value]);
         let upper =
             |it: char| if it.is_ascii_alphanumeric() { it.to_ascii_uppercase() } else { '_' };
         let name: String = field.name().chars().map(upper).collect();
@@ -131,7 +140,8 @@ mod tests {
         let entry = &buffer[..length];
         let has = |part: &[u8]| entry.windows(part.len()).any(|it| it == part);
         assert!(has(b"PRIORITY=4\n"));
-        assert!(has(b"MESSAGE=answered\n"));
+        assert!(has(b"MESSAGE\n"), "it has two lines, as its field has");
+        assert!(has(b"answered http.status=200 text=two\nlines key="));
         assert!(has(b"KEYWARD_HTTP_STATUS=200\n"));
         assert!(has(b"KEYWARD_TEXT\n\x09\0\0\0\0\0\0\0two\nlines\n"));
         assert!(has("KEYWARD_KEY=rg_8fK2mQ9zT…\n".as_bytes()), "{entry:?}");

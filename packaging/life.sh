@@ -1,0 +1,242 @@
+#!/usr/bin/env bash
+# The life of keyward on a bare Debian: a root made by debootstrap, booted with systemd-nspawn, with a
+# network of its own. Installs the package there, loads the service, kills it, reloads, stops, backs up,
+# restores, upgrades, removes and purges it.
+#
+#   packaging/life.sh OLD.deb NEW.deb [BASE]
+#
+# BASE is a root that debootstrap made before; it is copied.
+#
+# Needs root, debootstrap, systemd-container, curl and jq. Says so and succeeds where containers cannot be
+# booted at all; once one is up, whatever fails is a failure. SIGINT and its like leave nothing running.
+set -euo pipefail
+
+readonly OLD=$(realpath "$1") NEW=$(realpath "$2") BASE=${3-}
+readonly DATA=/var/lib/keyward URL=http://127.0.0.1:8080
+work=$(mktemp -d)
+root=$work/root
+container=
+load=
+
+finish() {
+    local code=$?
+    [[ -z $load ]] || kill "$load" 2>/dev/null || true
+    if [[ -n $container ]]; then
+        ((code == 0)) || inside journalctl --no-pager -n 60 >&2 || true
+        kill -TERM "$container" 2>/dev/null || true
+        for _ in {1..100}; do
+            kill -0 "$container" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$container" 2>/dev/null || true
+        wait "$container" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+say() { printf -- '-- %s\n' "$*"; }
+fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+inside() { nsenter -t "$init" -m -u -i -n -p -C -- "$@"; }
+# curl of this machine, in the container's network.
+ask() { nsenter -t "$init" -n -- curl -sS --max-time 10 -H "X-API-Key: $key" "$@"; }
+as_keyward() { inside setpriv --reuid keyward --regid keyward --clear-groups env -C / "$@"; }
+
+until_true() {
+    local what=$1
+    shift
+    for _ in {1..600}; do
+        if "$@" >/dev/null 2>&1; then return 0; fi
+        sleep 0.1
+    done
+    fail "$what"
+}
+
+boot() {
+    say "a bare Debian"
+    if [[ -n $BASE ]]; then
+        cp -a "$BASE" "$root"
+    else
+        debootstrap --variant=minbase --include=systemd,dbus bookworm "$root" >"$work/debootstrap.log" 2>&1 ||
+            { tail -n 20 "$work/debootstrap.log" >&2; fail "debootstrap"; }
+    fi
+    mkdir -p "$root/packages"
+    cp "$OLD" "$root/packages/old.deb"
+    cp "$NEW" "$root/packages/new.deb"
+    systemd-nspawn -q -D "$root" --boot --register=no --keep-unit --machine=keyward-life --console=pipe \
+        --private-network </dev/null >"$work/console" 2>&1 &
+    container=$!
+    init=
+    for _ in {1..300}; do
+        init=$(pgrep -P "$container" 2>/dev/null | head -n 1 || true)
+        if [[ -n $init ]] && inside systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; then
+            return 0
+        fi
+        kill -0 "$container" 2>/dev/null || break
+        sleep 0.1
+    done
+    container=
+    say "not tried: systemd-nspawn cannot boot a container here:"
+    tail -n 5 "$work/console"
+    exit 0
+}
+
+main_pid() { inside systemctl show -P MainPID keyward; }
+is_active() { inside systemctl is-active -q keyward; }
+changed_from() { [[ $(main_pid) != "$1" && $(main_pid) != 0 ]]; }
+journal_has() {
+    inside journalctl -u keyward -o json --no-pager | jq -e --slurp --arg it "$1" 'any(.[]; .MESSAGE | startswith($it))'
+}
+status_text() { inside systemctl show -P StatusText keyward; }
+
+# A second of everything, over and over: verification, changes, the pages.
+start_load() {
+    (
+        while :; do
+            ask -o /dev/null -X POST -H 'Content-Type: application/json' \
+                -d "{\"name\":\"load\",\"scopes\":[\"orders:read\"]}" "$URL/api/v1/api-keys" || true
+            ask -o /dev/null -X POST -H 'Content-Type: application/json' \
+                -d "{\"key\":\"$key\"}" "$URL/api/v1/api-keys/verify" || true
+            ask -o /dev/null "$URL/metrics" || true
+            ask -o /dev/null "$URL/readyz" || true
+            ask -o /dev/null "$URL/docs/" || true
+        done 2>/dev/null
+    ) &
+    load=$!
+}
+
+stop_load() {
+    kill "$load" 2>/dev/null || true
+    wait "$load" 2>/dev/null || true
+    load=
+}
+
+boot
+
+say "installed, and ready at once"
+inside dpkg -i /packages/old.deb
+is_active || fail "the service is not up"
+[[ $(inside systemctl show -P NRestarts keyward) == 0 ]]
+[[ $(status_text) == *"$URL"* ]] || fail "no status: $(status_text)"
+inside stat -c '%n %U:%G %a' /etc/keyward /etc/keyward/keyward.toml /etc/keyward/routes.toml \
+    /etc/keyward/credentials $DATA $DATA/keyward.db $DATA/initial-root-key /usr/bin/keyward \
+    /usr/share/man/man1/keyward.1.gz >"$work/modes"
+diff - "$work/modes" <<'MODES'
+/etc/keyward root:keyward 750
+/etc/keyward/keyward.toml root:keyward 640
+/etc/keyward/routes.toml root:keyward 640
+/etc/keyward/credentials root:root 700
+/var/lib/keyward keyward:keyward 700
+/var/lib/keyward/keyward.db keyward:keyward 600
+/var/lib/keyward/initial-root-key keyward:keyward 600
+/usr/bin/keyward root:root 755
+/usr/share/man/man1/keyward.1.gz root:root 644
+MODES
+[[ $(inside systemctl is-enabled keyward.socket) == disabled ]]
+inside systemctl cat keyward.service | grep -q SystemCallFilter
+
+say "a key by the command line, beside the server, as root and as the service's user"
+key=$(inside cat $DATA/initial-root-key)
+made=$(inside keyward keys create --name first --scope orders:read -q)
+[[ $(inside sh -c "echo '$made' | keyward verify - --scope orders:read -o json" | jq -r .code) == VALID ]]
+as_keyward keyward keys list | grep -q first
+[[ $(ask -o /dev/null -w '%{http_code}' "$URL/api/v1/api-keys") == 200 ]]
+until_true "the root key's file stays" inside test ! -e $DATA/initial-root-key
+
+say "under load: the system-call filter refuses nothing, the watchdog is content"
+start_load
+sleep 12
+is_active || fail "it did not stand the load"
+[[ $(inside systemctl show -P NRestarts keyward) == 0 ]]
+inside journalctl -u keyward -p warning --no-pager -o cat >"$work/warnings"
+[[ ! -s $work/warnings ]] || { cat "$work/warnings"; fail "something was wrong"; }
+inside journalctl -u keyward -o json --no-pager |
+    jq -e --slurp 'any(.[]; .KEYWARD_HTTP_STATUS == "201")' >/dev/null || fail "no fields in the journal"
+for job in end_graces expire_keys purge flush_usage keep_time record_denials checkpoint upkeep; do
+    inside keyward run-job "$job" >/dev/null
+done
+
+say "a backup during the load, restored elsewhere with nothing missing"
+before=$(inside keyward keys list -o json | jq '.data | length')
+backup=$(inside keyward backup create -o json)
+stop_load
+file=$(jq -r .path <<<"$backup")
+inside keyward backup verify "$file"
+as_keyward keyward backup restore "$file" --yes --data-dir /tmp/elsewhere
+((before <= $(as_keyward keyward keys list -o json --data-dir /tmp/elsewhere | jq '.data | length')))
+[[ $(inside sh -c "echo '$made' | setpriv --reuid keyward --regid keyward --clear-groups \
+    keyward verify - --data-dir /tmp/elsewhere -o json" | jq -r .code) == VALID ]]
+as_keyward keyward events verify --data-dir /tmp/elsewhere >/dev/null
+
+say "killed, and back by itself"
+killed=$(main_pid)
+inside sh -c "kill -KILL $killed"
+until_true "it does not come back" changed_from "$killed"
+until_true "it is not active again" is_active
+[[ $(ask "$URL/api/v1/api-keys" | jq '.data | length') -ge $before ]] || fail "something was lost"
+
+say "stopped in its tracks, and noticed by the watchdog"
+hung=$(main_pid)
+inside sh -c "kill -STOP $hung"
+until_true "the watchdog does not bite" changed_from "$hung" # WatchdogSec is 30 s.
+until_true "it is not active again" is_active
+
+say "reloaded: a broken file changes nothing, a good one does"
+inside cp -p /etc/keyward/keyward.toml /etc/keyward/keyward.toml.kept
+inside sh -c 'echo "nonsense = 1" >>/etc/keyward/keyward.toml'
+before_pid=$(main_pid)
+inside systemctl reload keyward
+until_true "no complaint" journal_has "not reloaded; what was in force stays"
+[[ $(ask -o /dev/null -w '%{http_code}' "$URL/readyz") == 200 ]]
+inside mv /etc/keyward/keyward.toml.kept /etc/keyward/keyward.toml
+inside sed -i 's/^#level = "info"/level = "debug"/' /etc/keyward/keyward.toml
+inside systemctl reload keyward
+until_true "not reloaded" journal_has reloaded
+[[ $(main_pid) == "$before_pid" ]]
+
+say "stopped clean; the configuration is checked before a start"
+inside systemctl stop keyward
+[[ $(inside systemctl show -P Result keyward) == success ]]
+inside keyward keys list >/dev/null 2>"$work/owner" && fail "root must not open the service's files"
+grep -q 'sudo -u' "$work/owner"
+as_keyward keyward keys list | grep -q first
+inside sh -c 'echo "nonsense = 1" >>/etc/keyward/keyward.toml'
+inside systemctl start keyward && fail "it starts with nonsense"
+inside sed -i '/nonsense/d' /etc/keyward/keyward.toml
+inside systemctl reset-failed keyward
+inside systemctl start keyward
+
+say "upgraded: configuration and keys stay"
+inside dpkg -i --force-confold /packages/new.deb
+is_active || fail "not up after the upgrade"
+inside grep -q '^level = "debug"' /etc/keyward/keyward.toml || fail "the configuration was replaced"
+[[ $(inside sh -c "echo '$made' | keyward verify - -o json" | jq -r .code) == VALID ]]
+[[ $(inside dpkg-query -W -f '${Version}' keyward) == "$(dpkg-deb -f "$NEW" Version)" ]]
+
+say "a certificate by way of systemd, which alone can read it; a socket that systemd keeps"
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
+    -keyout "$root/etc/keyward/credentials/tls.key" -out "$root/etc/keyward/credentials/tls.pem" 2>/dev/null
+chmod 600 "$root/etc/keyward/credentials/"*
+inside systemctl restart keyward
+cp "$root/etc/keyward/credentials/tls.pem" "$work/ca.pem"
+[[ $(ask --cacert "$work/ca.pem" "${URL/http/https}/livez") == ok ]]
+rm "$root/etc/keyward/credentials/"*
+inside systemctl stop keyward
+inside systemctl start keyward.socket
+[[ $(ask "$URL/livez") == ok ]] || fail "the socket starts nothing"
+is_active
+inside systemctl stop keyward.socket
+
+say "removed: the keys stay; purged: nothing does"
+inside dpkg -r keyward
+inside test -e $DATA/keyward.db
+inside test -e /etc/keyward/keyward.toml
+inside dpkg -P keyward
+left=$(inside find / -xdev -path /proc -prune -o -path /packages -prune -o -iname '*keyward*' -print)
+left=$(grep -vE '^/(tmp/elsewhere|var/log/journal|run/log|var/log/(dpkg|apt))' <<<"$left" || true)
+[[ -z $left ]] || fail "left behind: $left"
+inside getent passwd keyward && fail "the user is still there"
+
+say "all of it"
