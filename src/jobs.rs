@@ -98,6 +98,6 @@ async fn run_once(shared: &Arc<Shared>, job: Job) {
             false
         }
     };
-    let success_at = success.then(|| time.now().as_millis());
+    let success_at = success.then(|| time.now());
     shared.metrics.count_job(job, elapsed, success_at);
 }

@@ -281,6 +281,7 @@ impl Running {
     /// Stops accepting, ends the streams, lets requests finish, stops the jobs, writes what is only
     /// in memory.
     pub async fn stop(self) -> Result<(), Error> {
+        self.site.app.drain();
         self.site.streams.close();
         for (handle, server) in self.servers {
             handle.stop(true).await;

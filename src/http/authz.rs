@@ -35,6 +35,7 @@ use crate::{
         problem::Problem,
     },
     service::{Denial, Error, OriginalRequest},
+    telemetry::{Entry, Outcome},
 };
 
 static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
@@ -81,32 +82,60 @@ impl Gate {
         // Proxies send none. What is left unread would cost the connection.
         body::collect(payload.into_inner()).await;
         let id = self.ids.identify(req.headers().get(&REQUEST_ID));
-        let response = match self.decide(mount, req).await {
+        let started = self.app.env().time.monotonic();
+        let mut outcome = Outcome::Refused;
+        let response = match self.decide(mount, req, &mut outcome).await {
             Ok(pass) => pass.respond(),
             Err(problem) => self.refusal(mount, &problem.for_a_proxy(), &id.to_string()),
         };
+        let took = self.app.env().time.monotonic().since(started);
+        self.metrics.count_verification(mount.entry(), outcome, took);
         Self::finish(response, &id)
     }
 
-    async fn decide(&self, mount: Mount, req: &HttpRequest) -> Result<Pass<'_>, Problem> {
+    /// `outcome` becomes what is to be counted, unless it is a plain refusal.
+    async fn decide(
+        &self,
+        mount: Mount,
+        req: &HttpRequest,
+        outcome: &mut Outcome,
+    ) -> Result<Pass<'_>, Problem> {
         let asked = self.asked_scopes(mount, req)?;
         let presented = presented_key(req.headers());
         let original = mount.original(req, presented.is_none())?;
-        let need = match self.app.access(&original, asked)? {
-            Access::Everybody => return Ok(Pass::Anybody),
-            Access::Key(need) => need,
+        let need = match self.app.access(&original, asked) {
+            Ok(Access::Everybody) => {
+                *outcome = Outcome::Public;
+                return Ok(Pass::Anybody);
+            }
+            Ok(Access::Key(need)) => need,
+            Err(err) => {
+                if let Error::NoRoute = err {
+                    *outcome = Outcome::NoRoute;
+                }
+                return Err(err.into());
+            }
         };
-        let text = presented.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
+        let Some(text) = presented else {
+            *outcome = Outcome::MissingKey;
+            return Err(Error::Unauthenticated(Denial::MissingKey).into());
+        };
         if let Some((code, detail)) = ambiguity(req.headers(), &query_of(&original, req)) {
             return Err(Problem::ambiguous_key(code, detail));
         }
-        self.admit(text, need, req).await
+        self.admit(text, need, req, outcome).await
     }
 
-    async fn admit(&self, text: &[u8], need: Need, req: &HttpRequest) -> Result<Pass<'_>, Problem> {
+    async fn admit(
+        &self,
+        text: &[u8],
+        need: Need,
+        req: &HttpRequest,
+        outcome: &mut Outcome,
+    ) -> Result<Pass<'_>, Problem> {
         let identity = identified(&self.app, text).await?;
         let found = self.app.judge(&identity, need);
-        self.metrics.count_verification(found.verdict);
+        *outcome = Outcome::Judged(found.verdict);
         match (found.verdict, &found.entry) {
             (Verdict::Valid, Some(_)) => Ok(Pass::Key(&self.app.rules().catalogue, found)),
             (Verdict::InsufficientScopes, _) => {
@@ -168,6 +197,15 @@ impl Gate {
 }
 
 impl Mount {
+    fn entry(self) -> Entry {
+        match self {
+            Self::Nginx => Entry::Nginx,
+            Self::Forward => Entry::Forward,
+            Self::Envoy => Entry::Envoy,
+            Self::Bare => Entry::Plain,
+        }
+    }
+
     fn original(self, req: &HttpRequest, keyless: bool) -> Result<OriginalRequest<'_>, Problem> {
         let headers = req.headers();
         let text = |name| Ok::<_, Problem>(only(headers, name)?.and_then(|it| it.to_str().ok()));

@@ -25,6 +25,7 @@ use actix_web::{
 use crate::{
     http::{TrustedProxies, authn::Suspect, problem::Problem},
     service::{DeniedCall, Keyward, Principal},
+    telemetry::Metrics,
 };
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -98,6 +99,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     ids: web::Data<RequestIds>,
     app: web::Data<Keyward>,
     proxies: web::Data<TrustedProxies>,
+    metrics: Option<web::Data<Metrics>>,
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
@@ -118,9 +120,30 @@ pub async fn wrap<B: MessageBody + 'static>(
     decorate(&mut response, &id);
     if !is_hot(response.request().path()) {
         let elapsed = app.env().time.monotonic().since(started);
+        if let Some(metrics) = metrics {
+            count(&response, &method, elapsed, &metrics);
+        }
         log(&response, &id, &method, elapsed);
     }
     Ok(response)
+}
+
+/// Of what a client can choose, nothing becomes a label.
+fn count<B>(response: &ServiceResponse<B>, method: &Method, took: Duration, metrics: &Metrics) {
+    const METHODS: [Method; 7] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    const NAMES: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let place = METHODS.iter().position(|it| it == method);
+    let name = place.and_then(|it| NAMES.get(it)).copied().unwrap_or("_OTHER");
+    let route = response.request().match_pattern().unwrap_or_default();
+    metrics.count_request(name, route, response.status().as_u16(), took);
 }
 
 fn log<B>(response: &ServiceResponse<B>, id: &RequestId, method: &Method, elapsed: Duration) {

@@ -85,6 +85,7 @@ pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
             .default_service(web::to(openapi::no_such_operation)),
     )
     .service(pages::livez)
+    .route("/healthz", web::get().to(pages::healthz)) // As some probes call it.
     .service(pages::readyz)
     .service(pages::metrics)
     .service(pages::openapi_json)

@@ -58,13 +58,20 @@ pub async fn livez() -> HttpResponse {
     plain("ok")
 }
 
+/// The same by another name.
+pub async fn healthz() -> HttpResponse {
+    plain("ok")
+}
+
 /// Can the server do its work?
 ///
-/// Writes to the database to find out.
+/// Writes to the database and reads from it to find out, at most once a second. With `?verbose`,
+/// from the machine itself, a line for each check.
 #[utoipa::path(
     operation_id = "readyz",
     tag = "Server",
     security(()),
+    params(("verbose" = Option<String>, Query, description = "A line for each check")),
     responses(
         (status = 200, description = "It can", body = String, content_type = "text/plain", example = json!("ok")),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
@@ -72,9 +79,23 @@ pub async fn livez() -> HttpResponse {
     ),
 )]
 #[get("/readyz")]
-pub async fn readyz(app: web::Data<Keyward>) -> Result<HttpResponse, Problem> {
-    run(&app, Keyward::probe).await?;
-    Ok(plain("ok"))
+pub async fn readyz(
+    app: web::Data<Keyward>,
+    proxies: web::Data<TrustedProxies>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let checks = run(&app, |app| Ok(app.readiness())).await?;
+    let ready = checks.iter().all(|(_, well)| *well);
+    let verbose = form_urlencoded::parse(req.query_string().as_bytes()).any(|it| it.0 == "verbose");
+    if !(verbose && is_local(&proxies, &req)) {
+        return if ready { Ok(plain("ok")) } else { Err(Problem::unavailable()) };
+    }
+    let line = |(name, well): &(&str, bool)| {
+        if *well { format!("[+]{name} ok\n") } else { format!("[-]{name} failed\n") }
+    };
+    let lines: String = checks.iter().map(line).collect();
+    let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    Ok(response.content_type("text/plain; charset=utf-8").body(lines))
 }
 
 /// Metrics for Prometheus
@@ -96,9 +117,7 @@ pub async fn metrics(
     proxies: web::Data<TrustedProxies>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    // A proxy on this machine passes on what comes from others.
-    let local = proxies.client_address(&req).is_none_or(|it| it.is_loopback());
-    if !local {
+    if !is_local(&proxies, &req) {
         let text = presented_key(req.headers());
         let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
         let identity = identified(&app, text).await?;
@@ -109,10 +128,15 @@ pub async fn metrics(
             return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
         }
     }
-    metrics.observe(&app);
+    let statistics = run(&app, Keyward::statistics).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(metrics.render()))
+        .body(metrics.render(&app, &statistics)))
+}
+
+/// From this machine; a proxy on it passes on what comes from others.
+fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
+    proxies.client_address(req).is_none_or(|it| it.is_loopback())
 }
 
 /// This document as JSON

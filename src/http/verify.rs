@@ -27,6 +27,7 @@ use crate::{
         },
     },
     service::{Denial, DeniedCall, Error, Keyward},
+    telemetry::{Entry, Outcome},
 };
 
 /// Room for nearly every answer.
@@ -77,9 +78,11 @@ impl Gate {
         id: &RequestId,
         body: RequestBody,
     ) -> Result<Vec<u8>, Problem> {
+        let started = self.app.env().time.monotonic();
         self.admit_caller(req, id).await?;
         let (verdict, answer) = answer(&self.app, id, body).await?;
-        self.metrics.count_verification(verdict);
+        let took = self.app.env().time.monotonic().since(started);
+        self.metrics.count_verification(Entry::Api, Outcome::Judged(verdict), took);
         Ok(answer)
     }
 

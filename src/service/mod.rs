@@ -13,7 +13,11 @@ mod authorize;
 
 mod keys;
 
+mod readiness;
+
 mod rotate;
+
+mod statistics;
 
 mod accounts;
 
@@ -59,11 +63,13 @@ pub use self::{
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Presented, Principal, Reach},
     prover::Crowded,
+    statistics::Statistics,
     verify::{Identity, Unproven, Upgrade, Verification, Whose},
     view::{KeyView, PreviousValue},
 };
 use self::{
-    bootstrap::InitialKeyFile, denials::DenialRecorder, prover::Prover, usage::UsageRecorder,
+    bootstrap::InitialKeyFile, denials::DenialRecorder, prover::Prover, statistics::Remembered,
+    usage::UsageRecorder,
 };
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
@@ -94,6 +100,9 @@ pub struct Keyward {
     policy: ArcSwapOption<Policy>,
     /// One backup at a time.
     backup_turn: Mutex<()>,
+    statistics: Mutex<Remembered>,
+    readiness: Mutex<readiness::Remembered>,
+    draining: AtomicBool,
 }
 
 /// What the operator decided.
@@ -146,6 +155,9 @@ impl Keyward {
             initial_key_file: InitialKeyFile::default(),
             policy: ArcSwapOption::empty(),
             backup_turn: Mutex::default(),
+            statistics: Mutex::default(),
+            readiness: Mutex::default(),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -166,6 +178,11 @@ impl Keyward {
     pub fn probe(&self) -> Result<(), Error> {
         let floor = self.env.time.floor();
         Ok(self.store.write(move |tx| tx.keep_time_floor(floor))?)
+    }
+
+    /// How many first uses of keys wait for their derivation.
+    pub fn waiting_proofs(&self) -> usize {
+        self.prover.waiting()
     }
 
     /// How many key values are known.

@@ -5,7 +5,8 @@ use std::{
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex,
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -35,6 +36,7 @@ pub(super) struct Prover {
     /// To the threads that derive. A key always goes to the same one, so concurrent first uses of
     /// it wait for one run.
     queues: Box<[SyncSender<Task>]>,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// More secrets wait to be proved than anybody would wait for.
@@ -53,7 +55,8 @@ impl Prover {
         let mac = Hmac::new_from_slice(&*key).expect("a key of 32 bytes is a key");
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         let queues = (0..processors).filter_map(|_| start_thread()).collect();
-        Self { mac, brands, retired_uses: Mutex::default(), queues }
+        let (retired_uses, waiting) = (Mutex::default(), Arc::default());
+        Self { mac, brands, retired_uses, queues, waiting }
     }
 
     pub fn digest(&self, presented: &PlaintextKey) -> [u8; 32] {
@@ -71,7 +74,21 @@ impl Prover {
         // The last characters of a prefix are random.
         let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
         let queue = self.queues.get(pick % self.queues.len().max(1)).ok_or(Crowded)?;
-        queue.try_send(Box::new(task)).map_err(|_| Crowded)
+        let waiting = Arc::clone(&self.waiting);
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let task = move || {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            task();
+        };
+        queue.try_send(Box::new(task)).map_err(|_| {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            Crowded
+        })
+    }
+
+    /// How many tasks nobody has begun yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 

@@ -16,6 +16,7 @@ mod load;
 mod log_file;
 mod records;
 mod schema;
+mod statistics;
 mod tree;
 mod tx;
 mod unaudited;
@@ -47,6 +48,7 @@ pub use self::{
     log_file::LogFile,
     records::{KeyRecord, StoredCredential},
     schema::stored_time_floor,
+    statistics::KeyStates,
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},
 };
@@ -150,6 +152,18 @@ impl Store {
         copy::copy(&copy::reader(&self.path)?, to, progress)
     }
 
+    /// What the connections that read are doing.
+    pub fn pool_state(&self) -> PoolState {
+        let state = self.readers.state();
+        PoolState { idle: state.idle_connections, busy: state.connections - state.idle_connections }
+    }
+
+    /// How much room is left where the file is, in bytes; `None` if that cannot be told.
+    pub fn free_space(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// The sizes of the database and of its write-ahead log, in bytes.
     pub fn file_sizes(&self) -> (u64, u64) {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
@@ -157,6 +171,13 @@ impl Store {
         wal.push("-wal");
         (size(&self.path), size(Path::new(&wal)))
     }
+}
+
+/// How many connections do something, and how many nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolState {
+    pub idle: u32,
+    pub busy: u32,
 }
 
 /// Each connection gets these, not just the first: a pragma that is set once on a pool holds for

@@ -37,6 +37,7 @@ mod keys_list;
 mod keys_revoke;
 mod keys_update;
 mod listen;
+mod metrics;
 mod model;
 mod openapi;
 mod proxies;

@@ -84,7 +84,8 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     fs::remove_file(ballast).expect("room again");
     create(&server, &root).expect(201);
     made += 1;
-    Request::new("GET", "/readyz").send(server.address).expect(200);
+    let checks = Request::new("GET", "/readyz?verbose").send(server.address);
+    assert!(checks.expect(503).text().contains("[+]writer ok\n[+]reader ok\n[-]disk failed"));
     let output = server.terminate();
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(log.contains("the disk is full"), "named in the log: {log}");

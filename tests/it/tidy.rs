@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("domain", &["env"]),
     ("store", &["env", "domain"]),
     ("service", &["env", "domain", "store"]),
-    ("telemetry", &["config", "domain", "service"]),
+    ("telemetry", &["config", "env", "domain", "service"]),
     ("jobs", &["service", "telemetry"]),
     ("http", &["env", "domain", "service", "telemetry"]),
     ("config", &[]),

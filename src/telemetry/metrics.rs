@@ -1,0 +1,188 @@
+//! Metrics for machines, in the text format of Prometheus. No label says anything about one key.
+
+use std::time::Duration;
+
+use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+use super::tally::{Entry, Outcome, Tallies};
+use crate::{
+    env::Timestamp,
+    service::{Job, Keyward, Statistics},
+};
+
+const REQUESTS: &str = "http_server_request_duration_seconds";
+const JOB_RUNS: &str = "keyward_job_runs_total";
+const JOB_DURATION: &str = "keyward_job_duration_seconds";
+const JOB_SUCCESS: &str = "keyward_job_last_success_timestamp_seconds";
+const KEYS: &str = "keyward_keys";
+const EVENTS: &str = "keyward_audit_events_total";
+const POOL: &str = "keyward_db_pool_connections";
+
+/// Every other metric, with what it means.
+const GAUGES: [(&str, &str); 12] = [
+    ("keyward_build_info", "Always 1; the version is in the label."),
+    (JOB_SUCCESS, "Unix time of the last good run."),
+    (KEYS, "Keys by how they stand; those that rotate are also among the others."),
+    ("keyward_key_values", "Key values known, revoked and rotated ones included."),
+    ("keyward_keys_expiring", "Keys that end within 7 days."),
+    ("keyward_key_next_expiry_timestamp_seconds", "Unix time of the next end of a key; 0 if none."),
+    ("keyward_audit_last_sequence", "The number of the newest event."),
+    ("keyward_backup_last_success_timestamp_seconds", "Unix time of the last backup; 0 if none."),
+    ("keyward_db_size_bytes", "Size of the database file."),
+    ("keyward_db_wal_size_bytes", "Size of the write-ahead log."),
+    (POOL, "Connections that read, by state."),
+    ("keyward_first_proofs_waiting", "First uses of keys that wait for their derivation."),
+];
+
+/// Buckets of the OpenTelemetry convention for HTTP servers, in seconds.
+const HTTP_BOUNDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const JOB_BOUNDS: [f64; 8] = [0.001, 0.01, 0.1, 0.5, 1.0, 10.0, 60.0, 600.0];
+
+/// Counters, gauges and histograms.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    tallies: Tallies,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let exact = |it: &str| Matcher::Full(it.to_owned());
+        let builder = PrometheusBuilder::new();
+        // Both lists are there and in order, which is all that can be wrong with them.
+        let builder = builder
+            .set_buckets_for_metric(exact(REQUESTS), &HTTP_BOUNDS)
+            .and_then(|it| it.set_buckets_for_metric(exact(JOB_DURATION), &JOB_BOUNDS))
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        let name = KeyName::from_const_str;
+        for (gauge, text) in GAUGES {
+            recorder.describe_gauge(name(gauge), None::<Unit>, text.into());
+        }
+        let text = "Duration of requests, but for verification and forward auth.";
+        recorder.describe_histogram(name(REQUESTS), None::<Unit>, text.into());
+        recorder.describe_histogram(name(JOB_DURATION), None::<Unit>, "How long runs took.".into());
+        recorder.describe_counter(name(JOB_RUNS), None::<Unit>, "Runs of jobs by result.".into());
+        recorder.describe_counter(name(EVENTS), None::<Unit>, "Events recorded by type.".into());
+        let it = Self { recorder, handle, tallies: Tallies::default() };
+        it.gauge("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        // All of these are there before the first time.
+        for job in Job::ALL {
+            it.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(0.0);
+            for result in ["ok", "failed"] {
+                it.count_run(job, result, 0);
+            }
+        }
+        it
+    }
+
+    /// One question about a key: who asked, what came of it, and how long that took.
+    pub fn count_verification(&self, entry: Entry, outcome: Outcome, took: Duration) {
+        self.tallies.count(entry, outcome, took);
+    }
+
+    /// One request of any other kind. `route` is a pattern, never what a client sent.
+    pub fn count_request(&self, method: &'static str, route: String, status: u16, took: Duration) {
+        let labels = vec![
+            Label::from_static_parts("http_request_method", method),
+            Label::new("http_route", route),
+            Label::new("http_response_status_code", status.to_string()),
+        ];
+        self.histogram(REQUESTS, labels).record(took.as_secs_f64());
+    }
+
+    /// One run of a job: how long it took, and, if it went well, when it ended.
+    pub fn count_job(&self, job: Job, took: Duration, succeeded_at: Option<Timestamp>) {
+        let label = vec![Label::from_static_parts("job", job.as_str())];
+        self.histogram(JOB_DURATION, label).record(took.as_secs_f64());
+        match succeeded_at {
+            Some(at) => {
+                self.count_run(job, "ok", 1);
+                self.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(seconds(at));
+            }
+            None => self.count_run(job, "failed", 1),
+        }
+        // What was recorded waits in memory until somebody asks, or until this.
+        self.handle.run_upkeep();
+    }
+
+    /// Everything there is to say, as of now.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floating point numbers")]
+    pub fn render(&self, app: &Keyward, statistics: &Statistics) -> String {
+        let set = |name, value: f64| self.gauge(name, &[]).set(value);
+        let Statistics { keys, events, last_event, last_backup, pool } = statistics;
+        for (state, count) in [
+            ("active", keys.active),
+            ("expiring", keys.expiring),
+            ("expired", keys.expired),
+            ("disabled", keys.disabled),
+            ("revoked", keys.revoked),
+            ("rotating", keys.rotating),
+        ] {
+            self.gauge(KEYS, &[("state", state)]).set(count as f64);
+        }
+        set("keyward_keys_expiring", keys.expiring as f64);
+        let next = keys.next_expiry.map_or(0.0, seconds);
+        set("keyward_key_next_expiry_timestamp_seconds", next);
+        for (event_type, count) in events {
+            let key = Key::from_parts(EVENTS, vec![Label::new("type", event_type.clone())]);
+            self.recorder.register_counter(&key, &META).absolute(*count);
+        }
+        set("keyward_audit_last_sequence", *last_event as f64);
+        let backup = last_backup.map_or(0.0, seconds);
+        set("keyward_backup_last_success_timestamp_seconds", backup);
+        for (state, count) in [("idle", pool.idle), ("busy", pool.busy)] {
+            self.gauge(POOL, &[("state", state)]).set(f64::from(count));
+        }
+        let (db, wal) = app.file_sizes();
+        set("keyward_key_values", app.value_count() as f64);
+        set("keyward_db_size_bytes", db as f64);
+        set("keyward_db_wal_size_bytes", wal as f64);
+        set("keyward_first_proofs_waiting", app.waiting_proofs() as f64);
+        let mut text = self.handle.render();
+        self.tallies.render(&mut text);
+        text
+    }
+
+    fn count_run(&self, job: Job, result: &'static str, by: u64) {
+        let labels = vec![
+            Label::from_static_parts("job", job.as_str()),
+            Label::from_static_parts("result", result),
+        ];
+        let key = Key::from_parts(JOB_RUNS, labels);
+        self.recorder.register_counter(&key, &META).increment(by);
+    }
+
+    fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
+        self.recorder.register_histogram(&Key::from_parts(name, labels), &META)
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Gauge {
+        let labels: Vec<_> = labels.iter().map(Label::from).collect();
+        self.recorder.register_gauge(&Key::from_parts(name, labels), &META)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+const META: Metadata<'static> = Metadata::new("keyward", Level::INFO, None);
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floating point numbers")]
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millis() as f64 / 1e3
+}

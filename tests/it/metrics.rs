@@ -1,0 +1,205 @@
+//! What Prometheus is told, and what is made of it: alerts and a dashboard.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Request, TestServer, authz, has};
+
+/// Some of everything that is counted.
+fn busy_server() -> (TestServer, String) {
+    let mut server = authz::guarded();
+    let key = server.key(&["orders:read"]);
+    server.restart(|_| ());
+    for request in authz::questions("GET", "/orders/7") {
+        server.send(&request.clone().key(&key.text)).expect(200);
+        server.send(&request.clone()).expect(401);
+        server.send(&request.key("nonsense")).expect(401);
+    }
+    // There is a policy, and it says no path.
+    server.send(&Request::new("GET", "/authz?scope=orders:read").key(&key.text)).expect(403);
+    let body = json!({ "key": key.text, "scopes": ["orders:write"] });
+    let verify = Request::new("POST", "/api/v1/api-keys/verify").key(&server.root.text);
+    server.send(&verify.json(&body)).expect(200);
+    server.send(&Request::new("BREW", "/api/v1/api-keys").key(&server.root.text));
+    server.send(&Request::new("GET", "/api/v1/rg_secretive?name=x").key(&server.root.text));
+    let rotate = format!("/api/v1/api-keys/{}/rotate", key.id);
+    server.send(&Request::new("POST", &rotate).key(&server.root.text)).expect(200);
+    server.run_job("backup");
+    server.advance(Duration::from_mins(1));
+    let text = server.send(&Request::new("GET", "/metrics")).expect(200).text();
+    (server, text)
+}
+
+/// The samples by name, each with its labels.
+fn samples(text: &str) -> Vec<(String, BTreeMap<String, String>, String)> {
+    let lines = text.lines().filter(|it| !it.is_empty() && !it.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').expect("a value");
+        let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
+        let labels = labels.trim_end_matches('}').split("\",").filter(|it| !it.is_empty());
+        let label = |it: &str| {
+            let (name, value) = it.split_once("=\"").expect("a label");
+            (name.to_owned(), value.trim_end_matches('"').to_owned())
+        };
+        (name.to_owned(), labels.map(label).collect(), value.to_owned())
+    };
+    lines.map(sample).collect()
+}
+
+fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> String {
+    let found = samples(text).into_iter().find(|(it, of, _)| {
+        it == name && labels.iter().all(|(name, value)| of.get(*name).is_some_and(|it| it == value))
+    });
+    found.unwrap_or_else(|| panic!("no {name} {labels:?}\n{text}")).2
+}
+
+#[test]
+fn what_happened_is_what_is_counted() {
+    let (_server, text) = busy_server();
+    let decisions = |entry, outcome| {
+        let labels = [("entry", entry), ("outcome", outcome)];
+        value(&text, "keyward_verifications_total", &labels)
+    };
+    for entry in ["nginx", "forward", "envoy"] {
+        for outcome in ["VALID", "MISSING_KEY", "MALFORMED"] {
+            assert_eq!(decisions(entry, outcome), "1", "{entry} {outcome}");
+        }
+        let name = "keyward_verification_duration_seconds_count";
+        assert_eq!(value(&text, name, &[("entry", entry)]), "3");
+    }
+    assert_eq!(decisions("plain", "REFUSED"), "1");
+    assert_eq!(decisions("api", "INSUFFICIENT_SCOPES"), "1");
+    let keys = |state| value(&text, "keyward_keys", &[("state", state)]);
+    assert_eq!([keys("active"), keys("rotating"), keys("revoked")], ["2", "1", "0"]);
+    let created = [("type", "api_key.created")];
+    assert_eq!(value(&text, "keyward_audit_events_total", &created), "2");
+    let newest = value(&text, "keyward_audit_last_sequence", &[]);
+    let all = samples(&text).into_iter().filter(|it| it.0 == "keyward_audit_events_total");
+    let sum: u64 = all.map(|it| it.2.parse::<u64>().unwrap()).sum();
+    assert_eq!(sum.to_string(), newest);
+    assert_ne!(value(&text, "keyward_backup_last_success_timestamp_seconds", &[]), "0");
+    assert_eq!(value(&text, "keyward_job_duration_seconds_count", &[("job", "purge")]), "1");
+    let route = [("http_route", "/api/v1/api-keys/{id}/rotate"), ("http_request_method", "POST")];
+    let name = "http_server_request_duration_seconds_count";
+    assert_eq!(value(&text, name, &route), "1");
+    assert_eq!(value(&text, name, &[("http_request_method", "_OTHER")]), "1");
+}
+
+#[test]
+fn no_label_says_anything_about_a_key_or_a_client() {
+    let (server, text) = busy_server();
+    let known: BTreeSet<&str> =
+        ["entry", "outcome", "le", "job", "result", "state", "type", "version"]
+            .into_iter()
+            .chain(["http_request_method", "http_route", "http_response_status_code"])
+            .collect();
+    for (name, labels, _) in samples(&text) {
+        for (label, value) in labels {
+            assert!(known.contains(&*label), "{name} has {label}");
+            for secret in ["key_", "acct_", "rg_", "127.0.0.1", "BREW", "Root"] {
+                assert!(!value.contains(secret), "{name} tells {value}");
+            }
+        }
+    }
+    assert!(!text.contains(&server.root.text[..12]));
+}
+
+#[test]
+fn promtool_has_nothing_to_say() {
+    if !has(&["promtool"]) {
+        return;
+    }
+    let (_server, text) = busy_server();
+    let mut check = Command::new("promtool");
+    check.args(["check", "metrics"]).stdin(Stdio::piped());
+    let mut check = check.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/prometheus");
+    for arguments in [
+        ["check", "rules", "rules.yml"],
+        ["test", "rules", "rules_test.yml"],
+        ["check", "config", "--syntax-only"],
+    ] {
+        let mut promtool = Command::new("promtool");
+        promtool.args(arguments).current_dir(&packaging);
+        if arguments[2].starts_with("--") {
+            promtool.arg("prometheus.yml");
+        }
+        let output = promtool.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_use_only_metrics_that_there_are() {
+    let (_server, text) = busy_server();
+    let names: BTreeSet<_> = samples(&text).into_iter().map(|(name, ..)| name).collect();
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let dashboard = fs::read_to_string(packaging.join("grafana/keyward.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert!(8 <= panels.len());
+    assert_eq!(dashboard["__inputs"][0]["name"], "DS_PROMETHEUS");
+    let queries = panels.iter().flat_map(|it| it["targets"].as_array().unwrap());
+    let mut queries: Vec<_> = queries.map(|it| it["expr"].as_str().unwrap().to_owned()).collect();
+    let rules = fs::read_to_string(packaging.join("prometheus/rules.yml")).unwrap();
+    queries.extend(rules.lines().filter(|it| !it.contains("alert:")).map(str::to_owned));
+    let mut used = 0;
+    for query in queries {
+        let words = query.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
+        for name in words.filter(|it| it.starts_with("keyward_") || it.starts_with("http_server")) {
+            assert!(names.contains(name), "{name} in {query}");
+            used += 1;
+        }
+    }
+    assert!(20 < used, "{used}");
+}
+
+#[test]
+fn a_key_that_may_read_metrics_is_enough_from_elsewhere() {
+    let server = TestServer::start();
+    let reader = server.key(&["metrics:read"]);
+    let from = |key: &str| {
+        let request = Request::new("GET", "/metrics").header("X-Forwarded-For", "203.0.113.9");
+        server.send(&request.header("Authorization", &format!("Bearer {key}"))).status
+    };
+    assert_eq!(from(&reader.text), 200);
+    assert_eq!(from(&server.key(&["orders:read"]).text), 403);
+    assert_eq!(from("nonsense"), 401);
+}
+
+#[test]
+fn readiness_is_found_out_by_writing_and_told_once_a_second() {
+    let server = TestServer::start();
+    let ready = || server.send(&Request::new("GET", "/readyz"));
+    ready().expect(200);
+    let verbose = || server.send(&Request::new("GET", "/readyz?verbose"));
+    assert_eq!(verbose().text(), "[+]accepting ok\n[+]writer ok\n[+]reader ok\n[+]disk ok\n");
+    let afar = Request::new("GET", "/readyz?verbose").header("X-Forwarded-For", "203.0.113.9");
+    assert_eq!(server.send(&afar).text(), "ok", "nothing more for others");
+    let other = rusqlite::Connection::open(server.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    ready().expect(200);
+    server.advance(Duration::from_secs(1));
+    ready().expect(503);
+    assert!(verbose().text().contains("[-]writer failed\n[+]reader ok"));
+    drop(other);
+    server.advance(Duration::from_secs(1));
+    ready().expect(200);
+    server.app.drain();
+    ready().expect(503);
+    server.send(&Request::new("GET", "/livez")).expect(200);
+    server.send(&Request::new("GET", "/healthz")).expect(200);
+}
