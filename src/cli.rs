@@ -9,6 +9,7 @@ mod control;
 mod documents;
 mod events;
 mod export;
+mod health;
 mod keys;
 mod output;
 mod routes;
@@ -66,6 +67,10 @@ enum Command {
     Scopes(verify::Scopes),
     /// Ask whether a key is good for that, now; exit 3 if it is not
     Verify(verify::Verify),
+    /// Ask whether the server is well; exit 1 if it is not
+    Health(health::Health),
+    /// Look for whatever ails this installation; exit 1 if something does
+    Doctor(health::Doctor),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -270,6 +275,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Events { command: EventsCommand::Export(it) } => audit::export(&it),
         Command::Routes { command: RoutesCommand::Check(it) } => return routes::check(&it),
         Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
+        Command::Health(it) => return health::health(&it),
+        Command::Doctor(it) => return health::doctor(&it),
         Command::Verify(it) => return verify::verify(&it),
         Command::Scopes(it) => verify::scopes(&it),
         Command::Backup { command } => return backup::run(command),

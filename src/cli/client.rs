@@ -164,30 +164,14 @@ impl Network {
         if !base.starts_with("http://") && !base.starts_with("https://") {
             return Err(Error::Usage(format!("`{url}` is no URL that begins with http or https")));
         }
-        let unusable = |path: &str, source| Error::File { path: path.into(), source };
         let key = match variable("KEYWARD_KEY_FILE") {
-            Some(path) => fs::read_to_string(&path).map_err(|it| unusable(&path, it))?,
+            Some(path) => fs::read_to_string(&path)
+                .map_err(|source| Error::File { path: path.into(), source })?,
             None => variable("KEYWARD_KEY").ok_or(Error::NoKey)?,
         };
         let key = Zeroizing::new(key);
         let key = Zeroizing::new(key.trim().to_owned());
-        let roots = match variable("KEYWARD_CA_FILE") {
-            Some(path) => own_roots(&path).map_err(|it| unusable(&path, it))?,
-            None => RootCerts::PlatformVerifier,
-        };
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-            .root_certs(roots)
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .max_redirects(0) // The key is for this server and no other.
-            .timeout_global(Some(PATIENCE))
-            .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = agent()?;
         Ok(Self { agent, base, key })
     }
 
@@ -213,6 +197,36 @@ impl Network {
         let body = answer.body_mut().read_to_vec().map_err(unreachable)?;
         Ok((answer.status().as_u16(), body.into()))
     }
+}
+
+fn agent() -> Result<Agent, Error> {
+    let roots = match variable("KEYWARD_CA_FILE") {
+        Some(path) => {
+            own_roots(&path).map_err(|source| Error::File { path: path.into(), source })?
+        }
+        None => RootCerts::PlatformVerifier,
+    };
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .root_certs(roots)
+        .build();
+    Ok(Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_redirects(0) // The key is for this server and no other.
+        .timeout_global(Some(PATIENCE))
+        .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .new_agent())
+}
+
+/// The status that a server answers to whoever has no key.
+pub(super) fn reach(url: &str, path: &str) -> Result<u16, Error> {
+    let url = url.trim_end_matches('/').trim_end_matches(API);
+    let unreachable = |source| Error::Unreachable { url: url.to_owned(), source };
+    let answer = agent()?.get(format!("{url}{path}")).call().map_err(unreachable)?;
+    Ok(answer.status().as_u16())
 }
 
 fn own_roots(path: &str) -> Result<RootCerts, io::Error> {

@@ -20,6 +20,7 @@ use crate::{
     http::{
         self, RequestIds, TrustedProxies, authn,
         openapi::{self, RouteTable},
+        pages,
         problem::Problem,
         run,
         stream::{self, Streams},
@@ -126,6 +127,8 @@ pub fn app(
         .app_data(web::Data::new(TrustedProxies::new(Vec::new())))
         .app_data(table)
         .wrap(from_fn(http::wrap))
+        .service(pages::livez)
+        .service(pages::readyz)
         .route("/root-key/reset", web::post().to(reset_root_key))
         .route("/jobs/{name}/run", web::post().to(run_job))
         .route("/backups", web::post().to(create_backup))

@@ -29,6 +29,7 @@ mod cli;
 mod cli_keys;
 mod crash;
 mod denials;
+mod doctor;
 mod envelope;
 mod events;
 mod janitor;

@@ -1,0 +1,113 @@
+//! `keyward health` and `keyward doctor`.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value;
+
+use crate::support::{Binary, Request, keyward, keyward_in};
+
+fn run(mut command: Command) -> i32 {
+    command.output().unwrap().status.code().unwrap()
+}
+
+/// What it found, by check, and its exit code.
+fn doctor(data: &Path, arguments: &[&str]) -> (i32, Value) {
+    let output = keyward_in(data, &[&["doctor", "-o", "json"], arguments].concat());
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let by_check = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["check"].as_str().unwrap().to_owned(), it["state"].clone()));
+    (output.status.code().unwrap(), by_check.collect::<serde_json::Map<_, _>>().into())
+}
+
+#[test]
+fn health_asks_the_server_by_whatever_way_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    for arguments in [&["health"][..], &["health", "--ready"]] {
+        assert_eq!(keyward_in(dir.path(), arguments).status.code(), Some(0));
+        let mut network = keyward();
+        network.args(arguments).env("KEYWARD_URL", format!("http://{}", server.address));
+        assert_eq!(run(network), 0, "and needs no key");
+    }
+    let address = server.address;
+    assert!(server.terminate().status.success());
+    assert_eq!(keyward_in(dir.path(), &["health"]).status.code(), Some(1));
+    let mut network = keyward();
+    network.args(["health", "--url", &format!("http://{address}")]);
+    assert_eq!(run(network), 1);
+}
+
+#[test]
+fn the_doctor_finds_what_ails_an_installation() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (code, found) = doctor(&data, &[]);
+    assert_eq!((code, &found["data directory"]), (1, &"failed".into()));
+
+    let server = Binary::serve(&data);
+    let (code, found) = doctor(&data, &[]);
+    assert_eq!(code, 0, "{found}");
+    assert_eq!(found["server"], "ok");
+    assert_eq!(found["initial root key"], "warning");
+    assert_eq!(found["backup"], "warning", "none yet");
+    let root = server.root_key();
+    Request::new("GET", "/api/v1/scopes").key(&root).send(server.address).expect(200);
+    assert!(keyward_in(&data, &["backup", "create"]).status.success());
+    let (_, found) = doctor(&data, &[]);
+    for check in ["initial root key", "backup", "database", "clock", "free space", "listeners"] {
+        assert_eq!(found[check], "ok", "{check}: {found}");
+    }
+    let shown = keyward_in(&data, &["doctor"]).stdout;
+    assert!(String::from_utf8_lossy(&shown).contains("initial root key"));
+    assert!(server.terminate().status.success());
+    assert_eq!(doctor(&data, &[]).1["server"], "warning");
+
+    let backup = fs::read_dir(data.join("backups")).unwrap().map(|it| it.unwrap().path());
+    let backup = backup.into_iter().find(|it| it.extension().unwrap() == "db").unwrap();
+    let old = SystemTime::now() - Duration::from_hours(48);
+    fs::File::options().append(true).open(backup).unwrap().set_modified(old).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+    fs::rename(data.join("checkpoint.key"), data.join("mislaid")).unwrap();
+    let file = dir.path().join("k.toml");
+    let policy = dir.path().join("routes.toml");
+    let config = format!(
+        "listen = \"0.0.0.0:80\"\n[authz]\npolicy_file = \"{}\"\n[backup]\nkeep = 3\n",
+        policy.display()
+    );
+    fs::write(&file, config).unwrap();
+    let (code, found) = doctor(&data, &["--config", file.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    for (check, state) in [
+        ("backup", "warning"),
+        ("data directory", "warning"),
+        ("checkpoint key", "failed"),
+        ("listeners", "warning"),
+        ("files named in the configuration", "failed"),
+    ] {
+        assert_eq!(found[check], state, "{check}");
+    }
+}
+
+#[test]
+fn the_owner_of_the_data_is_who_may_open_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    // Only root can give a directory away.
+    if std::os::unix::fs::chown(&data, Some(12_345), None).is_err() {
+        return crate::support::skip("giving a directory away needs root");
+    }
+    let output = keyward_in(&data, &["keys", "list"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("12345") && said.contains("sudo -u"), "{said}");
+}
