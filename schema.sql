@@ -1,10 +1,10 @@
--- keyward's schema, version 1.
+-- keyward's schema, version 2.
 --
 -- This file is the whole truth of now: a fresh database is made from it. All instants are unix
 -- milliseconds, UTC. Intervals are half open: a `…_until_ms` is the first instant that is outside.
 
 PRAGMA application_id = 0x4B575244; -- "KWRD"
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 -- The audit log. Append-only, gapless, each row hashed together with the one before it.
 CREATE TABLE events (
@@ -219,4 +219,11 @@ CREATE TABLE key_brands (
 CREATE TABLE time_floor (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
     floor_ms INTEGER NOT NULL
+) STRICT;
+
+-- Under which imported keys, which are not of keyward's shape, get the tag that they are found by.
+-- Random, made at the first import; it belongs to no key and no account.
+CREATE TABLE import_secret (
+    id     INTEGER PRIMARY KEY CHECK (id = 1),
+    secret BLOB    NOT NULL CHECK (length(secret) = 32)
 ) STRICT;

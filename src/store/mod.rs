@@ -77,7 +77,9 @@ impl Store {
     pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
         let mut conn = schema::open(path)?;
         pragmas(&conn)?;
-        schema::prepare(&mut conn)?;
+        schema::prepare(&mut conn, |conn, version| {
+            copy::keep_before_migration(conn, path, version)
+        })?;
         // Both read all of the file, so they do it side by side, and without copying it.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
         let (sound, index) = thread::scope(|scope| {

@@ -18,7 +18,10 @@ use crate::{
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// "KWRD": tells our files from other people's.
 const APPLICATION_ID: i64 = 0x4B57_5244;
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// What turns a file of an earlier version into one of the next: from which, and how. A new one is
+/// added at the end, and `schema.sql` says the same.
+const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("migrations/0002_import.sql"))];
 /// Earlier versions could lose committed changes when two connections met at the log's end.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
@@ -57,14 +60,31 @@ fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-/// Makes the tables of a new file.
-pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
-    if user_version(conn)? == 0 {
+/// Makes the tables of a new file, and brings an older one up to date. Before the first step `keep`
+/// gets to make a copy of it as it was.
+pub(super) fn prepare(
+    conn: &mut Connection,
+    keep: impl FnOnce(&Connection, i64) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let found = user_version(conn)?;
+    if found == 0 {
         let tx = conn.transaction()?;
         tx.execute_batch(SCHEMA)?;
         tx.commit()?;
+        return Ok(());
     }
-    Ok(())
+    let mut steps = MIGRATIONS.iter().filter(|(from, _)| found <= *from).peekable();
+    if steps.peek().is_none() {
+        return Ok(());
+    }
+    keep(conn, found)?;
+    // All of them or none: whatever interrupts this, the file is of one version.
+    let tx = conn.transaction()?;
+    for (_, step) in steps {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", VERSION)?;
+    Ok(tx.commit()?)
 }
 
 /// Whether the file is whole, and its log what it was. Reads all of it, on a connection of its own.

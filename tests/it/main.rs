@@ -39,6 +39,7 @@ mod keys_revoke;
 mod keys_update;
 mod listen;
 mod metrics;
+mod migrations;
 mod model;
 mod openapi;
 mod proxies;

@@ -1,0 +1,113 @@
+//! From one version of the file to the next.
+
+use std::{fs, path::Path, process::Output};
+
+use rusqlite::Connection;
+
+use crate::support::{Binary, Request, keyward_in};
+
+const VERSION_1: &str = include_str!("fixtures/schema-1.sql");
+const NOW: &str = include_str!("../../schema.sql");
+
+/// Every table, index, view and trigger as SQLite keeps it, without comments and white space.
+fn shape(conn: &Connection) -> Vec<(String, String)> {
+    let sql = "SELECT name, sql FROM sqlite_schema
+        WHERE sql IS NOT NULL AND substr(name, 1, 7) != 'sqlite_' ORDER BY name";
+    let mut statement = conn.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).unwrap();
+    let plain = |sql: String| {
+        let lines = sql.lines().map(|it| it.split("--").next().unwrap_or_default());
+        lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+    };
+    rows.map(|row| row.map(|(name, sql)| (name, plain(sql))).unwrap()).collect()
+}
+
+/// A database as the first version made it, with a root key in it.
+fn old_database(data: &Path) -> String {
+    let server = Binary::serve(data);
+    let root = server.root_key();
+    assert!(server.terminate().status.success());
+    let conn = Connection::open(data.join("keyward.db")).unwrap();
+    conn.execute_batch("DROP TABLE import_secret; PRAGMA user_version = 1").unwrap();
+    let fresh = Connection::open_in_memory().unwrap();
+    fresh.execute_batch(VERSION_1).unwrap();
+    assert_eq!(shape(&conn), shape(&fresh), "it is what the first version made");
+    root
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn migrations_arrive_where_a_fresh_database_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = old_database(dir.path());
+    let server = Binary::serve(dir.path());
+    Request::new("GET", "/api/v1/scopes").key(&root).send(server.address).expect(200);
+    assert!(server.terminate().status.success());
+    let migrated = Connection::open(dir.path().join("keyward.db")).unwrap();
+    let fresh = Connection::open_in_memory().unwrap();
+    fresh.execute_batch(NOW).unwrap();
+    assert_eq!(shape(&migrated), shape(&fresh));
+    for pragma in ["user_version", "application_id"] {
+        let read =
+            |it: &Connection| it.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        assert_eq!(read(&migrated).unwrap(), read(&fresh).unwrap(), "{pragma}");
+    }
+    assert_eq!(keyward_in(dir.path(), &["events", "verify"]).status.code(), Some(0));
+}
+
+#[test]
+fn the_database_is_copied_before_it_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = old_database(dir.path());
+    let before = fs::read_dir(dir.path()).unwrap().count();
+    let listed = keyward_in(dir.path(), &["keys", "list"]);
+    assert!(listed.status.success(), "{}", said(&listed));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), before + 1);
+    let copied = dir.path().join("backups/before-migration-from-1.db");
+    let old = Connection::open(&copied).unwrap();
+    let version: i64 = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 1);
+    drop(old);
+
+    // Somebody goes back, and forward again.
+    let file = copied.to_str().unwrap();
+    let restored = keyward_in(dir.path(), &["backup", "restore", file, "--yes"]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    let server = Binary::serve(dir.path());
+    Request::new("GET", "/api/v1/scopes").key(&root).send(server.address).expect(200);
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_file_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    old_database(dir.path());
+    let database = dir.path().join("keyward.db");
+    let conn = Connection::open(&database).unwrap();
+    conn.execute_batch("CREATE TABLE import_secret (in_the_way)").unwrap();
+    drop(conn);
+    let started = keyward_in(dir.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(started.status.code(), Some(78), "{}", said(&started));
+    let conn = Connection::open(&database).unwrap();
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 1);
+    conn.execute_batch("DROP TABLE import_secret").unwrap();
+    drop(conn);
+    assert!(keyward_in(dir.path(), &["keys", "list"]).status.success());
+}
+
+#[test]
+fn a_database_from_the_future_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Binary::serve(dir.path()).terminate().status.success());
+    let database = dir.path().join("keyward.db");
+    Connection::open(&database).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["keys", "list"]] {
+        let output = keyward_in(dir.path(), arguments);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(said(&output).contains("newer keyward"), "{}", said(&output));
+    }
+    assert!(!dir.path().join("backups").exists());
+}
