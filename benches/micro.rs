@@ -81,6 +81,7 @@ fn new_key() -> NewKey {
         expires_at: None,
         enabled: true,
         metadata: Metadata::empty(),
+        imported: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod documents;
 mod events;
 mod export;
 mod health;
+mod import;
 mod keys;
 mod output;
 mod routes;
@@ -89,6 +90,8 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Take over keys that another system issued; exit 3 if any was refused
+    Import(import::Import),
     /// Make, check and restore backups
     Backup {
         #[command(subcommand)]
@@ -275,6 +278,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Events { command: EventsCommand::Export(it) } => audit::export(&it),
         Command::Routes { command: RoutesCommand::Check(it) } => return routes::check(&it),
         Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
+        Command::Import(it) => return import::import(&it),
         Command::Health(it) => return health::health(&it),
         Command::Doctor(it) => return health::doctor(&it),
         Command::Verify(it) => return verify::verify(&it),

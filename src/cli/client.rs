@@ -120,6 +120,24 @@ impl Client {
         if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer)) }
     }
 
+    /// Asks what only the control socket can do.
+    pub(super) fn control<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, Error> {
+        let socket = match self {
+            Self::Socket(path) => path.clone(),
+            Self::AtHand(it) => it.socket(),
+            Self::Network(_) => return Err(Error::Usage("this is done on the machine".to_owned())),
+        };
+        let (status, answer) = socket::post(&socket, path, body).map_err(Error::Control)?;
+        if status != 200 {
+            return Err(refusal(status, &answer));
+        }
+        serde_json::from_slice(&answer).map_err(|err| Error::Control(err.into()))
+    }
+
     /// As [`Client::ask`], and reads the answer.
     pub(super) fn ask_for<T: DeserializeOwned>(
         &self,

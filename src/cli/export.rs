@@ -104,9 +104,10 @@ fn without_nulls(mut value: Value) -> Value {
 fn activity(event_type: &str) -> (u32, &'static str) {
     let Some(event_type) = EventType::parse(event_type) else { return (99, "Other") };
     match event_type {
-        EventType::ApiKeyCreated | EventType::AccountCreated | EventType::RootKeyReset => {
-            (1, "Create")
-        }
+        EventType::ApiKeyCreated
+        | EventType::ApiKeysImported
+        | EventType::AccountCreated
+        | EventType::RootKeyReset => (1, "Create"),
         EventType::ApiKeyUpdated
         | EventType::ApiKeyRotated
         | EventType::ApiKeyGraceEnded

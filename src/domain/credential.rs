@@ -112,6 +112,11 @@ impl KeyPrefix {
         text.as_bytes().try_into().ok().map(Self)
     }
 
+    /// Of a handle that is made up.
+    pub(super) fn from_ascii(text: [u8; Self::LEN]) -> Self {
+        Self(text)
+    }
+
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
     }

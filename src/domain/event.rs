@@ -68,6 +68,7 @@ event_types! {
     ApiKeyPurged => "api_key.purged",
     ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
     ApiKeyRehashed => "api_key.rehashed",
+    ApiKeysImported => "api_keys.imported",
     AccountCreated => "account.created",
     AccountUpdated => "account.updated",
     AccountDeleted => "account.deleted",

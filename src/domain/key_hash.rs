@@ -10,17 +10,49 @@ use pbkdf2::{pbkdf2_hmac_array, sha2::Sha256};
 use phc::{Ident, Output, ParamsString, PasswordHash, Salt};
 use subtle::ConstantTimeEq;
 
-use crate::{domain::credential::PlaintextKey, env::Entropy};
+use crate::{
+    domain::{
+        credential::PlaintextKey,
+        foreign_key::{ForeignKey, Material},
+    },
+    env::Entropy,
+};
 
 /// One way from a key; enough to recognise it again.
 #[derive(Clone, Eq, PartialEq)]
 pub struct KeyHash {
-    iterations: u32,
+    /// The iterations, and in the two highest bits what is hashed: there may be a million of these.
+    cost: u32,
     salt: [u8; Self::SALT_LEN],
     digest: [u8; Self::DIGEST_LEN],
 }
 
+/// What a hash is derived from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Input {
+    Text,
+    /// The SHA-256 of the text, and no more was known when it was stored.
+    Sha256,
+    Sha512,
+}
+
+impl Input {
+    const ALL: [Self; 3] = [Self::Text, Self::Sha256, Self::Sha512];
+
+    /// Its name in a PHC string; the text has none.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Text => None,
+            Self::Sha256 => Some("sha256"),
+            Self::Sha512 => Some("sha512"),
+        }
+    }
+}
+
 impl KeyHash {
+    const INPUT_SHIFT: u32 = 30;
+    /// At least, for keys that were imported as they are: nobody knows how well they were made.
+    pub const FOREIGN_ITERATIONS: u32 = 600_000;
     pub const MIN_ITERATIONS: u32 = 1_000;
     /// A row that claims more was tampered with: it would only burn our time.
     pub const MAX_ITERATIONS: u32 = 2_000_000;
@@ -29,26 +61,69 @@ impl KeyHash {
     const ALGORITHM: &'static str = "pbkdf2-sha256";
 
     pub fn of(key: &PlaintextKey, iterations: u32, entropy: &dyn Entropy) -> Self {
+        Self::new(key.expose().as_bytes(), Input::Text, iterations, entropy)
+    }
+
+    /// Of a key that another system issued.
+    pub fn of_foreign(key: &ForeignKey, iterations: u32, entropy: &dyn Entropy) -> Self {
+        Self::new(key.expose(), Input::Text, iterations, entropy)
+    }
+
+    /// Of what is imported. A digest is hashed again, with salt; a hash of the text takes its place
+    /// once the text is known.
+    pub fn of_material(material: &Material, iterations: u32, entropy: &dyn Entropy) -> Self {
+        let input = match material {
+            Material::Raw(_) => Input::Text,
+            Material::Sha256(_) => Input::Sha256,
+            Material::Sha512(_) => Input::Sha512,
+        };
+        Self::new(material.bytes(), input, iterations, entropy)
+    }
+
+    fn new(bytes: &[u8], input: Input, iterations: u32, entropy: &dyn Entropy) -> Self {
         let mut salt = [0; Self::SALT_LEN];
         entropy.fill(&mut salt);
-        Self { iterations, salt, digest: derive(key, &salt, iterations) }
+        let cost = iterations | (input as u32) << Self::INPUT_SHIFT;
+        Self { cost, salt, digest: derive(bytes, &salt, iterations) }
+    }
+
+    /// As [`KeyHash::matches`], for a key that another system issued.
+    pub fn matches_foreign(&self, key: &ForeignKey) -> bool {
+        match self.input() {
+            Input::Text => self.matches_bytes(key.expose()),
+            Input::Sha256 => self.matches_bytes(&key.sha256()),
+            Input::Sha512 => self.matches_bytes(&key.sha512()),
+        }
+    }
+
+    pub fn input(&self) -> Input {
+        match self.cost >> Self::INPUT_SHIFT {
+            0 => Input::Text,
+            1 => Input::Sha256,
+            _ => Input::Sha512,
+        }
+    }
+
+    fn matches_bytes(&self, bytes: &[u8]) -> bool {
+        derive(bytes, &self.salt, self.iterations()).ct_eq(&self.digest).into()
     }
 
     /// Takes the same time whether or not, and wherever, the key differs.
     pub fn matches(&self, key: &PlaintextKey) -> bool {
-        derive(key, &self.salt, self.iterations).ct_eq(&self.digest).into()
+        self.matches_bytes(key.expose().as_bytes())
     }
 
     pub fn iterations(&self) -> u32 {
-        self.iterations
+        self.cost & ((1 << Self::INPUT_SHIFT) - 1)
     }
 
     /// The PHC string: `$pbkdf2-sha256$i=1000,l=32$<salt>$<digest>`.
     pub fn encode(&self) -> String {
         let mut params = ParamsString::new();
         let parts = params
-            .add_decimal("i", self.iterations)
+            .add_decimal("i", self.iterations())
             .and_then(|()| params.add_decimal("l", u32::try_from(Self::DIGEST_LEN).unwrap_or(0)))
+            .and_then(|()| self.input().name().map_or(Ok(()), |it| params.add_str("in", it)))
             .ok()
             .and_then(|()| Ident::new(Self::ALGORITHM).ok())
             .zip(Salt::new(&self.salt).ok())
@@ -68,8 +143,10 @@ impl KeyHash {
             && usize::try_from(length).ok() == Some(Self::DIGEST_LEN)
             && (Self::MIN_ITERATIONS..=Self::MAX_ITERATIONS).contains(&iterations);
         known.then_some(())?;
+        let named = phc.params.get_str("in");
+        let input = Input::ALL.into_iter().find(|it| it.name() == named)?;
         Some(Self {
-            iterations,
+            cost: iterations | (input as u32) << Self::INPUT_SHIFT,
             salt: phc.salt?.as_ref().try_into().ok()?,
             digest: phc.hash?.as_bytes().try_into().ok()?,
         })
@@ -82,8 +159,8 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-fn derive(key: &PlaintextKey, salt: &[u8], iterations: u32) -> [u8; KeyHash::DIGEST_LEN] {
-    pbkdf2_hmac_array::<Sha256, { KeyHash::DIGEST_LEN }>(key.expose().as_bytes(), salt, iterations)
+fn derive(bytes: &[u8], salt: &[u8], iterations: u32) -> [u8; KeyHash::DIGEST_LEN] {
+    pbkdf2_hmac_array::<Sha256, { KeyHash::DIGEST_LEN }>(bytes, salt, iterations)
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub mod note;
 
 pub mod verdict;
 
+pub mod foreign_key;
+
 pub mod id;
 
 pub mod text;

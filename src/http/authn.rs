@@ -97,7 +97,7 @@ pub async fn authenticate<B: MessageBody + 'static>(
         request_id: Some(envelope::request_id(req.request()).into()),
         client_ip: proxies.client_address(req.request()),
     };
-    let presented = presented_key(req.headers());
+    let presented = presented_key(&app, req.headers());
     let outcome = match presented {
         Some(text) => recognise(&app, text, origin).await,
         None => Err(Error::Unauthenticated(Denial::MissingKey).into()),
@@ -113,7 +113,7 @@ pub async fn authenticate<B: MessageBody + 'static>(
             Ok(next.call(req).await?.map_into_left_body())
         }
         Err(problem) => {
-            let suspect = presented_key(req.headers()).map(|text| Suspect::of(&app, text));
+            let suspect = presented_key(&app, req.headers()).map(|text| Suspect::of(&app, text));
             req.extensions_mut().insert(suspect.unwrap_or_default());
             Ok(req.error_response(problem).map_into_right_body())
         }
@@ -208,17 +208,25 @@ pub fn note_retired(app: &web::Data<Keyward>, found: &Verification, origin: &Ori
     }
 }
 
-/// The key of this request: from its own header, or a bearer token of our shape. Other bearer
-/// tokens are left alone.
-pub fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get(&API_KEY).map(header::HeaderValue::as_bytes).or_else(|| bearer_key(headers))
+/// The key of this request: from its own header, or a bearer token of our shape or that was imported.
+/// Other bearer tokens are left alone: they may be the API's own.
+pub fn presented_key<'h>(app: &Keyward, headers: &'h HeaderMap) -> Option<&'h [u8]> {
+    let own = headers.get(&API_KEY).map(header::HeaderValue::as_bytes);
+    own.or_else(|| bearer_key(headers)).or_else(|| imported_bearer_key(app, headers))
 }
 
 fn bearer_key(headers: &HeaderMap) -> Option<&[u8]> {
+    bearer_token(headers).filter(|it| PlaintextKey::parse(it).is_ok())
+}
+
+fn imported_bearer_key<'h>(app: &Keyward, headers: &'h HeaderMap) -> Option<&'h [u8]> {
+    bearer_token(headers).filter(|it| app.may_be_imported(it))
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
-    let token = token.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && PlaintextKey::parse(token).is_ok()).then_some(token)
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }
 
 /// What two readers could understand differently: the code of the problem, and what it is. `query`

@@ -101,7 +101,7 @@ impl Gate {
         outcome: &mut Outcome,
     ) -> Result<Pass<'_>, Problem> {
         let asked = self.asked_scopes(mount, req)?;
-        let presented = presented_key(req.headers());
+        let presented = presented_key(&self.app, req.headers());
         let original = mount.original(req, presented.is_none())?;
         let need = match self.app.access(&original, asked) {
             Ok(Access::Everybody) => {

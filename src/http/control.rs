@@ -18,7 +18,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     http::{
-        self, RequestIds, TrustedProxies, authn,
+        self, RequestIds, TrustedProxies, authn, import,
         openapi::{self, RouteTable},
         pages,
         problem::Problem,
@@ -131,6 +131,9 @@ pub fn app(
         .service(pages::readyz)
         .route("/root-key/reset", web::post().to(reset_root_key))
         .route("/jobs/{name}/run", web::post().to(run_job))
+        .app_data(web::JsonConfig::default().limit(import::MAX_LEN))
+        .route("/imports", web::post().to(import::import))
+        .route("/imports/finish", web::post().to(import::finish))
         .route("/backups", web::post().to(create_backup))
         .route("/clock/accept", web::post().to(accept_clock))
         .route("/events/stream", web::get().to(stream::stream_to_operator))

@@ -28,6 +28,8 @@ pub mod wire;
 
 pub mod control;
 
+pub mod import;
+
 pub mod authz;
 
 mod body;

@@ -118,7 +118,7 @@ pub async fn metrics(
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     if !is_local(&proxies, &req) {
-        let text = presented_key(req.headers());
+        let text = presented_key(&app, req.headers());
         let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
         let identity = identified(&app, text).await?;
         let origin = Origin { actor: Actor::Cli, request_id: None, client_ip: None };

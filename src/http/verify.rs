@@ -89,7 +89,7 @@ impl Gate {
     /// As the middleware of the other operations does, and the shorter way for a gateway whose key
     /// has been proved.
     async fn admit_caller(&self, req: &HttpRequest, id: &RequestId) -> Result<(), Problem> {
-        let presented = presented_key(req.headers());
+        let presented = presented_key(&self.app, req.headers());
         let at_once = presented.is_some_and(|it| self.app.admits_at_once(it, VerifyKeys::ANY_OF));
         let outcome =
             if at_once { unambiguous(req) } else { self.examine_caller(presented, req, id).await };

@@ -88,6 +88,7 @@ impl Keyward {
                 expires_at: Some(caller.expires_at),
                 enabled: true,
                 metadata: Metadata::empty(),
+                imported: None,
             };
             let record = rules.insert_key(tx, &caller.origin, account.id, new, prefix, hash)?;
             Ok::<_, Error>((account, record))

@@ -205,6 +205,7 @@ fn root_key() -> Result<NewKey, Error> {
         expires_at: Some(None),
         enabled: true,
         metadata: Metadata::empty(),
+        imported: None,
     })
 }
 

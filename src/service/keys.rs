@@ -10,6 +10,7 @@ use crate::{
         api_key::ApiKey,
         credential::{Credential, KeyPrefix, PlaintextKey},
         event::{EventType, NewEvent, Origin, Subject},
+        foreign_key::Origin as ImportOrigin,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
         scope::{self, Scope, ScopeSet},
@@ -33,6 +34,8 @@ pub struct NewKey {
     pub expires_at: Option<Option<Timestamp>>,
     pub enabled: bool,
     pub metadata: Metadata,
+    /// What was imported of it, if another system issued it.
+    pub imported: Option<ImportOrigin>,
 }
 
 /// What is to change; an absent part stays as it is.
@@ -207,14 +210,20 @@ impl Rules {
             event_type: EventType::ApiKeyCreated,
             account: Some(account),
             subject: Subject::Key(key.id),
-            data: json!({ "after": key_facts(&self.catalogue, &key, prefix) }),
+            data: match new.imported {
+                None => json!({ "after": key_facts(&self.catalogue, &key, prefix) }),
+                Some(from) => json!({
+                    "after": key_facts(&self.catalogue, &key, prefix),
+                    "imported": from.as_str(),
+                }),
+            },
         };
         let receipt = tx.record(origin, &event)?;
         tx.insert_key(&key, &credential, &receipt)?;
         tx.key(key.id)?.ok_or(Error::NotFound)
     }
 
-    fn refuse_too_many(&self, tx: &WriteTx<'_>, account: &Account) -> Result<(), Error> {
+    pub(super) fn refuse_too_many(&self, tx: &WriteTx<'_>, account: &Account) -> Result<(), Error> {
         if account.is_operator() {
             return Ok(());
         }

@@ -5,6 +5,8 @@ mod error;
 
 mod principal;
 
+mod identify;
+
 mod verify;
 
 mod prover;
@@ -22,6 +24,8 @@ mod statistics;
 mod accounts;
 
 mod events;
+
+mod import;
 
 mod checkpoints;
 
@@ -59,12 +63,14 @@ pub use self::{
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, Viewer},
+    identify::{Identity, Unproven, Upgrade},
+    import::{ImportOutcome, ImportRow},
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Presented, Principal, Reach},
     prover::Crowded,
     statistics::Statistics,
-    verify::{Identity, Unproven, Upgrade, Verification, Whose},
+    verify::{Verification, Whose},
     view::{KeyView, PreviousValue},
 };
 use self::{
@@ -78,6 +84,7 @@ pub use crate::store::{
 use crate::{
     domain::{
         credential::{Brand, PlaintextKey},
+        foreign_key::Tagger,
         key_hash::KeyHash,
         policy::Policy,
         scope::Catalogue,
@@ -103,6 +110,8 @@ pub struct Keyward {
     statistics: Mutex<Remembered>,
     readiness: Mutex<readiness::Remembered>,
     draining: AtomicBool,
+    /// Once anything was imported.
+    tagger: ArcSwapOption<Tagger>,
 }
 
 /// What the operator decided.
@@ -143,6 +152,7 @@ impl Keyward {
         let brand = rules.brand;
         store.write(move |tx| tx.remember_brand(brand))?;
         let brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
+        let tagger = store.read::<_, Error>(|tx| Ok(tx.import_secret()?))?.map(Tagger::new);
         let prover = Prover::new(&*env.entropy, brands);
         Ok(Self {
             store,
@@ -158,6 +168,7 @@ impl Keyward {
             statistics: Mutex::default(),
             readiness: Mutex::default(),
             draining: AtomicBool::new(false),
+            tagger: ArcSwapOption::from_pointee(tagger),
         })
     }
 

@@ -17,40 +17,14 @@ use crate::{
     domain::{
         credential::PlaintextKey,
         event::{Actor, EventType, NewEvent, Origin, Subject},
-        key_hash::KeyHash,
         policy::Need,
         scope::ScopeBits,
         verdict::Verdict,
     },
     env::Timestamp,
-    service::{Crowded, Denial, Error, Keyward, Presented, Principal},
+    service::{Denial, Error, Identity, Keyward, Presented, Principal},
     store::{Entry, Live},
 };
-
-/// Whose secret was presented.
-#[derive(Debug)]
-pub enum Identity {
-    Malformed,
-    Unknown,
-    Known(Arc<Entry>),
-    /// A known public part whose secret has not been proved since the start.
-    Unproven(Unproven),
-}
-
-/// A secret to be proved, where time does not matter.
-#[derive(Debug)]
-pub struct Unproven {
-    presented: PlaintextKey,
-    digest: [u8; 32],
-    entry: Arc<Entry>,
-}
-
-/// A proved secret whose hash is cheaper than the rules now ask for.
-#[derive(Debug)]
-pub struct Upgrade {
-    presented: PlaintextKey,
-    entry: Arc<Entry>,
-}
 
 /// A verdict, and whom it is about.
 #[derive(Clone, Debug)]
@@ -71,62 +45,12 @@ pub struct Whose {
 }
 
 impl Keyward {
-    /// Whose secret `text` is, as far as memory knows. No lock, no disk, no derivation.
-    pub fn identify(&self, text: &[u8]) -> Identity {
-        let Ok(presented) = PlaintextKey::parse(text) else { return Identity::Malformed };
-        let prefix = presented.prefix();
-        let Some(entry) = self.store.index().find(prefix) else {
-            let ours = prefix.brand().is_some_and(|it| self.prover.brands.contains(&it));
-            return if ours { Identity::Unknown } else { Identity::Malformed };
-        };
-        let digest = self.prover.digest(&presented);
-        match entry.live().map(Live::proof) {
-            Some(proof) if bool::from(proof.ct_eq(&digest)) => Identity::Known(entry),
-            // The proof is of the one text that is right: this is another.
-            Some(_) => Identity::Unknown,
-            None => Identity::Unproven(Unproven { presented, digest, entry }),
-        }
-    }
-
-    /// Derives the hash of an unproven secret, here and now. Slow on purpose.
-    pub fn prove(&self, unproven: Unproven) -> (Identity, Option<Upgrade>) {
-        let Unproven { presented, digest, entry } = unproven;
-        let proved = match entry.live().map(Live::proof) {
-            Some(proof) => bool::from(proof.ct_eq(&digest)),
-            None => entry.hash.matches(&presented),
-        };
-        if !proved {
-            return (Identity::Unknown, None);
-        }
-        entry.remember_proof(digest);
-        let weak = entry.hash.iterations() < self.rules.hash_iterations;
-        let upgrade = weak.then(|| Upgrade { presented, entry: Arc::clone(&entry) });
-        // Looked up again: that took its time, and the key may have been revoked meanwhile.
-        let current = self.store.index().find(entry.prefix);
-        if let Some(current) = &current {
-            // The writer may have put it there before it could know of the proof.
-            current.remember_proof(digest);
-        }
-        (current.map_or(Identity::Unknown, Identity::Known), upgrade)
-    }
-
-    /// As [`Keyward::prove`], on a thread that gives way to all others; `then` is called there.
-    /// Concurrent first uses of a key share a derivation. Refused if too many wait already.
-    pub fn prove_apart(
-        self: &Arc<Self>,
-        unproven: Unproven,
-        then: impl FnOnce((Identity, Option<Upgrade>)) + Send + 'static,
-    ) -> Result<(), Crowded> {
-        let (app, prefix) = (Arc::clone(self), unproven.entry.prefix);
-        self.prover.run(prefix, move || then(app.prove(unproven)))
-    }
-
     /// Whether `text` is a proved key that stands and holds one of these scopes; its use is counted
     /// then, and only then. For callers who come with every question: what else there is to say
     /// about them, and about all others, [`Keyward::identify`] and [`Keyward::judge`] find out.
     pub fn admits_at_once(&self, text: &[u8], any_of: &[&'static str]) -> bool {
         let Ok(presented) = PlaintextKey::parse(text) else { return false };
-        let digest = self.prover.digest(&presented);
+        let digest = self.prover.digest(presented.expose().as_bytes());
         let admitted = self.store.index().look(presented.prefix(), |entry| {
             let proof = entry.live().map(Live::proof);
             let key = &entry.key;
@@ -244,34 +168,6 @@ impl Keyward {
             powers: self.rules.catalogue.everything(),
             expires_at: None,
             origin,
-        })
-    }
-
-    /// Stores a proved secret under a hash of today's cost, unless somebody else did meanwhile.
-    pub fn rehash(&self, upgrade: &Upgrade) -> Result<(), Error> {
-        let entry = Arc::clone(&upgrade.entry);
-        let fresh = KeyHash::of(&upgrade.presented, self.rules.hash_iterations, &*self.env.entropy);
-        self.store.write(move |tx| {
-            let Some(record) = tx.key(entry.key.id)? else { return Ok(()) };
-            let stored = record.find(entry.prefix).map(|it| &it.credential.hash);
-            if stored != Some(&entry.hash) {
-                return Ok(());
-            }
-            let event = NewEvent {
-                event_type: EventType::ApiKeyRehashed,
-                account: Some(entry.key.account),
-                subject: Subject::Key(entry.key.id),
-                data: json!({
-                    "keyPrefix": entry.prefix.as_str(),
-                    "before": { "iterations": entry.hash.iterations() },
-                    "after": { "iterations": fresh.iterations() },
-                }),
-            };
-            let actor =
-                Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account };
-            let origin = Origin { actor, request_id: None, client_ip: None };
-            let receipt = tx.record(&origin, &event)?;
-            Ok(tx.replace_hash(entry.prefix, &entry.hash, &fresh, &receipt)?)
         })
     }
 

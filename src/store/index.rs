@@ -8,7 +8,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use papaya::HashMap;
@@ -18,6 +21,7 @@ use crate::{
     domain::{
         account::{Account, AccountStatus},
         credential::KeyPrefix,
+        foreign_key::Origin,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
         scope::{Catalogue, ScopeBits, ScopeSet},
@@ -35,6 +39,8 @@ pub struct KeyIndex {
     catalogue: Arc<Catalogue>,
     entries: HashMap<KeyPrefix, Arc<Entry>>,
     accounts: HashMap<AccountId, Arc<AccountEntry>>,
+    /// A bit for each kind of imported values that there are, or were; see [`Origin`].
+    foreign: AtomicU8,
     /// Scope sets that occur: many keys share few of them. Only writers look here.
     scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
 }
@@ -130,6 +136,7 @@ impl KeyIndex {
             catalogue,
             entries: HashMap::default(),
             accounts: HashMap::default(),
+            foreign: AtomicU8::new(0),
             scope_sets: Mutex::default(),
         };
         let read = ReadTx::new(conn);
@@ -159,6 +166,11 @@ impl KeyIndex {
         let time = &self.env.time;
         let grace = self.find(prefix).and_then(|it| it.grace());
         grace.is_some_and(|it| it.is_over(time.now(), time.monotonic()))
+    }
+
+    /// Whether there may be values that were imported so.
+    pub fn has_foreign(&self, origin: Origin) -> bool {
+        self.foreign.load(Ordering::Acquire) & 1 << origin as u8 != 0
     }
 
     pub fn is_empty(&self) -> bool {
@@ -270,6 +282,9 @@ impl KeyIndex {
     }
 
     pub(super) fn insert(&self, entry: Arc<Entry>) {
+        if let Some(origin) = Origin::of(entry.prefix) {
+            self.foreign.fetch_or(1 << origin as u8, Ordering::Release);
+        }
         self.entries.pin().insert(entry.prefix, entry);
     }
 

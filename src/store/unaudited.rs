@@ -20,6 +20,16 @@ impl WriteTx<'_> {
         Ok(())
     }
 
+    /// The secret under which imported keys get their tags; `fresh` becomes it if there is none.
+    pub fn import_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO import_secret (id, secret) VALUES (1, ?1) ON CONFLICT DO NOTHING",
+            )?
+            .execute([&fresh[..]])?;
+        Ok(ReadTx::new(self.sql).import_secret()?.unwrap_or(fresh))
+    }
+
     /// Keeps the time floor for the next start.
     pub fn keep_time_floor(&self, floor: Timestamp) -> Result<(), StoreError> {
         self.sql
@@ -46,6 +56,16 @@ impl ReadTx<'_> {
             })
         })
         .collect()
+    }
+
+    /// The secret under which imported keys have their tags, if any was ever imported.
+    pub fn import_secret(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        let secret = self
+            .sql
+            .prepare_cached("SELECT secret FROM import_secret WHERE id = 1")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        Ok(secret)
     }
 
     pub fn time_floor(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -135,6 +135,7 @@ fn the_janitor_works_in_batches_until_nothing_is_left() {
                         expires_at: Some(Some(end)),
                         enabled: true,
                         metadata: Metadata::empty(),
+                        imported: None,
                     };
                     server.app.create_key(&caller, caller.account, new).unwrap();
                 }

@@ -32,6 +32,7 @@ mod denials;
 mod doctor;
 mod envelope;
 mod events;
+mod import;
 mod janitor;
 mod keys_create;
 mod keys_list;

@@ -228,7 +228,14 @@ pub fn read_new_key(
     let enabled = members.not_null("enabled", enabled).unwrap_or(true);
     let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
     let read = name.zip(scopes);
-    let read = read.map(|(name, scopes)| NewKey { name, scopes, expires_at, enabled, metadata });
+    let read = read.map(|(name, scopes)| NewKey {
+        name,
+        scopes,
+        expires_at,
+        enabled,
+        metadata,
+        imported: None,
+    });
     members.finish(read)
 }
 

@@ -1,0 +1,355 @@
+//! Keys of another system, taken over without reissuing them.
+
+use std::{fs, path::Path, process::Output, time::Duration};
+
+use keyward::{
+    domain::{
+        foreign_key::{ForeignKey, Material, Origin, Tagger},
+        scope::ScopeSet,
+        text::{Metadata, Name},
+    },
+    service::{ImportRow, NewKey},
+};
+use serde_json::{Value, json};
+
+use crate::support::{Binary, Logged, Request, TestServer, keyward_in};
+
+const OLD: &str = "sk_live_51HabcdefGHIJKLmnopQR";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|it| format!("{it:02x}")).collect()
+}
+
+fn sha256(text: &str) -> String {
+    hex(&ForeignKey::parse(text.as_bytes()).unwrap().sha256())
+}
+
+fn sha512(text: &str) -> String {
+    hex(&ForeignKey::parse(text.as_bytes()).unwrap().sha512())
+}
+
+/// Imports these rows and returns the exit code and the report.
+fn import(data: &Path, file: &str, text: &str, arguments: &[&str]) -> (i32, Value) {
+    let path = data.with_file_name(file);
+    fs::write(&path, text).unwrap();
+    let fixed = ["import", path.to_str().unwrap(), "-o", "json"];
+    let output = keyward_in(data, &[&fixed, arguments].concat());
+    (output.status.code().unwrap(), json_of(&output))
+}
+
+fn json_of(output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {said}"))
+}
+
+fn verify(server: &Binary, root: &str, key: &str) -> Value {
+    let request = Request::new("POST", "/api/v1/api-keys/verify").key(root);
+    request.json(&json!({ "key": key })).send(server.address).expect(200).json()
+}
+
+fn code(server: &Binary, root: &str, key: &str) -> Value {
+    verify(server, root, key)["code"].clone()
+}
+
+/// A directory beside which files may lie.
+fn place() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    (dir, data)
+}
+
+fn rows(rows: &[Value]) -> String {
+    rows.iter().map(|it| format!("{it}\n")).collect()
+}
+
+fn three_kinds() -> (String, [String; 3]) {
+    let keys = ["a", "b", "c"].map(|it| format!("{OLD}{it}"));
+    let rows = rows(&[
+        json!({ "name": "raw", "scopes": ["orders:read"], "key": keys[0] }),
+        json!({ "name": "sha256", "scopes": ["orders:read"], "sha256": sha256(&keys[1]) }),
+        json!({ "name": "sha512", "scopes": ["orders:read"], "sha512": sha512(&keys[2]) }),
+    ]);
+    (rows, keys)
+}
+
+#[test]
+fn keys_of_every_kind_work_at_once_and_after_a_restart() {
+    let (_dir, data) = place();
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    let (rows, keys) = three_kinds();
+    assert_eq!(code(&server, &root, &keys[0]), "MALFORMED", "as long as nothing was imported");
+    let (exit, report) = import(&data, "keys.jsonl", &rows, &[]);
+    assert_eq!((exit, &report["accepted"]), (0, &json!(3)), "{report}");
+    for (key, name) in keys.iter().zip(["raw", "sha256", "sha512"]) {
+        let found = verify(&server, &root, key);
+        assert_eq!((&found["code"], &found["name"]), (&json!("VALID"), &json!(name)));
+        assert_eq!(code(&server, &root, key), "VALID", "and again");
+        let own = Request::new("GET", "/api/v1/api-keys/self");
+        assert_eq!(own.clone().key(key).send(server.address).expect(200).json()["name"], name);
+        let bearer = own.header("Authorization", &format!("Bearer {key}"));
+        assert_eq!(bearer.send(server.address).expect(200).json()["name"], name);
+        let asked = Request::new("GET", "/authz?scope=orders:read").key(key).send(server.address);
+        assert_eq!(asked.expect(200).header("x-keyward-key-name"), Some(name));
+        assert_eq!(code(&server, &root, &format!("{key}x")), "MALFORMED");
+    }
+    let other = Request::new("GET", "/api/v1/api-keys").header("Authorization", "Bearer theirs");
+    assert_eq!(other.send(server.address).expect(401).problem(), "missing_key", "left alone");
+    let events = Request::new("GET", "/api/v1/events?type=api_key.created").key(&root);
+    let events = events.send(server.address).expect(200).json();
+    let origins: Vec<_> = events["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["data"]["imported"].clone())
+        .collect();
+    assert_eq!(origins, [Value::Null, json!("raw"), json!("sha256"), json!("sha512")]);
+    let summary = Request::new("GET", "/api/v1/events?type=api_keys.imported").key(&root);
+    let summary = summary.send(server.address).expect(200).json();
+    assert_eq!(summary["data"][0]["data"]["accepted"], 3);
+    assert!(server.terminate().status.success());
+
+    let server = Binary::serve(&data);
+    for key in &keys {
+        assert_eq!(code(&server, &root, key), "VALID");
+    }
+    // Digests became hashes of the text, and are as quick to prove as our own.
+    let rehashed = Request::new("GET", "/api/v1/events?type=api_key.rehashed").key(&root);
+    let rehashed = rehashed.send(server.address).expect(200).json();
+    assert_eq!(rehashed["data"].as_array().map(Vec::len), Some(2));
+    let facts = &rehashed["data"][0]["data"];
+    assert_eq!(facts["before"], json!({ "iterations": 1_000, "input": "sha256" }));
+    assert_eq!(facts["after"], json!({ "iterations": 1_000 }));
+    let (exit, report) = import(&data, "keys.jsonl", &rows, &[]);
+    assert_eq!((exit, &report["accepted"]), (3, &json!(0)), "nothing is doubled: {report}");
+    let codes = report["refusals"].as_array().unwrap().iter().map(|it| &it["code"]);
+    assert!(codes.into_iter().all(|it| it == "already_imported"), "{report}");
+}
+
+#[test]
+fn what_is_here_by_its_digest_is_not_taken_as_it_is_too() {
+    let (_dir, data) = place();
+    assert!(Binary::serve(&data).terminate().status.success());
+    let row = |more: Value| {
+        let mut row = json!({ "name": "x", "scopes": ["orders:read"] });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        row
+    };
+    let other = format!("{OLD}-other");
+    let first = rows(&[
+        row(json!({ "sha512": sha512(OLD) })),
+        row(json!({ "key": OLD })),
+        row(json!({ "sha256": sha256(&other) })),
+    ]);
+    let (exit, report) = import(&data, "first.jsonl", &first, &[]);
+    assert_eq!((exit, &report["accepted"]), (3, &json!(2)), "{report}");
+    let refusal = &report["refusals"][0];
+    assert_eq!((&refusal["line"], &refusal["code"]), (&json!(2), &json!("already_imported")));
+    let second = rows(&[row(json!({ "key": other }))]);
+    let (_, report) = import(&data, "second.jsonl", &second, &[]);
+    assert_eq!(report["refusals"][0]["code"], "already_imported", "{report}");
+}
+
+#[test]
+fn an_imported_key_lives_on_as_every_other() {
+    let (_dir, data) = place();
+    assert!(Binary::serve(&data).terminate().status.success());
+    let (rows, keys) = three_kinds();
+    let (exit, _) = import(&data, "keys.jsonl", &rows, &[]);
+    assert_eq!(exit, 0, "without a server, too");
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    for key in &keys {
+        let id = verify(&server, &root, key)["keyId"].as_str().unwrap().to_owned();
+        let rotate = Request::new("POST", &format!("/api/v1/api-keys/{id}/rotate")).key(&root);
+        let rotated = rotate.send(server.address).expect(200).json();
+        let fresh = rotated["key"].as_str().unwrap();
+        assert!(fresh.starts_with("rg_"), "keyward's own form");
+        assert_eq!([code(&server, &root, key), code(&server, &root, fresh)], ["VALID", "VALID"]);
+        let complete = format!("/api/v1/api-keys/{id}/rotate/complete");
+        Request::new("POST", &complete).key(&root).send(server.address).expect(200);
+        assert_eq!([code(&server, &root, key), code(&server, &root, fresh)], ["ROTATED", "VALID"]);
+        let delete = Request::new("DELETE", &format!("/api/v1/api-keys/{id}")).key(&root);
+        delete.send(server.address).expect(204);
+        assert_eq!(
+            [code(&server, &root, key), code(&server, &root, fresh)],
+            ["REVOKED", "REVOKED"]
+        );
+    }
+}
+
+#[test]
+fn a_table_is_taken_as_well_and_a_dry_run_changes_nothing() {
+    let (_dir, data) = place();
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    let made = keyward_in(&data, &["accounts", "create", "--name", "A", "--external-id", "cust_1"]);
+    assert!(made.status.success());
+    let table = format!(
+        "name,scopes,sha256,expiresAt,metadata,account,enabled\n\
+         \"One, and only\",orders:read products:read,{},2099-01-01T00:00:00Z,\"{{\"\"a\"\":1}}\",,\n\
+         Two,orders:read,{},,,cust_1,false\n",
+        sha256(OLD),
+        sha256(&format!("{OLD}2")),
+    );
+    let count = || {
+        let events = Request::new("GET", "/api/v1/events").key(&root);
+        let events = events.send(server.address).expect(200).json();
+        events["data"].as_array().unwrap().len()
+    };
+    let before = count();
+    let (exit, report) = import(&data, "keys.csv", &table, &["--dry-run"]);
+    assert_eq!((exit, &report["accepted"], &report["dryRun"]), (0, &json!(2), &json!(true)));
+    assert_eq!(count(), before);
+    assert_eq!(code(&server, &root, OLD), "MALFORMED");
+    let (exit, report) = import(&data, "keys.csv", &table, &[]);
+    assert_eq!(exit, 0, "{report}");
+    let found = verify(&server, &root, OLD);
+    assert_eq!(found["name"], "One, and only");
+    assert_eq!(found["scopes"], json!(["orders:read", "products:read"]));
+    assert_eq!(found["metadata"], json!({ "a": 1 }));
+    assert_eq!(found["expiresAt"], "2099-01-01T00:00:00.000Z");
+    let second = verify(&server, &root, &format!("{OLD}2"));
+    assert_eq!((&second["code"], &second["externalId"]), (&json!("DISABLED"), &json!("cust_1")));
+}
+
+#[test]
+fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
+    let (_dir, data) = place();
+    let server = Logged::serve(&data, &[]);
+    let root = server.binary.root_key();
+    let row = |more: Value| {
+        let mut row = json!({ "name": "x", "scopes": ["orders:read"] });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        row
+    };
+    let own = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
+    let cases = [
+        (row(json!({ "key": format!("{OLD}-good") })), None),
+        (row(json!({ "key": "too short" })), Some(("key", "invalid_format"))),
+        (row(json!({ "key": own })), Some(("key", "invalid_format"))),
+        (row(json!({ "sha256": "00ff" })), Some(("sha256", "invalid_format"))),
+        (row(json!({ "sha512": sha256(OLD) })), Some(("sha512", "invalid_format"))),
+        (row(json!({})), Some(("key", "invalid_combination"))),
+        (row(json!({ "key": OLD, "sha256": sha256(OLD) })), Some(("key", "invalid_combination"))),
+        (row(json!({ "key": format!("{OLD}-good") })), Some(("key", "duplicate"))),
+        (
+            row(json!({ "key": format!("{OLD}1"), "scopes": ["order:read"] })),
+            Some(("scopes/0", "unknown_scope")),
+        ),
+        (
+            row(json!({ "key": format!("{OLD}2"), "expiresAt": "2001-01-01T00:00:00Z" })),
+            Some(("expiresAt", "in_the_past")),
+        ),
+        (
+            row(json!({ "key": format!("{OLD}3"), "account": "nobody" })),
+            Some(("account", "not_found")),
+        ),
+        (
+            row(json!({ "key": format!("{OLD}4"), "colour": "red" })),
+            Some(("colour", "unknown_field")),
+        ),
+        (row(json!({ "key": format!("{OLD}5"), "name": "" })), Some(("name", "out_of_range"))),
+    ];
+    let made = ["accounts", "create", "--name", "A", "--external-id", "small", "--max-keys", "1"];
+    let made = keyward_in(&data, &[&made[..], &["--allow", "orders:read"]].concat());
+    assert!(made.status.success());
+    let mut text = rows(&cases.clone().map(|(row, _)| row));
+    text.push_str("not JSON\n\n");
+    text += &row(json!({ "key": format!("{OLD}6"), "account": "small" })).to_string();
+    text.push('\n');
+    let mut wide = row(json!({ "key": format!("{OLD}7"), "account": "small" }));
+    wide["scopes"] = json!(["*"]);
+    text += &wide.to_string();
+    let (exit, report) = import(&data, "keys.jsonl", &text, &[]);
+    assert_eq!((exit, &report["accepted"]), (3, &json!(1)), "{report}");
+    let refusals = report["refusals"].as_array().unwrap();
+    let of = |line: usize| {
+        let found = refusals.iter().filter(|it| it["line"] == line);
+        found.map(|it| (it["field"].as_str().unwrap(), it["code"].as_str().unwrap())).collect()
+    };
+    for (place, (row, expected)) in cases.iter().enumerate() {
+        let found: Vec<_> = of(place + 1);
+        assert_eq!(found, expected.iter().copied().collect::<Vec<_>>(), "{row}");
+    }
+    let last = cases.len();
+    assert_eq!(of(last + 1), vec![("", "invalid_json")]);
+    assert_eq!(of(last + 3), vec![("account", "too_many_keys")]);
+    assert_eq!(of(last + 4), vec![("scopes", "scope_escalation")]);
+    let found = verify(&server.binary, &root, &format!("{OLD}-good"));
+    assert_eq!(found["code"], "VALID");
+    let everything = format!("{report}{}{found}", server.said());
+    assert!(!everything.contains("HabcdefGHIJKL"), "no key is repeated");
+    assert!(!everything.contains(&sha256(OLD)[..20]), "and no digest");
+}
+
+#[test]
+fn a_broken_table_is_told_and_standard_input_is_a_file() {
+    let (_dir, data) = place();
+    assert!(Binary::serve(&data).terminate().status.success());
+    let table = format!("name,scopes,key\nOne,orders:read,{OLD}\nTwo,orders:read\n");
+    let (exit, report) = import(&data, "keys.csv", &table, &["--account", "nobody"]);
+    assert_eq!(exit, 3);
+    let codes: Vec<_> = report["refusals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (&it["line"], &it["code"]))
+        .collect();
+    assert_eq!(codes, [(&json!(2), &json!("not_found")), (&json!(3), &json!("invalid_csv"))]);
+    let missing = keyward_in(&data, &["import", "/nowhere.jsonl"]);
+    assert_eq!(missing.status.code(), Some(1));
+    let nothing = keyward_in(&data, &["import", "-"]);
+    assert_eq!(String::from_utf8_lossy(&nothing.stdout), "0 imported, 0 refused\n");
+}
+
+#[test]
+fn guessing_at_a_costly_key_is_soon_in_vain() {
+    let server = TestServer::start();
+    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let row = |text: &str| {
+        let key = ForeignKey::parse(text.as_bytes()).unwrap();
+        let catalogue = &server.app.rules().catalogue;
+        let scopes = catalogue.entries().iter().map(|it| it.scope.clone()).take(1);
+        ImportRow {
+            material: Material::Raw(key),
+            account: None,
+            new: NewKey {
+                name: Name::parse("old").unwrap(),
+                scopes: ScopeSet::new(scopes).unwrap(),
+                expires_at: None,
+                enabled: true,
+                metadata: Metadata::empty(),
+                imported: None,
+            },
+        }
+    };
+    let rows = vec![row(OLD)];
+    assert!(server.app.import_keys(&caller, rows, false).unwrap()[0].is_ok());
+    let code = |text: &str| {
+        let request = Request::new("POST", "/api/v1/api-keys/verify").key(&server.root.text);
+        server.send(&request.json(&json!({ "key": text }))).expect(200).json()["code"].clone()
+    };
+    // Texts that share its tag, as an attacker would have to find them: one of 65,536.
+    let alike = texts_alike(&server, 11);
+    for text in &alike[..10] {
+        assert_eq!(code(text), "NOT_FOUND");
+    }
+    assert_eq!(code(OLD), "NOT_FOUND", "no more is derived in this minute");
+    server.advance(Duration::from_mins(1));
+    assert_eq!(code(OLD), "VALID");
+    assert_eq!(code(&alike[10]), "NOT_FOUND", "proved: nothing is derived for another text");
+}
+
+/// Other texts with the tag of the old key.
+fn texts_alike(server: &TestServer, count: usize) -> Vec<String> {
+    let database = rusqlite::Connection::open(server.database()).unwrap();
+    let secret = "SELECT secret FROM import_secret";
+    let tagger = Tagger::new(database.query_row(secret, [], |row| row.get(0)).unwrap());
+    let handle = |text: &str| {
+        tagger.handles_of(Origin::Raw, &ForeignKey::parse(text.as_bytes()).unwrap()).next()
+    };
+    let wanted = handle(OLD);
+    let texts = (0..).map(|n| format!("guess-guess-guess-{n:08}"));
+    texts.filter(|it| handle(it) == wanted).take(count).collect()
+}
