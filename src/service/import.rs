@@ -167,7 +167,7 @@ impl Rules {
         let Prepared { row, handles, twins, hash, known } = prepared;
         let ImportRow { material, account, new } = row;
         let refuse = |pointer, code, says: String| Ok(Err(Fault::new(pointer, code, &says)));
-        let Some(account) = self.account_called(tx, caller, account.as_deref())? else {
+        let Some(account) = Self::account_called(tx, caller, account.as_deref())? else {
             return refuse("/account", "not_found", "there is no such account".to_owned());
         };
         let account = tx.account(account)?.ok_or(Error::NotFound)?;
@@ -211,7 +211,6 @@ impl Rules {
     }
 
     fn account_called(
-        &self,
         tx: &WriteTx<'_>,
         caller: &Principal,
         name: Option<&str>,
