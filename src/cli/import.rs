@@ -1,7 +1,7 @@
 //! `keyward import`: the keys of another system, from a file, without reissuing them.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     path::{Path, PathBuf},
@@ -21,8 +21,11 @@ use crate::{
         config,
         output::{self, Output},
     },
-    domain::event::ChainHash,
-    http::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault},
+    domain::{event::ChainHash, text::masked},
+    http::{
+        import::{ImportAnswer, ImportRequest, ImportSummary, MEMBERS, RowFault},
+        json::{self, NotJson},
+    },
 };
 
 /// Rows in one transaction.
@@ -72,32 +75,59 @@ pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
     let (source, length) = open(&it.file)?;
     let bar = progress(length);
     let source = Hashing { inner: bar.wrap_read(source), hash: Sha256::new() };
-    let mut run =
-        Run { it, client: &client, accepted: 0, refusals: Vec::new(), seen: HashSet::new() };
-    let source = run.read(source)?;
+    let mut run = Run {
+        it,
+        client: &client,
+        accepted: Vec::new(),
+        refusals: Vec::new(),
+        seen: HashSet::new(),
+        rehearsed: HashMap::new(),
+    };
+    let outcome = run.read(source);
     bar.finish_and_clear();
     let Run { accepted, refusals, .. } = run;
     let refused: HashSet<_> = refusals.iter().map(|it| it.line).collect();
     let refused = refused.len() as u64;
-    if !it.dry_run && 0 < accepted + refused {
+    // What was taken over stays, and somebody must hear of it.
+    let source = match outcome {
+        Ok(source) => source,
+        Err(err) => {
+            report(it, &accepted, refused, &refusals)?;
+            return Err(err);
+        }
+    };
+    let count = accepted.len() as u64;
+    if !it.dry_run && 0 < count + refused {
         let sha256 = ChainHash(source.hash.finalize().into()).to_string();
-        client.control::<()>("/imports/finish", &ImportSummary { accepted, refused, sha256 })?;
+        let summary = ImportSummary { accepted: count, refused, sha256 };
+        client.control::<()>("/imports/finish", &summary)?;
     }
     client.close()?;
-    report(it, accepted, refused, &refusals)?;
+    report(it, &accepted, refused, &refusals)?;
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
-fn report(it: &Import, accepted: u64, refused: u64, refusals: &[Refusal]) -> Result<(), Error> {
+fn report(
+    it: &Import,
+    accepted: &[Accepted],
+    refused: u64,
+    refusals: &[Refusal],
+) -> Result<(), Error> {
+    let count = accepted.len();
     if it.output.output == output::Format::Json {
         let list = refusals.iter().map(|it| {
             let RowFault { field, code, detail } = &it.fault;
             json!({ "line": it.line, "field": field, "code": code, "detail": detail })
         });
         let list: Vec<_> = list.collect();
-        let report = json!({
-            "dryRun": it.dry_run, "accepted": accepted, "refused": refused, "refusals": list,
+        let mut report = json!({
+            "dryRun": it.dry_run, "accepted": count, "refused": refused, "refusals": list,
         });
+        // A rehearsal draws identifiers that nothing will have.
+        if !it.dry_run {
+            let keys = accepted.iter().map(|it| json!({ "line": it.line, "keyId": it.key_id }));
+            report["keys"] = keys.collect();
+        }
         return Ok(writeln!(io::stdout(), "{report}")?);
     }
     if !refusals.is_empty() {
@@ -108,16 +138,24 @@ fn report(it: &Import, accepted: u64, refused: u64, refusals: &[Refusal]) -> Res
         output::table(["LINE", "FIELD", "CODE", "DETAIL"], &rows.collect::<Vec<_>>())?;
     }
     let would = if it.dry_run { "would be " } else { "" };
-    Ok(writeln!(io::stdout(), "{accepted} {would}imported, {refused} {would}refused")?)
+    Ok(writeln!(io::stdout(), "{count} {would}imported, {refused} {would}refused")?)
+}
+
+/// A row that was taken over.
+struct Accepted {
+    line: u64,
+    key_id: String,
 }
 
 struct Run<'a> {
     it: &'a Import,
     client: &'a Client,
-    accepted: u64,
+    accepted: Vec<Accepted>,
     refusals: Vec<Refusal>,
     /// Digests of what stood in the rows so far.
     seen: HashSet<[u8; 32]>,
+    /// How many keys each account got, which a rehearsal forgets from batch to batch.
+    rehearsed: HashMap<String, u32>,
 }
 
 impl Run<'_> {
@@ -144,11 +182,10 @@ impl Run<'_> {
             if !whole {
                 source.skip_until(b'\n').map_err(|err| self.unreadable(err))?;
                 batch.push((number, Err(fault("", "too_long", "the line is too long"))));
-            } else if !line.trim_ascii().is_empty() {
-                let row = serde_json::from_slice::<Map<String, Value>>(&line);
-                // What the parser says may repeat what it read.
-                let broken = |_| fault("", "invalid_json", "this is no JSON object");
-                batch.push((number, row.map_err(broken)));
+            } else if let text = without_mark(number, &line)
+                && !text.trim_ascii().is_empty()
+            {
+                batch.push((number, from_line(text)));
             }
             self.give(&mut batch, BATCH)?;
         }
@@ -158,9 +195,7 @@ impl Run<'_> {
 
     fn read_table<R: Read>(&mut self, source: Hashing<R>) -> Result<Hashing<R>, Error> {
         let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(source);
-        let unusable =
-            |_| Error::Usage("the file has no line of names that could be read".to_owned());
-        let names = table.headers().map_err(unusable)?.clone();
+        let names = names_of(&mut table)?;
         let mut batch = Vec::new();
         let mut record = csv::StringRecord::new();
         loop {
@@ -205,11 +240,15 @@ impl Run<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let request = ImportRequest { rehearsal: self.it.dry_run, rows };
-        let answer: ImportAnswer = self.client.control("/imports", &request)?;
+        let rehearsed = self.it.dry_run.then(|| self.rehearsed.clone());
+        let answer: ImportAnswer =
+            self.client.control("/imports", &ImportRequest { rehearsed, rows })?;
         for (line, outcome) in lines.into_iter().zip(answer.outcomes) {
-            if outcome.key_id.is_some() {
-                self.accepted += 1;
+            if let Some(key_id) = outcome.key_id {
+                self.accepted.push(Accepted { line, key_id });
+            }
+            if let Some(account) = outcome.account_id {
+                *self.rehearsed.entry(account).or_default() += 1;
             }
             self.refusals.extend(outcome.faults.into_iter().map(|fault| Refusal { line, fault }));
         }
@@ -236,9 +275,40 @@ impl Run<'_> {
     }
 }
 
+/// The first line may begin with the mark that some programs put before UTF-8.
+fn without_mark(number: u64, line: &[u8]) -> &[u8] {
+    let mark = "\u{feff}".as_bytes();
+    line.strip_prefix(mark).filter(|_| number == 1).unwrap_or(line)
+}
+
+fn from_line(text: &[u8]) -> Result<Map<String, Value>, RowFault> {
+    match json::parse(text) {
+        Ok(Value::Object(row)) => Ok(row),
+        Ok(_) => Err(fault("", "invalid_json", "this is no JSON object")),
+        Err(NotJson(says)) => Err(fault("", "invalid_json", &says)),
+    }
+}
+
+/// What the first line calls the columns. A wrong name there would be a fault of every row.
+fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String>, Error> {
+    let unusable = |says: String| Error::Usage(format!("the line of names {says}"));
+    let line = table.headers().map_err(|_| unusable("cannot be read".to_owned()))?;
+    let names: Vec<_> = line.iter().map(|it| it.trim().to_owned()).collect();
+    for (place, name) in names.iter().enumerate() {
+        if !MEMBERS.contains(&name.as_str()) {
+            let known = MEMBERS.join(", ");
+            return Err(unusable(format!("has `{}`; there are {known}", masked(name))));
+        }
+        if names.get(..place).is_some_and(|before| before.contains(name)) {
+            return Err(unusable(format!("has `{name}` twice")));
+        }
+    }
+    Ok(names)
+}
+
 /// A row of JSON from one of text: blanks between scopes, JSON for metadata, nothing for nothing.
 fn from_columns(
-    names: &csv::StringRecord,
+    names: &[String],
     record: &csv::StringRecord,
 ) -> Result<Map<String, Value>, RowFault> {
     if record.len() != names.len() {
@@ -246,7 +316,7 @@ fn from_columns(
         return Err(fault("", "invalid_csv", &says));
     }
     let mut row = Map::new();
-    for (name, text) in names.iter().map(str::trim).zip(record.iter().map(str::trim)) {
+    for (name, text) in names.iter().map(String::as_str).zip(record.iter().map(str::trim)) {
         let value = match name {
             _ if text.is_empty() => continue,
             "scopes" => json!(text.split_whitespace().collect::<Vec<_>>()),

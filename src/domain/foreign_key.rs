@@ -44,16 +44,26 @@ pub struct Tagger(Zeroizing<[u8; 32]>);
 
 impl ForeignKey {
     pub const MAX_LEN: usize = 512;
-    /// Shorter ones can be guessed, whatever they are hashed with.
-    pub const MIN_LEN: usize = 20;
+    /// Of a key that is imported as it is. Shorter ones can be guessed, whatever they are hashed
+    /// with; of what stands behind a digest nobody knows how long it is.
+    pub const LEAST_RAW_LEN: usize = 20;
 
     /// Accepts visible ASCII that is not of our own shape.
     pub fn parse(text: &[u8]) -> Result<Self, MalformedKey> {
-        let fits = (Self::MIN_LEN..=Self::MAX_LEN).contains(&text.len());
+        let fits = (1..=Self::MAX_LEN).contains(&text.len());
         if !fits || !text.iter().all(u8::is_ascii_graphic) || PlaintextKey::parse(text).is_ok() {
             return Err(MalformedKey);
         }
         Ok(Self(Zeroizing::new(text.into())))
+    }
+
+    /// As [`ForeignKey::parse`], of a key that is to be imported.
+    pub fn parse_raw(text: &[u8]) -> Result<Self, MalformedKey> {
+        Self::parse(text).ok().filter(Self::may_be_raw).ok_or(MalformedKey)
+    }
+
+    pub fn may_be_raw(&self) -> bool {
+        Self::LEAST_RAW_LEN <= self.0.len()
     }
 
     /// The only way to the text. Named so that a search finds every use.
@@ -235,7 +245,8 @@ mod tests {
 
     #[test]
     fn only_what_can_stand_in_a_header_is_a_key() {
-        for text in ["short", "with a blank in the middle", "ümlaut-ümlaut-ümlaut-x", ""] {
+        assert!(ForeignKey::parse(b"short").is_ok() && ForeignKey::parse_raw(b"short").is_err());
+        for text in ["with a blank in the middle", "ümlaut-ümlaut-ümlaut-x", ""] {
             assert!(ForeignKey::parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(ForeignKey::parse(&[b'x'; 513]).is_err());

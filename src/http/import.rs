@@ -1,12 +1,17 @@
 //! `keyward import`, by the control socket: rows of a file, some at a time.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpResponse, web};
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::foreign_key::{ForeignKey, Material},
+    domain::{
+        foreign_key::{ForeignKey, Material},
+        id::AccountId,
+    },
     http::{json::Members, problem::Problem, run, wire::read_new_key},
     service::{Error, Expiry, Fault, ImportRow, Keyward},
 };
@@ -14,12 +19,17 @@ use crate::{
 /// How large a message may be; rows come a hundred at a time.
 pub const MAX_LEN: usize = 16 * 1024 * 1024;
 
+/// What a row may hold: the members of a new key, whose it is, and one of the last three.
+pub const MEMBERS: [&str; 9] =
+    ["name", "scopes", "expiresAt", "enabled", "metadata", "account", "key", "sha256", "sha512"];
+
 /// Some rows of a file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportRequest {
-    pub rehearsal: bool,
-    /// As in the file: the members of a new key, `account`, and `key`, `sha256` or `sha512`.
+    /// Only in a rehearsal: how many keys each account got by the rows before these.
+    pub rehearsed: Option<HashMap<String, u32>>,
+    /// As in the file; see [`MEMBERS`].
     pub rows: Vec<Map<String, Value>>,
 }
 
@@ -32,6 +42,7 @@ pub struct ImportAnswer {
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RowOutcome {
     pub key_id: Option<String>,
+    pub account_id: Option<String>,
     pub faults: Vec<RowFault>,
 }
 
@@ -61,7 +72,11 @@ impl From<Fault> for RowFault {
 
 impl RowOutcome {
     fn refused(faults: Vec<Fault>) -> Self {
-        Self { key_id: None, faults: faults.into_iter().map(RowFault::from).collect() }
+        Self {
+            key_id: None,
+            account_id: None,
+            faults: faults.into_iter().map(RowFault::from).collect(),
+        }
     }
 }
 
@@ -97,10 +112,19 @@ fn carry_out(app: &Keyward, request: ImportRequest) -> Result<ImportAnswer, Erro
             Err(faults) => outcomes.push(Some(RowOutcome::refused(faults))),
         }
     }
-    let mut imported = app.import_keys(&caller, sound, request.rehearsal)?.into_iter();
+    let known = |it: HashMap<String, u32>| {
+        it.into_iter()
+            .filter_map(|(id, count)| Some((AccountId::parse(&id).ok()?, count)))
+            .collect()
+    };
+    let mut imported = app.import_keys(&caller, sound, request.rehearsed.map(known))?.into_iter();
     let outcomes = outcomes.into_iter().map(|known| {
         let outcome = || match imported.next() {
-            Some(Ok(id)) => RowOutcome { key_id: Some(id.to_string()), faults: Vec::new() },
+            Some(Ok(it)) => RowOutcome {
+                key_id: Some(it.key.to_string()),
+                account_id: Some(it.account.to_string()),
+                faults: Vec::new(),
+            },
             Some(Err(fault)) => RowOutcome::refused(vec![fault]),
             None => RowOutcome::refused(vec![Fault::new("", "internal", "it was passed over")]),
         };
@@ -148,7 +172,7 @@ fn read_material(members: &mut Members) -> Option<Material> {
         return None;
     };
     let material = match *name {
-        "key" => ForeignKey::parse(text.as_bytes()).ok().map(Material::Raw),
+        "key" => ForeignKey::parse_raw(text.as_bytes()).ok().map(Material::Raw),
         "sha256" => decoded(text).map(Material::Sha256),
         _ => decoded(text).map(|it| Material::Sha512(Box::new(it))),
     };

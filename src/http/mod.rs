@@ -37,7 +37,7 @@ mod client_address;
 mod envelope;
 mod gate;
 mod identity;
-mod json;
+pub mod json;
 mod query;
 
 use std::sync::Arc;

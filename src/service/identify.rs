@@ -100,6 +100,7 @@ impl Keyward {
             return Identity::Malformed;
         };
         let digest = self.prover.digest(key.expose());
+        let origins = origins.filter(|it| *it != ImportOrigin::Raw || key.may_be_raw());
         let (mut candidates, mut others) = (Vec::new(), false);
         for origin in origins {
             for entry in tagger.handles_of(origin, &key).filter_map(|it| index.find(it)) {

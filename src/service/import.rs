@@ -1,6 +1,6 @@
 //! Keys that another system issued, taken over as they are.
 
-use std::{sync::Arc, thread};
+use std::{collections::HashMap, sync::Arc, thread};
 
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use crate::{
         foreign_key::{Material, Origin as ImportOrigin, Tagger},
         id::{AccountId, KeyId},
         key_hash::KeyHash,
+        scope::Scope,
         text::ExternalId,
     },
     service::{Conflict, Error, Fault, Keyward, NewKey, Principal, Rules, keys::WRITERS, prover},
@@ -27,7 +28,17 @@ pub struct ImportRow {
 }
 
 /// What became of a row.
-pub type ImportOutcome = Result<KeyId, Fault>;
+pub type ImportOutcome = Result<Imported, Fault>;
+
+/// A key that was taken over, or would be.
+#[derive(Clone, Copy, Debug)]
+pub struct Imported {
+    pub key: KeyId,
+    pub account: AccountId,
+}
+
+/// How many keys each account got by rows that came before: a rehearsal keeps nothing of them.
+pub type Rehearsed = HashMap<AccountId, u32>;
 
 /// A row with what takes time done, outside of any transaction.
 struct Prepared {
@@ -61,23 +72,24 @@ impl From<crate::store::StoreError> for Ending {
 impl Keyward {
     /// Takes over what can be, in one transaction, and tells of each row what became of it. A
     /// rehearsal does everything but leave a trace. A key that is there already is refused, so that
-    /// the same rows may be given again.
+    /// the same rows may be given again; so is a root key, which must be one of keyward's own.
     pub fn import_keys(
         &self,
         caller: &Principal,
         rows: Vec<ImportRow>,
-        rehearsal: bool,
+        rehearsal: Option<Rehearsed>,
     ) -> Result<Vec<ImportOutcome>, Error> {
-        let tagger = self.tagger(rehearsal)?;
+        let tagger = self.tagger(rehearsal.is_some())?;
         let prepared = self.prepare(&tagger, rows);
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let outcome = self.store.write::<_, Ending>(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
+            let (rehearsed, before) = (rehearsal.is_some(), rehearsal.unwrap_or_default());
             let mut outcomes = Vec::with_capacity(prepared.len());
             for it in prepared {
-                outcomes.push(rules.import(tx, &caller, it)?);
+                outcomes.push(rules.import(tx, &caller, it, &before)?);
             }
-            if rehearsal { Err(Ending::Rehearsed(outcomes)) } else { Ok(outcomes) }
+            if rehearsed { Err(Ending::Rehearsed(outcomes)) } else { Ok(outcomes) }
         });
         match outcome {
             Ok(outcomes) | Err(Ending::Rehearsed(outcomes)) => Ok(outcomes),
@@ -163,6 +175,7 @@ impl Rules {
         tx: &WriteTx<'_>,
         caller: &Principal,
         prepared: Prepared,
+        before: &Rehearsed,
     ) -> Result<ImportOutcome, Error> {
         let Prepared { row, handles, twins, hash, known } = prepared;
         let ImportRow { material, account, new } = row;
@@ -171,6 +184,10 @@ impl Rules {
             return refuse("/account", "not_found", "there is no such account".to_owned());
         };
         let account = tx.account(account)?.ok_or(Error::NotFound)?;
+        if new.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
+            let says = "a root key is not imported; `keyward root-key reset` makes one".to_owned();
+            return refuse("/scopes", "scope_escalation", says);
+        }
         let wanted = self.catalogue.bits(&new.scopes);
         if let Err(Error::ScopeEscalation(names)) =
             self.within(wanted, self.grantable(caller, &account))
@@ -178,7 +195,7 @@ impl Rules {
             let says = format!("this account cannot have {}", names.join(", "));
             return refuse("/scopes", "scope_escalation", says);
         }
-        match self.refuse_too_many(tx, &account) {
+        match self.refuse_too_many(tx, &account, before.get(&account.id).copied().unwrap_or(0)) {
             Err(Error::Conflict(Conflict::TooManyKeys { limit })) => {
                 let says = format!("the account has its {limit} keys already");
                 return refuse("/account", "too_many_keys", says);
@@ -207,7 +224,7 @@ impl Rules {
         let new = NewKey { imported: Some(material.origin()), ..new };
         let origin: &Origin = &caller.origin;
         let record = self.insert_key(tx, origin, account.id, new, handle, hash)?;
-        Ok(Ok(record.key.id))
+        Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }
 
     fn account_called(

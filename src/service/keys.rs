@@ -74,7 +74,7 @@ impl Keyward {
             let expiry = Expiry { now: tx.now(), caller: caller.expires_at, existing: None };
             expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
             rules.within(rules.catalogue.bits(&new.scopes), rules.grantable(&caller, &account))?;
-            rules.refuse_too_many(tx, &account)?;
+            rules.refuse_too_many(tx, &account, 0)?;
             let new =
                 NewKey { expires_at: Some(new.expires_at.unwrap_or(caller.expires_at)), ..new };
             rules.insert_key(tx, &caller.origin, account.id, new, prefix, hash)
@@ -223,12 +223,18 @@ impl Rules {
         tx.key(key.id)?.ok_or(Error::NotFound)
     }
 
-    pub(super) fn refuse_too_many(&self, tx: &WriteTx<'_>, account: &Account) -> Result<(), Error> {
+    /// `unseen` live keys are not counted by the transaction.
+    pub(super) fn refuse_too_many(
+        &self,
+        tx: &WriteTx<'_>,
+        account: &Account,
+        unseen: u32,
+    ) -> Result<(), Error> {
         if account.is_operator() {
             return Ok(());
         }
         let limit = account.max_keys.unwrap_or(self.max_keys);
-        if tx.live_key_count(account.id, tx.now())? < limit {
+        if tx.live_key_count(account.id, tx.now())?.saturating_add(unseen) < limit {
             return Ok(());
         }
         Err(Conflict::TooManyKeys { limit }.into())

@@ -64,7 +64,7 @@ pub use self::{
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, Viewer},
     identify::{Identity, Unproven, Upgrade},
-    import::{ImportOutcome, ImportRow},
+    import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Presented, Principal, Reach},

@@ -1,6 +1,6 @@
 //! Keys of another system, taken over without reissuing them.
 
-use std::{collections::HashMap, fs, path::Path, process::Output, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use keyward::{
     domain::{
@@ -12,55 +12,10 @@ use keyward::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Logged, Request, TestServer, keyward_in};
-
-const OLD: &str = "sk_live_51HabcdefGHIJKLmnopQR";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
-}
-
-fn sha256(text: &str) -> String {
-    hex(&ForeignKey::parse(text.as_bytes()).unwrap().sha256())
-}
-
-fn sha512(text: &str) -> String {
-    hex(&ForeignKey::parse(text.as_bytes()).unwrap().sha512())
-}
-
-/// Imports these rows and returns the exit code and the report.
-fn import(data: &Path, file: &str, text: &str, arguments: &[&str]) -> (i32, Value) {
-    let path = data.with_file_name(file);
-    fs::write(&path, text).unwrap();
-    let fixed = ["import", path.to_str().unwrap(), "-o", "json"];
-    let output = keyward_in(data, &[&fixed, arguments].concat());
-    (output.status.code().unwrap(), json_of(&output))
-}
-
-fn json_of(output: &Output) -> Value {
-    let said = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {said}"))
-}
-
-fn verify(server: &Binary, root: &str, key: &str) -> Value {
-    let request = Request::new("POST", "/api/v1/api-keys/verify").key(root);
-    request.json(&json!({ "key": key })).send(server.address).expect(200).json()
-}
-
-fn code(server: &Binary, root: &str, key: &str) -> Value {
-    verify(server, root, key)["code"].clone()
-}
-
-/// A directory beside which files may lie.
-fn place() -> (tempfile::TempDir, std::path::PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    (dir, data)
-}
-
-fn rows(rows: &[Value]) -> String {
-    rows.iter().map(|it| format!("{it}\n")).collect()
-}
+use crate::support::{
+    Binary, Request, TestServer,
+    import::{OLD, code, import, place, rows, sha256, sha512, verify},
+};
 
 fn three_kinds() -> (String, [String; 3]) {
     let keys = ["a", "b", "c"].map(|it| format!("{OLD}{it}"));
@@ -179,131 +134,6 @@ fn an_imported_key_lives_on_as_every_other() {
 }
 
 #[test]
-fn a_table_is_taken_as_well_and_a_dry_run_changes_nothing() {
-    let (_dir, data) = place();
-    let server = Binary::serve(&data);
-    let root = server.root_key();
-    let made = keyward_in(&data, &["accounts", "create", "--name", "A", "--external-id", "cust_1"]);
-    assert!(made.status.success());
-    let table = format!(
-        "name,scopes,sha256,expiresAt,metadata,account,enabled\n\
-         \"One, and only\",orders:read products:read,{},2099-01-01T00:00:00Z,\"{{\"\"a\"\":1}}\",,\n\
-         Two,orders:read,{},,,cust_1,false\n",
-        sha256(OLD),
-        sha256(&format!("{OLD}2")),
-    );
-    let count = || {
-        let events = Request::new("GET", "/api/v1/events").key(&root);
-        let events = events.send(server.address).expect(200).json();
-        events["data"].as_array().unwrap().len()
-    };
-    let before = count();
-    let (exit, report) = import(&data, "keys.csv", &table, &["--dry-run"]);
-    assert_eq!((exit, &report["accepted"], &report["dryRun"]), (0, &json!(2), &json!(true)));
-    assert_eq!(count(), before);
-    assert_eq!(code(&server, &root, OLD), "MALFORMED");
-    let (exit, report) = import(&data, "keys.csv", &table, &[]);
-    assert_eq!(exit, 0, "{report}");
-    let found = verify(&server, &root, OLD);
-    assert_eq!(found["name"], "One, and only");
-    assert_eq!(found["scopes"], json!(["orders:read", "products:read"]));
-    assert_eq!(found["metadata"], json!({ "a": 1 }));
-    assert_eq!(found["expiresAt"], "2099-01-01T00:00:00.000Z");
-    let second = verify(&server, &root, &format!("{OLD}2"));
-    assert_eq!((&second["code"], &second["externalId"]), (&json!("DISABLED"), &json!("cust_1")));
-}
-
-#[test]
-fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
-    let (_dir, data) = place();
-    let server = Logged::serve(&data, &[]);
-    let root = server.binary.root_key();
-    let row = |more: Value| {
-        let mut row = json!({ "name": "x", "scopes": ["orders:read"] });
-        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        row
-    };
-    let own = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
-    let cases = [
-        (row(json!({ "key": format!("{OLD}-good") })), None),
-        (row(json!({ "key": "too short" })), Some(("key", "invalid_format"))),
-        (row(json!({ "key": own })), Some(("key", "invalid_format"))),
-        (row(json!({ "sha256": "00ff" })), Some(("sha256", "invalid_format"))),
-        (row(json!({ "sha512": sha256(OLD) })), Some(("sha512", "invalid_format"))),
-        (row(json!({})), Some(("key", "invalid_combination"))),
-        (row(json!({ "key": OLD, "sha256": sha256(OLD) })), Some(("key", "invalid_combination"))),
-        (row(json!({ "key": format!("{OLD}-good") })), Some(("key", "duplicate"))),
-        (
-            row(json!({ "key": format!("{OLD}1"), "scopes": ["order:read"] })),
-            Some(("scopes/0", "unknown_scope")),
-        ),
-        (
-            row(json!({ "key": format!("{OLD}2"), "expiresAt": "2001-01-01T00:00:00Z" })),
-            Some(("expiresAt", "in_the_past")),
-        ),
-        (
-            row(json!({ "key": format!("{OLD}3"), "account": "nobody" })),
-            Some(("account", "not_found")),
-        ),
-        (
-            row(json!({ "key": format!("{OLD}4"), "colour": "red" })),
-            Some(("colour", "unknown_field")),
-        ),
-        (row(json!({ "key": format!("{OLD}5"), "name": "" })), Some(("name", "out_of_range"))),
-    ];
-    let made = ["accounts", "create", "--name", "A", "--external-id", "small", "--max-keys", "1"];
-    let made = keyward_in(&data, &[&made[..], &["--allow", "orders:read"]].concat());
-    assert!(made.status.success());
-    let mut text = rows(&cases.clone().map(|(row, _)| row));
-    text.push_str("not JSON\n\n");
-    text += &row(json!({ "key": format!("{OLD}6"), "account": "small" })).to_string();
-    text.push('\n');
-    let mut wide = row(json!({ "key": format!("{OLD}7"), "account": "small" }));
-    wide["scopes"] = json!(["*"]);
-    text += &wide.to_string();
-    let (exit, report) = import(&data, "keys.jsonl", &text, &[]);
-    assert_eq!((exit, &report["accepted"]), (3, &json!(1)), "{report}");
-    let refusals = report["refusals"].as_array().unwrap();
-    let of = |line: usize| {
-        let found = refusals.iter().filter(|it| it["line"] == line);
-        found.map(|it| (it["field"].as_str().unwrap(), it["code"].as_str().unwrap())).collect()
-    };
-    for (place, (row, expected)) in cases.iter().enumerate() {
-        let found: Vec<_> = of(place + 1);
-        assert_eq!(found, expected.iter().copied().collect::<Vec<_>>(), "{row}");
-    }
-    let last = cases.len();
-    assert_eq!(of(last + 1), vec![("", "invalid_json")]);
-    assert_eq!(of(last + 3), vec![("account", "too_many_keys")]);
-    assert_eq!(of(last + 4), vec![("scopes", "scope_escalation")]);
-    let found = verify(&server.binary, &root, &format!("{OLD}-good"));
-    assert_eq!(found["code"], "VALID");
-    let everything = format!("{report}{}{found}", server.said());
-    assert!(!everything.contains("HabcdefGHIJKL"), "no key is repeated");
-    assert!(!everything.contains(&sha256(OLD)[..20]), "and no digest");
-}
-
-#[test]
-fn a_broken_table_is_told_and_standard_input_is_a_file() {
-    let (_dir, data) = place();
-    assert!(Binary::serve(&data).terminate().status.success());
-    let table = format!("name,scopes,key\nOne,orders:read,{OLD}\nTwo,orders:read\n");
-    let (exit, report) = import(&data, "keys.csv", &table, &["--account", "nobody"]);
-    assert_eq!(exit, 3);
-    let codes: Vec<_> = report["refusals"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| (&it["line"], &it["code"]))
-        .collect();
-    assert_eq!(codes, [(&json!(2), &json!("not_found")), (&json!(3), &json!("invalid_csv"))]);
-    let missing = keyward_in(&data, &["import", "/nowhere.jsonl"]);
-    assert_eq!(missing.status.code(), Some(1));
-    let nothing = keyward_in(&data, &["import", "-"]);
-    assert_eq!(String::from_utf8_lossy(&nothing.stdout), "0 imported, 0 refused\n");
-}
-
-#[test]
 fn guessing_at_a_costly_key_is_soon_in_vain() {
     let server = TestServer::start();
     let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
@@ -325,7 +155,7 @@ fn guessing_at_a_costly_key_is_soon_in_vain() {
         }
     };
     let import = |text: &str| {
-        assert!(server.app.import_keys(&caller, vec![row(text)], false).unwrap()[0].is_ok());
+        assert!(server.app.import_keys(&caller, vec![row(text)], None).unwrap()[0].is_ok());
     };
     let code = |text: &str| {
         let request = Request::new("POST", "/api/v1/api-keys/verify").key(&server.root.text);

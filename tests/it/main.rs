@@ -33,6 +33,7 @@ mod doctor;
 mod envelope;
 mod events;
 mod import;
+mod import_files;
 mod janitor;
 mod keys_create;
 mod keys_list;

@@ -4,6 +4,7 @@ pub mod authz;
 mod binary;
 mod client;
 mod forgery;
+pub mod import;
 mod logged;
 pub mod proxy;
 mod server;
