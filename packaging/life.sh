@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The life of keyward on a bare Debian: a root made by debootstrap, booted with systemd-nspawn, with a
 # network of its own. Installs the package there, loads the service, kills it, reloads, stops, backs up,
-# restores, upgrades, removes and purges it.
+# restores, upgrades, removes and purges it. Then types every command of docs/operations.md, in order.
 #
 #   packaging/life.sh OLD.deb NEW.deb [BASE]
 #
@@ -12,6 +12,8 @@
 set -euo pipefail
 
 readonly OLD=$(realpath "$1") NEW=$(realpath "$2") BASE=${3-}
+page=$(dirname "$(realpath "$0")")/../docs/operations.md
+readonly page
 readonly DATA=/var/lib/keyward URL=http://127.0.0.1:8080
 work=$(mktemp -d)
 root=$work/root
@@ -238,5 +240,16 @@ left=$(inside find / -xdev -path /proc -prune -o -path /packages -prune -o -inam
 left=$(grep -vE '^/(tmp/elsewhere|var/log/journal|run/log|var/log/(dpkg|apt))' <<<"$left" || true)
 [[ -z $left ]] || fail "left behind: $left"
 inside getent passwd keyward && fail "the user is still there"
+
+say "docs/operations.md, command by command"
+mkdir "$root/root/typed"
+cp "$OLD" "$root/root/typed/keyward.deb"
+cp "$NEW" "$root/root/typed/keyward-new.deb"
+sed -n '/^```sh$/,/^```$/{/^```/!p}' "$page" >"$root/root/typed/all"
+(($(wc -l <"$root/root/typed/all") > 60)) || fail "where are the commands of $page?"
+inside bash -c 'cd /root/typed && exec bash -euxo pipefail all </dev/null' >"$work/typed" 2>&1 ||
+    { tail -n 30 "$work/typed" >&2; fail "a command of docs/operations.md"; }
+inside test -e $DATA && fail "left behind: $DATA"
+grep -c '^+ ' "$work/typed" | sed 's/$/ commands/'
 
 say "all of it"
