@@ -224,6 +224,13 @@ CREATE TABLE time_floor (
 -- Under which imported keys, which are not of keyward's shape, get the tag that they are found by.
 -- Random, made at the first import; it belongs to no key and no account.
 CREATE TABLE import_secret (
-    id     INTEGER PRIMARY KEY CHECK (id = 1),
-    secret BLOB    NOT NULL CHECK (length(secret) = 32)
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    digests BLOB    NOT NULL CHECK (length(digests) = 32),
+    texts   BLOB    CHECK (length(texts) = 32) -- what the secret in import.key is recognised by
 ) STRICT;
+
+-- Every value that was ever imported, also after it was purged: a file that is imported once more must
+-- not bring a revoked key back.
+CREATE TABLE imported_values (
+    prefix TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;

@@ -35,7 +35,7 @@ use crate::{
     domain::note::NoteError,
     http::openapi,
     server::{self, DataDirError},
-    service::{self, Mismatch},
+    service::{self, ImportSecretError, Mismatch},
     store::StoreError,
 };
 
@@ -343,11 +343,13 @@ fn server_exit_code(err: &server::Error) -> u8 {
         server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
+        | server::Error::ImportSecret(ImportSecretError::Store(err))
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
         server::Error::DataDir(_)
         | server::Error::Mismatch(_)
+        | server::Error::ImportSecret(_)
         | server::Error::Tls(_)
         | server::Error::Policy(_) => 78,
         server::Error::Backup(err) => backup::exit_code(err),

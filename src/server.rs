@@ -18,7 +18,7 @@ use serde_json::json;
 
 pub use self::{
     at_hand::AtHand,
-    data_dir::{DataDir, DataDirError},
+    data_dir::{DataDir, DataDirError, IMPORT_KEY},
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
     restore::{Restored, restore},
@@ -44,7 +44,8 @@ use crate::{
     },
     jobs::Jobs,
     service::{
-        self, BackupError, BackupRules, Checkpointer, Job, Keyward, Mismatch, RootKey, Rules,
+        self, BackupError, BackupRules, Checkpointer, ImportSecretError, Job, Keyward, Mismatch,
+        RootKey, Rules,
     },
     store::{self, Store, StoreError},
     telemetry::Metrics,
@@ -83,6 +84,8 @@ pub enum Error {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
+    #[error(transparent)]
+    ImportSecret(#[from] ImportSecretError),
     #[error("the scheduler cannot be started")]
     Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("the server failed")]
@@ -132,10 +135,12 @@ impl Site {
             allow_preflight: config.authz.allow_preflight.into(),
             batch: JOB_BATCH,
             backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
+            import_key_file: dir.import_key(),
         };
         let signer = dir.checkpoint_signer(config.audit.checkpoint_key.as_deref(), &env)?;
         let checkpointer = Checkpointer::new(signer, dir.checkpoint());
         let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
+        app.load_import_secrets()?;
         app.use_policy(policy);
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.initial_key());

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use pbkdf2::sha2::{Digest, Sha256};
+use pbkdf2::sha2::{Digest, Sha256, Sha512};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -21,11 +21,12 @@ use crate::{
         config,
         output::{self, Output},
     },
-    domain::{event::ChainHash, text::masked},
+    domain::event::ChainHash,
     http::{
-        import::{ImportAnswer, ImportRequest, ImportSummary, MEMBERS, RowFault},
+        import::{ImportAnswer, ImportRequest, ImportSummary, MEMBERS, RowFault, decoded},
         json::{self, NotJson},
     },
+    server::IMPORT_KEY,
 };
 
 /// Rows in one transaction.
@@ -81,29 +82,38 @@ pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
         accepted: Vec::new(),
         refusals: Vec::new(),
         seen: HashSet::new(),
+        texts: false,
         rehearsed: HashMap::new(),
     };
     let outcome = run.read(source);
     bar.finish_and_clear();
-    let Run { accepted, refusals, .. } = run;
+    let Run { accepted, refusals, texts, .. } = run;
     let refused: HashSet<_> = refusals.iter().map(|it| it.line).collect();
     let refused = refused.len() as u64;
-    // What was taken over stays, and somebody must hear of it.
-    let source = match outcome {
-        Ok(source) => source,
-        Err(err) => {
-            report(it, &accepted, refused, &refusals)?;
-            return Err(err);
-        }
-    };
     let count = accepted.len() as u64;
+    // What was taken over stays, also if the rest could not be read, and somebody must hear of it.
+    let told = report(it, &accepted, refused, &refusals);
     if !it.dry_run && 0 < count + refused {
-        let sha256 = ChainHash(source.hash.finalize().into()).to_string();
-        let summary = ImportSummary { accepted: count, refused, sha256 };
-        client.control::<()>("/imports/finish", &summary)?;
+        let source = outcome.as_ref().ok().filter(|_| !texts);
+        let sha256 = source.map(|it| ChainHash(it.hash.clone().finalize().into()).to_string());
+        let complete = outcome.is_ok();
+        let summary = ImportSummary { accepted: count, refused, complete, sha256 };
+        let recorded = client.control::<()>("/imports/finish", &summary);
+        outcome.and(recorded)?;
+    } else {
+        outcome?;
     }
     client.close()?;
-    report(it, &accepted, refused, &refusals)?;
+    told?;
+    if texts && !it.dry_run {
+        let file = config.data_dir.join(IMPORT_KEY);
+        writeln!(
+            io::stderr(),
+            "keys that were imported as they are can only be found with {}, which no backup holds: \
+             keep a copy elsewhere",
+            file.display()
+        )?;
+    }
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
@@ -152,8 +162,10 @@ struct Run<'a> {
     client: &'a Client,
     accepted: Vec<Accepted>,
     refusals: Vec<Refusal>,
-    /// Digests of what stood in the rows so far.
-    seen: HashSet<[u8; 32]>,
+    /// Digests of the keys in the rows so far.
+    seen: HashSet<Vec<u8>>,
+    /// Whether any row was a key as it is.
+    texts: bool,
     /// How many keys each account got, which a rehearsal forgets from batch to batch.
     rehearsed: HashMap<String, u32>,
 }
@@ -256,17 +268,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What stands in the file twice would otherwise be found only once it is there.
+    /// What stands in the file twice, in whatever form, would otherwise be found only once it is there.
     fn first_of_its_kind(
         &mut self,
         row: Map<String, Value>,
     ) -> Result<Map<String, Value>, RowFault> {
-        for name in ["key", "sha256", "sha512"] {
-            let Some(text) = row.get(name).and_then(Value::as_str) else { continue };
-            if !self.seen.insert(Sha256::digest(format!("{name}\0{text}")).into()) {
-                return Err(fault(name, "duplicate", "it stands in an earlier line, too"));
-            }
+        let text = |name| row.get(name).and_then(Value::as_str);
+        let mut digests = Vec::new();
+        if let Some(key) = text("key") {
+            self.texts = true;
+            digests.push(("key", Sha256::digest(key).to_vec()));
+            digests.push(("key", Sha512::digest(key).to_vec()));
         }
+        digests.extend(text("sha256").and_then(decoded::<32>).map(|it| ("sha256", it.to_vec())));
+        digests.extend(text("sha512").and_then(decoded::<64>).map(|it| ("sha512", it.to_vec())));
+        if let Some((name, _)) = digests.iter().find(|(_, digest)| self.seen.contains(digest)) {
+            return Err(fault(name, "duplicate", "it stands in an earlier line, too"));
+        }
+        self.seen.extend(digests.into_iter().map(|(_, digest)| digest));
         Ok(row)
     }
 
@@ -296,8 +315,9 @@ fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String>, Error> {
     let names: Vec<_> = line.iter().map(|it| it.trim().to_owned()).collect();
     for (place, name) in names.iter().enumerate() {
         if !MEMBERS.contains(&name.as_str()) {
-            let known = MEMBERS.join(", ");
-            return Err(unusable(format!("has `{}`; there are {known}", masked(name))));
+            // It may be the first row of a file without such a line.
+            let says = format!("has a name that is none in place {}; there are", place + 1);
+            return Err(unusable(format!("{says} {}", MEMBERS.join(", "))));
         }
         if names.get(..place).is_some_and(|before| before.contains(name)) {
             return Err(unusable(format!("has `{name}` twice")));
@@ -311,6 +331,9 @@ fn from_columns(
     names: &[String],
     record: &csv::StringRecord,
 ) -> Result<Map<String, Value>, RowFault> {
+    if LONGEST_LINE <= record.as_slice().len() as u64 {
+        return Err(fault("", "too_long", "the line is too long"));
+    }
     if record.len() != names.len() {
         let says = format!("it has {} columns, and the first line {}", record.len(), names.len());
         return Err(fault("", "invalid_csv", &says));

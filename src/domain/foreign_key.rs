@@ -1,13 +1,12 @@
 //! Keys that another system issued, and how they are found again.
 //!
 //! Nothing in their text says where to look, so each gets a *handle* of twelve characters in place of
-//! a prefix: `0`, which no brand begins with, a letter for what was imported, and a tag, which is an
-//! HMAC under a secret of the database. To whoever does not have that secret it says nothing.
+//! a prefix: `0`, which no brand begins with, a letter for what was imported, and a tag of 59 bits: an
+//! HMAC under a secret. Nobody meets the tag of a key by chance or by trying.
 //!
-//! The tag of a raw key is only 16 bits long: a thief of the database could use it to pass over
-//! guesses without deriving their hash 600,000 times, and so it must not tell much. Several keys may
-//! share one, and a number tells them apart. A digest was stored bare where it came from; its tag is
-//! long enough to be its own.
+//! Whoever has the secret can try texts against a tag as fast as an HMAC goes, whatever the stored hash
+//! costs. For a digest that is no loss, as it lay bare where it came from: its secret is in the database.
+//! The secret for texts is kept outside of it, in a file that no backup holds.
 
 use std::fmt;
 
@@ -38,9 +37,14 @@ pub enum Material {
     Sha512(Box<[u8; 64]>),
 }
 
-/// Makes tags; one for each database.
+/// Makes handles.
 #[derive(Clone)]
-pub struct Tagger(Zeroizing<[u8; 32]>);
+pub struct Tagger {
+    digests: Secret,
+    texts: Option<Secret>,
+}
+
+type Secret = Zeroizing<[u8; 32]>;
 
 impl ForeignKey {
     pub const MAX_LEN: usize = 512;
@@ -112,14 +116,6 @@ impl Origin {
         let letter = text.strip_prefix(b"0")?.first()?;
         Self::ALL.into_iter().find(|it| it.letter() == *letter)
     }
-
-    /// How many keys may share a tag. Of a hundred thousand raw keys, hardly ever nine do.
-    pub fn most_alike(self) -> u8 {
-        match self {
-            Self::Raw => 16,
-            Self::Sha256 | Self::Sha512 => 1,
-        }
-    }
 }
 
 impl Material {
@@ -142,61 +138,67 @@ impl Material {
 }
 
 impl Tagger {
-    pub fn new(secret: [u8; 32]) -> Self {
-        Self(Zeroizing::new(secret))
+    /// That knows digests only.
+    pub fn new(digests: [u8; 32]) -> Self {
+        Self { digests: Zeroizing::new(digests), texts: None }
     }
 
-    /// The handles under which this may be found: the first that is free is its own when it is
-    /// imported.
-    pub fn handles(&self, origin: Origin, bytes: &[u8]) -> impl Iterator<Item = KeyPrefix> + use<> {
-        let tag = self.tag(origin, bytes);
-        (0..origin.most_alike()).map(move |number| handle(origin, tag, number))
+    #[must_use]
+    pub fn with_texts(self, texts: [u8; 32]) -> Self {
+        Self { texts: Some(Zeroizing::new(texts)), ..self }
     }
 
-    /// As [`Tagger::handles`], for what a client presents.
-    pub fn handles_of(
-        &self,
-        origin: Origin,
-        key: &ForeignKey,
-    ) -> impl Iterator<Item = KeyPrefix> + use<> {
+    pub fn knows_texts(&self) -> bool {
+        self.texts.is_some()
+    }
+
+    /// Under which this is found; `None` for a text, if there is no secret for texts.
+    pub fn handle(&self, material: &Material) -> Option<KeyPrefix> {
+        self.handle_under(material.origin(), material.bytes())
+    }
+
+    /// Under which a presented key is found, had it been imported so.
+    pub fn handle_of(&self, origin: Origin, key: &ForeignKey) -> Option<KeyPrefix> {
         match origin {
-            Origin::Raw => self.handles(origin, key.expose()),
-            Origin::Sha256 => self.handles(origin, &key.sha256()),
-            Origin::Sha512 => self.handles(origin, &key.sha512()),
+            Origin::Raw => self.handle_under(origin, key.expose()),
+            Origin::Sha256 => self.handle_under(origin, &key.sha256()),
+            Origin::Sha512 => self.handle_under(origin, &key.sha512()),
         }
     }
 
-    fn tag(&self, origin: Origin, bytes: &[u8]) -> u64 {
-        // HMAC takes a key of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&*self.0) else { return 0 };
-        mac.update(&[origin.letter()]);
-        mac.update(bytes);
-        let tag = mac.finalize().into_bytes();
-        tag.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    fn handle_under(&self, origin: Origin, bytes: &[u8]) -> Option<KeyPrefix> {
+        let secret = match origin {
+            Origin::Raw => self.texts.as_ref()?,
+            Origin::Sha256 | Origin::Sha512 => &self.digests,
+        };
+        let tag = mac(secret, &[&[origin.letter()], bytes]);
+        let tag = tag.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let mut text = [b'0'; KeyPrefix::LEN];
+        text[1] = origin.letter();
+        // Ten digits hold 59 bits.
+        base62::write_number(u128::from(tag >> 5), &mut text[2..]);
+        Some(KeyPrefix::from_ascii(text))
     }
+}
+
+/// By which a secret for texts is recognised, and which does not tell it.
+pub fn check_of(secret: &[u8; 32]) -> [u8; 32] {
+    mac(secret, &[b"keyward import check"])
+}
+
+fn mac(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // HMAC takes a key of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return [0; 32] };
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 impl fmt::Debug for Tagger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tagger(…)")
     }
-}
-
-fn handle(origin: Origin, tag: u64, number: u8) -> KeyPrefix {
-    const RAW_TAG_BITS: u32 = 16;
-    let mut text = [b'0'; KeyPrefix::LEN];
-    text[1] = origin.letter();
-    let (tag, number) = match origin {
-        // Ten digits hold 59 bits.
-        Origin::Sha256 | Origin::Sha512 => (tag >> 5, None),
-        Origin::Raw => (tag >> (u64::BITS - RAW_TAG_BITS), Some(number)),
-    };
-    let end = if number.is_some() { KeyPrefix::LEN - 2 } else { KeyPrefix::LEN };
-    base62::write_number(u128::from(tag), &mut text[2..end]);
-    if let Some(number) = number {
-        base62::write_number(u128::from(number), &mut text[end..]);
-    }
-    KeyPrefix::from_ascii(text)
 }
 
 #[cfg(test)]
@@ -208,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_under_the_handle_that_its_digest_was_given() {
-        let tagger = Tagger::new([7; 32]);
+    fn a_key_is_found_under_the_handle_that_it_was_given() {
+        let tagger = Tagger::new([7; 32]).with_texts([8; 32]);
         let it = key("sk_live_51HabcdefGHIJKL");
         for material in [
             Material::Sha256(it.sha256()),
@@ -217,30 +219,16 @@ mod tests {
             Material::Raw(key("sk_live_51HabcdefGHIJKL")),
         ] {
             let origin = material.origin();
-            let given: Vec<_> = tagger.handles(origin, material.bytes()).collect();
-            let sought: Vec<_> = tagger.handles_of(origin, &it).collect();
-            assert_eq!(given, sought);
-            assert_eq!(given.len(), usize::from(origin.most_alike()));
-            let other: Vec<_> = Tagger::new([8; 32]).handles_of(origin, &it).collect();
-            assert_ne!(given, other, "it says nothing without the secret");
-            for handle in given {
-                assert_eq!(Origin::of(handle), Some(origin));
-                assert!(handle.brand().is_none() && handle.as_str().starts_with('0'));
-            }
+            let given = tagger.handle(&material).unwrap();
+            assert_eq!(tagger.handle_of(origin, &it), Some(given));
+            let other = Tagger::new([8; 32]).with_texts([7; 32]);
+            assert_ne!(other.handle_of(origin, &it), Some(given), "it hangs on the secret");
+            assert_eq!(Origin::of(given), Some(origin));
+            assert!(given.brand().is_none() && given.as_str().starts_with('0'));
         }
+        assert!(Tagger::new([7; 32]).handle_of(Origin::Raw, &it).is_none());
         let own = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
         assert_eq!(Origin::of(own), None);
-    }
-
-    #[test]
-    fn a_raw_key_gives_away_sixteen_bits() {
-        let tagger = Tagger::new([7; 32]);
-        let greatest = "0r00000H31"; // 65,535 in base62
-        for n in 0..2_000 {
-            let key = key(&format!("a-key-that-is-long-enough-{n}"));
-            let handle = tagger.handles_of(Origin::Raw, &key).next().unwrap();
-            assert!(handle.as_str().get(..10).unwrap() <= greatest, "{handle:?}");
-        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub async fn authenticate<B: MessageBody + 'static>(
         None => Err(Error::Unauthenticated(Denial::MissingKey).into()),
     };
     let admitted =
-        outcome.and_then(|principal| match ambiguity(req.headers(), req.query_string()) {
+        outcome.and_then(|principal| match ambiguity(&app, req.headers(), req.query_string()) {
             Some((code, detail)) => Err(Problem::bad_request(code, detail)),
             None => Ok(principal),
         });
@@ -231,7 +231,11 @@ fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// What two readers could understand differently: the code of the problem, and what it is. `query`
 /// is that of the request that carries the key.
-pub fn ambiguity(headers: &HeaderMap, query: &str) -> Option<(&'static str, Cow<'static, str>)> {
+pub fn ambiguity(
+    app: &Keyward,
+    headers: &HeaderMap,
+    query: &str,
+) -> Option<(&'static str, Cow<'static, str>)> {
     // Nearly always no header at all stands twice.
     let twice = headers.len() != headers.len_keys();
     for name in ONCE.iter().filter(|_| twice) {
@@ -240,9 +244,10 @@ pub fn ambiguity(headers: &HeaderMap, query: &str) -> Option<(&'static str, Cow<
             return Some(("duplicate_header", detail.into()));
         }
     }
-    let (own, bearer) = (headers.get(&API_KEY), bearer_key(headers));
-    if let (Some(own), Some(bearer)) = (own, bearer)
-        && own.as_bytes() != bearer
+    // Looked at only if there are both, which hardly anybody sends.
+    let bearer = || bearer_key(headers).or_else(|| imported_bearer_key(app, headers));
+    if let Some(own) = headers.get(&API_KEY)
+        && bearer().is_some_and(|it| it != own.as_bytes())
     {
         let detail = "X-API-Key and Authorization carry two different keys";
         return Some(("conflicting_keys", detail.into()));

@@ -120,7 +120,8 @@ impl Gate {
             *outcome = Outcome::MissingKey;
             return Err(Error::Unauthenticated(Denial::MissingKey).into());
         };
-        if let Some((code, detail)) = ambiguity(req.headers(), &query_of(&original, req)) {
+        if let Some((code, detail)) = ambiguity(&self.app, req.headers(), &query_of(&original, req))
+        {
             return Err(Problem::ambiguous_key(code, detail));
         }
         self.admit(text, need, req, outcome).await

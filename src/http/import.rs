@@ -54,19 +54,27 @@ pub struct RowFault {
     pub detail: String,
 }
 
-/// That all rows of a file were given.
+/// What became of a file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportSummary {
     pub accepted: u64,
     pub refused: u64,
-    pub sha256: String,
+    /// Whether the whole file was read.
+    pub complete: bool,
+    /// Of the file, if no key stood in it.
+    pub sha256: Option<String>,
 }
 
 impl From<Fault> for RowFault {
     fn from(fault: Fault) -> Self {
         let field = fault.pointer.trim_start_matches('/').to_owned();
-        Self { field, code: fault.code.to_owned(), detail: fault.detail }
+        let Fault { code, mut detail, .. } = fault;
+        // Columns may be mixed up: what is told repeats no text that could be a key.
+        if code == "unknown_scope" {
+            "there is no such scope".clone_into(&mut detail);
+        }
+        Self { field, code: code.to_owned(), detail }
     }
 }
 
@@ -92,8 +100,8 @@ pub(super) async fn finish(
     app: web::Data<Keyward>,
     summary: web::Json<ImportSummary>,
 ) -> Result<HttpResponse, Problem> {
-    let ImportSummary { accepted, refused, sha256 } = summary.into_inner();
-    run(&app, move |app| app.record_import(accepted, refused, &sha256)).await?;
+    let ImportSummary { accepted, refused, complete, sha256 } = summary.into_inner();
+    run(&app, move |app| app.record_import(accepted, refused, complete, sha256.as_deref())).await?;
     Ok(HttpResponse::Ok().json(()))
 }
 
@@ -187,7 +195,8 @@ fn read_material(members: &mut Members) -> Option<Material> {
     material
 }
 
-fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
+/// From hexadecimal, or base64.
+pub fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
     let text = text.trim();
     if text.len() == 2 * N {
         let digit = |it: &u8| char::from(*it).to_digit(16).and_then(|it| u8::try_from(it).ok());

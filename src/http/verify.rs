@@ -91,8 +91,11 @@ impl Gate {
     async fn admit_caller(&self, req: &HttpRequest, id: &RequestId) -> Result<(), Problem> {
         let presented = presented_key(&self.app, req.headers());
         let at_once = presented.is_some_and(|it| self.app.admits_at_once(it, VerifyKeys::ANY_OF));
-        let outcome =
-            if at_once { unambiguous(req) } else { self.examine_caller(presented, req, id).await };
+        let outcome = if at_once {
+            unambiguous(&self.app, req)
+        } else {
+            self.examine_caller(presented, req, id).await
+        };
         if let Err(problem) = outcome.as_ref()
             && problem.is_denial()
         {
@@ -115,7 +118,7 @@ impl Gate {
         let client_ip = self.proxies.client_address(req);
         let origin = Origin { actor: Actor::Cli, request_id, client_ip };
         let caller = recognise(&self.app, text, origin).await?;
-        unambiguous(req)?;
+        unambiguous(&self.app, req)?;
         if !self.app.rules().permits(caller.powers, VerifyKeys::ANY_OF) {
             return Err(Error::MissingScope(VerifyKeys::ANY_OF).into());
         }
@@ -156,8 +159,8 @@ async fn answer(
     written.map(|()| (found.verdict, answer)).map_err(|_| Problem::internal())
 }
 
-fn unambiguous(req: &HttpRequest) -> Result<(), Problem> {
-    match ambiguity(req.headers(), req.query_string()) {
+fn unambiguous(app: &Keyward, req: &HttpRequest) -> Result<(), Problem> {
+    match ambiguity(app, req.headers(), req.query_string()) {
         Some((code, detail)) => Err(Problem::bad_request(code, detail)),
         None => Ok(()),
     }

@@ -43,6 +43,9 @@ pub enum DataDirError {
     KeyPrefix,
 }
 
+/// See [`DataDir::import_key`].
+pub const IMPORT_KEY: &str = "import.key";
+
 /// A data directory, locked for as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
@@ -94,6 +97,11 @@ impl DataDir {
 
     pub fn database(&self) -> PathBuf {
         self.path.join("keyward.db")
+    }
+
+    /// The secret by which keys are found that were imported as they are.
+    pub fn import_key(&self) -> PathBuf {
+        self.path.join(IMPORT_KEY)
     }
 
     /// Where the first root key waits for its first use, if nobody could be shown it.

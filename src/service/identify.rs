@@ -32,8 +32,7 @@ pub enum Identity {
 pub struct Unproven {
     presented: Secret,
     digest: [u8; 32],
-    /// The values that it may be of, at least one; of our own keys exactly one.
-    candidates: Vec<Arc<Entry>>,
+    entry: Arc<Entry>,
 }
 
 /// A text that may be a secret.
@@ -44,6 +43,13 @@ enum Secret {
 }
 
 impl Secret {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(key) => key.expose().as_bytes(),
+            Self::Foreign(key) => key.expose(),
+        }
+    }
+
     fn matches(&self, hash: &KeyHash) -> bool {
         match self {
             Self::Own(key) => hash.matches(key),
@@ -75,16 +81,7 @@ impl Keyward {
             let ours = prefix.brand().is_some_and(|it| self.prover.brands.contains(&it));
             return if ours { Identity::Unknown } else { Identity::Malformed };
         };
-        let digest = self.prover.digest(presented.expose().as_bytes());
-        match entry.live().map(Live::proof) {
-            Some(proof) if bool::from(proof.ct_eq(&digest)) => Identity::Known(entry),
-            // The proof is of the one text that is right: this is another.
-            Some(_) => Identity::Unknown,
-            None => {
-                let (presented, candidates) = (Secret::Own(presented), vec![entry]);
-                Identity::Unproven(Unproven { presented, digest, candidates })
-            }
-        }
+        self.recognise(Secret::Own(presented), entry)
     }
 
     /// Whose secret a text is that is not of our shape: an imported one, or nobody's.
@@ -99,32 +96,24 @@ impl Keyward {
         let (Some(tagger), Ok(key)) = (&*tagger, ForeignKey::parse(text)) else {
             return Identity::Malformed;
         };
-        let digest = self.prover.digest(key.expose());
-        let origins = origins.filter(|it| *it != ImportOrigin::Raw || key.may_be_raw());
-        let (mut candidates, mut others) = (Vec::new(), false);
-        for origin in origins {
-            for entry in tagger.handles_of(origin, &key).filter_map(|it| index.find(it)) {
-                match entry.live().map(Live::proof) {
-                    Some(proof) if bool::from(proof.ct_eq(&digest)) => {
-                        return Identity::Known(entry);
-                    }
-                    Some(_) => others = true,
-                    None => candidates.push(entry),
-                }
-            }
-            // The long tag of a digest leaves no doubt. Raw keys with the short tag of this text,
-            // which take long to tell apart, need not be looked at.
-            if !candidates.is_empty() {
-                break;
-            }
+        let handles = origins.filter_map(|it| tagger.handle_of(it, &key));
+        let found: Vec<_> = handles.filter_map(|it| index.find(it)).collect();
+        // One key may have come in two forms, and nothing could tell. Once it is dead in one of them,
+        // it is dead.
+        let dead = |it: &&Arc<Entry>| it.key.revoked || index.grace_is_over(it.prefix);
+        match found.iter().find(dead).or(found.first()) {
+            Some(entry) => self.recognise(Secret::Foreign(key), Arc::clone(entry)),
+            None => Identity::Malformed,
         }
-        match (candidates.is_empty(), others) {
-            (true, false) => Identity::Malformed,
-            (true, true) => Identity::Unknown,
-            (false, _) => {
-                let presented = Secret::Foreign(key);
-                Identity::Unproven(Unproven { presented, digest, candidates })
-            }
+    }
+
+    fn recognise(&self, presented: Secret, entry: Arc<Entry>) -> Identity {
+        let digest = self.prover.digest(presented.bytes());
+        match entry.live().map(Live::proof) {
+            Some(proof) if bool::from(proof.ct_eq(&digest)) => Identity::Known(entry),
+            // The proof is of the one text that is right: this is another.
+            Some(_) => Identity::Unknown,
+            None => Identity::Unproven(Unproven { presented, digest, entry }),
         }
     }
 
@@ -135,44 +124,26 @@ impl Keyward {
 
     /// Derives the hash of an unproven secret, here and now. Slow on purpose.
     pub fn prove(&self, unproven: Unproven) -> (Identity, Option<Upgrade>) {
-        let Unproven { presented, digest, candidates } = unproven;
-        let proves = |entry: &Arc<Entry>| match entry.live().map(Live::proof) {
+        let Unproven { presented, digest, entry } = unproven;
+        let proved = match entry.live().map(Live::proof) {
             Some(proof) => bool::from(proof.ct_eq(&digest)),
-            None => self.derives(&presented, entry),
+            None => presented.matches(&entry.hash),
         };
-        let Some(entry) = candidates.into_iter().find(proves) else {
+        if !proved {
             return (Identity::Unknown, None);
-        };
+        }
         entry.remember_proof(digest);
         let weak = entry.hash.iterations() < self.rules.iterations_for(entry.prefix)
             || entry.hash.input() != Input::Text;
         let upgrade = weak.then(|| Upgrade { presented, entry: Arc::clone(&entry) });
         // Looked up again: that took its time, and the key may have been revoked meanwhile.
         let current = self.store.index().find(entry.prefix);
+        let current = current.filter(|it| it.key.id == entry.key.id);
         if let Some(current) = &current {
             // The writer may have put it there before it could know of the proof.
             current.remember_proof(digest);
         }
         (current.map_or(Identity::Unknown, Identity::Known), upgrade)
-    }
-
-    /// Whether the hash follows from the text. A costly one of an imported key is derived for so
-    /// many wrong texts a minute and no more: each guess would cost us more than its maker. Nobody
-    /// can aim at one, as none knows its tag; with our own, whose prefix is no secret, this would
-    /// be a way to lock them out.
-    fn derives(&self, presented: &Secret, entry: &Entry) -> bool {
-        if !is_costly(&entry.hash) || ImportOrigin::of(entry.prefix).is_none() {
-            return presented.matches(&entry.hash);
-        }
-        let now = self.env.time.monotonic();
-        if self.prover.was_guessed_at(entry.prefix, now) {
-            return false;
-        }
-        let matches = presented.matches(&entry.hash);
-        if !matches {
-            self.prover.note_guess(entry.prefix, now);
-        }
-        matches
     }
 
     /// As [`Keyward::prove`], on a thread that gives way to all others; `then` is called there.
@@ -182,12 +153,9 @@ impl Keyward {
         unproven: Unproven,
         then: impl FnOnce((Identity, Option<Upgrade>)) + Send + 'static,
     ) -> Result<(), Crowded> {
-        let app = Arc::clone(self);
-        let lane = match &*unproven.candidates {
-            [one] if !is_costly(&one.hash) => Lane::Of(one.prefix),
-            _ => Lane::Slow,
-        };
-        self.prover.run(lane, move || then(app.prove(unproven)))
+        let (app, prefix) = (Arc::clone(self), unproven.entry.prefix);
+        let lane = if is_costly(&unproven.entry.hash) { Lane::Slow } else { Lane::Quick };
+        self.prover.run(lane, prefix, move || then(app.prove(unproven)))
     }
 
     /// Stores a proved secret under a hash of today's cost, unless somebody else did meanwhile.
@@ -221,9 +189,9 @@ impl Keyward {
 }
 
 impl Rules {
-    /// What the hash of a value costs at least. Of a raw key that was imported nobody knows how well
-    /// it was made. With a digest somebody else took it for strong enough, and its long tag, beside
-    /// the secret that it is made under, would show a thief the way around any cost.
+    /// What the hash of a value costs at least. Of a key that was imported as it is nobody knows how
+    /// well it was made. Behind a digest somebody took it for strong enough; and the tag of a digest,
+    /// with its secret in the same database, would show a thief the way around any cost.
     pub(super) fn iterations_for(&self, handle: KeyPrefix) -> u32 {
         match ImportOrigin::of(handle) {
             Some(ImportOrigin::Raw) => self.hash_iterations.max(KeyHash::FOREIGN_ITERATIONS),

@@ -1,6 +1,6 @@
 //! Keys that another system issued, taken over as they are.
 
-use std::{collections::HashMap, sync::Arc, thread};
+use std::{collections::HashMap, panic::resume_unwind, sync::Arc, thread};
 
 use serde_json::json;
 
@@ -43,12 +43,11 @@ pub type Rehearsed = HashMap<AccountId, u32>;
 /// A row with what takes time done, outside of any transaction.
 struct Prepared {
     row: ImportRow,
-    handles: Vec<KeyPrefix>,
+    /// `None` if there is no secret to make one under.
+    handle: Option<KeyPrefix>,
     /// Under which the same key would be that came as a digest.
     twins: Vec<KeyPrefix>,
     hash: KeyHash,
-    /// The value that it is already.
-    known: Option<KeyPrefix>,
 }
 
 /// Ends a transaction that is to leave no trace.
@@ -71,15 +70,17 @@ impl From<crate::store::StoreError> for Ending {
 
 impl Keyward {
     /// Takes over what can be, in one transaction, and tells of each row what became of it. A
-    /// rehearsal does everything but leave a trace. A key that is there already is refused, so that
-    /// the same rows may be given again; so is a root key, which must be one of keyward's own.
+    /// rehearsal does everything but leave a trace. A key that is there already, or was, is refused, so
+    /// that the same rows may be given again and nothing comes back to life; so is a root key, which
+    /// must be one of keyward's own.
     pub fn import_keys(
         &self,
         caller: &Principal,
         rows: Vec<ImportRow>,
         rehearsal: Option<Rehearsed>,
     ) -> Result<Vec<ImportOutcome>, Error> {
-        let tagger = self.tagger(rehearsal.is_some())?;
+        let texts = rows.iter().any(|it| it.material.origin() == ImportOrigin::Raw);
+        let tagger = self.tagger(texts, rehearsal.is_some())?;
         let prepared = self.prepare(&tagger, rows);
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let outcome = self.store.write::<_, Ending>(move |tx| {
@@ -97,36 +98,19 @@ impl Keyward {
         }
     }
 
-    /// Records that a whole file was taken over.
-    pub fn record_import(&self, accepted: u64, refused: u64, sha256: &str) -> Result<(), Error> {
-        let data = json!({ "accepted": accepted, "refused": refused, "fileSha256": sha256 });
+    /// Records how a file was taken over: `complete` if all of it was read. `sha256` is that of a file
+    /// without any key in it; of one with a single key it would be a hash of that key.
+    pub fn record_import(
+        &self,
+        accepted: u64,
+        refused: u64,
+        complete: bool,
+        sha256: Option<&str>,
+    ) -> Result<(), Error> {
+        let data = json!({
+            "accepted": accepted, "refused": refused, "complete": complete, "fileSha256": sha256,
+        });
         self.record_server_event(EventType::ApiKeysImported, data)
-    }
-
-    /// Makes the secret for tags if there is none; a rehearsal makes one that nobody keeps.
-    fn tagger(&self, rehearsal: bool) -> Result<Arc<Tagger>, Error> {
-        if let Some(tagger) = &*self.tagger.load() {
-            return Ok(Arc::clone(tagger));
-        }
-        let mut fresh = [0; 32];
-        self.env.entropy.fill(&mut fresh);
-        if rehearsal {
-            return Ok(Arc::new(Tagger::new(fresh)));
-        }
-        let secret = self.store.write::<_, Error>(move |tx| Ok(tx.import_secret(fresh)?))?;
-        let tagger = Arc::new(Tagger::new(secret));
-        self.tagger.store(Some(Arc::clone(&tagger)));
-        Ok(tagger)
-    }
-
-    /// A digest has a handle of its own, whatever is stored of its key by now; of raw keys several
-    /// may share one.
-    fn is_known(&self, handle: KeyPrefix, material: &Material) -> bool {
-        let Some(entry) = self.store.index().find(handle) else { return false };
-        match material {
-            Material::Sha256(_) | Material::Sha512(_) => true,
-            Material::Raw(key) => entry.hash.matches_foreign(key),
-        }
     }
 
     /// On all processors, where nothing else wants them: a raw key takes a while.
@@ -137,21 +121,18 @@ impl Keyward {
         let shares: Vec<Vec<_>> =
             (0..threads).map(|_| rest.by_ref().take(share).collect()).collect();
         let prepare = |row: ImportRow| {
-            let origin = row.material.origin();
-            let handles: Vec<_> = tagger.handles(origin, row.material.bytes()).collect();
-            let known = handles.iter().copied().find(|it| self.is_known(*it, &row.material));
+            let handle = tagger.handle(&row.material);
             let twins = match &row.material {
                 Material::Raw(key) => [ImportOrigin::Sha256, ImportOrigin::Sha512]
                     .into_iter()
-                    .flat_map(|it| tagger.handles_of(it, key))
+                    .filter_map(|it| tagger.handle_of(it, key))
                     .collect(),
                 Material::Sha256(_) | Material::Sha512(_) => Vec::new(),
             };
-            let iterations = handles
-                .first()
-                .map_or(KeyHash::FOREIGN_ITERATIONS, |it| self.rules.iterations_for(*it));
+            let iterations =
+                handle.map_or(self.rules.hash_iterations, |it| self.rules.iterations_for(it));
             let hash = KeyHash::of_material(&row.material, iterations, &*self.env.entropy);
-            Prepared { row, handles, twins, hash, known }
+            Prepared { row, handle, twins, hash }
         };
         thread::scope(|scope| {
             let workers: Vec<_> = shares
@@ -163,7 +144,9 @@ impl Keyward {
                     })
                 })
                 .collect();
-            workers.into_iter().flat_map(|it| it.join().unwrap_or_default()).collect()
+            let done =
+                workers.into_iter().map(|it| it.join().unwrap_or_else(|it| resume_unwind(it)));
+            done.flatten().collect()
         })
     }
 }
@@ -177,7 +160,7 @@ impl Rules {
         prepared: Prepared,
         before: &Rehearsed,
     ) -> Result<ImportOutcome, Error> {
-        let Prepared { row, handles, twins, hash, known } = prepared;
+        let Prepared { row, handle, twins, hash } = prepared;
         let ImportRow { material, account, new } = row;
         let refuse = |pointer, code, says: String| Ok(Err(Fault::new(pointer, code, &says)));
         let Some(account) = Self::account_called(tx, caller, account.as_deref())? else {
@@ -202,25 +185,21 @@ impl Rules {
             }
             other => other?,
         }
-        let own = matches!(material, Material::Sha256(_) | Material::Sha512(_));
-        let mut free = None;
-        for handle in twins.iter().chain(&handles).copied() {
-            let same = own || known == Some(handle) || twins.contains(&handle);
-            match tx.key_with_prefix(handle)? {
-                // Also one that came with another row of the same transaction.
-                Some(found) if same => {
-                    let says = format!("it is here already, as {}", found.key.id);
-                    return refuse("", "already_imported", says);
-                }
-                Some(_) => (),
-                None if twins.contains(&handle) => (),
-                None => free = free.or(Some(handle)),
+        let Some(handle) = handle else {
+            let says = "there is no secret to find it by".to_owned();
+            return refuse("/key", "not_findable", says);
+        };
+        for handle in twins.into_iter().chain([handle]) {
+            if let Some(found) = tx.key_with_prefix(handle)? {
+                let says = format!("it is here already, as {}", found.key.id);
+                return refuse("", "already_imported", says);
+            }
+            if tx.was_imported(handle)? {
+                let says =
+                    "it was here before, and revoked, rotated or expired since; make a new key";
+                return refuse("", "was_removed", says.to_owned());
             }
         }
-        let Some(handle) = free else {
-            let says = "too many other keys share its tag".to_owned();
-            return refuse("", "too_many_alike", says);
-        };
         let new = NewKey { imported: Some(material.origin()), ..new };
         let origin: &Origin = &caller.origin;
         let record = self.insert_key(tx, origin, account.id, new, handle, hash)?;

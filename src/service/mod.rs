@@ -27,6 +27,8 @@ mod events;
 
 mod import;
 
+mod import_secrets;
+
 mod checkpoints;
 
 mod audit;
@@ -44,6 +46,7 @@ mod janitor;
 mod bootstrap;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -65,6 +68,7 @@ pub use self::{
     events::{EventPage, EventView, Viewer},
     identify::{Identity, Unproven, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
+    import_secrets::ImportSecretError,
     janitor::Job,
     keys::{Expiry, IssuedKey, KeyPatch, NewKey},
     principal::{Presented, Principal, Reach},
@@ -112,6 +116,8 @@ pub struct Keyward {
     draining: AtomicBool,
     /// Once anything was imported.
     tagger: ArcSwapOption<Tagger>,
+    /// One makes the secrets.
+    import_turn: Mutex<()>,
 }
 
 /// What the operator decided.
@@ -133,6 +139,8 @@ pub struct Rules {
     /// How many rows a job changes in one transaction.
     pub batch: u32,
     pub backup: BackupRules,
+    /// Where the secret is by which keys are found that were imported as they are.
+    pub import_key_file: PathBuf,
 }
 
 impl Rules {
@@ -152,7 +160,6 @@ impl Keyward {
         let brand = rules.brand;
         store.write(move |tx| tx.remember_brand(brand))?;
         let brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
-        let tagger = store.read::<_, Error>(|tx| Ok(tx.import_secret()?))?.map(Tagger::new);
         let prover = Prover::new(&*env.entropy, brands);
         Ok(Self {
             store,
@@ -168,7 +175,8 @@ impl Keyward {
             statistics: Mutex::default(),
             readiness: Mutex::default(),
             draining: AtomicBool::new(false),
-            tagger: ArcSwapOption::from_pointee(tagger),
+            tagger: ArcSwapOption::empty(),
+            import_turn: Mutex::default(),
         })
     }
 

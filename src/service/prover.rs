@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -10,7 +11,6 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
 };
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -21,15 +21,13 @@ use crate::{
         credential::{Brand, KeyPrefix},
         id::KeyId,
     },
-    env::{Entropy, Monotonic, Timestamp},
+    env::{Entropy, Timestamp},
 };
 
 /// At 0.1 ms each, the last of them waits for a second.
 const MOST_WAITING: usize = 10_000;
 /// Of those that take long: some four seconds' worth.
 const MOST_WAITING_LONG: usize = 64;
-const MOST_GUESSES: u32 = 10;
-const GUESS_INTERVAL: Duration = Duration::from_mins(1);
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -47,15 +45,25 @@ pub(super) struct Prover {
     /// To the one thread for derivations that take long.
     slow: Option<SyncSender<Task>>,
     waiting: Arc<AtomicUsize>,
-    /// Wrong texts for values whose derivation takes long: since when, and how many.
-    guesses: Mutex<HashMap<KeyPrefix, (Monotonic, u32)>>,
+    /// Those that wait for a long derivation which somebody else has asked for.
+    joined: Arc<Joined>,
 }
 
-/// Which thread does it.
+/// For each value that is being derived, those who wait for the same.
+#[derive(Default)]
+struct Joined(Mutex<HashMap<KeyPrefix, Vec<Task>>>);
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Joined(…)")
+    }
+}
+
+/// Which threads do it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lane {
-    /// The one of this key, so that concurrent first uses of it wait for one run.
-    Of(KeyPrefix),
+    /// As many as there are processors.
+    Quick,
     /// One for all that takes long, so that nothing else waits behind it.
     Slow,
 }
@@ -78,7 +86,7 @@ impl Prover {
         let queues = (0..processors).filter_map(|_| start_thread(MOST_WAITING)).collect();
         let slow = start_thread(MOST_WAITING_LONG);
         let (retired_uses, waiting) = (Mutex::default(), Arc::default());
-        Self { mac, brands, retired_uses, queues, slow, waiting, guesses: Mutex::default() }
+        Self { mac, brands, retired_uses, queues, slow, waiting, joined: Arc::default() }
     }
 
     pub fn digest(&self, presented: &[u8]) -> [u8; 32] {
@@ -87,49 +95,58 @@ impl Prover {
         mac.finalize().into_bytes().into()
     }
 
-    /// Whether so many wrong texts were held against this value in the last minute that no more
-    /// are.
-    pub fn was_guessed_at(&self, prefix: KeyPrefix, now: Monotonic) -> bool {
-        let guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        guesses.get(&prefix).is_some_and(|(since, count)| {
-            MOST_GUESSES <= *count && now.since(*since) < GUESS_INTERVAL
-        })
-    }
-
-    pub fn note_guess(&self, prefix: KeyPrefix, now: Monotonic) {
-        const MOST_VALUES: usize = 10_000;
-        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        if MOST_VALUES <= guesses.len() {
-            guesses.retain(|_, (since, _)| now.since(*since) < GUESS_INTERVAL);
-        }
-        let (since, count) = guesses.entry(prefix).or_insert((now, 0));
-        if GUESS_INTERVAL <= now.since(*since) {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-    }
-
-    /// Has the task done on the thread of this lane.
-    pub fn run(&self, lane: Lane, task: impl FnOnce() + Send + 'static) -> Result<(), Crowded> {
-        let queue = match lane {
-            Lane::Slow => self.slow.as_ref(),
-            Lane::Of(prefix) => {
-                // The last characters of a prefix are random.
-                let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
-                self.queues.get(pick % self.queues.len().max(1))
-            }
-        };
-        let queue = queue.ok_or(Crowded)?;
+    /// Has the task done, about the value with this prefix.
+    pub fn run(
+        &self,
+        lane: Lane,
+        prefix: KeyPrefix,
+        task: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Crowded> {
         let waiting = Arc::clone(&self.waiting);
         waiting.fetch_add(1, Ordering::Relaxed);
-        let task = move || {
+        let task = Box::new(move || {
             waiting.fetch_sub(1, Ordering::Relaxed);
             task();
+        });
+        let accepted = match lane {
+            Lane::Quick => self.run_quick(prefix, task),
+            Lane::Slow => self.run_slow(prefix, task),
         };
-        queue.try_send(Box::new(task)).map_err(|_| {
+        accepted.inspect_err(|_| {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            Crowded
         })
+    }
+
+    fn run_quick(&self, prefix: KeyPrefix, task: Task) -> Result<(), Crowded> {
+        // The last characters of a prefix are random.
+        let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
+        let queue = self.queues.get(pick % self.queues.len().max(1)).ok_or(Crowded)?;
+        queue.try_send(task).map_err(|_| Crowded)
+    }
+
+    /// A key takes one place in the queue, however many requests carry it: those that join find the
+    /// proof that the first one made.
+    fn run_slow(&self, prefix: KeyPrefix, task: Task) -> Result<(), Crowded> {
+        let queue = self.slow.as_ref().ok_or(Crowded)?;
+        let mut joined = self.joined.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(others) = joined.get_mut(&prefix) {
+            if MOST_WAITING <= others.len() {
+                return Err(Crowded);
+            }
+            others.push(task);
+            return Ok(());
+        }
+        let all = Arc::clone(&self.joined);
+        let first = move || {
+            attempt(task);
+            let mut joined = all.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let others = joined.remove(&prefix);
+            drop(joined);
+            others.into_iter().flatten().for_each(attempt);
+        };
+        queue.try_send(Box::new(first)).map_err(|_| Crowded)?;
+        joined.insert(prefix, Vec::new());
+        Ok(())
     }
 
     /// How many tasks nobody has begun yet.
@@ -147,10 +164,12 @@ fn start_thread(room: usize) -> Option<SyncSender<Task>> {
 
 fn work(tasks: Receiver<Task>) {
     give_way();
-    for task in tasks {
-        // Who waits for it hears of a panic by the end of its channel; the next one is not to blame.
-        let _ = catch_unwind(AssertUnwindSafe(task));
-    }
+    tasks.into_iter().for_each(attempt);
+}
+
+/// Who waits for it hears of a panic by the end of its channel; the next one is not to blame.
+fn attempt(task: Task) {
+    let _ = catch_unwind(AssertUnwindSafe(task));
 }
 
 /// This thread gets a tenth of what another gets, where both want all: whoever has a proved key must

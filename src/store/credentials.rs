@@ -5,6 +5,7 @@ use rusqlite::params;
 use crate::{
     domain::{
         credential::{Credential, KeyPrefix},
+        foreign_key::Origin,
         id::KeyId,
         key_hash::KeyHash,
     },
@@ -176,6 +177,11 @@ impl WriteTx<'_> {
                 credential.valid_until.map(Timestamp::as_millis),
                 receipt.seq(),
             ])?;
+        if Origin::of(credential.prefix).is_some() {
+            self.sql
+                .prepare_cached("INSERT INTO imported_values (prefix) VALUES (?1)")?
+                .execute([credential.prefix.as_str()])?;
+        }
         self.touch(Touched::Key(id));
         Ok(())
     }

@@ -3,10 +3,18 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    domain::credential::Brand,
+    domain::credential::{Brand, KeyPrefix},
     env::Timestamp,
     store::{ReadTx, StoreError, WriteTx},
 };
+
+/// What imported keys are found by.
+#[derive(Clone)]
+pub struct ImportSecrets {
+    pub digests: [u8; 32],
+    /// By which the secret for texts is recognised; it is not in the database.
+    pub texts: Option<[u8; 32]>,
+}
 
 impl WriteTx<'_> {
     /// Remembers that keys begin with `brand`.
@@ -20,14 +28,24 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// The secret under which imported keys get their tags; `fresh` becomes it if there is none.
+    /// The secret for the tags of digests; `fresh` becomes it if there is none.
     pub fn import_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
         self.sql
             .prepare_cached(
-                "INSERT INTO import_secret (id, secret) VALUES (1, ?1) ON CONFLICT DO NOTHING",
+                "INSERT INTO import_secret (id, digests) VALUES (1, ?1) ON CONFLICT DO NOTHING",
             )?
             .execute([&fresh[..]])?;
-        Ok(ReadTx::new(self.sql).import_secret()?.unwrap_or(fresh))
+        let stored = ReadTx::new(self.sql).import_secrets()?;
+        Ok(stored.map_or(fresh, |it| it.digests))
+    }
+
+    /// Keeps what the secret for the tags of texts is recognised by.
+    pub fn keep_import_check(&self, check: [u8; 32]) -> Result<(), StoreError> {
+        let changed = self
+            .sql
+            .prepare_cached("UPDATE import_secret SET texts = ?1 WHERE id = 1")?
+            .execute([&check[..]])?;
+        StoreError::unless_one(changed)
     }
 
     /// Keeps the time floor for the next start.
@@ -58,14 +76,21 @@ impl ReadTx<'_> {
         .collect()
     }
 
-    /// The secret under which imported keys have their tags, if any was ever imported.
-    pub fn import_secret(&self) -> Result<Option<[u8; 32]>, StoreError> {
-        let secret = self
+    /// What there is to find imported keys by, if any was ever imported.
+    pub fn import_secrets(&self) -> Result<Option<ImportSecrets>, StoreError> {
+        let secrets = self
             .sql
-            .prepare_cached("SELECT secret FROM import_secret WHERE id = 1")?
-            .query_row([], |row| row.get(0))
+            .prepare_cached("SELECT digests, texts FROM import_secret WHERE id = 1")?
+            .query_row([], |row| Ok(ImportSecrets { digests: row.get(0)?, texts: row.get(1)? }))
             .optional()?;
-        Ok(secret)
+        Ok(secrets)
+    }
+
+    /// Whether a value with this handle was ever imported.
+    pub fn was_imported(&self, handle: KeyPrefix) -> Result<bool, StoreError> {
+        let mut statement =
+            self.sql.prepare_cached("SELECT 1 FROM imported_values WHERE prefix = ?1")?;
+        Ok(statement.exists([handle.as_str()])?)
     }
 
     pub fn time_floor(&self) -> Result<Option<Timestamp>, StoreError> {

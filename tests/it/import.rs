@@ -1,20 +1,25 @@
 //! Keys of another system, taken over without reissuing them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    time::Duration,
+};
 
 use keyward::{
     domain::{
-        foreign_key::{ForeignKey, Material, Origin, Tagger},
-        scope::ScopeSet,
+        foreign_key::{ForeignKey, Material},
+        scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    service::{ImportRow, NewKey},
+    service::{ImportRow, Job, NewKey},
 };
 use serde_json::{Value, json};
 
 use crate::support::{
     Binary, Request, TestServer,
     import::{OLD, code, import, place, rows, sha256, sha512, verify},
+    keyward_in,
 };
 
 fn three_kinds() -> (String, [String; 3]) {
@@ -61,7 +66,9 @@ fn keys_of_every_kind_work_at_once_and_after_a_restart() {
     assert_eq!(origins, [Value::Null, json!("raw"), json!("sha256"), json!("sha512")]);
     let summary = Request::new("GET", "/api/v1/events?type=api_keys.imported").key(&root);
     let summary = summary.send(server.address).expect(200).json();
-    assert_eq!(summary["data"][0]["data"]["accepted"], 3);
+    let summary = &summary["data"][0]["data"];
+    assert_eq!((&summary["accepted"], &summary["complete"]), (&json!(3), &json!(true)));
+    assert_eq!(summary["fileSha256"], Value::Null, "of a file with a key in it");
     assert!(server.terminate().status.success());
 
     let server = Binary::serve(&data);
@@ -99,10 +106,13 @@ fn what_is_here_by_its_digest_is_not_taken_as_it_is_too() {
     let (exit, report) = import(&data, "first.jsonl", &first, &[]);
     assert_eq!((exit, &report["accepted"]), (3, &json!(2)), "{report}");
     let refusal = &report["refusals"][0];
-    assert_eq!((&refusal["line"], &refusal["code"]), (&json!(2), &json!("already_imported")));
-    let second = rows(&[row(json!({ "key": other }))]);
+    assert_eq!((&refusal["line"], &refusal["code"]), (&json!(2), &json!("duplicate")));
+    let second = rows(&[row(json!({ "key": other })), row(json!({ "key": OLD }))]);
     let (_, report) = import(&data, "second.jsonl", &second, &[]);
-    assert_eq!(report["refusals"][0]["code"], "already_imported", "{report}");
+    for refusal in report["refusals"].as_array().unwrap() {
+        assert_eq!(refusal["code"], "already_imported");
+    }
+    assert_eq!(report["refused"], 2);
 }
 
 #[test]
@@ -134,62 +144,132 @@ fn an_imported_key_lives_on_as_every_other() {
 }
 
 #[test]
-fn guessing_at_a_costly_key_is_soon_in_vain() {
-    let server = TestServer::start();
-    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
-    let row = |text: &str| {
-        let key = ForeignKey::parse(text.as_bytes()).unwrap();
-        let catalogue = &server.app.rules().catalogue;
-        let scopes = catalogue.entries().iter().map(|it| it.scope.clone()).take(1);
-        ImportRow {
-            material: Material::Raw(key),
-            account: None,
-            new: NewKey {
-                name: Name::parse("old").unwrap(),
-                scopes: ScopeSet::new(scopes).unwrap(),
-                expires_at: None,
-                enabled: true,
-                metadata: Metadata::empty(),
-                imported: None,
-            },
-        }
+fn a_revoked_key_does_not_come_back_in_whatever_form() {
+    let (_dir, data) = place();
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    let row = |more: Value| {
+        let mut row = json!({ "name": "x", "scopes": ["orders:read"] });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        rows(&[row])
     };
-    let import = |text: &str| {
-        assert!(server.app.import_keys(&caller, vec![row(text)], None).unwrap()[0].is_ok());
-    };
-    let code = |text: &str| {
-        let request = Request::new("POST", "/api/v1/api-keys/verify").key(&server.root.text);
-        server.send(&request.json(&json!({ "key": text }))).expect(200).json()["code"].clone()
-    };
-    import(OLD);
-    // Whoever guesses would have to find them: one text of 65,536.
-    let alike = texts_alike(&server, 12);
-    let (key, guesses) = alike.split_first().unwrap();
-    import(key);
-    for text in &guesses[..10] {
-        assert_eq!(code(text), "NOT_FOUND");
+    let (_, report) = import(&data, "raw.jsonl", &row(json!({ "key": OLD })), &[]);
+    let id = report["keys"][0]["keyId"].as_str().unwrap();
+    assert_eq!(code(&server, &root, OLD), "VALID");
+    Request::new("DELETE", &format!("/api/v1/api-keys/{id}"))
+        .key(&root)
+        .send(server.address)
+        .expect(204);
+    // That it is the same key, no digest tells; its text does.
+    for more in [json!({ "sha256": sha256(OLD) }), json!({ "sha512": sha512(OLD) })] {
+        let (exit, report) = import(&data, "digest.jsonl", &row(more), &[]);
+        assert_eq!(exit, 0, "{report}");
+        assert_eq!(code(&server, &root, OLD), "REVOKED");
     }
-    assert_eq!(code(key), "NOT_FOUND", "no more is derived in this minute");
-    server.advance(Duration::from_mins(1));
-    assert_eq!(code(key), "VALID");
-    assert_eq!(code(&guesses[10]), "NOT_FOUND", "proved: nothing is derived for another text");
+    let (exit, report) = import(&data, "raw.jsonl", &row(json!({ "key": OLD })), &[]);
+    assert_eq!((exit, &report["refusals"][0]["code"]), (3, &json!("already_imported")));
 }
 
-/// Texts that share a tag.
-fn texts_alike(server: &TestServer, count: usize) -> Vec<String> {
-    let database = rusqlite::Connection::open(server.database()).unwrap();
-    let secret = "SELECT secret FROM import_secret";
-    let tagger = Tagger::new(database.query_row(secret, [], |row| row.get(0)).unwrap());
-    let mut by_handle = HashMap::<_, Vec<_>>::new();
-    for number in 0.. {
-        let text = format!("guess-guess-guess-{number:08}");
-        let key = ForeignKey::parse(text.as_bytes()).unwrap();
-        let group = by_handle.entry(tagger.handles_of(Origin::Raw, &key).next().unwrap());
-        let group = group.or_default();
-        group.push(text);
-        if group.len() == count {
-            return group.clone();
-        }
+#[test]
+fn a_purged_key_is_remembered() {
+    let server = TestServer::start();
+    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let import = || {
+        let row = ImportRow { material: Material::Sha256([7; 32]), account: None, new: new_key() };
+        server.app.import_keys(&caller, vec![row], None).unwrap().remove(0)
+    };
+    let id = import().unwrap().key;
+    assert_eq!(import().unwrap_err().code, "already_imported");
+    let delete = Request::new("DELETE", &format!("/api/v1/api-keys/{id}")).key(&server.root.text);
+    server.send(&delete).expect(204);
+    server.advance(Duration::from_mins(11));
+    server.advance(Duration::from_hours(24 * 31));
+    server.advance(Duration::from_mins(11));
+    server.app.run_job(Job::Purge, &|| true).unwrap();
+    assert_eq!(import().unwrap_err().code, "was_removed");
+}
+
+#[test]
+fn two_imports_of_a_file_at_once_make_each_key_once() {
+    let server = TestServer::start();
+    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let import = || {
+        let row = || {
+            let key = ForeignKey::parse_raw(OLD.as_bytes()).unwrap();
+            ImportRow { material: Material::Raw(key), account: None, new: new_key() }
+        };
+        server.app.import_keys(&caller, vec![row(), row()], None).unwrap()
+    };
+    let made = std::thread::scope(|scope| {
+        let both = [scope.spawn(import), scope.spawn(import)];
+        both.map(|it| it.join().unwrap()).concat()
+    });
+    assert_eq!(made.iter().filter(|it| it.is_ok()).count(), 1, "{made:?}");
+}
+
+fn new_key() -> NewKey {
+    NewKey {
+        name: Name::parse("old").unwrap(),
+        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
+        expires_at: None,
+        enabled: true,
+        metadata: Metadata::empty(),
+        imported: None,
     }
-    unreachable!("there is no end of texts")
+}
+
+#[test]
+fn keys_as_they_are_are_found_by_a_file_that_must_not_get_lost() {
+    let (_dir, data) = place();
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    let (rows, keys) = three_kinds();
+    assert_eq!(import(&data, "keys.jsonl", &rows, &[]).0, 0);
+    assert!(server.terminate().status.success());
+    let file = data.join("import.key");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = fs::read(&file).unwrap();
+    let refusal = |why: &str| {
+        let output = keyward_in(&data, &["serve", "--listen", "127.0.0.1:0"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("import.key") && said.contains(why), "{said}");
+    };
+    fs::remove_file(&file).unwrap();
+    refusal("is gone");
+    let other = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+    OpenOptions::new().write(true).create(true).mode(0o600).open(&file).unwrap();
+    fs::write(&file, other).unwrap();
+    refusal("is not the file");
+    fs::write(&file, &kept).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    refusal("other users");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let server = Binary::serve(&data);
+    assert!(keys.iter().all(|it| code(&server, &root, it) == "VALID"));
+    assert!(server.terminate().status.success());
+
+    // Given up, on purpose.
+    fs::write(&file, "").unwrap();
+    let server = Binary::serve(&data);
+    let codes = keys.clone().map(|it| code(&server, &root, &it));
+    assert_eq!(codes, ["MALFORMED", "VALID", "VALID"]);
+    let fresh = format!("{{\"name\":\"x\",\"scopes\":[\"orders:read\"],\"key\":\"{OLD}-new\"}}");
+    assert_eq!(import(&data, "new.jsonl", &fresh, &[]).0, 0);
+    assert_eq!(code(&server, &root, &format!("{OLD}-new")), "VALID");
+}
+
+#[test]
+fn what_joins_the_first_use_of_a_costly_key_takes_no_place_in_the_queue() {
+    let (_dir, data) = place();
+    assert!(Binary::serve(&data).terminate().status.success());
+    let row = json!({ "name": "x", "scopes": ["orders:read"], "key": OLD });
+    assert_eq!(import(&data, "keys.jsonl", &rows(&[row]), &[]).0, 0);
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    // More than may wait for different keys.
+    std::thread::scope(|scope| {
+        let uses: Vec<_> = (0..100).map(|_| scope.spawn(|| code(&server, &root, OLD))).collect();
+        assert!(uses.into_iter().all(|it| it.join().unwrap() == "VALID"));
+    });
 }

@@ -28,7 +28,10 @@ fn old_database(data: &Path) -> String {
     let root = server.root_key();
     assert!(server.terminate().status.success());
     let conn = Connection::open(data.join("keyward.db")).unwrap();
-    conn.execute_batch("DROP TABLE import_secret; PRAGMA user_version = 1").unwrap();
+    conn.execute_batch(
+        "DROP TABLE import_secret; DROP TABLE imported_values; PRAGMA user_version = 1",
+    )
+    .unwrap();
     let fresh = Connection::open_in_memory().unwrap();
     fresh.execute_batch(VERSION_1).unwrap();
     assert_eq!(shape(&conn), shape(&fresh), "it is what the first version made");

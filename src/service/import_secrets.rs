@@ -1,0 +1,182 @@
+//! What imported keys are found by: a secret in the database, and one in a file beside it.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+};
+
+use base64ct::{Base64, Encoding};
+use zeroize::Zeroizing;
+
+use crate::{
+    domain::foreign_key::{self, Origin, Tagger},
+    service::{Error, Keyward},
+    store::StoreError,
+};
+
+/// Why keys that were imported as they are could not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportSecretError {
+    #[error(
+        "{path} is gone, and without it no key can be found that was imported as it is. Put it back \
+         from where you keep a copy; or, to give these keys up, put an empty file in its place"
+    )]
+    Gone { path: PathBuf },
+    #[error("{path} is not the file under which the keys in this database were imported")]
+    Other { path: PathBuf },
+    #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
+    Exposed { path: PathBuf },
+    #[error("{path} cannot be read")]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Secret = Zeroizing<[u8; 32]>;
+
+impl Keyward {
+    /// To be called once, before anything is verified.
+    pub fn load_import_secrets(&self) -> Result<(), ImportSecretError> {
+        let stored = self.store.read::<_, ImportSecretError>(|tx| Ok(tx.import_secrets()?))?;
+        let Some(stored) = stored else { return Ok(()) };
+        let tagger = Tagger::new(stored.digests);
+        let texts = match stored.texts {
+            Some(check) => self.secret_for_texts(check)?,
+            None => None,
+        };
+        let tagger = match texts {
+            Some(texts) => tagger.with_texts(*texts),
+            None => tagger,
+        };
+        self.tagger.store(Some(Arc::new(tagger)));
+        Ok(())
+    }
+
+    fn secret_for_texts(&self, check: [u8; 32]) -> Result<Option<Secret>, ImportSecretError> {
+        let path = &self.rules.import_key_file;
+        match read(path)? {
+            Content::Secret(it) if foreign_key::check_of(&it) == check => Ok(Some(it)),
+            Content::Secret(_) | Content::Garbage => {
+                Err(ImportSecretError::Other { path: path.clone() })
+            }
+            Content::Absent if self.store.index().has_foreign(Origin::Raw) => {
+                Err(ImportSecretError::Gone { path: path.clone() })
+            }
+            Content::Absent => Ok(None),
+            Content::Empty => {
+                tracing::warn!(
+                    path = %path.display(),
+                    "keys that were imported as they are have been given up"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// What finds the keys that are about to be imported; made if it is missing. A rehearsal makes
+    /// secrets that nobody keeps.
+    pub(super) fn tagger(&self, for_texts: bool, rehearsal: bool) -> Result<Arc<Tagger>, Error> {
+        let _turn = self.import_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.tagger.load_full();
+        if let Some(known) = &known
+            && (!for_texts || known.knows_texts())
+        {
+            return Ok(Arc::clone(known));
+        }
+        let mut tagger = match known {
+            Some(known) => (*known).clone(),
+            None if rehearsal => Tagger::new(*self.fresh_secret()),
+            None => {
+                let fresh = *self.fresh_secret();
+                let secret =
+                    self.store.write::<_, Error>(move |tx| Ok(tx.import_secret(fresh)?))?;
+                Tagger::new(secret)
+            }
+        };
+        if for_texts {
+            let secret =
+                if rehearsal { self.fresh_secret() } else { self.make_secret_for_texts()? };
+            tagger = tagger.with_texts(*secret);
+        }
+        let tagger = Arc::new(tagger);
+        if !rehearsal {
+            self.tagger.store(Some(Arc::clone(&tagger)));
+        }
+        Ok(tagger)
+    }
+
+    /// The file is on the disk before the database says that there is one.
+    fn make_secret_for_texts(&self) -> Result<Secret, Error> {
+        let path = &self.rules.import_key_file;
+        let unusable = |err| Error::Internal(StoreError::File(err));
+        let found = read(path).map_err(|err| unusable(io::Error::other(err.to_string())))?;
+        let secret = match found {
+            // An earlier import made it, and was interrupted.
+            Content::Secret(it) => it,
+            Content::Garbage | Content::Absent | Content::Empty => {
+                let fresh = self.fresh_secret();
+                write(path, &fresh).map_err(unusable)?;
+                fresh
+            }
+        };
+        let check = foreign_key::check_of(&secret);
+        self.store.write::<_, Error>(move |tx| Ok(tx.keep_import_check(check)?))?;
+        tracing::warn!(
+            path = %path.display(),
+            "made, to find imported keys by; no backup holds it, so keep a copy elsewhere"
+        );
+        Ok(secret)
+    }
+
+    fn fresh_secret(&self) -> Secret {
+        let mut secret = Secret::default();
+        self.env.entropy.fill(&mut *secret);
+        secret
+    }
+}
+
+enum Content {
+    Absent,
+    /// Somebody gave it up.
+    Empty,
+    Garbage,
+    Secret(Secret),
+}
+
+fn read(path: &Path) -> Result<Content, ImportSecretError> {
+    const OTHERS: u32 = 0o077;
+    let unusable = |source| ImportSecretError::File { path: path.to_owned(), source };
+    let text = match fs::read(path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Content::Absent),
+        Err(err) => return Err(unusable(err)),
+    };
+    if fs::metadata(path).map_err(unusable)?.permissions().mode() & OTHERS != 0 {
+        return Err(ImportSecretError::Exposed { path: path.to_owned() });
+    }
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        return Ok(Content::Empty);
+    }
+    let mut secret = Secret::default();
+    let wanted = secret.len();
+    let whole = Base64::decode(text, &mut *secret).is_ok_and(|it| it.len() == wanted);
+    Ok(if whole { Content::Secret(secret) } else { Content::Garbage })
+}
+
+/// Whole or not at all.
+fn write(path: &Path, secret: &Secret) -> Result<(), io::Error> {
+    let fresh = path.with_extension("new");
+    match fs::remove_file(&fresh) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        Ok(()) | Err(_) => (),
+    }
+    let text = Zeroizing::new(format!("{}\n", Base64::encode_string(&**secret)));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(fresh, path)
+}
