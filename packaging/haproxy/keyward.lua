@@ -44,6 +44,12 @@ core.register_action("keyward", { "http-req" }, function(txn, scope)
   question["x-forwarded-host"] = { txn.f:req_hdr("host") or "" }
   question["x-forwarded-for"] = { txn.f:src() }
 
+  -- The headers that Connection names are removed by whoever comes next.
+  for i = 0, 9 do
+    local named = request["connection"] and request["connection"][i]
+    if named and named:lower():find("keyward", 1, true) then return refuse(txn, 400, {}) end
+  end
+
   local target = url
   if scope and scope ~= "-" then target = target .. "?scope=" .. scope end
   local answer = core.httpclient():get({ url = target, headers = question, timeout = timeout_ms })

@@ -104,9 +104,13 @@ fn decoded(path: &[u8]) -> Result<Cow<'_, str>, Ambiguity> {
         rest = after;
         match hex(escape).ok_or(Ambiguity::BrokenEscape)? {
             b'/' => return Err(Ambiguity::EscapedSlash),
-            b'%' if rest.get(..2).and_then(hex).is_some() => return Err(Ambiguity::EscapedTwice),
             it => bytes.push(it),
         }
+    }
+    // Looked for in the outcome: the digits of the inner escape may be escaped, too.
+    let twice = |it: &[u8]| it.strip_prefix(b"%").and_then(hex).is_some();
+    if bytes.windows(3).any(twice) {
+        return Err(Ambiguity::EscapedTwice);
     }
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Ambiguity::NotUtf8)
 }
@@ -156,6 +160,9 @@ mod tests {
             ("/orders/%zz", Ambiguity::BrokenEscape),
             ("/orders/%+4", Ambiguity::BrokenEscape),
             ("/%256Frders", Ambiguity::EscapedTwice),
+            ("/orders/%25%32%65%25%32%65/admin", Ambiguity::EscapedTwice),
+            ("/orders/%252%65%252%65/admin", Ambiguity::EscapedTwice),
+            ("/orders%25%32%66admin", Ambiguity::EscapedTwice),
             ("/orders%2F7", Ambiguity::EscapedSlash),
             ("/orders%2f7", Ambiguity::EscapedSlash),
             ("/orders\\7", Ambiguity::Backslash),

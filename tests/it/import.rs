@@ -1,8 +1,8 @@
 //! Keys of another system, taken over without reissuing them.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     time::Duration,
 };
 
@@ -238,8 +238,8 @@ fn keys_as_they_are_are_found_by_a_file_that_must_not_get_lost() {
     fs::remove_file(&file).unwrap();
     refusal("is gone");
     let other = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
-    OpenOptions::new().write(true).create(true).mode(0o600).open(&file).unwrap();
     fs::write(&file, other).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     refusal("is not the file");
     fs::write(&file, &kept).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();

@@ -142,6 +142,7 @@ fn protects_an_api(kind: Kind) {
     }
     ambiguous_paths_do_not_pass(&scene);
     nobody_says_who_they_are(&scene);
+    nobody_hides_who_they_are(&scene);
     the_key_stays_outside(&scene);
     refusals_say_why(&scene, kind);
     hides_nothing_when_keyward_is_away(&mut scene);
@@ -159,6 +160,7 @@ fn protects_an_api(kind: Kind) {
     }
     ambiguous_paths_do_not_pass(&scene);
     nobody_says_who_they_are(&scene);
+    nobody_hides_who_they_are(&scene);
     the_key_stays_outside(&scene);
     passes_on_that_it_is_too_much(scene, kind, scopes);
 }
@@ -231,6 +233,20 @@ fn nobody_says_who_they_are(scene: &Scene) {
         Request::new("GET", "/orders").key(&scene.reader.text).header("X_Keyward_Key_Id", "evil");
     scene.send(underscores);
     assert!(scene.api.take_seen().iter().all(|it| !it.contains("evil")));
+}
+
+/// A proxy removes the headers that `Connection` names (RFC 9110, 7.6.1), before it passes a request on.
+fn nobody_hides_who_they_are(scene: &Scene) {
+    let named =
+        "close, X-Keyward-Account-Id, x-keyward-key-id,X-Keyward-Scopes, X-Keyward-Key-Name";
+    let request = Request::new("GET", "/orders").key(&scene.reader.text);
+    let response = scene.send(request.header("Connection", named));
+    for seen in scene.api.take_seen() {
+        let identities = seen.lines().filter(|it| it.starts_with("x-keyward-")).count();
+        assert_eq!(identities, 5, "{response:?}: {seen}");
+        let named = seen.lines().any(|it| it.starts_with("connection:") && it.contains("keyward"));
+        assert!(!named, "whoever comes after would remove them: {seen}");
+    }
 }
 
 fn the_key_stays_outside(scene: &Scene) {
