@@ -7,7 +7,7 @@
 #
 # BASE is a root that debootstrap made before; it is copied.
 #
-# Needs root, debootstrap, systemd-container, curl and jq. Says so and succeeds where containers cannot be
+# Needs root, debootstrap, systemd-container, curl, jq and python3. Says so and succeeds where containers cannot be
 # booted at all; once one is up, whatever fails is a failure. SIGINT and its like leave nothing running.
 set -euo pipefail
 
@@ -22,7 +22,7 @@ load=
 
 finish() {
     local code=$?
-    [[ -z $load ]] || kill "$load" 2>/dev/null || true
+    [[ -z $load ]] || kill -KILL "$load" 2>/dev/null || true
     if [[ -n $container ]]; then
         ((code == 0)) || inside journalctl --no-pager -n 60 >&2 || true
         kill -TERM "$container" 2>/dev/null || true
@@ -93,26 +93,60 @@ journal_has() {
 }
 status_text() { inside systemctl show -P StatusText keyward; }
 
-# A second of everything, over and over: verification, changes, the pages.
+# Everything, over and over, four at a time for five minutes at most: verification, changes, the pages.
+# Which keys were answered for is written down.
 start_load() {
-    (
-        while :; do
-            ask -o /dev/null -X POST -H 'Content-Type: application/json' \
-                -d "{\"name\":\"load\",\"scopes\":[\"orders:read\"]}" "$URL/api/v1/api-keys" || true
-            ask -o /dev/null -X POST -H 'Content-Type: application/json' \
-                -d "{\"key\":\"$key\"}" "$URL/api/v1/api-keys/verify" || true
-            ask -o /dev/null "$URL/metrics" || true
-            ask -o /dev/null "$URL/readyz" || true
-            ask -o /dev/null "$URL/docs/" || true
-        done 2>/dev/null
-    ) &
+    mkdir "$work/answered"
+    cat >"$work/load.py" <<'PYTHON'
+import http.client, json, sys, threading, time
+
+root, place = sys.argv[1:]
+end = time.monotonic() + 300
+headers = {"X-API-Key": root, "Content-Type": "application/json"}
+new = json.dumps({"name": "load", "scopes": ["orders:read"]})
+
+def work(number):
+    with open(f"{place}/{number}", "a", buffering=1) as answered:
+        while time.monotonic() < end:
+            server = http.client.HTTPConnection("127.0.0.1", 8080, timeout=10)
+            try:
+                while time.monotonic() < end:
+                    for path in ["/metrics", "/readyz", "/docs/", "/openapi.json", "/api/v1/api-keys?limit=10"]:
+                        server.request("GET", path, headers=headers)
+                        server.getresponse().read()
+                    for _ in range(20):
+                        server.request("POST", "/api/v1/api-keys", new, headers)
+                        response = server.getresponse()
+                        body = json.loads(response.read())
+                        if response.status == 201:
+                            print(body["id"], file=answered)
+                            question = json.dumps({"key": body["key"]})
+                            server.request("POST", "/api/v1/api-keys/verify", question, headers)
+                            server.getresponse().read()
+            except (OSError, http.client.HTTPException, ValueError):
+                time.sleep(0.05)  # It was killed: another connection.
+            finally:
+                server.close()
+
+for number in range(4):
+    threading.Thread(target=work, args=[number]).start()
+PYTHON
+    nsenter -t "$init" -n -- python3 "$work/load.py" "$key" "$work/answered" &
     load=$!
 }
 
 stop_load() {
-    kill "$load" 2>/dev/null || true
+    kill -KILL "$load" 2>/dev/null || true
     wait "$load" 2>/dev/null || true
     load=
+}
+
+# The keys that were answered for by now.
+answered() { cat "$work/answered/"* | sort; }
+# That each of them is among the keys that are listed on standard input.
+all_there() {
+    jq -r '.data[].id' | sort >"$work/there"
+    [[ -z $(comm -23 "$1" "$work/there") ]] || fail "answered for, and not there: $(comm -23 "$1" "$work/there")"
 }
 
 boot
@@ -161,23 +195,26 @@ for job in end_graces expire_keys purge flush_usage keep_time record_denials che
 done
 
 say "a backup during the load, restored elsewhere with nothing missing"
-before=$(inside keyward keys list -o json | jq '.data | length')
+answered >"$work/before"
 backup=$(inside keyward backup create -o json)
-stop_load
 file=$(jq -r .path <<<"$backup")
 inside keyward backup verify "$file"
 as_keyward keyward backup restore "$file" --yes --data-dir /tmp/elsewhere
-((before <= $(as_keyward keyward keys list -o json --data-dir /tmp/elsewhere | jq '.data | length')))
+as_keyward keyward keys list -o json --data-dir /tmp/elsewhere | all_there "$work/before"
 [[ $(inside sh -c "echo '$made' | setpriv --reuid keyward --regid keyward --clear-groups \
     keyward verify - --data-dir /tmp/elsewhere -o json" | jq -r .code) == VALID ]]
 as_keyward keyward events verify --data-dir /tmp/elsewhere >/dev/null
 
-say "killed, and back by itself"
+say "killed under load, and back by itself with all that it answered for"
 killed=$(main_pid)
 inside sh -c "kill -KILL $killed"
 until_true "it does not come back" changed_from "$killed"
 until_true "it is not active again" is_active
-[[ $(ask "$URL/api/v1/api-keys" | jq '.data | length') -ge $before ]] || fail "something was lost"
+stop_load
+answered >"$work/all"
+(($(wc -l <"$work/before") < $(wc -l <"$work/all"))) || fail "the load had stopped"
+inside keyward keys list -o json | all_there "$work/all"
+wc -l <"$work/all" | sed 's/$/ keys, all there/'
 
 say "stopped in its tracks, and noticed by the watchdog"
 hung=$(main_pid)
