@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod control;
 mod documents;
+mod error;
 mod events;
 mod export;
 mod health;
@@ -29,15 +30,8 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use self::{accounts::AccountsCommand, backup::BackupCommand, keys::KeysCommand};
-use crate::{
-    config::ConfigErrors,
-    domain::note::NoteError,
-    http::openapi,
-    server::{self, DataDirError},
-    service::{self, Mismatch},
-    store::StoreError,
-};
+use self::{accounts::AccountsCommand, backup::BackupCommand, error::Error, keys::KeysCommand};
+use crate::{http::openapi, server};
 
 /// The answer is no.
 const NO: u8 = 3;
@@ -214,50 +208,6 @@ struct Settings {
     log_format: Option<String>,
 }
 
-/// Why a command did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{0}")]
-    Config(#[from] ConfigErrors),
-    #[error("the configuration file {path} cannot be read")]
-    ConfigFile { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Server(#[from] server::Error),
-    #[error("the running server cannot be asked")]
-    Control(#[source] io::Error),
-    #[error("{url} cannot be reached")]
-    Unreachable { url: String, source: ureq::Error },
-    #[error("refused: {0}")]
-    Refused(String),
-    #[error("refused: {0}")]
-    Denied(String),
-    #[error("try again: {0}")]
-    Busy(String),
-    #[error(
-        "a key is needed: put it into the variable KEYWARD_KEY, or its file's name into \
-         KEYWARD_KEY_FILE"
-    )]
-    NoKey,
-    #[error("{0}")]
-    Usage(String),
-    #[error("nothing was changed")]
-    NotConfirmed,
-    #[error("there is no database {path}; `keyward serve` makes one")]
-    NoDatabase { path: PathBuf },
-    #[error("{path} cannot be used")]
-    File { path: PathBuf, source: io::Error },
-    #[error("{path} holds no public key: {source}")]
-    PublicKey { path: PathBuf, source: NoteError },
-    #[error("no server answers in {dir}, so nothing can be added to its log")]
-    NothingToFollow { dir: PathBuf },
-    #[error("there is no job `{name}`; there are {known}")]
-    NoSuchJob { name: String, known: String },
-    #[error("there is no route policy: name one with --file, or set `authz.policy_file`")]
-    NoPolicy,
-    #[error("the output cannot be written")]
-    Output(#[from] io::Error),
-}
-
 /// Runs the command in the arguments of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -266,7 +216,7 @@ pub fn main() -> ExitCode {
         // Whoever reads this has seen enough.
         Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(err) => {
-            report(&err);
+            err.report();
             ExitCode::from(err.exit_code())
         }
     }
@@ -315,66 +265,6 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         }
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-impl Error {
-    /// 1 failed, 2 wrong usage, 4 not allowed, 75 busy or I/O (try again), 78 configuration or data.
-    /// That an answer is no ([`NO`]) is no error.
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
-            Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy | Self::Usage(_) => 2,
-            Self::NoKey | Self::Denied(_) => 4,
-            Self::Busy(_) => 75,
-            Self::Server(err) => server_exit_code(err),
-            Self::Control(_)
-            | Self::Refused(_)
-            | Self::Unreachable { .. }
-            | Self::NotConfirmed
-            | Self::NothingToFollow { .. }
-            | Self::File { .. }
-            | Self::Output(_) => 1,
-        }
-    }
-}
-
-fn server_exit_code(err: &server::Error) -> u8 {
-    match err {
-        server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
-        server::Error::Store(err)
-        | server::Error::Mismatch(Mismatch::Store(err))
-        | server::Error::Service(
-            service::Error::Unavailable(err) | service::Error::Internal(err),
-        ) => store_exit_code(err),
-        server::Error::DataDir(_)
-        | server::Error::Mismatch(_)
-        | server::Error::Tls(_)
-        | server::Error::Policy(_) => 78,
-        server::Error::Backup(err) => backup::exit_code(err),
-        server::Error::Service(_)
-        | server::Error::Listen { .. }
-        | server::Error::Jobs(_)
-        | server::Error::Run(_) => 1,
-    }
-}
-
-fn store_exit_code(err: &StoreError) -> u8 {
-    if err.is_temporary() { 75 } else { 78 }
-}
-
-/// The error and its causes, for people.
-fn report(err: &Error) {
-    let mut text = format!("keyward: {err}");
-    let mut cause = std::error::Error::source(err);
-    while let Some(it) = cause {
-        let it_says = it.to_string();
-        if !text.ends_with(&it_says) {
-            text = format!("{text}: {it_says}");
-        }
-        cause = it.source();
-    }
-    // Nobody is left to tell if this fails.
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The one of them with this name; empty means not set.

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::{
     cli::{
         Error, NO, Settings, config, control,
+        error::store_exit_code,
         output::{self, Confirmation, Format, Output},
     },
     env::{SystemClock, SystemEntropy},
@@ -74,7 +75,7 @@ pub(super) fn run(command: BackupCommand) -> Result<ExitCode, Error> {
 pub(super) fn exit_code(err: &BackupError) -> u8 {
     match err {
         err if is_verdict(err) => NO,
-        BackupError::Store(err) => super::store_exit_code(err),
+        BackupError::Store(err) => store_exit_code(err),
         BackupError::File { .. }
         | BackupError::Space { .. }
         | BackupError::Digest { .. }
