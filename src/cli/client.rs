@@ -189,7 +189,7 @@ impl Network {
         };
         let key = Zeroizing::new(key);
         let key = Zeroizing::new(key.trim().to_owned());
-        let agent = agent()?;
+        let agent = agent(PATIENCE)?;
         Ok(Self { agent, base, key })
     }
 
@@ -217,7 +217,7 @@ impl Network {
     }
 }
 
-fn agent() -> Result<Agent, Error> {
+fn agent(patience: Duration) -> Result<Agent, Error> {
     let roots = match variable("KEYWARD_CA_FILE") {
         Some(path) => {
             own_roots(&path).map_err(|source| Error::File { path: path.into(), source })?
@@ -233,17 +233,22 @@ fn agent() -> Result<Agent, Error> {
         .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0) // The key is for this server and no other.
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(patience))
         .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
         .build()
         .new_agent())
 }
 
-/// The status that a server answers to whoever has no key.
-pub(super) fn reach(url: &str, path: &str) -> Result<u16, Error> {
+/// The status that a server answers to whoever has no key, and not later than that.
+pub(super) fn reach(url: &str, path: &str, patience: Duration) -> Result<u16, Error> {
     let url = url.trim_end_matches('/').trim_end_matches(API);
-    let unreachable = |source| Error::Unreachable { url: url.to_owned(), source };
-    let answer = agent()?.get(format!("{url}{path}")).call().map_err(unreachable)?;
+    let unreachable = |source| {
+        if matches!(source, ureq::Error::Timeout(_)) {
+            return Error::Silent { patience };
+        }
+        Error::Unreachable { url: url.to_owned(), source }
+    };
+    let answer = agent(patience)?.get(format!("{url}{path}")).call().map_err(unreachable)?;
     Ok(answer.status().as_u16())
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use super::backup;
@@ -25,6 +26,13 @@ pub(super) enum Error {
     Server(#[from] server::Error),
     #[error("the running server cannot be asked")]
     Control(#[source] io::Error),
+    #[error(
+        "the server does not answer within {} seconds; it is stopped, stuck or overloaded",
+        patience.as_secs()
+    )]
+    Silent { patience: Duration },
+    #[error("no server runs in {dir}")]
+    NoServer { dir: PathBuf },
     #[error("{url} cannot be reached")]
     Unreachable { url: String, source: ureq::Error },
     #[error("refused: {0}")]
@@ -69,6 +77,8 @@ impl Error {
             Self::Busy(_) => 75,
             Self::Server(err) => server_exit_code(err),
             Self::Control(_)
+            | Self::Silent { .. }
+            | Self::NoServer { .. }
             | Self::Refused(_)
             | Self::Unreachable { .. }
             | Self::NotConfirmed

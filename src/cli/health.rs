@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -31,6 +31,8 @@ use crate::{
 
 /// Something is not as it should be.
 const UNWELL: u8 = 1;
+/// Whoever asks whether it is well has no use for a late answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 const LEAST_FREE: u64 = 64 * 1024 * 1024;
 const LARGE_LOG: u64 = 512 * 1024 * 1024;
 const OLD_BACKUP: Duration = Duration::from_hours(26);
@@ -49,14 +51,23 @@ pub(super) struct Health {
 pub(super) fn health(it: &Health) -> Result<ExitCode, Error> {
     let path = if it.ready { "/readyz" } else { "/livez" };
     let answer = if let Some(url) = it.target.url() {
-        reach(&url, path)?
+        reach(&url, path, PATIENCE)?
     } else {
-        let place = it.target.config()?.data_dir.join(SOCKET);
-        socket::send(&place, "GET", path, None).map_err(Error::Control)?.0
+        let dir = it.target.config()?.data_dir;
+        socket::probe(dir.join(SOCKET), path, PATIENCE).map_err(|err| unanswered(dir, err))?
     };
     let well = answer == 200;
     writeln!(io::stdout(), "{}", if well { "ok" } else { "not well" })?;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(UNWELL) })
+}
+
+fn unanswered(dir: PathBuf, err: io::Error) -> Error {
+    use io::ErrorKind as Kind;
+    if err.kind() == Kind::TimedOut {
+        return Error::Silent { patience: PATIENCE };
+    }
+    let nobody = matches!(err.kind(), Kind::NotFound | Kind::ConnectionRefused);
+    if nobody { Error::NoServer { dir } } else { Error::Control(err) }
 }
 
 #[derive(Args, Debug)]
@@ -250,9 +261,12 @@ fn backup(config: &Config) -> Diagnosis {
 }
 
 fn running(dir: &Path) -> Diagnosis {
-    match socket::send(&dir.join(SOCKET), "GET", "/readyz", None) {
-        Ok((200, _)) => ok("ready"),
-        Ok((status, _)) => failed(format!("it runs and is not ready: status {status}")),
+    match socket::probe(dir.join(SOCKET), "/readyz", PATIENCE) {
+        Ok(200) => ok("ready"),
+        Ok(status) => failed(format!("it runs and is not ready: status {status}")),
+        Err(err) if err.kind() == io::ErrorKind::TimedOut => {
+            failed(Error::Silent { patience: PATIENCE }.to_string())
+        }
         Err(_) => warning("none runs here"),
     }
 }

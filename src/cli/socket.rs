@@ -3,7 +3,9 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
@@ -46,6 +48,26 @@ pub(super) fn send(
     let end = answer.windows(4).position(|it| it == b"\r\n\r\n").ok_or_else(malformed)?;
     let head = String::from_utf8_lossy(&answer[..end]);
     Ok((status(&head)?, answer[end + 4..].to_vec().into()))
+}
+
+/// The status that `target` is answered, unless that takes longer than `patience`: then the error is
+/// [`io::ErrorKind::TimedOut`].
+///
+/// In a thread of its own, as a server that stands still also keeps whoever connects waiting once
+/// its queue is full, and no time limit of a socket bounds that.
+pub(super) fn probe(
+    socket: PathBuf,
+    target: &'static str,
+    patience: Duration,
+) -> Result<u16, io::Error> {
+    let (tell, answer) = mpsc::channel();
+    // Nobody listens any more if it comes too late.
+    thread::spawn(move || tell.send(send(&socket, "GET", target, None)));
+    match answer.recv_timeout(patience) {
+        Ok(answer) => answer.map(|(status, _)| status),
+        Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread panicked")),
+    }
 }
 
 /// The status of the answer, and its body, to be read as it comes.

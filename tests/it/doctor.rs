@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::Value;
@@ -44,6 +44,29 @@ fn health_asks_the_server_by_whatever_way_there_is() {
     let mut network = keyward();
     network.args(["health", "--url", &format!("http://{address}")]);
     assert_eq!(run(network), 1);
+}
+
+#[test]
+fn a_server_that_stands_still_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let pid = server.child.id().to_string();
+    let signal =
+        |it: &str| assert!(Command::new("kill").args([it, &pid]).status().unwrap().success());
+    signal("-STOP");
+    let begun = Instant::now();
+    let mut network = keyward();
+    network.args(["health", "--url", &format!("http://{}", server.address)]);
+    for asked in [keyward_in(dir.path(), &["health"]), network.output().unwrap()] {
+        let said = String::from_utf8_lossy(&asked.stderr);
+        assert_eq!(asked.status.code(), Some(1), "{said}");
+        assert!(said.contains("does not answer within 5 seconds"), "{said}");
+    }
+    let (code, found) = doctor(dir.path(), &[]);
+    assert_eq!((code, &found["server"]), (1, &"failed".into()));
+    assert!(begun.elapsed() < Duration::from_mins(1), "three questions of 5 seconds");
+    signal("-CONT");
+    assert_eq!(keyward_in(dir.path(), &["health"]).status.code(), Some(0));
 }
 
 #[test]
