@@ -13,6 +13,7 @@ mod export;
 mod health;
 mod import;
 mod keys;
+mod network;
 mod output;
 mod routes;
 mod serve;
@@ -27,7 +28,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::{accounts::AccountsCommand, backup::BackupCommand, error::Error, keys::KeysCommand};
@@ -147,23 +148,11 @@ enum RootKeyCommand {
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
     /// Print the newest events, the oldest of them first
-    Tail {
-        /// How many
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
-        lines: u32,
-        /// Then go on with each event as it is recorded; needs a running server
-        #[arg(short, long)]
-        follow: bool,
-        /// One line for people, or one JSON object, for each event
-        #[arg(long, value_enum, default_value_t = EventFormat::Text)]
-        format: EventFormat,
-        #[command(flatten)]
-        settings: Settings,
-    },
+    Tail(events::Tail),
     /// Recompute the whole log; exit 3 and the first bad event if it is not what it was
     Verify(audit::Verify),
     /// Write the log in a form that other systems take, a line for each event
-    Export(audit::Export),
+    Export(export::Export),
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,12 +167,6 @@ enum RoutesCommand {
 enum ClockCommand {
     /// Take the machine's clock for right although keyward has seen a later time
     Accept(Settings),
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum EventFormat {
-    Text,
-    Jsonl,
 }
 
 /// What every command that needs the configuration takes. Flags win over the environment
@@ -225,7 +208,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Events { command: EventsCommand::Verify(it) } => return audit::verify(&it),
-        Command::Events { command: EventsCommand::Export(it) } => audit::export(&it),
+        Command::Events { command: EventsCommand::Export(it) } => export::export(&it),
         Command::Routes { command: RoutesCommand::Check(it) } => return routes::check(&it),
         Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
         Command::Import(it) => return import::import(&it),
@@ -256,9 +239,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Clock { command: ClockCommand::Accept(settings) } => {
             control::accept_clock(&settings)
         }
-        Command::Events { command: EventsCommand::Tail { lines, follow, format, settings } } => {
-            events::tail(&settings, lines, follow, format)
-        }
+        Command::Events { command: EventsCommand::Tail(it) } => events::tail(&it),
         Command::Openapi { yaml } => {
             let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
             Ok(write!(io::stdout(), "{document}")?)

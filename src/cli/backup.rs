@@ -85,7 +85,7 @@ pub(super) fn exit_code(err: &BackupError) -> u8 {
 }
 
 fn create(it: &Create) -> Result<(), Error> {
-    let config = config::load(&it.settings)?;
+    let config = config::load_here(&it.settings)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and reading back");
     let made: BackupAnswer =
@@ -133,7 +133,7 @@ fn is_verdict(err: &BackupError) -> bool {
 }
 
 fn restore(it: &Restore) -> Result<(), Error> {
-    let config = config::load(&it.settings)?;
+    let config = config::load_here(&it.settings)?;
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");

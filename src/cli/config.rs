@@ -3,7 +3,7 @@
 use std::{env, fs, io, path::PathBuf};
 
 use crate::{
-    cli::{Error, Settings, variables},
+    cli::{Error, Settings, variable, variables},
     config::{Config, ConfigFile, Flags},
 };
 
@@ -30,6 +30,25 @@ pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
     let mut config = Config::assemble(&flags, file, &variables)?;
     use_credentials(&mut config);
     Ok(config)
+}
+
+/// The configuration of a command that only this machine can carry out. Whoever has the variable
+/// for another server set and names nothing here may mean that one, so nothing is done.
+pub(super) fn load_here(settings: &Settings) -> Result<Config, Error> {
+    insist_on_this_machine(settings, "--data-dir or --config")?;
+    load(settings)
+}
+
+/// `options` are those that say that this machine is meant.
+pub(super) fn insist_on_this_machine(settings: &Settings, options: &str) -> Result<(), Error> {
+    let named = settings.data_dir.is_some() || settings.config.is_some();
+    if named || variable("KEYWARD_URL").is_none() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "this is done on the machine of the server itself, and KEYWARD_URL names a server on the \
+         network: unset it, or name {options}"
+    )))
 }
 
 /// Files that systemd hands over (systemd.exec(5), `LoadCredential=`), for settings that name none.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(super) fn reset_root_key(settings: &Settings, revoke_others: bool) -> Result<(), Error> {
-    let config = config::load(settings)?;
+    let config = config::load_here(settings)?;
     let terminal = io::stdout().is_terminal();
     let file = path::absolute(config.data_dir.join("initial-root-key"))?;
     let to_file = (!terminal).then_some(file.clone());
@@ -51,7 +51,7 @@ pub(super) fn run_job(settings: &Settings, name: &str) -> Result<(), Error> {
         let known = Job::ALL.map(Job::as_str).join(", ");
         return Err(Error::NoSuchJob { name: name.to_owned(), known });
     };
-    let config = config::load(settings)?;
+    let config = config::load_here(settings)?;
     let path = format!("/jobs/{}/run", job.as_str());
     let answer: JobAnswer =
         ask(&config, &path, &(), |app| Ok(JobAnswer { changed: app.run_job(job, &|| false)? }))?;
@@ -59,7 +59,7 @@ pub(super) fn run_job(settings: &Settings, name: &str) -> Result<(), Error> {
 }
 
 pub(super) fn accept_clock(settings: &Settings) -> Result<(), Error> {
-    let config = config::load(settings)?;
+    let config = config::load_here(settings)?;
     let answer: ClockAnswer = ask(&config, "/clock/accept", &(), |app| {
         let back = app.accept_clock()?;
         Ok(ClockAnswer { back_ms: u64::try_from(back.as_millis()).unwrap_or(u64::MAX) })

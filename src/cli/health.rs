@@ -16,8 +16,9 @@ use serde_json::json;
 use crate::{
     cli::{
         Error, Settings,
-        client::{Target, reach},
+        client::Target,
         config,
+        network::reach,
         output::{self, Format, Output},
         socket,
     },
@@ -103,7 +104,7 @@ impl State {
 }
 
 pub(super) fn doctor(it: &Doctor) -> Result<ExitCode, Error> {
-    let config = config::load(&it.settings)?;
+    let config = config::load_here(&it.settings)?;
     let findings: Vec<_> = examine(&config)
         .into_iter()
         .map(|(what, (state, says))| Finding { what, state, says })

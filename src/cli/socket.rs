@@ -12,6 +12,8 @@ use std::{
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::cli::client::Lines;
+
 /// Longer than a stream is silent.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Longer than any job takes.
@@ -70,8 +72,8 @@ pub(super) fn probe(
     }
 }
 
-/// The status of the answer, and its body, to be read as it comes.
-pub(super) fn get(socket: &Path, target: &str) -> Result<(u16, BufReader<UnixStream>), io::Error> {
+/// The status of the answer, and the lines of its body as they come.
+pub(super) fn get(socket: &Path, target: &str) -> Result<(u16, Lines), io::Error> {
     let mut stream = connect(socket)?;
     write!(stream, "GET {target} HTTP/1.0\r\nhost: keyward\r\n\r\n")?;
     let mut answer = BufReader::new(stream);
@@ -84,7 +86,7 @@ pub(super) fn get(socket: &Path, target: &str) -> Result<(u16, BufReader<UnixStr
             return Err(malformed());
         }
     }
-    Ok((status, answer))
+    Ok((status, Box::new(answer.lines().map_while(Result::ok))))
 }
 
 fn connect(socket: &Path) -> Result<UnixStream, io::Error> {

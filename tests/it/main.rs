@@ -44,6 +44,7 @@ mod migrations;
 mod model;
 mod openapi;
 mod proxies;
+mod remote;
 mod rotation;
 mod rotation_self;
 mod routes;
