@@ -19,6 +19,7 @@ mod routes;
 mod serve;
 mod socket;
 mod supervisor;
+mod usage;
 mod verify;
 
 use std::{
@@ -193,7 +194,10 @@ struct Settings {
 
 /// Runs the command in the arguments of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => return usage::explain(err),
+    };
     match run(cli.command) {
         Ok(code) => code,
         // Whoever reads this has seen enough.

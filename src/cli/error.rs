@@ -9,7 +9,7 @@ use std::{
 use super::backup;
 use crate::{
     config::ConfigErrors,
-    domain::note::NoteError,
+    domain::{note::NoteError, text::masked},
     server::{self, DataDirError},
     service::{self, Mismatch},
     store::StoreError,
@@ -100,7 +100,7 @@ impl Error {
             cause = it.source();
         }
         // Nobody is left to tell if this fails.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", masked(&text));
     }
 }
 

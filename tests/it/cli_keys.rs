@@ -197,8 +197,22 @@ fn a_key_is_never_an_argument() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let way = Way::Here(dir.path());
-    let said = way.refused(&["verify", &server.root_key()], 2);
-    assert!(said.contains('-'), "{said}");
+    let key = server.root_key();
+    let secret = &key[12..];
+    let said = way.refused(&["verify", &key], 2);
+    assert!(said.contains("keyward verify -") && !said.contains(secret), "{said}");
+    let said = way.refused(&["verify", "of-another-system"], 2);
+    assert!(said.contains("keyward verify -") && !said.contains("another"), "{said}");
+    for wrong in [
+        &["keys", "create", &key][..],
+        &["keys", "list", "--status", &key],
+        &["keys", "update", "x", "--expires", &key],
+        &["run-job", &key],
+        &[&key],
+    ] {
+        let said = way.refused(wrong, 2);
+        assert!(said.contains(&key[..12]) && !said.contains(secret), "{said}");
+    }
 }
 
 #[test]
