@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
-    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -94,44 +93,6 @@ fn the_initial_key_waits_over_a_restart() {
     assert_eq!(second.root_key(), key);
     assert_eq!(status(&second, &key), 200);
     assert!(!dir.path().join("initial-root-key").exists());
-}
-
-#[test]
-fn a_first_start_on_a_terminal_shows_the_root_key_once() {
-    if Command::new("script").arg("--version").output().is_err() {
-        return; // Without a terminal there is nothing to see.
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let (data, screen) = (dir.path().join("data"), dir.path().join("screen"));
-    let program = keyward();
-    let program = program.get_program().to_str().unwrap();
-    let line = format!("exec {program} serve --listen 127.0.0.1:0 --data-dir {}", data.display());
-    let mut terminal = Command::new("script");
-    terminal.args(["-qefc", &line]).arg(&screen);
-    terminal.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let mut terminal = terminal.spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let shown = loop {
-        let shown = text(&fs::read(&screen).unwrap_or_default());
-        if shown.contains("/docs/") {
-            break shown;
-        }
-        assert!(Instant::now() < deadline, "{shown}");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    assert!(!data.join("initial-root-key").exists());
-    let (_, after) = shown.split_once("rg_").expect("a key");
-    let key = format!("rg_{}", &after[..47]);
-    let (_, after) = shown.split_once("· http://").expect("an address");
-    let address = after.split(' ').next().unwrap().parse().unwrap();
-    let answer = Request::new("GET", "/api/v1/api-keys").key(&key).send(address).expect(200);
-    assert_eq!(answer.json()["data"][0]["scopes"], json!(["*"]));
-    let pid = fs::read_to_string(data.join("keyward.lock")).unwrap();
-    assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
-    assert!(terminal.wait().unwrap().success());
-
-    let again = Logged::serve(&data, &[]);
-    assert!(!again.said().contains("rg_"), "{}", again.said());
 }
 
 #[test]

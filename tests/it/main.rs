@@ -54,6 +54,7 @@ mod stream;
 mod stream_ends;
 mod supervised;
 mod tail;
+mod terminal;
 mod tidy;
 mod time;
 mod traefik;
