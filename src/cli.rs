@@ -32,8 +32,11 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use self::{accounts::AccountsCommand, backup::BackupCommand, error::Error, keys::KeysCommand};
-use crate::{http::openapi, server};
+use self::{
+    accounts::AccountsCommand, backup::BackupCommand, error::Error, keys::KeysCommand,
+    output::Output,
+};
+use crate::http::openapi;
 
 /// The answer is no.
 const NO: u8 = 3;
@@ -84,6 +87,8 @@ enum Command {
         /// `record_denials`, `checkpoint`, `backup` or `upkeep`
         name: String,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         settings: Settings,
     },
     /// Take over keys that another system issued; exit 3 if any was refused
@@ -127,7 +132,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Check the configuration; exit 78 and every fault if it is not sound
-    Check(Settings),
+    Check(config::Check),
     /// Print the configuration that is in force
     Print(Settings),
     /// Print a commented configuration file with every default
@@ -141,6 +146,8 @@ enum RootKeyCommand {
         /// Revoke all other keys with the scope `*`
         #[arg(long)]
         revoke_others: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         settings: Settings,
     },
@@ -226,20 +233,17 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Completions { shell } => Ok(documents::completions(shell)?),
         Command::Man { out } => documents::manual(&out),
         Command::Serve(settings) => serve::serve(&settings),
-        Command::Config { command: ConfigCommand::Check(settings) } => {
-            server::check_files(&config::load(&settings)?)?;
-            Ok(writeln!(io::stdout(), "the configuration is sound")?)
-        }
+        Command::Config { command: ConfigCommand::Check(it) } => return config::check(&it),
         Command::Config { command: ConfigCommand::Print(settings) } => {
             Ok(write!(io::stdout(), "{}", config::load(&settings)?.to_toml())?)
         }
         Command::Config { command: ConfigCommand::Default } => {
             Ok(write!(io::stdout(), "{}", crate::config::DEFAULT_FILE)?)
         }
-        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, settings } } => {
-            control::reset_root_key(&settings, revoke_others)
+        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, output, settings } } => {
+            control::reset_root_key(&settings, revoke_others, output)
         }
-        Command::RunJob { name, settings } => control::run_job(&settings, &name),
+        Command::RunJob { name, output, settings } => control::run_job(&settings, &name, output),
         Command::Clock { command: ClockCommand::Accept(settings) } => {
             control::accept_clock(&settings)
         }

@@ -9,12 +9,16 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use crate::{
-    cli::{Error, Settings, config},
+    cli::{
+        Error, Settings, config,
+        output::{self, Format, Output},
+    },
     domain::note::NoteKey,
     server,
-    service::{Audit, LogFile},
+    service::{Audit, Finding, LogFile, Sound},
     store::StoreError,
 };
 
@@ -35,6 +39,8 @@ pub(super) struct Verify {
     /// A checkpoint that was kept elsewhere; may be given more than once
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     settings: Settings,
 }
@@ -68,8 +74,13 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
         })
     });
     bar.finish_and_clear();
+    let outcome = outcome.map_err(server::Error::Store)?;
+    if arguments.output.output == Format::Json {
+        output::json(&verdict(&outcome, audit.key.as_ref()))?;
+        return Ok(outcome.map_or(ExitCode::from(BROKEN), |_| ExitCode::SUCCESS));
+    }
     let mut out = io::stdout().lock();
-    match outcome.map_err(server::Error::Store)? {
+    match outcome {
         Ok(sound) => {
             writeln!(out, "events       {}, nothing changed, nothing missing", sound.events)?;
             writeln!(out, "checkpoints  {} agree", sound.checkpoints)?;
@@ -87,6 +98,21 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
             writeln!(out, "{finding}")?;
             Ok(ExitCode::from(BROKEN))
         }
+    }
+}
+
+fn verdict(outcome: &Result<Sound, Finding>, key: Option<&NoteKey>) -> Value {
+    match outcome {
+        Ok(it) => json!({
+            "sound": true,
+            "events": it.events,
+            "checkpoints": it.checkpoints,
+            "signed": key.map(|_| it.checkpoints - it.unsigned),
+            "signer": key.map(NoteKey::name),
+            "head": it.head.to_string(),
+            "root": it.root.to_string(),
+        }),
+        Err(it) => json!({ "sound": false, "seq": it.seq, "detail": it.what }),
     }
 }
 

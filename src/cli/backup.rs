@@ -60,6 +60,8 @@ pub(super) struct Restore {
     #[command(flatten)]
     confirmation: Confirmation,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -141,14 +143,23 @@ fn restore(it: &Restore) -> Result<(), Error> {
     let done = server::restore(&config, &it.file, clock, entropy, &mut |it| bar.set_position(it));
     bar.finish_and_clear();
     let done = done?;
-    let mut out = io::stdout();
     let found = done.census;
+    let lost = done.replaced.map_or(0, |it| (it.events - found.events).max(0));
+    if it.output.output == Format::Json {
+        return Ok(output::json(&json!({
+            "events": found.events,
+            "accounts": found.accounts,
+            "keys": found.keys,
+            "aside": done.aside,
+            "lostEvents": lost,
+        }))?);
+    }
+    let mut out = io::stdout();
     writeln!(out, "Restored: {}.", holds(found.events, found.accounts, found.keys))?;
     if let Some(aside) = &done.aside {
         writeln!(out, "What was there before is in {}.", aside.display())?;
     }
-    if let Some(old) = done.replaced.filter(|it| found.events < it.events) {
-        let lost = old.events - found.events;
+    if 0 < lost {
         writeln!(
             out,
             "The old log had {lost} more events. What they changed is undone: a key that was \

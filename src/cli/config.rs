@@ -1,14 +1,53 @@
 //! Finding and reading the configuration: the only place that looks at the environment.
 
-use std::{env, fs, io, path::PathBuf};
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::json;
 
 use crate::{
-    cli::{Error, Settings, variable, variables},
+    cli::{
+        Error, Settings,
+        output::{self, Format, Output},
+        variable, variables,
+    },
     config::{Config, ConfigFile, Flags},
+    server::{self, PolicyError},
 };
 
 /// Looked for in this order, when no file is named.
 const USUAL_PLACES: [&str; 2] = ["keyward.toml", "/etc/keyward/keyward.toml"];
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
+    let outcome = load(&it.settings).and_then(|config| Ok(server::check_files(&config)?));
+    if it.output.output == Format::Table {
+        outcome?;
+        writeln!(io::stdout(), "the configuration is sound")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let faults = match &outcome {
+        Ok(()) => Vec::new(),
+        Err(
+            Error::Config(found) | Error::Server(server::Error::Policy(PolicyError::Faults(found))),
+        ) => output::faults(found),
+        Err(err) => vec![json!({ "place": null, "detail": err.with_causes() })],
+    };
+    output::json(&json!({ "sound": outcome.is_ok(), "faults": faults }))?;
+    Ok(outcome.err().map_or(ExitCode::SUCCESS, |err| ExitCode::from(err.exit_code())))
+}
 
 pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
     let variables = variables();

@@ -88,9 +88,9 @@ impl Error {
         }
     }
 
-    /// Tells people the error and its causes.
-    pub(super) fn report(&self) {
-        let mut text = format!("keyward: {self}");
+    /// The error and its causes, with no key in it that somebody may have typed.
+    pub(super) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(it) = cause {
             let it_says = it.to_string();
@@ -99,8 +99,12 @@ impl Error {
             }
             cause = it.source();
         }
+        masked(&text).into_owned()
+    }
+
+    pub(super) fn report(&self) {
         // Nobody is left to tell if this fails.
-        let _ = writeln!(io::stderr(), "{}", masked(&text));
+        let _ = writeln!(io::stderr(), "keyward: {}", self.with_causes());
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     cli::{
         Error,
         client::{Client, Target, refusal},
+        output::Format,
         socket,
     },
     config::Config,
@@ -44,6 +45,9 @@ pub(super) struct Tail {
     /// One line for people, or one JSON object, for each event
     #[arg(long, value_enum, default_value_t = EventFormat::Text)]
     format: EventFormat,
+    /// As with other commands: table is `--format text`, json is `--format jsonl`
+    #[arg(short, long, value_enum, conflicts_with = "format")]
+    output: Option<Format>,
     #[command(flatten)]
     target: Target,
 }
@@ -59,8 +63,11 @@ pub(super) fn tail(it: &Tail) -> Result<(), Error> {
         Some(_) => Source::Network(it.target.open()?),
         None => Source::here(it.target.config()?)?,
     };
-    let follower =
-        Follower { source, lines: it.lines, follow: it.follow, format: it.format, seen: None };
+    let format = it.output.map_or(it.format, |it| match it {
+        Format::Table => EventFormat::Text,
+        Format::Json => EventFormat::Jsonl,
+    });
+    let follower = Follower { source, lines: it.lines, follow: it.follow, format, seen: None };
     match follower.run() {
         // Whoever reads this has seen enough.
         Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -11,6 +11,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     cli::Error,
+    config::ConfigErrors,
     env::{Clock, SystemClock, Timestamp},
 };
 
@@ -21,7 +22,7 @@ pub(super) enum Format {
     /// For people
     #[default]
     Table,
-    /// The body of the API's answer
+    /// The body of the API's answer, or an object of the command's own
     Json,
 }
 
@@ -145,6 +146,17 @@ pub(super) fn raw(body: &[u8]) -> Result<(), io::Error> {
     let mut out = io::stdout().lock();
     out.write_all(body)?;
     writeln!(out)
+}
+
+/// Prints what no answer of the API is.
+pub(super) fn json(value: &Value) -> Result<(), io::Error> {
+    writeln!(io::stdout(), "{value}")
+}
+
+/// Faults of a file, as JSON.
+pub(super) fn faults(found: &ConfigErrors) -> Vec<Value> {
+    let found = found.0.iter();
+    found.map(|it| json!({ "place": it.origin.to_string(), "detail": it.message })).collect()
 }
 
 /// Prints a list as the API would if it had no pages.

@@ -26,6 +26,7 @@ mod backup;
 mod bad_input;
 mod checkpoints;
 mod cli;
+mod cli_json;
 mod cli_keys;
 mod crash;
 mod denials;

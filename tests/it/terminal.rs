@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Logged, Request, has, keyward};
+use crate::support::{Binary, Logged, Request, has, keyward};
 
 /// A `keyward serve` on a terminal, and what that shows.
 struct Terminal {
@@ -98,4 +98,24 @@ fn the_log_is_coloured_unless_that_is_not_wanted() {
         assert!(shown.contains("keyward is ready"), "{shown}");
         assert_eq!(shown.contains("\u{1b}["), coloured, "{variables:?}: {shown}");
     }
+}
+
+#[test]
+fn a_new_root_key_is_in_the_json_that_a_person_sees_and_in_no_other() {
+    if !has(&["script"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (data, screen) = (dir.path().join("data"), dir.path().join("screen"));
+    assert!(Binary::serve(&data).terminate().status.success());
+    fs::remove_file(data.join("initial-root-key")).unwrap();
+    let reset = format!("root-key reset -o json --data-dir {}", data.display());
+    assert!(on_a_terminal(&reset, &screen).status().unwrap().success());
+    let shown = fs::read_to_string(&screen).unwrap();
+    let start = shown.find('{').expect("an object");
+    let end = shown.rfind('}').expect("its end");
+    let found: Value = serde_json::from_str(&shown[start..=end]).unwrap();
+    let key = found["key"].as_str().expect("a key");
+    assert_eq!((&found["keyPrefix"], &found["path"]), (&json!(key[..12]), &Value::Null));
+    assert!(!data.join("initial-root-key").exists());
 }
