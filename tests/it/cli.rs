@@ -2,9 +2,11 @@
 
 use std::{
     fs::{self, Permissions},
+    io,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -316,4 +318,39 @@ fn the_api_document_can_be_printed_without_a_server() {
     };
     assert_eq!(print(&["openapi"]), keyward::http::openapi::document_json());
     assert_eq!(print(&["openapi", "--yaml"]), keyward::http::openapi::document_yaml());
+}
+
+#[test]
+fn a_server_serves_on_when_nobody_reads_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let deaf = || io::pipe().unwrap().1;
+    let mut command = keyward();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    let mut child = command.stdout(deaf()).stderr(deaf()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !keyward_in(&data, &["health"]).status.success() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended");
+        assert!(Instant::now() < deadline, "it does not answer");
+    }
+    // This is logged.
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    assert_exit(&keyward_in(&data, &["run-job", "upkeep"]), 0);
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_data_directory_that_no_socket_fits_into_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("d".repeat(100));
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["config", "check"]] {
+        let said = assert_exit(&keyward_in(&data, command), 78);
+        assert!(said.contains("too long") && said.contains("107"), "{said}");
+        assert!(!data.exists());
+    }
+    let fits = dir.path().join("d".repeat(107 - dir.path().as_os_str().len() - 14));
+    assert_eq!(fits.join("control.sock").as_os_str().len(), 107);
+    assert!(Binary::serve(&fits).terminate().status.success());
 }
