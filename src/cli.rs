@@ -1,6 +1,7 @@
 //! What people type.
 
 mod accounts;
+mod appendix;
 mod audit;
 mod backup;
 mod client;
@@ -44,6 +45,7 @@ const NO: u8 = 3;
 /// A self-hosted API-key server.
 #[derive(Debug, Parser)]
 #[command(name = "keyward", version, about, arg_required_else_help = true)]
+#[command(after_long_help = appendix::help(&appendix::of_the_program()))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,6 +54,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
+    #[command(after_long_help = appendix::help(&appendix::of_serve()))]
     Serve(Settings),
     /// Manage keys
     Keys {
@@ -114,7 +117,10 @@ enum Command {
         command: ClockCommand,
     },
     /// Print a script that completes commands in your shell
-    Completions { shell: Shell },
+    Completions {
+        /// For which
+        shell: Shell,
+    },
     /// Write the manual pages
     Man {
         /// The directory for them

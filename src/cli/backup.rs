@@ -49,6 +49,7 @@ pub(super) struct Create {
 
 #[derive(Args, Debug)]
 pub(super) struct Verify {
+    /// The backup
     file: PathBuf,
     #[command(flatten)]
     output: Output,
@@ -56,6 +57,7 @@ pub(super) struct Verify {
 
 #[derive(Args, Debug)]
 pub(super) struct Restore {
+    /// The backup
     file: PathBuf,
     #[command(flatten)]
     confirmation: Confirmation,

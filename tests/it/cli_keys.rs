@@ -234,19 +234,3 @@ fn keys_that_nobody_uses_are_found() {
     assert_eq!(found["data"][0]["name"], "fresh");
     assert_eq!(way.json(&["keys", "unused", "--all"])["data"].as_array().map(Vec::len), Some(0));
 }
-
-#[test]
-fn manual_pages_and_completions_name_every_command() {
-    let dir = tempfile::tempdir().unwrap();
-    let output = keyward().args(["man", "--out"]).arg(dir.path()).output().unwrap();
-    assert!(output.status.success());
-    let page = std::fs::read_to_string(dir.path().join("keyward-keys-create.1")).unwrap();
-    assert!(page.contains("Display name"), "{page}");
-    for shell in ["bash", "zsh", "fish"] {
-        let output = keyward().args(["completions", shell]).output().unwrap();
-        let script = String::from_utf8(output.stdout).unwrap();
-        for command in ["accounts", "root-key", "run-job", "verify"] {
-            assert!(script.contains(command), "{shell}: {command}");
-        }
-    }
-}

@@ -40,6 +40,7 @@ mod keys_list;
 mod keys_revoke;
 mod keys_update;
 mod listen;
+mod manual;
 mod metrics;
 mod migrations;
 mod model;
