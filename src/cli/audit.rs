@@ -130,7 +130,7 @@ impl Place {
         }
         config::insist_on_this_machine(settings, "--db, --data-dir or --config")?;
         let dir = config::load(settings)?.data_dir;
-        Ok(Self { database: dir.join("keyward.db"), data_dir: Some(dir) })
+        Ok(Self { database: config::database(&dir)?, data_dir: Some(dir) })
     }
 
     pub(super) fn open(&self) -> Result<LogFile, Error> {

@@ -77,10 +77,7 @@ impl Target {
 
 impl Client {
     pub(super) fn on_this_machine(config: &Config) -> Result<Self, Error> {
-        let database = config.data_dir.join("keyward.db");
-        if !database.exists() {
-            return Err(Error::NoDatabase { path: database });
-        }
+        config::database(&config.data_dir)?;
         match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
             Ok(site) => Ok(Self::AtHand(AtHand::start(site)?)),
             Err(server::Error::DataDir(DataDirError::InUse { .. })) => {

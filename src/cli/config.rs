@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -88,6 +88,17 @@ pub(super) fn insist_on_this_machine(settings: &Settings, options: &str) -> Resu
         "this is done on the machine of the server itself, and KEYWARD_URL names a server on the \
          network: unset it, or name {options}"
     )))
+}
+
+/// The database in the data directory, if there is one. That somebody may not look is not that
+/// there is nothing to see.
+pub(super) fn database(data_dir: &Path) -> Result<PathBuf, Error> {
+    let path = data_dir.join("keyward.db");
+    match fs::metadata(&path) {
+        Ok(_) => Ok(path),
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Err(Error::NoAccess { path }),
+        Err(_) => Err(Error::NoDatabase { path }),
+    }
 }
 
 /// Files that systemd hands over (systemd.exec(5), `LoadCredential=`), for settings that name none.

@@ -101,10 +101,7 @@ pub(super) fn ask<T: DeserializeOwned>(
     request: &impl Serialize,
     here: impl FnOnce(&Keyward) -> Result<T, service::Error>,
 ) -> Result<T, Error> {
-    let database = config.data_dir.join("keyward.db");
-    if !database.exists() {
-        return Err(Error::NoDatabase { path: database });
-    }
+    config::database(&config.data_dir)?;
     match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
         Ok(site) => {
             let answer = here(&site.app).map_err(server::Error::Service)?;

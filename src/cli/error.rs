@@ -52,6 +52,11 @@ pub(super) enum Error {
     NotConfirmed,
     #[error("there is no database {path}; `keyward serve` makes one")]
     NoDatabase { path: PathBuf },
+    #[error(
+        "permission denied: {path}; this is for the user that the server runs as, so try \
+         `sudo -u` and that user's name"
+    )]
+    NoAccess { path: PathBuf },
     #[error("{path} cannot be used")]
     File { path: PathBuf, source: io::Error },
     #[error("{path} holds no public key: {source}")]
@@ -71,7 +76,10 @@ impl Error {
     /// That an answer is no ([`NO`]) is no error.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
+            Self::Config(_)
+            | Self::ConfigFile { .. }
+            | Self::NoDatabase { .. }
+            | Self::NoAccess { .. } => 78,
             Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy | Self::Usage(_) => 2,
             Self::NoKey | Self::Denied(_) => 4,
             Self::Busy(_) => 75,

@@ -15,6 +15,7 @@ use crate::{
     cli::{
         Error,
         client::{Client, Target, refusal},
+        config,
         output::Format,
         socket,
     },
@@ -83,10 +84,7 @@ enum Source {
 
 impl Source {
     fn here(config: Config) -> Result<Self, Error> {
-        let database = config.data_dir.join("keyward.db");
-        if !database.exists() {
-            return Err(Error::NoDatabase { path: database });
-        }
+        config::database(&config.data_dir)?;
         let socket = config.data_dir.join(SOCKET);
         Ok(Self::Here { config: Box::new(config), socket })
     }

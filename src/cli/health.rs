@@ -173,8 +173,12 @@ fn listeners(config: &Config) -> Diagnosis {
 }
 
 fn data_dir(dir: &Path) -> Diagnosis {
-    let Ok(found) = fs::metadata(dir) else {
-        return failed(format!("there is no {}; `keyward serve` makes it", dir.display()));
+    let found = match fs::metadata(dir) {
+        Ok(found) => found,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            return failed(format!("there is no {}; `keyward serve` makes it", dir.display()));
+        }
+        Err(err) => return failed(format!("{}: {err}", dir.display())),
     };
     if found.permissions().mode() & 0o077 != 0 {
         return warning("others may look into it; chmod 700");
@@ -227,19 +231,21 @@ fn clock(dir: &Path) -> Diagnosis {
 }
 
 fn initial_key(dir: &Path) -> Diagnosis {
-    if dir.join("initial-root-key").exists() {
-        return warning("it still lies in a file; use it once, and the file goes");
+    match dir.join("initial-root-key").try_exists() {
+        Ok(true) => warning("it still lies in a file; use it once, and the file goes"),
+        Ok(false) => ok("used, or never in a file"),
+        Err(err) => failed(err.to_string()),
     }
-    ok("used, or never in a file")
 }
 
 fn checkpoint_key(config: &Config) -> Diagnosis {
     let own = config.data_dir.join("checkpoint.key");
     let path = config.audit.checkpoint_key.as_ref().unwrap_or(&own);
-    if path.exists() {
-        return ok("there; keep a copy elsewhere, it is in no backup");
+    match path.try_exists() {
+        Ok(true) => ok("there; keep a copy elsewhere, it is in no backup"),
+        Ok(false) => failed(format!("{} is gone, which signs the audit log", path.display())),
+        Err(err) => failed(format!("{}: {err}", path.display())),
     }
-    failed(format!("{} is gone, which signs the audit log", path.display()))
 }
 
 fn backup(config: &Config) -> Diagnosis {
@@ -268,6 +274,7 @@ fn running(dir: &Path) -> Diagnosis {
         Err(err) if err.kind() == io::ErrorKind::TimedOut => {
             failed(Error::Silent { patience: PATIENCE }.to_string())
         }
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => failed(err.to_string()),
         Err(_) => warning("none runs here"),
     }
 }

@@ -134,3 +134,47 @@ fn the_owner_of_the_data_is_who_may_open_it() {
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("12345") && said.contains("sudo -u"), "{said}");
 }
+
+#[test]
+fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o000)).unwrap();
+    let as_another = |arguments: &[&str]| {
+        let mut command = keyward();
+        // Nothing is closed to root.
+        if fs::read_dir(&data).is_ok() {
+            command.uid(12_345).gid(12_345);
+        }
+        command.args(arguments).arg("--data-dir").arg(&data).current_dir("/");
+        command.output()
+    };
+    if as_another(&["health"]).is_err() {
+        return crate::support::skip("another user may not run the binary");
+    }
+    for arguments in [
+        &["keys", "list"][..],
+        &["run-job", "purge"],
+        &["events", "tail"],
+        &["events", "export"],
+        &["events", "verify"],
+        &["backup", "create"],
+        &["root-key", "reset"],
+    ] {
+        let output = as_another(arguments).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
+        assert!(said.contains("permission denied") && said.contains("sudo -u"), "{said}");
+    }
+    let output = as_another(&["doctor", "-o", "json"]).unwrap();
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for check in ["database", "initial root key", "checkpoint key", "server"] {
+        let it = found.iter().find(|it| it["check"] == check).unwrap();
+        assert_eq!(it["state"], "failed", "{it}");
+        assert!(!it["detail"].as_str().unwrap().contains("gone"), "{it}");
+    }
+    fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+}
