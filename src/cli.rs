@@ -234,7 +234,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Verify(it) => return verify::verify(&it),
         Command::Scopes(it) => verify::scopes(&it),
         Command::Backup { command } => return backup::run(command),
-        Command::Keys { command } => keys::run(command),
+        Command::Keys { command } => return keys::run(command),
         Command::Accounts { command } => accounts::run(command),
         Command::Completions { shell } => Ok(documents::completions(shell)?),
         Command::Man { out } => documents::manual(&out),

@@ -205,7 +205,19 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     }
     let ahead = humantime::parse_duration(text)
         .map_err(|_| "must be like 90d, 2027-01-20 or 2027-01-20T12:00:00Z".to_owned())?;
-    Ok(SystemClock::new().wall().after(ahead))
+    let now = SystemClock::new().wall();
+    let instant = now.after(ahead);
+    // An instant past the end of time is moved to it, which nobody asked for.
+    if instant == Timestamp::MAX {
+        return Err("must be before the year 10000".to_owned());
+    }
+    Ok(instant)
+}
+
+/// A length of time as the API takes it.
+pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|err| err.to_string())?;
+    if span.subsec_nanos() == 0 { Ok(span) } else { Err("must be whole seconds".to_owned()) }
 }
 
 /// The instant that was so long ago.
@@ -253,6 +265,9 @@ mod tests {
         assert_eq!(instant("2099-01-20").unwrap(), same);
         assert!(SystemClock::new().wall() < instant("90d").unwrap());
         assert!(instant("soon").is_err());
+        assert!(instant("9000y").is_err(), "not the last instant that there is");
+        assert!(whole_seconds("1500ms").is_err());
+        assert_eq!(whole_seconds("2s 1000ms").unwrap(), Duration::from_secs(3));
         assert_eq!(expiry("never").unwrap(), Value::Null);
     }
 }
