@@ -240,9 +240,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Man { out } => documents::manual(&out),
         Command::Serve(settings) => serve::serve(&settings),
         Command::Config { command: ConfigCommand::Check(it) } => return config::check(&it),
-        Command::Config { command: ConfigCommand::Print(settings) } => {
-            Ok(write!(io::stdout(), "{}", config::load(&settings)?.to_toml())?)
-        }
+        Command::Config { command: ConfigCommand::Print(settings) } => config::print(&settings),
         Command::Config { command: ConfigCommand::Default } => {
             Ok(write!(io::stdout(), "{}", crate::config::DEFAULT_FILE)?)
         }

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process::ExitCode,
 };
 
@@ -22,6 +22,8 @@ use crate::{
 
 /// Looked for in this order, when no file is named.
 const USUAL_PLACES: [&str; 2] = ["keyward.toml", "/etc/keyward/keyward.toml"];
+pub(super) const NO_FILE: &str =
+    "no configuration file: there is neither ./keyward.toml nor /etc/keyward/keyward.toml";
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
@@ -49,7 +51,22 @@ pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
     Ok(outcome.err().map_or(ExitCode::SUCCESS, |err| ExitCode::from(err.exit_code())))
 }
 
+pub(super) fn print(settings: &Settings) -> Result<(), Error> {
+    let (config, file) = load_with_file(settings)?;
+    // Beside the settings, which may go to a file that is read again.
+    let _ = match file {
+        Some(file) => writeln!(io::stderr(), "keyward: read {}", file.display()),
+        None => writeln!(io::stderr(), "keyward: {NO_FILE}"),
+    };
+    Ok(write!(io::stdout(), "{}", config.to_toml())?)
+}
+
 pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
+    Ok(load_with_file(settings)?.0)
+}
+
+/// The configuration, and the file that it was read from, if there is one.
+pub(super) fn load_with_file(settings: &Settings) -> Result<(Config, Option<PathBuf>), Error> {
     let variables = variables();
     let named = settings.config.clone().or_else(|| {
         let found = variables.iter().find(|(name, _)| name == "KEYWARD_CONFIG");
@@ -68,7 +85,9 @@ pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
     let file = text.as_ref().map(|(path, text)| ConfigFile { path, text });
     let mut config = Config::assemble(&flags, file, &variables)?;
     use_credentials(&mut config);
-    Ok(config)
+    // Which of the files of that name depends on where the command was given.
+    let file = text.map(|(path, _)| path::absolute(&path).unwrap_or(path));
+    Ok((config, file))
 }
 
 /// The configuration of a command that only this machine can carry out. Whoever has the variable

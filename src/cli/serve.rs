@@ -21,9 +21,14 @@ use crate::{
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
-    let config = config::load(settings)?;
+    let (config, file) = config::load_with_file(settings)?;
     let terminal = io::stdout().is_terminal();
     let set_level = telemetry::start_log(&config.log, supervisor::log_target());
+    if let Some(file) = file {
+        tracing::info!(config.file = %file.display(), "the configuration was read");
+    } else {
+        tracing::info!("{}", config::NO_FILE);
+    }
     server::check_files(&config)?;
     let listeners = match supervisor::sockets().map_err(server::Error::Run)? {
         given if given.is_empty() => server::bind(&config)?,

@@ -354,3 +354,31 @@ fn a_data_directory_that_no_socket_fits_into_is_refused_before_anything_is_made(
     assert_eq!(fits.join("control.sock").as_os_str().len(), 107);
     assert!(Binary::serve(&fits).terminate().status.success());
 }
+
+#[test]
+fn it_is_said_which_configuration_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let print = |arguments: &[&str]| {
+        let mut command = keyward();
+        command.args(["config", "print"]).args(arguments).current_dir(dir.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(text(&output.stdout).starts_with("listen = "), "{output:?}");
+        text(&output.stderr)
+    };
+    if !Path::new("/etc/keyward/keyward.toml").exists() {
+        assert!(print(&[]).contains("no configuration file"));
+        let server = Logged::serve(&dir.path().join("data"), &[]);
+        assert!(server.said().contains("no configuration file"), "{}", server.said());
+    }
+    let here = dir.path().join("keyward.toml");
+    fs::write(&here, "workers = 1\n").unwrap();
+    let named = dir.path().join("other.toml");
+    fs::write(&named, "workers = 1\n").unwrap();
+    let name = named.to_str().unwrap();
+    assert_eq!(print(&[]), format!("keyward: read {}\n", here.display()));
+    assert_eq!(print(&["--config", name]), format!("keyward: read {name}\n"));
+    let server = Logged::serve(&dir.path().join("more"), &["--config", name]);
+    let said = server.said();
+    assert!(said.contains("the configuration was read") && said.contains(name), "{said}");
+}
