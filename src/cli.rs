@@ -1,22 +1,26 @@
 //! What people type.
 
 mod accounts;
+mod appendix;
 mod audit;
 mod backup;
 mod client;
 mod config;
 mod control;
 mod documents;
+mod error;
 mod events;
 mod export;
 mod health;
 mod import;
 mod keys;
+mod network;
 mod output;
 mod routes;
 mod serve;
 mod socket;
 mod supervisor;
+mod usage;
 mod verify;
 
 use std::{
@@ -26,18 +30,14 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use self::{accounts::AccountsCommand, backup::BackupCommand, keys::KeysCommand};
-use crate::{
-    config::ConfigErrors,
-    domain::note::NoteError,
-    http::openapi,
-    server::{self, DataDirError},
-    service::{self, ImportSecretError, Mismatch},
-    store::StoreError,
+use self::{
+    accounts::AccountsCommand, backup::BackupCommand, error::Error, keys::KeysCommand,
+    output::Output,
 };
+use crate::http::openapi;
 
 /// The answer is no.
 const NO: u8 = 3;
@@ -45,6 +45,7 @@ const NO: u8 = 3;
 /// A self-hosted API-key server.
 #[derive(Debug, Parser)]
 #[command(name = "keyward", version, about, arg_required_else_help = true)]
+#[command(after_long_help = appendix::help(&appendix::of_the_program()))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -53,6 +54,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
+    #[command(after_long_help = appendix::help(&appendix::of_serve()))]
     Serve(Settings),
     /// Manage keys
     Keys {
@@ -88,6 +90,8 @@ enum Command {
         /// `record_denials`, `checkpoint`, `backup` or `upkeep`
         name: String,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         settings: Settings,
     },
     /// Take over keys that another system issued; exit 3 if any was refused
@@ -113,7 +117,10 @@ enum Command {
         command: ClockCommand,
     },
     /// Print a script that completes commands in your shell
-    Completions { shell: Shell },
+    Completions {
+        /// For which
+        shell: Shell,
+    },
     /// Write the manual pages
     Man {
         /// The directory for them
@@ -131,7 +138,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Check the configuration; exit 78 and every fault if it is not sound
-    Check(Settings),
+    Check(config::Check),
     /// Print the configuration that is in force
     Print(Settings),
     /// Print a commented configuration file with every default
@@ -146,6 +153,8 @@ enum RootKeyCommand {
         #[arg(long)]
         revoke_others: bool,
         #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
         settings: Settings,
     },
 }
@@ -153,23 +162,11 @@ enum RootKeyCommand {
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
     /// Print the newest events, the oldest of them first
-    Tail {
-        /// How many
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
-        lines: u32,
-        /// Then go on with each event as it is recorded; needs a running server
-        #[arg(short, long)]
-        follow: bool,
-        /// One line for people, or one JSON object, for each event
-        #[arg(long, value_enum, default_value_t = EventFormat::Text)]
-        format: EventFormat,
-        #[command(flatten)]
-        settings: Settings,
-    },
+    Tail(events::Tail),
     /// Recompute the whole log; exit 3 and the first bad event if it is not what it was
     Verify(audit::Verify),
     /// Write the log in a form that other systems take, a line for each event
-    Export(audit::Export),
+    Export(export::Export),
 }
 
 #[derive(Debug, Subcommand)]
@@ -184,12 +181,6 @@ enum RoutesCommand {
 enum ClockCommand {
     /// Take the machine's clock for right although keyward has seen a later time
     Accept(Settings),
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum EventFormat {
-    Text,
-    Jsonl,
 }
 
 /// What every command that needs the configuration takes. Flags win over the environment
@@ -214,59 +205,18 @@ struct Settings {
     log_format: Option<String>,
 }
 
-/// Why a command did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{0}")]
-    Config(#[from] ConfigErrors),
-    #[error("the configuration file {path} cannot be read")]
-    ConfigFile { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Server(#[from] server::Error),
-    #[error("the running server cannot be asked")]
-    Control(#[source] io::Error),
-    #[error("{url} cannot be reached")]
-    Unreachable { url: String, source: ureq::Error },
-    #[error("refused: {0}")]
-    Refused(String),
-    #[error("refused: {0}")]
-    Denied(String),
-    #[error("try again: {0}")]
-    Busy(String),
-    #[error(
-        "a key is needed: put it into the variable KEYWARD_KEY, or its file's name into \
-         KEYWARD_KEY_FILE"
-    )]
-    NoKey,
-    #[error("{0}")]
-    Usage(String),
-    #[error("nothing was changed")]
-    NotConfirmed,
-    #[error("there is no database {path}; `keyward serve` makes one")]
-    NoDatabase { path: PathBuf },
-    #[error("{path} cannot be used")]
-    File { path: PathBuf, source: io::Error },
-    #[error("{path} holds no public key: {source}")]
-    PublicKey { path: PathBuf, source: NoteError },
-    #[error("no server answers in {dir}, so nothing can be added to its log")]
-    NothingToFollow { dir: PathBuf },
-    #[error("there is no job `{name}`; there are {known}")]
-    NoSuchJob { name: String, known: String },
-    #[error("there is no route policy: name one with --file, or set `authz.policy_file`")]
-    NoPolicy,
-    #[error("the output cannot be written")]
-    Output(#[from] io::Error),
-}
-
 /// Runs the command in the arguments of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => return usage::explain(err),
+    };
     match run(cli.command) {
         Ok(code) => code,
         // Whoever reads this has seen enough.
         Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(err) => {
-            report(&err);
+            err.report();
             ExitCode::from(err.exit_code())
         }
     }
@@ -275,7 +225,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Events { command: EventsCommand::Verify(it) } => return audit::verify(&it),
-        Command::Events { command: EventsCommand::Export(it) } => audit::export(&it),
+        Command::Events { command: EventsCommand::Export(it) } => export::export(&it),
         Command::Routes { command: RoutesCommand::Check(it) } => return routes::check(&it),
         Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
         Command::Import(it) => return import::import(&it),
@@ -284,99 +234,30 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Verify(it) => return verify::verify(&it),
         Command::Scopes(it) => verify::scopes(&it),
         Command::Backup { command } => return backup::run(command),
-        Command::Keys { command } => keys::run(command),
+        Command::Keys { command } => return keys::run(command),
         Command::Accounts { command } => accounts::run(command),
         Command::Completions { shell } => Ok(documents::completions(shell)?),
         Command::Man { out } => documents::manual(&out),
         Command::Serve(settings) => serve::serve(&settings),
-        Command::Config { command: ConfigCommand::Check(settings) } => {
-            server::check_files(&config::load(&settings)?)?;
-            Ok(writeln!(io::stdout(), "the configuration is sound")?)
-        }
-        Command::Config { command: ConfigCommand::Print(settings) } => {
-            Ok(write!(io::stdout(), "{}", config::load(&settings)?.to_toml())?)
-        }
+        Command::Config { command: ConfigCommand::Check(it) } => return config::check(&it),
+        Command::Config { command: ConfigCommand::Print(settings) } => config::print(&settings),
         Command::Config { command: ConfigCommand::Default } => {
             Ok(write!(io::stdout(), "{}", crate::config::DEFAULT_FILE)?)
         }
-        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, settings } } => {
-            control::reset_root_key(&settings, revoke_others)
+        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, output, settings } } => {
+            control::reset_root_key(&settings, revoke_others, output)
         }
-        Command::RunJob { name, settings } => control::run_job(&settings, &name),
+        Command::RunJob { name, output, settings } => control::run_job(&settings, &name, output),
         Command::Clock { command: ClockCommand::Accept(settings) } => {
             control::accept_clock(&settings)
         }
-        Command::Events { command: EventsCommand::Tail { lines, follow, format, settings } } => {
-            events::tail(&settings, lines, follow, format)
-        }
+        Command::Events { command: EventsCommand::Tail(it) } => events::tail(&it),
         Command::Openapi { yaml } => {
             let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
             Ok(write!(io::stdout(), "{document}")?)
         }
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-impl Error {
-    /// 1 failed, 2 wrong usage, 4 not allowed, 75 busy or I/O (try again), 78 configuration or data.
-    /// That an answer is no ([`NO`]) is no error.
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::ConfigFile { .. } | Self::NoDatabase { .. } => 78,
-            Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy | Self::Usage(_) => 2,
-            Self::NoKey | Self::Denied(_) => 4,
-            Self::Busy(_) => 75,
-            Self::Server(err) => server_exit_code(err),
-            Self::Control(_)
-            | Self::Refused(_)
-            | Self::Unreachable { .. }
-            | Self::NotConfirmed
-            | Self::NothingToFollow { .. }
-            | Self::File { .. }
-            | Self::Output(_) => 1,
-        }
-    }
-}
-
-fn server_exit_code(err: &server::Error) -> u8 {
-    match err {
-        server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
-        server::Error::Store(err)
-        | server::Error::Mismatch(Mismatch::Store(err))
-        | server::Error::ImportSecret(ImportSecretError::Store(err))
-        | server::Error::Service(
-            service::Error::Unavailable(err) | service::Error::Internal(err),
-        ) => store_exit_code(err),
-        server::Error::DataDir(_)
-        | server::Error::Mismatch(_)
-        | server::Error::ImportSecret(_)
-        | server::Error::Tls(_)
-        | server::Error::Policy(_) => 78,
-        server::Error::Backup(err) => backup::exit_code(err),
-        server::Error::Service(_)
-        | server::Error::Listen { .. }
-        | server::Error::Jobs(_)
-        | server::Error::Run(_) => 1,
-    }
-}
-
-fn store_exit_code(err: &StoreError) -> u8 {
-    if err.is_temporary() { 75 } else { 78 }
-}
-
-/// The error and its causes, for people.
-fn report(err: &Error) {
-    let mut text = format!("keyward: {err}");
-    let mut cause = std::error::Error::source(err);
-    while let Some(it) = cause {
-        let it_says = it.to_string();
-        if !text.ends_with(&it_says) {
-            text = format!("{text}: {it_says}");
-        }
-        cause = it.source();
-    }
-    // Nobody is left to tell if this fails.
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The one of them with this name; empty means not set.

@@ -30,10 +30,19 @@ use self::settings::{SETTINGS, Setting};
 /// The commented configuration file that packages install: every setting, at its default.
 pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
 
-/// Not settings: what the command line reads for itself, and what people are told to keep a key in
-/// while they try things out.
-const COMMAND_LINE_VARIABLES: [&str; 5] =
-    ["KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_KEY", "KEYWARD_KEY_FILE", "KEYWARD_CA_FILE"];
+/// Not settings: what the command line reads for itself, and what it does with it.
+pub const COMMAND_LINE_VARIABLES: [(&str, &str); 5] = [
+    ("KEYWARD_CONFIG", "The configuration file, if --config names none"),
+    ("KEYWARD_URL", "The server to ask; --url, --data-dir and --config win"),
+    ("KEYWARD_KEY", "The API key to ask it with"),
+    ("KEYWARD_KEY_FILE", "The file that holds that key; wins over KEYWARD_KEY"),
+    ("KEYWARD_CA_FILE", "Certificates to trust, in PEM form, not the system's"),
+];
+
+/// The variable of each setting, and the setting.
+pub fn setting_variables() -> impl Iterator<Item = (String, String)> {
+    SETTINGS.iter().map(|it| (it.variable(), it.path()))
+}
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -238,7 +247,8 @@ impl Config {
     }
 
     fn apply_variable(&mut self, name: &str, value: &str) -> Result<(), String> {
-        if !name.starts_with("KEYWARD_") || COMMAND_LINE_VARIABLES.contains(&name) {
+        let reserved = || COMMAND_LINE_VARIABLES.iter().map(|(name, _)| *name);
+        if !name.starts_with("KEYWARD_") || reserved().any(|it| it == name) {
             return Ok(());
         }
         if let Some(setting) = SETTINGS.iter().find(|it| it.variable() == name) {
@@ -246,9 +256,8 @@ impl Config {
         }
         // All begin alike; compared whole, everything would be near everything.
         let tail = |it: &str| it.replacen("KEYWARD_", "", 1);
-        let reserved = COMMAND_LINE_VARIABLES.iter().map(|it| tail(it));
         let known: Vec<String> =
-            SETTINGS.iter().map(|it| tail(&it.variable())).chain(reserved).collect();
+            SETTINGS.iter().map(|it| tail(&it.variable())).chain(reserved().map(tail)).collect();
         Err(match faults::nearest(&tail(name), known.iter().map(String::as_str)) {
             Some(near) => format!("unknown variable; did you mean `KEYWARD_{near}`?"),
             None => "unknown variable".to_owned(),

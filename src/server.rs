@@ -330,8 +330,10 @@ pub fn catalogue(config: &Config) -> Catalogue {
     Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
 }
 
-/// Whether the files that the configuration names are sound: the policy, the certificate.
+/// Whether the files that the configuration names are sound: the policy, the certificate; and
+/// whether the data directory can be where it is to be.
 pub fn check_files(config: &Config) -> Result<(), Error> {
+    DataDir::check(&config.data_dir)?;
     configured_policy(config, &catalogue(config))?;
     Certificate::load(&config.tls)?;
     Ok(())

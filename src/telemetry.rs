@@ -9,6 +9,7 @@ mod tally;
 
 use std::{io, path::Path};
 
+use anstream::{AutoStream, ColorChoice};
 use tracing_subscriber::{
     EnvFilter, Layer,
     fmt::{self, MakeWriter},
@@ -57,7 +58,9 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
         },
         LogFormat::Text => {
             let layer = fmt::layer().with_writer(MaskedStderr).with_target(false);
-            (layer.with_ansi(target == LogTarget::Terminal).boxed(), None)
+            // `NO_COLOR` and terminals without colours, by the rules of the commands' own output.
+            let wanted = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+            (layer.with_ansi(target == LogTarget::Terminal && wanted).boxed(), None)
         }
         LogFormat::Json | LogFormat::Auto => (json(), None),
     };

@@ -1,26 +1,29 @@
-//! `keyward events verify` and `keyward events export`: the audit log without its server.
+//! `keyward events verify`: the audit log without its server.
 
 use std::{
     fs,
-    io::{self, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use crate::{
-    cli::{Error, Settings, config, export},
+    cli::{
+        Error, Settings, config,
+        output::{self, Format, Output},
+    },
     domain::note::NoteKey,
     server,
-    service::{Audit, LogFile},
+    service::{Audit, Finding, LogFile, Sound},
     store::StoreError,
 };
 
 /// How often the bar is told: each time costs more than checking an event.
-const STRIDE: u64 = 1_000;
+pub(super) const STRIDE: u64 = 1_000;
 /// What is verified and found wrong.
 const BROKEN: u8 = 3;
 
@@ -37,36 +40,9 @@ pub(super) struct Verify {
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
     #[command(flatten)]
-    settings: Settings,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Export {
-    /// A copy of the database; without it, the one in the data directory
-    #[arg(long, value_name = "FILE")]
-    db: Option<PathBuf>,
-    /// The form of each line
-    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
-    format: Format,
-    /// The first event to export
-    #[arg(long, value_name = "SEQ", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..))]
-    since_seq: i64,
-    /// Where to write, readable by its owner only; without it, standard output
-    #[arg(long, short, value_name = "FILE")]
-    out: Option<PathBuf>,
+    output: Output,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// Every form is a JSON object on each line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// As the API answers
-    Jsonl,
-    /// CloudEvents 1.0
-    Cloudevents,
-    /// OCSF, class 6003 (API Activity)
-    Ocsf,
 }
 
 pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
@@ -98,8 +74,13 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
         })
     });
     bar.finish_and_clear();
+    let outcome = outcome.map_err(server::Error::Store)?;
+    if arguments.output.output == Format::Json {
+        output::json(&verdict(&outcome, audit.key.as_ref()))?;
+        return Ok(outcome.map_or(ExitCode::from(BROKEN), |_| ExitCode::SUCCESS));
+    }
     let mut out = io::stdout().lock();
-    match outcome.map_err(server::Error::Store)? {
+    match outcome {
         Ok(sound) => {
             writeln!(out, "events       {}, nothing changed, nothing missing", sound.events)?;
             writeln!(out, "checkpoints  {} agree", sound.checkpoints)?;
@@ -120,66 +101,39 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
     }
 }
 
-pub(super) fn export(arguments: &Export) -> Result<(), Error> {
-    let mut log = Place::of(arguments.db.as_deref(), &arguments.settings)?.open()?;
-    let mut out: Box<dyn Write> = match &arguments.out {
-        Some(path) => {
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let unwritable = |source| Error::File { path: path.clone(), source };
-            Box::new(BufWriter::new(options.open(path).map_err(unwritable)?))
-        }
-        None => Box::new(BufWriter::new(io::stdout().lock())),
-    };
-    let bar = ProgressBar::hidden();
-    let mut written = Ok(());
-    log.read::<_, StoreError>(|tx| {
-        let after = arguments.since_seq - 1;
-        let total = (tx.audit_head()?.seq - after).max(0).unsigned_abs();
-        if arguments.out.is_some() {
-            start(&bar, total);
-        }
-        let source = tx.last_checkpoint()?.map_or_else(|| "keyward".to_owned(), |it| it.origin());
-        tx.for_each_event(after, |event| {
-            let done = (event.seq - after).unsigned_abs();
-            if done.is_multiple_of(STRIDE) {
-                bar.set_position(done);
-            }
-            let line = match arguments.format {
-                Format::Jsonl => export::plain(event),
-                Format::Cloudevents => export::cloud_event(event, &source),
-                Format::Ocsf => export::ocsf(event),
-            };
-            written = writeln!(out, "{line}");
-            written.is_ok()
-        })
-    })
-    .map_err(server::Error::Store)?;
-    bar.finish_and_clear();
-    match written.and_then(|()| out.flush()) {
-        // Whoever reads has had enough.
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => Ok(outcome?),
+fn verdict(outcome: &Result<Sound, Finding>, key: Option<&NoteKey>) -> Value {
+    match outcome {
+        Ok(it) => json!({
+            "sound": true,
+            "events": it.events,
+            "checkpoints": it.checkpoints,
+            "signed": key.map(|_| it.checkpoints - it.unsigned),
+            "signer": key.map(NoteKey::name),
+            "head": it.head.to_string(),
+            "root": it.root.to_string(),
+        }),
+        Err(it) => json!({ "sound": false, "seq": it.seq, "detail": it.what }),
     }
 }
 
 /// Where the log is.
-struct Place {
+pub(super) struct Place {
     database: PathBuf,
     /// Unless it is a copy.
     data_dir: Option<PathBuf>,
 }
 
 impl Place {
-    fn of(copy: Option<&Path>, settings: &Settings) -> Result<Self, Error> {
+    pub(super) fn of(copy: Option<&Path>, settings: &Settings) -> Result<Self, Error> {
         if let Some(copy) = copy {
             return Ok(Self { database: copy.to_owned(), data_dir: None });
         }
+        config::insist_on_this_machine(settings, "--db, --data-dir or --config")?;
         let dir = config::load(settings)?.data_dir;
-        Ok(Self { database: dir.join("keyward.db"), data_dir: Some(dir) })
+        Ok(Self { database: config::database(&dir)?, data_dir: Some(dir) })
     }
 
-    fn open(&self) -> Result<LogFile, Error> {
+    pub(super) fn open(&self) -> Result<LogFile, Error> {
         if !self.database.exists() {
             return Err(Error::NoDatabase { path: self.database.clone() });
         }
@@ -188,7 +142,7 @@ impl Place {
 }
 
 /// Shows the bar, on a terminal.
-fn start(bar: &ProgressBar, total: u64) {
+pub(super) fn start(bar: &ProgressBar, total: u64) {
     bar.set_length(total);
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} events, {eta} left");
     if let Ok(style) = style {

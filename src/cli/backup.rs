@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::{
     cli::{
         Error, NO, Settings, config, control,
+        error::store_exit_code,
         output::{self, Confirmation, Format, Output},
     },
     env::{SystemClock, SystemEntropy},
@@ -48,6 +49,7 @@ pub(super) struct Create {
 
 #[derive(Args, Debug)]
 pub(super) struct Verify {
+    /// The backup
     file: PathBuf,
     #[command(flatten)]
     output: Output,
@@ -55,9 +57,12 @@ pub(super) struct Verify {
 
 #[derive(Args, Debug)]
 pub(super) struct Restore {
+    /// The backup
     file: PathBuf,
     #[command(flatten)]
     confirmation: Confirmation,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     settings: Settings,
 }
@@ -74,7 +79,7 @@ pub(super) fn run(command: BackupCommand) -> Result<ExitCode, Error> {
 pub(super) fn exit_code(err: &BackupError) -> u8 {
     match err {
         err if is_verdict(err) => NO,
-        BackupError::Store(err) => super::store_exit_code(err),
+        BackupError::Store(err) => store_exit_code(err),
         BackupError::File { .. }
         | BackupError::Space { .. }
         | BackupError::Digest { .. }
@@ -84,7 +89,7 @@ pub(super) fn exit_code(err: &BackupError) -> u8 {
 }
 
 fn create(it: &Create) -> Result<(), Error> {
-    let config = config::load(&it.settings)?;
+    let config = config::load_here(&it.settings)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and reading back");
     let made: BackupAnswer =
@@ -132,7 +137,7 @@ fn is_verdict(err: &BackupError) -> bool {
 }
 
 fn restore(it: &Restore) -> Result<(), Error> {
-    let config = config::load(&it.settings)?;
+    let config = config::load_here(&it.settings)?;
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");
@@ -140,14 +145,23 @@ fn restore(it: &Restore) -> Result<(), Error> {
     let done = server::restore(&config, &it.file, clock, entropy, &mut |it| bar.set_position(it));
     bar.finish_and_clear();
     let done = done?;
-    let mut out = io::stdout();
     let found = done.census;
+    let lost = done.replaced.map_or(0, |it| (it.events - found.events).max(0));
+    if it.output.output == Format::Json {
+        return Ok(output::json(&json!({
+            "events": found.events,
+            "accounts": found.accounts,
+            "keys": found.keys,
+            "aside": done.aside,
+            "lostEvents": lost,
+        }))?);
+    }
+    let mut out = io::stdout();
     writeln!(out, "Restored: {}.", holds(found.events, found.accounts, found.keys))?;
     if let Some(aside) = &done.aside {
         writeln!(out, "What was there before is in {}.", aside.display())?;
     }
-    if let Some(old) = done.replaced.filter(|it| found.events < it.events) {
-        let lost = old.events - found.events;
+    if 0 < lost {
         writeln!(
             out,
             "The old log had {lost} more events. What they changed is undone: a key that was \

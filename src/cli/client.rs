@@ -1,30 +1,28 @@
 //! How commands reach the API: over the network, through the control socket of the running server,
 //! or, when none runs, through that of a server inside this very process.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
-use rustls::crypto::ring;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::{
-    Agent,
-    http::{Request, header},
-    tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
-};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Error, Settings, config, socket, variable},
+    cli::{Error, Settings, config, network::Network, socket, variable},
     config::Config,
     env::{SystemClock, SystemEntropy},
     http::control::SOCKET,
     server::{self, AtHand, DataDirError, Site},
 };
 
-/// Of a server on the network; those on this machine may take as long as they need.
-const PATIENCE: Duration = Duration::from_secs(30);
-const API: &str = "/api/v1";
+pub(super) const API: &str = "/api/v1";
+
+/// An answer as it comes, line by line, until the connection is over.
+pub(super) type Lines = Box<dyn Iterator<Item = String>>;
 
 /// Which keyward is asked.
 #[derive(Args, Clone, Debug, Default)]
@@ -47,12 +45,6 @@ pub(super) enum Client {
     Network(Network),
     Socket(PathBuf),
     AtHand(AtHand),
-}
-
-pub(super) struct Network {
-    agent: Agent,
-    base: String,
-    key: Zeroizing<String>,
 }
 
 impl Target {
@@ -85,10 +77,7 @@ impl Target {
 
 impl Client {
     pub(super) fn on_this_machine(config: &Config) -> Result<Self, Error> {
-        let database = config.data_dir.join("keyward.db");
-        if !database.exists() {
-            return Err(Error::NoDatabase { path: database });
-        }
+        config::database(&config.data_dir)?;
         match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
             Ok(site) => Ok(Self::AtHand(AtHand::start(site)?)),
             Err(server::Error::DataDir(DataDirError::InUse { .. })) => {
@@ -149,15 +138,42 @@ impl Client {
         serde_json::from_slice(&answer).map_err(|err| Error::Control(err.into()))
     }
 
-    /// Every element of a list, page by page. `target` has a query already.
+    /// Asks for an answer that has no end. Its status, and its lines as they come.
+    pub(super) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
+        let target = format!("{API}{target}");
+        let here = |socket: &Path| socket::get(socket, &target).map_err(Error::Control);
+        match self {
+            Self::Network(it) => it.stream(&target),
+            Self::Socket(path) => here(path),
+            Self::AtHand(it) => here(&it.socket()),
+        }
+    }
+
+    /// Every element of a list. `target` has a query already.
     pub(super) fn list(&self, target: &str) -> Result<Vec<Value>, Error> {
-        let (mut all, mut cursor) = (Vec::new(), String::new());
+        let mut all = Vec::new();
+        self.pages(target, |page| {
+            all.extend(page);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// The same page by page, for lists that need not fit into memory.
+    pub(super) fn pages(
+        &self,
+        target: &str,
+        mut take: impl FnMut(Vec<Value>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut cursor = String::new();
         loop {
-            let page: Value = self.ask_for("GET", &format!("{target}{cursor}"), None)?;
-            all.extend(page["data"].as_array().cloned().unwrap_or_default());
+            let mut page: Value = self.ask_for("GET", &format!("{target}{cursor}"), None)?;
+            if let Value::Array(data) = page["data"].take() {
+                take(data)?;
+            }
             match page["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={}", encoded(next)),
-                None => return Ok(all),
+                None => return Ok(()),
             }
         }
     }
@@ -174,90 +190,6 @@ impl Client {
 /// A part of a query.
 pub(super) fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
-}
-
-impl Network {
-    fn to(url: &str) -> Result<Self, Error> {
-        let base = url.trim_end_matches('/').trim_end_matches(API).to_owned();
-        if !base.starts_with("http://") && !base.starts_with("https://") {
-            return Err(Error::Usage(format!("`{url}` is no URL that begins with http or https")));
-        }
-        let key = match variable("KEYWARD_KEY_FILE") {
-            Some(path) => fs::read_to_string(&path)
-                .map_err(|source| Error::File { path: path.into(), source })?,
-            None => variable("KEYWARD_KEY").ok_or(Error::NoKey)?,
-        };
-        let key = Zeroizing::new(key);
-        let key = Zeroizing::new(key.trim().to_owned());
-        let agent = agent()?;
-        Ok(Self { agent, base, key })
-    }
-
-    fn send(
-        &self,
-        method: &str,
-        target: &str,
-        body: Option<&[u8]>,
-    ) -> Result<socket::Answer, Error> {
-        let unreachable = |source| Error::Unreachable { url: self.base.clone(), source };
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{target}", self.base))
-            .header("x-api-key", self.key.as_str());
-        let answer = match body {
-            Some(body) => {
-                let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
-                self.agent.run(request.map_err(|err| unreachable(err.into()))?)
-            }
-            None => self.agent.run(request.body(()).map_err(|err| unreachable(err.into()))?),
-        };
-        let mut answer = answer.map_err(unreachable)?;
-        let body = answer.body_mut().read_to_vec().map_err(unreachable)?;
-        Ok((answer.status().as_u16(), body.into()))
-    }
-}
-
-fn agent() -> Result<Agent, Error> {
-    let roots = match variable("KEYWARD_CA_FILE") {
-        Some(path) => {
-            own_roots(&path).map_err(|source| Error::File { path: path.into(), source })?
-        }
-        None => RootCerts::PlatformVerifier,
-    };
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-        .root_certs(roots)
-        .build();
-    Ok(Agent::config_builder()
-        .tls_config(tls)
-        .http_status_as_error(false)
-        .max_redirects(0) // The key is for this server and no other.
-        .timeout_global(Some(PATIENCE))
-        .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent())
-}
-
-/// The status that a server answers to whoever has no key.
-pub(super) fn reach(url: &str, path: &str) -> Result<u16, Error> {
-    let url = url.trim_end_matches('/').trim_end_matches(API);
-    let unreachable = |source| Error::Unreachable { url: url.to_owned(), source };
-    let answer = agent()?.get(format!("{url}{path}")).call().map_err(unreachable)?;
-    Ok(answer.status().as_u16())
-}
-
-fn own_roots(path: &str) -> Result<RootCerts, io::Error> {
-    let mut certificates = Vec::new();
-    for item in parse_pem(&fs::read(path)?) {
-        if let PemItem::Certificate(it) = item.map_err(io::Error::other)? {
-            certificates.push(it);
-        }
-    }
-    if certificates.is_empty() {
-        return Err(io::Error::other("there is no certificate in it"));
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// What a problem document says, in a line, and each fault in one more.

@@ -1,16 +1,72 @@
 //! Finding and reading the configuration: the only place that looks at the environment.
 
-use std::{env, fs, io, path::PathBuf};
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::{self, Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::json;
 
 use crate::{
-    cli::{Error, Settings, variables},
+    cli::{
+        Error, Settings,
+        output::{self, Format, Output},
+        variable, variables,
+    },
     config::{Config, ConfigFile, Flags},
+    server::{self, PolicyError},
 };
 
 /// Looked for in this order, when no file is named.
 const USUAL_PLACES: [&str; 2] = ["keyward.toml", "/etc/keyward/keyward.toml"];
+pub(super) const NO_FILE: &str =
+    "no configuration file: there is neither ./keyward.toml nor /etc/keyward/keyward.toml";
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
+    let outcome = load(&it.settings).and_then(|config| Ok(server::check_files(&config)?));
+    if it.output.output == Format::Table {
+        outcome?;
+        writeln!(io::stdout(), "the configuration is sound")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let faults = match &outcome {
+        Ok(()) => Vec::new(),
+        Err(
+            Error::Config(found) | Error::Server(server::Error::Policy(PolicyError::Faults(found))),
+        ) => output::faults(found),
+        Err(err) => vec![json!({ "place": null, "detail": err.with_causes() })],
+    };
+    output::json(&json!({ "sound": outcome.is_ok(), "faults": faults }))?;
+    Ok(outcome.err().map_or(ExitCode::SUCCESS, |err| ExitCode::from(err.exit_code())))
+}
+
+pub(super) fn print(settings: &Settings) -> Result<(), Error> {
+    let (config, file) = load_with_file(settings)?;
+    // Beside the settings, which may go to a file that is read again.
+    let _ = match file {
+        Some(file) => writeln!(io::stderr(), "keyward: read {}", file.display()),
+        None => writeln!(io::stderr(), "keyward: {NO_FILE}"),
+    };
+    Ok(write!(io::stdout(), "{}", config.to_toml())?)
+}
 
 pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
+    Ok(load_with_file(settings)?.0)
+}
+
+/// The configuration, and the file that it was read from, if there is one.
+pub(super) fn load_with_file(settings: &Settings) -> Result<(Config, Option<PathBuf>), Error> {
     let variables = variables();
     let named = settings.config.clone().or_else(|| {
         let found = variables.iter().find(|(name, _)| name == "KEYWARD_CONFIG");
@@ -29,7 +85,39 @@ pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
     let file = text.as_ref().map(|(path, text)| ConfigFile { path, text });
     let mut config = Config::assemble(&flags, file, &variables)?;
     use_credentials(&mut config);
-    Ok(config)
+    // Which of the files of that name depends on where the command was given.
+    let file = text.map(|(path, _)| path::absolute(&path).unwrap_or(path));
+    Ok((config, file))
+}
+
+/// The configuration of a command that only this machine can carry out. Whoever has the variable
+/// for another server set and names nothing here may mean that one, so nothing is done.
+pub(super) fn load_here(settings: &Settings) -> Result<Config, Error> {
+    insist_on_this_machine(settings, "--data-dir or --config")?;
+    load(settings)
+}
+
+/// `options` are those that say that this machine is meant.
+pub(super) fn insist_on_this_machine(settings: &Settings, options: &str) -> Result<(), Error> {
+    let named = settings.data_dir.is_some() || settings.config.is_some();
+    if named || variable("KEYWARD_URL").is_none() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "this is done on the machine of the server itself, and KEYWARD_URL names a server on the \
+         network: unset it, or name {options}"
+    )))
+}
+
+/// The database in the data directory, if there is one. That somebody may not look is not that
+/// there is nothing to see.
+pub(super) fn database(data_dir: &Path) -> Result<PathBuf, Error> {
+    let path = data_dir.join("keyward.db");
+    match fs::metadata(&path) {
+        Ok(_) => Ok(path),
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Err(Error::NoAccess { path }),
+        Err(_) => Err(Error::NoDatabase { path }),
+    }
 }
 
 /// Files that systemd hands over (systemd.exec(5), `LoadCredential=`), for settings that name none.

@@ -9,9 +9,16 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 use crate::{
-    cli::{Error, Settings, client::refusal, config, socket},
+    cli::{
+        Error, Settings,
+        client::refusal,
+        config,
+        output::{self, Format, Output},
+        socket,
+    },
     config::Config,
     env::{SystemClock, SystemEntropy},
     http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest, SOCKET},
@@ -19,14 +26,28 @@ use crate::{
     service::{self, Job, Keyward},
 };
 
-pub(super) fn reset_root_key(settings: &Settings, revoke_others: bool) -> Result<(), Error> {
-    let config = config::load(settings)?;
+pub(super) fn reset_root_key(
+    settings: &Settings,
+    revoke_others: bool,
+    output: Output,
+) -> Result<(), Error> {
+    let config = config::load_here(settings)?;
     let terminal = io::stdout().is_terminal();
     let file = path::absolute(config.data_dir.join("initial-root-key"))?;
     let to_file = (!terminal).then_some(file.clone());
     let request = ResetRequest { revoke_others, to_file };
     let answer: ResetAnswer =
         ask(&config, "/root-key/reset", &request, |app| request.carry_out(app))?;
+    if output.output == Format::Json {
+        // The key itself only where it is shown to a person, as in words.
+        return Ok(output::json(&json!({
+            "keyId": answer.key_id,
+            "keyPrefix": answer.key_prefix,
+            "key": answer.key,
+            "path": (!terminal).then_some(file),
+            "revoked": answer.revoked,
+        }))?);
+    }
     let mut out = io::stdout().lock();
     match answer.key {
         Some(key) => {
@@ -46,20 +67,24 @@ pub(super) fn reset_root_key(settings: &Settings, revoke_others: bool) -> Result
     Ok(())
 }
 
-pub(super) fn run_job(settings: &Settings, name: &str) -> Result<(), Error> {
+pub(super) fn run_job(settings: &Settings, name: &str, output: Output) -> Result<(), Error> {
     let Some(job) = Job::parse(name) else {
         let known = Job::ALL.map(Job::as_str).join(", ");
         return Err(Error::NoSuchJob { name: name.to_owned(), known });
     };
-    let config = config::load(settings)?;
+    let config = config::load_here(settings)?;
     let path = format!("/jobs/{}/run", job.as_str());
     let answer: JobAnswer =
         ask(&config, &path, &(), |app| Ok(JobAnswer { changed: app.run_job(job, &|| false)? }))?;
+    if output.output == Format::Json {
+        let done = json!({ "job": job.as_str(), "changed": answer.changed });
+        return Ok(output::json(&done)?);
+    }
     Ok(writeln!(io::stdout(), "{}: {} changed", job.as_str(), answer.changed)?)
 }
 
 pub(super) fn accept_clock(settings: &Settings) -> Result<(), Error> {
-    let config = config::load(settings)?;
+    let config = config::load_here(settings)?;
     let answer: ClockAnswer = ask(&config, "/clock/accept", &(), |app| {
         let back = app.accept_clock()?;
         Ok(ClockAnswer { back_ms: u64::try_from(back.as_millis()).unwrap_or(u64::MAX) })
@@ -76,10 +101,7 @@ pub(super) fn ask<T: DeserializeOwned>(
     request: &impl Serialize,
     here: impl FnOnce(&Keyward) -> Result<T, service::Error>,
 ) -> Result<T, Error> {
-    let database = config.data_dir.join("keyward.db");
-    if !database.exists() {
-        return Err(Error::NoDatabase { path: database });
-    }
+    config::database(&config.data_dir)?;
     match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
         Ok(site) => {
             let answer = here(&site.app).map_err(server::Error::Service)?;

@@ -2,10 +2,14 @@
 
 use std::{fs, io, path::Path};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
-use crate::cli::{Cli, Error};
+use crate::cli::{Cli, Error, appendix};
+
+/// The section before which a page's own stand.
+const VERSION: &str = ".SH VERSION\n";
 
 /// Prints a script for this shell.
 pub(super) fn completions(shell: Shell) -> Result<(), io::Error> {
@@ -18,6 +22,36 @@ pub(super) fn completions(shell: Shell) -> Result<(), io::Error> {
 pub(super) fn manual(directory: &Path) -> Result<(), Error> {
     let unusable = |source| Error::File { path: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(unusable)?;
-    let program = Cli::command().disable_help_subcommand(true);
-    clap_mangen::generate_to(program, directory).map_err(unusable)
+    let mut program = Cli::command().disable_help_subcommand(true);
+    program.build();
+    write_pages(&program, directory).map_err(unusable)
+}
+
+fn write_pages(command: &Command, directory: &Path) -> Result<(), io::Error> {
+    for it in command.get_subcommands() {
+        write_pages(it, directory)?;
+    }
+    let sections = match command.get_name() {
+        "keyward" => appendix::of_the_program(),
+        "serve" => appendix::of_serve(),
+        _ => Vec::new(),
+    };
+    let man = Man::new(command.clone().after_long_help(None::<&str>));
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    let file = man.get_filename();
+    let page = tidied(&String::from_utf8_lossy(&page), file.trim_end_matches(".1"));
+    let (before, version) = page.split_at(page.find(VERSION).unwrap_or(page.len()));
+    let page = format!("{before}{}{version}", appendix::roff(&sections));
+    fs::write(directory.join(file), page)
+}
+
+/// Without what formatters complain of: blank lines, and blanks at the ends of others. And with its
+/// version where it belongs, behind a date of which there is none.
+fn tidied(page: &str, name: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let title = format!(".TH \"{name}\" 1 \"\" \"keyward {version}\" keyward");
+    let page = page.replace(".br\n\n.br\n", ".sp\n");
+    let lines = page.lines().map(|it| if it.starts_with(".TH ") { &title } else { it.trim_end() });
+    lines.flat_map(|it| [it, "\n"]).collect()
 }

@@ -1,17 +1,24 @@
 //! `keyward events tail`: the newest events, and those to come.
 
 use std::{
-    io::{self, BufRead, Write},
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
 };
 
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::{
-    cli::{Error, EventFormat, Settings, config, socket},
+    cli::{
+        Error,
+        client::{Client, Target, refusal},
+        config,
+        output::Format,
+        socket,
+    },
     config::Config,
     env::{SystemClock, SystemEntropy},
     http::{control::SOCKET, wire::EventBody},
@@ -23,32 +30,68 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 /// Events that are read from the file at a time.
 const PAGE: u32 = 500;
+/// How many times as far back the next attempt looks for enough events.
+const FURTHER: i64 = 8;
 /// What is shown of longer data, in characters; as JSON it is shown whole.
 const DATA: usize = 160;
 
-pub(super) fn tail(
-    settings: &Settings,
+#[derive(Args, Debug)]
+pub(super) struct Tail {
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     lines: u32,
+    /// Then go on with each event as it is recorded; needs a running server
+    #[arg(short, long)]
     follow: bool,
+    /// One line for people, or one JSON object, for each event
+    #[arg(long, value_enum, default_value_t = EventFormat::Text)]
     format: EventFormat,
-) -> Result<(), Error> {
-    let config = config::load(settings)?;
-    let database = config.data_dir.join("keyward.db");
-    if !database.exists() {
-        return Err(Error::NoDatabase { path: database });
-    }
-    let socket = config.data_dir.join(SOCKET);
-    let mut tail = Tail { config, socket, lines, follow, format, seen: None };
-    match tail.run() {
+    /// As with other commands: table is `--format text`, json is `--format jsonl`
+    #[arg(short, long, value_enum, conflicts_with = "format")]
+    output: Option<Format>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EventFormat {
+    Text,
+    Jsonl,
+}
+
+pub(super) fn tail(it: &Tail) -> Result<(), Error> {
+    let source = match it.target.url() {
+        Some(_) => Source::Network(it.target.open()?),
+        None => Source::here(it.target.config()?)?,
+    };
+    let format = it.output.map_or(it.format, |it| match it {
+        Format::Table => EventFormat::Text,
+        Format::Json => EventFormat::Jsonl,
+    });
+    let follower = Follower { source, lines: it.lines, follow: it.follow, format, seen: None };
+    match follower.run() {
         // Whoever reads this has seen enough.
         Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
     }
 }
 
-struct Tail {
-    config: Config,
-    socket: PathBuf,
+/// Where the events come from.
+enum Source {
+    Here { config: Box<Config>, socket: PathBuf },
+    Network(Client),
+}
+
+impl Source {
+    fn here(config: Config) -> Result<Self, Error> {
+        config::database(&config.data_dir)?;
+        let socket = config.data_dir.join(SOCKET);
+        Ok(Self::Here { config: Box::new(config), socket })
+    }
+}
+
+struct Follower {
+    source: Source,
     lines: u32,
     follow: bool,
     format: EventFormat,
@@ -60,11 +103,11 @@ struct Tail {
 enum Outcome {
     Complete,
     Broken,
-    NoServer,
+    NoServer(Error),
 }
 
-impl Tail {
-    fn run(&mut self) -> Result<(), Error> {
+impl Follower {
+    fn run(mut self) -> Result<(), Error> {
         loop {
             match self.receive()? {
                 Outcome::Complete => return Ok(()),
@@ -72,11 +115,11 @@ impl Tail {
                     say("the connection to the server broke; waiting for it");
                 }
                 Outcome::Broken => return Err(Error::Control(io::ErrorKind::UnexpectedEof.into())),
-                Outcome::NoServer if !self.follow => return self.print_file(),
-                Outcome::NoServer if self.seen.is_none() => {
-                    return Err(Error::NothingToFollow { dir: self.config.data_dir.clone() });
-                }
-                Outcome::NoServer => (),
+                Outcome::NoServer(_) if self.follow && self.seen.is_some() => (),
+                Outcome::NoServer(err) => match &self.source {
+                    Source::Here { config, .. } if !self.follow => return self.print_file(config),
+                    Source::Here { .. } | Source::Network(_) => return Err(err),
+                },
             }
             thread::sleep(RETRY);
         }
@@ -84,12 +127,21 @@ impl Tail {
 
     /// Prints what the running server tells, until it has no more or goes away.
     fn receive(&mut self) -> Result<Outcome, Error> {
-        let target = match self.seen {
-            None => format!("/events/stream?last={}&follow={}", self.lines, self.follow),
-            Some(seen) => format!("/events/stream?after={seen}"),
+        let after = self.seen.map(|it| format!("?after={it}"));
+        let answer = match &self.source {
+            Source::Here { config, socket } => {
+                let last = || format!("?last={}&follow={}", self.lines, self.follow);
+                let target = format!("/events/stream{}", after.unwrap_or_else(last));
+                let none = |_| Error::NothingToFollow { dir: config.data_dir.clone() };
+                socket::get(socket, &target).map_err(none)
+            }
+            Source::Network(client) => {
+                client.stream(&format!("/events/stream{}", after.unwrap_or_default()))
+            }
         };
-        let Ok((status, mut answer)) = socket::get(&self.socket, &target) else {
-            return Ok(Outcome::NoServer);
+        let (status, lines) = match answer {
+            Ok(answer) => answer,
+            Err(err) => return Ok(Outcome::NoServer(err)),
         };
         match (status, self.seen) {
             (200, None) => (),
@@ -98,28 +150,60 @@ impl Tail {
                 let why = format!("its log ends before event {seen}; is it an older copy?");
                 return Err(Error::Refused(why));
             }
-            (status, _) => return Err(Error::Refused(format!("status {status}"))),
+            (status, _) => {
+                let refused = refusal(status, lines.collect::<String>().as_bytes());
+                // A server that is about to stop or to start, or the proxy before it.
+                let passing = matches!(status, 502..=504);
+                return if passing { Ok(Outcome::NoServer(refused)) } else { Err(refused) };
+            }
         }
         let mut message = Message::default();
-        let mut line = String::new();
         // What is cut short belongs to no whole message, and is told again.
-        while answer.read_line(&mut line).is_ok_and(|_| line.ends_with('\n')) {
-            if let Some(whole) = message.add(line.trim_end_matches('\n')) {
-                self.seen = whole.id.or(self.seen);
-                match (&*whole.event, whole.data) {
-                    ("end", _) => return Ok(Outcome::Complete),
-                    (_, Some(data)) => self.print(&data)?,
-                    (_, None) => (),
+        for line in lines {
+            let Some(whole) = message.add(&line) else { continue };
+            match (&*whole.event, &whole.data) {
+                ("end", Some(data)) => return ended(data),
+                (_, Some(data)) => self.print(data)?,
+                // The first message of all says only where the stream begins.
+                (_, None) => {
+                    if let (Source::Network(client), None, Some(begin)) =
+                        (&self.source, self.seen, whole.id)
+                    {
+                        self.print_until(client, begin)?;
+                        if !self.follow {
+                            return Ok(Outcome::Complete);
+                        }
+                    }
                 }
             }
-            line.clear();
+            self.seen = whole.id.or(self.seen);
         }
         Ok(Outcome::Broken)
     }
 
+    /// Prints the newest events up to this one. An account sees but some of the numbers, so how far
+    /// back they reach has to be tried.
+    fn print_until(&self, client: &Client, newest: i64) -> Result<(), Error> {
+        let wanted = usize::try_from(self.lines).unwrap_or(usize::MAX);
+        let mut span = i64::from(self.lines);
+        if wanted == 0 {
+            return Ok(());
+        }
+        loop {
+            let after = newest.saturating_sub(span).max(0);
+            let mut found = client.list(&format!("/events?after={after}"))?;
+            found.retain(|it| it["seq"].as_i64().is_some_and(|it| it <= newest));
+            if wanted <= found.len() || after == 0 {
+                let surplus = found.len().saturating_sub(wanted);
+                return found.iter().skip(surplus).try_for_each(|it| self.print(&it.to_string()));
+            }
+            span = span.saturating_mul(FURTHER);
+        }
+    }
+
     /// Prints the newest events of the file, under the lock of the data directory.
-    fn print_file(&self) -> Result<(), Error> {
-        let site = Site::open(&self.config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
+    fn print_file(&self, config: &Config) -> Result<(), Error> {
+        let site = Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
         let printed = self.print_newest(&site.app);
         site.close()?;
         printed
@@ -206,6 +290,18 @@ fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+/// What the last message means: all was told, or nothing more will be, and why.
+fn ended(data: &str) -> Result<Outcome, Error> {
+    let data: Value = serde_json::from_str(data).unwrap_or_default();
+    match data["reason"].as_str() {
+        Some("complete") => Ok(Outcome::Complete),
+        reason => Err(Error::Denied(format!(
+            "the server tells this key nothing more: {}",
+            reason.unwrap_or("it does not say why")
+        ))),
+    }
 }
 
 fn say(what: &str) {

@@ -1,130 +1,145 @@
-//! Events in the forms that other systems take.
+//! `keyward events export`: the audit log for other systems, from its file or over the network.
 
-use serde_json::{Value, json};
+mod forms;
 
-use crate::{
-    domain::event::{Event, EventType},
-    http::wire::EventBody,
-    service::EventView,
+use std::{
+    fs,
+    io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
 };
 
-/// The class of an event that a call of an API caused: Application Activity, API Activity.
-const API_ACTIVITY: u32 = 6003;
-/// The version of the schema that [`ocsf`] follows.
-const OCSF_VERSION: &str = "1.3.0";
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use serde_json::Value;
 
-/// As the API answers it to the operator.
-pub(super) fn plain(event: Event) -> Value {
-    let body = EventBody::from(EventView { event, operator_hidden: false });
-    serde_json::to_value(body).unwrap_or_default()
+use crate::{
+    cli::{
+        Error,
+        audit::{self, Place, STRIDE},
+        client::{Client, Target},
+    },
+    server,
+    store::StoreError,
+};
+
+/// What the source of events is called that no checkpoint names.
+const NO_ORIGIN: &str = "keyward";
+
+#[derive(Args, Debug)]
+pub(super) struct Export {
+    /// A copy of the database; without it, the one in the data directory
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    db: Option<PathBuf>,
+    /// The form of each line
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
+    /// The first event to export
+    #[arg(long, value_name = "SEQ", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..))]
+    since_seq: i64,
+    /// Where to write, readable by its owner only; without it, standard output
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
 }
 
-/// CloudEvents 1.0, JSON form, with the extension `sequence`. `source` names the log.
-pub(super) fn cloud_event(event: Event, source: &str) -> Value {
-    let body = plain(event);
-    let seq = body["seq"].as_i64().unwrap_or_default();
-    json!({
-        "specversion": "1.0",
-        "id": seq.to_string(),
-        "source": source,
-        "type": format!("dev.keyward.{}", body["type"].as_str().unwrap_or_default()),
-        "subject": body["subject"],
-        "time": body["time"],
-        "datacontenttype": "application/json",
-        // As text of one length, so that comparing texts compares numbers.
-        "sequence": format!("{seq:020}"),
-        "data": body,
+/// Every form is a JSON object on each line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// As the API answers
+    Jsonl,
+    /// CloudEvents 1.0
+    Cloudevents,
+    /// OCSF, class 6003 (API Activity)
+    Ocsf,
+}
+
+pub(super) fn export(it: &Export) -> Result<(), Error> {
+    let out: Box<dyn Write> = match &it.out {
+        Some(path) => {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let unwritable = |source| Error::File { path: path.clone(), source };
+            Box::new(BufWriter::new(options.open(path).map_err(unwritable)?))
+        }
+        None => Box::new(BufWriter::new(io::stdout().lock())),
+    };
+    let mut sink = Sink { format: it.format, source: NO_ORIGIN.to_owned(), out };
+    let written = match it.target.url().filter(|_| it.db.is_none()) {
+        Some(_) => from_network(it, &mut sink),
+        None => from_file(it, &mut sink),
+    };
+    match written.and_then(|()| Ok(sink.out.flush()?)) {
+        // Whoever reads has had enough.
+        Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Where the lines go, and what they look like.
+struct Sink {
+    format: Format,
+    /// What the log is called.
+    source: String,
+    out: Box<dyn Write>,
+}
+
+impl Sink {
+    /// Writes an event, given as the API answers it.
+    fn write(&mut self, event: &Value) -> Result<(), io::Error> {
+        match self.format {
+            Format::Jsonl => writeln!(self.out, "{event}"),
+            Format::Cloudevents => {
+                writeln!(self.out, "{}", forms::cloud_event(event, &self.source))
+            }
+            Format::Ocsf => writeln!(self.out, "{}", forms::ocsf(event)),
+        }
+    }
+}
+
+fn from_network(it: &Export, sink: &mut Sink) -> Result<(), Error> {
+    let client = it.target.open()?;
+    if let Some(origin) = origin(&client)? {
+        sink.source = origin;
+    }
+    client.pages(&format!("/events?after={}", it.since_seq - 1), |events| {
+        Ok(events.iter().try_for_each(|event| sink.write(event))?)
     })
 }
 
-/// The Open Cybersecurity Schema Framework, class 6003: who did what to which object, from where.
-/// What it has no place for is under `unmapped`.
-pub(super) fn ocsf(event: Event) -> Value {
-    let time = event.time.as_millis();
-    let (activity, activity_name) = activity(&event.event_type);
-    let refused = event.event_type == EventType::AuthDenied.as_str();
-    let body = plain(event);
-    let actor = &body["actor"];
-    // What has no address was done on the machine itself.
-    let endpoint = body["clientIp"]
-        .as_str()
-        .map_or_else(|| json!({ "name": "localhost" }), |it| json!({ "ip": it }));
-    let who = actor["keyId"].as_str().or_else(|| actor["type"].as_str());
-    let mut user = json!({ "uid": who, "type_id": 3, "type": "System" });
-    if let Some(account) = actor["accountId"].as_str() {
-        user["account"] = json!({ "uid": account });
-        user["credential_uid"] = actor["keyPrefix"].clone();
+/// The first line of the last checkpoint, if there is one.
+fn origin(client: &Client) -> Result<Option<String>, Error> {
+    match client.ask_for::<Value>("GET", "/checkpoints/last", None) {
+        Ok(it) => Ok(it["note"].as_str().and_then(|it| it.lines().next()).map(str::to_owned)),
+        Err(Error::Refused(_)) => Ok(None),
+        Err(err) => Err(err),
     }
-    without_nulls(json!({
-        "class_uid": API_ACTIVITY,
-        "class_name": "API Activity",
-        "category_uid": API_ACTIVITY / 1_000,
-        "category_name": "Application Activity",
-        "activity_id": activity,
-        "activity_name": activity_name,
-        "type_uid": API_ACTIVITY * 100 + activity,
-        "severity_id": 1,
-        "severity": "Informational",
-        "status_id": if refused { 2 } else { 1 },
-        "status": if refused { "Failure" } else { "Success" },
-        "time": time,
-        "metadata": {
-            "version": OCSF_VERSION,
-            "product": {
-                "name": "keyward", "vendor_name": "keyward", "version": env!("CARGO_PKG_VERSION"),
-            },
-            "log_name": "events",
-            "sequence": body["seq"],
-            "uid": body["hash"],
-        },
-        "actor": { "user": user },
-        "src_endpoint": endpoint,
-        "api": { "operation": body["type"], "request": { "uid": body["requestId"] } },
-        "resources": [{ "uid": body["subject"], "owner": { "uid": body["accountId"] } }],
-        "unmapped": { "data": body["data"], "prevHash": body["prevHash"], "hash": body["hash"] },
-    }))
 }
 
-/// The schema knows no `null`: what is not known is not there.
-fn without_nulls(mut value: Value) -> Value {
-    if let Some(members) = value.as_object_mut() {
-        members.retain(|_, it| !it.is_null());
-        for (_, it) in members.iter_mut().filter(|(name, _)| *name != "unmapped") {
-            *it = without_nulls(it.take());
+fn from_file(it: &Export, sink: &mut Sink) -> Result<(), Error> {
+    let mut log = Place::of(it.db.as_deref(), &it.target.settings())?.open()?;
+    let bar = ProgressBar::hidden();
+    let mut written = Ok(());
+    log.read::<_, StoreError>(|tx| {
+        let after = it.since_seq - 1;
+        let total = (tx.audit_head()?.seq - after).max(0).unsigned_abs();
+        if it.out.is_some() {
+            audit::start(&bar, total);
         }
-    } else if let Some(items) = value.as_array_mut() {
-        for it in items {
-            *it = without_nulls(it.take());
+        if let Some(last) = tx.last_checkpoint()? {
+            sink.source = last.origin();
         }
-    }
-    value
-}
-
-/// What the schema calls it: a number and a word.
-fn activity(event_type: &str) -> (u32, &'static str) {
-    let Some(event_type) = EventType::parse(event_type) else { return (99, "Other") };
-    match event_type {
-        EventType::ApiKeyCreated
-        | EventType::ApiKeysImported
-        | EventType::AccountCreated
-        | EventType::RootKeyReset => (1, "Create"),
-        EventType::ApiKeyUpdated
-        | EventType::ApiKeyRotated
-        | EventType::ApiKeyGraceEnded
-        | EventType::ApiKeyExpired
-        | EventType::ApiKeyRehashed
-        | EventType::AccountUpdated => (3, "Update"),
-        EventType::ApiKeyRevoked
-        | EventType::ApiKeyPurged
-        | EventType::AccountDeleted
-        | EventType::AccountPurged => (4, "Delete"),
-        EventType::AuthDenied
-        | EventType::ApiKeyRetiredKeyUsed
-        | EventType::ClockStepped
-        | EventType::ClockAccepted
-        | EventType::BackupCreated
-        | EventType::BackupRestored
-        | EventType::ServerStarted
-        | EventType::ServerStopped => (99, "Other"),
-    }
+        tx.for_each_event(after, |event| {
+            let done = (event.seq - after).unsigned_abs();
+            if done.is_multiple_of(STRIDE) {
+                bar.set_position(done);
+            }
+            written = sink.write(&forms::plain(event));
+            written.is_ok()
+        })
+    })
+    .map_err(server::Error::Store)?;
+    bar.finish_and_clear();
+    Ok(written?)
 }

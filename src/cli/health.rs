@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -16,8 +16,9 @@ use serde_json::json;
 use crate::{
     cli::{
         Error, Settings,
-        client::{Target, reach},
+        client::Target,
         config,
+        network::reach,
         output::{self, Format, Output},
         socket,
     },
@@ -31,6 +32,8 @@ use crate::{
 
 /// Something is not as it should be.
 const UNWELL: u8 = 1;
+/// Whoever asks whether it is well has no use for a late answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 const LEAST_FREE: u64 = 64 * 1024 * 1024;
 const LARGE_LOG: u64 = 512 * 1024 * 1024;
 const OLD_BACKUP: Duration = Duration::from_hours(26);
@@ -49,14 +52,23 @@ pub(super) struct Health {
 pub(super) fn health(it: &Health) -> Result<ExitCode, Error> {
     let path = if it.ready { "/readyz" } else { "/livez" };
     let answer = if let Some(url) = it.target.url() {
-        reach(&url, path)?
+        reach(&url, path, PATIENCE)?
     } else {
-        let place = it.target.config()?.data_dir.join(SOCKET);
-        socket::send(&place, "GET", path, None).map_err(Error::Control)?.0
+        let dir = it.target.config()?.data_dir;
+        socket::probe(dir.join(SOCKET), path, PATIENCE).map_err(|err| unanswered(dir, err))?
     };
     let well = answer == 200;
     writeln!(io::stdout(), "{}", if well { "ok" } else { "not well" })?;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(UNWELL) })
+}
+
+fn unanswered(dir: PathBuf, err: io::Error) -> Error {
+    use io::ErrorKind as Kind;
+    if err.kind() == Kind::TimedOut {
+        return Error::Silent { patience: PATIENCE };
+    }
+    let nobody = matches!(err.kind(), Kind::NotFound | Kind::ConnectionRefused);
+    if nobody { Error::NoServer { dir } } else { Error::Control(err) }
 }
 
 #[derive(Args, Debug)]
@@ -92,7 +104,7 @@ impl State {
 }
 
 pub(super) fn doctor(it: &Doctor) -> Result<ExitCode, Error> {
-    let config = config::load(&it.settings)?;
+    let config = config::load_here(&it.settings)?;
     let findings: Vec<_> = examine(&config)
         .into_iter()
         .map(|(what, (state, says))| Finding { what, state, says })
@@ -161,8 +173,12 @@ fn listeners(config: &Config) -> Diagnosis {
 }
 
 fn data_dir(dir: &Path) -> Diagnosis {
-    let Ok(found) = fs::metadata(dir) else {
-        return failed(format!("there is no {}; `keyward serve` makes it", dir.display()));
+    let found = match fs::metadata(dir) {
+        Ok(found) => found,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            return failed(format!("there is no {}; `keyward serve` makes it", dir.display()));
+        }
+        Err(err) => return failed(format!("{}: {err}", dir.display())),
     };
     if found.permissions().mode() & 0o077 != 0 {
         return warning("others may look into it; chmod 700");
@@ -215,19 +231,21 @@ fn clock(dir: &Path) -> Diagnosis {
 }
 
 fn initial_key(dir: &Path) -> Diagnosis {
-    if dir.join("initial-root-key").exists() {
-        return warning("it still lies in a file; use it once, and the file goes");
+    match dir.join("initial-root-key").try_exists() {
+        Ok(true) => warning("it still lies in a file; use it once, and the file goes"),
+        Ok(false) => ok("used, or never in a file"),
+        Err(err) => failed(err.to_string()),
     }
-    ok("used, or never in a file")
 }
 
 fn checkpoint_key(config: &Config) -> Diagnosis {
     let own = config.data_dir.join("checkpoint.key");
     let path = config.audit.checkpoint_key.as_ref().unwrap_or(&own);
-    if path.exists() {
-        return ok("there; keep a copy elsewhere, it is in no backup");
+    match path.try_exists() {
+        Ok(true) => ok("there; keep a copy elsewhere, it is in no backup"),
+        Ok(false) => failed(format!("{} is gone, which signs the audit log", path.display())),
+        Err(err) => failed(format!("{}: {err}", path.display())),
     }
-    failed(format!("{} is gone, which signs the audit log", path.display()))
 }
 
 fn backup(config: &Config) -> Diagnosis {
@@ -250,9 +268,13 @@ fn backup(config: &Config) -> Diagnosis {
 }
 
 fn running(dir: &Path) -> Diagnosis {
-    match socket::send(&dir.join(SOCKET), "GET", "/readyz", None) {
-        Ok((200, _)) => ok("ready"),
-        Ok((status, _)) => failed(format!("it runs and is not ready: status {status}")),
+    match socket::probe(dir.join(SOCKET), "/readyz", PATIENCE) {
+        Ok(200) => ok("ready"),
+        Ok(status) => failed(format!("it runs and is not ready: status {status}")),
+        Err(err) if err.kind() == io::ErrorKind::TimedOut => {
+            failed(Error::Silent { patience: PATIENCE }.to_string())
+        }
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => failed(err.to_string()),
         Err(_) => warning("none runs here"),
     }
 }

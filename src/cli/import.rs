@@ -71,7 +71,7 @@ struct Refusal {
 }
 
 pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
-    let config = config::load(&it.settings)?;
+    let config = config::load_here(&it.settings)?;
     let client = Client::on_this_machine(&config)?;
     let (source, length) = open(&it.file)?;
     let bar = progress(length);

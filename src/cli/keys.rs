@@ -1,7 +1,10 @@
 //! `keyward keys`: the keys of an account, by the rules of the API.
 
+mod revoke;
+
 use std::{
     io::{self, Write},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use crate::cli::{
     Error,
     accounts::account_id,
     client::{Client, Target, encoded},
-    output::{self, Confirmation, Format, Output},
+    output::{self, Format, Output},
 };
 
 #[derive(Debug, Subcommand)]
@@ -28,7 +31,7 @@ pub(super) enum KeysCommand {
     /// Give a key a new value; the old one stays good for a while
     Rotate(Rotate),
     /// Revoke keys, at once and for ever
-    Revoke(Revoke),
+    Revoke(revoke::Revoke),
     /// List the keys that nobody has used for so long
     Unused(Unused),
 }
@@ -143,7 +146,7 @@ pub(super) struct Rotate {
     /// The key's identifier
     id: String,
     /// How long the old value stays good: 0s to 7d; without it, what the server is set to
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = output::whole_seconds)]
     grace: Option<Duration>,
     /// Make no new value, but end the grace of the old ones now
     #[arg(long, conflicts_with_all = ["grace", "quiet"])]
@@ -153,17 +156,6 @@ pub(super) struct Rotate {
     quiet: bool,
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Revoke {
-    /// Identifiers of keys
-    #[arg(required = true, value_name = "ID")]
-    ids: Vec<String>,
-    #[command(flatten)]
-    confirmation: Confirmation,
     #[command(flatten)]
     target: Target,
 }
@@ -181,16 +173,17 @@ pub(super) struct Unused {
     target: Target,
 }
 
-pub(super) fn run(command: KeysCommand) -> Result<(), Error> {
+pub(super) fn run(command: KeysCommand) -> Result<ExitCode, Error> {
     match command {
+        KeysCommand::Revoke(it) => return revoke::revoke(&it),
         KeysCommand::List(it) => list(&it),
         KeysCommand::Create(it) => create(&it),
         KeysCommand::Show(it) => show(&it),
         KeysCommand::Update(it) => update(&it),
         KeysCommand::Rotate(it) => rotate(&it),
-        KeysCommand::Revoke(it) => revoke(&it),
         KeysCommand::Unused(it) => unused(&it),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(it: &List) -> Result<(), Error> {
@@ -268,20 +261,6 @@ fn rotate(it: &Rotate) -> Result<(), Error> {
     let body = it.grace.map_or(json!({}), |it| json!({ "gracePeriodSeconds": it.as_secs() }));
     let made = client.ask("POST", &path, Some(&body))?;
     issued(&made, it.quiet, it.output)?;
-    client.close()
-}
-
-fn revoke(it: &Revoke) -> Result<(), Error> {
-    let client = it.target.open()?;
-    for id in &it.ids {
-        let path = format!("/api-keys/{}", encoded(id));
-        let key: Value = client.ask_for("GET", &path, None)?;
-        let name = output::text(&key, "name", "");
-        let used = output::moment(&key, "lastUsedAt", "never");
-        it.confirmation.ask(&format!("Revoke {id}, \"{name}\", last used: {used}?"))?;
-        client.ask("DELETE", &path, None)?;
-        writeln!(io::stdout(), "{id} is revoked")?;
-    }
     client.close()
 }
 

@@ -11,6 +11,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     cli::Error,
+    config::ConfigErrors,
     env::{Clock, SystemClock, Timestamp},
 };
 
@@ -21,7 +22,7 @@ pub(super) enum Format {
     /// For people
     #[default]
     Table,
-    /// The body of the API's answer
+    /// The body of the API's answer, or an object of the command's own
     Json,
 }
 
@@ -147,6 +148,17 @@ pub(super) fn raw(body: &[u8]) -> Result<(), io::Error> {
     writeln!(out)
 }
 
+/// Prints what no answer of the API is.
+pub(super) fn json(value: &Value) -> Result<(), io::Error> {
+    writeln!(io::stdout(), "{value}")
+}
+
+/// Faults of a file, as JSON.
+pub(super) fn faults(found: &ConfigErrors) -> Vec<Value> {
+    let found = found.0.iter();
+    found.map(|it| json!({ "place": it.origin.to_string(), "detail": it.message })).collect()
+}
+
 /// Prints a list as the API would if it had no pages.
 pub(super) fn list(data: &[Value]) -> Result<(), io::Error> {
     writeln!(io::stdout(), "{}", json!({ "data": data, "nextCursor": null }))
@@ -193,7 +205,19 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     }
     let ahead = humantime::parse_duration(text)
         .map_err(|_| "must be like 90d, 2027-01-20 or 2027-01-20T12:00:00Z".to_owned())?;
-    Ok(SystemClock::new().wall().after(ahead))
+    let now = SystemClock::new().wall();
+    let instant = now.after(ahead);
+    // An instant past the end of time is moved to it, which nobody asked for.
+    if instant == Timestamp::MAX {
+        return Err("must be before the year 10000".to_owned());
+    }
+    Ok(instant)
+}
+
+/// A length of time as the API takes it.
+pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|err| err.to_string())?;
+    if span.subsec_nanos() == 0 { Ok(span) } else { Err("must be whole seconds".to_owned()) }
 }
 
 /// The instant that was so long ago.
@@ -241,6 +265,9 @@ mod tests {
         assert_eq!(instant("2099-01-20").unwrap(), same);
         assert!(SystemClock::new().wall() < instant("90d").unwrap());
         assert!(instant("soon").is_err());
+        assert!(instant("9000y").is_err(), "not the last instant that there is");
+        assert!(whole_seconds("1500ms").is_err());
+        assert_eq!(whole_seconds("2s 1000ms").unwrap(), Duration::from_secs(3));
         assert_eq!(expiry("never").unwrap(), Value::Null);
     }
 }

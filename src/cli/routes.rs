@@ -7,10 +7,19 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::json;
 
 use crate::{
-    cli::{Error, NO, Settings, config},
-    domain::{policy::Access, request_path::RequestPath, scope::Catalogue},
+    cli::{
+        Error, NO, Settings, config,
+        output::{self, Format, Output},
+    },
+    config::ConfigErrors,
+    domain::{
+        policy::{Access, Need},
+        request_path::RequestPath,
+        scope::Catalogue,
+    },
     server::{self, PolicyError, PolicyFile},
 };
 
@@ -19,6 +28,8 @@ pub(super) struct Check {
     /// The policy; without it, that of the configuration
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     settings: Settings,
 }
@@ -36,6 +47,8 @@ pub(super) struct Test {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -48,38 +61,62 @@ struct Found {
 
 pub(super) fn check(arguments: &Check) -> Result<ExitCode, Error> {
     let found = find(arguments.file.as_ref(), &arguments.settings)?;
+    let as_json = arguments.output.output == Format::Json;
     let mut out = io::stdout().lock();
-    match found.policy {
-        Ok(it) => {
-            let count = it.policy.len();
-            writeln!(out, "{}: sound; {count} routes", found.file.display())?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(PolicyError::Faults(faults)) => {
-            writeln!(out, "{faults}")?;
-            Ok(ExitCode::from(NO))
-        }
-        Err(err @ PolicyError::File { .. }) => Err(server::Error::from(err).into()),
+    let (routes, faults) = match found.policy {
+        Ok(it) => (Some(it.policy.len()), ConfigErrors(Vec::new())),
+        Err(PolicyError::Faults(faults)) => (None, faults),
+        Err(err @ PolicyError::File { .. }) => return Err(server::Error::from(err).into()),
+    };
+    if as_json {
+        let list = output::faults(&faults);
+        let says = json!({
+            "sound": routes.is_some(), "file": found.file, "routes": routes, "faults": list,
+        });
+        writeln!(out, "{says}")?;
+    } else if let Some(count) = routes {
+        writeln!(out, "{}: sound; {count} routes", found.file.display())?;
+    } else {
+        writeln!(out, "{faults}")?;
     }
+    Ok(if routes.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
 pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
     let Found { file, catalogue, policy } = find(arguments.file.as_ref(), &arguments.settings)?;
     let PolicyFile { policy, routes } = policy.map_err(server::Error::from)?;
+    let as_json = arguments.output.output == Format::Json;
     let mut out = io::stdout().lock();
+    let mut refuse = |code: &str, why: &str| {
+        if as_json {
+            writeln!(out, "{}", json!({ "refused": code, "detail": why }))?;
+        } else {
+            writeln!(out, "refused: {why} (403 {code})")?;
+        }
+        Ok(ExitCode::from(NO))
+    };
     let path = match RequestPath::parse(arguments.path.as_bytes()) {
         Ok(path) => path,
-        Err(why) => {
-            writeln!(out, "refused: {why} (403 ambiguous_path)")?;
-            return Ok(ExitCode::from(NO));
-        }
+        Err(why) => return refuse("ambiguous_path", &why.to_string()),
     };
     let Some((place, route)) = policy.find(&arguments.method, arguments.host.as_deref(), &path)
     else {
-        writeln!(out, "refused: no route matches (403 no_route)")?;
-        return Ok(ExitCode::from(NO));
+        return refuse("no_route", "no route matches");
     };
     let (line, name) = routes.get(place).map_or((0, ""), |it| (it.line, it.name.as_str()));
+    if as_json {
+        let (public, need) = match route.access {
+            Access::Everybody => (true, Need::default()),
+            Access::Key(need) => (false, need),
+        };
+        let names = |bits| catalogue.names(bits).collect::<Vec<_>>();
+        let says = json!({
+            "refused": null, "route": place + 1, "name": name, "file": file, "line": line,
+            "public": public, "scopes": names(need.all), "anyOf": names(need.any),
+        });
+        writeln!(out, "{says}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let name = if name.is_empty() { String::new() } else { format!(", {name}") };
     writeln!(out, "route {}{name} ({}:{line})", place + 1, file.display())?;
     writeln!(out, "{}", needs(route.access, &catalogue))?;

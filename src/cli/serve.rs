@@ -21,9 +21,14 @@ use crate::{
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
-    let config = config::load(settings)?;
+    let (config, file) = config::load_with_file(settings)?;
     let terminal = io::stdout().is_terminal();
     let set_level = telemetry::start_log(&config.log, supervisor::log_target());
+    if let Some(file) = file {
+        tracing::info!(config.file = %file.display(), "the configuration was read");
+    } else {
+        tracing::info!("{}", config::NO_FILE);
+    }
     server::check_files(&config)?;
     let listeners = match supervisor::sockets().map_err(server::Error::Run)? {
         given if given.is_empty() => server::bind(&config)?,
@@ -37,7 +42,11 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
         // Before anybody can know that it runs, so that no signal is lost.
         let signals = Signals::watch()?;
         let running = server::start(site, listeners, &config).await?;
-        greet(&running, &config, made.as_ref(), terminal)?;
+        match greet(&running, &config, made.as_ref(), terminal) {
+            // Whoever started it does not want to read this.
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => (),
+            outcome => outcome.map_err(server::Error::Run)?,
+        }
         drop(made);
         let serving = Serving { settings, set_level, running };
         serving.wait(signals).await
@@ -145,7 +154,7 @@ fn greet(
     config: &Config,
     made: Option<&RootKey>,
     terminal: bool,
-) -> Result<(), server::Error> {
+) -> Result<(), io::Error> {
     let Some(url) = running.urls.first() else { return Ok(()) };
     // What curl asks a socket for has a host as well.
     let (curl, host) = match url.strip_prefix("unix:") {
@@ -154,7 +163,7 @@ fn greet(
     };
     let dir = config.data_dir.display();
     let mut out = io::stdout().lock();
-    let mut say = |line: &str| writeln!(out, "{line}").map_err(server::Error::Run);
+    let mut say = |line: &str| writeln!(out, "{line}");
     say(&format!(
         "keyward {} · {} · data in {dir}",
         env!("CARGO_PKG_VERSION"),

@@ -3,12 +3,16 @@
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
 use serde::Serialize;
 use zeroize::Zeroizing;
+
+use crate::cli::client::Lines;
 
 /// Longer than a stream is silent.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -48,8 +52,28 @@ pub(super) fn send(
     Ok((status(&head)?, answer[end + 4..].to_vec().into()))
 }
 
-/// The status of the answer, and its body, to be read as it comes.
-pub(super) fn get(socket: &Path, target: &str) -> Result<(u16, BufReader<UnixStream>), io::Error> {
+/// The status that `target` is answered, unless that takes longer than `patience`: then the error is
+/// [`io::ErrorKind::TimedOut`].
+///
+/// In a thread of its own, as a server that stands still also keeps whoever connects waiting once
+/// its queue is full, and no time limit of a socket bounds that.
+pub(super) fn probe(
+    socket: PathBuf,
+    target: &'static str,
+    patience: Duration,
+) -> Result<u16, io::Error> {
+    let (tell, answer) = mpsc::channel();
+    // Nobody listens any more if it comes too late.
+    thread::spawn(move || tell.send(send(&socket, "GET", target, None)));
+    match answer.recv_timeout(patience) {
+        Ok(answer) => answer.map(|(status, _)| status),
+        Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread panicked")),
+    }
+}
+
+/// The status of the answer, and the lines of its body as they come.
+pub(super) fn get(socket: &Path, target: &str) -> Result<(u16, Lines), io::Error> {
     let mut stream = connect(socket)?;
     write!(stream, "GET {target} HTTP/1.0\r\nhost: keyward\r\n\r\n")?;
     let mut answer = BufReader::new(stream);
@@ -62,7 +86,7 @@ pub(super) fn get(socket: &Path, target: &str) -> Result<(u16, BufReader<UnixStr
             return Err(malformed());
         }
     }
-    Ok((status, answer))
+    Ok((status, Box::new(answer.lines().map_while(Result::ok))))
 }
 
 fn connect(socket: &Path) -> Result<UnixStream, io::Error> {

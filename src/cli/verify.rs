@@ -37,8 +37,11 @@ pub(super) struct Verify {
 }
 
 pub(super) fn verify(it: &Verify) -> Result<ExitCode, Error> {
-    let mut key = Zeroizing::new(String::new());
-    io::stdin().lock().take(LONGEST).read_to_string(&mut key)?;
+    let mut key = Zeroizing::new(Vec::new());
+    let unreadable = |source| Error::File { path: "standard input".into(), source };
+    io::stdin().lock().take(LONGEST).read_to_end(&mut key).map_err(unreadable)?;
+    // What is no text is no key, which the server may say.
+    let key = Zeroizing::new(String::from_utf8_lossy(&key).into_owned());
     let mut question = json!({ "key": key.trim() });
     if !it.scopes.is_empty() {
         question["scopes"] = json!(it.scopes);

@@ -45,6 +45,7 @@ pub struct ResetRequest {
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ResetAnswer {
     pub key_id: String,
+    pub key_prefix: String,
     pub key: Option<String>,
     pub revoked: Vec<String>,
 }
@@ -99,6 +100,7 @@ impl ResetRequest {
         let key = &reset.root_key.plaintext;
         Ok(ResetAnswer {
             key_id: reset.root_key.id.to_string(),
+            key_prefix: key.prefix().as_str().to_owned(),
             key: self.to_file.is_none().then(|| key.expose().to_owned()),
             revoked: reset.revoked.iter().map(ToString::to_string).collect(),
         })

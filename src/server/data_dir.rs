@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-        net::UnixListener,
+        net::{SocketAddr, UnixListener},
     },
     path::{Path, PathBuf},
     process,
@@ -18,6 +18,9 @@ use crate::{
     env::Env,
     http::control::SOCKET,
 };
+
+/// The room for a path in an address, less the byte that ends it (unix(7)).
+const LONGEST_SOCKET: usize = 107;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -39,6 +42,12 @@ pub enum DataDirError {
          could not read. Try `sudo -u` and that user's name"
     )]
     NotOwner { path: PathBuf, owner: u32 },
+    #[error(
+        "the path of the data directory is too long: the control socket {socket} would have {} \
+         bytes, and a Unix socket has at most {LONGEST_SOCKET}",
+        socket.as_os_str().len()
+    )]
+    TooLong { socket: PathBuf },
     #[error("the configured key prefix cannot be used")]
     KeyPrefix,
 }
@@ -55,8 +64,16 @@ pub struct DataDir {
 }
 
 impl DataDir {
+    /// Whether a directory of this name can be one, before anything is made.
+    pub fn check(path: &Path) -> Result<(), DataDirError> {
+        let socket = path.join(SOCKET);
+        let fits = SocketAddr::from_pathname(&socket).is_ok();
+        if fits { Ok(()) } else { Err(DataDirError::TooLong { socket }) }
+    }
+
     /// Makes the directory if there is none, and takes it for this process alone.
     pub fn take(path: &Path) -> Result<Self, DataDirError> {
+        Self::check(path)?;
         let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let owner = fs::metadata(path).map_err(unusable)?.uid();

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
+    io,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
@@ -94,44 +95,6 @@ fn the_initial_key_waits_over_a_restart() {
     assert_eq!(second.root_key(), key);
     assert_eq!(status(&second, &key), 200);
     assert!(!dir.path().join("initial-root-key").exists());
-}
-
-#[test]
-fn a_first_start_on_a_terminal_shows_the_root_key_once() {
-    if Command::new("script").arg("--version").output().is_err() {
-        return; // Without a terminal there is nothing to see.
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let (data, screen) = (dir.path().join("data"), dir.path().join("screen"));
-    let program = keyward();
-    let program = program.get_program().to_str().unwrap();
-    let line = format!("exec {program} serve --listen 127.0.0.1:0 --data-dir {}", data.display());
-    let mut terminal = Command::new("script");
-    terminal.args(["-qefc", &line]).arg(&screen);
-    terminal.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let mut terminal = terminal.spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let shown = loop {
-        let shown = text(&fs::read(&screen).unwrap_or_default());
-        if shown.contains("/docs/") {
-            break shown;
-        }
-        assert!(Instant::now() < deadline, "{shown}");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    assert!(!data.join("initial-root-key").exists());
-    let (_, after) = shown.split_once("rg_").expect("a key");
-    let key = format!("rg_{}", &after[..47]);
-    let (_, after) = shown.split_once("· http://").expect("an address");
-    let address = after.split(' ').next().unwrap().parse().unwrap();
-    let answer = Request::new("GET", "/api/v1/api-keys").key(&key).send(address).expect(200);
-    assert_eq!(answer.json()["data"][0]["scopes"], json!(["*"]));
-    let pid = fs::read_to_string(data.join("keyward.lock")).unwrap();
-    assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
-    assert!(terminal.wait().unwrap().success());
-
-    let again = Logged::serve(&data, &[]);
-    assert!(!again.said().contains("rg_"), "{}", again.said());
 }
 
 #[test]
@@ -355,4 +318,67 @@ fn the_api_document_can_be_printed_without_a_server() {
     };
     assert_eq!(print(&["openapi"]), keyward::http::openapi::document_json());
     assert_eq!(print(&["openapi", "--yaml"]), keyward::http::openapi::document_yaml());
+}
+
+#[test]
+fn a_server_serves_on_when_nobody_reads_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let deaf = || io::pipe().unwrap().1;
+    let mut command = keyward();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    let mut child = command.stdout(deaf()).stderr(deaf()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !keyward_in(&data, &["health"]).status.success() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended");
+        assert!(Instant::now() < deadline, "it does not answer");
+    }
+    // This is logged.
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    assert_exit(&keyward_in(&data, &["run-job", "upkeep"]), 0);
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_data_directory_that_no_socket_fits_into_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("d".repeat(100));
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["config", "check"]] {
+        let said = assert_exit(&keyward_in(&data, command), 78);
+        assert!(said.contains("too long") && said.contains("107"), "{said}");
+        assert!(!data.exists());
+    }
+    let fits = dir.path().join("d".repeat(107 - dir.path().as_os_str().len() - 14));
+    assert_eq!(fits.join("control.sock").as_os_str().len(), 107);
+    assert!(Binary::serve(&fits).terminate().status.success());
+}
+
+#[test]
+fn it_is_said_which_configuration_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let print = |arguments: &[&str]| {
+        let mut command = keyward();
+        command.args(["config", "print"]).args(arguments).current_dir(dir.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(text(&output.stdout).starts_with("listen = "), "{output:?}");
+        text(&output.stderr)
+    };
+    if !Path::new("/etc/keyward/keyward.toml").exists() {
+        assert!(print(&[]).contains("no configuration file"));
+        let server = Logged::serve(&dir.path().join("data"), &[]);
+        assert!(server.said().contains("no configuration file"), "{}", server.said());
+    }
+    let here = dir.path().join("keyward.toml");
+    fs::write(&here, "workers = 1\n").unwrap();
+    let named = dir.path().join("other.toml");
+    fs::write(&named, "workers = 1\n").unwrap();
+    let name = named.to_str().unwrap();
+    assert_eq!(print(&[]), format!("keyward: read {}\n", here.display()));
+    assert_eq!(print(&["--config", name]), format!("keyward: read {name}\n"));
+    let server = Logged::serve(&dir.path().join("more"), &["--config", name]);
+    let said = server.said();
+    assert!(said.contains("the configuration was read") && said.contains(name), "{said}");
 }

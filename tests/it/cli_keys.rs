@@ -18,7 +18,7 @@ enum Way<'a> {
 }
 
 impl Way<'_> {
-    fn try_run(self, arguments: &[&str], input: &str) -> Output {
+    fn try_run(self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut command = keyward();
         command.args(arguments);
         match self {
@@ -29,7 +29,7 @@ impl Way<'_> {
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
         child.wait_with_output().unwrap()
     }
 
@@ -89,7 +89,11 @@ fn live(way: Way<'_>) {
     assert_eq!(found["metadata"]["team"], "billing");
     let (code, found) = way.verify(key, "products:read");
     assert_eq!((code, &found["code"]), (3, &"INSUFFICIENT_SCOPES".into()));
-    assert_eq!(way.try_run(&["verify", "-"], "nonsense").status.code(), Some(3));
+    for nonsense in [&b"nonsense"[..], b"", b"rg_\xff\xfe", b"\xf0\x9f"] {
+        let output = way.try_run(&["verify", "-", "-o", "json"], nonsense);
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status.code(), &found["code"]), (Some(3), &"MALFORMED".into()));
+    }
 
     let id = found["keyId"].as_str().unwrap();
     let shown = way.run(&["keys", "show", id]);
@@ -130,10 +134,14 @@ fn live(way: Way<'_>) {
     way.refused(&["keys", "show", id], 1);
     way.refused(&["accounts", "show", "nobody"], 1);
     way.refused(&["keys", "update", id], 2);
-    way.refused(
-        &["keys", "create", "--name", "x", "--scope", "orders:read", "--expires", "soon"],
-        2,
-    );
+    for never in ["soon", "9000y", "99999999999999y"] {
+        let create =
+            ["keys", "create", "--name", "x", "--scope", "orders:read", "--expires", never];
+        way.refused(&create, 2);
+    }
+    for grace in ["1500ms", "1s 1ns", "x"] {
+        way.refused(&["keys", "rotate", id, "--grace", grace], 2);
+    }
     assert!(way.run(&["scopes"]).contains("api-keys:verify"));
 }
 
@@ -197,8 +205,22 @@ fn a_key_is_never_an_argument() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let way = Way::Here(dir.path());
-    let said = way.refused(&["verify", &server.root_key()], 2);
-    assert!(said.contains('-'), "{said}");
+    let key = server.root_key();
+    let secret = &key[12..];
+    let said = way.refused(&["verify", &key], 2);
+    assert!(said.contains("keyward verify -") && !said.contains(secret), "{said}");
+    let said = way.refused(&["verify", "of-another-system"], 2);
+    assert!(said.contains("keyward verify -") && !said.contains("another"), "{said}");
+    for wrong in [
+        &["keys", "create", &key][..],
+        &["keys", "list", "--status", &key],
+        &["keys", "update", "x", "--expires", &key],
+        &["run-job", &key],
+        &[&key],
+    ] {
+        let said = way.refused(wrong, 2);
+        assert!(said.contains(&key[..12]) && !said.contains(secret), "{said}");
+    }
 }
 
 #[test]
@@ -222,17 +244,34 @@ fn keys_that_nobody_uses_are_found() {
 }
 
 #[test]
-fn manual_pages_and_completions_name_every_command() {
+fn of_several_keys_those_that_can_be_revoked_are() {
     let dir = tempfile::tempdir().unwrap();
-    let output = keyward().args(["man", "--out"]).arg(dir.path()).output().unwrap();
-    assert!(output.status.success());
-    let page = std::fs::read_to_string(dir.path().join("keyward-keys-create.1")).unwrap();
-    assert!(page.contains("Display name"), "{page}");
-    for shell in ["bash", "zsh", "fish"] {
-        let output = keyward().args(["completions", shell]).output().unwrap();
-        let script = String::from_utf8(output.stdout).unwrap();
-        for command in ["accounts", "root-key", "run-job", "verify"] {
-            assert!(script.contains(command), "{shell}: {command}");
+    let server = Binary::serve(dir.path());
+    let root = server.root_key();
+    let here = Way::Here(dir.path());
+    let make = |scope| {
+        let made = here.json(&["keys", "create", "--name", "x", "--scope", scope]);
+        [&made["id"], &made["key"]].map(|it| it.as_str().unwrap().to_owned())
+    };
+    for way in [here, Way::Network { server: &server, key: &root }] {
+        let [[a, first], [b, second]] = [make("orders:read"), make("orders:read")];
+        let output = way.try_run(&["keys", "revoke", &a, "key_none", &b, "-y"], "");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("key_none") && !said.contains(&*a) && !said.contains(&*b), "{said}");
+        for key in [first, second] {
+            assert_eq!(way.verify(&key, "orders:read").1["code"], "REVOKED");
         }
     }
+    // It must not revoke what it could not have granted.
+    let [strong, _] = make("orders:read");
+    let [_, weak] = make("api-keys:read,api-keys:write");
+    let [own, value] = make("api-keys:read");
+    let weak = Way::Network { server: &server, key: &weak };
+    let output = weak.try_run(&["keys", "revoke", &strong, &own, "-y"], "");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains(&*strong) && !said.contains(&*own), "{said}");
+    assert_eq!(here.verify(&value, "api-keys:read").1["code"], "REVOKED");
+    assert_eq!(here.json(&["keys", "show", &strong])["status"], "active");
 }

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::Value;
@@ -44,6 +44,29 @@ fn health_asks_the_server_by_whatever_way_there_is() {
     let mut network = keyward();
     network.args(["health", "--url", &format!("http://{address}")]);
     assert_eq!(run(network), 1);
+}
+
+#[test]
+fn a_server_that_stands_still_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let pid = server.child.id().to_string();
+    let signal =
+        |it: &str| assert!(Command::new("kill").args([it, &pid]).status().unwrap().success());
+    signal("-STOP");
+    let begun = Instant::now();
+    let mut network = keyward();
+    network.args(["health", "--url", &format!("http://{}", server.address)]);
+    for asked in [keyward_in(dir.path(), &["health"]), network.output().unwrap()] {
+        let said = String::from_utf8_lossy(&asked.stderr);
+        assert_eq!(asked.status.code(), Some(1), "{said}");
+        assert!(said.contains("does not answer within 5 seconds"), "{said}");
+    }
+    let (code, found) = doctor(dir.path(), &[]);
+    assert_eq!((code, &found["server"]), (1, &"failed".into()));
+    assert!(begun.elapsed() < Duration::from_mins(1), "three questions of 5 seconds");
+    signal("-CONT");
+    assert_eq!(keyward_in(dir.path(), &["health"]).status.code(), Some(0));
 }
 
 #[test]
@@ -110,4 +133,48 @@ fn the_owner_of_the_data_is_who_may_open_it() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("12345") && said.contains("sudo -u"), "{said}");
+}
+
+#[test]
+fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o000)).unwrap();
+    let as_another = |arguments: &[&str]| {
+        let mut command = keyward();
+        // Nothing is closed to root.
+        if fs::read_dir(&data).is_ok() {
+            command.uid(12_345).gid(12_345);
+        }
+        command.args(arguments).arg("--data-dir").arg(&data).current_dir("/");
+        command.output()
+    };
+    if as_another(&["health"]).is_err() {
+        return crate::support::skip("another user may not run the binary");
+    }
+    for arguments in [
+        &["keys", "list"][..],
+        &["run-job", "purge"],
+        &["events", "tail"],
+        &["events", "export"],
+        &["events", "verify"],
+        &["backup", "create"],
+        &["root-key", "reset"],
+    ] {
+        let output = as_another(arguments).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
+        assert!(said.contains("permission denied") && said.contains("sudo -u"), "{said}");
+    }
+    let output = as_another(&["doctor", "-o", "json"]).unwrap();
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for check in ["database", "initial root key", "checkpoint key", "server"] {
+        let it = found.iter().find(|it| it["check"] == check).unwrap();
+        assert_eq!(it["state"], "failed", "{it}");
+        assert!(!it["detail"].as_str().unwrap().contains("gone"), "{it}");
+    }
+    fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
 }

@@ -35,7 +35,12 @@ pub fn keyward_in(data_dir: &Path, arguments: &[&str]) -> Output {
 impl Binary {
     /// Starts `keyward serve` on a free port and waits for its first line.
     pub fn serve(data_dir: &Path) -> Self {
-        Self::start(keyward(), data_dir)
+        Self::serve_at("127.0.0.1:0", data_dir)
+    }
+
+    /// As [`Binary::serve`], at an address that is known before.
+    pub fn serve_at(address: &str, data_dir: &Path) -> Self {
+        Self::start(keyward(), address, data_dir)
     }
 
     /// As [`Binary::serve`], for so many requests that their log would fill the pipe, which nobody
@@ -43,7 +48,7 @@ impl Binary {
     pub fn serve_quietly(data_dir: &Path) -> Self {
         let mut command = keyward();
         command.env("KEYWARD_LOG_LEVEL", "warn");
-        Self::start(command, data_dir)
+        Self::start(command, "127.0.0.1:0", data_dir)
     }
 
     /// As [`Binary::serve`], with another program around it, such as a tracer.
@@ -51,11 +56,11 @@ impl Binary {
         let bare = keyward();
         let mut command = Command::new(wrapper[0]);
         command.args(&wrapper[1..]).arg(bare.get_program()).stdin(Stdio::null());
-        Self::start(command, data_dir)
+        Self::start(command, "127.0.0.1:0", data_dir)
     }
 
-    fn start(mut command: Command, data_dir: &Path) -> Self {
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
+    fn start(mut command: Command, address: &str, data_dir: &Path) -> Self {
+        command.args(["serve", "--listen", address, "--data-dir"]).arg(data_dir);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

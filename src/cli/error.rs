@@ -1,0 +1,143 @@
+//! What can go wrong with a command, in words and as an exit code.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::backup;
+use crate::{
+    config::ConfigErrors,
+    domain::{note::NoteError, text::masked},
+    server::{self, DataDirError},
+    service::{self, ImportSecretError, Mismatch},
+    store::StoreError,
+};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("the configuration file {path} cannot be read")]
+    ConfigFile { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Server(#[from] server::Error),
+    #[error("the running server cannot be asked")]
+    Control(#[source] io::Error),
+    #[error(
+        "the server does not answer within {} seconds; it is stopped, stuck or overloaded",
+        patience.as_secs()
+    )]
+    Silent { patience: Duration },
+    #[error("no server runs in {dir}")]
+    NoServer { dir: PathBuf },
+    #[error("{url} cannot be reached")]
+    Unreachable { url: String, source: ureq::Error },
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("refused: {0}")]
+    Denied(String),
+    #[error("try again: {0}")]
+    Busy(String),
+    #[error(
+        "a key is needed: put it into the variable KEYWARD_KEY, or its file's name into \
+         KEYWARD_KEY_FILE"
+    )]
+    NoKey,
+    #[error("{0}")]
+    Usage(String),
+    #[error("nothing was changed")]
+    NotConfirmed,
+    #[error("there is no database {path}; `keyward serve` makes one")]
+    NoDatabase { path: PathBuf },
+    #[error(
+        "permission denied: {path}; this is for the user that the server runs as, so try \
+         `sudo -u` and that user's name"
+    )]
+    NoAccess { path: PathBuf },
+    #[error("{path} cannot be used")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path} holds no public key: {source}")]
+    PublicKey { path: PathBuf, source: NoteError },
+    #[error("no server answers in {dir}, so nothing can be added to its log")]
+    NothingToFollow { dir: PathBuf },
+    #[error("there is no job `{name}`; there are {known}")]
+    NoSuchJob { name: String, known: String },
+    #[error("there is no route policy: name one with --file, or set `authz.policy_file`")]
+    NoPolicy,
+    #[error("the output cannot be written")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// 1 failed, 2 wrong usage, 4 not allowed, 75 busy or I/O (try again), 78 configuration or data.
+    /// That an answer is no ([`NO`]) is no error.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::ConfigFile { .. }
+            | Self::NoDatabase { .. }
+            | Self::NoAccess { .. } => 78,
+            Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy | Self::Usage(_) => 2,
+            Self::NoKey | Self::Denied(_) => 4,
+            Self::Busy(_) => 75,
+            Self::Server(err) => server_exit_code(err),
+            Self::Control(_)
+            | Self::Silent { .. }
+            | Self::NoServer { .. }
+            | Self::Refused(_)
+            | Self::Unreachable { .. }
+            | Self::NotConfirmed
+            | Self::NothingToFollow { .. }
+            | Self::File { .. }
+            | Self::Output(_) => 1,
+        }
+    }
+
+    /// The error and its causes, with no key in it that somebody may have typed.
+    pub(super) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(it) = cause {
+            let it_says = it.to_string();
+            if !text.ends_with(&it_says) {
+                text = format!("{text}: {it_says}");
+            }
+            cause = it.source();
+        }
+        masked(&text).into_owned()
+    }
+
+    pub(super) fn report(&self) {
+        // Nobody is left to tell if this fails.
+        let _ = writeln!(io::stderr(), "keyward: {}", self.with_causes());
+    }
+}
+
+fn server_exit_code(err: &server::Error) -> u8 {
+    match err {
+        server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
+        server::Error::Store(err)
+        | server::Error::Mismatch(Mismatch::Store(err))
+        | server::Error::ImportSecret(ImportSecretError::Store(err))
+        | server::Error::Service(
+            service::Error::Unavailable(err) | service::Error::Internal(err),
+        ) => store_exit_code(err),
+        server::Error::DataDir(_)
+        | server::Error::Mismatch(_)
+        | server::Error::ImportSecret(_)
+        | server::Error::Tls(_)
+        | server::Error::Policy(_) => 78,
+        server::Error::Backup(err) => backup::exit_code(err),
+        server::Error::Service(_)
+        | server::Error::Listen { .. }
+        | server::Error::Jobs(_)
+        | server::Error::Run(_) => 1,
+    }
+}
+
+pub(super) fn store_exit_code(err: &StoreError) -> u8 {
+    if err.is_temporary() { 75 } else { 78 }
+}

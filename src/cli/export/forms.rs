@@ -1,0 +1,130 @@
+//! Events in the forms that other systems take, made of what the API answers.
+
+use serde_json::{Value, json};
+
+use crate::{
+    domain::event::{Event, EventType},
+    env::Timestamp,
+    http::wire::EventBody,
+    service::EventView,
+};
+
+/// The class of an event that a call of an API caused: Application Activity, API Activity.
+const API_ACTIVITY: u32 = 6003;
+/// The version of the schema that [`ocsf`] follows.
+const OCSF_VERSION: &str = "1.3.0";
+
+/// As the API answers it to the operator.
+pub(super) fn plain(event: Event) -> Value {
+    let body = EventBody::from(EventView { event, operator_hidden: false });
+    serde_json::to_value(body).unwrap_or_default()
+}
+
+/// CloudEvents 1.0, JSON form, with the extension `sequence`. `source` names the log.
+pub(super) fn cloud_event(body: &Value, source: &str) -> Value {
+    let seq = body["seq"].as_i64().unwrap_or_default();
+    json!({
+        "specversion": "1.0",
+        "id": seq.to_string(),
+        "source": source,
+        "type": format!("dev.keyward.{}", body["type"].as_str().unwrap_or_default()),
+        "subject": body["subject"],
+        "time": body["time"],
+        "datacontenttype": "application/json",
+        // As text of one length, so that comparing texts compares numbers.
+        "sequence": format!("{seq:020}"),
+        "data": body,
+    })
+}
+
+/// The Open Cybersecurity Schema Framework, class 6003: who did what to which object, from where.
+/// What it has no place for is under `unmapped`.
+pub(super) fn ocsf(body: &Value) -> Value {
+    let time = body["time"].as_str().and_then(|it| Timestamp::parse(it).ok());
+    let event_type = body["type"].as_str().unwrap_or_default();
+    let (activity, activity_name) = activity(event_type);
+    let refused = event_type == EventType::AuthDenied.as_str();
+    let actor = &body["actor"];
+    // What has no address was done on the machine itself.
+    let endpoint = body["clientIp"]
+        .as_str()
+        .map_or_else(|| json!({ "name": "localhost" }), |it| json!({ "ip": it }));
+    let who = actor["keyId"].as_str().or_else(|| actor["type"].as_str());
+    let mut user = json!({ "uid": who, "type_id": 3, "type": "System" });
+    if let Some(account) = actor["accountId"].as_str() {
+        user["account"] = json!({ "uid": account });
+        user["credential_uid"] = actor["keyPrefix"].clone();
+    }
+    without_nulls(json!({
+        "class_uid": API_ACTIVITY,
+        "class_name": "API Activity",
+        "category_uid": API_ACTIVITY / 1_000,
+        "category_name": "Application Activity",
+        "activity_id": activity,
+        "activity_name": activity_name,
+        "type_uid": API_ACTIVITY * 100 + activity,
+        "severity_id": 1,
+        "severity": "Informational",
+        "status_id": if refused { 2 } else { 1 },
+        "status": if refused { "Failure" } else { "Success" },
+        "time": time.map(Timestamp::as_millis),
+        "metadata": {
+            "version": OCSF_VERSION,
+            "product": {
+                "name": "keyward", "vendor_name": "keyward", "version": env!("CARGO_PKG_VERSION"),
+            },
+            "log_name": "events",
+            "sequence": body["seq"],
+            "uid": body["hash"],
+        },
+        "actor": { "user": user },
+        "src_endpoint": endpoint,
+        "api": { "operation": body["type"], "request": { "uid": body["requestId"] } },
+        "resources": [{ "uid": body["subject"], "owner": { "uid": body["accountId"] } }],
+        "unmapped": { "data": body["data"], "prevHash": body["prevHash"], "hash": body["hash"] },
+    }))
+}
+
+/// The schema knows no `null`: what is not known is not there.
+fn without_nulls(mut value: Value) -> Value {
+    if let Some(members) = value.as_object_mut() {
+        members.retain(|_, it| !it.is_null());
+        for (_, it) in members.iter_mut().filter(|(name, _)| *name != "unmapped") {
+            *it = without_nulls(it.take());
+        }
+    } else if let Some(items) = value.as_array_mut() {
+        for it in items {
+            *it = without_nulls(it.take());
+        }
+    }
+    value
+}
+
+/// What the schema calls it: a number and a word.
+fn activity(event_type: &str) -> (u32, &'static str) {
+    let Some(event_type) = EventType::parse(event_type) else { return (99, "Other") };
+    match event_type {
+        EventType::ApiKeyCreated
+        | EventType::ApiKeysImported
+        | EventType::AccountCreated
+        | EventType::RootKeyReset => (1, "Create"),
+        EventType::ApiKeyUpdated
+        | EventType::ApiKeyRotated
+        | EventType::ApiKeyGraceEnded
+        | EventType::ApiKeyExpired
+        | EventType::ApiKeyRehashed
+        | EventType::AccountUpdated => (3, "Update"),
+        EventType::ApiKeyRevoked
+        | EventType::ApiKeyPurged
+        | EventType::AccountDeleted
+        | EventType::AccountPurged => (4, "Delete"),
+        EventType::AuthDenied
+        | EventType::ApiKeyRetiredKeyUsed
+        | EventType::ClockStepped
+        | EventType::ClockAccepted
+        | EventType::BackupCreated
+        | EventType::BackupRestored
+        | EventType::ServerStarted
+        | EventType::ServerStopped => (99, "Other"),
+    }
+}

@@ -1,0 +1,60 @@
+//! `keyward keys revoke`: each of several keys, whatever becomes of the others.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::cli::{
+    Error,
+    client::{Client, Target, encoded},
+    output::{self, Confirmation},
+};
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Revoke {
+    /// Identifiers of keys
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// The exit code tells the first failure.
+pub(super) fn revoke(it: &Revoke) -> Result<ExitCode, Error> {
+    let client = it.target.open()?;
+    let mut first = None;
+    for id in &it.ids {
+        match revoke_one(&client, id, it.confirmation) {
+            Ok(()) => (),
+            Err(err) if is_about_the_key(&err) => {
+                // Nobody is left to tell if this fails.
+                let _ = writeln!(io::stderr(), "keyward: {id}: {}", err.with_causes());
+                first.get_or_insert(err.exit_code());
+            }
+            Err(err) => return Err(err),
+        }
+    }
+    client.close()?;
+    Ok(first.map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+fn revoke_one(client: &Client, id: &str, confirmation: Confirmation) -> Result<(), Error> {
+    let path = format!("/api-keys/{}", encoded(id));
+    let key: Value = client.ask_for("GET", &path, None)?;
+    let name = output::text(&key, "name", "");
+    let used = output::moment(&key, "lastUsedAt", "never");
+    confirmation.ask(&format!("Revoke {id}, \"{name}\", last used: {used}?"))?;
+    client.ask("DELETE", &path, None)?;
+    Ok(writeln!(io::stdout(), "{id} is revoked")?)
+}
+
+/// Whether another key may fare better.
+fn is_about_the_key(err: &Error) -> bool {
+    matches!(err, Error::Refused(_) | Error::Denied(_) | Error::Busy(_) | Error::NotConfirmed)
+}

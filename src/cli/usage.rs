@@ -1,0 +1,43 @@
+//! What is said to whoever typed something that is no command.
+
+use std::{env, io::Write, process::ExitCode};
+
+use clap::error::{ContextKind, ContextValue, Error};
+
+use crate::domain::text::masked;
+
+/// The argument of `verify`, as it is called in messages.
+const STANDARD_INPUT: &str = "<->";
+const HOW_TO_VERIFY: &str = "Keys come by standard input, where no list of processes and no \
+    history of a shell shows them: `keyward verify -`";
+
+/// Prints the help that was asked for, or what is wrong. No key that was typed in a wrong place is
+/// repeated: messages come to rest in terminals' histories and in logs.
+pub(super) fn explain(mut err: Error) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
+    if !err.use_stderr() {
+        // Nobody is left to tell if this fails.
+        let _ = err.print();
+        return code;
+    }
+    // Before they are coloured: the letter at the end of an escape sequence is none of a key's.
+    let texts = err.context().filter_map(|(kind, value)| {
+        let ContextValue::String(text) = value else { return None };
+        Some((kind, masked(text).into_owned()))
+    });
+    for (kind, text) in texts.collect::<Vec<_>>() {
+        err.insert(kind, ContextValue::String(text));
+    }
+    let argument = err.get(ContextKind::InvalidArg).map(ToString::to_string);
+    if argument.as_deref() == Some(STANDARD_INPUT) {
+        // Whatever it looks like, it was meant as a secret.
+        err.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
+    // What else is in it, such as the complaint of a parser, is masked as a whole.
+    let mut text = err.render().ansi().to_string();
+    if env::args_os().nth(1).is_some_and(|it| it == "verify") {
+        text = format!("{}\n\n{HOW_TO_VERIFY}\n", text.trim_end());
+    }
+    let _ = anstream::stderr().write_all(masked(&text).as_bytes());
+    code
+}

@@ -1,0 +1,121 @@
+//! What is said on a terminal, and nowhere else.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Binary, Logged, Request, has, keyward};
+
+/// A `keyward serve` on a terminal, and what that shows.
+struct Terminal {
+    child: Child,
+    data: PathBuf,
+    screen: PathBuf,
+}
+
+/// `script`, which makes a terminal for this command of keyward's and keeps what it shows.
+fn on_a_terminal(arguments: &str, screen: &Path) -> Command {
+    let program = keyward();
+    let line = format!("exec {} {arguments}", program.get_program().display());
+    let mut script = Command::new("script");
+    for (name, _) in program.get_envs() {
+        script.env_remove(name);
+    }
+    script.args(["-qefc", &line]).arg(screen).stdin(Stdio::null()).stdout(Stdio::null());
+    script.env("TERM", "xterm").env_remove("NO_COLOR");
+    script
+}
+
+impl Terminal {
+    /// Starts it, with these variables, and waits until all of its greeting is there.
+    fn serve(dir: &Path, variables: &[(&str, &str)]) -> Self {
+        let (data, screen) = (dir.join("data"), dir.join("screen"));
+        let serve = format!("serve --listen 127.0.0.1:0 --data-dir {}", data.display());
+        let mut script = on_a_terminal(&serve, &screen);
+        let child = script.envs(variables.iter().copied()).spawn().unwrap();
+        let it = Self { child, data, screen };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !it.shown().contains("/docs/") {
+            assert!(Instant::now() < deadline, "{}", it.shown());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        it
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.screen).unwrap_or_default()).into_owned()
+    }
+
+    /// All that it showed from its start to its end.
+    fn terminate(mut self) -> String {
+        let pid = fs::read_to_string(self.data.join("keyward.lock")).unwrap();
+        assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+        self.shown()
+    }
+}
+
+#[test]
+fn a_first_start_on_a_terminal_shows_the_root_key_once() {
+    if !has(&["script"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Terminal::serve(dir.path(), &[]);
+    let data = server.data.clone();
+    assert!(!data.join("initial-root-key").exists());
+    let shown = server.shown();
+    let (_, after) = shown.split_once("rg_").expect("a key");
+    let key = format!("rg_{}", &after[..47]);
+    let (_, after) = shown.split_once("· http://").expect("an address");
+    let address = after.split(' ').next().unwrap().parse().unwrap();
+    let answer = Request::new("GET", "/api/v1/api-keys").key(&key).send(address).expect(200);
+    assert_eq!(answer.json()["data"][0]["scopes"], json!(["*"]));
+    server.terminate();
+
+    let again = Logged::serve(&data, &[]);
+    assert!(!again.said().contains("rg_"), "{}", again.said());
+}
+
+#[test]
+fn the_log_is_coloured_unless_that_is_not_wanted() {
+    if !has(&["script"]) {
+        return;
+    }
+    for (variables, coloured) in [
+        (&[][..], true),
+        (&[("NO_COLOR", "")], true),
+        (&[("NO_COLOR", "1")], false),
+        (&[("TERM", "dumb")], false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let shown = Terminal::serve(dir.path(), variables).terminate();
+        assert!(shown.contains("keyward is ready"), "{shown}");
+        assert_eq!(shown.contains("\u{1b}["), coloured, "{variables:?}: {shown}");
+    }
+}
+
+#[test]
+fn a_new_root_key_is_in_the_json_that_a_person_sees_and_in_no_other() {
+    if !has(&["script"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (data, screen) = (dir.path().join("data"), dir.path().join("screen"));
+    assert!(Binary::serve(&data).terminate().status.success());
+    fs::remove_file(data.join("initial-root-key")).unwrap();
+    let reset = format!("root-key reset -o json --data-dir {}", data.display());
+    assert!(on_a_terminal(&reset, &screen).status().unwrap().success());
+    let shown = fs::read_to_string(&screen).unwrap();
+    let start = shown.find('{').expect("an object");
+    let end = shown.rfind('}').expect("its end");
+    let found: Value = serde_json::from_str(&shown[start..=end]).unwrap();
+    let key = found["key"].as_str().expect("a key");
+    assert_eq!((&found["keyPrefix"], &found["path"]), (&json!(key[..12]), &Value::Null));
+    assert!(!data.join("initial-root-key").exists());
+}
