@@ -351,6 +351,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Tls(_)
         | server::Error::Policy(_) => 78,
         server::Error::Backup(err) => backup::exit_code(err),
+        server::Error::AfterExchange { source, .. } => server_exit_code(source),
         server::Error::Service(_)
         | server::Error::Listen { .. }
         | server::Error::Jobs(_)

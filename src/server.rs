@@ -77,6 +77,8 @@ pub enum Error {
     Listen { address: String, source: io::Error },
     #[error("{0}")]
     Backup(#[from] BackupError),
+    #[error("the restore went wrong half-way; what was there before is in {place}")]
+    AfterExchange { place: PathBuf, source: Box<Error> },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]

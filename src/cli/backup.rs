@@ -20,7 +20,7 @@ use crate::{
     env::{SystemClock, SystemEntropy},
     http::control::{BackupAnswer, BackupRequest},
     server,
-    service::{BackupError, check_backup},
+    service::{Audit, BackupError, check_backup, compare_digest},
     store::StoreError,
 };
 
@@ -103,7 +103,11 @@ fn create(it: &Create) -> Result<(), Error> {
 
 fn verify(it: &Verify) -> Result<ExitCode, Error> {
     let bar = spinner("reading");
-    let outcome = check_backup(&it.file, &mut |events| bar.set_position(events));
+    let compared = compare_digest(&it.file);
+    let has_digest = !matches!(compared, Ok(false));
+    let outcome = compared.and_then(|_| {
+        check_backup(&it.file, &Audit::default(), None, &mut |events| bar.set_position(events))
+    });
     bar.finish_and_clear();
     let (sound, says) = match outcome {
         Ok(found) => (true, holds(found.events, found.accounts, found.keys)),
@@ -111,10 +115,20 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
         Err(err) => return Err(server::Error::Backup(err).into()),
     };
     if it.output.output == Format::Json {
-        writeln!(io::stdout(), "{}", json!({ "sound": sound, "detail": says }))?;
+        let answer = json!({ "sound": sound, "detail": says, "digestCompared": has_digest });
+        writeln!(io::stdout(), "{answer}")?;
     } else {
         let verdict = if sound { "ok" } else { "failed" };
-        output::facts(&[("backup", Some(verdict.to_owned())), ("holds", Some(says))])?;
+        let digest = if has_digest {
+            "compared with the file beside it"
+        } else {
+            "not compared: there is no .sha256 beside it"
+        };
+        output::facts(&[
+            ("backup", Some(verdict.to_owned())),
+            ("holds", Some(says)),
+            ("sha256", Some(digest.to_owned())),
+        ])?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }

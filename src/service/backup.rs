@@ -1,20 +1,21 @@
 //! Backups: a file counts as one only once it was read back whole.
 
+mod whole;
+
 use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::PoisonError,
 };
 
-use pbkdf2::sha2::{Digest, Sha256};
 use serde_json::json;
 
+pub use self::whole::{check_backup, compare_digest};
+use self::whole::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
-    domain::event::{ChainHash, EventType},
+    domain::event::EventType,
     service::{Audit, Error, Finding, Keyward},
-    store::{Census, LogFile, StoreError, rehearse},
+    store::{Census, StoreError},
 };
 
 /// What stays free beside a backup: the server needs the disk, too.
@@ -101,16 +102,15 @@ impl Keyward {
         refuse_crowded(path, 2 * (size + wal))?;
         let partial = Partial::beside(path, "partial");
         self.store.copy_to(&partial.0, |_, _| ())?;
-        let census = check(&partial.0, &mut |_| ())?;
+        let census = read_whole(&partial.0, &Audit::default(), &mut |_| ())?;
         let scratch = Partial::beside(path, "scratch");
-        LogFile::open(&partial.0)?.copy_to(&scratch.0, |_, _| ())?;
-        if rehearse(&scratch.0)? != census {
+        if rehearse_copy(&partial.0, &scratch.0)? != census {
             return Err(BackupError::Differs);
         }
         drop(scratch);
         let unusable = |source| BackupError::File { path: path.to_owned(), source };
         let (sha256, bytes) = digest(&partial.0).map_err(unusable)?;
-        write_digest(path, &sha256).map_err(unusable)?;
+        write_digest(&digest_file(path), path, &sha256).map_err(unusable)?;
         fs::rename(&partial.0, path).map_err(unusable)?;
         Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
     }
@@ -137,30 +137,6 @@ impl Keyward {
         }
         Ok(())
     }
-}
-
-/// Reads all of a backup: its digest if that is beside it, the file, the audit log. `progress` is
-/// told of each event.
-pub fn check_backup(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Census, BackupError> {
-    let beside = digest_file(path);
-    if let Ok(text) = fs::read_to_string(&beside) {
-        let unusable = |source| BackupError::File { path: path.to_owned(), source };
-        let (found, _) = digest(path).map_err(unusable)?;
-        if text.split_whitespace().next() != Some(&*found) {
-            return Err(BackupError::Digest { path: path.to_owned() });
-        }
-    }
-    check(path, progress)
-}
-
-fn check(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Census, BackupError> {
-    let mut file = LogFile::open(path)?;
-    file.inspect()?;
-    let audit = Audit::default();
-    file.read::<_, BackupError>(|tx| {
-        audit.run(tx, progress)??;
-        Ok(tx.census()?)
-    })
 }
 
 /// A file on the way to a backup; removed, with whatever SQLite put beside it, unless it got
@@ -194,10 +170,6 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn digest_file(path: &Path) -> PathBuf {
-    suffixed(path, ".sha256")
-}
-
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|it| it.to_str());
     let instant = name.and_then(|it| it.strip_prefix(NAME.0)?.strip_suffix(NAME.1));
@@ -223,31 +195,6 @@ fn refuse_crowded(path: &Path, size: u64) -> Result<(), BackupError> {
         return Err(BackupError::Space { dir: dir.to_owned(), free, needed });
     }
     Ok(())
-}
-
-/// The SHA-256 in hexadecimal, and the length.
-fn digest(path: &Path) -> Result<(String, u64), io::Error> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0; 64 * 1024], 0);
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-        length += read as u64;
-    }
-    Ok((ChainHash(hash.finalize().into()).to_string(), length))
-}
-
-/// As `sha256sum` writes and reads it.
-fn write_digest(path: &Path, sha256: &str) -> Result<(), io::Error> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(digest_file(path))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    writeln!(file, "{sha256}  {name}")?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -11,10 +11,7 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-use crate::{
-    domain::key_hash::KeyHash,
-    store::{ReadTx, StoreError, pragmas, schema},
-};
+use crate::store::{ReadTx, StoreError, pragmas, schema};
 
 /// How much is copied between two looks at the progress, in pages of 4 KiB.
 const STEP: i32 = 1_000;
@@ -102,24 +99,6 @@ pub(super) fn inspect(conn: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::Damaged(format!("a row of {table} refers to one that is gone")));
     }
     Ok(())
-}
-
-/// Opens the file at `path` as a start would, reads every value in it, and closes it again.
-pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
-    let mut conn = schema::open(path)?;
-    pragmas(&conn)?;
-    schema::prepare(&mut conn, |_, _| Ok(()))?; // It is a copy itself.
-    schema::check(path)?;
-    let read = ReadTx::new(&conn);
-    let mut values = conn.prepare("SELECT prefix, phc FROM credentials")?;
-    let mut values = values.query([])?;
-    while let Some(row) = values.next()? {
-        let (prefix, phc): (String, String) = (row.get(0)?, row.get(1)?);
-        if KeyHash::decode(&phc).is_none() {
-            return Err(StoreError::Corrupt { table: "credentials", column: "phc", row: prefix });
-        }
-    }
-    read.census()
 }
 
 /// Takes the write-ahead log beside the file at `path` back into it. Nobody else may use the file.

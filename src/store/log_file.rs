@@ -9,7 +9,7 @@ use crate::store::{Census, ReadTx, StoreError, copy, schema};
 /// A database, opened to be read and nothing else.
 #[derive(Debug)]
 pub struct LogFile {
-    conn: Connection,
+    pub(super) conn: Connection,
 }
 
 impl LogFile {

@@ -15,6 +15,7 @@ mod live;
 mod load;
 mod log_file;
 mod records;
+mod rehearsal;
 mod schema;
 mod statistics;
 mod tree;
@@ -40,13 +41,14 @@ pub use self::{
     accounts::AccountPage,
     audit::{AuditHead, AuditReceipt, EventFilter},
     checkpoints::StoredCheckpoint,
-    copy::{Census, fold, rehearse},
+    copy::{Census, fold},
     error::StoreError,
     index::{AccountEntry, Entry, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
     live::{Counts, Live},
     log_file::LogFile,
     records::{KeyRecord, StoredCredential},
+    rehearsal::rehearse,
     schema::stored_time_floor,
     statistics::KeyStates,
     tx::{ReadTx, WriteTx},
@@ -83,7 +85,7 @@ impl Store {
         // Both read all of the file, so they do it side by side, and without copying it.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
         let (sound, index) = thread::scope(|scope| {
-            let check = scope.spawn(|| schema::check(path));
+            let check = scope.spawn(|| schema::check_file(path));
             let index = KeyIndex::load(&conn, env, Arc::clone(catalogue));
             (check.join().unwrap_or(Err(StoreError::Panicked)), index)
         });

@@ -87,15 +87,20 @@ pub(super) fn prepare(
     Ok(tx.commit()?)
 }
 
-/// Whether the file is whole, and its log what it was. Reads all of it, on a connection of its own.
-pub(super) fn check(path: &Path) -> Result<(), StoreError> {
+/// As [`check`], on a connection of its own.
+pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
     let mut conn = open_existing(path)?;
     ReaderPragmas.on_acquire(&mut conn)?;
+    check(&conn)
+}
+
+/// Whether the file is whole, and its log what it was. Reads all of it.
+pub(super) fn check(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(StoreError::Damaged(verdict));
     }
-    ReadTx::new(&conn).check_log()
+    ReadTx::new(conn).check_log()
 }
 
 /// The schema's version: 0 for an empty file, refused if it is not ours or not known.
@@ -115,6 +120,11 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError>
         (0, 0) => Ok(0),
         _ => Err(not_ours()),
     }
+}
+
+/// Whether no migration is needed.
+pub(super) fn is_current(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(user_version(conn)? == VERSION)
 }
 
 fn user_version(conn: &Connection) -> Result<i64, StoreError> {

@@ -1,0 +1,46 @@
+//! What a start makes of a file, found out without one.
+
+use std::{path::Path, sync::Arc};
+
+use rusqlite::Connection;
+
+use crate::{
+    domain::scope::Catalogue,
+    env::Env,
+    store::{Census, KeyIndex, LogFile, ReadTx, StoreError, pragmas, schema},
+};
+
+/// Opens the file at `path` as a start would, reads all that a start reads, and closes it again.
+/// One of an earlier version is brought up to date by that: it must be a copy that nobody misses.
+pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
+    let mut conn = schema::open(path)?;
+    pragmas(&conn)?;
+    schema::prepare(&mut conn, |_, _| Ok(()))?; // It is a copy itself.
+    examine(&conn)
+}
+
+impl LogFile {
+    /// Whether a start takes the file as it is, without a migration.
+    pub fn is_current(&self) -> Result<bool, StoreError> {
+        schema::is_current(&self.conn)
+    }
+
+    /// Reads all that a start reads, and changes nothing. Of the current version only.
+    pub fn examine(&mut self) -> Result<Census, StoreError> {
+        // One snapshot: a server may be writing.
+        let snapshot = self.conn.transaction()?;
+        examine(&snapshot)
+    }
+}
+
+/// Refuses what [`super::Store::open`], and who uses what it opened, would stumble over.
+fn examine(conn: &Connection) -> Result<Census, StoreError> {
+    schema::check(conn)?;
+    // A scope that is in no catalogue is no obstacle to a start, so an empty one will do.
+    KeyIndex::load(conn, &Env::system(), Arc::new(Catalogue::new([])))?;
+    let read = ReadTx::new(conn);
+    read.time_floor()?;
+    read.brands()?;
+    read.import_secret()?;
+    read.census()
+}
