@@ -250,6 +250,12 @@ enum Error {
     PublicKey { path: PathBuf, source: NoteError },
     #[error("no server answers in {dir}, so nothing can be added to its log")]
     NothingToFollow { dir: PathBuf },
+    #[error(
+        "the server says that it made {path}, and from here that file is not there: the service has \
+         its own /tmp and may write only to its own directories. Leave --to out, or give it a \
+         directory by ReadWritePaths= in its unit"
+    )]
+    OutOfSight { path: PathBuf },
     #[error("there is no job `{name}`; there are {known}")]
     NoSuchJob { name: String, known: String },
     #[error("there is no route policy: name one with --file, or set `authz.policy_file`")]
@@ -332,6 +338,7 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::NotConfirmed
             | Self::NothingToFollow { .. }
+            | Self::OutOfSight { .. }
             | Self::File { .. }
             | Self::Output(_) => 1,
         }

@@ -20,7 +20,7 @@ use crate::{
     env::{SystemClock, SystemEntropy},
     http::control::{BackupAnswer, BackupRequest},
     server,
-    service::{Audit, BackupError, check_backup, compare_digest},
+    service::{Audit, BackupError, check_backup, compare_digest, is_backup},
     store::StoreError,
 };
 
@@ -87,8 +87,15 @@ fn create(it: &Create) -> Result<(), Error> {
     let config = config::load(&it.settings)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and reading back");
-    let made: BackupAnswer =
-        control::ask(&config, "/backups", &request, |app| request.carry_out(app))?;
+    let mut here = false;
+    let made: BackupAnswer = control::ask(&config, "/backups", &request, |app| {
+        here = true;
+        request.carry_out(app)
+    })?;
+    // A service sees other files than we do: what it made under this name may be nobody's.
+    if !here && !is_backup(&made.path, made.bytes, &made.sha256).map_err(server::Error::Backup)? {
+        return Err(Error::OutOfSight { path: made.path });
+    }
     bar.finish_and_clear();
     if it.output.output == Format::Json {
         return Ok(writeln!(io::stdout(), "{}", json!(made))?);

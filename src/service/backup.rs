@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-pub use self::whole::{check_backup, compare_digest};
+pub use self::whole::{check_backup, compare_digest, is_backup};
 use self::whole::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
     domain::event::EventType,

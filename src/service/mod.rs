@@ -57,7 +57,7 @@ pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     audit::{Audit, Finding, Sound},
     authorize::OriginalRequest,
-    backup::{BackupError, BackupRules, MadeBackup, check_backup, compare_digest},
+    backup::{BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup},
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     checkpoints::{Checkpointer, EventProof, Mismatch},
     denials::DeniedCall,

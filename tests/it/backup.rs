@@ -280,6 +280,34 @@ fn a_root_key_that_waits_for_its_first_use_goes_aside_with_its_database() {
 }
 
 #[test]
+fn a_backup_that_only_the_service_can_see_is_no_success() {
+    let may = Command::new("unshare").args(["--mount", "true"]).output();
+    if !may.is_ok_and(|it| it.status.success()) {
+        return crate::support::skip("a mount namespace needs root");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (data, hidden) = (dir.path().join("data"), dir.path().join("tmp"));
+    fs::create_dir(&hidden).unwrap();
+    // As PrivateTmp= does it.
+    let mount = format!("mount -t tmpfs none {} && exec \"$0\" \"$@\"", hidden.display());
+    let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount];
+    let server = Binary::serve_under(&wrapper, &data);
+    let file = hidden.join("a.db");
+    let arguments = ["backup", "create", "--to", file.to_str().unwrap()];
+    let said = ended(&data, &arguments, 1);
+    assert!(said.contains("ReadWritePaths="), "{said}");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+    // What lies there under the same name is another one.
+    fs::write(hidden.join("b.db"), "x").unwrap();
+    let other = hidden.join("b.db");
+    ended(&data, &["backup", "create", "--to", other.to_str().unwrap()], 1);
+    json_of(&data, &["backup", "create"]);
+    let visible = dir.path().join("c.db");
+    json_of(&data, &["backup", "create", "--to", visible.to_str().unwrap()]);
+    assert!(server.terminate().status.success());
+}
+
+#[test]
 fn scheduled_backups_make_room_and_touch_nothing_of_others() {
     let mut server = TestServer::with(|config| config.backup.keep = 2);
     let dir = server.data_dir().join("backups");

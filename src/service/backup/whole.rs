@@ -34,6 +34,17 @@ pub fn compare_digest(path: &Path) -> Result<bool, BackupError> {
     Err(BackupError::Digest { path: path.to_owned() })
 }
 
+/// Whether the file at `path`, as it is seen from this process, has this length and this SHA-256.
+pub fn is_backup(path: &Path, bytes: u64, sha256: &str) -> Result<bool, BackupError> {
+    let unusable = |source| BackupError::File { path: path.to_owned(), source };
+    match fs::metadata(path) {
+        Ok(found) if found.len() == bytes => Ok(digest(path).map_err(unusable)?.0 == sha256),
+        Ok(_) => Ok(false),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(unusable(err)),
+    }
+}
+
 /// Reads all of a backup, the audit log among it, and does what a start would do with it. Room that
 /// this needs is taken in `scratch`; without one, where temporary files go. `progress` is told of
 /// each event.
