@@ -18,7 +18,7 @@ use serde_json::json;
 
 pub use self::{
     at_hand::AtHand,
-    data_dir::{DataDir, DataDirError},
+    data_dir::{DataDir, DataDirError, find_signer},
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
     restore::{Restored, restore},
@@ -43,9 +43,7 @@ use crate::{
         stream::{StreamLimits, Streams},
     },
     jobs::Jobs,
-    service::{
-        self, BackupError, BackupRules, Checkpointer, Job, Keyward, Mismatch, RootKey, Rules,
-    },
+    service::{self, BackupError, BackupRules, Job, Keyward, Mismatch, RootKey, Rules},
     store::{self, Store, StoreError},
     telemetry::Metrics,
 };
@@ -101,14 +99,33 @@ pub struct Site {
     pub dir: DataDir,
 }
 
+/// What a site is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    Serve,
+    /// One command, which can do without the key that signs checkpoints.
+    Command,
+}
+
 impl Site {
-    /// Takes the data directory and opens what is in it.
+    /// Takes the data directory and opens what is in it, to serve it.
     pub fn open(
         config: &Config,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, Error> {
-        Self::open_in(DataDir::take(&config.data_dir)?, config, clock, entropy)
+        let dir = DataDir::take(&config.data_dir)?;
+        Self::open_in(dir, config, clock, entropy, Purpose::Serve)
+    }
+
+    /// As [`Site::open`], for one command.
+    pub fn at_hand(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, Error> {
+        let dir = DataDir::take(&config.data_dir)?;
+        Self::open_in(dir, config, clock, entropy, Purpose::Command)
     }
 
     /// Opens what is in a directory that was taken already.
@@ -117,6 +134,7 @@ impl Site {
         config: &Config,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        purpose: Purpose,
     ) -> Result<Self, Error> {
         let floor = store::stored_time_floor(&dir.database())?;
         let env = Env { time: Arc::new(Timekeeper::start(clock, floor)), entropy };
@@ -135,8 +153,11 @@ impl Site {
             batch: JOB_BATCH,
             backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
         };
-        let signer = dir.checkpoint_signer(config.audit.checkpoint_key.as_deref(), &env)?;
-        let checkpointer = Checkpointer::new(signer, dir.checkpoint());
+        let key_file = config.audit.checkpoint_key.as_deref();
+        let checkpointer = match purpose {
+            Purpose::Serve => dir.checkpointer(key_file, &env),
+            Purpose::Command => dir.checkpointer_at_hand(key_file, &env),
+        }?;
         let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
         app.use_policy(policy);
         app.check_against_checkpoints()?;

@@ -89,7 +89,7 @@ impl Client {
         if !database.exists() {
             return Err(Error::NoDatabase { path: database });
         }
-        match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
+        match Site::at_hand(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
             Ok(site) => Ok(Self::AtHand(AtHand::start(site)?)),
             Err(server::Error::DataDir(DataDirError::InUse { .. })) => {
                 Ok(Self::Socket(config.data_dir.join(SOCKET)))

@@ -80,7 +80,7 @@ pub(super) fn ask<T: DeserializeOwned>(
     if !database.exists() {
         return Err(Error::NoDatabase { path: database });
     }
-    match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
+    match Site::at_hand(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
         Ok(site) => {
             let answer = here(&site.app).map_err(server::Error::Service)?;
             site.close()?;

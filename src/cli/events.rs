@@ -119,7 +119,8 @@ impl Tail {
 
     /// Prints the newest events of the file, under the lock of the data directory.
     fn print_file(&self) -> Result<(), Error> {
-        let site = Site::open(&self.config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
+        let site =
+            Site::at_hand(&self.config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
         let printed = self.print_newest(&site.app);
         site.close()?;
         printed

@@ -116,6 +116,7 @@ type Diagnosis = (State, String);
 
 fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
     let dir = &config.data_dir;
+    let server = running(dir);
     vec![
         ("files named in the configuration", files(config)),
         ("listeners", listeners(config)),
@@ -125,9 +126,9 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("write-ahead log", write_ahead_log(dir)),
         ("clock", clock(dir)),
         ("initial root key", initial_key(dir)),
-        ("checkpoint key", checkpoint_key(config)),
+        ("checkpoint key", checkpoint_key(config, &server)),
         ("backup", backup(config)),
-        ("server", running(dir)),
+        ("server", server),
     ]
 }
 
@@ -221,13 +222,19 @@ fn initial_key(dir: &Path) -> Diagnosis {
     ok("used, or never in a file")
 }
 
-fn checkpoint_key(config: &Config) -> Diagnosis {
-    let own = config.data_dir.join("checkpoint.key");
-    let path = config.audit.checkpoint_key.as_ref().unwrap_or(&own);
-    if path.exists() {
-        return ok("there; keep a copy elsewhere, it is in no backup");
+fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
+    let dir = &config.data_dir;
+    match server::find_signer(dir, config.audit.checkpoint_key.as_deref()) {
+        Ok(_) => ok("there; keep a copy elsewhere, it is in no backup"),
+        // Nothing answers as ready that has no key.
+        Err(err) if err.is_out_of_sight() && server.0 == State::Ok => ok("the server has it"),
+        Err(err) if err.is_out_of_sight() && dir.join("checkpoint.pub").exists() => warning(
+            "not where this user can see it; `serve` needs it, if not from here then as a \
+             credential of the service",
+        ),
+        Err(err) if err.is_out_of_sight() => warning("there is none yet; `serve` makes it"),
+        Err(err) => failed(err.to_string()),
     }
-    failed(format!("{} is gone, which signs the audit log", path.display()))
 }
 
 fn backup(config: &Config) -> Diagnosis {

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{DataDir, DataDirError, Error, Site, check_files};
+use super::{DataDir, DataDirError, Error, Purpose, Site, check_files};
 use crate::{
     config::Config,
     domain::{credential::PlaintextKey, event::EventType, note::NoteKey},
@@ -123,7 +123,7 @@ fn open_restored(
     entropy: Arc<dyn Entropy>,
     record: impl FnOnce(&Keyward) -> Result<(), service::Error>,
 ) -> Result<(), Error> {
-    let site = Site::open_in(dir, config, clock, entropy)?;
+    let site = Site::open_in(dir, config, clock, entropy, Purpose::Command)?;
     record(&site.app)?;
     site.close()
 }

@@ -20,7 +20,10 @@ use crate::{
 /// Who signs, and where the newest checkpoint is kept outside of the database.
 #[derive(Debug)]
 pub struct Checkpointer {
-    signer: NoteSigner,
+    key: NoteKey,
+    /// A command on the machine may do without: the key can be a credential that only the service is
+    /// given. What such a command records is signed at the next start of the server.
+    signer: Option<NoteSigner>,
     file: PathBuf,
     /// One at a time, so that the file never gets an older one.
     turn: Mutex<()>,
@@ -61,12 +64,18 @@ pub struct EventProof {
 
 impl Checkpointer {
     pub fn new(signer: NoteSigner, file: PathBuf) -> Self {
-        Self { signer, file, turn: Mutex::default() }
+        let key = signer.public().clone();
+        Self { key, signer: Some(signer), file, turn: Mutex::default() }
+    }
+
+    /// Checks what `key` signed, and signs nothing.
+    pub fn without_signer(key: NoteKey, file: PathBuf) -> Self {
+        Self { key, signer: None, file, turn: Mutex::default() }
     }
 
     /// What anybody needs to check our checkpoints.
     pub fn key(&self) -> &NoteKey {
-        self.signer.public()
+        &self.key
     }
 
     /// Replaced whole: a reader finds the old one or the new one.
@@ -85,11 +94,11 @@ impl Keyward {
     }
 
     /// Signs what the log is now, and tells the file and the journal. How many checkpoints that
-    /// made: none if nothing happened since the last one.
+    /// made: none if nothing happened since the last one, or if there is nothing to sign with.
     pub fn make_checkpoint(&self) -> Result<u64, Error> {
         let mine = &self.checkpointer;
+        let Some(signer) = mine.signer.clone() else { return Ok(0) };
         let _turn = mine.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let signer = mine.signer.clone();
         let made = self.store.write::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
         let Some(made) = made else { return Ok(0) };
         // The journal is often sent elsewhere, where nobody on this machine can change it.

@@ -284,7 +284,7 @@ fn a_key_may_come_from_elsewhere_but_not_from_where_everybody_reads() {
         "{outcome:?}"
     );
     fs::remove_file(&file).unwrap();
-    assert!(matches!(open(&server, 9), Err(server::Error::DataDir(DataDirError::Unusable { .. }))));
+    assert!(matches!(open(&server, 9), Err(server::Error::DataDir(DataDirError::KeyFile { .. }))));
 }
 
 #[test]
