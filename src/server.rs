@@ -5,6 +5,7 @@ mod data_dir;
 mod front;
 mod listen;
 mod policy;
+mod reach;
 mod restore;
 mod tls;
 
@@ -21,6 +22,7 @@ pub use self::{
     data_dir::{DataDir, DataDirError, find_signer},
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
+    reach::{Reached, reach},
     restore::{Restored, restore},
     tls::TlsError,
 };
@@ -118,18 +120,8 @@ impl Site {
         Self::open_in(dir, config, clock, entropy, Purpose::Serve)
     }
 
-    /// As [`Site::open`], for one command.
-    pub fn at_hand(
-        config: &Config,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Result<Self, Error> {
-        let dir = DataDir::take(&config.data_dir)?;
-        Self::open_in(dir, config, clock, entropy, Purpose::Command)
-    }
-
     /// Opens what is in a directory that was taken already.
-    fn open_in(
+    pub fn open_in(
         dir: DataDir,
         config: &Config,
         clock: Arc<dyn Clock>,
@@ -240,7 +232,7 @@ pub async fn start(
     let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
     let socket = site.dir.control_socket();
     let listen = |source| Error::Listen { address: socket.display().to_string(), source };
-    let control = control_server(&site).map_err(listen)?;
+    let control = control_server(&site, &socket).map_err(listen)?;
     let servers = [public, control].map(|server| (server.handle(), rt::spawn(server)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -24,6 +24,9 @@ use crate::{
     store::StoreError,
 };
 
+/// How long other commands may keep a restore from the data directory, once all is checked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Subcommand)]
 pub(super) enum BackupCommand {
     /// Copy the database, while it is in use, and read the copy back
@@ -158,7 +161,9 @@ fn restore(it: &Restore) -> Result<(), Error> {
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let done = server::restore(&config, &it.file, clock, entropy, &mut |it| bar.set_position(it));
+    let mut wait = control::patience(PATIENCE);
+    let mut progress = |events| bar.set_position(events);
+    let done = server::restore(&config, &it.file, clock, entropy, &mut wait, &mut progress);
     bar.finish_and_clear();
     let done = done?;
     let mut out = io::stdout();

@@ -15,11 +15,9 @@ use ureq::{
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Error, Settings, config, socket, variable},
+    cli::{Error, Settings, config, control, socket, variable},
     config::Config,
-    env::{SystemClock, SystemEntropy},
-    http::control::SOCKET,
-    server::{self, AtHand, DataDirError, Site},
+    server::{AtHand, Reached},
 };
 
 /// Of a server on the network; those on this machine may take as long as they need.
@@ -89,12 +87,9 @@ impl Client {
         if !database.exists() {
             return Err(Error::NoDatabase { path: database });
         }
-        match Site::at_hand(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
-            Ok(site) => Ok(Self::AtHand(AtHand::start(site)?)),
-            Err(server::Error::DataDir(DataDirError::InUse { .. })) => {
-                Ok(Self::Socket(config.data_dir.join(SOCKET)))
-            }
-            Err(err) => Err(err.into()),
+        match control::reach(config)? {
+            Reached::Database(site) => Ok(Self::AtHand(AtHand::start(site)?)),
+            Reached::Server(socket) => Ok(Self::Socket(socket)),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::{
     io::{self, BufRead, Write},
     path::PathBuf,
-    sync::Arc,
     thread,
     time::Duration,
 };
@@ -11,11 +10,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    cli::{Error, EventFormat, Settings, config, socket},
+    cli::{Error, EventFormat, Settings, config, control, socket},
     config::Config,
-    env::{SystemClock, SystemEntropy},
     http::{control::SOCKET, wire::EventBody},
-    server::{self, Site},
+    server::{self, Reached},
     service::{self, EventFilter, Keyward, Viewer},
 };
 
@@ -72,7 +70,11 @@ impl Tail {
                     say("the connection to the server broke; waiting for it");
                 }
                 Outcome::Broken => return Err(Error::Control(io::ErrorKind::UnexpectedEof.into())),
-                Outcome::NoServer if !self.follow => return self.print_file(),
+                Outcome::NoServer if !self.follow => {
+                    if self.print_file()? {
+                        return Ok(());
+                    }
+                }
                 Outcome::NoServer if self.seen.is_none() => {
                     return Err(Error::NothingToFollow { dir: self.config.data_dir.clone() });
                 }
@@ -117,13 +119,13 @@ impl Tail {
         Ok(Outcome::Broken)
     }
 
-    /// Prints the newest events of the file, under the lock of the data directory.
-    fn print_file(&self) -> Result<(), Error> {
-        let site =
-            Site::at_hand(&self.config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
+    /// Prints the newest events of the file, under the lock of the data directory. Whether it did:
+    /// a server may have come meanwhile.
+    fn print_file(&self) -> Result<bool, Error> {
+        let Reached::Database(site) = control::reach(&self.config)? else { return Ok(false) };
         let printed = self.print_newest(&site.app);
         site.close()?;
-        printed
+        printed.map(|()| true)
     }
 
     fn print_newest(&self, app: &Keyward) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! A site that answers on its control socket alone: for commands that find no running server.
+//! A site that answers on a socket for itself alone: for commands that find no running server.
 
 use std::{
     io,
@@ -29,7 +29,7 @@ impl AtHand {
         let inside = Arc::clone(&site);
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
-                let server = control_server(&inside)?;
+                let server = control_server(&inside, &inside.dir.command_socket())?;
                 let handle = server.handle();
                 // Nobody waits any more if this fails.
                 let _ = ready.send(());
@@ -48,7 +48,7 @@ impl AtHand {
 
     /// The socket to be asked.
     pub fn socket(&self) -> PathBuf {
-        self.site.dir.control_socket()
+        self.site.dir.command_socket()
     }
 
     /// Lets the running requests finish, then closes the site.

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-        net::UnixListener,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     process,
@@ -104,6 +104,27 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// As [`DataDir::take`], but in turn: while somebody holds it who answers nothing, a command or a
+    /// server that starts or stops, tries again for as long as `wait` says, which takes its time.
+    pub fn take_in_turn(path: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Self, DataDirError> {
+        loop {
+            match Self::take(path) {
+                Err(DataDirError::InUse { .. }) if !Self::answers(path) && wait() => (),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether a server can be asked that has the directory at `path`.
+    pub fn answers(path: &Path) -> bool {
+        UnixStream::connect(Self::socket_in(path)).is_ok()
+    }
+
+    /// The control socket of the server that has the directory at `path`.
+    pub fn socket_in(path: &Path) -> PathBuf {
+        path.join(SOCKET)
+    }
+
     pub fn database(&self) -> PathBuf {
         self.path.join("keyward.db")
     }
@@ -173,19 +194,24 @@ impl DataDir {
     }
 
     pub fn control_socket(&self) -> PathBuf {
-        self.path.join(SOCKET)
+        Self::socket_in(&self.path)
     }
 
-    /// Binds the control socket for the owner alone. One that was left behind is nobody's: the
+    /// Where a command answers itself. Under a name of its own: nobody shall take it for a server,
+    /// which goes on answering.
+    pub fn command_socket(&self) -> PathBuf {
+        self.path.join("command.sock")
+    }
+
+    /// Binds one of the two sockets for the owner alone. One that was left behind is nobody's: the
     /// lock is ours.
-    pub fn listen_control(&self) -> Result<UnixListener, io::Error> {
-        let path = self.control_socket();
-        match fs::remove_file(&path) {
+    pub fn listen_at(&self, path: &Path) -> Result<UnixListener, io::Error> {
+        match fs::remove_file(path) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
             Ok(()) | Err(_) => (),
         }
-        let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
@@ -219,7 +245,9 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        // Nobody listens any more; the next owner would remove it as well.
-        let _ = fs::remove_file(self.control_socket());
+        for socket in [self.control_socket(), self.command_socket()] {
+            // Nobody listens any more; the next owner would remove it as well.
+            let _ = fs::remove_file(socket);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The two HTTP servers: the one that everybody may ask, and the control socket.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, dev::Server, http::KeepAlive, middleware::from_fn, web};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -96,7 +96,7 @@ pub(super) fn public_server(
     Ok((server.run(), sockets))
 }
 
-pub(super) fn control_server(site: &Site) -> Result<Server, io::Error> {
+pub(super) fn control_server(site: &Site, socket: &Path) -> Result<Server, io::Error> {
     let app = web::Data::from(Arc::clone(&site.app));
     let streams = web::Data::from(Arc::clone(&site.streams));
     let table = web::Data::new(RouteTable::of(&http::openapi::document()));
@@ -104,7 +104,7 @@ pub(super) fn control_server(site: &Site) -> Result<Server, io::Error> {
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
-        .listen_uds(site.dir.listen_control()?)?;
+        .listen_uds(site.dir.listen_at(socket)?)?;
     Ok(server.run())
 }
 

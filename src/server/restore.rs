@@ -39,6 +39,7 @@ pub fn restore(
     backup: &Path,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    wait: &mut dyn FnMut() -> bool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Restored, Error> {
     check_files(config)?;
@@ -49,7 +50,7 @@ pub fn restore(
     let audit = Audit { key, kept: Vec::new() };
     let room = Some(&*config.data_dir).filter(|it| it.is_dir());
     let census = check_backup(backup, &audit, room, progress)?;
-    let dir = DataDir::take(&config.data_dir)?;
+    let dir = DataDir::take_in_turn(&config.data_dir, wait)?;
     let database = dir.database();
     let fresh = database.with_extension("restored");
     if_there(&fresh, fs::remove_file(&fresh))?;

@@ -56,6 +56,7 @@ mod tail;
 mod tidy;
 mod time;
 mod traefik;
+mod turns;
 mod usage;
 mod verify;
 mod writer;
