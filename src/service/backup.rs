@@ -115,18 +115,10 @@ impl Keyward {
         Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
     }
 
-    /// Files of other names are somebody else's.
     fn remove_old_backups(&self) -> Result<(), BackupError> {
         let dir = &self.rules.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
-        let mut ours = Vec::new();
-        for entry in fs::read_dir(dir).map_err(unusable)? {
-            let path = entry.map_err(unusable)?.path();
-            if is_ours(&path) {
-                ours.push(path);
-            }
-        }
-        ours.sort();
+        let ours = own_backups(dir).map_err(unusable)?;
         // Somebody who asks for one backup by hand wants to have it, whatever the schedule keeps.
         let keep = usize::try_from(self.rules.backup.keep.max(1)).unwrap_or(usize::MAX);
         let surplus = ours.len().saturating_sub(keep);
@@ -137,6 +129,20 @@ impl Keyward {
         }
         Ok(())
     }
+}
+
+/// The backups in `dir` that were named by us, the oldest first. Files of other names are somebody
+/// else's.
+pub fn own_backups(dir: &Path) -> Result<Vec<PathBuf>, io::Error> {
+    let mut ours = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if is_ours(&path) {
+            ours.push(path);
+        }
+    }
+    ours.sort();
+    Ok(ours)
 }
 
 /// A file on the way to a backup; removed, with whatever SQLite put beside it, unless it got

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     },
     env::Timestamp,
     service::{Conflict, Error, Keyward, Viewer},
-    store::{StoreError, StoredCheckpoint},
+    store::{ReadTx, StoreError, StoredCheckpoint},
 };
 
 /// Who signs, and where the newest checkpoint is kept outside of the database.
@@ -107,36 +107,10 @@ impl Keyward {
         Ok(1)
     }
 
-    /// Holds the log against the last checkpoint in the database, and the one in the file beside it.
-    ///
-    /// One that another key signed is passed over with a warning: keys can be replaced.
+    /// See [`hold_to_checkpoints`].
     pub fn check_against_checkpoints(&self) -> Result<(), Mismatch> {
-        let stored = self.store.read::<_, Mismatch>(|tx| Ok(tx.last_checkpoint()?))?;
-        if let Some(stored) = stored {
-            self.check_note("the database", &stored.note)?;
-        }
         let file = &self.checkpointer.file;
-        let place = file.display().to_string();
-        match fs::read_to_string(file) {
-            Ok(note) => self.check_note(&place, &note),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(Mismatch::File { place, source }),
-        }
-    }
-
-    fn check_note(&self, place: &str, note: &str) -> Result<(), Mismatch> {
-        let Checkpoint { size, root, head, time, .. } = match self.checkpoint_key().open(note) {
-            Ok(checkpoint) => checkpoint,
-            Err(NoteError::Unsigned) => {
-                tracing::warn!(place, "a checkpoint was signed with another key; not checked");
-                return Ok(());
-            }
-            Err(why) => return Err(Mismatch::Note { place: place.to_owned(), why }),
-        };
-        let same = self.store.read::<_, StoreError>(|tx| {
-            Ok(tx.is_as_checkpointed(size.cast_signed(), head)? && tx.tree_root(size)? == root)
-        })?;
-        if same { Ok(()) } else { Err(Mismatch::Log { place: place.to_owned(), size, time }) }
+        self.store.read(|tx| hold_to_checkpoints(tx, self.checkpoint_key(), file))
     }
 
     pub fn last_checkpoint(&self) -> Result<StoredCheckpoint, Error> {
@@ -195,4 +169,34 @@ impl Keyward {
             Ok((tx.tree_root(old)?, tx.tree_root(new)?, path))
         })
     }
+}
+
+/// Holds the log against the last checkpoint in the database, and the one in the file beside it.
+///
+/// One that another key signed is passed over with a warning: keys can be replaced.
+pub fn hold_to_checkpoints(log: &ReadTx<'_>, key: &NoteKey, file: &Path) -> Result<(), Mismatch> {
+    if let Some(stored) = log.last_checkpoint()? {
+        check_note(log, key, "the database", &stored.note)?;
+    }
+    let place = file.display().to_string();
+    match fs::read_to_string(file) {
+        Ok(note) => check_note(log, key, &place, &note),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Mismatch::File { place, source }),
+    }
+}
+
+fn check_note(log: &ReadTx<'_>, key: &NoteKey, place: &str, note: &str) -> Result<(), Mismatch> {
+    let Checkpoint { size, root, head, time, .. } = match key.open(note) {
+        Ok(checkpoint) => checkpoint,
+        Err(NoteError::Unsigned) => {
+            tracing::warn!(place, "a checkpoint was signed with another key; not checked");
+            return Ok(());
+        }
+        Err(why) => return Err(Mismatch::Note { place: place.to_owned(), why }),
+    };
+    if log.is_as_checkpointed(size.cast_signed(), head)? && log.tree_root(size)? == root {
+        return Ok(());
+    }
+    Err(Mismatch::Log { place: place.to_owned(), size, time })
 }

@@ -57,9 +57,11 @@ pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     audit::{Audit, Finding, Sound},
     authorize::OriginalRequest,
-    backup::{BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup},
+    backup::{
+        BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup, own_backups,
+    },
     bootstrap::{RootKey, RootKeyReset, write_key_file},
-    checkpoints::{Checkpointer, EventProof, Mismatch},
+    checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, Viewer},

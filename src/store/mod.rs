@@ -48,7 +48,7 @@ pub use self::{
     live::{Counts, Live},
     log_file::LogFile,
     records::{KeyRecord, StoredCredential},
-    rehearsal::rehearse,
+    rehearsal::{foresee, rehearse},
     schema::stored_time_floor,
     statistics::KeyStates,
     tx::{ReadTx, WriteTx},

@@ -19,6 +19,19 @@ pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
     examine(&conn)
 }
 
+/// Whether a start would take the file at `path`. Changes nothing, so a server may be running; of an
+/// earlier version it tells what can be told before the migration.
+pub fn foresee(path: &Path) -> Result<Census, StoreError> {
+    schema::check_mode(path)?;
+    let mut file = LogFile::open(path)?;
+    if file.is_current()? {
+        return file.examine();
+    }
+    let snapshot = file.conn.transaction()?;
+    schema::check(&snapshot)?;
+    ReadTx::new(&snapshot).census()
+}
+
 impl LogFile {
     /// Whether a start takes the file as it is, without a migration.
     pub fn is_current(&self) -> Result<bool, StoreError> {

@@ -131,7 +131,8 @@ fn user_version(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-fn check_mode(path: &Path) -> Result<(), StoreError> {
+/// Whether nobody else can read the file.
+pub(super) fn check_mode(path: &Path) -> Result<(), StoreError> {
     const OTHERS: u32 = 0o007;
     let mode = fs::metadata(path).map_err(StoreError::File)?.permissions().mode();
     if mode & OTHERS != 0 {
