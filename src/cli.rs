@@ -357,6 +357,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Mismatch(_)
         | server::Error::Tls(_)
         | server::Error::Policy(_) => 78,
+        server::Error::Migration(err) => backup::migration_exit_code(err),
         server::Error::Backup(err) => backup::exit_code(err),
         server::Error::AfterExchange { source, .. } => server_exit_code(source),
         server::Error::Service(_)

@@ -45,7 +45,10 @@ use crate::{
         stream::{StreamLimits, Streams},
     },
     jobs::Jobs,
-    service::{self, BackupError, BackupRules, Job, Keyward, Mismatch, RootKey, Rules},
+    service::{
+        self, BackupError, BackupRules, Job, Keyward, Mismatch, RootKey, Rules,
+        keep_before_migration,
+    },
     store::{self, Store, StoreError},
     telemetry::Metrics,
 };
@@ -77,6 +80,8 @@ pub enum Error {
     Listen { address: String, source: io::Error },
     #[error("{0}")]
     Backup(#[from] BackupError),
+    #[error("the database is of an earlier version and stays so: it cannot be copied first")]
+    Migration(#[source] BackupError),
     #[error("the restore went wrong half-way; what was there before is in {place}")]
     AfterExchange { place: PathBuf, source: Box<Error> },
     #[error(transparent)]
@@ -131,6 +136,7 @@ impl Site {
         let floor = store::stored_time_floor(&dir.database())?;
         let env = Env { time: Arc::new(Timekeeper::start(clock, floor)), entropy };
         let catalogue = Arc::new(catalogue(config));
+        keep_before_migration(&dir.database()).map_err(Error::Migration)?;
         let store = Store::open(&dir.database(), &env, &catalogue)?;
         let brand = Brand::parse(&config.keys.prefix).map_err(|_| DataDirError::KeyPrefix)?;
         let policy = configured_policy(config, &catalogue)?;

@@ -86,6 +86,18 @@ pub(super) fn exit_code(err: &BackupError) -> u8 {
     }
 }
 
+/// Before a migration nothing is an answer: the server cannot start.
+pub(super) fn migration_exit_code(err: &BackupError) -> u8 {
+    match err {
+        BackupError::Store(err) => super::store_exit_code(err),
+        BackupError::Space { .. } => 75,
+        BackupError::File { .. }
+        | BackupError::Digest { .. }
+        | BackupError::Differs
+        | BackupError::Log(_) => 78,
+    }
+}
+
 fn create(it: &Create) -> Result<(), Error> {
     let config = config::load(&it.settings)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };

@@ -3,7 +3,9 @@
 mod whole;
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::PoisonError,
 };
@@ -15,7 +17,7 @@ use self::whole::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
     domain::event::EventType,
     service::{Audit, Error, Finding, Keyward},
-    store::{Census, StoreError},
+    store::{Census, LogFile, StoreError},
 };
 
 /// What stays free beside a backup: the server needs the disk, too.
@@ -102,17 +104,7 @@ impl Keyward {
         refuse_crowded(path, 2 * (size + wal))?;
         let partial = Partial::beside(path, "partial");
         self.store.copy_to(&partial.0, |_, _| ())?;
-        let census = read_whole(&partial.0, &Audit::default(), &mut |_| ())?;
-        let scratch = Partial::beside(path, "scratch");
-        if rehearse_copy(&partial.0, &scratch.0)? != census {
-            return Err(BackupError::Differs);
-        }
-        drop(scratch);
-        let unusable = |source| BackupError::File { path: path.to_owned(), source };
-        let (sha256, bytes) = digest(&partial.0).map_err(unusable)?;
-        write_digest(&digest_file(path), path, &sha256).map_err(unusable)?;
-        fs::rename(&partial.0, path).map_err(unusable)?;
-        Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
+        seal(&partial, path)
     }
 
     fn remove_old_backups(&self) -> Result<(), BackupError> {
@@ -129,6 +121,52 @@ impl Keyward {
         }
         Ok(())
     }
+}
+
+/// Copies a database of an earlier version, before a start changes it, to where backups go unless
+/// somebody says otherwise. An earlier copy, of a start that went no further, stays until then.
+pub fn keep_before_migration(database: &Path) -> Result<(), BackupError> {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
+    if size(database) == 0 {
+        return Ok(());
+    }
+    let file = LogFile::open(database)?;
+    let Some(version) = file.outdated()? else { return Ok(()) };
+    let dir = database.with_file_name("backups");
+    let unusable = |source| BackupError::File { path: dir.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unusable)?;
+    let path = dir.join(format!("before-migration-from-{version}.db"));
+    refuse_crowded(&path, 2 * (size(database) + size(&suffixed(database, "-wal"))))?;
+    let partial = Partial::beside(&path, "partial");
+    file.copy_to(&partial.0, |_, _| ())?;
+    seal(&partial, &path)?;
+    tracing::info!(backup = %path.display(), version, "copied before it is brought up to date");
+    Ok(())
+}
+
+/// Reads a copy back, and opens a copy of it as a start would. Only then does it get its name, with
+/// its digest beside it.
+fn seal(partial: &Partial, path: &Path) -> Result<MadeBackup, BackupError> {
+    let census = read_whole(&partial.0, &Audit::default(), &mut |_| ())?;
+    let scratch = Partial::beside(path, "scratch");
+    if rehearse_copy(&partial.0, &scratch.0)? != census {
+        return Err(BackupError::Differs);
+    }
+    drop(scratch);
+    let unusable = |source| BackupError::File { path: path.to_owned(), source };
+    let (sha256, bytes) = digest(&partial.0).map_err(unusable)?;
+    let beside = Partial::beside(&digest_file(path), "partial");
+    write_digest(&beside.0, path, &sha256).map_err(unusable)?;
+    // A file that has the name already is whole to the last moment, and never has the digest of
+    // another beside it: rather none.
+    match fs::remove_file(digest_file(path)) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(unusable(err)),
+        Ok(()) | Err(_) => (),
+    }
+    fs::rename(&partial.0, path).map_err(unusable)?;
+    fs::rename(&beside.0, digest_file(path)).map_err(unusable)?;
+    File::open(parent(path)).and_then(|it| it.sync_all()).map_err(unusable)?;
+    Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
 }
 
 /// The backups in `dir` that were named by us, the oldest first. Files of other names are somebody
@@ -192,8 +230,12 @@ fn refuse_existing(path: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn refuse_crowded(path: &Path, size: u64) -> Result<(), BackupError> {
-    let dir = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = parent(path);
     let unusable = |source| BackupError::File { path: dir.to_owned(), source };
     let disk = rustix::fs::statvfs(dir).map_err(|err| unusable(err.into()))?;
     let (free, needed) = (disk.f_bavail.saturating_mul(disk.f_frsize), size + RESERVE);

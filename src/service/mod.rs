@@ -58,7 +58,8 @@ pub use self::{
     audit::{Audit, Finding, Sound},
     authorize::OriginalRequest,
     backup::{
-        BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup, own_backups,
+        BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup,
+        keep_before_migration, own_backups,
     },
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},

@@ -1,8 +1,8 @@
 //! A copy of the file, taken while it is written to.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, File, OpenOptions},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -65,26 +65,6 @@ fn fill(
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, err)| err)?;
     File::open(to).and_then(|it| it.sync_all()).map_err(StoreError::File)
-}
-
-/// Copies a database of an earlier version, before it is changed, to where backups go unless
-/// somebody says otherwise.
-pub(super) fn keep_before_migration(
-    conn: &Connection,
-    path: &Path,
-    version: i64,
-) -> Result<(), StoreError> {
-    let dir = path.with_file_name("backups");
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(StoreError::File)?;
-    let copied = dir.join(format!("before-migration-from-{version}.db"));
-    if copied.exists() {
-        // Of a start that went no further.
-        fs::remove_file(&copied).map_err(StoreError::File)?;
-    }
-    copy(conn, &copied, |_, _| ())?;
-    inspect(&reader(&copied)?)?;
-    tracing::info!(backup = %copied.display(), version, "copied before it is brought up to date");
-    Ok(())
 }
 
 /// Reads all of a copy: whether SQLite finds it whole and every row refers to one that is there.

@@ -75,13 +75,12 @@ pub struct Store {
 impl Store {
     /// Opens the file, making it if there is none, checks it, and loads the index.
     ///
-    /// The caller holds the lock of the data directory: nobody else writes this file.
+    /// The caller holds the lock of the data directory: nobody else writes this file. One of an
+    /// earlier version is brought up to date; that a copy of it was kept is up to the caller.
     pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
         let mut conn = schema::open(path)?;
         pragmas(&conn)?;
-        schema::prepare(&mut conn, |conn, version| {
-            copy::keep_before_migration(conn, path, version)
-        })?;
+        schema::prepare(&mut conn)?;
         // Both read all of the file, so they do it side by side, and without copying it.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
         let (sound, index) = thread::scope(|scope| {

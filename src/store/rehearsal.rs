@@ -15,7 +15,7 @@ use crate::{
 pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
     let mut conn = schema::open(path)?;
     pragmas(&conn)?;
-    schema::prepare(&mut conn, |_, _| Ok(()))?; // It is a copy itself.
+    schema::prepare(&mut conn)?;
     examine(&conn)
 }
 
@@ -24,7 +24,7 @@ pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
 pub fn foresee(path: &Path) -> Result<Census, StoreError> {
     schema::check_mode(path)?;
     let mut file = LogFile::open(path)?;
-    if file.is_current()? {
+    if file.outdated()?.is_none() {
         return file.examine();
     }
     let snapshot = file.conn.transaction()?;
@@ -33,9 +33,9 @@ pub fn foresee(path: &Path) -> Result<Census, StoreError> {
 }
 
 impl LogFile {
-    /// Whether a start takes the file as it is, without a migration.
-    pub fn is_current(&self) -> Result<bool, StoreError> {
-        schema::is_current(&self.conn)
+    /// The version of the file, if it is an earlier one, which a start would bring up to date.
+    pub fn outdated(&self) -> Result<Option<i64>, StoreError> {
+        schema::outdated(&self.conn)
     }
 
     /// Reads all that a start reads, and changes nothing. Of the current version only.

@@ -60,12 +60,8 @@ fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-/// Makes the tables of a new file, and brings an older one up to date. Before the first step `keep`
-/// gets to make a copy of it as it was.
-pub(super) fn prepare(
-    conn: &mut Connection,
-    keep: impl FnOnce(&Connection, i64) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+/// Makes the tables of a new file, and brings an older one up to date.
+pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     let found = user_version(conn)?;
     if found == 0 {
         let tx = conn.transaction()?;
@@ -77,7 +73,6 @@ pub(super) fn prepare(
     if steps.peek().is_none() {
         return Ok(());
     }
-    keep(conn, found)?;
     // All of them or none: whatever interrupts this, the file is of one version.
     let tx = conn.transaction()?;
     for (_, step) in steps {
@@ -122,9 +117,10 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError>
     }
 }
 
-/// Whether no migration is needed.
-pub(super) fn is_current(conn: &Connection) -> Result<bool, StoreError> {
-    Ok(user_version(conn)? == VERSION)
+/// The file's version, if a migration would change it.
+pub(super) fn outdated(conn: &Connection) -> Result<Option<i64>, StoreError> {
+    let found = user_version(conn)?;
+    Ok((0 < found && found < VERSION).then_some(found))
 }
 
 fn user_version(conn: &Connection) -> Result<i64, StoreError> {

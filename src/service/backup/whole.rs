@@ -56,7 +56,7 @@ pub fn check_backup(
 ) -> Result<Census, BackupError> {
     let census = read_whole(path, audit, progress)?;
     let mut file = LogFile::open(path)?;
-    let opened = if file.is_current()? {
+    let opened = if file.outdated()?.is_none() {
         file.examine()?
     } else {
         // What is brought up to date meanwhile must not be the backup itself.
