@@ -42,6 +42,7 @@ use crate::{
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
         TrustedProxies,
+        control::JobRunner,
         stream::{StreamLimits, Streams},
     },
     jobs::Jobs,
@@ -238,7 +239,8 @@ pub async fn start(
     let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
     let socket = site.dir.control_socket();
     let listen = |source| Error::Listen { address: socket.display().to_string(), source };
-    let control = control_server(&site, &socket).map_err(listen)?;
+    let control =
+        control_server(&site, &socket, JobRunner(Box::new(jobs.by_hand()))).map_err(listen)?;
     let servers = [public, control].map(|server| (server.handle(), rt::spawn(server)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -12,7 +12,12 @@ use super::{
 };
 use crate::{
     config::Config,
-    http::{self, Gate, TrustedProxies, control, openapi::RouteTable, pages::Documents},
+    http::{
+        self, Gate, TrustedProxies,
+        control::{self, JobRunner},
+        openapi::RouteTable,
+        pages::Documents,
+    },
     telemetry::Metrics,
 };
 
@@ -96,11 +101,19 @@ pub(super) fn public_server(
     Ok((server.run(), sockets))
 }
 
-pub(super) fn control_server(site: &Site, socket: &Path) -> Result<Server, io::Error> {
+pub(super) fn control_server(
+    site: &Site,
+    socket: &Path,
+    jobs: JobRunner,
+) -> Result<Server, io::Error> {
+    let jobs = web::Data::new(jobs);
     let app = web::Data::from(Arc::clone(&site.app));
     let streams = web::Data::from(Arc::clone(&site.streams));
     let table = web::Data::new(RouteTable::of(&http::openapi::document()));
-    let server = HttpServer::new(move || control::app(app.clone(), streams.clone(), table.clone()))
+    let server = HttpServer::new(move || {
+        control::app(app.clone(), streams.clone(), table.clone(), jobs.clone())
+    });
+    let server = server
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
