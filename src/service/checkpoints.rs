@@ -173,17 +173,19 @@ impl Keyward {
 
 /// Holds the log against the last checkpoint in the database, and the one in the file beside it.
 ///
-/// One that another key signed is passed over with a warning: keys can be replaced.
+/// One that another key signed is passed over with a warning: keys can be replaced. The first thing
+/// asked of `log`, or its snapshot is older than a file that a server writes meanwhile.
 pub fn hold_to_checkpoints(log: &ReadTx<'_>, key: &NoteKey, file: &Path) -> Result<(), Mismatch> {
+    let place = file.display().to_string();
+    let beside = match fs::read_to_string(file) {
+        Ok(note) => Some(note),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(Mismatch::File { place, source }),
+    };
     if let Some(stored) = log.last_checkpoint()? {
         check_note(log, key, "the database", &stored.note)?;
     }
-    let place = file.display().to_string();
-    match fs::read_to_string(file) {
-        Ok(note) => check_note(log, key, &place, &note),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(Mismatch::File { place, source }),
-    }
+    beside.map_or(Ok(()), |note| check_note(log, key, &place, &note))
 }
 
 fn check_note(log: &ReadTx<'_>, key: &NoteKey, place: &str, note: &str) -> Result<(), Mismatch> {
