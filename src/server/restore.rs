@@ -85,7 +85,6 @@ pub fn restore(
         }
         fs::rename(&fresh, &database).map_err(unusable)?;
     }
-    sync(&config.data_dir)?;
 
     let outcome = open_restored(dir, config, clock, entropy, |app| {
         let file = backup.file_name().map(|it| it.to_string_lossy());
@@ -124,6 +123,7 @@ fn open_restored(
     entropy: Arc<dyn Entropy>,
     record: impl FnOnce(&Keyward) -> Result<(), service::Error>,
 ) -> Result<(), Error> {
+    sync(&config.data_dir)?;
     let site = Site::open_in(dir, config, clock, entropy, Purpose::Command)?;
     record(&site.app)?;
     site.close()
