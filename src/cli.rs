@@ -84,7 +84,7 @@ enum Command {
         #[command(subcommand)]
         command: RootKeyCommand,
     },
-    /// Run a job of the scheduler now
+    /// Run a job of the scheduler now, or, if it is running, once that run is over
     RunJob {
         /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
         /// `record_denials`, `checkpoint`, `backup` or `upkeep`

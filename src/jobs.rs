@@ -5,11 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::sync::Mutex;
+use futures_core::future::BoxFuture;
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, OwnedMutexGuard},
+};
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler, JobSchedulerError};
 
 use crate::{
-    service::{Job, Keyward},
+    service::{Error, Job, Keyward},
     telemetry::Metrics,
 };
 
@@ -24,9 +28,11 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// The scheduler starts jobs even after it was told to stop; they look here first.
     stopping: AtomicBool,
-    /// One for each job: it never runs beside itself.
-    turns: Vec<(Job, Mutex<()>)>,
+    turns: Turns,
 }
+
+/// One for each job: it never runs beside itself, whoever starts it.
+struct Turns(Vec<(Job, Arc<Mutex<()>>)>);
 
 impl Jobs {
     /// Runs nearly every job once and then by its cron line (six fields, seconds first, UTC).
@@ -35,8 +41,8 @@ impl Jobs {
         metrics: Arc<Metrics>,
         cron: impl Fn(Job) -> String,
     ) -> Result<Self, JobSchedulerError> {
-        let turns = Job::ALL.into_iter().map(|it| (it, Mutex::new(()))).collect();
-        let shared = Arc::new(Shared { app, metrics, stopping: AtomicBool::new(false), turns });
+        let (stopping, turns) = (AtomicBool::new(false), Turns::new());
+        let shared = Arc::new(Shared { app, metrics, stopping, turns });
         let scheduler = JobScheduler::new().await?;
         for job in Job::ALL {
             if job.runs_at_start() {
@@ -53,51 +59,143 @@ impl Jobs {
         Ok(Self { scheduler, shared })
     }
 
+    /// Runs a job when somebody says so, counted as every other run. If it is running already, that
+    /// run is waited for first: what is asked for may have come after it. `None` if it panicked.
+    pub fn by_hand(
+        &self,
+    ) -> impl Fn(Job) -> BoxFuture<'static, Option<Result<u64, Error>>> + Send + Sync + 'static
+    {
+        let (shared, runtime) = (Arc::clone(&self.shared), Handle::current());
+        move |job| {
+            let shared = Arc::clone(&shared);
+            // On the scheduler's own runtime, where it ends, and is counted, whoever has gone.
+            let run = runtime.spawn(async move {
+                let turn = shared.turns.wait(job).await?;
+                run_in_turn(&shared, job, turn).await
+            });
+            Box::pin(async move { run.await.ok().flatten() })
+        }
+    }
+
     /// Stops, between two batches, and waits for what is running.
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         if let Err(err) = self.scheduler.shutdown().await {
             tracing::warn!(error = &err as &dyn std::error::Error, "the scheduler did not stop");
         }
-        for (_, turn) in &self.shared.turns {
+        for (_, turn) in &self.shared.turns.0 {
             drop(turn.lock().await);
         }
     }
 }
 
+impl Turns {
+    fn new() -> Self {
+        Self(Job::ALL.into_iter().map(|it| (it, Arc::default())).collect())
+    }
+
+    fn of(&self, job: Job) -> Option<Arc<Mutex<()>>> {
+        self.0.iter().find(|(it, _)| *it == job).map(|(_, turn)| Arc::clone(turn))
+    }
+
+    /// Unless the job is running.
+    fn take(&self, job: Job) -> Option<OwnedMutexGuard<()>> {
+        self.of(job)?.try_lock_owned().ok()
+    }
+
+    /// Once the job is not running any more.
+    async fn wait(&self, job: Job) -> Option<OwnedMutexGuard<()>> {
+        Some(self.of(job)?.lock_owned().await)
+    }
+}
+
 /// One run, unless the last one is still going on.
 async fn run_once(shared: &Arc<Shared>, job: Job) {
-    let Some((_, turn)) = shared.turns.iter().find(|(it, _)| *it == job) else { return };
-    let Ok(_turn) = turn.try_lock() else { return };
+    let Some(turn) = shared.turns.take(job) else { return };
+    run_in_turn(shared, job, turn).await;
+}
+
+/// What it changed; `None` if it panicked.
+async fn run_in_turn(
+    shared: &Arc<Shared>,
+    job: Job,
+    turn: OwnedMutexGuard<()>,
+) -> Option<Result<u64, Error>> {
     if shared.stopping.load(Ordering::Acquire) {
-        return;
+        // Nobody hears it: the control socket is closed before.
+        return Some(Ok(0));
     }
     let time = Arc::clone(&shared.app.env().time);
     let started = time.monotonic();
     let inside = Arc::clone(shared);
-    let outcome = tokio::task::spawn_blocking(move || {
-        inside.app.run_job(job, &|| inside.stopping.load(Ordering::Acquire))
-    })
-    .await;
+    let work = move || inside.app.run_job(job, &|| inside.stopping.load(Ordering::Acquire));
+    let outcome = blocking(turn, work).await;
     let elapsed = time.monotonic().since(started);
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let name = job.as_str();
-    let success = match outcome {
-        Ok(Ok(0)) => true,
-        Ok(Ok(changed)) => {
+    let success = match &outcome {
+        Some(Ok(0)) => true,
+        Some(Ok(changed)) => {
             tracing::debug!(job.name = name, job.changed = changed, elapsed_ms, "a job ran");
             true
         }
-        Ok(Err(err)) => {
-            let error = &err as &dyn std::error::Error;
+        Some(Err(err)) => {
+            let error = err as &dyn std::error::Error;
             tracing::warn!(job.name = name, error, cause = error.source(), "a job failed");
             false
         }
-        Err(_) => {
+        None => {
             tracing::error!(job.name = name, "a job panicked");
             false
         }
     };
     let success_at = success.then(|| time.now());
     shared.metrics.count_job(job, elapsed, success_at);
+    outcome
+}
+
+/// Does the work where blocking is allowed. The turn ends with the work itself, not with whoever
+/// waits for it.
+async fn blocking<T: Send + 'static>(
+    turn: OwnedMutexGuard<()>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let work = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    work.await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::mpsc,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_job_never_runs_beside_itself_and_who_asks_by_hand_waits() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let turns = Turns::new();
+            let (go, told) = mpsc::channel();
+            let turn = turns.take(Job::Purge).unwrap();
+            let first = tokio::spawn(blocking(turn, move || told.recv()));
+            tokio::task::yield_now().await;
+            // Whoever waited for it has gone; it has not.
+            first.abort();
+            assert!(first.await.is_err());
+            assert!(turns.take(Job::Purge).is_none(), "the scheduler passes it over");
+            assert!(turns.take(Job::Backup).is_some(), "others have turns of their own");
+            let mut second = pin!(turns.wait(Job::Purge));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(matches!(second.as_mut().poll(&mut context), Poll::Pending));
+            go.send(()).unwrap();
+            assert!(second.await.is_some());
+        });
+    }
 }

@@ -5,6 +5,7 @@ mod data_dir;
 mod front;
 mod listen;
 mod policy;
+mod reach;
 mod restore;
 mod tls;
 
@@ -18,9 +19,10 @@ use serde_json::json;
 
 pub use self::{
     at_hand::AtHand,
-    data_dir::{DataDir, DataDirError, IMPORT_KEY},
+    data_dir::{DataDir, DataDirError, IMPORT_KEY, find_signer},
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
+    reach::{Reached, reach},
     restore::{Restored, restore},
     tls::TlsError,
 };
@@ -40,12 +42,13 @@ use crate::{
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
         TrustedProxies,
+        control::JobRunner,
         stream::{StreamLimits, Streams},
     },
     jobs::Jobs,
     service::{
-        self, BackupError, BackupRules, Checkpointer, ImportSecretError, Job, Keyward, Mismatch,
-        RootKey, Rules,
+        self, BackupError, BackupRules, ImportSecretError, Job, Keyward, Mismatch, RootKey, Rules,
+        keep_before_migration,
     },
     store::{self, Store, StoreError},
     telemetry::Metrics,
@@ -78,6 +81,10 @@ pub enum Error {
     Listen { address: String, source: io::Error },
     #[error("{0}")]
     Backup(#[from] BackupError),
+    #[error("the database is of an earlier version and stays so: it cannot be copied first")]
+    Migration(#[source] BackupError),
+    #[error("the restore went wrong half-way; what was there before is in {place}")]
+    AfterExchange { place: PathBuf, source: Box<Error> },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -102,26 +109,37 @@ pub struct Site {
     pub dir: DataDir,
 }
 
+/// What a site is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    Serve,
+    /// One command, which can do without the key that signs checkpoints.
+    Command,
+}
+
 impl Site {
-    /// Takes the data directory and opens what is in it.
+    /// Takes the data directory and opens what is in it, to serve it.
     pub fn open(
         config: &Config,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, Error> {
-        Self::open_in(DataDir::take(&config.data_dir)?, config, clock, entropy)
+        let dir = DataDir::take(&config.data_dir)?;
+        Self::open_in(dir, config, clock, entropy, Purpose::Serve)
     }
 
     /// Opens what is in a directory that was taken already.
-    fn open_in(
+    pub fn open_in(
         dir: DataDir,
         config: &Config,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        purpose: Purpose,
     ) -> Result<Self, Error> {
         let floor = store::stored_time_floor(&dir.database())?;
         let env = Env { time: Arc::new(Timekeeper::start(clock, floor)), entropy };
         let catalogue = Arc::new(catalogue(config));
+        keep_before_migration(&dir.database()).map_err(Error::Migration)?;
         let store = Store::open(&dir.database(), &env, &catalogue)?;
         let brand = Brand::parse(&config.keys.prefix).map_err(|_| DataDirError::KeyPrefix)?;
         let policy = configured_policy(config, &catalogue)?;
@@ -137,8 +155,11 @@ impl Site {
             backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
             import_key_file: dir.import_key(),
         };
-        let signer = dir.checkpoint_signer(config.audit.checkpoint_key.as_deref(), &env)?;
-        let checkpointer = Checkpointer::new(signer, dir.checkpoint());
+        let key_file = config.audit.checkpoint_key.as_deref();
+        let checkpointer = match purpose {
+            Purpose::Serve => dir.checkpointer(key_file, &env),
+            Purpose::Command => dir.checkpointer_at_hand(key_file, &env),
+        }?;
         let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
         app.load_import_secrets()?;
         app.use_policy(policy);
@@ -222,7 +243,8 @@ pub async fn start(
     let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
     let socket = site.dir.control_socket();
     let listen = |source| Error::Listen { address: socket.display().to_string(), source };
-    let control = control_server(&site).map_err(listen)?;
+    let control =
+        control_server(&site, &socket, JobRunner(Box::new(jobs.by_hand()))).map_err(listen)?;
     let servers = [public, control].map(|server| (server.handle(), rt::spawn(server)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

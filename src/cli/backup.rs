@@ -21,9 +21,12 @@ use crate::{
     env::{SystemClock, SystemEntropy},
     http::control::{BackupAnswer, BackupRequest},
     server,
-    service::{BackupError, check_backup},
+    service::{Audit, BackupError, check_backup, compare_digest, is_backup},
     store::StoreError,
 };
+
+/// How long other commands may keep a restore from the data directory, once all is checked.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BackupCommand {
@@ -88,12 +91,31 @@ pub(super) fn exit_code(err: &BackupError) -> u8 {
     }
 }
 
+/// Before a migration nothing is an answer: the server cannot start.
+pub(super) fn migration_exit_code(err: &BackupError) -> u8 {
+    match err {
+        BackupError::Store(err) => super::error::store_exit_code(err),
+        BackupError::Space { .. } => 75,
+        BackupError::File { .. }
+        | BackupError::Digest { .. }
+        | BackupError::Differs
+        | BackupError::Log(_) => 78,
+    }
+}
+
 fn create(it: &Create) -> Result<(), Error> {
     let config = config::load_here(&it.settings)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and reading back");
-    let made: BackupAnswer =
-        control::ask(&config, "/backups", &request, |app| request.carry_out(app))?;
+    let mut here = false;
+    let made: BackupAnswer = control::ask(&config, "/backups", &request, |app| {
+        here = true;
+        request.carry_out(app)
+    })?;
+    // A service sees other files than we do: what it made under this name may be nobody's.
+    if !here && !is_backup(&made.path, made.bytes, &made.sha256).map_err(server::Error::Backup)? {
+        return Err(Error::OutOfSight { path: made.path });
+    }
     bar.finish_and_clear();
     if it.output.output == Format::Json {
         return Ok(writeln!(io::stdout(), "{}", json!(made))?);
@@ -108,7 +130,11 @@ fn create(it: &Create) -> Result<(), Error> {
 
 fn verify(it: &Verify) -> Result<ExitCode, Error> {
     let bar = spinner("reading");
-    let outcome = check_backup(&it.file, &mut |events| bar.set_position(events));
+    let compared = compare_digest(&it.file);
+    let has_digest = !matches!(compared, Ok(false));
+    let outcome = compared.and_then(|_| {
+        check_backup(&it.file, &Audit::default(), None, &mut |events| bar.set_position(events))
+    });
     bar.finish_and_clear();
     let (sound, says) = match outcome {
         Ok(found) => (true, holds(found.events, found.accounts, found.keys)),
@@ -116,10 +142,20 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
         Err(err) => return Err(server::Error::Backup(err).into()),
     };
     if it.output.output == Format::Json {
-        writeln!(io::stdout(), "{}", json!({ "sound": sound, "detail": says }))?;
+        let answer = json!({ "sound": sound, "detail": says, "digestCompared": has_digest });
+        writeln!(io::stdout(), "{answer}")?;
     } else {
         let verdict = if sound { "ok" } else { "failed" };
-        output::facts(&[("backup", Some(verdict.to_owned())), ("holds", Some(says))])?;
+        let digest = if has_digest {
+            "compared with the file beside it"
+        } else {
+            "not compared: there is no .sha256 beside it"
+        };
+        output::facts(&[
+            ("backup", Some(verdict.to_owned())),
+            ("holds", Some(says)),
+            ("sha256", Some(digest.to_owned())),
+        ])?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
@@ -142,7 +178,9 @@ fn restore(it: &Restore) -> Result<(), Error> {
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let done = server::restore(&config, &it.file, clock, entropy, &mut |it| bar.set_position(it));
+    let mut wait = control::patience(PATIENCE);
+    let mut progress = |events| bar.set_position(events);
+    let done = server::restore(&config, &it.file, clock, entropy, &mut wait, &mut progress);
     bar.finish_and_clear();
     let done = done?;
     let found = done.census;

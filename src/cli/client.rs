@@ -1,10 +1,7 @@
 //! How commands reach the API: over the network, through the control socket of the running server,
 //! or, when none runs, through that of a server inside this very process.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -12,11 +9,9 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Error, Settings, config, network::Network, socket, variable},
+    cli::{Error, Settings, config, control, network::Network, socket, variable},
     config::Config,
-    env::{SystemClock, SystemEntropy},
-    http::control::SOCKET,
-    server::{self, AtHand, DataDirError, Site},
+    server::{AtHand, Reached},
 };
 
 pub(super) const API: &str = "/api/v1";
@@ -78,12 +73,9 @@ impl Target {
 impl Client {
     pub(super) fn on_this_machine(config: &Config) -> Result<Self, Error> {
         config::database(&config.data_dir)?;
-        match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
-            Ok(site) => Ok(Self::AtHand(AtHand::start(site)?)),
-            Err(server::Error::DataDir(DataDirError::InUse { .. })) => {
-                Ok(Self::Socket(config.data_dir.join(SOCKET)))
-            }
-            Err(err) => Err(err.into()),
+        match control::reach(config)? {
+            Reached::Database(site) => Ok(Self::AtHand(AtHand::start(site)?)),
+            Reached::Server(socket) => Ok(Self::Socket(socket)),
         }
     }
 

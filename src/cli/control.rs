@@ -3,8 +3,9 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::{self, PathBuf},
+    path,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -20,11 +21,14 @@ use crate::{
         socket,
     },
     config::Config,
-    env::{SystemClock, SystemEntropy},
-    http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest, SOCKET},
-    server::{self, DataDirError, Site},
+    env::{Clock, SystemClock, SystemEntropy},
+    http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest},
+    server::{self, Reached},
     service::{self, Job, Keyward},
 };
+
+/// Between two attempts to get at the data directory.
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn reset_root_key(
     settings: &Settings,
@@ -102,20 +106,34 @@ pub(super) fn ask<T: DeserializeOwned>(
     here: impl FnOnce(&Keyward) -> Result<T, service::Error>,
 ) -> Result<T, Error> {
     config::database(&config.data_dir)?;
-    match Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)) {
-        Ok(site) => {
+    match reach(config)? {
+        Reached::Database(site) => {
             let answer = here(&site.app).map_err(server::Error::Service)?;
             site.close()?;
             Ok(answer)
         }
-        Err(server::Error::DataDir(DataDirError::InUse { .. })) => {
-            let socket: PathBuf = config.data_dir.join(SOCKET);
+        Reached::Server(socket) => {
             let (status, body) = socket::post(&socket, path, request).map_err(Error::Control)?;
             if status != 200 {
                 return Err(refusal(status, &body));
             }
             serde_json::from_slice(&body).map_err(|err| Error::Control(err.into()))
         }
-        Err(err) => Err(err.into()),
+    }
+}
+
+/// Opens the database or finds its server, in turn with other commands.
+pub(super) fn reach(config: &Config) -> Result<Reached, server::Error> {
+    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+    server::reach(config, clock, entropy, &mut patience(Duration::from_secs(10)))
+}
+
+/// Waits a moment each time that it is asked, and says no when it has taken as long as this.
+pub(super) fn patience(long: Duration) -> impl FnMut() -> bool {
+    let clock = SystemClock::new();
+    let started = clock.monotonic();
+    move || {
+        thread::sleep(PAUSE);
+        clock.monotonic().since(started) < long
     }
 }

@@ -63,6 +63,12 @@ pub(super) enum Error {
     PublicKey { path: PathBuf, source: NoteError },
     #[error("no server answers in {dir}, so nothing can be added to its log")]
     NothingToFollow { dir: PathBuf },
+    #[error(
+        "the server says that it made {path}, and from here that file is not there: the service has \
+         its own /tmp and may write only to its own directories. Leave --to out, or give it a \
+         directory by ReadWritePaths= in its unit"
+    )]
+    OutOfSight { path: PathBuf },
     #[error("there is no job `{name}`; there are {known}")]
     NoSuchJob { name: String, known: String },
     #[error("there is no route policy: name one with --file, or set `authz.policy_file`")]
@@ -91,6 +97,7 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::NotConfirmed
             | Self::NothingToFollow { .. }
+            | Self::OutOfSight { .. }
             | Self::File { .. }
             | Self::Output(_) => 1,
         }
@@ -130,7 +137,9 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::ImportSecret(_)
         | server::Error::Tls(_)
         | server::Error::Policy(_) => 78,
+        server::Error::Migration(err) => backup::migration_exit_code(err),
         server::Error::Backup(err) => backup::exit_code(err),
+        server::Error::AfterExchange { source, .. } => server_exit_code(source),
         server::Error::Service(_)
         | server::Error::Listen { .. }
         | server::Error::Jobs(_)

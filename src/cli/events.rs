@@ -3,7 +3,6 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
-    sync::Arc,
     thread,
     time::Duration,
 };
@@ -15,14 +14,13 @@ use crate::{
     cli::{
         Error,
         client::{Client, Target, refusal},
-        config,
+        config, control,
         output::Format,
         socket,
     },
     config::Config,
-    env::{SystemClock, SystemEntropy},
     http::{control::SOCKET, wire::EventBody},
-    server::{self, Site},
+    server::{self, Reached},
     service::{self, EventFilter, Keyward, Viewer},
 };
 
@@ -117,7 +115,11 @@ impl Follower {
                 Outcome::Broken => return Err(Error::Control(io::ErrorKind::UnexpectedEof.into())),
                 Outcome::NoServer(_) if self.follow && self.seen.is_some() => (),
                 Outcome::NoServer(err) => match &self.source {
-                    Source::Here { config, .. } if !self.follow => return self.print_file(config),
+                    Source::Here { config, .. } if !self.follow => {
+                        if self.print_file(config)? {
+                            return Ok(());
+                        }
+                    }
                     Source::Here { .. } | Source::Network(_) => return Err(err),
                 },
             }
@@ -201,12 +203,13 @@ impl Follower {
         }
     }
 
-    /// Prints the newest events of the file, under the lock of the data directory.
-    fn print_file(&self, config: &Config) -> Result<(), Error> {
-        let site = Site::open(config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
+    /// Prints the newest events of the file, under the lock of the data directory. Whether it did:
+    /// a server may have come meanwhile.
+    fn print_file(&self, config: &Config) -> Result<bool, Error> {
+        let Reached::Database(site) = control::reach(config)? else { return Ok(false) };
         let printed = self.print_newest(&site.app);
         site.close()?;
-        printed
+        printed.map(|()| true)
     }
 
     fn print_newest(&self, app: &Keyward) -> Result<(), Error> {

@@ -23,10 +23,11 @@ use crate::{
         socket,
     },
     config::{Config, ListenAddress},
+    domain::note::NoteKey,
     env::{Clock, SystemClock, Timestamp},
     http::control::SOCKET,
-    server,
-    service::LogFile,
+    server::{self, IMPORT_KEY},
+    service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
     store,
 };
 
@@ -128,18 +129,21 @@ type Diagnosis = (State, String);
 
 fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
     let dir = &config.data_dir;
+    let server = running(dir);
     vec![
         ("files named in the configuration", files(config)),
         ("listeners", listeners(config)),
         ("data directory", data_dir(dir)),
         ("database", database(dir)),
+        ("audit log", audit_log(config)),
         ("free space", free_space(dir)),
         ("write-ahead log", write_ahead_log(dir)),
         ("clock", clock(dir)),
         ("initial root key", initial_key(dir)),
-        ("checkpoint key", checkpoint_key(config)),
+        ("checkpoint key", checkpoint_key(config, &server)),
+        ("import key", import_key(dir)),
         ("backup", backup(config)),
-        ("server", running(dir)),
+        ("server", server),
     ]
 }
 
@@ -183,17 +187,33 @@ fn data_dir(dir: &Path) -> Diagnosis {
     if found.permissions().mode() & 0o077 != 0 {
         return warning("others may look into it; chmod 700");
     }
-    let me = geteuid().as_raw();
-    if found.uid() != me {
-        return warning(format!("it belongs to user {}, and this is user {me}", found.uid()));
+    let (owner, me) = (found.uid(), geteuid());
+    if owner != me.as_raw() && !me.is_root() {
+        return warning(format!("it belongs to user {owner}, and this is user {}", me.as_raw()));
     }
-    ok(dir.display().to_string())
+    ok(format!("{}, of user {owner}", dir.display()))
 }
 
 fn database(dir: &Path) -> Diagnosis {
-    let path = dir.join("keyward.db");
-    match LogFile::open(&path).and_then(|it| it.census()) {
+    match store::foresee(&dir.join("keyward.db")) {
         Ok(it) => ok(format!("{} keys, {} accounts, {} events", it.keys, it.accounts, it.events)),
+        Err(err) => failed(err.to_string()),
+    }
+}
+
+fn audit_log(config: &Config) -> Diagnosis {
+    let dir = &config.data_dir;
+    let signer = server::find_signer(dir, config.audit.checkpoint_key.as_deref());
+    let key = signer.ok().map(|it| it.public().clone());
+    let public = || NoteKey::parse(&fs::read_to_string(dir.join("checkpoint.pub")).ok()?).ok();
+    let Some(key) = key.or_else(public) else {
+        return warning("there is no key to check its signatures with");
+    };
+    let held = LogFile::open(&dir.join("keyward.db"))
+        .map_err(Mismatch::Store)
+        .and_then(|mut it| it.read(|tx| hold_to_checkpoints(tx, &key, &dir.join("checkpoint"))));
+    match held {
+        Ok(()) => ok("as its last checkpoint says; `keyward events verify` checks all of it"),
         Err(err) => failed(err.to_string()),
     }
 }
@@ -221,7 +241,8 @@ fn write_ahead_log(dir: &Path) -> Diagnosis {
 
 fn clock(dir: &Path) -> Diagnosis {
     let now = SystemClock::new().wall();
-    match store::stored_time_floor(&dir.join("keyward.db")) {
+    let file = LogFile::open(&dir.join("keyward.db"));
+    match file.and_then(|it| it.time_floor()) {
         Ok(Some(floor)) if now < floor => warning(format!(
             "it is behind {floor}, which keyward has seen; `keyward clock accept` if it is right"
         )),
@@ -238,13 +259,30 @@ fn initial_key(dir: &Path) -> Diagnosis {
     }
 }
 
-fn checkpoint_key(config: &Config) -> Diagnosis {
-    let own = config.data_dir.join("checkpoint.key");
-    let path = config.audit.checkpoint_key.as_ref().unwrap_or(&own);
-    match path.try_exists() {
+fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
+    let dir = &config.data_dir;
+    match server::find_signer(dir, config.audit.checkpoint_key.as_deref()) {
+        Ok(_) => ok("there; keep a copy elsewhere, it is in no backup"),
+        // Nothing answers as ready that has no key.
+        Err(err) if err.is_out_of_sight() && server.0 == State::Ok => ok("the server has it"),
+        Err(err) if err.is_out_of_sight() => match dir.join("checkpoint.pub").try_exists() {
+            Ok(true) => warning(
+                "not where this user can see it; `serve` needs it, if not from here then as a \
+                 credential of the service",
+            ),
+            Ok(false) => warning("there is none yet; `serve` makes it"),
+            Err(err) => failed(err.to_string()),
+        },
+        Err(err) => failed(err.to_string()),
+    }
+}
+
+fn import_key(dir: &Path) -> Diagnosis {
+    let path = dir.join(IMPORT_KEY);
+    match check_import_key(&path, &dir.join("keyward.db")) {
         Ok(true) => ok("there; keep a copy elsewhere, it is in no backup"),
-        Ok(false) => failed(format!("{} is gone, which signs the audit log", path.display())),
-        Err(err) => failed(format!("{}: {err}", path.display())),
+        Ok(false) => ok("not needed"),
+        Err(err) => failed(err.to_string()),
     }
 }
 
@@ -253,8 +291,7 @@ fn backup(config: &Config) -> Diagnosis {
         return warning("none is scheduled: backup.keep is 0");
     }
     let dir = config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups"));
-    let files = fs::read_dir(&dir).into_iter().flatten().flatten().map(|it| it.path());
-    let made = files.filter(|it| it.extension().is_some_and(|it| it == "db")).filter_map(|it| {
+    let made = own_backups(&dir).unwrap_or_default().into_iter().filter_map(|it| {
         let at = fs::metadata(&it).ok()?.mtime();
         Some(Timestamp::from_millis(at.saturating_mul(1_000)))
     });

@@ -9,14 +9,16 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    cli::{Error, Settings, config, supervisor},
+    cli::{Error, Settings, config, control, supervisor},
     config::Config,
     env::{SystemClock, SystemEntropy},
-    server::{self, Running, Site},
+    server::{self, DataDir, Purpose, Running, Site},
     service::{RootKey, write_key_file},
     telemetry::{self, SetLevel},
 };
 
+/// How long commands may keep it from the data directory.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often `systemctl status` gets new figures.
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -34,7 +36,11 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
         given if given.is_empty() => server::bind(&config)?,
         given => given,
     };
-    let site = Site::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))?;
+    // A command is done in a moment; another server that answers will not make room.
+    let dir = DataDir::take_in_turn(&config.data_dir, &mut control::patience(PATIENCE));
+    let dir = dir.map_err(server::Error::DataDir)?;
+    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+    let site = Site::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
     let key_file = site.dir.initial_key();
     let made =
         site.first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;

@@ -110,6 +110,11 @@ impl Origin {
         }
     }
 
+    /// Between which texts, the second of them outside, all its handles are.
+    pub fn handles(self) -> [String; 2] {
+        [self.letter(), self.letter() + 1].map(|it| format!("0{}", char::from(it)))
+    }
+
     /// What the handle of an imported value tells.
     pub fn of(handle: KeyPrefix) -> Option<Self> {
         let text = handle.as_str().as_bytes();

@@ -1,4 +1,4 @@
-//! A site that answers on its control socket alone: for commands that find no running server.
+//! A site that answers on a socket for itself alone: for commands that find no running server.
 
 use std::{
     io,
@@ -8,9 +8,10 @@ use std::{
 };
 
 use actix_web::rt::System;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::spawn_blocking};
 
 use super::{Error, Site, control_server};
+use crate::http::control::JobRunner;
 
 /// Holds the data directory and answers as a running server would, in a thread of its own.
 #[derive(Debug)]
@@ -29,7 +30,14 @@ impl AtHand {
         let inside = Arc::clone(&site);
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
-                let server = control_server(&inside)?;
+                let app = Arc::clone(&inside.app);
+                // No scheduler, so no turns to wait for.
+                let jobs = JobRunner(Box::new(move |job| {
+                    let app = Arc::clone(&app);
+                    let run = spawn_blocking(move || app.run_job(job, &|| false));
+                    Box::pin(async move { run.await.ok() })
+                }));
+                let server = control_server(&inside, &inside.dir.command_socket(), jobs)?;
                 let handle = server.handle();
                 // Nobody waits any more if this fails.
                 let _ = ready.send(());
@@ -48,7 +56,7 @@ impl AtHand {
 
     /// The socket to be asked.
     pub fn socket(&self) -> PathBuf {
-        self.site.dir.control_socket()
+        self.site.dir.command_socket()
     }
 
     /// Lets the running requests finish, then closes the site.

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-        net::{SocketAddr, UnixListener},
+        net::{SocketAddr, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     process,
@@ -14,9 +14,10 @@ use std::{
 use zeroize::Zeroizing;
 
 use crate::{
-    domain::note::{NoteError, NoteSigner},
+    domain::note::{NoteError, NoteKey, NoteSigner},
     env::Env,
     http::control::SOCKET,
+    service::Checkpointer,
 };
 
 /// The room for a path in an address, less the byte that ends it (unix(7)).
@@ -29,10 +30,13 @@ pub enum DataDirError {
     #[error("the data directory {path} cannot be used")]
     Unusable { path: PathBuf, source: io::Error },
     #[error(
-        "{path} is gone, which signed the checkpoints. Put it back; or, to go on with a new key, \
-         remove {public} too and tell the auditors"
+        "{path} is not there, which signed the checkpoints. If it is a credential of the service, \
+         start keyward by its unit; if it is gone, put it back, or, to go on with a new key, remove \
+         {public} too and tell the auditors"
     )]
     NoCheckpointKey { path: PathBuf, public: PathBuf },
+    #[error("{path}, the key that signs checkpoints, cannot be read")]
+    KeyFile { path: PathBuf, source: io::Error },
     #[error("{path} holds no key for checkpoints: {source}")]
     CheckpointKey { path: PathBuf, source: NoteError },
     #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
@@ -54,6 +58,14 @@ pub enum DataDirError {
 
 /// See [`DataDir::import_key`].
 pub const IMPORT_KEY: &str = "import.key";
+
+impl DataDirError {
+    /// Whether a key is not there for this user to see, which does not mean that it is bad.
+    pub fn is_out_of_sight(&self) -> bool {
+        let Self::KeyFile { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    }
+}
 
 /// A data directory, locked for as long as this lives.
 #[derive(Debug)]
@@ -112,6 +124,27 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// As [`DataDir::take`], but in turn: while somebody holds it who answers nothing, a command or a
+    /// server that starts or stops, tries again for as long as `wait` says, which takes its time.
+    pub fn take_in_turn(path: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Self, DataDirError> {
+        loop {
+            match Self::take(path) {
+                Err(DataDirError::InUse { .. }) if !Self::answers(path) && wait() => (),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether a server can be asked that has the directory at `path`.
+    pub fn answers(path: &Path) -> bool {
+        UnixStream::connect(Self::socket_in(path)).is_ok()
+    }
+
+    /// The control socket of the server that has the directory at `path`.
+    pub fn socket_in(path: &Path) -> PathBuf {
+        path.join(SOCKET)
+    }
+
     pub fn database(&self) -> PathBuf {
         self.path.join("keyward.db")
     }
@@ -131,59 +164,95 @@ impl DataDir {
         self.path.join("checkpoint")
     }
 
-    /// Reads the key that signs checkpoints: from `file`, or else from this directory, where it is
-    /// made if there never was one. What is needed to check signatures is left beside it.
-    pub fn checkpoint_signer(
+    /// Who signs checkpoints, by the key in `file`, or else in this directory, where it is made if
+    /// there never was one. What is needed to check signatures is left beside it.
+    pub fn checkpointer(
         &self,
         file: Option<&Path>,
         env: &Env,
-    ) -> Result<NoteSigner, DataDirError> {
-        let public = self.path.join("checkpoint.pub");
-        let own = self.path.join("checkpoint.key");
-        let path = file.unwrap_or(&own);
-        let unusable = |source| DataDirError::Unusable { path: path.to_owned(), source };
-        let signer = match fs::read_to_string(path).map(Zeroizing::new) {
-            Ok(text) => {
-                if fs::metadata(path).map_err(unusable)?.permissions().mode() & 0o007 != 0 {
-                    return Err(DataDirError::Exposed { path: path.to_owned() });
-                }
-                let wrong = |source| DataDirError::CheckpointKey { path: path.to_owned(), source };
-                NoteSigner::parse(&text).map_err(wrong)?
-            }
-            Err(err) if err.kind() == io::ErrorKind::NotFound && file.is_none() => {
+    ) -> Result<Checkpointer, DataDirError> {
+        let public = self.public_key();
+        let signer = match find_signer(&self.path, file) {
+            Err(DataDirError::KeyFile { path, source })
+                if source.kind() == io::ErrorKind::NotFound && file.is_none() =>
+            {
                 if public.exists() {
-                    return Err(DataDirError::NoCheckpointKey { path: own, public });
+                    return Err(DataDirError::NoCheckpointKey { path, public });
                 }
                 let signer = NoteSigner::generate(&log_name(env), &*env.entropy);
-                write_new(&own, 0o600, &signer.expose()).map_err(unusable)?;
+                let unusable = |source| DataDirError::Unusable { path: path.clone(), source };
+                write_new(&path, 0o600, &signer.expose()).map_err(unusable)?;
                 signer
             }
-            Err(err) => return Err(unusable(err)),
+            outcome => outcome?,
         };
         let text = format!("{}\n", signer.public());
         if fs::read_to_string(&public).ok().as_deref() != Some(&text) {
+            let unusable = |source| DataDirError::Unusable { path: public.clone(), source };
             fs::write(&public, &text).map_err(unusable)?;
         }
-        Ok(signer)
+        Ok(Checkpointer::new(signer, self.checkpoint()))
+    }
+
+    /// As [`DataDir::checkpointer`], for somebody who may not see the key, or sees one that is not
+    /// the server's: signing can wait for the server, and `checkpoint.pub` is the server's to write.
+    pub fn checkpointer_at_hand(
+        &self,
+        file: Option<&Path>,
+        env: &Env,
+    ) -> Result<Checkpointer, DataDirError> {
+        let public = fs::read_to_string(self.public_key()).ok();
+        let Some(public) = public.and_then(|it| NoteKey::parse(&it).ok()) else {
+            return self.checkpointer(file, env);
+        };
+        match find_signer(&self.path, file) {
+            Ok(signer) if *signer.public() == public => {
+                Ok(Checkpointer::new(signer, self.checkpoint()))
+            }
+            Err(err) if !err.is_out_of_sight() => Err(err),
+            Ok(_) | Err(_) => Ok(Checkpointer::without_signer(public, self.checkpoint())),
+        }
+    }
+
+    fn public_key(&self) -> PathBuf {
+        self.path.join("checkpoint.pub")
     }
 
     pub fn control_socket(&self) -> PathBuf {
-        self.path.join(SOCKET)
+        Self::socket_in(&self.path)
     }
 
-    /// Binds the control socket for the owner alone. One that was left behind is nobody's: the
+    /// Where a command answers itself. Under a name of its own: nobody shall take it for a server,
+    /// which goes on answering.
+    pub fn command_socket(&self) -> PathBuf {
+        self.path.join("command.sock")
+    }
+
+    /// Binds one of the two sockets for the owner alone. One that was left behind is nobody's: the
     /// lock is ours.
-    pub fn listen_control(&self) -> Result<UnixListener, io::Error> {
-        let path = self.control_socket();
-        match fs::remove_file(&path) {
+    pub fn listen_at(&self, path: &Path) -> Result<UnixListener, io::Error> {
+        match fs::remove_file(path) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
             Ok(()) | Err(_) => (),
         }
-        let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
+}
+
+/// Reads the key that signs checkpoints, from `file` or else from the data directory `dir`.
+pub fn find_signer(dir: &Path, file: Option<&Path>) -> Result<NoteSigner, DataDirError> {
+    let own = dir.join("checkpoint.key");
+    let path = file.unwrap_or(&own);
+    let unreadable = |source| DataDirError::KeyFile { path: path.to_owned(), source };
+    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)?;
+    if fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o007 != 0 {
+        return Err(DataDirError::Exposed { path: path.to_owned() });
+    }
+    let wrong = |source| DataDirError::CheckpointKey { path: path.to_owned(), source };
+    NoteSigner::parse(&text).map_err(wrong)
 }
 
 /// A name that no other log has.
@@ -201,7 +270,9 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        // Nobody listens any more; the next owner would remove it as well.
-        let _ = fs::remove_file(self.control_socket());
+        for socket in [self.control_socket(), self.command_socket()] {
+            // Nobody listens any more; the next owner would remove it as well.
+            let _ = fs::remove_file(socket);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The two HTTP servers: the one that everybody may ask, and the control socket.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, dev::Server, http::KeepAlive, middleware::from_fn, web};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -12,7 +12,12 @@ use super::{
 };
 use crate::{
     config::Config,
-    http::{self, Gate, TrustedProxies, control, openapi::RouteTable, pages::Documents},
+    http::{
+        self, Gate, TrustedProxies,
+        control::{self, JobRunner},
+        openapi::RouteTable,
+        pages::Documents,
+    },
     telemetry::Metrics,
 };
 
@@ -96,15 +101,23 @@ pub(super) fn public_server(
     Ok((server.run(), sockets))
 }
 
-pub(super) fn control_server(site: &Site) -> Result<Server, io::Error> {
+pub(super) fn control_server(
+    site: &Site,
+    socket: &Path,
+    jobs: JobRunner,
+) -> Result<Server, io::Error> {
+    let jobs = web::Data::new(jobs);
     let app = web::Data::from(Arc::clone(&site.app));
     let streams = web::Data::from(Arc::clone(&site.streams));
     let table = web::Data::new(RouteTable::of(&http::openapi::document()));
-    let server = HttpServer::new(move || control::app(app.clone(), streams.clone(), table.clone()))
+    let server = HttpServer::new(move || {
+        control::app(app.clone(), streams.clone(), table.clone(), jobs.clone())
+    });
+    let server = server
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
-        .listen_uds(site.dir.listen_control()?)?;
+        .listen_uds(site.dir.listen_at(socket)?)?;
     Ok(server.run())
 }
 

@@ -1,20 +1,23 @@
 //! Backups: a file counts as one only once it was read back whole.
 
+mod whole;
+
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::PoisonError,
 };
 
-use pbkdf2::sha2::{Digest, Sha256};
 use serde_json::json;
 
+pub use self::whole::{check_backup, compare_digest, is_backup};
+use self::whole::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
-    domain::event::{ChainHash, EventType},
+    domain::event::EventType,
     service::{Audit, Error, Finding, Keyward},
-    store::{Census, LogFile, StoreError, rehearse},
+    store::{Census, LogFile, StoreError},
 };
 
 /// What stays free beside a backup: the server needs the disk, too.
@@ -101,32 +104,13 @@ impl Keyward {
         refuse_crowded(path, 2 * (size + wal))?;
         let partial = Partial::beside(path, "partial");
         self.store.copy_to(&partial.0, |_, _| ())?;
-        let census = check(&partial.0, &mut |_| ())?;
-        let scratch = Partial::beside(path, "scratch");
-        LogFile::open(&partial.0)?.copy_to(&scratch.0, |_, _| ())?;
-        if rehearse(&scratch.0)? != census {
-            return Err(BackupError::Differs);
-        }
-        drop(scratch);
-        let unusable = |source| BackupError::File { path: path.to_owned(), source };
-        let (sha256, bytes) = digest(&partial.0).map_err(unusable)?;
-        write_digest(path, &sha256).map_err(unusable)?;
-        fs::rename(&partial.0, path).map_err(unusable)?;
-        Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
+        seal(&partial, path)
     }
 
-    /// Files of other names are somebody else's.
     fn remove_old_backups(&self) -> Result<(), BackupError> {
         let dir = &self.rules.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
-        let mut ours = Vec::new();
-        for entry in fs::read_dir(dir).map_err(unusable)? {
-            let path = entry.map_err(unusable)?.path();
-            if is_ours(&path) {
-                ours.push(path);
-            }
-        }
-        ours.sort();
+        let ours = own_backups(dir).map_err(unusable)?;
         // Somebody who asks for one backup by hand wants to have it, whatever the schedule keeps.
         let keep = usize::try_from(self.rules.backup.keep.max(1)).unwrap_or(usize::MAX);
         let surplus = ours.len().saturating_sub(keep);
@@ -139,28 +123,64 @@ impl Keyward {
     }
 }
 
-/// Reads all of a backup: its digest if that is beside it, the file, the audit log. `progress` is
-/// told of each event.
-pub fn check_backup(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Census, BackupError> {
-    let beside = digest_file(path);
-    if let Ok(text) = fs::read_to_string(&beside) {
-        let unusable = |source| BackupError::File { path: path.to_owned(), source };
-        let (found, _) = digest(path).map_err(unusable)?;
-        if text.split_whitespace().next() != Some(&*found) {
-            return Err(BackupError::Digest { path: path.to_owned() });
-        }
+/// Copies a database of an earlier version, before a start changes it, to where backups go unless
+/// somebody says otherwise. An earlier copy, of a start that went no further, stays until then.
+pub fn keep_before_migration(database: &Path) -> Result<(), BackupError> {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
+    if size(database) == 0 {
+        return Ok(());
     }
-    check(path, progress)
+    let file = LogFile::open(database)?;
+    let Some(version) = file.outdated()? else { return Ok(()) };
+    let dir = database.with_file_name("backups");
+    let unusable = |source| BackupError::File { path: dir.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unusable)?;
+    let path = dir.join(format!("before-migration-from-{version}.db"));
+    refuse_crowded(&path, 2 * (size(database) + size(&suffixed(database, "-wal"))))?;
+    let partial = Partial::beside(&path, "partial");
+    file.copy_to(&partial.0, |_, _| ())?;
+    seal(&partial, &path)?;
+    tracing::info!(backup = %path.display(), version, "copied before it is brought up to date");
+    Ok(())
 }
 
-fn check(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Census, BackupError> {
-    let mut file = LogFile::open(path)?;
-    file.inspect()?;
-    let audit = Audit::default();
-    file.read::<_, BackupError>(|tx| {
-        audit.run(tx, progress)??;
-        Ok(tx.census()?)
-    })
+/// Reads a copy back, and opens a copy of it as a start would. Only then does it get its name, with
+/// its digest beside it.
+fn seal(partial: &Partial, path: &Path) -> Result<MadeBackup, BackupError> {
+    let census = read_whole(&partial.0, &Audit::default(), &mut |_| ())?;
+    let scratch = Partial::beside(path, "scratch");
+    if rehearse_copy(&partial.0, &scratch.0)? != census {
+        return Err(BackupError::Differs);
+    }
+    drop(scratch);
+    let unusable = |source| BackupError::File { path: path.to_owned(), source };
+    let (sha256, bytes) = digest(&partial.0).map_err(unusable)?;
+    let beside = Partial::beside(&digest_file(path), "partial");
+    write_digest(&beside.0, path, &sha256).map_err(unusable)?;
+    // A file that has the name already is whole to the last moment, and never has the digest of
+    // another beside it: rather none.
+    match fs::remove_file(digest_file(path)) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(unusable(err)),
+        Ok(()) | Err(_) => (),
+    }
+    fs::rename(&partial.0, path).map_err(unusable)?;
+    fs::rename(&beside.0, digest_file(path)).map_err(unusable)?;
+    File::open(parent(path)).and_then(|it| it.sync_all()).map_err(unusable)?;
+    Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
+}
+
+/// The backups in `dir` that were named by us, the oldest first. Files of other names are somebody
+/// else's.
+pub fn own_backups(dir: &Path) -> Result<Vec<PathBuf>, io::Error> {
+    let mut ours = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if is_ours(&path) {
+            ours.push(path);
+        }
+    }
+    ours.sort();
+    Ok(ours)
 }
 
 /// A file on the way to a backup; removed, with whatever SQLite put beside it, unless it got
@@ -194,10 +214,6 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn digest_file(path: &Path) -> PathBuf {
-    suffixed(path, ".sha256")
-}
-
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|it| it.to_str());
     let instant = name.and_then(|it| it.strip_prefix(NAME.0)?.strip_suffix(NAME.1));
@@ -214,8 +230,12 @@ fn refuse_existing(path: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn refuse_crowded(path: &Path, size: u64) -> Result<(), BackupError> {
-    let dir = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = parent(path);
     let unusable = |source| BackupError::File { path: dir.to_owned(), source };
     let disk = rustix::fs::statvfs(dir).map_err(|err| unusable(err.into()))?;
     let (free, needed) = (disk.f_bavail.saturating_mul(disk.f_frsize), size + RESERVE);
@@ -223,31 +243,6 @@ fn refuse_crowded(path: &Path, size: u64) -> Result<(), BackupError> {
         return Err(BackupError::Space { dir: dir.to_owned(), free, needed });
     }
     Ok(())
-}
-
-/// The SHA-256 in hexadecimal, and the length.
-fn digest(path: &Path) -> Result<(String, u64), io::Error> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0; 64 * 1024], 0);
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-        length += read as u64;
-    }
-    Ok((ChainHash(hash.finalize().into()).to_string(), length))
-}
-
-/// As `sha256sum` writes and reads it.
-fn write_digest(path: &Path, sha256: &str) -> Result<(), io::Error> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(digest_file(path))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    writeln!(file, "{sha256}  {name}")?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -14,13 +14,16 @@ use crate::{
     },
     env::Timestamp,
     service::{Conflict, Error, Keyward, Viewer},
-    store::{StoreError, StoredCheckpoint},
+    store::{ReadTx, StoreError, StoredCheckpoint},
 };
 
 /// Who signs, and where the newest checkpoint is kept outside of the database.
 #[derive(Debug)]
 pub struct Checkpointer {
-    signer: NoteSigner,
+    key: NoteKey,
+    /// A command on the machine may do without: the key can be a credential that only the service is
+    /// given. What such a command records is signed at the next start of the server.
+    signer: Option<NoteSigner>,
     file: PathBuf,
     /// One at a time, so that the file never gets an older one.
     turn: Mutex<()>,
@@ -61,12 +64,18 @@ pub struct EventProof {
 
 impl Checkpointer {
     pub fn new(signer: NoteSigner, file: PathBuf) -> Self {
-        Self { signer, file, turn: Mutex::default() }
+        let key = signer.public().clone();
+        Self { key, signer: Some(signer), file, turn: Mutex::default() }
+    }
+
+    /// Checks what `key` signed, and signs nothing.
+    pub fn without_signer(key: NoteKey, file: PathBuf) -> Self {
+        Self { key, signer: None, file, turn: Mutex::default() }
     }
 
     /// What anybody needs to check our checkpoints.
     pub fn key(&self) -> &NoteKey {
-        self.signer.public()
+        &self.key
     }
 
     /// Replaced whole: a reader finds the old one or the new one.
@@ -85,11 +94,11 @@ impl Keyward {
     }
 
     /// Signs what the log is now, and tells the file and the journal. How many checkpoints that
-    /// made: none if nothing happened since the last one.
+    /// made: none if nothing happened since the last one, or if there is nothing to sign with.
     pub fn make_checkpoint(&self) -> Result<u64, Error> {
         let mine = &self.checkpointer;
+        let Some(signer) = mine.signer.clone() else { return Ok(0) };
         let _turn = mine.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let signer = mine.signer.clone();
         let made = self.store.write::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
         let Some(made) = made else { return Ok(0) };
         // The journal is often sent elsewhere, where nobody on this machine can change it.
@@ -98,36 +107,10 @@ impl Keyward {
         Ok(1)
     }
 
-    /// Holds the log against the last checkpoint in the database, and the one in the file beside it.
-    ///
-    /// One that another key signed is passed over with a warning: keys can be replaced.
+    /// See [`hold_to_checkpoints`].
     pub fn check_against_checkpoints(&self) -> Result<(), Mismatch> {
-        let stored = self.store.read::<_, Mismatch>(|tx| Ok(tx.last_checkpoint()?))?;
-        if let Some(stored) = stored {
-            self.check_note("the database", &stored.note)?;
-        }
         let file = &self.checkpointer.file;
-        let place = file.display().to_string();
-        match fs::read_to_string(file) {
-            Ok(note) => self.check_note(&place, &note),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(Mismatch::File { place, source }),
-        }
-    }
-
-    fn check_note(&self, place: &str, note: &str) -> Result<(), Mismatch> {
-        let Checkpoint { size, root, head, time, .. } = match self.checkpoint_key().open(note) {
-            Ok(checkpoint) => checkpoint,
-            Err(NoteError::Unsigned) => {
-                tracing::warn!(place, "a checkpoint was signed with another key; not checked");
-                return Ok(());
-            }
-            Err(why) => return Err(Mismatch::Note { place: place.to_owned(), why }),
-        };
-        let same = self.store.read::<_, StoreError>(|tx| {
-            Ok(tx.is_as_checkpointed(size.cast_signed(), head)? && tx.tree_root(size)? == root)
-        })?;
-        if same { Ok(()) } else { Err(Mismatch::Log { place: place.to_owned(), size, time }) }
+        self.store.read(|tx| hold_to_checkpoints(tx, self.checkpoint_key(), file))
     }
 
     pub fn last_checkpoint(&self) -> Result<StoredCheckpoint, Error> {
@@ -186,4 +169,36 @@ impl Keyward {
             Ok((tx.tree_root(old)?, tx.tree_root(new)?, path))
         })
     }
+}
+
+/// Holds the log against the last checkpoint in the database, and the one in the file beside it.
+///
+/// One that another key signed is passed over with a warning: keys can be replaced. The first thing
+/// asked of `log`, or its snapshot is older than a file that a server writes meanwhile.
+pub fn hold_to_checkpoints(log: &ReadTx<'_>, key: &NoteKey, file: &Path) -> Result<(), Mismatch> {
+    let place = file.display().to_string();
+    let beside = match fs::read_to_string(file) {
+        Ok(note) => Some(note),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(Mismatch::File { place, source }),
+    };
+    if let Some(stored) = log.last_checkpoint()? {
+        check_note(log, key, "the database", &stored.note)?;
+    }
+    beside.map_or(Ok(()), |note| check_note(log, key, &place, &note))
+}
+
+fn check_note(log: &ReadTx<'_>, key: &NoteKey, place: &str, note: &str) -> Result<(), Mismatch> {
+    let Checkpoint { size, root, head, time, .. } = match key.open(note) {
+        Ok(checkpoint) => checkpoint,
+        Err(NoteError::Unsigned) => {
+            tracing::warn!(place, "a checkpoint was signed with another key; not checked");
+            return Ok(());
+        }
+        Err(why) => return Err(Mismatch::Note { place: place.to_owned(), why }),
+    };
+    if log.is_as_checkpointed(size.cast_signed(), head)? && log.tree_root(size)? == root {
+        return Ok(());
+    }
+    Err(Mismatch::Log { place: place.to_owned(), size, time })
 }

@@ -12,9 +12,9 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use crate::{
-    domain::foreign_key::{self, Origin, Tagger},
+    domain::foreign_key::{self, Tagger},
     service::{Error, Keyward},
-    store::StoreError,
+    store::{LogFile, ReadTx, StoreError},
 };
 
 /// Why keys that were imported as they are could not be found.
@@ -40,40 +40,10 @@ type Secret = Zeroizing<[u8; 32]>;
 impl Keyward {
     /// To be called once, before anything is verified.
     pub fn load_import_secrets(&self) -> Result<(), ImportSecretError> {
-        let stored = self.store.read::<_, ImportSecretError>(|tx| Ok(tx.import_secrets()?))?;
-        let Some(stored) = stored else { return Ok(()) };
-        let tagger = Tagger::new(stored.digests);
-        let texts = match stored.texts {
-            Some(check) => self.secret_for_texts(check)?,
-            None => None,
-        };
-        let tagger = match texts {
-            Some(texts) => tagger.with_texts(*texts),
-            None => tagger,
-        };
-        self.tagger.store(Some(Arc::new(tagger)));
-        Ok(())
-    }
-
-    fn secret_for_texts(&self, check: [u8; 32]) -> Result<Option<Secret>, ImportSecretError> {
         let path = &self.rules.import_key_file;
-        match read(path)? {
-            Content::Secret(it) if foreign_key::check_of(&it) == check => Ok(Some(it)),
-            Content::Secret(_) | Content::Garbage => {
-                Err(ImportSecretError::Other { path: path.clone() })
-            }
-            Content::Absent if self.store.index().has_foreign(Origin::Raw) => {
-                Err(ImportSecretError::Gone { path: path.clone() })
-            }
-            Content::Absent => Ok(None),
-            Content::Empty => {
-                tracing::warn!(
-                    path = %path.display(),
-                    "keys that were imported as they are have been given up"
-                );
-                Ok(None)
-            }
-        }
+        let tagger = self.store.read(|tx| find_tagger(path, tx))?;
+        self.tagger.store(tagger.map(Arc::new));
+        Ok(())
     }
 
     /// What finds the keys that are about to be imported; made if it is missing. A rehearsal makes
@@ -135,6 +105,42 @@ impl Keyward {
         let mut secret = Secret::default();
         self.env.entropy.fill(&mut *secret);
         secret
+    }
+}
+
+/// Whether a start would find what it needs in the file at `path`, beside this database; `false` if
+/// it needs nothing.
+pub fn check_import_key(path: &Path, database: &Path) -> Result<bool, ImportSecretError> {
+    let mut file = LogFile::open(database)?;
+    if file.outdated()?.is_some() {
+        return Ok(false); // It is from before anything could be imported.
+    }
+    let tagger = file.read(|tx| find_tagger(path, tx))?;
+    Ok(tagger.is_some_and(|it| it.knows_texts()))
+}
+
+fn find_tagger(path: &Path, tx: &ReadTx<'_>) -> Result<Option<Tagger>, ImportSecretError> {
+    let Some(stored) = tx.import_secrets()? else { return Ok(None) };
+    let tagger = Tagger::new(stored.digests);
+    let Some(check) = stored.texts else { return Ok(Some(tagger)) };
+    match read(path)? {
+        Content::Secret(it) if foreign_key::check_of(&it) == check => {
+            Ok(Some(tagger.with_texts(*it)))
+        }
+        Content::Secret(_) | Content::Garbage => {
+            Err(ImportSecretError::Other { path: path.to_owned() })
+        }
+        Content::Absent if tx.has_imported_texts()? => {
+            Err(ImportSecretError::Gone { path: path.to_owned() })
+        }
+        Content::Absent => Ok(Some(tagger)),
+        Content::Empty => {
+            tracing::warn!(
+                path = %path.display(),
+                "keys that were imported as they are have been given up"
+            );
+            Ok(Some(tagger))
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A copy of the file, taken while it is written to.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, File, OpenOptions},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -11,10 +11,7 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-use crate::{
-    domain::key_hash::KeyHash,
-    store::{ReadTx, StoreError, pragmas, schema},
-};
+use crate::store::{ReadTx, StoreError, pragmas, schema};
 
 /// How much is copied between two looks at the progress, in pages of 4 KiB.
 const STEP: i32 = 1_000;
@@ -70,26 +67,6 @@ fn fill(
     File::open(to).and_then(|it| it.sync_all()).map_err(StoreError::File)
 }
 
-/// Copies a database of an earlier version, before it is changed, to where backups go unless
-/// somebody says otherwise.
-pub(super) fn keep_before_migration(
-    conn: &Connection,
-    path: &Path,
-    version: i64,
-) -> Result<(), StoreError> {
-    let dir = path.with_file_name("backups");
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(StoreError::File)?;
-    let copied = dir.join(format!("before-migration-from-{version}.db"));
-    if copied.exists() {
-        // Of a start that went no further.
-        fs::remove_file(&copied).map_err(StoreError::File)?;
-    }
-    copy(conn, &copied, |_, _| ())?;
-    inspect(&reader(&copied)?)?;
-    tracing::info!(backup = %copied.display(), version, "copied before it is brought up to date");
-    Ok(())
-}
-
 /// Reads all of a copy: whether SQLite finds it whole and every row refers to one that is there.
 pub(super) fn inspect(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
@@ -102,24 +79,6 @@ pub(super) fn inspect(conn: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::Damaged(format!("a row of {table} refers to one that is gone")));
     }
     Ok(())
-}
-
-/// Opens the file at `path` as a start would, reads every value in it, and closes it again.
-pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
-    let mut conn = schema::open(path)?;
-    pragmas(&conn)?;
-    schema::prepare(&mut conn, |_, _| Ok(()))?; // It is a copy itself.
-    schema::check(path)?;
-    let read = ReadTx::new(&conn);
-    let mut values = conn.prepare("SELECT prefix, phc FROM credentials")?;
-    let mut values = values.query([])?;
-    while let Some(row) = values.next()? {
-        let (prefix, phc): (String, String) = (row.get(0)?, row.get(1)?);
-        if KeyHash::decode(&phc).is_none() {
-            return Err(StoreError::Corrupt { table: "credentials", column: "phc", row: prefix });
-        }
-    }
-    read.census()
 }
 
 /// Takes the write-ahead log beside the file at `path` back into it. Nobody else may use the file.

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::store::{Census, ReadTx, StoreError, copy, schema};
+use crate::{
+    env::Timestamp,
+    store::{Census, ReadTx, StoreError, copy, schema},
+};
 
 /// A database, opened to be read and nothing else.
 #[derive(Debug)]
 pub struct LogFile {
-    conn: Connection,
+    pub(super) conn: Connection,
 }
 
 impl LogFile {
@@ -50,6 +53,11 @@ impl LogFile {
     /// How much there is of everything.
     pub fn census(&self) -> Result<Census, StoreError> {
         ReadTx::new(&self.conn).census()
+    }
+
+    /// The latest time that a server has kept, if any has.
+    pub fn time_floor(&self) -> Result<Option<Timestamp>, StoreError> {
+        ReadTx::new(&self.conn).time_floor()
     }
 
     /// Runs `body` on one consistent snapshot.

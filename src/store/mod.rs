@@ -15,6 +15,7 @@ mod live;
 mod load;
 mod log_file;
 mod records;
+mod rehearsal;
 mod schema;
 mod statistics;
 mod tree;
@@ -40,13 +41,14 @@ pub use self::{
     accounts::AccountPage,
     audit::{AuditHead, AuditReceipt, EventFilter},
     checkpoints::StoredCheckpoint,
-    copy::{Census, fold, rehearse},
+    copy::{Census, fold},
     error::StoreError,
     index::{AccountEntry, Entry, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
     live::{Counts, Live},
     log_file::LogFile,
     records::{KeyRecord, StoredCredential},
+    rehearsal::{foresee, rehearse},
     schema::stored_time_floor,
     statistics::KeyStates,
     tx::{ReadTx, WriteTx},
@@ -73,17 +75,16 @@ pub struct Store {
 impl Store {
     /// Opens the file, making it if there is none, checks it, and loads the index.
     ///
-    /// The caller holds the lock of the data directory: nobody else writes this file.
+    /// The caller holds the lock of the data directory: nobody else writes this file. One of an
+    /// earlier version is brought up to date; that a copy of it was kept is up to the caller.
     pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
         let mut conn = schema::open(path)?;
         pragmas(&conn)?;
-        schema::prepare(&mut conn, |conn, version| {
-            copy::keep_before_migration(conn, path, version)
-        })?;
+        schema::prepare(&mut conn)?;
         // Both read all of the file, so they do it side by side, and without copying it.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
         let (sound, index) = thread::scope(|scope| {
-            let check = scope.spawn(|| schema::check(path));
+            let check = scope.spawn(|| schema::check_file(path));
             let index = KeyIndex::load(&conn, env, Arc::clone(catalogue));
             (check.join().unwrap_or(Err(StoreError::Panicked)), index)
         });

@@ -60,12 +60,8 @@ fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-/// Makes the tables of a new file, and brings an older one up to date. Before the first step `keep`
-/// gets to make a copy of it as it was.
-pub(super) fn prepare(
-    conn: &mut Connection,
-    keep: impl FnOnce(&Connection, i64) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+/// Makes the tables of a new file, and brings an older one up to date.
+pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     let found = user_version(conn)?;
     if found == 0 {
         let tx = conn.transaction()?;
@@ -77,7 +73,6 @@ pub(super) fn prepare(
     if steps.peek().is_none() {
         return Ok(());
     }
-    keep(conn, found)?;
     // All of them or none: whatever interrupts this, the file is of one version.
     let tx = conn.transaction()?;
     for (_, step) in steps {
@@ -87,15 +82,20 @@ pub(super) fn prepare(
     Ok(tx.commit()?)
 }
 
-/// Whether the file is whole, and its log what it was. Reads all of it, on a connection of its own.
-pub(super) fn check(path: &Path) -> Result<(), StoreError> {
+/// As [`check`], on a connection of its own.
+pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
     let mut conn = open_existing(path)?;
     ReaderPragmas.on_acquire(&mut conn)?;
+    check(&conn)
+}
+
+/// Whether the file is whole, and its log what it was. Reads all of it.
+pub(super) fn check(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(StoreError::Damaged(verdict));
     }
-    ReadTx::new(&conn).check_log()
+    ReadTx::new(conn).check_log()
 }
 
 /// The schema's version: 0 for an empty file, refused if it is not ours or not known.
@@ -117,11 +117,18 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError>
     }
 }
 
+/// The file's version, if a migration would change it.
+pub(super) fn outdated(conn: &Connection) -> Result<Option<i64>, StoreError> {
+    let found = user_version(conn)?;
+    Ok((0 < found && found < VERSION).then_some(found))
+}
+
 fn user_version(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-fn check_mode(path: &Path) -> Result<(), StoreError> {
+/// Whether nobody else can read the file.
+pub(super) fn check_mode(path: &Path) -> Result<(), StoreError> {
     const OTHERS: u32 = 0o007;
     let mode = fs::metadata(path).map_err(StoreError::File)?.permissions().mode();
     if mode & OTHERS != 0 {

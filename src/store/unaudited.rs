@@ -3,7 +3,10 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    domain::credential::{Brand, KeyPrefix},
+    domain::{
+        credential::{Brand, KeyPrefix},
+        foreign_key::Origin,
+    },
     env::Timestamp,
     store::{ReadTx, StoreError, WriteTx},
 };
@@ -84,6 +87,14 @@ impl ReadTx<'_> {
             .query_row([], |row| Ok(ImportSecrets { digests: row.get(0)?, texts: row.get(1)? }))
             .optional()?;
         Ok(secrets)
+    }
+
+    /// Whether any value is there that was imported as it is.
+    pub fn has_imported_texts(&self) -> Result<bool, StoreError> {
+        let mut statement = self
+            .sql
+            .prepare_cached("SELECT 1 FROM credentials WHERE ?1 <= prefix AND prefix < ?2")?;
+        Ok(statement.exists(Origin::Raw.handles())?)
     }
 
     /// Whether a value with this handle was ever imported.

@@ -133,9 +133,7 @@ fn restoring_keeps_what_was_there_aside_and_says_what_is_undone() {
     assert!(said.contains("--yes"), "{said}");
     let said = ended(&data, &["backup", "restore", file, "--yes"], 0);
     assert!(said.contains("more events"), "{said}");
-    let aside = fs::read_dir(&data).unwrap().map(|it| it.unwrap().path());
-    let aside = aside.into_iter().find(|it| it.to_str().unwrap().contains("replaced-")).unwrap();
-    let old = Connection::open(aside.join("keyward.db")).unwrap();
+    let old = Connection::open(aside(&data).unwrap().join("keyward.db")).unwrap();
     let names: i64 = old
         .query_row("SELECT count(*) FROM api_keys WHERE name = 'late'", [], |row| row.get(0))
         .unwrap();
@@ -192,6 +190,121 @@ fn a_damaged_backup_is_found_and_never_restored() {
     assert_eq!(verify(foreign.to_str().unwrap()).status.code(), Some(3));
     let server = Binary::serve(&data);
     assert_eq!(code_of(&server, &root, &root), "VALID", "all the while nothing was touched");
+}
+
+/// Changes a byte in the text of a hash: SQLite and the audit log have nothing against it.
+fn spoil_a_hash(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.windows(7).position(|it| it == b"$pbkdf2").expect("a hash");
+    bytes[at] = b'!';
+    fs::write(file, bytes).unwrap();
+}
+
+fn aside(data: &Path) -> Option<PathBuf> {
+    let inside = fs::read_dir(data).unwrap().map(|it| it.unwrap().path());
+    inside.into_iter().find(|it| it.to_str().unwrap().contains("replaced-"))
+}
+
+#[test]
+fn a_backup_that_no_start_would_take_is_found_and_never_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    assert_eq!(code_of(&server, &root, &root), "VALID");
+    assert!(server.terminate().status.success());
+    let file = dir.path().join("spoilt.db");
+    let name = file.to_str().unwrap();
+    json_of(&data, &["backup", "create", "--to", name]);
+    let verify = || {
+        let output = keyward().args(["backup", "verify", name, "-o", "json"]).output().unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), answer)
+    };
+    let (code, answer) = verify();
+    assert_eq!((code, &answer["digestCompared"]), (0, &true.into()), "{answer}");
+    fs::remove_file(dir.path().join("spoilt.db.sha256")).unwrap();
+    let (code, answer) = verify();
+    assert_eq!((code, &answer["digestCompared"]), (0, &false.into()), "{answer}");
+    let shown = keyward().args(["backup", "verify", name]).output().unwrap().stdout;
+    assert!(String::from_utf8_lossy(&shown).contains("not compared"));
+
+    spoil_a_hash(&file);
+    let (code, answer) = verify();
+    assert_eq!((code, &answer["sound"]), (3, &false.into()), "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("phc"), "{answer}");
+    let said = ended(&data, &["backup", "restore", name, "--yes"], 3);
+    assert!(said.contains("phc"), "{said}");
+    assert_eq!(aside(&data), None, "nothing was exchanged");
+    let server = Binary::serve(&data);
+    assert_eq!(code_of(&server, &root, &root), "VALID");
+}
+
+#[test]
+fn a_restore_that_goes_wrong_after_all_tells_where_the_old_database_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    let file = dir.path().join("a.db");
+    json_of(&data, &["backup", "create", "--to", file.to_str().unwrap()]);
+    // The start after the exchange wants to write this file.
+    fs::remove_file(data.join("checkpoint.pub")).unwrap();
+    fs::create_dir(data.join("checkpoint.pub")).unwrap();
+    let said = ended(&data, &["backup", "restore", file.to_str().unwrap(), "--yes"], 78);
+    let place = aside(&data).expect("the old database");
+    assert!(said.contains(place.to_str().unwrap()), "{said}");
+    assert!(place.join("keyward.db").exists());
+}
+
+#[test]
+fn a_root_key_that_waits_for_its_first_use_goes_aside_with_its_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    let waiting = data.join("initial-root-key");
+    let first = fs::read_to_string(&waiting).unwrap();
+    let file = dir.path().join("a.db");
+    let file = file.to_str().unwrap();
+    json_of(&data, &["backup", "create", "--to", file]);
+    ended(&data, &["backup", "restore", file, "--yes"], 0);
+    assert_eq!(fs::read_to_string(&waiting).unwrap(), first, "the backup knows it");
+    fs::remove_dir_all(aside(&data).unwrap()).unwrap();
+
+    ended(&data, &["root-key", "reset"], 0);
+    let second = fs::read_to_string(&waiting).unwrap();
+    assert_ne!(first, second);
+    ended(&data, &["backup", "restore", file, "--yes"], 0);
+    assert!(!waiting.exists(), "it opens nothing any more");
+    let kept = aside(&data).unwrap().join("initial-root-key");
+    assert_eq!(fs::read_to_string(kept).unwrap(), second);
+}
+
+#[test]
+fn a_backup_that_only_the_service_can_see_is_no_success() {
+    let may = Command::new("unshare").args(["--mount", "true"]).output();
+    if !may.is_ok_and(|it| it.status.success()) {
+        return crate::support::skip("a mount namespace needs root");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (data, hidden) = (dir.path().join("data"), dir.path().join("tmp"));
+    fs::create_dir(&hidden).unwrap();
+    // As PrivateTmp= does it.
+    let mount = format!("mount -t tmpfs none {} && exec \"$0\" \"$@\"", hidden.display());
+    let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount];
+    let server = Binary::serve_under(&wrapper, &data);
+    let file = hidden.join("a.db");
+    let arguments = ["backup", "create", "--to", file.to_str().unwrap()];
+    let said = ended(&data, &arguments, 1);
+    assert!(said.contains("ReadWritePaths="), "{said}");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+    // What lies there under the same name is another one.
+    fs::write(hidden.join("b.db"), "x").unwrap();
+    let other = hidden.join("b.db");
+    ended(&data, &["backup", "create", "--to", other.to_str().unwrap()], 1);
+    json_of(&data, &["backup", "create"]);
+    let visible = dir.path().join("c.db");
+    json_of(&data, &["backup", "create", "--to", visible.to_str().unwrap()]);
+    assert!(server.terminate().status.success());
 }
 
 #[test]

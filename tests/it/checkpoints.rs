@@ -7,7 +7,7 @@ use keyward::{
     domain::note::{Checkpoint, NoteKey},
     env::SeededEntropy,
     server::{self, DataDirError, Site},
-    service::Mismatch,
+    service::{LogFile, Mismatch, hold_to_checkpoints},
     store::StoreError,
 };
 use pbkdf2::sha2::{Sha256, digest::Output};
@@ -284,7 +284,7 @@ fn a_key_may_come_from_elsewhere_but_not_from_where_everybody_reads() {
         "{outcome:?}"
     );
     fs::remove_file(&file).unwrap();
-    assert!(matches!(open(&server, 9), Err(server::Error::DataDir(DataDirError::Unusable { .. }))));
+    assert!(matches!(open(&server, 9), Err(server::Error::DataDir(DataDirError::KeyFile { .. }))));
 }
 
 #[test]
@@ -332,4 +332,25 @@ fn python_and_openssl_agree_with_us() {
     fs::write(dir.join("checkpoint"), note.replace("time 2026", "time 2025")).unwrap();
     let (sound, text) = check();
     assert!(!sound && text.contains("not signed"), "{text}");
+}
+
+#[test]
+fn a_checkpoint_that_is_made_while_somebody_looks_is_no_contradiction() {
+    let server = TestServer::start();
+    grow(&server, 3);
+    let (key, note) = (public_key(&server), server.data_dir().join("note"));
+    assert!(Command::new("mkfifo").arg(&note).status().unwrap().success());
+    let mut log = LogFile::open(&server.database()).unwrap();
+    std::thread::scope(|scope| {
+        let looks =
+            scope.spawn(|| log.read::<_, Mismatch>(|tx| hold_to_checkpoints(tx, &key, &note)));
+        // Returns once the other end is open, which is where whoever looks waits now.
+        let mut file = fs::File::options().write(true).open(&note).unwrap();
+        grow(&server, 3);
+        assert_eq!(server.run_job("checkpoint"), 1);
+        let newest = fs::read(server.data_dir().join("checkpoint")).unwrap();
+        std::io::Write::write_all(&mut file, &newest).unwrap();
+        drop(file);
+        looks.join().unwrap().unwrap();
+    });
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::{Binary, Request, keyward, keyward_in};
@@ -112,7 +113,7 @@ fn the_doctor_finds_what_ails_an_installation() {
     for (check, state) in [
         ("backup", "warning"),
         ("data directory", "warning"),
-        ("checkpoint key", "failed"),
+        ("checkpoint key", "warning"),
         ("listeners", "warning"),
         ("files named in the configuration", "failed"),
     ] {
@@ -177,4 +178,95 @@ fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
         assert!(!it["detail"].as_str().unwrap().contains("gone"), "{it}");
     }
     fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+}
+
+/// What is done to a sound data directory.
+type Harm = Box<dyn Fn(&Path)>;
+
+/// What `serve` ends with, and the exit code and the failures of the doctor.
+fn verdicts(data: &Path) -> (Option<i32>, i32, Vec<String>) {
+    // One that starts after all would never end.
+    let mut serve = Command::new("timeout");
+    serve.arg("20").arg(keyward().get_program());
+    let serve = serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).output();
+    let started = serve.unwrap().status.code();
+    let (code, found) = doctor(data, &[]);
+    let failed = found.as_object().unwrap().iter().filter(|it| it.1 == "failed");
+    (started, code, failed.map(|it| it.0.clone()).collect())
+}
+
+#[test]
+fn the_doctor_finds_whatever_a_start_refuses_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let sound = dir.path().join("sound");
+    let server = Binary::serve(&sound);
+    let root = server.root_key();
+    Request::new("GET", "/api/v1/scopes").key(&root).send(server.address).expect(200);
+    assert!(server.terminate().status.success());
+    assert_eq!(doctor(&sound, &[]).0, 0);
+
+    let mode = |file: &'static str| {
+        move |data: &Path| {
+            fs::set_permissions(data.join(file), Permissions::from_mode(0o604)).unwrap();
+        }
+    };
+    let sql = |sql: &'static str| {
+        move |data: &Path| {
+            let conn = Connection::open(data.join("keyward.db")).unwrap();
+            conn.execute_batch(sql).unwrap();
+        }
+    };
+    let garbage = |data: &Path| fs::write(data.join("checkpoint.key"), "garbage").unwrap();
+    let forged = |data: &Path| {
+        let note = fs::read_to_string(data.join("checkpoint")).unwrap();
+        fs::write(data.join("checkpoint"), note.replace("\nhead ", "\nhead  ")).unwrap();
+    };
+    let edit = "DROP TRIGGER events_are_never_updated;
+        UPDATE events SET actor = 'scheduler' WHERE seq = (SELECT max(seq) - 1 FROM events)";
+    let spoil = "DROP TRIGGER credentials_change_is_audited; UPDATE credentials SET phc = 'x'";
+    let cases: [(&str, Harm, &str); 6] = [
+        ("exposed database", Box::new(mode("keyward.db")), "database"),
+        ("exposed key", Box::new(mode("checkpoint.key")), "checkpoint key"),
+        ("garbage for a key", Box::new(garbage), "checkpoint key"),
+        ("edited event", Box::new(sql(edit)), "database"),
+        ("unreadable row", Box::new(sql(spoil)), "database"),
+        ("forged checkpoint", Box::new(forged), "audit log"),
+    ];
+    for (name, harm, check) in cases {
+        let data = dir.path().join(name);
+        assert!(Command::new("cp").arg("-a").args([&sound, &data]).status().unwrap().success());
+        harm(&data);
+        let (started, code, failed) = verdicts(&data);
+        assert_eq!((started, code), (Some(78), 1), "{name}: {failed:?}");
+        assert!(failed.iter().any(|it| it == check), "{name}: {failed:?}");
+    }
+}
+
+#[test]
+fn the_doctor_changes_nothing_and_counts_only_backups_of_the_schedule() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    let before = fs::read(data.join("keyward.db")).unwrap();
+    let backups = data.join("backups");
+    fs::create_dir(&backups).unwrap();
+    for name in ["before-migration-from-1.db", "mine.db"] {
+        fs::write(backups.join(name), "x").unwrap();
+    }
+    assert_eq!(doctor(&data, &[]).1["backup"], "warning", "none of these is one");
+    assert!(fs::read(data.join("keyward.db")).unwrap() == before);
+    assert!(keyward_in(&data, &["backup", "create"]).status.success());
+    assert_eq!(doctor(&data, &[]).1["backup"], "ok");
+}
+
+#[test]
+fn root_may_look_at_the_data_of_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    if std::os::unix::fs::chown(&data, Some(12_345), None).is_err() {
+        return crate::support::skip("giving a directory away needs root");
+    }
+    let (code, found) = doctor(&data, &[]);
+    assert_eq!((code, &found["data directory"]), (0, &"ok".into()), "{found}");
 }

@@ -234,6 +234,12 @@ fn keys_as_they_are_are_found_by_a_file_that_must_not_get_lost() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(78), "{said}");
         assert!(said.contains("import.key") && said.contains(why), "{said}");
+        let doctor = keyward_in(&data, &["doctor", "-o", "json"]);
+        let findings: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+        let finding =
+            findings.as_array().unwrap().iter().find(|it| it["check"] == "import key").unwrap();
+        assert_eq!(finding["state"], "failed");
+        assert!(finding["detail"].as_str().unwrap().contains(why), "{finding}");
     };
     fs::remove_file(&file).unwrap();
     refusal("is gone");

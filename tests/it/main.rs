@@ -61,6 +61,7 @@ mod terminal;
 mod tidy;
 mod time;
 mod traefik;
+mod turns;
 mod usage;
 mod verify;
 mod writer;

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Request, TestServer, authz, has};
+use crate::support::{Request, TestServer, authz, has, keyward_in};
 
 /// Some of everything that is counted.
 fn busy_server() -> (TestServer, String) {
@@ -91,6 +91,21 @@ fn what_happened_is_what_is_counted() {
     let name = "http_server_request_duration_seconds_count";
     assert_eq!(value(&text, name, &route), "1");
     assert_eq!(value(&text, name, &[("http_request_method", "_OTHER")]), "1");
+}
+
+#[test]
+fn a_job_that_is_run_by_hand_is_counted_like_any_other() {
+    let server = TestServer::with(|config| config.backup.dir = Some("/dev/null/nowhere".into()));
+    let counted = |job, result| {
+        let text = server.send(&Request::new("GET", "/metrics")).expect(200).text();
+        value(&text, "keyward_job_runs_total", &[("job", job), ("result", result)])
+    };
+    assert_eq!(counted("purge", "ok"), "1", "at the start");
+    assert_eq!(counted("backup", "failed"), "0");
+    let run = |job| keyward_in(&server.data_dir(), &["run-job", job]).status.code();
+    assert_eq!([run("purge"), run("backup")], [Some(0), Some(1)]);
+    assert_eq!(counted("purge", "ok"), "2");
+    assert_eq!(counted("backup", "failed"), "1");
 }
 
 #[test]

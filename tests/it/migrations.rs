@@ -1,10 +1,14 @@
 //! From one version of the file to the next.
 
-use std::{fs, path::Path, process::Output};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use rusqlite::Connection;
 
-use crate::support::{Binary, Request, keyward_in};
+use crate::support::{Binary, Request, keyward, keyward_in, skip};
 
 const VERSION_1: &str = include_str!("fixtures/schema-1.sql");
 const NOW: &str = include_str!("../../schema.sql");
@@ -74,6 +78,12 @@ fn the_database_is_copied_before_it_is_changed() {
     let version: i64 = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, 1);
     drop(old);
+    let beside: Vec<_> = fs::read_dir(dir.path().join("backups")).unwrap().collect();
+    assert_eq!(beside.len(), 2, "the copy and its digest: {beside:?}");
+    let verify = ["backup", "verify", copied.to_str().unwrap(), "-o", "json"];
+    let verified = keyward().args(verify).output().unwrap();
+    assert!(verified.status.success(), "{}", said(&verified));
+    assert!(said(&verified).contains("\"digestCompared\":true"), "{}", said(&verified));
 
     // Somebody goes back, and forward again.
     let file = copied.to_str().unwrap();
@@ -99,6 +109,58 @@ fn a_migration_that_fails_leaves_the_file_as_it_was() {
     conn.execute_batch("DROP TABLE import_secret").unwrap();
     drop(conn);
     assert!(keyward_in(dir.path(), &["keys", "list"]).status.success());
+}
+
+#[test]
+fn an_earlier_copy_stays_until_a_new_one_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    old_database(dir.path());
+    let database = dir.path().join("keyward.db");
+    let old = fs::read(&database).unwrap();
+    assert!(keyward_in(dir.path(), &["keys", "list"]).status.success());
+    let copied = dir.path().join("backups/before-migration-from-1.db");
+    let beside = dir.path().join("backups/before-migration-from-1.db.sha256");
+    let good = [fs::read(&copied).unwrap(), fs::read(&beside).unwrap()];
+
+    fs::write(&database, old).unwrap();
+    let conn = Connection::open(&database).unwrap();
+    conn.execute_batch("CREATE TABLE import_secret (in_the_way)").unwrap();
+    drop(conn);
+    let listed = keyward_in(dir.path(), &["keys", "list"]);
+    assert_eq!(listed.status.code(), Some(78), "{}", said(&listed));
+    assert!(said(&listed).contains("earlier version"), "{}", said(&listed));
+    assert!([fs::read(&copied).unwrap(), fs::read(&beside).unwrap()] == good);
+
+    let conn = Connection::open(&database).unwrap();
+    conn.execute_batch("DROP TABLE import_secret; CREATE TABLE _other (x)").unwrap();
+    drop(conn);
+    let listed = keyward_in(dir.path(), &["keys", "list"]);
+    assert_eq!(listed.status.code(), Some(0), "{}", said(&listed));
+    assert!([fs::read(&copied).unwrap(), fs::read(&beside).unwrap()] != good, "a new one");
+    assert_eq!(fs::read_dir(dir.path().join("backups")).unwrap().count(), 2);
+}
+
+#[test]
+fn without_room_for_a_copy_nothing_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    old_database(dir.path());
+    let backups = dir.path().join("backups");
+    fs::create_dir(&backups).unwrap();
+    let mount = format!("mount -t tmpfs -o size=8m none {} && exec \"$@\"", backups.display());
+    let mut small = Command::new("unshare");
+    small.args(["--mount", "--propagation", "private", "sh", "-c", &mount, "sh"]);
+    if !small.arg("true").output().is_ok_and(|it| it.status.success()) {
+        return skip("a mount namespace needs root");
+    }
+    let mut small = Command::new("unshare");
+    small.args(["--mount", "--propagation", "private", "sh", "-c", &mount, "sh"]);
+    small.arg(keyward().get_program()).args(["keys", "list", "--data-dir"]).arg(dir.path());
+    let listed = small.output().unwrap();
+    assert_eq!(listed.status.code(), Some(75), "{}", said(&listed));
+    assert!(said(&listed).contains("bytes free"), "{}", said(&listed));
+    let conn = Connection::open(dir.path().join("keyward.db")).unwrap();
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 1);
 }
 
 #[test]

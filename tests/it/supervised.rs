@@ -1,8 +1,10 @@
 //! Under systemd: signs of life, reloads, sockets that were opened before.
 
-use std::{fs, os::unix::net::UnixListener, process::Command, time::Duration};
+use std::{fs, os::unix::net::UnixListener, path::Path, process::Command, time::Duration};
 
-use crate::support::{Supervised, has, keyward};
+use serde_json::Value;
+
+use crate::support::{Supervised, has, keyward, keyward_in};
 
 const PLAIN: &str = "listen = \"127.0.0.1:0\"\n";
 
@@ -96,4 +98,73 @@ fn sockets_that_the_supervisor_opened_are_used_instead() {
     assert!(server.terminate().status.success());
     assert!(path.exists(), "who made it removes it");
     fs::remove_file(&path).unwrap();
+}
+
+/// Gives what was made as the key to the service alone, as `LoadCredential=` does.
+fn hand_over_the_key(data: &Path, credentials: &Path) {
+    fs::create_dir(credentials).unwrap();
+    fs::rename(data.join("checkpoint.key"), credentials.join("checkpoint.key")).unwrap();
+}
+
+#[test]
+fn commands_do_without_a_key_that_is_a_credential_of_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Supervised::serve(dir.path(), PLAIN).terminate().status.success());
+    let (data, credentials) = (dir.path().join("data"), dir.path().join("credentials"));
+    hand_over_the_key(&data, &credentials);
+    let public = fs::read_to_string(data.join("checkpoint.pub")).unwrap();
+    let checkpoint = || fs::read_to_string(data.join("checkpoint")).unwrap();
+    let signed = checkpoint();
+    let state = || {
+        let output = keyward_in(&data, &["doctor", "-o", "json"]);
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = found.as_array().unwrap();
+        let key = found.iter().find(|it| it["check"] == "checkpoint key").unwrap().clone();
+        (output.status.code().unwrap(), key["state"].clone())
+    };
+    assert_eq!(state(), (0, "warning".into()));
+    for arguments in [&["keys", "list"][..], &["root-key", "reset"], &["backup", "create"]] {
+        let output = keyward_in(&data, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+    }
+    assert_eq!(checkpoint(), signed, "nothing to sign with");
+    assert!(!data.join("checkpoint.key").exists(), "and none is made");
+    assert_eq!(keyward_in(&data, &["events", "verify"]).status.code(), Some(0));
+
+    let output = keyward_in(&data, &["serve", "--listen", "127.0.0.1:0"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("credential of the service"), "{said}");
+
+    let place = credentials.to_str().unwrap();
+    let variables = [("CREDENTIALS_DIRECTORY", place)];
+    let server = Supervised::serve_with(dir.path(), PLAIN, &variables);
+    assert_eq!(state(), (0, "ok".into()), "the server has it");
+    assert_ne!(checkpoint(), signed, "what the commands did is signed at the start");
+    assert!(server.terminate().status.success());
+    assert_eq!(fs::read_to_string(data.join("checkpoint.pub")).unwrap(), public);
+    let said = keyward_in(&data, &["events", "verify"]).stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let count = |line: &str| {
+        let line = said.lines().find(|it| it.starts_with(line)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(count("signatures"), count("checkpoints"), "{said}");
+}
+
+#[test]
+fn a_command_takes_no_other_key_for_that_of_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Supervised::serve(dir.path(), PLAIN).terminate().status.success());
+    let (data, credentials) = (dir.path().join("data"), dir.path().join("credentials"));
+    hand_over_the_key(&data, &credentials);
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    assert!(Supervised::serve(&other, PLAIN).terminate().status.success());
+    fs::rename(other.join("data/checkpoint.key"), data.join("checkpoint.key")).unwrap();
+    let kept = ["checkpoint", "checkpoint.pub"].map(|it| fs::read(data.join(it)).unwrap());
+    assert_eq!(keyward_in(&data, &["root-key", "reset"]).status.code(), Some(0));
+    let found = ["checkpoint", "checkpoint.pub"].map(|it| fs::read(data.join(it)).unwrap());
+    assert_eq!(found, kept);
 }
