@@ -298,6 +298,11 @@ impl Running {
         Ok(waiting)
     }
 
+    /// Has a job run now, or once its run that is going on is over, without waiting for it.
+    pub fn start_job(&self, job: Job) {
+        drop(self.jobs.by_hand()(job));
+    }
+
     /// Waits until writing has halted, which nothing but a new start can mend.
     pub async fn halted(&self) {
         while !self.site.app.has_halted() {

@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     env::{SystemClock, SystemEntropy},
     server::{self, DataDir, Purpose, Running, Site},
-    service::{RootKey, write_key_file},
+    service::{Job, RootKey, write_key_file},
     telemetry::{self, SetLevel},
 };
 
@@ -60,11 +60,12 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     Ok(outcome?)
 }
 
-/// The ways to be told to stop, and to read again what may change.
+/// The ways to be told to stop, to read again what may change, and to make a backup.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reload: Signal,
+    backup: Signal,
 }
 
 impl Signals {
@@ -72,7 +73,8 @@ impl Signals {
         let watch = |kind| signal(kind).map_err(server::Error::Run);
         let terminate = watch(SignalKind::terminate())?;
         let interrupt = watch(SignalKind::interrupt())?;
-        Ok(Self { terminate, interrupt, reload: watch(SignalKind::hangup())? })
+        let (reload, backup) = (watch(SignalKind::hangup())?, watch(SignalKind::user_defined1())?);
+        Ok(Self { terminate, interrupt, reload, backup })
     }
 
     async fn next(&mut self) -> Told {
@@ -80,11 +82,12 @@ impl Signals {
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
             _ = self.reload.recv() => Told::Reload,
+            _ = self.backup.recv() => Told::Backup,
         }
     }
 
     async fn stop(&mut self) {
-        while self.next().await == Told::Reload {}
+        while self.next().await != Told::Stop {}
     }
 }
 
@@ -93,6 +96,7 @@ impl Signals {
 enum Told {
     Stop,
     Reload,
+    Backup,
 }
 
 struct Serving<'a> {
@@ -137,6 +141,7 @@ impl Serving<'_> {
                 told = signals.next() => match told {
                     Told::Stop => break false,
                     Told::Reload => self.reload(),
+                    Told::Backup => self.running.start_job(Job::Backup),
                 },
                 _ = minute.tick() => supervisor::status(&self.status()),
                 () = self.running.halted() => break true,

@@ -1,6 +1,12 @@
 //! Under systemd: signs of life, reloads, sockets that were opened before.
 
-use std::{fs, os::unix::net::UnixListener, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::net::UnixListener,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -46,6 +52,29 @@ fn its_status_tells_how_much_there_is_and_where() {
     server.hear("RELOADING=1");
     let notice = server.hear("READY=1");
     assert!(notice.contains("1 key values; http://127.0.0.1:"), "{notice}");
+}
+
+#[test]
+fn a_signal_has_a_backup_made_and_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Supervised::serve(dir.path(), PLAIN);
+    server.signal("-USR1");
+    let made = || {
+        let files = fs::read_dir(dir.path().join("data/backups")).into_iter().flatten().flatten();
+        files.map(|it| it.path()).find(|it| it.extension().is_some_and(|it| it == "sha256"))
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let digest = loop {
+        if let Some(digest) = made() {
+            break digest;
+        }
+        assert!(Instant::now() < deadline, "no backup: {}", server.said());
+        std::thread::yield_now();
+    };
+    let backup = digest.with_extension("");
+    let verified = keyward().args(["backup", "verify"]).arg(&backup).output().unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    assert!(server.terminate().status.success());
 }
 
 #[test]
