@@ -1,5 +1,7 @@
 //! `keyward import`: the keys of another system, from a file, without reissuing them.
 
+mod rows;
+
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
@@ -14,6 +16,7 @@ use pbkdf2::sha2::{Digest, Sha256, Sha512};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use self::rows::{fault, from_columns, from_line, names_of, without_mark};
 use crate::{
     cli::{
         Error, NO, Settings,
@@ -22,10 +25,7 @@ use crate::{
         output::{self, Output},
     },
     domain::event::ChainHash,
-    http::{
-        import::{ImportAnswer, ImportRequest, ImportSummary, MEMBERS, RowFault, decoded},
-        json::{self, NotJson},
-    },
+    http::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
     server::IMPORT_KEY,
 };
 
@@ -292,73 +292,6 @@ impl Run<'_> {
     fn unreadable(&self, source: io::Error) -> Error {
         Error::File { path: self.it.file.clone(), source }
     }
-}
-
-/// The first line may begin with the mark that some programs put before UTF-8.
-fn without_mark(number: u64, line: &[u8]) -> &[u8] {
-    let mark = "\u{feff}".as_bytes();
-    line.strip_prefix(mark).filter(|_| number == 1).unwrap_or(line)
-}
-
-fn from_line(text: &[u8]) -> Result<Map<String, Value>, RowFault> {
-    match json::parse(text) {
-        Ok(Value::Object(row)) => Ok(row),
-        Ok(_) => Err(fault("", "invalid_json", "this is no JSON object")),
-        Err(NotJson(says)) => Err(fault("", "invalid_json", &says)),
-    }
-}
-
-/// What the first line calls the columns. A wrong name there would be a fault of every row.
-fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String>, Error> {
-    let unusable = |says: String| Error::Usage(format!("the line of names {says}"));
-    let line = table.headers().map_err(|_| unusable("cannot be read".to_owned()))?;
-    let names: Vec<_> = line.iter().map(|it| it.trim().to_owned()).collect();
-    for (place, name) in names.iter().enumerate() {
-        if !MEMBERS.contains(&name.as_str()) {
-            // It may be the first row of a file without such a line.
-            let says = format!("has a name that is none in place {}; there are", place + 1);
-            return Err(unusable(format!("{says} {}", MEMBERS.join(", "))));
-        }
-        if names.get(..place).is_some_and(|before| before.contains(name)) {
-            return Err(unusable(format!("has `{name}` twice")));
-        }
-    }
-    Ok(names)
-}
-
-/// A row of JSON from one of text: blanks between scopes, JSON for metadata, nothing for nothing.
-fn from_columns(
-    names: &[String],
-    record: &csv::StringRecord,
-) -> Result<Map<String, Value>, RowFault> {
-    if LONGEST_LINE <= record.as_slice().len() as u64 {
-        return Err(fault("", "too_long", "the line is too long"));
-    }
-    if record.len() != names.len() {
-        let says = format!("it has {} columns, and the first line {}", record.len(), names.len());
-        return Err(fault("", "invalid_csv", &says));
-    }
-    let mut row = Map::new();
-    for (name, text) in names.iter().map(String::as_str).zip(record.iter().map(str::trim)) {
-        let value = match name {
-            _ if text.is_empty() => continue,
-            "scopes" => json!(text.split_whitespace().collect::<Vec<_>>()),
-            "metadata" => serde_json::from_str(text)
-                .map_err(|_| fault(name, "invalid_json", "this is no JSON object"))?,
-            "enabled" => match text {
-                "true" => json!(true),
-                "false" => json!(false),
-                _ => return Err(fault(name, "invalid_type", "must be true or false")),
-            },
-            _ => json!(text),
-        };
-        row.insert(name.to_owned(), value);
-    }
-    Ok(row)
-}
-
-fn fault(field: &str, code: &str, detail: &str) -> RowFault {
-    RowFault { field: field.to_owned(), code: code.to_owned(), detail: detail.to_owned() }
 }
 
 /// The file and its length, if it has one.
