@@ -360,10 +360,17 @@ pub fn catalogue(config: &Config) -> Catalogue {
 /// Whether the files that the configuration names are sound: the policy, the certificate; and
 /// whether the data directory can be where it is to be.
 pub fn check_files(config: &Config) -> Result<(), Error> {
-    DataDir::check(&config.data_dir)?;
-    configured_policy(config, &catalogue(config))?;
-    Certificate::load(&config.tls)?;
-    Ok(())
+    file_faults(config).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Whatever is wrong with the files that the configuration names, each of them looked at.
+pub fn file_faults(config: &Config) -> Vec<Error> {
+    let faults = [
+        DataDir::check(&config.data_dir).err().map(Error::from),
+        configured_policy(config, &catalogue(config)).err(),
+        Certificate::load(&config.tls).err().map(Error::from),
+    ];
+    faults.into_iter().flatten().collect()
 }
 
 fn configured_policy(config: &Config, catalogue: &Catalogue) -> Result<Option<Policy>, Error> {

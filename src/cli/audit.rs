@@ -60,7 +60,9 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
     let beside = place.data_dir.as_ref().map(|it| it.join("checkpoint"));
     let beside = beside.filter(|it| it.exists() && arguments.checkpoint.is_empty());
     for file in arguments.checkpoint.iter().chain(&beside) {
-        audit.kept.push((file.display().to_string(), read(file)?));
+        // Whoever kept it may have kept a line too many.
+        let note = format!("{}\n", read(file)?.trim_end());
+        audit.kept.push((file.display().to_string(), note));
     }
 
     let mut log = place.open()?;
@@ -134,11 +136,18 @@ impl Place {
     }
 
     pub(super) fn open(&self) -> Result<LogFile, Error> {
-        if !self.database.exists() {
+        if self.data_dir.is_some() && !self.database.exists() {
             return Err(Error::NoDatabase { path: self.database.clone() });
         }
+        readable(&self.database)?;
         Ok(LogFile::open(&self.database).map_err(server::Error::Store)?)
     }
+}
+
+/// That a file which somebody has named is there, said of the file and not of a database.
+pub(super) fn readable(path: &Path) -> Result<(), Error> {
+    let Err(source) = fs::File::open(path) else { return Ok(()) };
+    Err(Error::File { path: path.to_owned(), source })
 }
 
 /// Shows the bar, on a terminal.

@@ -14,7 +14,9 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, NO, Settings, config, control,
+        Error, NO, Settings,
+        audit::readable,
+        config, control,
         error::store_exit_code,
         output::{self, Confirmation, Format, Output},
     },
@@ -129,6 +131,7 @@ fn create(it: &Create) -> Result<(), Error> {
 }
 
 fn verify(it: &Verify) -> Result<ExitCode, Error> {
+    readable(&it.file)?;
     let bar = spinner("reading");
     let compared = compare_digest(&it.file);
     let has_digest = !matches!(compared, Ok(false));
@@ -173,6 +176,7 @@ fn is_verdict(err: &BackupError) -> bool {
 }
 
 fn restore(it: &Restore) -> Result<(), Error> {
+    readable(&it.file)?;
     let config = config::load_here(&it.settings)?;
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;

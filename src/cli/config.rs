@@ -34,21 +34,28 @@ pub(super) struct Check {
 }
 
 pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
-    let outcome = load(&it.settings).and_then(|config| Ok(server::check_files(&config)?));
-    if it.output.output == Format::Table {
-        outcome?;
-        writeln!(io::stdout(), "the configuration is sound")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let faults = match &outcome {
-        Ok(()) => Vec::new(),
-        Err(
-            Error::Config(found) | Error::Server(server::Error::Policy(PolicyError::Faults(found))),
-        ) => output::faults(found),
-        Err(err) => vec![json!({ "place": null, "detail": err.with_causes() })],
+    let errors: Vec<Error> = match load(&it.settings) {
+        Ok(config) => server::file_faults(&config).into_iter().map(Error::from).collect(),
+        Err(err) => vec![err],
     };
-    output::json(&json!({ "sound": outcome.is_ok(), "faults": faults }))?;
-    Ok(outcome.err().map_or(ExitCode::SUCCESS, |err| ExitCode::from(err.exit_code())))
+    if it.output.output == Format::Json {
+        let faults = errors.iter().flat_map(|err| {
+            if let Error::Config(found)
+            | Error::Server(server::Error::Policy(PolicyError::Faults(found))) = err
+            {
+                output::faults(found)
+            } else {
+                vec![json!({ "place": null, "detail": err.with_causes() })]
+            }
+        });
+        let faults: Vec<_> = faults.collect();
+        output::json(&json!({ "sound": errors.is_empty(), "faults": faults }))?;
+    } else if errors.is_empty() {
+        writeln!(io::stdout(), "the configuration is sound")?;
+    } else {
+        errors.iter().for_each(Error::report);
+    }
+    Ok(errors.first().map_or(ExitCode::SUCCESS, |err| ExitCode::from(err.exit_code())))
 }
 
 pub(super) fn print(settings: &Settings) -> Result<(), Error> {

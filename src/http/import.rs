@@ -13,7 +13,7 @@ use crate::{
         id::AccountId,
     },
     http::{json::Members, problem::Problem, run, wire::read_new_key},
-    service::{Error, Expiry, Fault, ImportRow, Keyward},
+    service::{Error, Expiry, Fault, ImportRow, Keyward, NewKey},
 };
 
 /// How large a message may be; rows come a hundred at a time.
@@ -152,7 +152,14 @@ fn read_row(
     let account = members.not_null("account", account);
     let material = read_material(&mut members);
     let mut faults = std::mem::take(&mut members.faults);
-    match read_new_key(members, &app.rules().catalogue, expiry) {
+    let read = read_new_key(members, &app.rules().catalogue, expiry);
+    if let (Ok(new), Some(Material::Raw(key))) = (&read, &material)
+        && let Some(member) = member_with(key, new)
+    {
+        let says = "the key itself must not stand in it";
+        faults.push(Fault::new(member, "contains_api_key", says));
+    }
+    match read {
         Ok(new) if faults.is_empty() => {
             let missing = || vec![Fault::new("/key", "required", "is missing")];
             Ok(ImportRow { material: material.ok_or_else(missing)?, account, new })
@@ -163,6 +170,16 @@ fn read_row(
             Err(faults)
         }
     }
+}
+
+/// Where the row tells everybody what its key is.
+fn member_with(key: &ForeignKey, new: &NewKey) -> Option<&'static str> {
+    let holds =
+        |text: &str| text.as_bytes().windows(key.expose().len()).any(|it| it == key.expose());
+    if holds(new.name.as_str()) {
+        return Some("/name");
+    }
+    holds(new.metadata.as_json()).then_some("/metadata")
 }
 
 /// Exactly one of the three.

@@ -18,7 +18,11 @@ use std::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Request, TestServer, keyward, keyward_in};
+use crate::support::{
+    Binary, Request, TestServer,
+    import::{OLD, import, place, rows},
+    keyward, keyward_in,
+};
 
 fn json_of(data: &Path, arguments: &[&str]) -> Value {
     let output = keyward_in(data, &[arguments, &["-o", "json"]].concat());
@@ -184,7 +188,7 @@ fn a_damaged_backup_is_found_and_never_restored() {
     assert!(String::from_utf8_lossy(&said.stdout).contains("event 3"));
     ended(&data, &["backup", "restore", &rewritten, "--yes"], 3);
 
-    assert_eq!(verify("/nowhere.db").status.code(), Some(78));
+    assert_eq!(verify("/nowhere.db").status.code(), Some(1));
     let foreign = dir.path().join("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
     assert_eq!(verify(foreign.to_str().unwrap()).status.code(), Some(3));
@@ -254,6 +258,27 @@ fn a_restore_that_goes_wrong_after_all_tells_where_the_old_database_is() {
     let place = aside(&data).expect("the old database");
     assert!(said.contains(place.to_str().unwrap()), "{said}");
     assert!(place.join("keyward.db").exists());
+}
+
+#[test]
+fn a_backup_is_not_put_where_its_imported_keys_could_not_be_found() {
+    let (dir, data) = place();
+    let server = Binary::serve(&data);
+    let row = json!({ "name": "x", "scopes": ["orders:read"], "key": OLD });
+    assert_eq!(import(&data, "keys.jsonl", &rows(&[row]), &[]).0, 0);
+    let root = server.root_key();
+    let file = dir.path().join("a.db");
+    json_of(&data, &["backup", "create", "--to", file.to_str().unwrap()]);
+    assert!(server.terminate().status.success());
+    let restore = ["backup", "restore", file.to_str().unwrap(), "--yes"];
+    let elsewhere = dir.path().join("elsewhere");
+    let said = ended(&elsewhere, &restore, 78);
+    assert!(said.contains("import.key"), "{said}");
+    assert!(!elsewhere.join("keyward.db").exists(), "nothing was changed");
+    fs::copy(data.join("import.key"), elsewhere.join("import.key")).unwrap();
+    ended(&elsewhere, &restore, 0);
+    let server = Binary::serve(&elsewhere);
+    assert_eq!(code_of(&server, &root, OLD), "VALID");
 }
 
 #[test]

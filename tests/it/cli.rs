@@ -243,6 +243,13 @@ fn a_bad_configuration_is_told_whole_with_file_and_line() {
     for part in ["KEYWARD_LISTEN", "`workers`", "--log-format"] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    // Of the files that it names, each is looked at.
+    let named = "[tls]\ncertificate = \"/no.pem\"\nkey = \"/no.key\"\n[authz]\npolicy_file = \"/no.toml\"\n";
+    fs::write(&file, named).unwrap();
+    let mut command = keyward();
+    let output = command.args(["config", "check", "--config"]).arg(&file).output().unwrap();
+    let said = assert_exit(&output, 78);
+    assert!(said.contains("/no.toml") && said.contains("/no.key"), "{said}");
     fs::write(&file, "[keys]\nprefix = \"acme\"\n").unwrap();
     let mut command = keyward();
     let output = command.args(["config", "check", "--config"]).arg(&file).output().unwrap();

@@ -82,6 +82,14 @@ fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
             Some(("colour", "unknown_field")),
         ),
         (row(json!({ "key": format!("{OLD}5"), "name": "" })), Some(("name", "out_of_range"))),
+        (
+            row(json!({ "key": format!("{OLD}8"), "name": format!("is {OLD}8") })),
+            Some(("name", "contains_api_key")),
+        ),
+        (
+            row(json!({ "key": format!("{OLD}9"), "metadata": { "old": format!("{OLD}9") } })),
+            Some(("metadata", "contains_api_key")),
+        ),
     ];
     let made = ["accounts", "create", "--name", "A", "--external-id", "small", "--max-keys", "1"];
     let made = keyward_in(&data, &[&made[..], &["--allow", "orders:read"]].concat());

@@ -38,8 +38,9 @@ pub(super) fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String
     for (place, name) in names.iter().enumerate() {
         if !MEMBERS.contains(&name.as_str()) {
             // It may be the first row of a file without such a line.
-            let says = format!("has a name that is none in place {}; there are", place + 1);
-            return Err(unusable(format!("{says} {}", MEMBERS.join(", "))));
+            let known = MEMBERS.join(", ");
+            let says = format!("has no known name in column {}; known are {known}", place + 1);
+            return Err(unusable(says));
         }
         if names.get(..place).is_some_and(|before| before.contains(name)) {
             return Err(unusable(format!("has `{name}` twice")));
