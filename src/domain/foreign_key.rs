@@ -171,19 +171,29 @@ impl Tagger {
         }
     }
 
+    /// By which a digest is recognised of a key that was imported as it is. Under the secret for texts,
+    /// so that it tells a thief of the database nothing; `None` if there is none.
+    pub fn mark_of_digest(&self, digest: &[u8]) -> Option<KeyPrefix> {
+        self.texts.as_ref().map(|secret| tagged(secret, b'x', digest))
+    }
+
     fn handle_under(&self, origin: Origin, bytes: &[u8]) -> Option<KeyPrefix> {
         let secret = match origin {
             Origin::Raw => self.texts.as_ref()?,
             Origin::Sha256 | Origin::Sha512 => &self.digests,
         };
-        let tag = mac(secret, &[&[origin.letter()], bytes]);
-        let tag = tag.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        let mut text = [b'0'; KeyPrefix::LEN];
-        text[1] = origin.letter();
-        // Ten digits hold 59 bits.
-        base62::write_number(u128::from(tag >> 5), &mut text[2..]);
-        Some(KeyPrefix::from_ascii(text))
+        Some(tagged(secret, origin.letter(), bytes))
     }
+}
+
+fn tagged(secret: &Secret, letter: u8, bytes: &[u8]) -> KeyPrefix {
+    let tag = mac(secret, &[&[letter], bytes]);
+    let tag = tag.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let mut text = [b'0'; KeyPrefix::LEN];
+    text[1] = letter;
+    // Ten digits hold 59 bits.
+    base62::write_number(u128::from(tag >> 5), &mut text[2..]);
+    KeyPrefix::from_ascii(text)
 }
 
 /// By which a secret for texts is recognised, and which does not tell it.

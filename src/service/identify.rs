@@ -13,7 +13,7 @@ use crate::{
         key_hash::{Input, KeyHash},
     },
     env::Entropy,
-    service::{Crowded, Error, Keyward, Rules, prover::Lane},
+    service::{Crowded, Error, Keyward, Rules, keys::revoke, prover::Lane},
     store::{Entry, Live},
 };
 
@@ -87,24 +87,63 @@ impl Keyward {
     /// Whose secret a text is that is not of our shape: an imported one, or nobody's.
     fn identify_foreign(&self, text: &[u8]) -> Identity {
         let index = self.store.index();
-        let mut origins =
-            ImportOrigin::ALL.into_iter().filter(|it| index.has_foreign(*it)).peekable();
-        if origins.peek().is_none() {
+        // Before anything is hashed: mostly nothing was imported.
+        if !ImportOrigin::ALL.into_iter().any(|it| index.has_foreign(it)) {
             return Identity::Malformed;
         }
-        let tagger = self.tagger.load();
-        let (Some(tagger), Ok(key)) = (&*tagger, ForeignKey::parse(text)) else {
-            return Identity::Malformed;
-        };
-        let handles = origins.filter_map(|it| tagger.handle_of(it, &key));
-        let found: Vec<_> = handles.filter_map(|it| index.find(it)).collect();
-        // One key may have come in two forms, and nothing could tell. Once it is dead in one of them,
-        // it is dead.
-        let dead = |it: &&Arc<Entry>| it.key.revoked || index.grace_is_over(it.prefix);
-        match found.iter().find(dead).or(found.first()) {
-            Some(entry) => self.recognise(Secret::Foreign(key), Arc::clone(entry)),
+        let Ok(key) = ForeignKey::parse(text) else { return Identity::Malformed };
+        match self.find_foreign(&key) {
+            Some(entry) => self.recognise(Secret::Foreign(key), entry),
             None => Identity::Malformed,
         }
+    }
+
+    /// One key may have come by both of its digests, and nothing could tell. If it has fallen in one
+    /// form, it has fallen.
+    fn find_foreign(&self, key: &ForeignKey) -> Option<Arc<Entry>> {
+        let index = self.store.index();
+        let tagger = self.tagger.load();
+        let tagger = tagger.as_ref()?;
+        let origins = ImportOrigin::ALL.into_iter().filter(|it| index.has_foreign(*it));
+        let origins = origins.filter(|it| *it != ImportOrigin::Raw || key.may_be_raw());
+        let handles = origins.filter_map(|it| tagger.handle_of(it, key));
+        let found: Vec<_> = handles.filter_map(|it| index.find(it)).collect();
+        let now = self.env.time.now();
+        let fallen = |it: &&Arc<Entry>| {
+            let suspended = index.account(it.key.account, |it| it.suspended).unwrap_or(true);
+            self.standing(it, suspended, now).is_some()
+        };
+        found.iter().find(fallen).or(found.first()).map(Arc::clone)
+    }
+
+    /// Now that the text is known: if this very key was here in another form, and was removed, what is
+    /// left of it is revoked. Asks the file.
+    fn settle(&self, key: &ForeignKey, entry: &Entry) -> Result<(), Error> {
+        let tagger = self.tagger.load();
+        let Some(tagger) = tagger.as_ref() else { return Ok(()) };
+        let handles: Vec<_> =
+            ImportOrigin::ALL.into_iter().filter_map(|it| tagger.handle_of(it, key)).collect();
+        let removed = self.store.read::<_, Error>(|tx| {
+            for handle in handles {
+                if tx.was_imported(handle)? && tx.key_with_prefix(handle)?.is_none() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })?;
+        if !removed {
+            return Ok(());
+        }
+        let id = entry.key.id;
+        self.store.write(move |tx| {
+            let origin = Origin { actor: Actor::Scheduler, request_id: None, client_ip: None };
+            match tx.key(id)? {
+                Some(record) if record.key.revoked_at.is_none() => {
+                    revoke(tx, &origin, &record, "imported_twice")
+                }
+                Some(_) | None => Ok(()),
+            }
+        })
     }
 
     fn recognise(&self, presented: Secret, entry: Arc<Entry>) -> Identity {
@@ -132,17 +171,25 @@ impl Keyward {
         if !proved {
             return (Identity::Unknown, None);
         }
+        if let Secret::Foreign(key) = &presented
+            && let Err(err) = self.settle(key, &entry)
+        {
+            tracing::warn!(error = &err as &dyn std::error::Error, "a key could not be looked up");
+            return (Identity::Unknown, None);
+        }
         entry.remember_proof(digest);
-        let weak = entry.hash.iterations() < self.rules.iterations_for(entry.prefix)
-            || entry.hash.input() != Input::Text;
-        let upgrade = weak.then(|| Upgrade { presented, entry: Arc::clone(&entry) });
         // Looked up again: that took its time, and the key may have been revoked meanwhile.
-        let current = self.store.index().find(entry.prefix);
-        let current = current.filter(|it| it.key.id == entry.key.id);
+        let current = match &presented {
+            Secret::Own(_) => self.store.index().find(entry.prefix),
+            Secret::Foreign(key) => self.find_foreign(key),
+        };
         if let Some(current) = &current {
             // The writer may have put it there before it could know of the proof.
             current.remember_proof(digest);
         }
+        let weak = entry.hash.iterations() < self.rules.iterations_for(entry.prefix)
+            || entry.hash.input() != Input::Text;
+        let upgrade = weak.then(|| Upgrade { presented, entry });
         (current.map_or(Identity::Unknown, Identity::Known), upgrade)
     }
 
@@ -154,7 +201,10 @@ impl Keyward {
         then: impl FnOnce((Identity, Option<Upgrade>)) + Send + 'static,
     ) -> Result<(), Crowded> {
         let (app, prefix) = (Arc::clone(self), unproven.entry.prefix);
-        let lane = if is_costly(&unproven.entry.hash) { Lane::Slow } else { Lane::Quick };
+        let lane = match ImportOrigin::of(prefix) {
+            Some(ImportOrigin::Raw) => Lane::Slow,
+            None | Some(ImportOrigin::Sha256 | ImportOrigin::Sha512) => Lane::Quick,
+        };
         self.prover.run(lane, prefix, move || then(app.prove(unproven)))
     }
 
@@ -206,10 +256,4 @@ fn facts(hash: &KeyHash) -> Value {
         facts["input"] = json!(digest);
     }
     facts
-}
-
-/// Whether deriving it takes longer than anybody should wait behind.
-fn is_costly(hash: &KeyHash) -> bool {
-    const COSTLY: u32 = 100_000;
-    COSTLY <= hash.iterations()
 }

@@ -45,8 +45,10 @@ struct Prepared {
     row: ImportRow,
     /// `None` if there is no secret to make one under.
     handle: Option<KeyPrefix>,
-    /// Under which the same key would be that came as a digest.
+    /// Under which the same key would be that came in another form.
     twins: Vec<KeyPrefix>,
+    /// By which the digests of a text will be recognised.
+    marks: Vec<KeyPrefix>,
     hash: KeyHash,
 }
 
@@ -122,17 +124,23 @@ impl Keyward {
             (0..threads).map(|_| rest.by_ref().take(share).collect()).collect();
         let prepare = |row: ImportRow| {
             let handle = tagger.handle(&row.material);
-            let twins = match &row.material {
-                Material::Raw(key) => [ImportOrigin::Sha256, ImportOrigin::Sha512]
-                    .into_iter()
-                    .filter_map(|it| tagger.handle_of(it, key))
-                    .collect(),
-                Material::Sha256(_) | Material::Sha512(_) => Vec::new(),
+            let digests = [ImportOrigin::Sha256, ImportOrigin::Sha512];
+            let (twins, marks): (Vec<_>, Vec<_>) = match &row.material {
+                Material::Raw(key) => (
+                    digests.into_iter().filter_map(|it| tagger.handle_of(it, key)).collect(),
+                    [&key.sha256()[..], &key.sha512()]
+                        .into_iter()
+                        .filter_map(|it| tagger.mark_of_digest(it))
+                        .collect(),
+                ),
+                digest @ (Material::Sha256(_) | Material::Sha512(_)) => {
+                    (tagger.mark_of_digest(digest.bytes()).into_iter().collect(), Vec::new())
+                }
             };
             let iterations =
                 handle.map_or(self.rules.hash_iterations, |it| self.rules.iterations_for(it));
             let hash = KeyHash::of_material(&row.material, iterations, &*self.env.entropy);
-            Prepared { row, handle, twins, hash }
+            Prepared { row, handle, twins, marks, hash }
         };
         thread::scope(|scope| {
             let workers: Vec<_> = shares
@@ -160,7 +168,7 @@ impl Rules {
         prepared: Prepared,
         before: &Rehearsed,
     ) -> Result<ImportOutcome, Error> {
-        let Prepared { row, handle, twins, hash } = prepared;
+        let Prepared { row, handle, twins, marks, hash } = prepared;
         let ImportRow { material, account, new } = row;
         let refuse = |pointer, code, says: String| Ok(Err(Fault::new(pointer, code, &says)));
         let Some(account) = Self::account_called(tx, caller, account.as_deref())? else {
@@ -195,14 +203,14 @@ impl Rules {
                 return refuse("", "already_imported", says);
             }
             if tx.was_imported(handle)? {
-                let says =
-                    "it was here before, and revoked, rotated or expired since; make a new key";
-                return refuse("", "was_removed", says.to_owned());
+                let says = "it is or was here, in this form or another; make a new key instead";
+                return refuse("", "was_imported", says.to_owned());
             }
         }
         let new = NewKey { imported: Some(material.origin()), ..new };
         let origin: &Origin = &caller.origin;
         let record = self.insert_key(tx, origin, account.id, new, handle, hash)?;
+        tx.mark_imported(&marks)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }
 

@@ -106,7 +106,12 @@ impl Keyward {
     }
 
     /// Why the key is refused whatever it is asked for; `None` if it is not.
-    fn standing(&self, entry: &Entry, suspended: bool, now: Timestamp) -> Option<Verdict> {
+    pub(super) fn standing(
+        &self,
+        entry: &Entry,
+        suspended: bool,
+        now: Timestamp,
+    ) -> Option<Verdict> {
         let key = &entry.key;
         let retired = entry.grace().is_some_and(|it| it.is_over(now, self.env.time.monotonic()));
         let reasons = [

@@ -42,6 +42,17 @@ impl WriteTx<'_> {
         Ok(stored.map_or(fresh, |it| it.digests))
     }
 
+    /// Remembers more of a value that is imported in this transaction.
+    pub fn mark_imported(&self, marks: &[KeyPrefix]) -> Result<(), StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "INSERT INTO imported_values (prefix) VALUES (?1) ON CONFLICT DO NOTHING",
+        )?;
+        for mark in marks {
+            statement.execute([mark.as_str()])?;
+        }
+        Ok(())
+    }
+
     /// Keeps what the secret for the tags of texts is recognised by.
     pub fn keep_import_check(&self, check: [u8; 32]) -> Result<(), StoreError> {
         let changed = self

@@ -160,12 +160,11 @@ fn a_revoked_key_does_not_come_back_in_whatever_form() {
         .key(&root)
         .send(server.address)
         .expect(204);
-    // That it is the same key, no digest tells; its text does.
     for more in [json!({ "sha256": sha256(OLD) }), json!({ "sha512": sha512(OLD) })] {
         let (exit, report) = import(&data, "digest.jsonl", &row(more), &[]);
-        assert_eq!(exit, 0, "{report}");
-        assert_eq!(code(&server, &root, OLD), "REVOKED");
+        assert_eq!((exit, &report["refusals"][0]["code"]), (3, &json!("was_imported")));
     }
+    assert_eq!(code(&server, &root, OLD), "REVOKED");
     let (exit, report) = import(&data, "raw.jsonl", &row(json!({ "key": OLD })), &[]);
     assert_eq!((exit, &report["refusals"][0]["code"]), (3, &json!("already_imported")));
 }
@@ -186,7 +185,47 @@ fn a_purged_key_is_remembered() {
     server.advance(Duration::from_hours(24 * 31));
     server.advance(Duration::from_mins(11));
     server.app.run_job(Job::Purge, &|| true).unwrap();
-    assert_eq!(import().unwrap_err().code, "was_removed");
+    assert_eq!(import().unwrap_err().code, "was_imported");
+}
+
+#[test]
+fn a_key_that_came_by_both_digests_falls_with_either() {
+    let server = TestServer::start();
+    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let import = |text: &str| {
+        let key = ForeignKey::parse(text.as_bytes()).unwrap();
+        let digests = [Material::Sha256(key.sha256()), Material::Sha512(Box::new(key.sha512()))];
+        let rows = digests.map(|material| ImportRow { material, account: None, new: new_key() });
+        let made = server.app.import_keys(&caller, rows.into(), None).unwrap();
+        made.into_iter().map(|it| it.unwrap().key.to_string()).collect::<Vec<_>>()
+    };
+    let code = |text: &str| {
+        let request = Request::new("POST", "/api/v1/api-keys/verify").key(&server.root.text);
+        server.send(&request.json(&json!({ "key": text }))).expect(200).json()["code"].clone()
+    };
+    let send = |method: &str, id: &str, body: Option<Value>| {
+        let request = Request::new(method, &format!("/api/v1/api-keys/{id}"));
+        let request = request.key(&server.root.text);
+        server.send(&body.map_or(request.clone(), |it| request.json(&it)))
+    };
+    for form in [0, 1] {
+        let text = format!("{OLD}-{form}");
+        let ids = import(&text);
+        assert_eq!(code(&text), "VALID");
+        send("PATCH", &ids[form], Some(json!({ "enabled": false }))).expect(200);
+        assert_eq!(code(&text), "DISABLED");
+        send("PATCH", &ids[form], Some(json!({ "enabled": true }))).expect(200);
+        assert_eq!(code(&text), "VALID");
+    }
+    // Nobody presents it until one of the two is gone for good.
+    let ids = import(OLD);
+    send("DELETE", &ids[0], None).expect(204);
+    server.advance(Duration::from_mins(11));
+    server.advance(Duration::from_hours(24 * 31));
+    server.advance(Duration::from_mins(11));
+    server.app.run_job(Job::Purge, &|| true).unwrap();
+    assert_eq!(code(OLD), "REVOKED");
+    send("GET", &ids[1], None).expect(404);
 }
 
 #[test]
