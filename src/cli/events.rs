@@ -26,6 +26,8 @@ use crate::{
 
 /// Between two attempts to reach a server that has gone.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often neither server nor file is to be had before that is said.
+const MOST_TURNS: u32 = 3;
 /// Events that are read from the file at a time.
 const PAGE: u32 = 500;
 /// How many times as far back the next attempt looks for enough events.
@@ -106,6 +108,7 @@ enum Outcome {
 
 impl Follower {
     fn run(mut self) -> Result<(), Error> {
+        let mut turns = 0;
         loop {
             match self.receive()? {
                 Outcome::Complete => return Ok(()),
@@ -115,7 +118,8 @@ impl Follower {
                 Outcome::Broken => return Err(Error::Control(io::ErrorKind::UnexpectedEof.into())),
                 Outcome::NoServer(_) if self.follow && self.seen.is_some() => (),
                 Outcome::NoServer(err) => match &self.source {
-                    Source::Here { config, .. } if !self.follow => {
+                    Source::Here { config, .. } if !self.follow && turns < MOST_TURNS => {
+                        turns += 1;
                         if self.print_file(config)? {
                             return Ok(());
                         }
@@ -134,7 +138,13 @@ impl Follower {
             Source::Here { config, socket } => {
                 let last = || format!("?last={}&follow={}", self.lines, self.follow);
                 let target = format!("/events/stream{}", after.unwrap_or_else(last));
-                let none = |_| Error::NothingToFollow { dir: config.data_dir.clone() };
+                let none = |err: io::Error| {
+                    let silent = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
+                    if silent.contains(&err.kind()) {
+                        return Error::Silent { patience: socket::PATIENCE };
+                    }
+                    Error::NothingToFollow { dir: config.data_dir.clone() }
+                };
                 socket::get(socket, &target).map_err(none)
             }
             Source::Network(client) => {

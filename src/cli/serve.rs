@@ -12,7 +12,7 @@ use crate::{
     cli::{Error, Settings, config, control, supervisor},
     config::Config,
     env::{SystemClock, SystemEntropy},
-    server::{self, DataDir, Purpose, Running, Site},
+    server::{self, DataDir, DataDirError, Purpose, Running, Site},
     service::{Job, RootKey, write_key_file},
     telemetry::{self, SetLevel},
 };
@@ -33,7 +33,7 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     }
     server::check_files(&config)?;
     let listeners = match supervisor::sockets().map_err(server::Error::Run)? {
-        given if given.is_empty() => server::bind(&config)?,
+        given if given.is_empty() => server::bind(&config).map_err(|err| in_use(&config, err))?,
         given => given,
     };
     // A command is done in a moment; another server that answers will not make room.
@@ -58,6 +58,18 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
         serving.wait(signals).await
     });
     Ok(outcome?)
+}
+
+/// Another keyward at the same address has the same directory, mostly, and that says more.
+fn in_use(config: &Config, err: server::Error) -> server::Error {
+    let server::Error::Listen { source, .. } = &err else { return err };
+    if source.kind() != io::ErrorKind::AddrInUse || !config.data_dir.join("keyward.lock").exists() {
+        return err;
+    }
+    match DataDir::take(&config.data_dir) {
+        Err(held @ DataDirError::InUse { .. }) => held.into(),
+        Ok(_) | Err(_) => err,
+    }
 }
 
 /// The ways to be told to stop, to read again what may change, and to make a backup.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::cli::client::Lines;
 
 /// Longer than a stream is silent.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// Longer than any job takes.
 const LONG_PATIENCE: Duration = Duration::from_hours(1);
 

@@ -2,12 +2,13 @@
 
 use std::{env, io::Write, process::ExitCode};
 
-use clap::error::{ContextKind, ContextValue, Error};
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::domain::text::masked;
 
 /// The argument of `verify`, as it is called in messages.
 const STANDARD_INPUT: &str = "<->";
+const LONGEST_WORD: usize = 15;
 const HOW_TO_VERIFY: &str = "Keys come by standard input, where no list of processes and no \
     history of a shell shows them: `keyward verify -`";
 
@@ -29,6 +30,13 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         err.insert(kind, ContextValue::String(text));
     }
     let argument = err.get(ContextKind::InvalidArg).map(ToString::to_string);
+    // What nobody asked for, and is too long for a word, may be a key of any shape.
+    let surplus = argument.as_deref().is_some_and(|it| {
+        !it.starts_with(['-', '<', '[']) && LONGEST_WORD < it.len() && !it.contains('…')
+    });
+    if err.kind() == ErrorKind::UnknownArgument && surplus {
+        err.insert(ContextKind::InvalidArg, ContextValue::String("…".to_owned()));
+    }
     if argument.as_deref() == Some(STANDARD_INPUT) {
         // Whatever it looks like, it was meant as a secret.
         err.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));

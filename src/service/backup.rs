@@ -94,8 +94,14 @@ impl Keyward {
         let dir = &self.rules.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
         fs::DirBuilder::new().recursive(true).create(dir).map_err(unusable)?;
+        remove_leftovers(dir).map_err(unusable)?;
+        Ok(dir.join(self.backup_name()))
+    }
+
+    /// Of a backup that is made now.
+    fn backup_name(&self) -> String {
         let instant = self.env.time.now().to_string().replace(['-', ':', '.'], "");
-        Ok(dir.join([NAME.0, &instant, NAME.1].concat()))
+        [NAME.0, &instant, NAME.1].concat()
     }
 
     fn checked_copy(&self, path: &Path) -> Result<MadeBackup, BackupError> {
@@ -110,7 +116,11 @@ impl Keyward {
     fn remove_old_backups(&self) -> Result<(), BackupError> {
         let dir = &self.rules.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
-        let ours = own_backups(dir).map_err(unusable)?;
+        let mut ours = own_backups(dir).map_err(unusable)?;
+        // Those of a time that was too late, by a clock that was put right since, go first.
+        let end = self.backup_name();
+        let early = ours.partition_point(|it| it.file_name().is_some_and(|it| *it <= *end));
+        ours.rotate_left(early);
         // Somebody who asks for one backup by hand wants to have it, whatever the schedule keeps.
         let keep = usize::try_from(self.rules.backup.keep.max(1)).unwrap_or(usize::MAX);
         let surplus = ours.len().saturating_sub(keep);
@@ -181,6 +191,23 @@ pub fn own_backups(dir: &Path) -> Result<Vec<PathBuf>, io::Error> {
     }
     ours.sort();
     Ok(ours)
+}
+
+/// Removes what backups left that were killed half-way. Called in turn, so none is being made here.
+fn remove_leftovers(dir: &Path) -> Result<(), io::Error> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let whole = [".partial", ".scratch"].iter().find_map(|what| {
+            let name = path.file_name()?.to_str()?;
+            name.split_once(what).map(|(whole, _)| path.with_file_name(whole))
+        });
+        let digested = |it: &PathBuf| it.extension().is_some_and(|it| it == "sha256");
+        let whole = whole.map(|it| if digested(&it) { it.with_extension("") } else { it });
+        if whole.is_some_and(|it| is_ours(&it)) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A file on the way to a backup; removed, with whatever SQLite put beside it, unless it got

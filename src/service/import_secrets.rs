@@ -1,7 +1,7 @@
 //! What imported keys are found by: a secret in the database, and one in a file beside it.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -22,7 +22,8 @@ use crate::{
 pub enum ImportSecretError {
     #[error(
         "{path} is gone, and without it no key can be found that was imported as it is. Put it back \
-         from where you keep a copy; or, to give these keys up, put an empty file in its place"
+         from where you keep a copy; or, to give these keys up, put an empty file in its place. An old \
+         file that is imported after that could bring a revoked key back"
     )]
     Gone { path: PathBuf },
     #[error("{path} is not the file under which the keys in this database were imported")]
@@ -184,5 +185,7 @@ fn write(path: &Path, secret: &Secret) -> Result<(), io::Error> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(fresh, path)
+    fs::rename(fresh, path)?;
+    // The name, too, before anything depends on it.
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

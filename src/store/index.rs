@@ -131,18 +131,33 @@ impl KeyIndex {
         env: &Env,
         catalogue: Arc<Catalogue>,
     ) -> Result<Self, StoreError> {
-        let index = Self {
+        let index = Self::empty(env, catalogue);
+        let read = ReadTx::new(conn);
+        read.for_each_account(|it| index.apply_one(account_image(&it)))?;
+        index.load_keys(conn, &mut |entry| index.insert(entry))?;
+        Ok(index)
+    }
+
+    /// Whether all that an index needs can be read. Keeps none of it: beside a server with a million
+    /// keys there may be no room for as many once more.
+    pub(super) fn check(
+        conn: &Connection,
+        env: &Env,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<(), StoreError> {
+        ReadTx::new(conn).for_each_account(|_| ())?;
+        Self::empty(env, catalogue).load_keys(conn, &mut drop)
+    }
+
+    fn empty(env: &Env, catalogue: Arc<Catalogue>) -> Self {
+        Self {
             env: env.clone(),
             catalogue,
             entries: HashMap::default(),
             accounts: HashMap::default(),
             foreign: AtomicU8::new(0),
             scope_sets: Mutex::default(),
-        };
-        let read = ReadTx::new(conn);
-        read.for_each_account(|it| index.apply_one(account_image(&it)))?;
-        index.load_keys(conn)?;
-        Ok(index)
+        }
     }
 
     /// The value with this prefix. No lock, no disk.

@@ -16,7 +16,7 @@ use crate::{
     },
     env::Timestamp,
     store::{
-        KeyEntry, KeyIndex, StoreError,
+        Entry, KeyEntry, KeyIndex, StoreError,
         index::{GraceFacts, KeyFacts},
         records::{instant, unreadable},
     },
@@ -40,8 +40,12 @@ struct Known {
 }
 
 impl KeyIndex {
-    /// Puts every value of every key into an index that is still empty.
-    pub(super) fn load_keys(&self, conn: &Connection) -> Result<(), StoreError> {
+    /// Makes of every value of every key what an index that is still empty is to hold of it.
+    pub(super) fn load_keys(
+        &self,
+        conn: &Connection,
+        put: &mut dyn FnMut(Arc<Entry>),
+    ) -> Result<(), StoreError> {
         let mut known = Known::default();
         let (mut keys, mut values) = (conn.prepare(KEYS)?, conn.prepare(VALUES)?);
         let (mut keys, mut values) = (keys.query([])?, values.query([])?);
@@ -52,7 +56,7 @@ impl KeyIndex {
                 key = Some(self.key_with(id, &mut keys, &mut known)?);
             }
             if let Some((_, key)) = &key {
-                self.add(row, key.clone())?;
+                put(self.value_in(row, key.clone())?);
             }
         }
         Ok(())
@@ -90,7 +94,7 @@ impl KeyIndex {
         }))
     }
 
-    fn add(&self, row: &Row<'_>, key: KeyEntry) -> Result<(), StoreError> {
+    fn value_in(&self, row: &Row<'_>, key: KeyEntry) -> Result<Arc<Entry>, StoreError> {
         let bad = |column, row: &str| StoreError::Corrupt {
             table: "credentials",
             column,
@@ -102,8 +106,7 @@ impl KeyIndex {
         let deadline: Option<Timestamp> = instant(row, 3)?;
         let (ended, rotated_at) = (instant(row, 4)?.is_some(), instant(row, 5)?);
         let end = deadline.map(|valid_until| GraceFacts { rotated_at, valid_until, ended });
-        self.insert(self.entry(prefix, hash, key, end));
-        Ok(())
+        Ok(self.entry(prefix, hash, key, end))
     }
 }
 

@@ -50,7 +50,7 @@ impl LogFile {
 fn examine(conn: &Connection) -> Result<Census, StoreError> {
     schema::check(conn)?;
     // A scope that is in no catalogue is no obstacle to a start, so an empty one will do.
-    KeyIndex::load(conn, &Env::system(), Arc::new(Catalogue::new([])))?;
+    KeyIndex::check(conn, &Env::system(), Arc::new(Catalogue::new([])))?;
     let read = ReadTx::new(conn);
     read.time_floor()?;
     read.brands()?;

@@ -355,6 +355,25 @@ fn scheduled_backups_make_room_and_touch_nothing_of_others() {
 }
 
 #[test]
+fn backups_of_a_time_that_never_came_make_room_first_and_leftovers_go() {
+    let server = TestServer::start();
+    let dir = server.data_dir().join("backups");
+    fs::create_dir_all(&dir).unwrap();
+    let late: Vec<_> =
+        (0..7).map(|n| dir.join(format!("keyward-2999010{n}T000000000Z.db"))).collect();
+    let left = ["db.partial", "db.scratch-wal", "db.sha256.partial"]
+        .map(|it| dir.join(format!("keyward-20260101T000000000Z.{it}")));
+    let other = dir.join("somebody.db.partial");
+    for file in late.iter().chain(&left).chain([&other]) {
+        fs::write(file, "").unwrap();
+    }
+    let made = server.app.create_backup(None).unwrap();
+    assert!(made.path.exists(), "the one that was just made stays");
+    assert_eq!(late.iter().filter(|it| it.exists()).count(), 6);
+    assert!(!left.iter().any(|it| it.exists()) && other.exists());
+}
+
+#[test]
 fn tables_of_a_replicator_disturb_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -101,9 +101,12 @@ fn the_initial_key_waits_over_a_restart() {
 fn a_second_server_says_who_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let first = Binary::serve(dir.path());
-    let second = keyward_in(dir.path(), &["serve", "--listen", "127.0.0.1:0"]);
-    let said = assert_exit(&second, 75);
-    assert!(said.contains(&first.child.id().to_string()), "{said}");
+    // Also at the same address, where the port would be in the way first.
+    for address in ["127.0.0.1:0", &first.address.to_string()] {
+        let second = keyward_in(dir.path(), &["serve", "--listen", address]);
+        let said = assert_exit(&second, 75);
+        assert!(said.contains(&first.child.id().to_string()), "{said}");
+    }
     assert_eq!(status(&first, &first.root_key()), 200);
 }
 

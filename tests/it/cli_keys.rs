@@ -211,6 +211,10 @@ fn a_key_is_never_an_argument() {
     assert!(said.contains("keyward verify -") && !said.contains(secret), "{said}");
     let said = way.refused(&["verify", "of-another-system"], 2);
     assert!(said.contains("keyward verify -") && !said.contains("another"), "{said}");
+    for surplus in [["keys", "list"], ["verify", "-"]] {
+        let said = way.refused(&[&surplus[..], &["sk_live_51HabcdefGHIJ"]].concat(), 2);
+        assert!(!said.contains("sk_live"), "{said}");
+    }
     for wrong in [
         &["keys", "create", &key][..],
         &["keys", "list", "--status", &key],
