@@ -87,7 +87,7 @@ fn new_key() -> NewKey {
 
 fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {
     match app.identify(key.expose().as_bytes()) {
-        Identity::Unproven(it) => app.prove(it).0,
+        Identity::Unproven(it) => app.prove(it).unwrap().0,
         known @ (Identity::Known(_) | Identity::Unknown | Identity::Malformed) => known,
     }
 }

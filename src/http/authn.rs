@@ -189,7 +189,7 @@ pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identit
     // Whoever asked may have gone meanwhile; the proof is for the next one, then.
     let proved = app.prove_apart(unproven, |outcome| drop(tell.send(outcome)));
     proved.map_err(|_| Problem::unavailable())?;
-    let (identity, upgrade) = told.await.map_err(|_| Problem::internal())?;
+    let (identity, upgrade) = told.await.map_err(|_| Problem::internal())??;
     if let Some(upgrade) = upgrade {
         let app = app.clone();
         // Off the answer's path; a failure is logged and the next first use tries again.

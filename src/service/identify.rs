@@ -72,6 +72,9 @@ pub struct Upgrade {
     entry: Arc<Entry>,
 }
 
+/// Whose secret it turned out to be, and whether it is to be stored anew.
+pub type Proof = (Identity, Option<Upgrade>);
+
 impl Keyward {
     /// Whose secret `text` is, as far as memory knows. No lock, no disk, no derivation.
     pub fn identify(&self, text: &[u8]) -> Identity {
@@ -134,15 +137,17 @@ impl Keyward {
         if !removed {
             return Ok(());
         }
-        let id = entry.key.id;
+        let (id, handle) = (entry.key.id, entry.prefix);
         self.store.write(move |tx| {
             let origin = Origin { actor: Actor::Scheduler, request_id: None, client_ip: None };
-            match tx.key(id)? {
-                Some(record) if record.key.revoked_at.is_none() => {
-                    revoke(tx, &origin, &record, "imported_twice")
-                }
-                Some(_) | None => Ok(()),
+            let Some(record) = tx.key(id)? else { return Ok(()) };
+            // One that was rotated has a value of its own by now, which is no concern of this.
+            let imported =
+                record.find(handle).is_some_and(|it| it.credential.valid_until.is_none());
+            if imported && record.key.revoked_at.is_none() {
+                revoke(tx, &origin, &record, "imported_twice")?;
             }
+            Ok(())
         })
     }
 
@@ -162,20 +167,17 @@ impl Keyward {
     }
 
     /// Derives the hash of an unproven secret, here and now. Slow on purpose.
-    pub fn prove(&self, unproven: Unproven) -> (Identity, Option<Upgrade>) {
+    pub fn prove(&self, unproven: Unproven) -> Result<Proof, Error> {
         let Unproven { presented, digest, entry } = unproven;
         let proved = match entry.live().map(Live::proof) {
             Some(proof) => bool::from(proof.ct_eq(&digest)),
             None => presented.matches(&entry.hash),
         };
         if !proved {
-            return (Identity::Unknown, None);
+            return Ok((Identity::Unknown, None));
         }
-        if let Secret::Foreign(key) = &presented
-            && let Err(err) = self.settle(key, &entry)
-        {
-            tracing::warn!(error = &err as &dyn std::error::Error, "a key could not be looked up");
-            return (Identity::Unknown, None);
+        if let Secret::Foreign(key) = &presented {
+            self.settle(key, &entry)?;
         }
         entry.remember_proof(digest);
         // Looked up again: that took its time, and the key may have been revoked meanwhile.
@@ -190,7 +192,7 @@ impl Keyward {
         let weak = entry.hash.iterations() < self.rules.iterations_for(entry.prefix)
             || entry.hash.input() != Input::Text;
         let upgrade = weak.then(|| Upgrade { presented, entry });
-        (current.map_or(Identity::Unknown, Identity::Known), upgrade)
+        Ok((current.map_or(Identity::Unknown, Identity::Known), upgrade))
     }
 
     /// As [`Keyward::prove`], on a thread that gives way to all others; `then` is called there.
@@ -198,7 +200,7 @@ impl Keyward {
     pub fn prove_apart(
         self: &Arc<Self>,
         unproven: Unproven,
-        then: impl FnOnce((Identity, Option<Upgrade>)) + Send + 'static,
+        then: impl FnOnce(Result<Proof, Error>) + Send + 'static,
     ) -> Result<(), Crowded> {
         let (app, prefix) = (Arc::clone(self), unproven.entry.prefix);
         let lane = match ImportOrigin::of(prefix) {

@@ -69,7 +69,7 @@ pub use self::{
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, Viewer},
-    identify::{Identity, Unproven, Upgrade},
+    identify::{Identity, Proof, Unproven, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},
     janitor::Job,

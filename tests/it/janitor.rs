@@ -111,7 +111,7 @@ fn a_deleted_account_is_forgotten_with_its_keys() {
 /// The root key as the use cases know it.
 fn root(server: &TestServer) -> Principal {
     let identity = match server.app.identify(server.root.text.as_bytes()) {
-        Identity::Unproven(it) => server.app.prove(it).0,
+        Identity::Unproven(it) => server.app.prove(it).unwrap().0,
         known => known,
     };
     let origin = keyward::domain::event::Origin::CLI;

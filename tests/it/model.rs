@@ -170,7 +170,7 @@ fn take(server: &mut TestServer, model: &mut Model, step: &Step) {
 
 fn code(server: &TestServer, text: &str) -> &'static str {
     let identity = match server.app.identify(text.as_bytes()) {
-        Identity::Unproven(it) => server.app.prove(it).0,
+        Identity::Unproven(it) => server.app.prove(it).unwrap().0,
         known => known,
     };
     server.app.judge(&identity, Need::default()).verdict.as_str()

@@ -249,7 +249,7 @@ fn code_after_a_crash(server: &TestServer, wall: Timestamp, text: &str) -> &'sta
     let clock = Arc::new(ManualClock::at(wall));
     let site = Site::open(&config, clock, Arc::new(SeededEntropy::new(2))).unwrap();
     let identity = match site.app.identify(text.as_bytes()) {
-        Identity::Unproven(it) => site.app.prove(it).0,
+        Identity::Unproven(it) => site.app.prove(it).unwrap().0,
         known => known,
     };
     site.app.judge(&identity, Need::default()).verdict.as_str()

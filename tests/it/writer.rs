@@ -137,7 +137,7 @@ impl End {
 
 fn is_valid(server: &TestServer, text: &str) -> bool {
     let identity = match server.app.identify(text.as_bytes()) {
-        Identity::Unproven(it) => server.app.prove(it).0,
+        Identity::Unproven(it) => server.app.prove(it).unwrap().0,
         known => known,
     };
     server.app.judge(&identity, Need::default()).verdict == Verdict::Valid
