@@ -27,7 +27,11 @@ fn on_a_terminal(arguments: &str, screen: &Path) -> Command {
         script.env_remove(name);
     }
     script.args(["-qefc", &line]).arg(screen).stdin(Stdio::null()).stdout(Stdio::null());
-    script.env("TERM", "xterm").env_remove("NO_COLOR");
+    script.env("TERM", "xterm");
+    // Others that colours hang on; where tests run unattended, CI is set.
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        script.env_remove(name);
+    }
     script
 }
 
