@@ -279,12 +279,12 @@ left=$(grep -vE '^/(tmp/elsewhere|var/log/journal|run/log|var/log/(dpkg|apt))' <
 inside getent passwd keyward && fail "the user is still there"
 
 say "docs/operations.md, command by command"
-mkdir "$root/root/typed"
-cp "$OLD" "$root/root/typed/keyward.deb"
-cp "$NEW" "$root/root/typed/keyward-new.deb"
-sed -n '/^```sh$/,/^```$/{/^```/!p}' "$page" >"$root/root/typed/all"
-(($(wc -l <"$root/root/typed/all") > 60)) || fail "where are the commands of $page?"
-inside bash -c 'cd /root/typed && exec bash -euxo pipefail all </dev/null' >"$work/typed" 2>&1 ||
+mkdir "$root/typed"
+cp "$OLD" "$root/typed/keyward.deb"
+cp "$NEW" "$root/typed/keyward-new.deb"
+sed -n '/^```sh$/,/^```$/{/^```/!p}' "$page" >"$root/typed/all"
+(($(wc -l <"$root/typed/all") > 60)) || fail "where are the commands of $page?"
+inside bash -c 'cd /typed && exec bash -euxo pipefail all </dev/null' >"$work/typed" 2>&1 ||
     { tail -n 30 "$work/typed" >&2; fail "a command of docs/operations.md"; }
 inside test -e $DATA && fail "left behind: $DATA"
 grep -c '^+ ' "$work/typed" | sed 's/$/ commands/'
