@@ -282,8 +282,7 @@ impl KeyIndex {
         key: KeyEntry,
         grace: Option<GraceFacts>,
     ) -> Arc<Entry> {
-        // An imported value may be there again, as another key's, after it was purged.
-        let known = self.find(prefix).filter(|it| it.key.id == key.id);
+        let known = self.find(prefix);
         let live = known.as_ref().and_then(|it| it.live.get());
         let live = live.map_or_else(OnceLock::new, |it| OnceLock::from(Arc::clone(it)));
         let grace = grace.map(|GraceFacts { rotated_at, valid_until, ended }| {
