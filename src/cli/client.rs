@@ -89,13 +89,17 @@ impl Client {
         let target = format!("{API}{target}");
         let body = body.map(|it| Zeroizing::new(it.to_string().into_bytes()));
         let body = body.as_ref().map(|it| it.as_slice());
+        let unanswered = |err| {
+            if socket::is_silence(&err) {
+                return Error::Silent { patience: socket::PATIENCE };
+            }
+            Error::Control(err)
+        };
         let (status, answer) = match self {
             Self::Network(it) => it.send(method, &target, body)?,
-            Self::Socket(path) => {
-                socket::send(path, method, &target, body).map_err(Error::Control)?
-            }
+            Self::Socket(path) => socket::send(path, method, &target, body).map_err(unanswered)?,
             Self::AtHand(it) => {
-                socket::send(&it.socket(), method, &target, body).map_err(Error::Control)?
+                socket::send(&it.socket(), method, &target, body).map_err(unanswered)?
             }
         };
         if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer)) }

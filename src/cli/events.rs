@@ -139,8 +139,7 @@ impl Follower {
                 let last = || format!("?last={}&follow={}", self.lines, self.follow);
                 let target = format!("/events/stream{}", after.unwrap_or_else(last));
                 let none = |err: io::Error| {
-                    let silent = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
-                    if silent.contains(&err.kind()) {
+                    if socket::is_silence(&err) {
                         return Error::Silent { patience: socket::PATIENCE };
                     }
                     Error::NothingToFollow { dir: config.data_dir.clone() }

@@ -22,23 +22,39 @@ const LONG_PATIENCE: Duration = Duration::from_hours(1);
 /// The status of the answer, and its body.
 pub(super) type Answer = (u16, Zeroizing<Vec<u8>>);
 
-/// Sends `request` as JSON.
+/// Sends `request` as JSON; what is asked for may take as long as it needs.
 pub(super) fn post(
     socket: &Path,
     path: &str,
     request: &impl Serialize,
 ) -> Result<Answer, io::Error> {
-    send(socket, "POST", path, Some(&serde_json::to_vec(request)?))
+    exchange(socket, "POST", path, Some(&serde_json::to_vec(request)?), LONG_PATIENCE)
 }
 
+/// Asks what is answered in a moment, by a server that is well.
 pub(super) fn send(
     socket: &Path,
     method: &str,
     target: &str,
     body: Option<&[u8]>,
 ) -> Result<Answer, io::Error> {
+    exchange(socket, method, target, body, PATIENCE)
+}
+
+/// Whether an answer did not come in time.
+pub(super) fn is_silence(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn exchange(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    body: Option<&[u8]>,
+    patience: Duration,
+) -> Result<Answer, io::Error> {
     let mut stream = connect(socket)?;
-    stream.set_read_timeout(Some(LONG_PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let length = body.map_or(0, <[u8]>::len);
     write!(stream, "{method} {target} HTTP/1.0\r\nhost: keyward\r\ncontent-length: {length}\r\n")?;
     let kind = if body.is_some() { "content-type: application/json\r\n" } else { "" };
@@ -101,4 +117,21 @@ fn status(head: &str) -> Result<u16, io::Error> {
 
 fn malformed() -> io::Error {
     io::Error::other("the answer is not HTTP")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let _silent = UnixListener::bind(&socket).unwrap();
+        let patience = Duration::from_millis(1);
+        let answer = exchange(&socket, "GET", "/livez", None, patience);
+        assert!(answer.is_err_and(|err| is_silence(&err)));
+    }
 }
