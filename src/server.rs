@@ -8,6 +8,7 @@ mod policy;
 mod reach;
 mod restore;
 mod tls;
+mod workers;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ pub use self::{
     reach::{Reached, reach},
     restore::{Restored, restore},
     tls::TlsError,
+    workers::Workers,
 };
 use self::{
     front::{Front, control_server, public_server},
@@ -54,8 +56,11 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How long running requests may take once the server is to stop.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long a stop takes at most, whatever the network, the disk and running jobs do.
+pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long running requests may take once the server is to stop. The rest of [`STOP_LIMIT`] is for
+/// what is only in memory.
+const DRAIN: Duration = Duration::from_secs(7);
 /// Rows that a job changes in one transaction.
 const JOB_BATCH: u32 = 100;
 /// What [`Running::reload`] puts into force; what is not here needs a restart.
@@ -99,6 +104,12 @@ pub enum Error {
     Run(#[source] io::Error),
     #[error("the disk failed; what was answered is safe, start again")]
     Halted,
+    #[error(
+        "stopped after {} seconds without waiting further; what was answered is safe, the latest \
+         times of use may be missing",
+        STOP_LIMIT.as_secs()
+    )]
+    CutShort,
 }
 
 /// The application with the directory that it owns, before it listens anywhere.
@@ -196,6 +207,7 @@ pub struct Running {
     /// How people reach it, at least one way.
     pub urls: Vec<String>,
     pub metrics: Arc<Metrics>,
+    pub workers: Arc<Workers>,
     site: Site,
     jobs: Jobs,
     config: Config,
@@ -239,7 +251,9 @@ pub async fn start(
         Listener::Unix(..) => None,
     });
     let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
-    let shared = Front { site: &site, config, metrics: &metrics, proxies: &proxies };
+    let workers = Arc::new(Workers::default());
+    let shared =
+        Front { site: &site, config, metrics: &metrics, proxies: &proxies, workers: &workers };
     let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
     let socket = site.dir.control_socket();
     let listen = |source| Error::Listen { address: socket.display().to_string(), source };
@@ -257,6 +271,7 @@ pub async fn start(
         address,
         urls,
         metrics,
+        workers,
         site,
         jobs,
         config,
@@ -315,8 +330,14 @@ impl Running {
     pub async fn stop(self) -> Result<(), Error> {
         self.site.app.drain();
         self.site.streams.close();
-        for (handle, server) in self.servers {
-            handle.stop(true).await;
+        // All of them drain at once, so that they share one limit.
+        let drained: Vec<_> =
+            self.servers.iter().map(|(handle, _)| rt::spawn(handle.stop(true))).collect();
+        for drained in drained {
+            // An error means that the server was gone already; the next lines say so.
+            let _ = drained.await;
+        }
+        for (_, server) in self.servers {
             server.await.map_err(|err| Error::Run(io::Error::other(err)))?.map_err(Error::Run)?;
         }
         self.jobs.stop().await;

@@ -5,9 +5,14 @@
 
 mod journal;
 mod metrics;
+mod outlet;
 mod tally;
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
 
 use anstream::{AutoStream, ColorChoice};
 use tracing_subscriber::{
@@ -17,9 +22,10 @@ use tracing_subscriber::{
     reload,
 };
 
-use self::journal::Journal;
+use self::journal::{Journal, JournalLayer};
 pub use self::{
     metrics::Metrics,
+    outlet::Outlet,
     tally::{Entry, Outcome},
 };
 
@@ -28,8 +34,36 @@ use crate::{
     domain::text::masked,
 };
 
-/// Sets another level while the program runs.
-pub type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+/// The most bytes of log lines that wait for a reader.
+const WAITING_BYTES: usize = 1 << 20;
+/// How long the end of the process waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log of this process.
+///
+/// No thread waits for the reader of the log. Lines that a slow reader leaves no room for are
+/// dropped and counted.
+pub struct Log {
+    set_level: Box<dyn Fn(LogLevel) + Send + Sync>,
+    outlet: Outlet,
+}
+
+impl Log {
+    /// Sets another level while the program runs.
+    pub fn set_level(&self, level: LogLevel) {
+        (self.set_level)(level);
+    }
+
+    /// Writes the last lines before the end of the process, within a second.
+    pub fn finish(&self) {
+        self.outlet.flush(LAST_LINES);
+    }
+
+    /// The queue of lines, for the metric that counts the dropped ones.
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+}
 
 /// What standard error leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,8 +74,12 @@ pub enum LogTarget {
 }
 
 /// Starts the log, on standard error or in the journal. At most once in a process; a second call
-/// changes nothing.
-pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
+/// starts a log that no event reaches. From then on a panic is a line of the log, too.
+///
+/// # Errors
+///
+/// The operating system refuses a new thread.
+pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error> {
     let (filter, handle) = reload::Layer::new(filter(config.level));
     let format = match (config.format, target) {
         (LogFormat::Auto, LogTarget::Terminal) => LogFormat::Text,
@@ -49,31 +87,49 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
         (LogFormat::Auto, LogTarget::Other) => LogFormat::Json,
         (format, _) => format,
     };
-    let layer = fmt::layer().with_writer(MaskedStderr).with_target(false);
-    let json = || layer.json().flatten_event(true).boxed();
-    let (layer, failure) = match format {
-        LogFormat::Journal => match Journal::at(Path::new(journal::SOCKET)) {
-            Ok(journal) => (journal.boxed(), None),
-            Err(err) => (json(), Some(err)),
-        },
+    let journal = match format {
+        LogFormat::Journal => Journal::at(Path::new(journal::SOCKET)).map(Some),
+        LogFormat::Text | LogFormat::Json | LogFormat::Auto => Ok(None),
+    };
+    let (journal, failure) = journal.map_or_else(|err| (None, Some(err)), |it| (it, None));
+    let to_journal = journal.is_some();
+    let outlet = Outlet::start("log", WAITING_BYTES, move |line, dropped| {
+        if dropped > 0 {
+            // This line joins the end of the queue. It is never written from here directly, so that
+            // it has the same form as all others.
+            tracing::warn!(lines = dropped, "log lines were dropped: their reader was too slow");
+        }
+        match &journal {
+            Some(journal) => journal.write(line),
+            // There is no further place to report to.
+            None => drop(io::stderr().write_all(line)),
+        }
+    })?;
+    let lines = fmt::layer().with_writer(MaskedLines(outlet.clone())).with_target(false);
+    let layer = match format {
+        LogFormat::Journal if to_journal => JournalLayer(outlet.clone()).boxed(),
         LogFormat::Text => {
-            let layer = fmt::layer().with_writer(MaskedStderr).with_target(false);
             // `NO_COLOR` and terminals without colours, by the rules of the commands' own output.
             let wanted = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-            (layer.with_ansi(target == LogTarget::Terminal && wanted).boxed(), None)
+            lines.with_ansi(target == LogTarget::Terminal && wanted).boxed()
         }
-        LogFormat::Json | LogFormat::Auto => (json(), None),
+        LogFormat::Json | LogFormat::Auto | LogFormat::Journal => {
+            lines.json().flatten_event(true).boxed()
+        }
     };
-    // An error means that somebody else (a test) started a log before.
+    // An error means that a test started a log before.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    // The default hook writes to standard error itself, and so waits for its reader.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     if let Some(err) = failure {
         tracing::warn!(error = &err as &dyn std::error::Error, "the journal cannot be reached");
     }
-    Box::new(move |level| {
+    let set_level = Box::new(move |level| {
         if let Err(err) = handle.reload(self::filter(level)) {
             tracing::warn!(error = &err as &dyn std::error::Error, "the log level stays");
         }
-    })
+    });
+    Ok(Log { set_level, outlet })
 }
 
 fn filter(level: LogLevel) -> EnvFilter {
@@ -81,28 +137,28 @@ fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(format!("{},tokio_cron_scheduler=warn,actix_server=warn", level.as_str()))
 }
 
-/// Standard error, with whatever has the shape of a key cut short: the last net under all the
-/// places that take care not to log one.
-#[derive(Clone, Copy, Debug)]
-struct MaskedStderr;
+/// Lines on their way to standard error. Text that has the shape of a key is cut short here, in case
+/// a place that takes care not to log a key has failed to.
+#[derive(Clone, Debug)]
+struct MaskedLines(Outlet);
 
-impl<'a> MakeWriter<'a> for MaskedStderr {
-    type Writer = Self;
+impl<'a> MakeWriter<'a> for MaskedLines {
+    type Writer = &'a Self;
 
-    fn make_writer(&'a self) -> Self {
-        Self
+    fn make_writer(&'a self) -> Self::Writer {
+        self
     }
 }
 
-impl io::Write for MaskedStderr {
+impl Write for &MaskedLines {
     /// Called with a whole line at a time.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        io::stderr().lock().write_all(masked(&text).as_bytes())?;
+        self.0.offer(masked(&text).into_owned().into_bytes());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }

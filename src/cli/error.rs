@@ -3,6 +3,8 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -14,6 +16,9 @@ use crate::{
     service::{self, ImportSecretError, Mismatch},
     store::StoreError,
 };
+
+/// How long the report of an error waits for its reader.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -117,15 +122,27 @@ impl Error {
         masked(&text).into_owned()
     }
 
+    /// Writes the error to standard error. A reader that has paused cannot keep the process from
+    /// its end for longer than [`LAST_WORDS`].
     pub(super) fn report(&self) {
-        // Nobody is left to tell if this fails.
-        let _ = writeln!(io::stderr(), "keyward: {}", self.with_causes());
+        let text = format!("keyward: {}\n", self.with_causes());
+        let (done, wait) = mpsc::channel();
+        let writer = thread::Builder::new().spawn(move || {
+            // There is no further place to report to.
+            let _ = io::stderr().write_all(text.as_bytes());
+            let _ = done.send(());
+        });
+        if writer.is_ok() {
+            let _ = wait.recv_timeout(LAST_WORDS);
+        }
     }
 }
 
 fn server_exit_code(err: &server::Error) -> u8 {
     match err {
-        server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
+        server::Error::DataDir(DataDirError::InUse { .. })
+        | server::Error::Halted
+        | server::Error::CutShort => 75,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::ImportSecret(ImportSecretError::Store(err))

@@ -1,20 +1,29 @@
 //! `keyward serve`
 
 use std::{
+    fmt::Write as _,
     io::{self, IsTerminal, Write},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
     time::Duration,
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Error, Settings, config, control, supervisor},
+    cli::{
+        Error, Settings, config, control,
+        supervisor::{self, Supervisor},
+    },
     config::Config,
     env::{SystemClock, SystemEntropy},
-    server::{self, DataDir, DataDirError, Purpose, Running, Site},
+    server::{self, DataDir, DataDirError, Listener, Purpose, Running, STOP_LIMIT, Site},
     service::{Job, RootKey, write_key_file},
-    telemetry::{self, SetLevel},
+    telemetry::{self, Log},
 };
 
 /// How long commands may keep it from the data directory.
@@ -24,13 +33,19 @@ const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     let (config, file) = config::load_with_file(settings)?;
-    let terminal = io::stdout().is_terminal();
-    let set_level = telemetry::start_log(&config.log, supervisor::log_target());
+    let log = telemetry::start_log(&config.log, supervisor::log_target());
+    let log = Arc::new(log.map_err(server::Error::Run)?);
     if let Some(file) = file {
         tracing::info!(config.file = %file.display(), "the configuration was read");
     } else {
         tracing::info!("{}", config::NO_FILE);
     }
+    let outcome = serve_until_stopped(settings, config, &log);
+    log.finish();
+    outcome
+}
+
+fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> Result<(), Error> {
     server::check_files(&config)?;
     let listeners = match supervisor::sockets().map_err(server::Error::Run)? {
         given if given.is_empty() => server::bind(&config).map_err(|err| in_use(&config, err))?,
@@ -42,22 +57,78 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
     let site = Site::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
     let key_file = site.dir.initial_key();
-    let made =
+    let terminal = io::stdout().is_terminal();
+    let root_key =
         site.first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
-    let outcome = actix_web::rt::System::new().block_on(async {
-        // Before anybody can know that it runs, so that no signal is lost.
-        let signals = Signals::watch()?;
-        let running = server::start(site, listeners, &config).await?;
-        match greet(&running, &config, made.as_ref(), terminal) {
-            // Whoever started it does not want to read this.
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => (),
-            outcome => outcome.map_err(server::Error::Run)?,
-        }
-        drop(made);
-        let serving = Serving { settings, set_level, running };
-        serving.wait(signals).await
-    });
+    let supervisor = Arc::new(Supervisor::of_environment().map_err(server::Error::Run)?);
+    let (progress, reports) = mpsc::channel();
+    let server = Server {
+        settings: settings.clone(),
+        log: Arc::clone(log),
+        supervisor: Arc::clone(&supervisor),
+        config,
+        terminal,
+        progress,
+    };
+    let thread = thread::Builder::new().name("server".to_owned());
+    thread.spawn(move || server.run(site, listeners, root_key)).map_err(server::Error::Run)?;
+    let outcome = wait_for_end(&reports);
+    supervisor.finish();
     Ok(outcome?)
+}
+
+/// What the thread of the server reports to the main thread.
+enum Progress {
+    Stopping,
+    Ended(Result<(), server::Error>),
+}
+
+/// Waits for the thread of the server. Once that is told to stop, it has [`STOP_LIMIT`]: the main
+/// thread waits for no lock, no disk and no other thread, so its return ends the process.
+fn wait_for_end(reports: &Receiver<Progress>) -> Result<(), server::Error> {
+    let gone = || Err(server::Error::Run(io::Error::other("its thread has ended")));
+    match reports.recv() {
+        Ok(Progress::Ended(outcome)) => return outcome,
+        Ok(Progress::Stopping) => (),
+        Err(_) => return gone(),
+    }
+    match reports.recv_timeout(STOP_LIMIT) {
+        Ok(Progress::Ended(outcome)) => outcome,
+        Ok(Progress::Stopping) | Err(mpsc::RecvTimeoutError::Timeout) => {
+            Err(server::Error::CutShort)
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => gone(),
+    }
+}
+
+/// What the thread of the server needs.
+struct Server {
+    settings: Settings,
+    log: Arc<Log>,
+    supervisor: Arc<Supervisor>,
+    config: Config,
+    terminal: bool,
+    progress: Sender<Progress>,
+}
+
+impl Server {
+    fn run(self, site: Site, listeners: Vec<Listener>, root_key: Option<RootKey>) {
+        let progress = self.progress.clone();
+        let outcome = actix_web::rt::System::new().block_on(async {
+            // Before any other program can know that the server runs, so that no signal is lost.
+            let signals = Signals::watch()?;
+            let running = server::start(site, listeners, &self.config).await?;
+            running.metrics.watch_log(self.log.outlet());
+            let greeting = greeting(&running, &self.config, root_key.as_ref(), self.terminal);
+            drop(root_key);
+            // Its reader may be slow, or gone; the server needs neither.
+            let print = move || drop(io::stdout().write_all(greeting.as_bytes()));
+            thread::Builder::new().spawn(print).map_err(server::Error::Run)?;
+            Serving { server: self, running }.wait(signals).await
+        });
+        // The main thread is gone only if it has lost its patience.
+        let _ = progress.send(Progress::Ended(outcome));
+    }
 }
 
 /// Another keyward at the same address has the same directory, mostly, and that says more.
@@ -111,28 +182,27 @@ enum Told {
     Backup,
 }
 
-struct Serving<'a> {
-    settings: &'a Settings,
-    set_level: SetLevel,
+struct Serving {
+    server: Server,
     running: Running,
 }
 
-impl Serving<'_> {
+impl Serving {
     /// Reads everything again. All that can change does, or, if anything is wrong, nothing.
     fn reload(&mut self) {
-        supervisor::reloading();
-        let fresh = config::load(self.settings);
+        self.server.supervisor.reloading();
+        let fresh = config::load(&self.server.settings);
         let level = fresh.as_ref().map(|it| it.log.level).ok();
         let outcome = fresh.and_then(|it| Ok(self.running.reload(it)?));
         match (outcome, level) {
-            (Ok(_), Some(level)) => (self.set_level)(level),
+            (Ok(_), Some(level)) => self.server.log.set_level(level),
             (Ok(_), None) => (),
             (Err(err), _) => {
                 let cause = std::error::Error::source(&err);
                 tracing::error!(error = %err, cause, "not reloaded; what was in force stays");
             }
         }
-        supervisor::ready(&self.status());
+        self.server.supervisor.ready(&self.status());
     }
 
     /// One line for `systemctl status`.
@@ -143,10 +213,13 @@ impl Serving<'_> {
 
     /// Serves until a signal says stop, or until the disk has failed.
     async fn wait(mut self, mut signals: Signals) -> Result<(), server::Error> {
-        supervisor::ready(&self.status());
+        self.server.supervisor.ready(&self.status());
         let watchdog = supervisor::watchdog_interval();
         let app = Arc::clone(self.running.app());
-        let watched = actix_web::rt::spawn(supervisor::watch(watchdog, app));
+        let workers = Arc::clone(&self.running.workers);
+        let supervisor = Arc::clone(&self.server.supervisor);
+        let watched = supervisor::watch(supervisor, watchdog, app, workers);
+        let watched = actix_web::rt::spawn(watched);
         let mut minute = tokio::time::interval(STATUS_INTERVAL);
         let halted = loop {
             tokio::select! {
@@ -155,62 +228,69 @@ impl Serving<'_> {
                     Told::Reload => self.reload(),
                     Told::Backup => self.running.start_job(Job::Backup),
                 },
-                _ = minute.tick() => supervisor::status(&self.status()),
+                _ = minute.tick() => self.server.supervisor.status(&self.status()),
                 () = self.running.halted() => break true,
             }
         };
         watched.abort();
-        supervisor::stopping();
+        self.server.supervisor.stopping();
+        // The main thread is there until the end of this thread is reported.
+        let _ = self.server.progress.send(Progress::Stopping);
         tracing::info!("stopping");
         tokio::select! {
             stopped = self.running.stop() => stopped?,
-            // Whoever asks twice does not want to wait for slow clients.
+            // A second signal means: do not wait for slow clients.
             () = signals.stop() => tracing::warn!("stopped without waiting"),
         }
         if halted { Err(server::Error::Halted) } else { Ok(()) }
     }
 }
 
-/// Says what to do next. The root key is shown on a terminal and nowhere else.
-fn greet(
+/// What to do next. The root key is shown on a terminal and nowhere else.
+fn greeting(
     running: &Running,
     config: &Config,
-    made: Option<&RootKey>,
+    root_key: Option<&RootKey>,
     terminal: bool,
-) -> Result<(), io::Error> {
-    let Some(url) = running.urls.first() else { return Ok(()) };
+) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(4096));
+    let Some(url) = running.urls.first() else { return out };
     // What curl asks a socket for has a host as well.
     let (curl, host) = match url.strip_prefix("unix:") {
         Some(path) => (format!("curl --unix-socket {path}"), "http://localhost"),
         None => ("curl".to_owned(), url.as_str()),
     };
     let dir = config.data_dir.display();
-    let mut out = io::stdout().lock();
-    let mut say = |line: &str| writeln!(out, "{line}");
+    let mut say = |line: &str| {
+        // Writing to a text cannot fail.
+        let _ = writeln!(out, "{line}");
+    };
     say(&format!(
         "keyward {} · {} · data in {dir}",
         env!("CARGO_PKG_VERSION"),
         running.urls.join(" ")
-    ))?;
-    match made {
+    ));
+    match root_key {
         Some(root) if terminal => {
-            say("\n  A root key was made. It is shown this once; only its hash is kept:\n")?;
-            say(&format!("      {}\n", root.plaintext.expose()))?;
-            say("  Try it:\n")?;
-            say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()))?;
+            say("\n  A root key was made. It is shown this once; only its hash is kept:\n");
+            say(&format!("      {}\n", root.plaintext.expose()));
+            say("  Try it:\n");
+            say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()));
         }
         Some(_) => {
-            say(&format!("\n  A root key was made. It waits in {dir}/initial-root-key,"))?;
-            say("  which is removed when the key is first used. Try it:\n")?;
-            say(&format!("      export KEYWARD_KEY=\"$(cat {dir}/initial-root-key)\""))?;
+            say(&format!("\n  A root key was made. It waits in {dir}/initial-root-key,"));
+            say("  which is removed when the key is first used. Try it:\n");
+            say(&format!("      export KEYWARD_KEY=\"$(cat {dir}/initial-root-key)\""));
         }
         None => {
-            say("\n  Root key lost?  keyward root-key reset")?;
-            return say(&format!("  Swagger UI      {host}/docs/"));
+            say("\n  Root key lost?  keyward root-key reset");
+            say(&format!("  Swagger UI      {host}/docs/"));
+            return out;
         }
     }
-    say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"))?;
-    say(&format!("  Swagger UI  {host}/docs/"))?;
-    say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()))?;
-    say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"))
+    say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"));
+    say(&format!("  Swagger UI  {host}/docs/"));
+    say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()));
+    say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"));
+    out
 }

@@ -4,6 +4,10 @@
 use std::{
     env,
     io::{self, IsTerminal},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
     sync::Arc,
     time::Duration,
 };
@@ -11,7 +15,16 @@ use std::{
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use crate::{server::Listener, service::Keyward, telemetry::LogTarget};
+use crate::{
+    server::{Listener, Workers},
+    service::Keyward,
+    telemetry::{LogTarget, Outlet},
+};
+
+/// The most bytes of messages that wait for the supervisor.
+const WAITING_BYTES: usize = 1 << 14;
+/// How long the end of the process waits until the last message is sent.
+const LAST_MESSAGE: Duration = Duration::from_secs(1);
 
 /// Sockets that were opened for us, in place of those of the configuration.
 pub(super) fn sockets() -> Result<Vec<Listener>, io::Error> {
@@ -45,24 +58,73 @@ pub(super) fn log_target() -> LogTarget {
     }
 }
 
-/// Every listener accepts.
-pub(super) fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
-}
+/// The program that started this one and wants to hear of its state, if there is one.
+///
+/// Messages go through a queue: a supervisor that does not read delays nothing here.
+pub(super) struct Supervisor(Option<Outlet>);
 
-pub(super) fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
-}
-
-pub(super) fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+impl Supervisor {
+    /// The one that `$NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
+    pub(super) fn of_environment() -> Result<Self, io::Error> {
+        let Some((_, socket)) = env::vars().find(|(name, _)| name == "NOTIFY_SOCKET") else {
+            return Ok(Self(None));
+        };
+        let address = match socket.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name),
+            None => SocketAddr::from_pathname(&socket),
+        }?;
+        let sender = UnixDatagram::unbound()?;
+        let mut reachable = true;
+        let outlet = Outlet::start("notify", WAITING_BYTES, move |message, _| {
+            let sent = sender.send_to_addr(message, &address);
+            // One line each time that the supervisor goes away, not one for each message.
+            if let Err(err) = &sent
+                && reachable
+            {
+                tracing::warn!(error = err as &dyn std::error::Error, "systemd cannot be told");
+            }
+            reachable = sent.is_ok();
+        })?;
+        Ok(Self(Some(outlet)))
     }
-}
 
-pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    /// Every listener accepts.
+    pub(super) fn ready(&self, status: &str) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    pub(super) fn status(&self, status: &str) {
+        self.tell(&[NotifyState::Status(status)]);
+    }
+
+    pub(super) fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Err(_) => self.tell(&[NotifyState::Reloading]),
+        }
+    }
+
+    pub(super) fn stopping(&self) {
+        self.tell(&[NotifyState::Stopping]);
+    }
+
+    /// Sends what still waits before the end of the process, within a second.
+    pub(super) fn finish(&self) {
+        if let Some(outlet) = &self.0 {
+            outlet.flush(LAST_MESSAGE);
+        }
+    }
+
+    fn sign_of_life(&self) {
+        self.tell(&[NotifyState::Watchdog]);
+    }
+
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        if let Some(outlet) = &self.0 {
+            let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
+            outlet.offer(lines.join("\n").into_bytes());
+        }
+    }
 }
 
 /// How often a sign of life is wanted, if at all.
@@ -70,22 +132,23 @@ pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|it| !it.is_zero())
 }
 
-/// Gives signs of life for as long as the writer answers: a process that cannot change anything any
-/// more is better started again. An answer that says no is one.
-pub(super) async fn watch(interval: Option<Duration>, app: Arc<Keyward>) {
+/// Gives signs of life for as long as the writer and every worker answer. A process that cannot
+/// change anything, or cannot answer requests, is better started again. A refusal is an answer.
+pub(super) async fn watch(
+    supervisor: Arc<Supervisor>,
+    interval: Option<Duration>,
+    app: Arc<Keyward>,
+    workers: Arc<Workers>,
+) {
     let Some(interval) = interval else { return };
     let mut ticks = tokio::time::interval(interval / 3);
     loop {
         ticks.tick().await;
         let probed = Arc::clone(&app);
-        if tokio::task::spawn_blocking(move || probed.probe()).await.is_ok() {
-            tell(&[NotifyState::Watchdog]);
+        let writer = tokio::task::spawn_blocking(move || probed.probe());
+        workers.all_answer().await;
+        if writer.await.is_ok() {
+            supervisor.sign_of_life();
         }
-    }
-}
-
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(err) = sd_notify::notify(states) {
-        tracing::warn!(error = &err as &dyn std::error::Error, "systemd cannot be told");
     }
 }

@@ -9,6 +9,7 @@ use super::{
     DRAIN, Error, Site,
     listen::{Listener, SocketFile},
     tls::Certificate,
+    workers::Workers,
 };
 use crate::{
     config::Config,
@@ -32,6 +33,7 @@ pub(super) struct Front<'a> {
     pub config: &'a Config,
     pub metrics: &'a Arc<Metrics>,
     pub proxies: &'a Arc<TrustedProxies>,
+    pub workers: &'a Arc<Workers>,
 }
 
 pub(super) fn public_server(
@@ -49,7 +51,9 @@ pub(super) fn public_server(
     let table = web::Data::new(RouteTable::of(&document));
     drop(document);
     let docs = shared.config.docs;
+    let all = Arc::clone(shared.workers);
     let server = HttpServer::new(move || {
+        all.join();
         let ids = web::Data::new(http::RequestIds::new(&app));
         let gate = Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone());
         let gate = web::Data::new(gate);

@@ -14,12 +14,13 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
+use super::outlet::Outlet;
 use crate::domain::text::masked;
 
 /// Where the journal listens.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Sends events to the journal; what it does not take goes to standard error.
+/// The journal's socket. Sending to it blocks while the journal is busy.
 #[derive(Debug)]
 pub struct Journal {
     sender: UnixDatagram,
@@ -33,16 +34,23 @@ impl Journal {
         Ok(Self { sender, socket: socket.to_owned() })
     }
 
-    fn send(&self, entry: &[u8]) -> Result<(), io::Error> {
-        match self.sender.send(entry) {
-            Ok(_) => Ok(()),
-            // The journal was started again meanwhile.
-            Err(_) => self.sender.send_to(entry, &self.socket).map(drop),
+    /// Sends an entry. What the journal does not take goes to standard error.
+    pub fn write(&self, entry: &[u8]) {
+        let sent = self.sender.send(entry);
+        // The journal was started again meanwhile.
+        let sent = sent.or_else(|_| self.sender.send_to(entry, &self.socket));
+        if sent.is_err() {
+            // There is no further place to report to.
+            let _ = io::stderr().write_all(entry);
         }
     }
 }
 
-impl<S: Subscriber> Layer<S> for Journal {
+/// Turns events into entries for the journal.
+#[derive(Debug)]
+pub struct JournalLayer(pub Outlet);
+
+impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut entry = Entry::default();
         entry.add("PRIORITY", priority(*event.metadata().level()));
@@ -50,11 +58,7 @@ impl<S: Subscriber> Layer<S> for Journal {
         event.record(&mut entry);
         let text = std::mem::take(&mut entry.text);
         entry.add("MESSAGE", &text);
-        if self.send(&entry.bytes).is_err() {
-            // Nobody is left to tell if this fails.
-            let _ =
-                io::stderr().write_all(masked(&String::from_utf8_lossy(&entry.bytes)).as_bytes());
-        }
+        self.0.offer(entry.bytes);
     }
 }
 
@@ -130,7 +134,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
         let journal = UnixDatagram::bind(&socket).unwrap();
-        let layer = Journal::at(&socket).unwrap();
+        let sender = Journal::at(&socket).unwrap();
+        let outlet = Outlet::start("test", 4096, move |entry, _| sender.write(entry)).unwrap();
+        let layer = JournalLayer(outlet);
         let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(http.status = 200, text = "two\nlines", %key, "answered");
@@ -146,5 +152,21 @@ mod tests {
         assert!(has(b"KEYWARD_TEXT\n\x09\0\0\0\0\0\0\0two\nlines\n"));
         assert!(has("KEYWARD_KEY=rg_8fK2mQ9zT…\n".as_bytes()), "{entry:?}");
         assert!(!has(&key.as_bytes()[12..]));
+    }
+    #[test]
+    fn a_journal_that_is_not_read_delays_no_event() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let _journal = UnixDatagram::bind(&socket).unwrap();
+        let sender = Journal::at(&socket).unwrap();
+        let outlet = Outlet::start("test", 65_536, move |entry, _| sender.write(entry)).unwrap();
+        let layer = JournalLayer(outlet.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            // Far more than the queues of the kernel and of the outlet hold.
+            for number in 0..10_000 {
+                tracing::info!(number, "answered");
+            }
+        });
+        assert!(outlet.dropped() > 0);
     }
 }

@@ -1,13 +1,16 @@
 //! Metrics for machines, in the text format of Prometheus. No label says anything about one key.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-use super::tally::{Entry, Outcome, Tallies};
+use super::{
+    outlet::Outlet,
+    tally::{Entry, Outcome, Tallies},
+};
 use crate::{
     env::Timestamp,
     service::{Job, Keyward, Statistics},
@@ -19,6 +22,7 @@ const JOB_DURATION: &str = "keyward_job_duration_seconds";
 const JOB_SUCCESS: &str = "keyward_job_last_success_timestamp_seconds";
 const KEYS: &str = "keyward_keys";
 const EVENTS: &str = "keyward_audit_events_total";
+const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
 const POOL: &str = "keyward_db_pool_connections";
 
 /// Every other metric, with what it means.
@@ -47,6 +51,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     tallies: Tallies,
+    log: OnceLock<Outlet>,
 }
 
 impl Metrics {
@@ -69,7 +74,9 @@ impl Metrics {
         recorder.describe_histogram(name(JOB_DURATION), None::<Unit>, "How long runs took.".into());
         recorder.describe_counter(name(JOB_RUNS), None::<Unit>, "Runs of jobs by result.".into());
         recorder.describe_counter(name(EVENTS), None::<Unit>, "Events recorded by type.".into());
-        let it = Self { recorder, handle, tallies: Tallies::default() };
+        let text = "Log lines that were dropped because their reader was too slow.";
+        recorder.describe_counter(name(LOG_LINES_DROPPED), None::<Unit>, text.into());
+        let it = Self { recorder, handle, tallies: Tallies::default(), log: OnceLock::new() };
         it.gauge("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         // All of these are there before the first time.
         for job in Job::ALL {
@@ -79,6 +86,12 @@ impl Metrics {
             }
         }
         it
+    }
+
+    /// From now on the metrics tell how many lines of this log were dropped.
+    pub fn watch_log(&self, outlet: &Outlet) {
+        // There is one log in a process, and it is watched once.
+        let _ = self.log.set(outlet.clone());
     }
 
     /// One question about a key: who asked, what came of it, and how long that took.
@@ -144,6 +157,9 @@ impl Metrics {
         set("keyward_db_size_bytes", db as f64);
         set("keyward_db_wal_size_bytes", wal as f64);
         set("keyward_first_proofs_waiting", app.waiting_proofs() as f64);
+        let dropped = self.log.get().map_or(0, Outlet::dropped);
+        let counter = Key::from_static_name(LOG_LINES_DROPPED);
+        self.recorder.register_counter(&counter, &META).absolute(dropped);
         let mut text = self.handle.render();
         self.tallies.render(&mut text);
         text
