@@ -36,8 +36,8 @@ use crate::{
 
 /// The most bytes of log lines that wait for a reader.
 const WAITING_BYTES: usize = 1 << 20;
-/// How long the end of the process waits for the last lines to be written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long [`Log::flush`] waits for the reader of the log.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// The log of this process.
 ///
@@ -54,9 +54,11 @@ impl Log {
         (self.set_level)(level);
     }
 
-    /// Writes the last lines before the end of the process, within a second.
-    pub fn finish(&self) {
-        self.outlet.flush(LAST_LINES);
+    /// Waits until the lines so far are written, but at most a second.
+    ///
+    /// Only a thread that answers no requests may call this.
+    pub fn flush(&self) {
+        self.outlet.flush(FLUSH_LIMIT);
     }
 
     /// The queue of lines, for the metric that counts the dropped ones.

@@ -41,7 +41,7 @@ pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
         tracing::info!("{}", config::NO_FILE);
     }
     let outcome = serve_until_stopped(settings, config, &log);
-    log.finish();
+    log.flush();
     outcome
 }
 
@@ -202,6 +202,12 @@ impl Serving {
                 tracing::error!(error = %err, cause, "not reloaded; what was in force stays");
             }
         }
+        self.ready();
+    }
+
+    /// Tells that every listener accepts, once the log holds all that happened before.
+    fn ready(&self) {
+        self.server.log.flush();
         self.server.supervisor.ready(&self.status());
     }
 
@@ -213,7 +219,7 @@ impl Serving {
 
     /// Serves until a signal says stop, or until the disk has failed.
     async fn wait(mut self, mut signals: Signals) -> Result<(), server::Error> {
-        self.server.supervisor.ready(&self.status());
+        self.ready();
         let watchdog = supervisor::watchdog_interval();
         let app = Arc::clone(self.running.app());
         let workers = Arc::clone(&self.running.workers);

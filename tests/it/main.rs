@@ -52,6 +52,7 @@ mod rotation;
 mod rotation_self;
 mod routes;
 mod secrets;
+mod slow_neighbours;
 mod storage;
 mod stream;
 mod stream_ends;

@@ -2,15 +2,17 @@
 
 use std::{
     fs,
+    io::Write,
+    net::TcpStream,
     os::unix::net::UnixListener,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::support::{Supervised, has, keyward, keyward_in};
+use crate::support::{Supervised, has, keyward, keyward_in, skip};
 
 const PLAIN: &str = "listen = \"127.0.0.1:0\"\n";
 
@@ -42,6 +44,32 @@ fn signs_of_life_come_for_as_long_as_the_writer_answers() {
     drop(other);
     server.hear("WATCHDOG=1");
     assert!(server.terminate().status.success());
+}
+
+#[test]
+fn no_sign_of_life_comes_while_a_worker_is_stuck() {
+    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
+    if !traced.is_ok_and(|it| it.success()) {
+        skip("delaying a worker needs strace and the right to trace");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let bare = keyward();
+    let mut command = Command::new("strace");
+    // The first thread that receives, which will be a worker, is stuck for 5 seconds.
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=recvfrom"]);
+    command.args(["-e", "inject=recvfrom:delay_enter=5000000:when=1"]);
+    command.arg(bare.get_program()).stdin(Stdio::null()).env("WATCHDOG_USEC", "300000");
+    let server = Supervised::start(dir.path(), PLAIN, command);
+    server.hear("WATCHDOG=1");
+    // Not by a reload: a signal is received as well.
+    let said = server.said();
+    let address = said.split("http://").nth(1).and_then(|it| it.split('"').next()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\n\r\n").unwrap();
+    // Some may have been on their way.
+    let heard = server.count_for(Duration::from_secs(1), "WATCHDOG=1");
+    assert!(heard <= 3, "{heard}");
 }
 
 #[test]

@@ -51,6 +51,11 @@ impl Binary {
         Self::start(command, "127.0.0.1:0", data_dir)
     }
 
+    /// As [`Binary::serve`], with a command that was prepared, such as with variables.
+    pub fn serve_as(command: Command, data_dir: &Path) -> Self {
+        Self::start(command, "127.0.0.1:0", data_dir)
+    }
+
     /// As [`Binary::serve`], with another program around it, such as a tracer.
     pub fn serve_under(wrapper: &[&str], data_dir: &Path) -> Self {
         let bare = keyward();
