@@ -25,7 +25,7 @@ pub use self::{
     policy::{PolicyError, PolicyFile, load_policy},
     reach::{Reached, reach},
     restore::{Restored, restore},
-    tls::TlsError,
+    tls::{KeyPair, TlsError},
     workers::Workers,
 };
 use self::{
@@ -225,7 +225,8 @@ pub async fn start(
     config: &Config,
 ) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::new());
-    let pair = Certificate::load(&config.tls)?;
+    let pair = KeyPair::load(&config.tls)?;
+    report_certificate(pair.as_ref(), &site.app, &metrics);
     let certificate = pair.map(|it| Arc::new(Certificate::new(it)));
     site.app.record_server_event(
         EventType::ServerStarted,
@@ -291,7 +292,8 @@ impl Running {
     /// Returns the settings that changed and need a restart.
     pub fn reload(&mut self, config: Config) -> Result<Vec<String>, Error> {
         let policy = configured_policy(&config, &self.site.app.rules().catalogue)?;
-        let pair = Certificate::load(&config.tls)?;
+        let pair = KeyPair::load(&config.tls)?;
+        report_certificate(pair.as_ref(), &self.site.app, &self.metrics);
         let routes = policy.as_ref().map(Policy::len);
         let mut waiting = self.config.differences(&config);
         waiting.retain(|it| !LIVE_SETTINGS.contains(&it.as_str()));
@@ -354,6 +356,15 @@ impl Running {
     }
 }
 
+/// Reports a certificate that clients refuse, or soon will, in the log and in the metrics.
+fn report_certificate(pair: Option<&KeyPair>, app: &Keyward, metrics: &Metrics) {
+    let Some(pair) = pair else { return };
+    metrics.set_certificate_end(pair.not_after);
+    if let Some(warning) = pair.expiry_warning(app.env().time.now()) {
+        tracing::warn!("{warning}");
+    }
+}
+
 fn cron_line(config: &JobsConfig, job: Job) -> &str {
     match job {
         Job::EndGraces => &config.end_graces,
@@ -389,7 +400,7 @@ pub fn file_faults(config: &Config) -> Vec<Error> {
     let faults = [
         DataDir::check(&config.data_dir).err().map(Error::from),
         configured_policy(config, &catalogue(config)).err(),
-        Certificate::load(&config.tls).err().map(Error::from),
+        KeyPair::load(&config.tls).err().map(Error::from),
     ];
     faults.into_iter().flatten().collect()
 }

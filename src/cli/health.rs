@@ -26,7 +26,7 @@ use crate::{
     domain::note::NoteKey,
     env::{Clock, SystemClock, Timestamp},
     http::control::SOCKET,
-    server::{self, IMPORT_KEY},
+    server::{self, IMPORT_KEY, KeyPair},
     service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
     store,
 };
@@ -132,6 +132,7 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
     let server = running(dir);
     vec![
         ("files named in the configuration", files(config)),
+        ("certificate", certificate(config)),
         ("listeners", listeners(config)),
         ("data directory", data_dir(dir)),
         ("database", database(dir)),
@@ -157,6 +158,17 @@ fn warning(says: impl Into<String>) -> Diagnosis {
 
 fn failed(says: impl Into<String>) -> Diagnosis {
     (State::Failed, says.into())
+}
+
+fn certificate(config: &Config) -> Diagnosis {
+    match KeyPair::load(&config.tls) {
+        Ok(None) => ok("no TLS here"),
+        Ok(Some(pair)) => match pair.expiry_warning(SystemClock::new().wall()) {
+            Some(says) => warning(says),
+            None => ok(format!("valid until {}", pair.not_after)),
+        },
+        Err(err) => failed(err.to_string()),
+    }
 }
 
 fn files(config: &Config) -> Diagnosis {

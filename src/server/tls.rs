@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -16,7 +17,13 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::config::TlsConfig;
+use x509_parser::parse_x509_certificate;
+use zeroize::Zeroizing;
+
+use crate::{config::TlsConfig, env::Timestamp};
+
+/// A certificate with less time left than this is reported.
+const RENEWAL_DUE: Duration = Duration::from_hours(14 * 24);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -26,12 +33,113 @@ pub enum TlsError {
     File { path: PathBuf, source: io::Error },
     #[error("{path} can be read by other users; allow its owner, or its group, only (chmod 640)")]
     Exposed { path: PathBuf },
-    #[error("{path} holds nothing of use: {source}")]
+    #[error("{path}: {}", in_words(source))]
     Pem { path: PathBuf, source: pem::Error },
+    #[error(
+        "the key {path} is protected by a pass phrase, which a service cannot enter; write it \
+         without one: `openssl pkey -in OLD -out NEW`"
+    )]
+    PassPhrase { path: PathBuf },
+    #[error("{path} holds no X.509 certificate")]
+    X509 { path: PathBuf },
     #[error("the certificate {certificate} and the key {key} do not work together: {source}")]
     Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
+}
+
+fn in_words(err: &pem::Error) -> String {
+    if matches!(err, pem::Error::NoItemsFound) {
+        return "there is no PEM section of the expected kind in it".to_owned();
+    }
+    if matches!(err, pem::Error::MissingSectionEnd { .. }) {
+        return "it is cut off: its last PEM section has no end".to_owned();
+    }
+    err.to_string()
+}
+
+/// A certificate chain with its private key.
+#[derive(Clone, Debug)]
+pub struct KeyPair {
+    certified: Arc<CertifiedKey>,
+    /// The earliest end of validity in the chain.
+    pub not_after: Timestamp,
+}
+
+impl KeyPair {
+    /// The pair that the configuration names; `None` without TLS.
+    pub fn load(config: &TlsConfig) -> Result<Option<Self>, TlsError> {
+        let (certificate, key) = match (&config.certificate, &config.key) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (None, None) => return Ok(None),
+            (Some(_), None) | (None, Some(_)) => return Err(TlsError::Half),
+        };
+        refuse_exposed(key)?;
+        let chain = read_chain(certificate)?;
+        let private = read_key(key)?;
+        let not_after =
+            earliest_end(&chain).ok_or_else(|| TlsError::X509 { path: certificate.clone() })?;
+        let pair = CertifiedKey::from_der(chain, private, &ring::default_provider());
+        let (certificate, key) = (certificate.clone(), key.clone());
+        let pair = pair.map_err(|source| TlsError::Pair { certificate, key, source })?;
+        Ok(Some(Self { certified: Arc::new(pair), not_after }))
+    }
+
+    /// A warning if the certificate has expired, or will within 14 days.
+    pub fn expiry_warning(&self, now: Timestamp) -> Option<String> {
+        let end = self.not_after;
+        if end <= now {
+            Some(format!("the TLS certificate expired at {end}: clients refuse it"))
+        } else if end < now.after(RENEWAL_DUE) {
+            Some(format!("the TLS certificate expires at {end}: renew it"))
+        } else {
+            None
+        }
+    }
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
+    if chain.is_empty() {
+        return Err(TlsError::Pem { path: path.to_owned(), source: pem::Error::NoItemsFound });
+    }
+    Ok(chain)
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = Zeroizing::new(read(path)?);
+    PrivateKeyDer::from_pem_slice(&text).map_err(|source| {
+        let path = path.to_owned();
+        // PKCS #8 says so in the label (RFC 5958), the older form in a header (RFC 1421).
+        if String::from_utf8_lossy(&text).contains("ENCRYPTED") {
+            return TlsError::PassPhrase { path };
+        }
+        TlsError::Pem { path, source }
+    })
+}
+
+/// The file without the byte order mark that some editors write.
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let mut text =
+        fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
+    }
+    Ok(text)
+}
+
+/// `None` if one of them is no certificate.
+fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+    let mut earliest = None;
+    for certificate in chain {
+        let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+        let end = certificate.validity().not_after.timestamp().checked_mul(1_000)?;
+        let end = Timestamp::from_millis(end);
+        earliest = Some(earliest.map_or(end, |it: Timestamp| it.min(end)));
+    }
+    earliest
 }
 
 /// The certificate that new connections get.
@@ -39,41 +147,13 @@ pub enum TlsError {
 pub struct Certificate(ArcSwap<CertifiedKey>);
 
 impl Certificate {
-    /// What the configuration names; `None` without TLS.
-    pub fn load(config: &TlsConfig) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
-        let (certificate, key) = match (&config.certificate, &config.key) {
-            (Some(certificate), Some(key)) => (certificate, key),
-            (None, None) => return Ok(None),
-            (Some(_), None) | (None, Some(_)) => return Err(TlsError::Half),
-        };
-        refuse_exposed(key)?;
-        let wrong = |path: &Path, source| {
-            let path = path.to_owned();
-            if let pem::Error::Io(source) = source {
-                return TlsError::File { path, source };
-            }
-            TlsError::Pem { path, source }
-        };
-        let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect)
-            .map_err(|it| wrong(certificate, it))?;
-        if chain.is_empty() {
-            return Err(wrong(certificate, pem::Error::NoItemsFound));
-        }
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|it| wrong(key, it))?;
-        let pair = CertifiedKey::from_der(chain, private, &ring::default_provider());
-        let (certificate, key) = (certificate.clone(), key.clone());
-        let pair = pair.map_err(|source| TlsError::Pair { certificate, key, source })?;
-        Ok(Some(Arc::new(pair)))
-    }
-
-    pub fn new(pair: Arc<CertifiedKey>) -> Self {
-        Self(ArcSwap::new(pair))
+    pub fn new(pair: KeyPair) -> Self {
+        Self(ArcSwap::new(pair.certified))
     }
 
     /// For connections from now on; those that stand keep theirs.
-    pub fn replace(&self, pair: Arc<CertifiedKey>) {
-        self.0.store(pair);
+    pub fn replace(&self, pair: KeyPair) {
+        self.0.store(pair.certified);
     }
 
     /// TLS 1.2 and 1.3, with no certificate asked of clients.

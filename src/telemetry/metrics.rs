@@ -22,15 +22,17 @@ const JOB_DURATION: &str = "keyward_job_duration_seconds";
 const JOB_SUCCESS: &str = "keyward_job_last_success_timestamp_seconds";
 const KEYS: &str = "keyward_keys";
 const EVENTS: &str = "keyward_audit_events_total";
+const CERTIFICATE_END: &str = "keyward_tls_certificate_not_after_timestamp_seconds";
 const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
 const POOL: &str = "keyward_db_pool_connections";
 
 /// Every other metric, with what it means.
-const GAUGES: [(&str, &str); 12] = [
+const GAUGES: [(&str, &str); 13] = [
     ("keyward_build_info", "Always 1; the version is in the label."),
     (JOB_SUCCESS, "Unix time of the last good run."),
     (KEYS, "Keys by how they stand; those that rotate are also among the others."),
     ("keyward_key_values", "Key values known, revoked and rotated ones included."),
+    (CERTIFICATE_END, "Unix time at which the TLS certificate expires; 0 without TLS."),
     ("keyward_keys_expiring", "Keys that end within 7 days."),
     ("keyward_key_next_expiry_timestamp_seconds", "Unix time of the next end of a key; 0 if none."),
     ("keyward_audit_last_sequence", "The number of the newest event."),
@@ -78,6 +80,7 @@ impl Metrics {
         recorder.describe_counter(name(LOG_LINES_DROPPED), None::<Unit>, text.into());
         let it = Self { recorder, handle, tallies: Tallies::default(), log: OnceLock::new() };
         it.gauge("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        it.gauge(CERTIFICATE_END, &[]).set(0.0);
         // All of these are there before the first time.
         for job in Job::ALL {
             it.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(0.0);
@@ -92,6 +95,11 @@ impl Metrics {
     pub fn watch_log(&self, outlet: &Outlet) {
         // There is one log in a process, and it is watched once.
         let _ = self.log.set(outlet.clone());
+    }
+
+    /// The end of the TLS certificate that new connections get.
+    pub fn set_certificate_end(&self, at: Timestamp) {
+        self.gauge(CERTIFICATE_END, &[]).set(seconds(at));
     }
 
     /// One question about a key: who asked, what came of it, and how long that took.

@@ -8,7 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use keyward::env::Timestamp;
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 
 use crate::support::{Supervised, has, keyward};
 
@@ -164,14 +165,73 @@ fn what_is_wrong_with_tls_is_told_before_anything_is_done() {
     assert!(refused(&half).contains("both"));
     assert!(refused(&good.replace("a.key", "b.key")).contains("do not work together"));
     assert!(refused(&good.replace("a.key", "c.key")).contains("cannot be read"));
-    assert!(refused(&good.replace("a.pem", "a.key")).contains("nothing of use"));
+    assert!(
+        refused(&good.replace("a.pem", "a.key")).contains("no PEM section of the expected kind")
+    );
+    let text = fs::read_to_string(dir.path().join("a.pem")).unwrap();
+    fs::write(dir.path().join("cut.pem"), &text[..text.len() - 40]).unwrap();
+    assert!(refused(&good.replace("a.pem", "cut.pem")).contains("it is cut off"));
+    let locked =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let locked_key = dir.path().join("locked.key");
+    fs::write(&locked_key, locked).unwrap();
+    fs::set_permissions(&locked_key, Permissions::from_mode(0o600)).unwrap();
+    assert!(refused(&good.replace("a.key", "locked.key")).contains("pass phrase"));
     let key = dir.path().join("a.key");
     fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
     assert!(refused(&good).contains("other users"));
     fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
     let config = dir.path().join("k.toml");
+    // A byte order mark, as some editors write it, does no harm.
+    fs::write(dir.path().join("a.pem"), format!("\u{feff}{text}")).unwrap();
     let check = keyward().args(["config", "check", "--config"]).arg(config).output().unwrap();
     assert!(check.status.success());
+}
+
+/// Writes a certificate that ends so many days from now, and its key.
+fn certify_until(dir: &Path, name: &str, days: i64) -> String {
+    let config = certify(dir, name);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let end = Timestamp::from_millis(now.as_millis() as i64 + days * 86_400_000).to_string();
+    let part = |range: std::ops::Range<usize>| end[range].parse::<u8>().unwrap();
+    params.not_after = date_time_ymd(end[..4].parse().unwrap(), part(5..7), part(8..10));
+    fs::write(dir.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    config
+}
+
+#[test]
+fn a_certificate_that_expired_or_soon_will_is_reported_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    for (days, expected) in [(-10, Some("expired at")), (3, Some("expires at")), (60, None)] {
+        let data = dir.path().join(days.to_string());
+        fs::create_dir(&data).unwrap();
+        let config = certify_until(&data, "a", days);
+        let server = Supervised::serve(&data, &config);
+        let log = server.said();
+        let doctor = keyward()
+            .args(["doctor", "--config"])
+            .arg(data.join("keyward.toml"))
+            .arg("--data-dir")
+            .arg(data.join("data"))
+            .output()
+            .unwrap();
+        let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        let row = doctor.lines().find(|it| it.starts_with("certificate")).unwrap();
+        match expected {
+            Some(text) => {
+                assert!(log.contains(&format!("the TLS certificate {text}")), "{days}: {log}");
+                assert!(row.contains("warning") && row.contains(text), "{days}: {row}");
+            }
+            None => {
+                assert!(!log.contains("the TLS certificate"), "{days}: {log}");
+                assert!(row.contains("ok") && row.contains("valid until"), "{days}: {row}");
+            }
+        }
+        assert!(server.terminate().status.success());
+    }
 }
 
 #[test]
