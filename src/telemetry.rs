@@ -5,6 +5,7 @@
 
 mod journal;
 mod metrics;
+mod protocol_errors;
 mod tally;
 
 use std::{io, path::Path};
@@ -17,9 +18,10 @@ use tracing_subscriber::{
     reload,
 };
 
-use self::journal::Journal;
+use self::{journal::Journal, protocol_errors::HoldBack};
 pub use self::{
     metrics::Metrics,
+    protocol_errors::take_protocol_error,
     tally::{Entry, Outcome},
 };
 
@@ -65,7 +67,7 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
         LogFormat::Json | LogFormat::Auto => (json(), None),
     };
     // An error means that somebody else (a test) started a log before.
-    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(layer).with(HoldBack).try_init();
     if let Some(err) = failure {
         tracing::warn!(error = &err as &dyn std::error::Error, "the journal cannot be reached");
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, Gate, TrustedProxies,
+        self, Gate, MalformedRequests, Seldom, TrustedProxies,
         control::{self, JobRunner},
         openapi::RouteTable,
         pages::Documents,
@@ -48,10 +48,18 @@ pub(super) fn public_server(
     let documents = web::Data::new(Documents::of(&document));
     let table = web::Data::new(RouteTable::of(&document));
     drop(document);
+    let malformed = MalformedRequests::new(app.clone(), metrics.clone());
+    let complaints = web::Data::new(Seldom::default());
     let docs = shared.config.docs;
     let server = HttpServer::new(move || {
         let ids = web::Data::new(http::RequestIds::new(&app));
-        let gate = Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone());
+        let gate = Gate::new(
+            app.clone(),
+            metrics.clone(),
+            ids.clone(),
+            proxies.clone(),
+            complaints.clone(),
+        );
         let gate = web::Data::new(gate);
         App::new()
             .app_data(app.clone())
@@ -66,6 +74,7 @@ pub(super) fn public_server(
             .configure(|cfg| http::hot_routes(&mut ServiceConfig::new(cfg)))
             .service(
                 web::scope("")
+                    .wrap(from_fn(http::read_body))
                     .wrap(from_fn(http::wrap))
                     .configure(|cfg| http::routes(&mut ServiceConfig::new(cfg)))
                     .configure(|cfg| {
@@ -81,6 +90,7 @@ pub(super) fn public_server(
         .worker_max_blocking_threads(BLOCKING_THREADS)
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
         .shutdown_timeout(DRAIN.as_secs())
+        .on_connect(move |io, connection| malformed.watch(io, connection))
         .disable_signals();
     let mut sockets = Vec::new();
     for listener in listeners {
