@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Key, Logged, Request, TestServer,
+    Logged, Request, TestServer,
     authz::{IDENTITY, ask, assert_refused, decided, guarded, questions, sample},
     forged,
 };

@@ -152,6 +152,9 @@ fn the_connection_of_a_body_that_does_not_end_does() {
 #[test]
 fn the_connection_of_a_broken_or_endless_body_ends() {
     let server = TestServer::start();
+    // The framework drops a request that was broken if its answer is not there at once, as that of
+    // the first use of a key is not.
+    server.get(&server.root.text, "/api/v1/api-keys").expect(200);
     let headers = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     for (part, expected) in [("zz\r\n".to_owned(), "400"), (chunk.repeat(65), "413")] {
