@@ -72,6 +72,8 @@ pub(super) fn public_server(
             .app_data(gate.clone())
             .configure(|cfg| Gate::mount(&gate, cfg))
             .configure(|cfg| http::hot_routes(&mut ServiceConfig::new(cfg)))
+            // A target that is no path, such as that of `OPTIONS *`.
+            .default_service(web::to(http::openapi::no_such_operation).wrap(from_fn(http::wrap)))
             .service(
                 web::scope("")
                     .wrap(from_fn(http::read_body))

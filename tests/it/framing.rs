@@ -191,6 +191,22 @@ fn a_body_that_nobody_wants_does_not_cost_the_connection() {
 }
 
 #[test]
+fn a_target_that_is_no_path_is_answered_like_any_other() {
+    let server = TestServer::start();
+    for (method, target, expected) in [
+        ("OPTIONS", "*", "404"),
+        ("CONNECT", "api.example.com:443", "404"),
+        ("GET", "http://keyward.test/livez", "200"),
+        ("GET", "http://keyward.test", "404"),
+    ] {
+        let mut stream = open(server.address, &request(&server, method, target, ""));
+        let answer = head(&mut stream, AT_ONCE);
+        assert_eq!(status(&answer), expected, "{method} {target}: {answer}");
+        assert!(answer.contains("\r\nx-request-id: "), "{method} {target}: {answer}");
+    }
+}
+
+#[test]
 fn an_answer_says_whether_the_connection_ends() {
     let server = TestServer::start();
     for target in TARGETS {
