@@ -29,9 +29,9 @@ use crate::{
 
 /// The body of a request that was not read to its end.
 ///
-/// The response must hold it until it is sent. The framework closes a connection whose body
-/// somebody could still read; of a chunked body that was given up it waits for the rest, without a
-/// deadline.
+/// The response must hold it until it is sent. The framework closes the connection if the body
+/// can still be read. If a chunked body was dropped, the framework waits for the rest of it, without
+/// a deadline.
 pub struct Unread {
     _payload: Payload,
 }

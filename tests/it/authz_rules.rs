@@ -282,15 +282,15 @@ fn garbage_is_counted_and_said_once_a_minute() {
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
         b"GET /authz HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \x0crg_\r\n\r\n",
     ];
-    const ROUNDS: usize = 20;
-    for bytes in garbage.iter().cycle().take(ROUNDS * garbage.len()) {
+    let rounds = 20;
+    for bytes in garbage.iter().cycle().take(rounds * garbage.len()) {
         let mut stream = TcpStream::connect(server.binary.address).expect("a connection");
         stream.write_all(bytes).expect("it is taken");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     }
-    let counted = format!("keyward_malformed_requests_total {}\n", ROUNDS * garbage.len());
+    let counted = format!("keyward_malformed_requests_total {}\n", rounds * garbage.len());
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let metrics = Request::new("GET", "/metrics").send(server.binary.address).text();

@@ -113,7 +113,7 @@ fn a_body_that_is_announced_as_too_long_is_refused_at_once() {
                 let mut stream = open(server.address, &request(&server, "POST", target, &headers));
                 let mut answer = head(&mut stream, AT_ONCE);
                 if status(&answer) == "100" {
-                    // The framework has said so before anybody looked at the length.
+                    // The framework has said so before keyward sees the length.
                     answer = head(&mut stream, AT_ONCE);
                 }
                 assert_eq!(status(&answer), "413", "{target} {headers}");
@@ -172,7 +172,7 @@ fn the_connection_of_a_broken_or_endless_body_ends() {
 }
 
 #[test]
-fn a_body_that_nobody_wants_does_not_cost_the_connection() {
+fn a_body_that_is_not_used_does_not_cost_the_connection() {
     let server = TestServer::start();
     for target in TARGETS {
         for body in [

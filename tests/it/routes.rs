@@ -110,16 +110,16 @@ fn a_route_may_leave_the_key_to_the_caller() {
     let text = route("/a", "") + &route("/b", "scopes = [\"orders:read\"]");
     fs::write(&file, text).expect("a policy");
     let file = file.to_str().expect("UTF-8");
-    let test = |path: &str, more: &[&str]| {
+    let told = |path: &str, more: &[&str]| {
         let (code, said) = routes(&[&["test", "GET", path, "--file", file], more].concat());
         assert_eq!(code, Some(0), "{said}");
         said.lines().last().expect("a line").to_owned()
     };
     let before = "passes without a key; a key that is presented needs";
-    assert_eq!(test("/a", &[]), format!("{before} to be accepted"));
-    assert_eq!(test("/b", &[]), format!("{before} orders:read"));
-    let told = test("/b", &["--output", "json"]);
-    assert!(told.contains("\"public\":false,\"optional\":true,"), "{told}");
+    assert_eq!(told("/a", &[]), format!("{before} to be accepted"));
+    assert_eq!(told("/b", &[]), format!("{before} orders:read"));
+    let as_json = told("/b", &["--output", "json"]);
+    assert!(as_json.contains("\"public\":false,\"optional\":true,"), "{as_json}");
     let (code, said) = check(&route("/a", "public = true"));
     assert_eq!(code, Some(3));
     assert!(said.contains(":4: route 1, optional: a public route"), "{said}");
