@@ -1,7 +1,6 @@
 //! Connections: what becomes of one after an answer, and what is said of one that brings garbage.
 
 use std::{
-    any::Any,
     error::Error,
     net::SocketAddr,
     pin::Pin,
@@ -17,7 +16,6 @@ use actix_web::{
     body::{BodySize, BoxBody, MessageBody},
     dev::{Extensions, Payload, RequestHead, ResponseHead},
     http::ConnectionType,
-    rt::net::TcpStream,
     web::{self, Bytes},
 };
 
@@ -111,14 +109,12 @@ impl MalformedRequests {
         Arc::new(Self { app, metrics, reports, unreported })
     }
 
-    /// Watches a new connection. The address is known of bare TCP only: under TLS, the framework
-    /// hands out a type that cannot be named here.
-    pub fn watch(self: &Arc<Self>, io: &dyn Any, connection: &mut Extensions) {
-        let peer = io.downcast_ref().and_then(|it: &TcpStream| it.peer_addr().ok());
+    /// Watches a new connection.
+    pub fn watch(self: &Arc<Self>, peer: Option<SocketAddr>, connection: &mut Extensions) {
         connection.insert(Watch { peer, malformed: Arc::clone(self) });
     }
 
-    fn note(&self, peer: Option<SocketAddr>, reason: &str) {
+    fn record(&self, peer: Option<SocketAddr>, reason: &str) {
         self.metrics.count_malformed_requests(1);
         let count = self.unreported.fetch_add(1, Ordering::Relaxed) + 1;
         if self.reports.is_due(self.app.env().time.monotonic()) {
@@ -139,7 +135,7 @@ impl Drop for Watch {
         // Said of this connection: it ends with the error, and nothing else of this thread runs in
         // between.
         if let Some(reason) = take_protocol_error() {
-            self.malformed.note(self.peer, &reason);
+            self.malformed.record(self.peer, &reason);
         }
     }
 }

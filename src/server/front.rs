@@ -2,7 +2,9 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use actix_web::{App, HttpServer, dev::Server, http::KeepAlive, middleware::from_fn, web};
+use actix_web::{
+    App, HttpServer, dev::Server, http::KeepAlive, middleware::from_fn, rt::net::TcpStream, web,
+};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
@@ -92,7 +94,11 @@ pub(super) fn public_server(
         .worker_max_blocking_threads(BLOCKING_THREADS)
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
         .shutdown_timeout(DRAIN.as_secs())
-        .on_connect(move |io, connection| malformed.watch(io, connection))
+        .on_connect(move |io, connection| {
+            // Under TLS the framework hands out a type that cannot be named here.
+            let peer = io.downcast_ref().and_then(|it: &TcpStream| it.peer_addr().ok());
+            malformed.watch(peer, connection);
+        })
         .disable_signals();
     let mut sockets = Vec::new();
     for listener in listeners {
