@@ -6,6 +6,7 @@
 mod journal;
 mod metrics;
 mod outlet;
+mod protocol_errors;
 mod tally;
 
 use std::{
@@ -22,10 +23,14 @@ use tracing_subscriber::{
     reload,
 };
 
-use self::journal::{Journal, JournalLayer};
+use self::{
+    journal::{Journal, JournalLayer},
+    protocol_errors::HoldBack,
+};
 pub use self::{
     metrics::Metrics,
     outlet::Outlet,
+    protocol_errors::take_protocol_error,
     tally::{Entry, Outcome},
 };
 
@@ -120,7 +125,7 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
         }
     };
     // An error means that a test started a log before.
-    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(layer).with(HoldBack).try_init();
     // The default hook writes to standard error itself, and so waits for its reader.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     if let Some(err) = failure {

@@ -16,7 +16,7 @@ use crate::{
     },
     config::ConfigErrors,
     domain::{
-        policy::{Access, Need},
+        policy::{Access, Need, Undecided},
         request_path::RequestPath,
         scope::Catalogue,
     },
@@ -99,20 +99,26 @@ pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
         Ok(path) => path,
         Err(why) => return refuse("ambiguous_path", &why.to_string()),
     };
-    let Some((place, route)) = policy.find(&arguments.method, arguments.host.as_deref(), &path)
-    else {
-        return refuse("no_route", "no route matches");
+    let found = policy.find(&arguments.method, arguments.host.as_deref(), &path);
+    let (place, route) = match found {
+        Ok(found) => found,
+        Err(Undecided::NoRoute) => return refuse("no_route", "no route matches"),
+        Err(Undecided::NoHost) => {
+            let why = "the policy has routes for certain hosts; name the host with --host";
+            return refuse("authz_misconfigured", why);
+        }
     };
     let (line, name) = routes.get(place).map_or((0, ""), |it| (it.line, it.name.as_str()));
     if as_json {
-        let (public, need) = match route.access {
-            Access::Everybody => (true, Need::default()),
-            Access::Key(need) => (false, need),
+        let (public, optional, need) = match route.access {
+            Access::Everybody => (true, false, Need::default()),
+            Access::Optional(need) => (false, true, need),
+            Access::Key(need) => (false, false, need),
         };
         let names = |bits| catalogue.names(bits).collect::<Vec<_>>();
         let says = json!({
             "refused": null, "route": place + 1, "name": name, "file": file, "line": line,
-            "public": public, "scopes": names(need.all), "anyOf": names(need.any),
+            "public": public, "optional": optional, "scopes": names(need.all), "anyOf": names(need.any),
         });
         writeln!(out, "{says}")?;
         return Ok(ExitCode::SUCCESS);
@@ -125,15 +131,21 @@ pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
 
 fn needs(access: Access, catalogue: &Catalogue) -> String {
     let list = |bits, word: &str| catalogue.names(bits).collect::<Vec<_>>().join(word);
-    let Access::Key(need) = access else { return "passes without a key".to_owned() };
+    let (need, before) = match access {
+        Access::Everybody => return "passes without a key".to_owned(),
+        Access::Optional(need) => (need, "passes without a key; a key that is presented "),
+        Access::Key(need) => (need, ""),
+    };
     let all = list(need.all, " and ");
     let any = list(need.any, " or ");
-    match (all.as_str(), any.as_str()) {
-        ("", "") => "needs any accepted key".to_owned(),
-        (all, "") => format!("needs {all}"),
-        ("", any) => format!("needs {any}"),
-        (all, any) => format!("needs {all}, and {any}"),
-    }
+    let needs = match (all.as_str(), any.as_str()) {
+        ("", "") if before.is_empty() => "any accepted key".to_owned(),
+        ("", "") => "to be accepted".to_owned(),
+        (all, "") => all.to_owned(),
+        ("", any) => any.to_owned(),
+        (all, any) => format!("{all}, and {any}"),
+    };
+    format!("{before}needs {needs}")
 }
 
 fn find(file: Option<&PathBuf>, settings: &Settings) -> Result<Found, Error> {

@@ -23,13 +23,15 @@ pub struct RouteSetting {
     pub scopes: Option<Vec<String>>,
     pub any_of: Option<Vec<String>>,
     pub public: bool,
+    pub optional: bool,
     /// Where the section begins, counted from one.
     pub line: usize,
     /// The line of each field that was given.
     lines: Vec<(&'static str, usize)>,
 }
 
-const FIELDS: [&str; 7] = ["name", "hosts", "methods", "path", "scopes", "any_of", "public"];
+const FIELDS: [&str; 8] =
+    ["name", "hosts", "methods", "path", "scopes", "any_of", "public", "optional"];
 
 impl RouteSetting {
     /// Every route of the file, or everything that is wrong with how they are written.
@@ -125,6 +127,7 @@ impl RouteSetting {
             "methods" => self.methods = read::texts(raw)?,
             "scopes" => self.scopes = Some(read::texts(raw)?),
             "any_of" => self.any_of = Some(read::texts(raw)?),
+            "optional" => self.optional = read::boolean(raw)?,
             _ => self.public = read::boolean(raw)?,
         }
         Ok(())

@@ -30,8 +30,10 @@ pub struct RouteRule {
     pub scopes: Option<Vec<String>>,
     /// Scopes of which a key must grant at least one.
     pub any_of: Option<Vec<String>>,
-    /// Nobody is asked for a key.
+    /// No key is asked for.
     pub public: bool,
+    /// A key need not be presented; one that is presented must be accepted and grant the scopes.
+    pub optional: bool,
 }
 
 /// What a key must grant.
@@ -46,8 +48,19 @@ pub struct Need {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
     Everybody,
-    /// Whoever has an accepted key that grants this.
+    /// Callers without a key, and those with an accepted key that grants this.
+    Optional(Need),
+    /// Callers with an accepted key that grants this.
     Key(Need),
+}
+
+/// Why no route decides.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Undecided {
+    /// None matches.
+    NoRoute,
+    /// Some routes are for certain hosts only, and the host of the request cannot be read.
+    NoHost,
 }
 
 /// A route, compiled.
@@ -65,6 +78,8 @@ pub struct Route {
 pub struct Policy {
     routes: Vec<Route>,
     tree: Node,
+    /// Whether any route is for certain hosts only.
+    by_host: bool,
 }
 
 /// What is wrong with a route.
@@ -110,22 +125,27 @@ impl Policy {
         for (place, route) in routes.iter().enumerate() {
             tree.insert(&route.path, place);
         }
-        Ok(Self { routes, tree })
+        let by_host = routes.iter().any(|it| !it.hosts.is_empty());
+        Ok(Self { routes, tree, by_host })
     }
 
     /// The route that decides, and its position from zero. `host` as the request names it, with or
-    /// without a port; a route with hosts does not match a request without one.
+    /// without a port. If any route has hosts, a request without a readable one is not decided: it
+    /// would fall to a route that is for any host.
     pub fn find(
         &self,
         method: &str,
         host: Option<&str>,
         path: &RequestPath<'_>,
-    ) -> Option<(usize, &Route)> {
-        let host = host.map(pattern::host_name);
+    ) -> Result<(usize, &Route), Undecided> {
+        let host = host.filter(|_| self.by_host).and_then(pattern::host_name);
+        if self.by_host && host.is_none() {
+            return Err(Undecided::NoHost);
+        }
         let admits =
             |place: usize| self.routes.get(place).is_some_and(|it| it.admits(method, host));
-        let place = self.tree.first(path.segments(), &admits)?;
-        Some((place, self.routes.get(place)?))
+        let place = self.tree.first(path.segments(), &admits).ok_or(Undecided::NoRoute)?;
+        Ok((place, self.routes.get(place).ok_or(Undecided::NoRoute)?))
     }
 
     pub fn len(&self) -> usize {
@@ -167,10 +187,10 @@ impl Route {
         };
         let need = Need { all: bits("scopes", &rule.scopes), any: bits("any_of", &rule.any_of) };
         match (rule.public, &rule.scopes, &rule.any_of) {
-            (false, None, None) => fault(
+            (false, None, None) if !rule.optional => fault(
                 "route",
-                "says nothing about keys: give it `scopes`, `any_of` or `public = true` \
-                 (`scopes = []` takes any accepted key)"
+                "says nothing about keys: give it `scopes`, `any_of`, `public = true` or \
+                 `optional = true` (`scopes = []` takes any accepted key)"
                     .to_owned(),
             ),
             (true, Some(_), _) | (true, _, Some(_)) => {
@@ -181,7 +201,15 @@ impl Route {
             }
             _ => (),
         }
-        let access = if rule.public { Access::Everybody } else { Access::Key(need) };
+        if rule.public && rule.optional {
+            let why = "a public route names no caller, so it cannot also be `optional`";
+            fault("optional", why.to_owned());
+        }
+        let access = match (rule.public, rule.optional) {
+            (true, _) => Access::Everybody,
+            (false, true) => Access::Optional(need),
+            (false, false) => Access::Key(need),
+        };
         let methods = rule.methods.iter().map(|it| it.as_str().into()).collect();
         Some(Self { name: rule.name.as_str().into(), access, path: path?, hosts, methods })
     }

@@ -29,13 +29,14 @@ use crate::{
         policy::Need,
         scope,
     },
-    http::{TrustedProxies, body, envelope, problem::Problem, run},
+    http::{TrustedProxies, envelope, problem::Problem, run},
     service::{Denial, Error, Identity, Keyward, Principal, Verification},
 };
 
 /// Names made once: looking one up by text would parse it each time.
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-static ONCE: [HeaderName; 6] = [
+/// Headers that must not come twice: two readers could take one each.
+pub static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("x-api-key"),
     header::AUTHORIZATION,
     header::HOST,
@@ -43,6 +44,10 @@ static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
     header::IF_MATCH,
 ];
+/// The same for a question about another request. The other headers are that request's own, and
+/// its API may take several of them.
+pub static KEY_ONCE: [HeaderName; 3] =
+    [HeaderName::from_static("x-api-key"), header::AUTHORIZATION, header::HOST];
 
 /// A caller who holds one of the scopes that `P` asks for. A handler that takes one cannot run
 /// without it.
@@ -86,12 +91,9 @@ permissions! {
 pub async fn authenticate<B: MessageBody + 'static>(
     app: web::Data<Keyward>,
     proxies: web::Data<TrustedProxies>,
-    mut req: ServiceRequest,
+    req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    // An answer that leaves the body unread costs the connection, so it is read first.
-    let body = body::collect(req.take_payload()).await;
-    req.extensions_mut().insert(body);
     let origin = Origin {
         actor: Actor::Cli, // Replaced by the key itself once it is known.
         request_id: Some(envelope::request_id(req.request()).into()),
@@ -102,11 +104,7 @@ pub async fn authenticate<B: MessageBody + 'static>(
         Some(text) => recognise(&app, text, origin).await,
         None => Err(Error::Unauthenticated(Denial::MissingKey).into()),
     };
-    let admitted =
-        outcome.and_then(|principal| match ambiguity(&app, req.headers(), req.query_string()) {
-            Some((code, detail)) => Err(Problem::bad_request(code, detail)),
-            None => Ok(principal),
-        });
+    let admitted = outcome.and_then(|it| unambiguous(&app, req.request()).map(|()| it));
     match admitted {
         Ok(principal) => {
             req.extensions_mut().insert(principal);
@@ -124,15 +122,13 @@ pub async fn authenticate<B: MessageBody + 'static>(
 /// the permission.
 pub async fn admit_operator<B: MessageBody + 'static>(
     app: web::Data<Keyward>,
-    mut req: ServiceRequest,
+    req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let body = body::collect(req.take_payload()).await;
     let request_id = Some(envelope::request_id(req.request()).into());
     let origin = Origin { actor: Actor::Cli, request_id, client_ip: None };
     match run(&app, move |app| app.at_the_machine(origin)).await {
         Ok(principal) => {
-            req.extensions_mut().insert(body);
             req.extensions_mut().insert(principal);
             Ok(next.call(req).await?.map_into_left_body())
         }
@@ -216,29 +212,53 @@ pub fn presented_key<'h>(app: &Keyward, headers: &'h HeaderMap) -> Option<&'h [u
 }
 
 fn bearer_key(headers: &HeaderMap) -> Option<&[u8]> {
-    bearer_token(headers).filter(|it| PlaintextKey::parse(it).is_ok())
+    let (given, token) = bearer_token(headers)?;
+    PlaintextKey::parse(token).is_ok().then_some(given)
 }
 
 fn imported_bearer_key<'h>(app: &Keyward, headers: &'h HeaderMap) -> Option<&'h [u8]> {
-    bearer_token(headers).filter(|it| app.may_be_imported(it))
+    let (given, token) = bearer_token(headers)?;
+    app.may_be_imported(token).then_some(given)
 }
 
-fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
+/// The bearer token (RFC 6750, 2.1) as it is presented, and what is visible of it.
+///
+/// They are the same where only blanks stand before it (RFC 9110, 11.4). A key with other space
+/// around it is presented with that space, so that it is refused: a proxy that knows blanks only
+/// would not take it away, and the API behind might accept it.
+fn bearer_token(headers: &HeaderMap) -> Option<(&[u8], &[u8])> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
+    let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
+    let visible = |it: &u8| it.is_ascii_graphic();
+    let end = rest.iter().rposition(visible)? + 1;
+    let token = rest.get(rest.iter().position(visible)?..end)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer") || token.len() == rest.len() {
+        return None;
+    }
+    let blanks = rest.iter().take_while(|it| **it == b' ').count();
+    let given = rest.get(blanks..)?;
+    Some(if 0 < blanks { (given, token) } else { (rest, token) })
 }
 
-/// What two readers could understand differently: the code of the problem, and what it is. `query`
-/// is that of the request that carries the key.
+/// Refuses what two readers could understand differently.
+pub fn unambiguous(app: &Keyward, req: &HttpRequest) -> Result<(), Problem> {
+    match ambiguity(app, &ONCE, req.headers(), req.query_string()) {
+        Some((code, detail)) => Err(Problem::bad_request(code, detail)),
+        None => Ok(()),
+    }
+}
+
+/// What two readers could understand differently: the code of the problem, and what it is. `once`
+/// are the headers that must not come twice; `query` is that of the request that carries the key.
 pub fn ambiguity(
     app: &Keyward,
+    once: &[HeaderName],
     headers: &HeaderMap,
     query: &str,
 ) -> Option<(&'static str, Cow<'static, str>)> {
     // Nearly always no header at all stands twice.
     let twice = headers.len() != headers.len_keys();
-    for name in ONCE.iter().filter(|_| twice) {
+    for name in once.iter().filter(|_| twice) {
         if 1 < headers.get_all(name).count() {
             let detail = format!("the header {name} must not be given twice");
             return Some(("duplicate_header", detail.into()));
@@ -252,11 +272,13 @@ pub fn ambiguity(
         let detail = "X-API-Key and Authorization carry two different keys";
         return Some(("conflicting_keys", detail.into()));
     }
-    if holds_key(query) {
-        let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
-        return Some(("key_in_query", detail.into()));
-    }
-    None
+    key_in_query(query)
+}
+
+/// The same of a key that stands in the query.
+pub fn key_in_query(query: &str) -> Option<(&'static str, Cow<'static, str>)> {
+    let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
+    holds_key(query).then_some(("key_in_query", detail.into()))
 }
 
 /// As it stands, and as it is meant: `%5F` is an underscore.

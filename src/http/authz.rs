@@ -27,7 +27,7 @@ use crate::{
         verdict::Verdict,
     },
     http::{
-        authn::{ambiguity, identified, note_retired, presented_key},
+        authn::{KEY_ONCE, ambiguity, identified, key_in_query, note_retired, presented_key},
         body,
         envelope::REQUEST_ID,
         gate::Gate,
@@ -57,7 +57,7 @@ enum Mount {
     Forward,
     /// Envoy, `ext_authz`: method, host and path of the question itself.
     Envoy,
-    /// Tells nothing of the original request.
+    /// Reads nothing of the original request: only the scopes in the query count.
     Bare,
 }
 
@@ -79,8 +79,8 @@ impl Gate {
     }
 
     async fn answer(&self, mount: Mount, req: &HttpRequest, payload: web::Payload) -> HttpResponse {
-        // Proxies send none. What is left unread would cost the connection.
-        body::collect(payload.into_inner()).await;
+        // Proxies send none. What is left unread costs the connection.
+        let (_, unread) = body::collect(req.headers(), payload.into_inner()).await;
         let id = self.ids.identify(req.headers().get(&REQUEST_ID));
         let started = self.app.env().time.monotonic();
         let mut outcome = Outcome::Refused;
@@ -90,7 +90,7 @@ impl Gate {
         };
         let took = self.app.env().time.monotonic().since(started);
         self.metrics.count_verification(mount.entry(), outcome, took);
-        Self::finish(response, &id)
+        Self::finish(req, unread, response, &id)
     }
 
     /// `outcome` becomes what is to be counted, unless it is a plain refusal.
@@ -103,12 +103,12 @@ impl Gate {
         let asked = self.asked_scopes(mount, req)?;
         let presented = presented_key(&self.app, req.headers());
         let original = mount.original(req, presented.is_none())?;
-        let need = match self.app.access(&original, asked) {
-            Ok(Access::Everybody) => {
-                *outcome = Outcome::Public;
-                return Ok(Pass::Anybody);
+        let need = match self.app.access(original.as_ref(), asked) {
+            Ok(Access::Everybody) => return nameless(original.as_ref(), req, outcome),
+            Ok(Access::Optional(_)) if presented.is_none() => {
+                return nameless(original.as_ref(), req, outcome);
             }
-            Ok(Access::Key(need)) => need,
+            Ok(Access::Optional(need) | Access::Key(need)) => need,
             Err(err) => {
                 if let Error::NoRoute = err {
                     *outcome = Outcome::NoRoute;
@@ -120,8 +120,8 @@ impl Gate {
             *outcome = Outcome::MissingKey;
             return Err(Error::Unauthenticated(Denial::MissingKey).into());
         };
-        if let Some((code, detail)) = ambiguity(&self.app, req.headers(), &query_of(&original, req))
-        {
+        let query = query_of(original.as_ref(), req);
+        if let Some((code, detail)) = ambiguity(&self.app, &KEY_ONCE, req.headers(), &query) {
             return Err(Problem::ambiguous_key(code, detail));
         }
         self.admit(text, need, req, outcome).await
@@ -207,7 +207,12 @@ impl Mount {
         }
     }
 
-    fn original(self, req: &HttpRequest, keyless: bool) -> Result<OriginalRequest<'_>, Problem> {
+    /// The request that the question is about; `None` where the mount reads none.
+    fn original(
+        self,
+        req: &HttpRequest,
+        keyless: bool,
+    ) -> Result<Option<OriginalRequest<'_>>, Problem> {
         let headers = req.headers();
         let text = |name| Ok::<_, Problem>(only(headers, name)?.and_then(|it| it.to_str().ok()));
         let own_host = || text(&header::HOST);
@@ -217,7 +222,7 @@ impl Mount {
                 (text(&FORWARDED_METHOD)?, text(&FORWARDED_HOST)?, only(headers, &FORWARDED_URI)?)
             }
             Self::Envoy => (Some(req.method().as_str()), own_host()?, None),
-            Self::Bare => (None, None, None),
+            Self::Bare => return Ok(None),
         };
         let target = match self {
             // The path alone: the query stands in the request.
@@ -228,7 +233,7 @@ impl Mount {
             && method == Some(Method::OPTIONS.as_str())
             && headers.contains_key(header::ORIGIN)
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        Ok(OriginalRequest { method, host, target, preflight })
+        Ok(Some(OriginalRequest { method, host, target, preflight }))
     }
 }
 
@@ -243,9 +248,22 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Head
     Ok(first)
 }
 
+/// Lets pass in no name, unless a key stands in the URL, where it ends up in logs.
+fn nameless<'p>(
+    original: Option<&OriginalRequest<'_>>,
+    req: &HttpRequest,
+    outcome: &mut Outcome,
+) -> Result<Pass<'p>, Problem> {
+    if let Some((code, detail)) = key_in_query(&query_of(original, req)) {
+        return Err(Problem::ambiguous_key(code, detail));
+    }
+    *outcome = Outcome::Public;
+    Ok(Pass::Anybody)
+}
+
 /// The query of the original request, as far as it is told.
-fn query_of<'r>(original: &OriginalRequest<'r>, req: &'r HttpRequest) -> Cow<'r, str> {
-    let told = original.target.and_then(|it| {
+fn query_of<'r>(original: Option<&OriginalRequest<'r>>, req: &'r HttpRequest) -> Cow<'r, str> {
+    let told = original.and_then(|it| it.target).and_then(|it| {
         let at = it.iter().position(|it| *it == b'?')?;
         it.get(at + 1..)
     });

@@ -8,9 +8,14 @@ use std::{
 };
 
 use actix_web::{
-    FromRequest, HttpMessage, HttpRequest,
-    dev::Payload,
-    http::{StatusCode, header},
+    Error, FromRequest, HttpMessage, HttpRequest,
+    body::MessageBody,
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{self, HeaderMap},
+    },
+    middleware::Next,
     web::{Bytes, BytesMut},
 };
 use futures_core::Stream;
@@ -18,6 +23,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::http::{
+    connection::Unread,
     json::{self, Members, NotJson},
     problem::Problem,
 };
@@ -38,24 +44,62 @@ pub enum Body {
     Broken,
 }
 
-/// Reads the body, at most [`MAX_LEN`] of it, in at most [`PATIENCE`].
-pub async fn collect(mut payload: Payload) -> Body {
+/// Reads the body, at most [`MAX_LEN`] of it, in at most [`PATIENCE`]. What is left unread goes
+/// to [`settle`](crate::http::connection::settle) with the response.
+///
+/// A request with neither `Content-Length` nor `Transfer-Encoding` has no body (RFC 9112, 6.3), also
+/// when it asks for another protocol. The framework offers an endless one then.
+pub async fn collect(headers: &HeaderMap, mut payload: Payload) -> (Body, Option<Unread>) {
     if let Payload::None = payload {
-        return Body::Complete(Bytes::new());
+        return (Body::Complete(Bytes::new()), None);
     }
-    let mut drained = pin!(drain(&mut payload));
-    // Nearly every body is there already, and needs no timer.
-    match poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx))).await {
-        Poll::Ready(body) => body,
-        Poll::Pending => timeout(PATIENCE, drained).await.unwrap_or(Body::TooSlow),
-    }
+    let limit = match announced(headers) {
+        Announced::Nothing => return (Body::Complete(Bytes::new()), Some(Unread::new(payload))),
+        // Refused before it is sent (RFC 9110, 15.5.14).
+        Announced::Length(len) if MAX_LEN < len => {
+            return (Body::TooLarge, Some(Unread::new(payload)));
+        }
+        Announced::Length(len) if headers.contains_key(header::UPGRADE) => len,
+        Announced::Length(_) | Announced::Chunks => usize::MAX,
+    };
+    let body = {
+        let mut drained = pin!(drain(&mut payload, limit));
+        // Nearly every body is there already, and needs no timer.
+        match poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx))).await {
+            Poll::Ready(body) => body,
+            Poll::Pending => timeout(PATIENCE, drained).await.unwrap_or(Body::TooSlow),
+        }
+    };
+    let unread = !matches!(body, Body::Complete(_)) || limit < usize::MAX;
+    (body, unread.then(|| Unread::new(payload)))
 }
 
-async fn drain(payload: &mut Payload) -> Body {
+/// What the headers say of a body.
+enum Announced {
+    Nothing,
+    Length(usize),
+    Chunks,
+}
+
+fn announced(headers: &HeaderMap) -> Announced {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Announced::Chunks;
+    }
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Announced::Nothing };
+    // The framework has refused what is no number.
+    let length = length.to_str().ok().and_then(|it| it.trim().parse().ok());
+    Announced::Length(length.unwrap_or(usize::MAX))
+}
+
+/// Reads until `limit`, the end of the body, or the end of what is read of one that is too large.
+async fn drain(payload: &mut Payload, limit: usize) -> Body {
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     let mut seen = 0;
-    while let Some(chunk) = poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await {
-        let Ok(chunk) = chunk else { return Body::Broken };
+    while seen < limit
+        && let Some(chunk) = poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await
+    {
+        let Ok(mut chunk) = chunk else { return Body::Broken };
+        chunk.truncate(limit - seen);
         seen += chunk.len();
         if seen <= MAX_LEN {
             // Most bodies come in one piece, which then need not be copied.
@@ -75,6 +119,21 @@ async fn drain(payload: &mut Payload) -> Body {
         return Body::Complete(first);
     }
     Body::Complete([first, rest.freeze()].concat().into())
+}
+
+/// Reads the body before anything is decided, and leaves it with the request: an answer that leaves
+/// the body unread costs the connection.
+pub async fn read_body<B: MessageBody>(
+    mut req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let payload = req.take_payload();
+    let (body, unread) = collect(req.headers(), payload).await;
+    req.extensions_mut().insert(body);
+    if let Some(unread) = unread {
+        req.extensions_mut().insert(unread);
+    }
+    next.call(req).await
 }
 
 /// The body as a handler takes it, with the headers that say what it is.
@@ -152,9 +211,10 @@ impl RequestBody {
 }
 
 impl RequestBody {
-    /// Reads the body, where no middleware has.
-    pub async fn read(req: &HttpRequest, payload: Payload) -> Self {
-        Self { body: collect(payload).await, media_type: media_type(req) }
+    /// Reads the body, where no middleware has; and what is left of it.
+    pub async fn read(req: &HttpRequest, payload: Payload) -> (Self, Option<Unread>) {
+        let (body, unread) = collect(req.headers(), payload).await;
+        (Self { body, media_type: media_type(req) }, unread)
     }
 }
 

@@ -24,9 +24,10 @@ impl TrustedProxies {
         self.0.store(Arc::new(networks));
     }
 
-    /// The address of the client. Each proxy appends the address that it was asked from, so the
-    /// list is read from its end, as far as those can be trusted that wrote it. Whoever comes by a
-    /// Unix socket is on this machine.
+    /// The address of the client; `None` if a proxy that is trusted does not say it in a form that
+    /// can be read. Each proxy appends the address that it was asked from, so the list is read from
+    /// its end, as far as those can be trusted that wrote it. The peer of a Unix socket is on this
+    /// machine.
     pub fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
         let peer = req.peer_addr().map_or(Ipv4Addr::LOCALHOST.into(), |it| it.ip());
         let mut client = peer.to_canonical();
@@ -34,9 +35,10 @@ impl TrustedProxies {
         let lines: Vec<_> = req.headers().get_all(&FORWARDED_FOR).collect();
         let mut hops = lines.iter().rev().flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
         while networks.iter().any(|it| it.contains(&client)) {
-            // What is no address was written by nobody who can be trusted.
-            let Some(hop) = hops.next().and_then(address) else { break };
-            client = hop;
+            // With no hop left, the request is that machine's own.
+            let Some(hop) = hops.next() else { break };
+            // Not the proxy's address instead: what is local may do what others may not.
+            client = address(hop)?;
         }
         Some(client)
     }
@@ -52,18 +54,19 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::test::TestRequest;
+    use actix_web::{http::header::HeaderValue, test::TestRequest};
 
     use super::*;
 
-    fn client(peer: &str, forwarded: &[&str]) -> String {
+    fn client(peer: &str, forwarded: &[&[u8]]) -> Option<String> {
         let networks = ["127.0.0.0/8", "10.0.0.0/8", "::1/128"];
         let proxies = TrustedProxies::new(networks.map(|it| it.parse().unwrap()).into());
         let mut request = TestRequest::get().peer_addr(peer.parse().unwrap());
         for line in forwarded {
-            request = request.append_header(("X-Forwarded-For", *line));
+            let line = HeaderValue::from_bytes(line).unwrap();
+            request = request.append_header(("X-Forwarded-For", line));
         }
-        proxies.client_address(&request.to_http_request()).unwrap().to_string()
+        proxies.client_address(&request.to_http_request()).map(|it| it.to_string())
     }
 
     #[test]
@@ -75,14 +78,54 @@ mod tests {
             ("127.0.0.1:1", vec!["1.2.3.4, 198.51.100.1, 10.0.0.7"], "198.51.100.1"),
             ("127.0.0.1:1", vec!["1.2.3.4", "198.51.100.1", "10.0.0.7"], "198.51.100.1"),
             ("127.0.0.1:1", vec!["10.0.0.1, 10.0.0.2"], "10.0.0.1"),
-            ("127.0.0.1:1", vec!["1.2.3.4, unknown, 10.0.0.7"], "10.0.0.7"),
+            ("127.0.0.1:1", vec!["unknown, 198.51.100.1, 10.0.0.7"], "198.51.100.1"),
             ("127.0.0.1:1", vec!["198.51.100.1:4711"], "198.51.100.1"),
             ("[::1]:1", vec!["[2001:db8::1]:443"], "2001:db8::1"),
             ("[::1]:1", vec!["[2001:db8::1]"], "2001:db8::1"),
             ("[::ffff:127.0.0.1]:1", vec!["2001:db8::1"], "2001:db8::1"),
-            ("127.0.0.1:1", vec![""], "127.0.0.1"),
+            ("203.0.113.9:1", vec!["unknown"], "203.0.113.9"),
         ] {
-            assert_eq!(client(peer, &forwarded), expected, "{peer} {forwarded:?}");
+            let lines: Vec<_> = forwarded.iter().map(|it| it.as_bytes()).collect();
+            assert_eq!(client(peer, &lines).as_deref(), Some(expected), "{peer} {forwarded:?}");
         }
+    }
+
+    #[test]
+    fn a_hop_that_cannot_be_read_leaves_the_address_unknown() {
+        for hop in [
+            &b""[..],
+            b" ",
+            b"unknown",
+            b"UNKNOWN",
+            b"unix:",
+            b"_hidden",
+            b"_gazonk:80",
+            b"-",
+            b"localhost",
+            b"api.example.com",
+            b"fe80::1%eth0",
+            b"[fe80::1%25eth0]:80",
+            b"[::1",
+            b"::1]",
+            b"127.0.0.1:",
+            b"127.0.0.1:99999",
+            b"127.1",
+            b"0127.0.0.1",
+            b"2130706433",
+            b"127.0.0.1;proto=https",
+            b"for=127.0.0.1",
+            b"\"127.0.0.1\"",
+            b"127.0.0.1 10.0.0.1",
+            b"\xff",
+        ] {
+            let after: Vec<_> = [&b"203.0.113.9, "[..], hop].concat();
+            let between: Vec<_> = [&b"203.0.113.9,"[..], hop, b", 10.0.0.7"].concat();
+            for lines in [vec![hop], vec![&*after], vec![&*between], vec![&b"1.2.3.4"[..], hop]] {
+                let shown = lines.concat();
+                let shown = String::from_utf8_lossy(&shown);
+                assert_eq!(client("127.0.0.1:1", &lines), None, "{shown}");
+            }
+        }
+        assert_eq!(client("127.0.0.1:1", &[b"1.2.3.4,"]), None);
     }
 }

@@ -151,6 +151,7 @@ pub fn app(
         .service(
             web::scope("/api/v1")
                 .wrap(from_fn(authn::admit_operator))
+                .wrap(from_fn(http::read_body))
                 .route("/api-keys/verify", web::post().to(verify::verify_for_operator))
                 .configure(|cfg| http::api(&mut ServiceConfig::new(cfg)))
                 .default_service(web::to(openapi::no_such_operation)),

@@ -12,7 +12,7 @@ use std::{
 
 use actix_web::{
     HttpMessage, HttpRequest,
-    body::{BodySize, BoxBody, EitherBody, MessageBody},
+    body::{self, BodySize, BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
@@ -23,7 +23,12 @@ use actix_web::{
 };
 
 use crate::{
-    http::{TrustedProxies, authn::Suspect, problem::Problem},
+    http::{
+        TrustedProxies,
+        authn::{Suspect, key_in_query},
+        connection::{self, Unread},
+        problem::Problem,
+    },
     service::{DeniedCall, Keyward, Principal},
     telemetry::Metrics,
 };
@@ -102,7 +107,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     metrics: Option<web::Data<Metrics>>,
     mut req: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+) -> Result<ServiceResponse<EitherBody<EitherBody<B>>>, actix_web::Error> {
     let id = ids.identify(req.headers().get(REQUEST_ID));
     req.extensions_mut().insert(id.clone());
     let method = req.method().clone();
@@ -111,13 +116,21 @@ pub async fn wrap<B: MessageBody + 'static>(
         req.head_mut().method = Method::GET;
     }
     let started = app.env().time.monotonic();
-    let response = next.call(req).await?;
+    // Under `/api` only after the key: see `authenticate`.
+    let misplaced = (!req.path().starts_with("/api/")).then(|| key_in_query(req.query_string()));
+    let response = match misplaced.flatten() {
+        Some((code, detail)) => {
+            req.error_response(Problem::bad_request(code, detail)).map_into_right_body()
+        }
+        None => next.call(req).await?.map_into_left_body(),
+    };
     let mut response = rendered(response, &id, &app, &proxies);
     if method == Method::HEAD && response.response().body().size() == BodySize::Stream {
-        // Nobody will take it, and the connection would wait for its end.
-        response = response.map_body(|_, _| EitherBody::right(BoxBody::new(())));
+        // The connection would wait for its end. Of no length: that of GET is not known either.
+        response = response.map_body(|_, _| EitherBody::right(BoxBody::new(body::None::new())));
     }
     decorate(&mut response, &id);
+    let response = settled(response);
     if !is_hot(response.request().path()) {
         let elapsed = app.env().time.monotonic().since(started);
         if let Some(metrics) = metrics {
@@ -126,6 +139,19 @@ pub async fn wrap<B: MessageBody + 'static>(
         log(&response, &id, &method, elapsed);
     }
     Ok(response)
+}
+
+/// With what was not read of the request, and the truth about the connection.
+fn settled<B: MessageBody + 'static>(
+    mut response: ServiceResponse<EitherBody<B>>,
+) -> ServiceResponse<EitherBody<B>> {
+    let request = response.request().clone();
+    let unread = request.extensions_mut().remove::<Unread>();
+    connection::announce_end(request.head(), unread.is_some(), response.response_mut().head_mut());
+    match unread {
+        Some(unread) => response.map_body(|_, body| EitherBody::right(unread.held_by(body))),
+        None => response,
+    }
 }
 
 /// Of what a client can choose, nothing becomes a label.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::header::{self, HeaderValue},
     web,
 };
@@ -18,13 +18,14 @@ use crate::{
     env::Monotonic,
     http::{
         RequestIds, TrustedProxies,
+        connection::{self, Unread},
         envelope::{REQUEST_ID, RequestId},
     },
     service::Keyward,
     telemetry::Metrics,
 };
 
-/// A proxy that is set up wrongly says so with each request; the log need not.
+/// A proxy that is set up wrongly shows it with each request; the log need not say it each time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What an answer needs, found once instead of for each request.
@@ -33,7 +34,8 @@ pub struct Gate {
     pub(super) metrics: web::Data<Metrics>,
     pub(super) ids: web::Data<RequestIds>,
     pub(super) proxies: web::Data<TrustedProxies>,
-    pub(super) complaints: Seldom,
+    /// Of all workers together.
+    pub(super) complaints: web::Data<Seldom>,
 }
 
 impl Gate {
@@ -43,13 +45,19 @@ impl Gate {
         metrics: web::Data<Metrics>,
         ids: web::Data<RequestIds>,
         proxies: web::Data<TrustedProxies>,
+        complaints: web::Data<Seldom>,
     ) -> Self {
-        let complaints = Seldom::new(COMPLAINT_INTERVAL);
         Self { app, metrics, ids, proxies, complaints }
     }
 
-    /// What every answer carries.
-    pub(super) fn finish(mut response: HttpResponse, id: &RequestId) -> HttpResponse {
+    /// What every answer carries. `unread` is what is left of the body of the request.
+    pub(super) fn finish(
+        req: &HttpRequest,
+        unread: Option<Unread>,
+        response: HttpResponse,
+        id: &RequestId,
+    ) -> HttpResponse {
+        let mut response = connection::settle(req, unread, response);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(REQUEST_ID, id.to_header());
@@ -57,21 +65,16 @@ impl Gate {
     }
 }
 
-/// Lets one in a while through, of what would otherwise fill the log.
-#[derive(Debug)]
-pub(super) struct Seldom {
-    interval: Duration,
+/// Lets one a minute through, of what would otherwise fill the log.
+#[derive(Debug, Default)]
+pub struct Seldom {
     last: Mutex<Option<Monotonic>>,
 }
 
 impl Seldom {
-    fn new(interval: Duration) -> Self {
-        Self { interval, last: Mutex::new(None) }
-    }
-
     pub(super) fn is_due(&self, now: Monotonic) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|it| self.interval <= now.since(it));
+        let due = last.is_none_or(|it| COMPLAINT_INTERVAL <= now.since(it));
         if due {
             *last = Some(now);
         }

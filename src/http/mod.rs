@@ -34,6 +34,7 @@ pub mod authz;
 
 mod body;
 mod client_address;
+mod connection;
 mod envelope;
 mod gate;
 mod identity;
@@ -50,9 +51,11 @@ use actix_web::{
 };
 
 pub use self::{
+    body::read_body,
     client_address::TrustedProxies,
+    connection::MalformedRequests,
     envelope::{RequestIds, wrap},
-    gate::Gate,
+    gate::{Gate, Seldom},
 };
 use crate::{
     domain::id::KeyId,

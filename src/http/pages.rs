@@ -134,9 +134,9 @@ pub async fn metrics(
         .body(metrics.render(&app, &statistics)))
 }
 
-/// From this machine; a proxy on it passes on what comes from others.
+/// From this machine; a proxy on it passes on what comes from others. What is not known is not local.
 fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
-    proxies.client_address(req).is_none_or(|it| it.is_loopback())
+    proxies.client_address(req).is_some_and(|it| it.is_loopback())
 }
 
 /// This document as JSON

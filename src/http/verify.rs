@@ -15,8 +15,8 @@ use crate::{
     http::{
         Gate,
         authn::{
-            AnyKey, Caller, Permission, Suspect, VerifyKeys, ambiguity, identified, note_retired,
-            presented_key, recognise,
+            AnyKey, Caller, Permission, Suspect, VerifyKeys, identified, note_retired,
+            presented_key, recognise, unambiguous,
         },
         body::RequestBody,
         envelope::{self, REQUEST_ID, RequestId},
@@ -57,7 +57,7 @@ pub async fn verify_key(
     payload: web::Payload,
 ) -> HttpResponse {
     // An answer that leaves the body unread costs the connection, so it is read first.
-    let body = RequestBody::read(&req, payload.into_inner()).await;
+    let (body, unread) = RequestBody::read(&req, payload.into_inner()).await;
     let id = gate.ids.identify(req.headers().get(&REQUEST_ID));
     let mut response = match gate.verify(&req, &id, body).await {
         Ok(answer) => {
@@ -68,7 +68,7 @@ pub async fn verify_key(
     };
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    Gate::finish(response, &id)
+    Gate::finish(&req, unread, response, &id)
 }
 
 impl Gate {
@@ -157,13 +157,6 @@ async fn answer(
     let mut answer = Vec::with_capacity(ANSWER_LEN);
     let written = serde_json::to_writer(&mut answer, &VerificationBody::new(app, &found));
     written.map(|()| (found.verdict, answer)).map_err(|_| Problem::internal())
-}
-
-fn unambiguous(app: &Keyward, req: &HttpRequest) -> Result<(), Problem> {
-    match ambiguity(app, req.headers(), req.query_string()) {
-        Some((code, detail)) => Err(Problem::bad_request(code, detail)),
-        None => Ok(()),
-    }
 }
 
 /// List the scopes

@@ -2,7 +2,9 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use actix_web::{App, HttpServer, dev::Server, http::KeepAlive, middleware::from_fn, web};
+use actix_web::{
+    App, HttpServer, dev::Server, http::KeepAlive, middleware::from_fn, rt::net::TcpStream, web,
+};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, Gate, TrustedProxies,
+        self, Gate, MalformedRequests, Seldom, TrustedProxies,
         control::{self, JobRunner},
         openapi::RouteTable,
         pages::Documents,
@@ -50,12 +52,20 @@ pub(super) fn public_server(
     let documents = web::Data::new(Documents::of(&document));
     let table = web::Data::new(RouteTable::of(&document));
     drop(document);
+    let malformed = MalformedRequests::new(app.clone(), metrics.clone());
+    let complaints = web::Data::new(Seldom::default());
     let docs = shared.config.docs;
     let all = Arc::clone(shared.workers);
     let server = HttpServer::new(move || {
         all.join();
         let ids = web::Data::new(http::RequestIds::new(&app));
-        let gate = Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone());
+        let gate = Gate::new(
+            app.clone(),
+            metrics.clone(),
+            ids.clone(),
+            proxies.clone(),
+            complaints.clone(),
+        );
         let gate = web::Data::new(gate);
         App::new()
             .app_data(app.clone())
@@ -68,8 +78,11 @@ pub(super) fn public_server(
             .app_data(gate.clone())
             .configure(|cfg| Gate::mount(&gate, cfg))
             .configure(|cfg| http::hot_routes(&mut ServiceConfig::new(cfg)))
+            // A target that is no path, such as that of `OPTIONS *`.
+            .default_service(web::to(http::openapi::no_such_operation).wrap(from_fn(http::wrap)))
             .service(
                 web::scope("")
+                    .wrap(from_fn(http::read_body))
                     .wrap(from_fn(http::wrap))
                     .configure(|cfg| http::routes(&mut ServiceConfig::new(cfg)))
                     .configure(|cfg| {
@@ -85,6 +98,11 @@ pub(super) fn public_server(
         .worker_max_blocking_threads(BLOCKING_THREADS)
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
         .shutdown_timeout(DRAIN.as_secs())
+        .on_connect(move |io, connection| {
+            // Under TLS the framework hands out a type that cannot be named here.
+            let peer = io.downcast_ref().and_then(|it: &TcpStream| it.peer_addr().ok());
+            malformed.watch(peer, connection);
+        })
         .disable_signals();
     let mut sockets = Vec::new();
     for listener in listeners {

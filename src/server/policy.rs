@@ -61,5 +61,6 @@ fn rule(setting: &RouteSetting) -> RouteRule {
         scopes: setting.scopes.clone(),
         any_of: setting.any_of.clone(),
         public: setting.public,
+        optional: setting.optional,
     }
 }

@@ -4,14 +4,14 @@ use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     domain::{
-        policy::{Access, Need, Policy},
+        policy::{Access, Need, Policy, Undecided},
         request_path::RequestPath,
         scope::ScopeBits,
     },
     service::{Error, Keyward},
 };
 
-/// A request to the protected API, as the proxy tells of it. What it does not tell is `None`.
+/// A request to the protected API, as the proxy describes it. What the proxy leaves out is `None`.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginalRequest<'a> {
     pub method: Option<&'a str>,
@@ -30,8 +30,13 @@ impl Keyward {
     }
 
     /// Who may make this request: what the policy says, and in any case the scopes that the proxy
-    /// asks for.
-    pub fn access(&self, request: &OriginalRequest<'_>, asked: ScopeBits) -> Result<Access, Error> {
+    /// asks for. No policy applies to a question about no request in particular.
+    pub fn access(
+        &self,
+        request: Option<&OriginalRequest<'_>>,
+        asked: ScopeBits,
+    ) -> Result<Access, Error> {
+        let Some(request) = request else { return Ok(Access::Key(Need::all(asked))) };
         let policy = self.policy.load();
         let Some(target) = request.target else {
             return match *policy {
@@ -50,11 +55,19 @@ impl Keyward {
         let method = method.ok_or_else(|| {
             Error::ProxyMistake("the proxy does not say which method it is".into())
         })?;
-        let (_, route) = policy.find(method, request.host, &path).ok_or(Error::NoRoute)?;
+        let (_, route) = policy.find(method, request.host, &path).map_err(|why| match why {
+            Undecided::NoRoute => Error::NoRoute,
+            Undecided::NoHost => {
+                let what = "the proxy does not say which host it is, and the policy has `hosts`";
+                Error::ProxyMistake(what.into())
+            }
+        })?;
         Ok(match route.access {
-            Access::Everybody if asked.is_empty() => Access::Everybody,
+            free @ (Access::Everybody | Access::Optional(_)) if asked.is_empty() => free,
             Access::Everybody => Access::Key(Need::all(asked)),
-            Access::Key(need) => Access::Key(Need { all: need.all.or(asked), ..need }),
+            Access::Optional(need) | Access::Key(need) => {
+                Access::Key(Need { all: need.all.or(asked), ..need })
+            }
         })
     }
 }

@@ -24,6 +24,7 @@ const KEYS: &str = "keyward_keys";
 const EVENTS: &str = "keyward_audit_events_total";
 const CERTIFICATE_END: &str = "keyward_tls_certificate_not_after_timestamp_seconds";
 const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
+const MALFORMED: &str = "keyward_malformed_requests_total";
 const POOL: &str = "keyward_db_pool_connections";
 
 /// Every other metric, with what it means.
@@ -78,10 +79,13 @@ impl Metrics {
         recorder.describe_counter(name(EVENTS), None::<Unit>, "Events recorded by type.".into());
         let text = "Log lines that were dropped because their reader was too slow.";
         recorder.describe_counter(name(LOG_LINES_DROPPED), None::<Unit>, text.into());
+        let text = "Requests refused because they could not be read as HTTP.";
+        recorder.describe_counter(name(MALFORMED), None::<Unit>, text.into());
         let it = Self { recorder, handle, tallies: Tallies::default(), log: OnceLock::new() };
         it.gauge("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         it.gauge(CERTIFICATE_END, &[]).set(0.0);
         // All of these are there before the first time.
+        it.count_malformed_requests(0);
         for job in Job::ALL {
             it.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(0.0);
             for result in ["ok", "failed"] {
@@ -115,6 +119,12 @@ impl Metrics {
             Label::new("http_response_status_code", status.to_string()),
         ];
         self.histogram(REQUESTS, labels).record(took.as_secs_f64());
+    }
+
+    /// Requests that could not be read as HTTP.
+    pub fn count_malformed_requests(&self, by: u64) {
+        let key = Key::from_static_name(MALFORMED);
+        self.recorder.register_counter(&key, &META).increment(by);
     }
 
     /// One run of a job: how long it took, and, if it went well, when it ended.

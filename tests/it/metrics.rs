@@ -23,8 +23,8 @@ fn busy_server() -> (TestServer, String) {
         server.send(&request.clone()).expect(401);
         server.send(&request.key("nonsense")).expect(401);
     }
-    // There is a policy, and it says no path.
-    server.send(&Request::new("GET", "/authz?scope=orders:read").key(&key.text)).expect(403);
+    // There is no such scope.
+    server.send(&Request::new("GET", "/authz?scope=orders:raed").key(&key.text)).expect(403);
     let body = json!({ "key": key.text, "scopes": ["orders:write"] });
     let verify = Request::new("POST", "/api/v1/api-keys/verify").key(&server.root.text);
     server.send(&verify.json(&body)).expect(200);

@@ -101,6 +101,36 @@ fn a_request_is_told_its_route() {
 }
 
 #[test]
+fn a_route_may_leave_the_key_to_the_caller() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("routes.toml");
+    let route = |path: &str, rest: &str| {
+        format!("[[route]]\nmethods = [\"GET\"]\npath = \"{path}\"\noptional = true\n{rest}\n")
+    };
+    let text = route("/a", "") + &route("/b", "scopes = [\"orders:read\"]");
+    fs::write(&file, text).expect("a policy");
+    let file = file.to_str().expect("UTF-8");
+    let told = |path: &str, more: &[&str]| {
+        let (code, said) = routes(&[&["test", "GET", path, "--file", file], more].concat());
+        assert_eq!(code, Some(0), "{said}");
+        said.lines().last().expect("a line").to_owned()
+    };
+    let before = "passes without a key; a key that is presented needs";
+    assert_eq!(told("/a", &[]), format!("{before} to be accepted"));
+    assert_eq!(told("/b", &[]), format!("{before} orders:read"));
+    let as_json = told("/b", &["--output", "json"]);
+    assert!(as_json.contains("\"public\":false,\"optional\":true,"), "{as_json}");
+    let (code, said) = check(&route("/a", "public = true"));
+    assert_eq!(code, Some(3));
+    assert!(said.contains(":4: route 1, optional: a public route"), "{said}");
+    let hosts = "hosts = [\"a.example\"]";
+    fs::write(file, route("/a", hosts)).expect("a policy");
+    let (code, said) = routes(&["test", "GET", "/a", "--file", file]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("--host") && said.contains("authz_misconfigured"), "{said}");
+}
+
+#[test]
 fn a_policy_that_is_not_sound_stops_the_start_and_the_check() {
     let dir = tempfile::tempdir().expect("a directory");
     let (config, policy) = (dir.path().join("keyward.toml"), dir.path().join("routes.toml"));

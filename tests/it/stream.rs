@@ -331,6 +331,7 @@ fn the_head_of_a_stream_can_be_asked_for() {
     answer.read_to_string(&mut text).expect("an end");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     assert!(text.contains("content-type: text/event-stream\r\n"), "{text}");
+    assert!(!text.contains("content-length"), "that of GET is not known: {text}");
     for method in ["POST", "PUT", "PATCH", "DELETE"] {
         let answer = server.send(&Request::new(method, STREAM).key(&server.root.text)).expect(405);
         assert_eq!(answer.header("allow"), Some("GET, HEAD"));

@@ -69,16 +69,12 @@ fn literal(word: &str) -> Result<&str, &'static str> {
 
 impl Host {
     pub fn parse(text: &str) -> Option<Self> {
-        let label = |it: &str| {
-            !it.is_empty() && it.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-        };
-        let address = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-        if address.is_some_and(|it| it.parse::<std::net::Ipv6Addr>().is_ok()) {
+        if is_v6(text) {
             return Some(Self::Name(text.to_ascii_lowercase().into()));
         }
         let below = text.strip_prefix('*').filter(|it| it.starts_with('.'));
         let name = below.and_then(|it| it.strip_prefix('.')).unwrap_or(text);
-        if !name.split('.').all(label) {
+        if !is_name(name) {
             return None;
         }
         Some(match below {
@@ -111,10 +107,27 @@ impl Host {
 }
 
 /// The name in a `Host` header (RFC 9110, 7.2): without the port, and without the dot of the root.
-pub(super) fn host_name(host: &str) -> &str {
-    let name = match host.rfind([':', ']']) {
-        Some(at) if host.get(at..=at) == Some(":") => host.get(..at).unwrap_or(host),
-        _ => host,
+/// `None` if it is no name or address that a route could hold; another reader could take it for one.
+pub(super) fn host_name(host: &str) -> Option<&str> {
+    let (name, port) = match host.rfind([':', ']']) {
+        Some(at) if host.get(at..=at) == Some(":") => host.split_at_checked(at)?,
+        _ => (host, ""),
     };
-    name.strip_suffix('.').unwrap_or(name)
+    let port = port.strip_prefix(':').unwrap_or(port);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let readable = port.bytes().all(|it| it.is_ascii_digit()) && (is_name(name) || is_v6(name));
+    readable.then_some(name)
+}
+
+fn is_name(text: &str) -> bool {
+    let label = |it: &str| {
+        !it.is_empty() && it.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    text.split('.').all(label)
+}
+
+/// An IPv6 address in brackets.
+fn is_v6(text: &str) -> bool {
+    let address = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    address.is_some_and(|it| it.parse::<std::net::Ipv6Addr>().is_ok())
 }

@@ -29,7 +29,7 @@ fn policy(rules: &[RouteRule]) -> Policy {
 /// Which route decides, by its position.
 fn decides(policy: &Policy, method: &str, host: Option<&str>, path: &str) -> Option<usize> {
     let path = RequestPath::parse(path.as_bytes()).unwrap();
-    policy.find(method, host, &path).map(|(place, _)| place)
+    policy.find(method, host, &path).map(|(place, _)| place).ok()
 }
 
 #[track_caller]
@@ -99,13 +99,44 @@ fn hosts_are_names_whatever_their_case_and_port() {
         (Some("[::1]"), Some(0)),
         (Some("eu.api.example.com"), Some(1)),
         (Some("example.com"), None),
-        (Some(".example.com"), None),
         (Some("evil-example.com"), None),
-        (Some(""), None),
-        (None, None),
     ] {
         assert_eq!(decides(&policy, "GET", host, "/"), expected, "{host:?}");
     }
+}
+
+#[test]
+fn a_host_that_cannot_be_read_decides_nothing_if_any_route_has_hosts() {
+    let path = RequestPath::parse(b"/").unwrap();
+    let by_host = policy(&[on("a.example", rule("POST", "/")), rule("GET", "/**")]);
+    let any = policy(&[rule("GET", "/**")]);
+    for host in
+        [None, Some(""), Some("."), Some(".a.example"), Some("a..b"), Some("a,b"), Some("[]")]
+    {
+        assert_eq!(by_host.find("GET", host, &path).err(), Some(Undecided::NoHost), "{host:?}");
+        assert!(any.find("GET", host, &path).is_ok(), "{host:?}");
+    }
+    assert!(by_host.find("GET", Some("b.example"), &path).is_ok());
+    let other = by_host.find("POST", Some("b.example"), &path).err();
+    assert_eq!(other, Some(Undecided::NoRoute));
+}
+
+#[test]
+fn a_key_may_be_optional_but_not_on_a_public_route() {
+    let optional = |scopes: Option<&str>| RouteRule {
+        optional: true,
+        scopes: scopes.map(|it| vec![it.to_owned()]),
+        ..rule("GET", "/a")
+    };
+    let path = RequestPath::parse(b"/a").unwrap();
+    for scopes in [None, Some("orders:read")] {
+        let policy = policy(&[optional(scopes)]);
+        let (_, route) = policy.find("GET", None, &path).unwrap();
+        let Access::Optional(need) = route.access else { panic!("{:?}", route.access) };
+        assert_eq!(need.missing(ScopeBits::default()).is_empty(), scopes.is_none());
+    }
+    let both = RouteRule { public: true, ..optional(None) };
+    assert_eq!(faults(&[both])[0].1, "optional");
 }
 
 #[test]
