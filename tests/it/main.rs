@@ -60,7 +60,6 @@ mod tail;
 mod terminal;
 mod tidy;
 mod time;
-mod traefik;
 mod turns;
 mod usage;
 mod verify;
