@@ -58,6 +58,9 @@ local function pass(r, headers)
   for _, name in ipairs(identity) do r.headers_in[name] = headers[name:lower()] end
   r.headers_in["X-API-Key"] = nil
   if holds_key(r.headers_in["Authorization"] or "") then r.headers_in["Authorization"] = nil end
+  -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel past this hook.
+  local upgrade = r.headers_in["Upgrade"]
+  if upgrade and upgrade:lower() ~= "websocket" then r.headers_in["Upgrade"] = nil end
   -- Apache would append to it.
   r.headers_in["X-Forwarded-For"] = nil
 end

@@ -66,9 +66,14 @@ local function pass(txn, request, answer)
   for _, name in ipairs(identity) do txn.http:req_set_header(name, answer.headers[name][0]) end
   txn.http:req_del_header("x-api-key")
   if holds_key(values(request, "authorization")) then txn.http:req_del_header("authorization") end
-  local connection = table.concat(values(request, "connection"), ","):lower()
+  -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel past this script.
+  local upgrades = values(request, "upgrade")
   txn.http:req_del_header("connection")
-  if connection:find("upgrade", 1, true) then txn.http:req_set_header("connection", "upgrade") end
+  if #upgrades == 1 and upgrades[1]:lower() == "websocket" then
+    txn.http:req_set_header("connection", "upgrade")
+  else
+    txn.http:req_del_header("upgrade")
+  end
   txn:set_var("txn.keyward", "passed")
 end
 

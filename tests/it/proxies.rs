@@ -219,7 +219,12 @@ fn nothing_passes_while_keyward_is_away(scene: &mut Scene, kind: Kind) {
     let asked = (request(), request());
     scene.keyward.stop();
     let away = if kind == Kind::Traefik { 500 } else { 503 };
-    assert_eq!(scene.status(&asked.0), away);
+    let refused = scene.send(asked.0);
+    assert_eq!((refused.status, scene.api.take_seen().len()), (away, 0));
+    // Envoy and Traefik say nothing about when to come back.
+    if !matches!(kind, Kind::Envoy | Kind::Traefik) {
+        assert_eq!(refused.header("retry-after"), Some("1"), "{kind:?}: {refused:?}");
+    }
     scene.keyward.restart(|_| ());
     assert_eq!(scene.status(&asked.1), 200);
     let keyless = scene.keyless("GET", "/orders");

@@ -10,6 +10,7 @@ use super::scene::Scene;
 use crate::support::{Answer, Request, proxy::Kind};
 
 each_proxy!(a_web_socket_opens: web_socket);
+each_proxy!(no_other_upgrade_passes: other_upgrades);
 each_proxy!(an_upload_of_two_megabytes_passes: upload);
 each_proxy!(no_fragment_hides_a_path: fragment);
 
@@ -50,6 +51,27 @@ fn web_socket(kind: Kind) {
         let (_, answer) = handshake("");
         assert!(answer.starts_with("HTTP/1.1 401 "), "{kind:?}: {answer}");
         assert_eq!(scene.api.take_seen().len(), 0, "{kind:?}");
+    }
+}
+
+/// An upgrade to HTTP/2 (RFC 7540, 3.2) would be a tunnel past the proxy, which asks about none of the
+/// requests in it. Some clients offer it with each request, so the request itself may pass.
+fn other_upgrades(kind: Kind) {
+    for file in kind.files() {
+        let scene = Scene::new(kind, file);
+        for values in
+            [&["h2c"][..], &["websocket, h2c"], &["websocket", "h2c"], &["H2C", "websocket"]]
+        {
+            let request = Request::new("GET", "/orders")
+                .key(&scene.reader.text)
+                .header("Connection", "Upgrade, HTTP2-Settings")
+                .header("HTTP2-Settings", "AAMAAABkAAQCAAAAAAIAAAAA");
+            let request = values.iter().fold(request, |it, value| it.header("Upgrade", value));
+            let (_, seen) = scene.sent(&request);
+            let seen = seen.unwrap_or_default();
+            let offered = seen.lines().any(|it| it.starts_with("upgrade:") && it.contains("h2c"));
+            assert!(!offered, "{kind:?}: {values:?}: {seen}");
+        }
     }
 }
 
