@@ -15,8 +15,8 @@ local asked = { "X-API-Key", "Authorization", "X-Request-Id", "traceparent", "Or
 local identity = { "X-Keyward-Key-Id", "X-Keyward-Key-Name", "X-Keyward-Account-Id",
                    "X-Keyward-External-Id", "X-Keyward-Scopes" }
 -- The headers of a refusal that the client reads.
-local shown = { "WWW-Authenticate", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Keyward-Reason",
-                "Cache-Control" }
+local shown = { "WWW-Authenticate", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id",
+                "X-Keyward-Reason", "Cache-Control" }
 
 -- Whether a bearer token of keyward's shape is in there. Apache joins headers of one name with a comma.
 local function holds_key(authorization)
