@@ -1,82 +1,113 @@
 -- Forward auth with keyward for HAProxy 2.6 and later: `http-request lua.keyward SCOPE` asks keyward for
--- one scope, `http-request lua.keyward -` leaves it to keyward's route policy. Where keyward listens is
--- in KEYWARD_AUTHZ_URL (`setenv` in the global section, before lua-load).
+-- one scope, `http-request lua.keyward -` leaves the request to keyward's route policy. KEYWARD_AUTHZ_URL
+-- says where keyward listens (`setenv` in the global section, before lua-load).
 --
--- The script passes the request on, with whose key it was in X-Keyward-* and without the key, or answers
--- it with keyward's refusal; 503 if keyward cannot be asked.
+-- The script passes the request on, with the owner of the key in X-Keyward-* and without the key, or
+-- answers it with keyward's refusal. If anything fails it answers 503.
+--
+-- HAProxy passes a request on when a script raises an error or overruns its time. So the script says that
+-- a request may pass in the variable `txn.keyward`, and the configuration must demand it:
+--     http-request deny deny_status 503 unless { var(txn.keyward) -m str passed }
 
 local url = os.getenv("KEYWARD_AUTHZ_URL") or "http://127.0.0.1:8080/authz/forward"
 local timeout_ms = 2000
 
--- What keyward gets to see of the request, besides what is set below.
+-- The request headers that keyward reads, besides those that ask() sets.
 local asked = { "x-api-key", "authorization", "x-request-id", "traceparent", "origin",
                 "access-control-request-method" }
--- What the API behind gets to see of the answer.
+-- The headers of an answer that the API reads.
 local identity = { "x-keyward-key-id", "x-keyward-key-name", "x-keyward-account-id",
                    "x-keyward-external-id", "x-keyward-scopes" }
--- What the client gets to see of a refusal.
+-- The headers of a refusal that the client reads.
 local shown = { "content-type", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy",
                 "x-request-id", "x-keyward-reason", "cache-control" }
 
--- A bearer token of keyward's shape: the key itself.
-local function is_key(authorization)
-  local token = authorization:match("^%s*[Bb][Ee][Aa][Rr][Ee][Rr]%s+(%w+_%w+)%s*$")
-  return token ~= nil and #token == 50 and token:find("^%l[%l%d]?[%l%d]?[%l%d]?_") ~= nil
+-- All values of a header. HAProxy counts them from 0.
+local function values(headers, name)
+  local found = {}
+  for _, value in pairs(headers[name] or {}) do found[#found + 1] = value end
+  return found
 end
 
-local function refuse(txn, status, headers, body)
-  local reply = txn:reply({ status = status })
-  for name, value in pairs(headers) do reply:add_header(name, value) end
-  reply:set_body(body or "")
-  txn:done(reply)
+-- Whether one of the values is a bearer token of keyward's shape: the key itself.
+local function holds_key(authorizations)
+  for _, value in ipairs(authorizations) do
+    local token = value:match("^%s*[Bb][Ee][Aa][Rr][Ee][Rr]%s+(%w+_%w+)%s*$")
+    if token and #token == 50 and token:find("^%l[%l%d]?[%l%d]?[%l%d]?_") then return true end
+  end
+  return false
 end
 
-core.register_action("keyward", { "http-req" }, function(txn, scope)
-  local request, question = txn.http:req_get_headers(), {}
+local function ask(txn, request, scope)
+  local question = {}
   for _, name in ipairs(asked) do
-    local values = {}
-    -- Every one of them: keyward refuses what is there twice.
-    for i = 0, 9 do values[#values + 1] = request[name] and request[name][i] end
-    if #values > 0 then question[name] = values end
+    -- All of them: keyward refuses a header that stands there twice.
+    local sent = values(request, name)
+    if #sent > 0 then question[name] = sent end
   end
   question["x-forwarded-method"] = { txn.f:method() }
   question["x-forwarded-uri"] = { txn.f:pathq() }
   question["x-forwarded-host"] = { txn.f:req_hdr("host") or "" }
   question["x-forwarded-for"] = { txn.f:src() }
-
-  -- The headers that Connection names are removed by whoever comes next.
-  for i = 0, 9 do
-    local named = request["connection"] and request["connection"][i]
-    if named and named:lower():find("keyward", 1, true) then return refuse(txn, 400, {}) end
-  end
-
   local target = url
-  if scope and scope ~= "-" then target = target .. "?scope=" .. scope end
-  local answer = core.httpclient():get({ url = target, headers = question, timeout = timeout_ms })
-  local status = answer and answer.status or 0
+  if scope ~= "-" then target = target .. "?scope=" .. scope end
+  return core.httpclient():get({ url = target, headers = question, timeout = timeout_ms })
+end
 
-  if status == 200 then
-    -- Whatever a client says of itself goes, however it spells it.
-    for name in pairs(request) do
-      if name:lower():gsub("_", "-"):find("^x%-keyward%-") then txn.http:req_del_header(name) end
-    end
-    for _, name in ipairs(identity) do
-      txn.http:req_set_header(name, answer.headers[name] and answer.headers[name][0] or "-")
-    end
-    txn.http:req_del_header("x-api-key")
-    local authorization = request["authorization"] and request["authorization"][0]
-    if authorization and is_key(authorization) then txn.http:req_del_header("authorization") end
-  elseif status == 401 or status == 403 or status == 429 then
-    local headers = {}
-    for _, name in ipairs(shown) do
-      headers[name] = answer.headers[name] and answer.headers[name][0]
-    end
-    refuse(txn, status, headers, answer.body)
+-- Removes what a client says about its own identity, in every spelling, and the key. Then sets the
+-- identity of the answer.
+local function pass(txn, request, answer)
+  for _, name in ipairs(identity) do
+    if not answer.headers[name] then error(name .. " is missing in the answer") end
+  end
+  for name in pairs(request) do
+    if name:lower():gsub("%W", "-"):find("^x%-keyward%-") then txn.http:req_del_header(name) end
+  end
+  for _, name in ipairs(identity) do txn.http:req_set_header(name, answer.headers[name][0]) end
+  txn.http:req_del_header("x-api-key")
+  if holds_key(values(request, "authorization")) then txn.http:req_del_header("authorization") end
+  -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel past this script.
+  local upgrades = values(request, "upgrade")
+  txn.http:req_del_header("connection")
+  if #upgrades == 1 and upgrades[1]:lower() == "websocket" then
+    txn.http:req_set_header("connection", "upgrade")
   else
-    refuse(txn, 503, {
+    txn.http:req_del_header("upgrade")
+  end
+  txn:set_var("txn.keyward", "passed")
+end
+
+-- Lets the request pass, or returns the status, headers and body of a refusal.
+local function judge(txn, scope)
+  local request = txn.http:req_get_headers()
+  -- Each proxy removes the headers that Connection names, so these would not reach the API.
+  for _, value in ipairs(values(request, "connection")) do
+    if value:lower():find("keyward", 1, true) then return 400, {}, "" end
+  end
+  local answer = ask(txn, request, scope)
+  if answer.status == 200 then return pass(txn, request, answer) end
+  if answer.status ~= 401 and answer.status ~= 403 and answer.status ~= 429 then
+    error("keyward answers " .. tostring(answer.status))
+  end
+  local headers = {}
+  for _, name in ipairs(shown) do headers[name] = answer.headers[name] and answer.headers[name][0] end
+  return answer.status, headers, answer.body
+end
+
+core.register_action("keyward", { "http-req" }, function(txn, scope)
+  local done, status, headers, body = pcall(judge, txn, scope)
+  if done and not status then return end
+  if not done then
+    txn:Warning("keyward: " .. tostring(status))
+    status, body = 503, '{"title":"Try again later","status":503,"code":"authorization_unavailable"}'
+    headers = {
       ["content-type"] = "application/problem+json",
       ["cache-control"] = "no-store",
       ["retry-after"] = "1",
-    }, '{"title":"Try again later","status":503,"code":"authorization_unavailable"}')
+    }
   end
+  local reply = txn:reply({ status = status })
+  for name, value in pairs(headers) do reply:add_header(name, value) end
+  reply:set_body(body or "")
+  txn:done(reply)
 end, 1)

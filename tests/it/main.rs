@@ -63,7 +63,6 @@ mod tail;
 mod terminal;
 mod tidy;
 mod time;
-mod traefik;
 mod turns;
 mod usage;
 mod verify;

@@ -90,7 +90,7 @@ impl Request {
 
     fn try_open(&self, address: SocketAddr) -> Result<TcpStream, io::Error> {
         let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(45)))?;
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head.push_str("Host: keyward.test\r\n");

@@ -9,6 +9,7 @@ mod logged;
 pub mod proxy;
 mod server;
 mod stream;
+mod stub;
 mod supervised;
 
 use std::{io::Write, process::Command};
@@ -20,6 +21,7 @@ pub use self::{
     logged::Logged,
     server::{Key, TestServer},
     stream::{EventStream, Message},
+    stub::{Answer, Stub},
     supervised::Supervised,
 };
 

@@ -2,17 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use super::skip;
+use super::{Request, skip};
 
 /// A program that stands in front of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,6 +19,8 @@ pub enum Kind {
     Caddy,
     HaProxy,
     Envoy,
+    Traefik,
+    Apache,
 }
 
 /// A running proxy.
@@ -45,6 +45,8 @@ impl Kind {
             Self::Caddy => "caddy",
             Self::HaProxy => "haproxy",
             Self::Envoy => "envoy",
+            Self::Traefik => "traefik",
+            Self::Apache => "apache2",
         }
     }
 
@@ -55,6 +57,8 @@ impl Kind {
             Self::Caddy => ["caddy/Caddyfile.policy", "caddy/Caddyfile.scopes"],
             Self::HaProxy => ["haproxy/policy.cfg", "haproxy/scopes.cfg"],
             Self::Envoy => ["envoy/policy.yaml", "envoy/scopes.yaml"],
+            Self::Traefik => ["traefik/policy.yaml", "traefik/scopes.yaml"],
+            Self::Apache => ["apache/site-policy.conf", "apache/site-scopes.conf"],
         }
     }
 
@@ -62,7 +66,10 @@ impl Kind {
     pub fn is_there(self) -> bool {
         let mut look = Command::new("sh");
         look.args(["-c", "command -v \"$0\" >/dev/null", self.program()]).env("PATH", path());
-        let found = look.status().is_ok_and(|it| it.success());
+        // Debian's module for Apache speaks Lua 5.3.
+        let has_sockets = || Path::new("/usr/share/lua/5.3/socket.lua").exists();
+        let found =
+            look.status().is_ok_and(|it| it.success()) && (self != Self::Apache || has_sockets());
         if !found {
             skip(&format!("{self:?} is not installed"));
         }
@@ -71,6 +78,26 @@ impl Kind {
 
     /// Starts it with this file of the package, in which only addresses and paths are replaced.
     pub fn start(self, file: &str, around: Surroundings) -> Proxy {
+        self.start_edited(file, around, str::to_owned)
+    }
+
+    /// As [`Kind::start`], with all of its files edited first: how a test breaks them.
+    pub fn start_edited(
+        self,
+        file: &str,
+        around: Surroundings,
+        edit: impl Fn(&str) -> String,
+    ) -> Proxy {
+        self.try_start(file, around, edit).unwrap_or_else(|| panic!("{self:?} does not start"))
+    }
+
+    /// As [`Kind::start_edited`]; `None` if the proxy refuses its files.
+    pub fn try_start(
+        self,
+        file: &str,
+        around: Surroundings,
+        edit: impl Fn(&str) -> String,
+    ) -> Option<Proxy> {
         let dir = tempfile::tempdir().expect("a directory");
         let address = free_address();
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
@@ -78,22 +105,26 @@ impl Kind {
             let text = fs::read_to_string(shipped.join(part)).expect(part);
             let target = dir.path().join(part);
             fs::create_dir_all(target.parent().expect("a parent")).expect("a directory");
-            fs::write(target, here(&text, dir.path(), address, around)).expect("a copy");
+            fs::write(target, here(&edit(&text), dir.path(), address, around)).expect("a copy");
         }
         let log = dir.path().join("log");
-        let sink = || Stdio::from(fs::File::create(&log).expect("a log"));
-        let mut command = self.command(file, dir.path());
-        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(sink());
+        let sink = fs::File::create(&log).expect("a log");
+        let mut command = self.command(file, dir.path(), address);
+        command.current_dir(dir.path()).stdin(Stdio::null());
+        command.stdout(sink.try_clone().expect("a log")).stderr(sink);
         command.env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
         let child = command.process_group(0).spawn().expect("the proxy starts");
         let mut proxy = Proxy { address, child, log, _dir: dir };
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while TcpStream::connect(address).is_err() {
-            let ended = proxy.child.try_wait().expect("its state");
-            assert!(ended.is_none() && Instant::now() < deadline, "{self:?}: {}", proxy.said());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.is_ready(address) {
+            if proxy.child.try_wait().expect("its state").is_some() {
+                eprintln!("{self:?} said: {}", proxy.said());
+                return None;
+            }
+            assert!(Instant::now() < deadline, "{self:?}: {}", proxy.said());
             thread::sleep(Duration::from_millis(10));
         }
-        proxy
+        Some(proxy)
     }
 
     fn other_files(self) -> &'static [&'static str] {
@@ -102,11 +133,21 @@ impl Kind {
                 &["nginx/keyward.conf", "nginx/ask.inc", "nginx/question.inc", "nginx/protect.inc"]
             }
             Self::HaProxy => &["haproxy/keyward.lua"],
-            Self::Caddy | Self::Envoy => &[],
+            Self::Apache => &["apache/keyward.lua", "apache/keyward.conf"],
+            Self::Caddy | Self::Envoy | Self::Traefik => &[],
         }
     }
 
-    fn command(self, file: &str, dir: &Path) -> Command {
+    /// Whether it serves the site. Traefik listens before it has read its file.
+    fn is_ready(self, address: SocketAddr) -> bool {
+        if self == Self::Traefik {
+            let probe = Request::new("GET", "/").header("Host", "ready.test");
+            return probe.try_send(address).is_some_and(|it| it.status != 404);
+        }
+        TcpStream::connect(address).is_ok()
+    }
+
+    fn command(self, file: &str, dir: &Path, listen: SocketAddr) -> Command {
         let mut command = Command::new(self.program());
         command.env("PATH", path());
         let path = dir.join(file);
@@ -138,6 +179,25 @@ impl Kind {
                 ]);
                 command.arg(path);
             }
+            Self::Traefik => {
+                let ready = dir.join("traefik/dynamic");
+                fs::create_dir(&ready).expect("a directory");
+                fs::rename(path, ready.join("site.yaml")).expect("the copy");
+                fs::write(ready.join("ready.yaml"), TRAEFIK).expect("a file");
+                command.arg(format!("--entryPoints.web.address={listen}"));
+                command.arg(format!("--providers.file.directory={}", ready.display()));
+                command.args(["--providers.file.watch=false", "--log.level=WARN"]);
+                command
+                    .args(["--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"]);
+            }
+            Self::Apache => {
+                let main = dir.join("apache2.conf");
+                let text = APACHE.replace("DIR", &dir.display().to_string());
+                let text = text.replace("FILE", file).replace("LISTEN", &listen.to_string());
+                fs::write(&main, text).expect("the main file");
+                // One process, so that none is left when it is ended.
+                command.arg("-X").arg("-d").arg(dir).arg("-f").arg(main);
+            }
         }
         command
     }
@@ -166,6 +226,34 @@ http {
 }
 ";
 
+/// A route that is there as soon as the file beside it is.
+const TRAEFIK: &str = "
+http:
+  middlewares:
+    ready: { redirectRegex: { regex: ^.*$, replacement: http://ready.test/yes } }
+  routers:
+    ready: { rule: Host(`ready.test`), middlewares: [ready], service: noop@internal }
+";
+
+/// What stands around a site on a Debian machine, and the modules that its package asks for.
+const APACHE: &str = "
+Listen LISTEN
+PidFile DIR/pid
+Mutex file:DIR
+ErrorLog DIR/log
+ServerName localhost
+User #65534
+Group #65534
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule lua_module /usr/lib/apache2/modules/mod_lua.so
+LoadModule setenvif_module /usr/lib/apache2/modules/mod_setenvif.so
+LoadModule rewrite_module /usr/lib/apache2/modules/mod_rewrite.so
+LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
+LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
+Include DIR/FILE
+";
+
 /// The text of a shipped file as this machine needs it.
 fn here(text: &str, dir: &Path, listen: SocketAddr, around: Surroundings) -> String {
     let (keyward, api) = (around.keyward.port(), around.api.port());
@@ -178,11 +266,12 @@ fn here(text: &str, dir: &Path, listen: SocketAddr, around: Surroundings) -> Str
         .replace("listen 80;", &format!("listen {listen};"))
         .replace("http://api.example.com:80 ", &format!("http://api.example.com:{port} "))
         .replace("bind :80\n", &format!("bind {listen}\n"))
+        .replace("<VirtualHost *:80>", &format!("<VirtualHost {listen}>"))
         .replace("/usr/share/keyward", &dir.display().to_string())
 }
 
-/// An address that nobody listens on. Somebody else may take it before it is used; then the test
-/// says so.
+/// An address that no program listens on. Another program may take it before it is used; then the
+/// test says so.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
@@ -201,50 +290,5 @@ impl Drop for Proxy {
         if thread::panicking() {
             eprintln!("the proxy said: {}", self.said());
         }
-    }
-}
-
-/// An HTTP server that gives each request the same answer and remembers what it was asked.
-pub struct Stub {
-    pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Stub {
-    /// `answer` is the head of the answer, without what says where the body ends.
-    pub fn serve(address: SocketAddr, answer: &'static str) -> Self {
-        let listener = TcpListener::bind(address).expect("the address is free");
-        let address = listener.local_addr().expect("its address");
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let heads = Arc::clone(&seen);
-        // Ends with the process of the tests.
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let heads = Arc::clone(&heads);
-                thread::spawn(move || exchange(&stream, answer, &heads));
-            }
-        });
-        Self { address, seen }
-    }
-
-    /// The heads of the requests since it was last asked, in lower case.
-    pub fn take_seen(&self) -> Vec<String> {
-        std::mem::take(&mut *self.seen.lock().expect("nobody panicked"))
-    }
-}
-
-fn exchange(stream: &TcpStream, answer: &str, heads: &Mutex<Vec<String>>) {
-    let (mut head, mut reader, mut writer) = (String::new(), BufReader::new(stream), stream);
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).unwrap_or(0) == 0 {
-            return; // A connection that was only tried.
-        }
-    }
-    let head = head.to_ascii_lowercase();
-    let length = head.lines().find_map(|it| it.strip_prefix("content-length: ")?.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    if reader.read_exact(&mut body).is_ok() {
-        heads.lock().expect("nobody panicked").push(head);
-        let _ = write!(writer, "{answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
 }

@@ -1,0 +1,91 @@
+//! A real proxy with keyward beside it and an API behind it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    Answer, Key, Request, Response, Stub, TestServer,
+    authz::sample,
+    forged,
+    proxy::{Kind, Proxy, Surroundings, free_address},
+};
+
+pub const READS: [&str; 5] =
+    ["orders:read", "products:read", "inventory:read", "commissions:read", "webhooks:read"];
+pub const WRITES: [&str; 4] =
+    ["orders:write", "products:write", "inventory:write", "webhooks:write"];
+
+pub const OK: Answer = Answer::Head("HTTP/1.1 200 OK");
+
+pub struct Scene {
+    pub keyward: TestServer,
+    pub api: Stub,
+    pub proxy: Proxy,
+    pub reader: Key,
+    pub writer: Key,
+    expired: Key,
+}
+
+impl Scene {
+    pub fn new(kind: Kind, file: &str) -> Self {
+        Self::edited(kind, file, str::to_owned)
+    }
+
+    /// With the files of the proxy edited.
+    pub fn edited(kind: Kind, file: &str, edit: impl Fn(&str) -> String) -> Self {
+        let mut keyward = TestServer::start();
+        // An address of its own, so that it can come back to it.
+        let address = free_address();
+        let policy = file.contains("policy").then(sample);
+        keyward.restart(|it| (it.listen, it.authz.policy_file) = (vec![address.into()], policy));
+        let (reader, writer) = (keyward.key(&READS), keyward.key(&WRITES));
+        let body = json!({ "name": "e", "scopes": READS, "expiresAt": "2026-01-01T00:01:00Z" });
+        let expired = keyward.create(&keyward.root.text, &body);
+        keyward.advance(Duration::from_mins(1));
+        let api = Stub::start(OK);
+        let around = Surroundings { keyward: address, api: api.address };
+        let proxy = kind.start_edited(file, around, edit);
+        Self { keyward, api, proxy, reader, writer, expired }
+    }
+
+    pub fn send(&self, request: Request) -> Response {
+        request.header("Host", "api.example.com").send(self.proxy.address)
+    }
+
+    /// The status, after a check that the API was asked if and only if the request passed.
+    #[track_caller]
+    pub fn status(&self, request: &Request) -> u16 {
+        self.sent(request).0
+    }
+
+    /// The status and, if the request passed, the head that the API got.
+    #[track_caller]
+    pub fn sent(&self, request: &Request) -> (u16, Option<String>) {
+        self.api.take_seen();
+        let response = self.send(request.clone());
+        let mut seen = self.api.take_seen();
+        assert_eq!(seen.len(), usize::from(response.status == 200), "{request:?}: {response:?}");
+        (response.status, seen.pop())
+    }
+
+    pub fn keyless(&self, method: &str, path: &str) -> u16 {
+        self.status(&Request::new(method, path))
+    }
+
+    pub fn with(&self, key: &Key, method: &str, path: &str) -> u16 {
+        self.status(&Request::new(method, path).key(&key.text))
+    }
+
+    /// The statuses without a key, with the reader's, the writer's, an expired and an invented one.
+    pub fn statuses(&self, method: &str, path: &str) -> [u16; 5] {
+        let forgery = Key { text: forged("rg_"), ..self.reader.clone() };
+        [
+            self.keyless(method, path),
+            self.with(&self.reader, method, path),
+            self.with(&self.writer, method, path),
+            self.with(&self.expired, method, path),
+            self.with(&forgery, method, path),
+        ]
+    }
+}
