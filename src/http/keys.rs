@@ -16,7 +16,9 @@ use crate::{
             read_new_key,
         },
     },
-    service::{Error, Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach},
+    service::{
+        Change, Error, Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach,
+    },
 };
 
 /// List API keys
@@ -192,6 +194,31 @@ pub async fn patch_key(
     update(&app, caller.principal, &id, &req, body).await
 }
 
+/// Revoke the presented key
+///
+/// For any accepted key, whatever its scopes: the holder of a key may end it. From the moment this
+/// is answered, no request is accepted with any of its values. It cannot be undone.
+#[utoipa::path(
+    operation_id = "revokeSelf",
+    tag = "API keys",
+    security(("ApiKeyAuth" = [])),
+    params(
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke only this revision: the key's `ETag`"),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[delete("/api-keys/self")]
+pub async fn revoke_self(
+    app: web::Data<Keyward>,
+    caller: Caller<AnyKey>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    revoke(&app, caller.principal, "self", Reach::Itself, &req).await
+}
+
 /// Revoke an API key
 ///
 /// From the moment this is answered, no request is accepted with any of its values. It cannot be
@@ -216,10 +243,20 @@ pub async fn revoke_key(
     id: web::Path<String>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(&app, &caller.principal, &id, Reach::Write).await?;
-    let expected = expected_revision(&req, view.key.revision)?;
-    let (caller, id) = (caller.principal, view.key.id);
-    run(&app, move |app| app.revoke_key(&caller, id, expected)).await?;
+    revoke(&app, caller.principal, &id, Reach::Write, &req).await
+}
+
+async fn revoke(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    reach: Reach,
+    req: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let view = find(app, &caller, id, reach).await?;
+    let expected = expected_revision(req, view.key.revision)?;
+    let change = Change { id: view.key.id, reach, expected };
+    run(app, move |app| app.revoke_key(&caller, change)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -268,7 +305,7 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Problem> {
     let members = body.members()?;
     let now = app.env().time.now();
-    let expiry = Expiry { now, caller: caller.expires_at, existing: None };
+    let expiry = Expiry { now, caller: &caller, existing: None };
     let new = read_new_key(members, &app.rules().catalogue, expiry).map_err(Problem::invalid)?;
     let issued = run(app, move |app| app.create_key(&caller, account, new)).await?;
     let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
@@ -299,11 +336,11 @@ async fn update(
     let members = body.members()?;
     let expected = expected_revision(req, view.key.revision)?;
     let now = app.env().time.now();
-    let expiry = Expiry { now, caller: caller.expires_at, existing: Some(&view.key) };
+    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
     let patch = read_key_patch(members, &app.rules().catalogue, expiry, &view.key)
         .map_err(Problem::invalid)?;
-    let id = view.key.id;
-    let view = run(app, move |app| app.update_key(&caller, id, expected, patch)).await?;
+    let change = Change { id: view.key.id, reach: Reach::Write, expected };
+    let view = run(app, move |app| app.update_key(&caller, change, patch)).await?;
     Ok(shown(app, &view))
 }
 

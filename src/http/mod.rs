@@ -101,6 +101,7 @@ fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(keys::create_key)
         .route("/api-keys/verify", other()) // Not the key with the identifier "verify".
         .service(keys::show_self)
+        .service(keys::revoke_self)
         .service(rotation::rotate_self)
         .service(keys::show_key)
         .service(keys::update_key)

@@ -5,6 +5,8 @@ mod error;
 
 mod principal;
 
+mod expiry;
+
 mod identify;
 
 mod verify;
@@ -69,12 +71,13 @@ pub use self::{
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, Viewer},
+    expiry::{Expiry, Gain},
     identify::{Identity, Proof, Unproven, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},
     janitor::Job,
-    keys::{Expiry, IssuedKey, KeyPatch, NewKey},
-    principal::{Presented, Principal, Reach},
+    keys::{IssuedKey, KeyPatch, NewKey},
+    principal::{Change, Presented, Principal, Reach},
     prover::Crowded,
     statistics::Statistics,
     verify::{Verification, Whose},

@@ -9,13 +9,11 @@ use crate::{
         api_key::ApiKey,
         credential::{Credential, KeyPrefix},
         event::{EventType, NewEvent, Origin, Subject},
-        id::KeyId,
         scope,
     },
     env::Timestamp,
     service::{
-        Conflict, Error, IssuedKey, KeyView, Keyward, Principal, Reach,
-        keys::{WRITERS, refuse_changed},
+        Change, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Principal, Reach, keys::WRITERS,
     },
     store::{KeyIndex, KeyRecord, WriteTx},
 };
@@ -35,9 +33,7 @@ impl Keyward {
     pub fn rotate_key(
         &self,
         caller: &Principal,
-        id: KeyId,
-        reach: Reach,
-        expected: Option<i64>,
+        change: Change,
         grace: Option<Duration>,
     ) -> Result<IssuedKey, Error> {
         let (plaintext, hash) = self.mint();
@@ -45,17 +41,16 @@ impl Keyward {
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let index = Arc::clone(self.store.index());
         let record = self.store.write(move |tx| {
-            let needed = if reach == Reach::Itself { ROTATORS } else { WRITERS };
+            let needed = if change.reach == Reach::Itself { ROTATORS } else { WRITERS };
             let caller = rules.recheck(tx, &caller, needed)?;
-            let record = rules.reach(tx, &caller, id, reach)?;
-            refuse_changed(&record, expected)?;
+            let record = rules.key_to_change(tx, &caller, change, Gain::Secret)?;
+            let id = change.id;
             let least =
                 if caller.key() == Some(id) { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
             let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
             if grace < least {
                 return Err(grace_required());
             }
-            rules.refuse_weaker(&caller, &record.key)?;
             refuse_dead(tx, &record)?;
             refuse_superseded(&record, &caller, &index)?;
             if !grace.is_zero() {
@@ -74,19 +69,13 @@ impl Keyward {
     }
 
     /// Ends the graces of all old values now.
-    pub fn complete_rotation(
-        &self,
-        caller: &Principal,
-        id: KeyId,
-        expected: Option<i64>,
-    ) -> Result<KeyView, Error> {
+    pub fn complete_rotation(&self, caller: &Principal, change: Change) -> Result<KeyView, Error> {
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let index = Arc::clone(self.store.index());
         let record = self.store.write(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
-            let record = rules.reach(tx, &caller, id, Reach::Write)?;
-            refuse_changed(&record, expected)?;
-            rules.refuse_weaker(&caller, &record.key)?;
+            let record = rules.key_to_change(tx, &caller, change, Gain::Nothing)?;
+            let id = change.id;
             let old = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
             let old: Vec<_> = old.collect();
             if old.is_empty() {

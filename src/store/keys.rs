@@ -109,6 +109,17 @@ impl ReadTx<'_> {
         Ok(statement.query_row(params![account.to_string(), now.as_millis()], |row| row.get(0))?)
     }
 
+    /// Whether an enabled key of this account works at `limit` and after it.
+    pub fn has_key_beyond(&self, account: AccountId, limit: Timestamp) -> Result<bool, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM api_keys
+             WHERE account_id = ?1 AND revoked_at_ms IS NULL AND enabled = 1
+               AND coalesce(expires_at_ms > ?2, 1))",
+        )?;
+        Ok(statement
+            .query_row(params![account.to_string(), limit.as_millis()], |row| row.get(0))?)
+    }
+
     /// Keys of an account that are not revoked; all of them, with no page to them.
     pub fn standing_keys(&self, account: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
         let account = account.to_string();

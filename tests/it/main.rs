@@ -33,6 +33,7 @@ mod denials;
 mod doctor;
 mod envelope;
 mod events;
+mod expiring_caller;
 mod import;
 mod import_files;
 mod janitor;

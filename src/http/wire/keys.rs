@@ -13,7 +13,7 @@ use crate::{
         json::{Given, Members},
         wire::{read_metadata, read_name, read_scopes},
     },
-    service::{Expiry, Fault, KeyPatch, KeyView, Keyward, NewKey, PreviousValue},
+    service::{Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, PreviousValue},
 };
 
 /// An API key.
@@ -223,7 +223,8 @@ pub fn read_new_key(
     let scopes = members.array("scopes");
     let scopes = members.required("scopes", scopes);
     let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, None);
-    let expires_at = read_expiry(&mut members, expiry);
+    let expires_at = read_expiry(&mut members);
+    members.faults.extend(expiry.fault(expires_at));
     let enabled = members.bool("enabled");
     let enabled = members.not_null("enabled", enabled).unwrap_or(true);
     let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
@@ -252,11 +253,13 @@ pub fn read_key_patch(
     let scopes = members.array("scopes");
     let scopes = members.not_null("scopes", scopes);
     let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, Some(&existing.scopes));
-    let expires_at = read_expiry(&mut members, expiry);
+    let expires_at = read_expiry(&mut members);
     let enabled = members.bool("enabled");
     let enabled = members.not_null("enabled", enabled);
     let metadata = read_metadata(&mut members);
-    members.finish(Some(KeyPatch { name, scopes, expires_at, enabled, metadata }))
+    let patch = KeyPatch { name, scopes, expires_at, enabled, metadata };
+    members.faults.extend(expiry.faults(Gain::Settings(&patch)));
+    members.finish(Some(patch))
 }
 
 /// Reads a [`RotateKeyRequest`]; `None` for the configured grace.
@@ -278,22 +281,20 @@ pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Vec<Fault>> 
     }
 }
 
-fn read_expiry(members: &mut Members, expiry: Expiry<'_>) -> Option<Option<Timestamp>> {
-    let given = match members.string("expiresAt") {
-        Given::Absent => return None,
-        Given::Null => None,
+fn read_expiry(members: &mut Members) -> Option<Option<Timestamp>> {
+    match members.string("expiresAt") {
+        Given::Absent => None,
+        Given::Null => Some(None),
         Given::Value(text) => match Timestamp::parse(&text) {
-            Ok(at) => Some(at),
+            Ok(at) => Some(Some(at)),
             Err(err) => {
                 let code = match err {
                     InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
                     InvalidTimestamp::OutOfRange => "out_of_range",
                 };
                 members.fault("expiresAt", code, err.to_string());
-                return None;
+                None
             }
         },
-    };
-    members.faults.extend(expiry.fault(Some(given)));
-    Some(given)
+    }
 }
