@@ -202,9 +202,12 @@ pub async fn delete_account(
     caller: Caller<WriteAccounts>,
     id: web::Path<String>,
     req: HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let account = find(&app, &caller.principal, &id).await?;
+    let nothing = body.none()?;
     let expected = expected_revision(&req, account.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
     run(&app, move |app| app.delete_account(&caller.principal, account.id, expected)).await?;
     Ok(HttpResponse::NoContent().finish())
 }

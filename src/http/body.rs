@@ -17,9 +17,14 @@ use futures_core::Stream;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::http::{
-    json::{self, Members, NotJson},
-    problem::Problem,
+use crate::{
+    http::{
+        json::{self, Members, NotJson},
+        problem::Problem,
+        query::Query,
+        strict::QueryFaults,
+    },
+    service::Fault,
 };
 
 /// What a request may hold.
@@ -82,6 +87,8 @@ async fn drain(payload: &mut Payload) -> Body {
 pub struct RequestBody {
     body: Body,
     media_type: MediaType,
+    /// Of the same request: told together with those of the body.
+    query_faults: Vec<Fault>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -94,43 +101,55 @@ enum MediaType {
 impl RequestBody {
     /// The members of the object that the body must be.
     pub fn members(self) -> Result<Members, Problem> {
-        self.value().and_then(|value| {
-            value.map(Members::new).ok_or_else(|| {
-                Problem::bad_request("invalid_json", "a JSON object is needed as the body")
-            })
-        })
+        let missing =
+            || Problem::bad_request("invalid_json", "a JSON object is needed as the body");
+        Ok(self.read()?.ok_or_else(missing)?.with(self.query_faults))
     }
 
     /// The members of the object, or none at all if there is no body.
     pub fn optional_members(self) -> Result<Members, Problem> {
-        Ok(self.value()?.map(Members::new).unwrap_or_default())
+        Ok(self.read()?.unwrap_or_default().with(self.query_faults))
+    }
+
+    /// Nothing, which is all that the body of an operation without one may hold. An empty object, as
+    /// some clients send it, is nothing.
+    pub fn none(self) -> Result<Members, Problem> {
+        let bytes = self.complete()?.trim_ascii();
+        let empty = |it| matches!(it, Value::Object(members) if members.is_empty());
+        if !bytes.is_empty() && !json::parse(bytes).is_ok_and(empty) {
+            let detail = "this operation takes no body";
+            return Err(Problem::bad_request("unexpected_body", detail));
+        }
+        Ok(Members::default().with(self.query_faults))
     }
 
     /// The bytes of a body that is there whole and says that it is JSON.
     pub fn json_bytes(&self) -> Option<&Bytes> {
         match (&self.body, self.media_type) {
-            (Body::Complete(bytes), MediaType::Json) => Some(bytes),
+            (Body::Complete(bytes), MediaType::Json) if self.query_faults.is_empty() => Some(bytes),
             (Body::Complete(_) | Body::TooLarge | Body::TooSlow | Body::Broken, _) => None,
         }
     }
 
-    fn value(self) -> Result<Option<Value>, Problem> {
-        let bytes = match self.body {
-            Body::Complete(bytes) => bytes,
+    fn complete(&self) -> Result<&Bytes, Problem> {
+        match &self.body {
+            Body::Complete(bytes) => Ok(bytes),
             Body::TooLarge => {
                 let detail = format!("the body is larger than {MAX_LEN} bytes");
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
-                return Err(Problem::new(status, "payload_too_large", "Too large", detail));
+                Err(Problem::new(status, "payload_too_large", "Too large", detail))
             }
             Body::TooSlow => {
                 let detail = format!("the body took longer than {} seconds", PATIENCE.as_secs());
                 let status = StatusCode::REQUEST_TIMEOUT;
-                return Err(Problem::new(status, "request_timeout", "Too slow", detail));
+                Err(Problem::new(status, "request_timeout", "Too slow", detail))
             }
-            Body::Broken => {
-                return Err(Problem::bad_request("broken_body", "the body could not be read"));
-            }
-        };
+            Body::Broken => Err(Problem::bad_request("broken_body", "the body could not be read")),
+        }
+    }
+
+    fn read(&self) -> Result<Option<Members>, Problem> {
+        let bytes = self.complete()?;
         match self.media_type {
             MediaType::Json => (),
             MediaType::Missing if bytes.is_empty() => return Ok(None),
@@ -146,15 +165,29 @@ impl RequestBody {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let parsed = json::parse(&bytes);
-        parsed.map(Some).map_err(|NotJson(why)| Problem::bad_request("invalid_json", why))
+        let value = json::parse(bytes);
+        let value = value.map_err(|NotJson(why)| Problem::bad_request("invalid_json", why))?;
+        Ok(Some(Members::new(value)))
     }
 }
 
 impl RequestBody {
-    /// Reads the body, where no middleware has.
-    pub async fn read(req: &HttpRequest, payload: Payload) -> Self {
-        Self { body: collect(payload).await, media_type: media_type(req) }
+    /// Collects the body, where no middleware has, for an operation without query parameters.
+    pub async fn collect(req: &HttpRequest, payload: Payload) -> Self {
+        let body = collect(payload).await;
+        let query = req.query_string();
+        let query_faults =
+            if query.is_empty() { Vec::new() } else { Query::faults_beyond(query, &[]) };
+        Self { body, media_type: media_type(req), query_faults }
+    }
+
+    /// What no handler has taken.
+    pub(super) fn left_in(req: &HttpRequest) -> Self {
+        let mut extensions = req.extensions_mut();
+        let body = extensions.remove::<Body>().unwrap_or(Body::Complete(Bytes::new()));
+        let query_faults = extensions.remove::<QueryFaults>().map_or_else(Vec::new, |it| it.0);
+        drop(extensions);
+        Self { body, media_type: media_type(req), query_faults }
     }
 }
 
@@ -163,11 +196,8 @@ impl FromRequest for RequestBody {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let body = req.extensions_mut().remove::<Body>();
-        ready(body.map_or_else(
-            || Err(Problem::internal()),
-            |body| Ok(Self { body, media_type: media_type(req) }),
-        ))
+        let collected = req.extensions().contains::<Body>();
+        ready(if collected { Ok(Self::left_in(req)) } else { Err(Problem::internal()) })
     }
 }
 

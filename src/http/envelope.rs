@@ -23,7 +23,7 @@ use actix_web::{
 };
 
 use crate::{
-    http::{TrustedProxies, authn::Suspect, problem::Problem},
+    http::{TrustedProxies, authn::Suspect, openapi::RouteTable, problem::Problem, strict},
     service::{DeniedCall, Keyward, Principal},
     telemetry::Metrics,
 };
@@ -100,6 +100,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     app: web::Data<Keyward>,
     proxies: web::Data<TrustedProxies>,
     metrics: Option<web::Data<Metrics>>,
+    table: web::Data<RouteTable>,
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
@@ -111,6 +112,7 @@ pub async fn wrap<B: MessageBody + 'static>(
         req.head_mut().method = Method::GET;
     }
     let started = app.env().time.monotonic();
+    strict::examine(&mut req, &table).await;
     let response = next.call(req).await?;
     let mut response = rendered(response, &id, &app, &proxies);
     if method == Method::HEAD && response.response().body().size() == BodySize::Stream {
@@ -173,13 +175,16 @@ fn rendered<B: MessageBody + 'static>(
     app: &Keyward,
     proxies: &TrustedProxies,
 ) -> ServiceResponse<EitherBody<B>> {
-    let Some(err) = response.response().error() else { return response.map_into_left_body() };
-    let problem = match err.as_error::<Problem>() {
-        Some(problem) => problem.clone(),
-        None if response.status().is_client_error() => {
+    let leftover = strict::leftover(response.request(), response.status());
+    let err = response.response().error();
+    let problem = match (leftover, err.map(|it| (it, it.as_error::<Problem>()))) {
+        (Some(problem), _) => problem,
+        (None, None) => return response.map_into_left_body(),
+        (None, Some((_, Some(problem)))) => problem.clone(),
+        (None, Some((_, None))) if response.status().is_client_error() => {
             Problem::bad_request("bad_request", "the request could not be understood")
         }
-        None => {
+        (None, Some((err, None))) => {
             tracing::error!(error = %err, "a request failed inside the framework");
             Problem::internal()
         }

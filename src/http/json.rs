@@ -150,6 +150,13 @@ impl Members {
         Self { members, faults }
     }
 
+    /// With the faults that the rest of the request has, before those of the body.
+    #[must_use]
+    pub fn with(mut self, faults: Vec<Fault>) -> Self {
+        self.faults.splice(0..0, faults);
+        self
+    }
+
     /// Takes a member; `read` says whether it has the right type, which `expected` names.
     pub fn take<T>(
         &mut self,

@@ -215,8 +215,9 @@ pub async fn revoke_self(
     app: web::Data<Keyward>,
     caller: Caller<AnyKey>,
     req: HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, "self", Reach::Itself, &req).await
+    revoke(&app, caller.principal, "self", Reach::Itself, &req, body).await
 }
 
 /// Revoke an API key
@@ -242,8 +243,9 @@ pub async fn revoke_key(
     caller: Caller<WriteKeys>,
     id: web::Path<String>,
     req: HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, &id, Reach::Write, &req).await
+    revoke(&app, caller.principal, &id, Reach::Write, &req, body).await
 }
 
 async fn revoke(
@@ -252,9 +254,12 @@ async fn revoke(
     id: &str,
     reach: Reach,
     req: &HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let view = find(app, &caller, id, reach).await?;
+    let nothing = body.none()?;
     let expected = expected_revision(req, view.key.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
     let change = Change { id: view.key.id, reach, expected };
     run(app, move |app| app.revoke_key(&caller, change)).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -39,6 +39,7 @@ mod gate;
 mod identity;
 pub mod json;
 mod query;
+mod strict;
 
 use std::sync::Arc;
 

@@ -95,9 +95,12 @@ pub async fn complete_rotation(
     caller: Caller<WriteKeys>,
     id: web::Path<String>,
     req: HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let view = find(&app, &caller.principal, &id, Reach::Write).await?;
+    let nothing = body.none()?;
     let expected = expected_revision(&req, view.key.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
     let change = Change { id: view.key.id, reach: Reach::Write, expected };
     let view = run(&app, move |app| app.complete_rotation(&caller.principal, change)).await?;
     Ok(shown(&app, &view))

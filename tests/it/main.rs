@@ -56,6 +56,7 @@ mod secrets;
 mod storage;
 mod stream;
 mod stream_ends;
+mod strict_input;
 mod supervised;
 mod tail;
 mod terminal;

@@ -18,13 +18,18 @@ pub const BODIES: [(&str, &str); 11] = [
     ("verifyApiKey", r#"{"key": "x"}"#),
     ("completeRotation", ""),
 ];
+
 /// An operation of the API document.
+#[derive(Clone)]
 pub struct Operation {
     pub id: String,
     pub method: String,
     pub path: String,
     /// What must be asked, as the document's examples ask it; with its question mark.
     pub query: String,
+    /// The names of all its query parameters.
+    pub parameters: Vec<String>,
+    pub takes_if_match: bool,
     pub has_body: bool,
     pub public: bool,
     /// One of these is enough; none at all means any accepted key.
@@ -45,14 +50,17 @@ pub fn operations() -> Vec<Operation> {
             let security = security.unwrap_or_else(|| panic!("{id} says nothing about security"));
             // OpenAPI has no word for scopes of which one is enough.
             let scopes = operation["x-any-of-scopes"].as_array().into_iter().flatten();
-            let parameters = operation["parameters"].as_array().into_iter().flatten();
-            let needed = parameters.filter(|it| it["in"] == "query" && it["required"] == true);
+            let parameters = || operation["parameters"].as_array().into_iter().flatten();
+            let asked = || parameters().filter(|it| it["in"] == "query");
+            let needed = asked().filter(|it| it["required"] == true);
             let needed: Vec<_> = needed
                 .map(|it| format!("{}={}", it["name"].as_str().unwrap(), it["example"]))
                 .collect();
             let mark = if needed.is_empty() { "" } else { "?" };
             found.push(Operation {
                 query: format!("{mark}{}", needed.join("&")),
+                parameters: asked().map(|it| it["name"].as_str().unwrap().to_owned()).collect(),
+                takes_if_match: parameters().any(|it| it["name"] == "If-Match"),
                 method: method.to_uppercase(),
                 path: format!("{base}{path}"),
                 has_body: !operation["requestBody"].is_null(),
