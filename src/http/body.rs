@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::{
     http::{
         json::{self, Members, NotJson},
+        numbers::{INEXACT, inexact_members},
         problem::Problem,
         query::Query,
         strict::QueryFaults,
@@ -158,7 +159,7 @@ impl RequestBody {
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "unsupported_media_type",
                     "Unsupported media type",
-                    "the body must be sent as application/json, not compressed",
+                    "the body must be sent as application/json in UTF-8, not compressed",
                 ));
             }
         }
@@ -167,7 +168,11 @@ impl RequestBody {
         }
         let value = json::parse(bytes);
         let value = value.map_err(|NotJson(why)| Problem::bad_request("invalid_json", why))?;
-        Ok(Some(Members::new(value)))
+        let mut members = Members::new(value);
+        for name in inexact_members(std::str::from_utf8(bytes).unwrap_or_default()) {
+            members.fault(&name, "out_of_range", INEXACT);
+        }
+        Ok(Some(members))
     }
 }
 
@@ -201,6 +206,9 @@ impl FromRequest for RequestBody {
     }
 }
 
+/// As RFC 3629 registers it, and as decoders take it besides (WHATWG Encoding, 4.2).
+const UTF_8: [&str; 2] = ["utf-8", "utf8"];
+
 fn media_type(req: &HttpRequest) -> MediaType {
     let encoded = req.headers().get(header::CONTENT_ENCODING);
     if encoded.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -216,7 +224,7 @@ fn media_type(req: &HttpRequest) -> MediaType {
     let utf8 = parts.all(|it| {
         it.split_once('=').is_none_or(|(name, value)| {
             !name.eq_ignore_ascii_case("charset")
-                || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+                || UTF_8.iter().any(|it| value.trim_matches('"').eq_ignore_ascii_case(it))
         })
     });
     if json && utf8 { MediaType::Json } else { MediaType::Other }

@@ -70,11 +70,11 @@ impl RequestIds {
     }
 
     /// The client's own, if it is short and plain, so that its log and ours can be joined; else a
-    /// new one. Plain means letters, digits and hyphens: nothing of the shape of a key.
+    /// new one. Plain means letters, digits and hyphens, or our own form: nothing of the shape of a key.
     pub fn identify(&self, given: Option<&HeaderValue>) -> RequestId {
         let plain = |it: &&str| {
             (1..=64).contains(&it.len())
-                && it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && (it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') || is_ours(it))
         };
         if let Some(theirs) = given.and_then(|it| it.to_str().ok()).filter(plain) {
             return RequestId(theirs.into());
@@ -87,6 +87,13 @@ impl RequestIds {
         let count = std::str::from_utf8(&digits).unwrap_or_default();
         RequestId([&*self.process, count].concat().into())
     }
+}
+
+/// `req_` and 20 hexadecimal digits, as this or another keyward made it.
+fn is_ours(text: &str) -> bool {
+    let hex =
+        |it: &str| it.len() == 20 && it.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    text.strip_prefix("req_").is_some_and(hex)
 }
 
 /// The identifier that [`wrap`] gave to this request.

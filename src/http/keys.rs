@@ -13,7 +13,7 @@ use crate::{
         run,
         wire::{
             ApiKeyBody, ApiKeyListBody, CreateKeyRequest, UpdateKeyRequest, read_key_patch,
-            read_new_key,
+            read_new_key, unknown_scope,
         },
     },
     service::{
@@ -276,6 +276,14 @@ pub(super) async fn list(
     let limit = query.limit();
     let after = query.take("cursor", "the nextCursor of a page", query::key_cursor);
     let filter = read_filter(&mut query);
+    if let Some(scope) = filter.scope.clone() {
+        let reader = caller.clone();
+        let wanted = scope.clone();
+        if !run(app, move |app| app.knows_scope(&reader, &wanted)).await? {
+            let detail = unknown_scope(&app.rules().catalogue, scope.as_str());
+            query.fault("scope", "unknown_scope", detail);
+        }
+    }
     query.finish()?;
     // One more than asked for tells whether there is another page.
     let page = KeyPage { after, limit: limit + 1 };

@@ -38,6 +38,7 @@ mod envelope;
 mod gate;
 mod identity;
 pub mod json;
+pub mod numbers;
 mod query;
 mod strict;
 
@@ -114,6 +115,7 @@ fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(verify::list_scopes)
         .service(accounts::list_accounts)
         .service(accounts::create_account)
+        .service(accounts::show_own_account)
         .service(accounts::show_account)
         .service(accounts::update_account)
         .service(accounts::patch_account)

@@ -56,6 +56,7 @@ impl Keyward {
         draft: AccountDraft,
     ) -> Result<NewAccount, Error> {
         let (plaintext, hash) = self.mint();
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let prefix = plaintext.prefix();
         let (account, record) = self.store.write(move |tx| {
@@ -95,7 +96,10 @@ impl Keyward {
                 rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)?;
             Ok::<_, Error>((account, record))
         })?;
-        Ok(NewAccount { account, first_key: IssuedKey { view: self.view(record), plaintext } })
+        Ok(NewAccount {
+            account,
+            first_key: IssuedKey { view: self.view(reader, record), plaintext },
+        })
     }
 
     pub fn find_account(&self, id: AccountId) -> Result<Account, Error> {

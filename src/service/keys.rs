@@ -64,6 +64,7 @@ impl Keyward {
         new: NewKey,
     ) -> Result<IssuedKey, Error> {
         let (plaintext, hash) = self.mint();
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let prefix = plaintext.prefix();
         let record = self.store.write(move |tx| {
@@ -78,7 +79,7 @@ impl Keyward {
             rules.refuse_too_many(tx, &account, 0)?;
             rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)
         })?;
-        Ok(IssuedKey { view: self.view(record), plaintext })
+        Ok(IssuedKey { view: self.view(reader, record), plaintext })
     }
 
     /// The keys of an account. Whoever may not see that account is told that there is none.
@@ -99,13 +100,23 @@ impl Keyward {
             found.ok_or(Error::NotFound)?;
             Ok::<_, Error>(tx.keys_of(account, filter, page, now)?)
         })?;
-        Ok(records.into_iter().map(|it| self.view(it)).collect())
+        Ok(self.views(caller, records))
+    }
+
+    /// Whether a key or an account that this caller sees still names a scope that the catalogue may have
+    /// lost.
+    pub fn knows_scope(&self, caller: &Principal, scope: &Scope) -> Result<bool, Error> {
+        if self.rules.catalogue.find(scope.as_str()).is_some() {
+            return Ok(true);
+        }
+        let own = (!caller.operator).then_some(caller.account);
+        Ok(self.store.read::<_, Error>(|tx| Ok(tx.names_scope(scope, own)?))?)
     }
 
     /// One key, if the caller may do this with it.
     pub fn find_key(&self, caller: &Principal, id: KeyId, reach: Reach) -> Result<KeyView, Error> {
         let record = self.store.read(|tx| self.rules.reach(tx, caller, id, reach))?;
-        Ok(self.view(record))
+        Ok(self.view(caller, record))
     }
 
     /// Changes what the patch names. A change of nothing leaves no trace.
@@ -115,6 +126,7 @@ impl Keyward {
         change: Change,
         patch: KeyPatch,
     ) -> Result<KeyView, Error> {
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let record = self.store.write(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
@@ -150,7 +162,7 @@ impl Keyward {
             keep_a_root_key(tx, &record.key)?;
             tx.key(id)?.ok_or(Error::NotFound)
         })?;
-        Ok(self.view(record))
+        Ok(self.view(reader, record))
     }
 
     /// Revokes the key: from the moment this returns, none of its values is accepted. A caller that

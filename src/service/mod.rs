@@ -70,7 +70,7 @@ pub use self::{
     checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
-    events::{EventPage, EventView, Viewer},
+    events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
     identify::{Identity, Proof, Unproven, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},

@@ -14,7 +14,7 @@ use crate::support::{
 const PUBLIC: [&str; 5] = ["livez", "metrics", "openapiJson", "openapiYaml", "readyz"];
 
 /// What any accepted key may ask.
-const ANY_KEY: [&str; 3] = ["getSelf", "listScopes", "revokeSelf"];
+const ANY_KEY: [&str; 4] = ["getOwnAccount", "getSelf", "listScopes", "revokeSelf"];
 
 const BROKEN: &str = "{\"name\": ";
 

@@ -13,7 +13,7 @@ use crate::{
         json::{Given, Members},
         wire::{read_metadata, read_name, read_scopes},
     },
-    service::{Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, PreviousValue},
+    service::{Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousValue},
 };
 
 /// An API key.
@@ -53,7 +53,8 @@ pub struct ApiKeyBody {
     /// A disabled key is refused until it is enabled again.
     #[schema(example = true)]
     enabled: bool,
-    /// The key that created this one; `null` for what was made at the command line.
+    /// The key that created this one; `null` for what was made at the command line. An account sees
+    /// `operator` in place of a key of the operator.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFf")]
     created_by: Option<String>,
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
@@ -180,7 +181,10 @@ impl ApiKeyBody {
             account_id: key.account_id.to_string(),
             status: view.status.into(),
             enabled: key.enabled,
-            created_by: key.created_by.map(|it| it.to_string()),
+            created_by: match key.created_by {
+                Some(_) if view.creator_hidden => Some(OPERATOR.to_owned()),
+                shown => shown.map(|it| it.to_string()),
+            },
             updated_at: key.updated_at.to_string(),
             rotated_at: shown(key.rotated_at),
             previous_keys: view.previous.iter().map(PreviousKeyBody::from).collect(),
