@@ -62,7 +62,7 @@ impl Keyward {
     pub fn event_page(&self, viewer: Viewer, mut filter: EventFilter) -> Result<EventPage, Error> {
         if filter.actor.as_deref() == Some(OPERATOR) {
             filter.actor = None;
-            let operator = self.store.read::<_, StoreError>(|tx| tx.operator_account())?;
+            let operator = self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?;
             filter.actor_account = operator.map(|it| it.id);
         } else if let Viewer::Account(id) = viewer {
             // Else a guess at the key behind `operator` could be tried out.

@@ -1,7 +1,7 @@
 //! Ends of callers and of keys: a caller that expires gives no later end than its own.
 
 use crate::{
-    domain::{api_key::ApiKey, event::Origin},
+    domain::{api_key::ApiKey, event::Origin, scope::ScopeSet},
     env::Timestamp,
     service::{Fault, KeyPatch, Principal},
 };
@@ -95,8 +95,8 @@ impl Expiry<'_> {
         let key = key.filter(|it| outlives(wanted.unwrap_or(it.expires_at), limit));
         let enabled = |key: &ApiKey, patch: &KeyPatch| patch.enabled == Some(true) && !key.enabled;
         let widened = |key: &ApiKey, patch: &KeyPatch| {
-            let wanted = patch.scopes.iter().flat_map(|it| it.iter());
-            wanted.filter(|it| !key.scopes.contains(it)).count() != 0
+            let beyond = |it: &ScopeSet| it.iter().any(|it| !key.scopes.contains(it));
+            patch.scopes.as_ref().is_some_and(beyond)
         };
         let pointers = key.map_or_else(Vec::new, |key| match patch {
             None => vec![""],

@@ -110,7 +110,7 @@ impl Keyward {
             return Ok(true);
         }
         let own = (!caller.operator).then_some(caller.account);
-        Ok(self.store.read::<_, Error>(|tx| Ok(tx.names_scope(scope, own)?))?)
+        self.store.read(|tx| Ok(tx.names_scope(scope, own)?))
     }
 
     /// One key, if the caller may do this with it.

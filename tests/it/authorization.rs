@@ -91,7 +91,7 @@ fn every_scope_but_the_right_one_is_not_enough() {
     for operation in protected().iter().filter(|it| !it.any_of.is_empty()) {
         let caller = with_scopes(&server, &all_but(&server, &operation.any_of));
         let before = event_count(&server);
-        for body in bodies(&operation) {
+        for body in bodies(operation) {
             let request = operation.request(&key.id, &account, "1", &body).key(&caller.text);
             let missing = (403, "missing_scope".to_owned());
             assert_eq!(told(&server.send(&request)), missing, "{}", operation.id);
@@ -140,7 +140,7 @@ fn what_belongs_to_another_account_is_not_there() {
             continue;
         }
         tried += 1;
-        for body in bodies(&operation) {
+        for body in bodies(operation) {
             let ask = |id: &str, seq: &str| {
                 let answer = server
                     .send(&operation.request(id, "", seq, &body).key(&caller.text))
@@ -166,7 +166,7 @@ fn an_account_that_never_was_is_not_there_for_the_operator_either() {
     let before = event_count(&server);
     for operation in protected().iter().filter(|it| it.path.contains("/accounts/{id}")) {
         for id in [&*gone, &format!("acct_{}", "0".repeat(22)), "acct_x", "nonsense"] {
-            for body in bodies(&operation) {
+            for body in bodies(operation) {
                 let request = operation.request("", id, "", &body).key(&server.root.text);
                 assert_eq!(told(&server.send(&request)), (404, "not_found".to_owned()));
             }

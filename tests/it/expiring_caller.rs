@@ -57,7 +57,7 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             (json!({ "gracePeriodSeconds": 300 }), secret),
             (json!({}), secret),
         ],
-        "completeRotation" | "revokeApiKey" => vec![(Value::Null, never)],
+        "completeRotation" | "revokeApiKey" | "deleteAccount" => vec![(Value::Null, never)],
         "createApiKey" | "createAccountApiKey" => {
             let body =
                 |end: Value| json!({ "name": "x", "scopes": ["orders:read"], "expiresAt": end });
@@ -74,7 +74,6 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             (json!({ "name": "x" }), never),
             (json!({ "status": "active" }), |it, caller| !it.disabled && outlives(it.end, caller)),
         ],
-        "deleteAccount" => vec![(Value::Null, never)],
         // They reach the caller alone, which keeps its end; and verification changes nothing.
         "rotateSelf" | "revokeSelf" | "verifyApiKey" => vec![],
         other => panic!("{other}: what does it give, and how long does that last?"),

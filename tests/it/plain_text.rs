@@ -22,7 +22,7 @@ fn a_number_in_metadata_keeps_its_value_or_is_refused() {
         for kept in ["1546130668394913822", "18446744073709551615", "-1.5", "1e2", "-0", "0.1"] {
             let made = post(&server, path, &body(kept)).expect(201).json();
             let back = &made["metadata"]["a"][0];
-            let same = back.to_string() == kept || back.as_f64() == kept.parse::<f64>().ok();
+            let same = format!("{back}") == kept || back.as_f64() == kept.parse::<f64>().ok();
             assert!(same, "{path}: {kept} became {back}");
         }
         for changed in ["12345678901234567890123", "18446744073709551616", "123456789012345678.123"]
@@ -108,7 +108,9 @@ fn a_name_from_before_the_rules_can_still_be_read() {
         saved.push(sql);
     }
     conn.execute("UPDATE api_keys SET name = ?1 WHERE id = ?2", ["a\u{200b}", &key.id]).unwrap();
-    saved.iter().for_each(|it| conn.execute_batch(it).unwrap());
+    for sql in &saved {
+        conn.execute_batch(sql).unwrap();
+    }
     drop(conn);
     server.restart(|_| ());
     let shown: Value = server.get(&server.root.text, &key.path()).expect(200).json();

@@ -148,8 +148,8 @@ fn what_is_wrong_besides_is_told_in_its_order() {
         let misplaced = server.send(&stage.request(operation, &format!("zzz={key}")));
         assert_eq!(misplaced.problem(), "key_in_query", "{}", operation.id);
         if operation.takes_if_match {
-            let stale = stage.request(operation, "zzz=1").header("If-Match", "\"99\"");
-            assert_eq!(server.send(&stale).problem(), "precondition_failed", "{}", operation.id);
+            let outdated = stage.request(operation, "zzz=1").header("If-Match", "\"99\"");
+            assert_eq!(server.send(&outdated).problem(), "precondition_failed", "{}", operation.id);
         }
         if operation.has_body {
             let broken = stage.request(operation, "zzz=1").header("Content-Encoding", "gzip");
