@@ -32,11 +32,10 @@ impl Stage {
 
     /// A good request to this operation, with this added to its address.
     fn request(&self, operation: &Operation, query: &str) -> Request {
-        self.about(operation, query, &self.key.id, &self.account, &self.caller)
+        Self::about(operation, query, &self.key.id, &self.account, &self.caller)
     }
 
     fn about(
-        &self,
         operation: &Operation,
         query: &str,
         key: &str,
@@ -135,7 +134,7 @@ fn what_is_wrong_besides_is_told_in_its_order() {
         let never = format!("key_{}", "0".repeat(22));
         let no_account = format!("acct_{}", "0".repeat(22));
         let ask = |caller: &Key| {
-            server.send(&stage.about(operation, "zzz=1", &never, &no_account, caller))
+            server.send(&Stage::about(operation, "zzz=1", &never, &no_account, caller))
         };
         assert_eq!(ask(&stranger).problem(), "invalid_key", "{}", operation.id);
         if !operation.any_of.is_empty() {
