@@ -13,6 +13,7 @@ use crate::{
     cli::Error,
     config::ConfigErrors,
     env::{Clock, SystemClock, Timestamp},
+    http::numbers::{INEXACT, is_inexact},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -235,6 +236,9 @@ pub(super) fn expiry(text: &str) -> Result<Value, String> {
 
 /// A JSON object.
 pub(super) fn object(text: &str) -> Result<Value, String> {
+    if is_inexact(text) {
+        return Err(INEXACT.to_owned());
+    }
     let parsed: Value = serde_json::from_str(text).map_err(|err| format!("no JSON: {err}"))?;
     if parsed.is_object() { Ok(parsed) } else { Err("must be a JSON object".to_owned()) }
 }

@@ -49,6 +49,11 @@ impl ApiKey {
         self.expires_at.is_some_and(|deadline| deadline <= now)
     }
 
+    /// The end of something that this key ends with, if not before.
+    pub fn ends_by(&self, end: Timestamp) -> Timestamp {
+        self.expires_at.map_or(end, |it| it.min(end))
+    }
+
     pub fn status_at(&self, now: Timestamp) -> KeyStatus {
         if !self.enabled {
             return KeyStatus::Disabled;

@@ -28,4 +28,6 @@ pub mod id;
 
 pub mod text;
 
+pub mod visible;
+
 mod base62;

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use crate::domain::credential;
+use crate::domain::{credential, visible};
 
-/// A display name of a key or an account: 1 to 100 characters, none of them a control character.
+/// A display name of a key or an account: 1 to 100 characters that people can tell apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Name(String);
 
@@ -23,8 +23,10 @@ pub struct Metadata(String);
 pub enum InvalidText {
     #[error("must have 1 to {} characters besides surrounding white space", Name::MAX_CHARS)]
     Length,
-    #[error("must not contain control characters")]
-    Control,
+    #[error("must not contain control characters, or such as are invisible or turn others around")]
+    Hidden,
+    #[error("must have something to see in it")]
+    Blank,
     #[error("must be 1 to {} visible ASCII characters", ExternalId::MAX_LEN)]
     NotVisibleAscii,
     #[error("must have at most {} members", Metadata::MAX_MEMBERS)]
@@ -40,7 +42,7 @@ impl InvalidText {
     pub fn code(self) -> &'static str {
         match self {
             Self::Length | Self::TooManyMembers | Self::TooLong => "out_of_range",
-            Self::Control | Self::NotVisibleAscii => "invalid_format",
+            Self::Hidden | Self::Blank | Self::NotVisibleAscii => "invalid_format",
             Self::HoldsKey => "contains_api_key",
         }
     }
@@ -50,12 +52,15 @@ impl Name {
     pub const MAX_CHARS: usize = 100;
 
     pub fn parse(text: &str) -> Result<Self, InvalidText> {
-        if text.chars().any(is_forbidden_in_names) {
-            return Err(InvalidText::Control);
+        if visible::hides_something(text) {
+            return Err(InvalidText::Hidden);
         }
         let text = text.trim();
         if text.is_empty() || Self::MAX_CHARS < text.chars().count() {
             return Err(InvalidText::Length);
+        }
+        if !text.chars().any(visible::is_visible) {
+            return Err(InvalidText::Blank);
         }
         if credential::holds_key(text) {
             return Err(InvalidText::HoldsKey);
@@ -63,16 +68,14 @@ impl Name {
         Ok(Self(text.to_owned()))
     }
 
+    /// For rows that were names when they were written, by whatever rules there were.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// Control characters, and the invisible ones that re-order the text around them: a name is shown
-/// to people who decide by it.
-fn is_forbidden_in_names(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 impl ExternalId {
@@ -154,7 +157,7 @@ mod tests {
             assert_eq!(Name::parse(good).unwrap().as_str(), good.trim());
         }
         let long = "ü".repeat(101);
-        for bad in ["", "   ", &long, "a\nb", "a\u{0}b", "\u{85}", "safe\u{202E}exe"] {
+        for bad in ["", "   ", &long, "a\nb", "a\u{0}b", "\u{85}", "safe\u{202E}exe", "\u{301}"] {
             assert!(Name::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, pos
 use crate::{
     domain::{account::Account, id::AccountId, text::ExternalId},
     http::{
-        authn::{Caller, ReadAccounts, WriteAccounts},
+        authn::{AnyKey, Caller, ReadAccounts, WriteAccounts},
         body::RequestBody,
         entity_tag, expected_revision, keys, page_response,
         problem::Problem,
@@ -93,6 +93,29 @@ pub async fn create_account(
         .insert_header((header::LOCATION, format!("/api/v1/accounts/{}", new.account.id)))
         .insert_header(entity_tag(new.account.revision))
         .json(AccountBody::new(&app, &new.account, Some(first))))
+}
+
+/// Show the account of the presented key
+///
+/// For any accepted key: how many keys the account may have, and which scopes it may grant.
+#[utoipa::path(
+    operation_id = "getOwnAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = [])),
+    responses(
+        (status = 200, description = "The account", body = AccountBody, headers(
+            ("ETag" = String, description = "The account's revision"),
+        )),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[get("/accounts/self")]
+pub async fn show_own_account(
+    app: web::Data<Keyward>,
+    caller: Caller<AnyKey>,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, "self").await?;
+    Ok(shown(&app, &account))
 }
 
 /// Show an account
@@ -202,9 +225,12 @@ pub async fn delete_account(
     caller: Caller<WriteAccounts>,
     id: web::Path<String>,
     req: HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let account = find(&app, &caller.principal, &id).await?;
+    let nothing = body.none()?;
     let expected = expected_revision(&req, account.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
     run(&app, move |app| app.delete_account(&caller.principal, account.id, expected)).await?;
     Ok(HttpResponse::NoContent().finish())
 }

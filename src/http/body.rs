@@ -22,10 +22,16 @@ use futures_core::Stream;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::http::{
-    connection::Unread,
-    json::{self, Members, NotJson},
-    problem::Problem,
+use crate::{
+    http::{
+        connection::Unread,
+        json::{self, Members, NotJson},
+        numbers::{INEXACT, inexact_members},
+        problem::Problem,
+        query::Query,
+        strict::QueryFaults,
+    },
+    service::Fault,
 };
 
 /// What a request may hold.
@@ -141,6 +147,8 @@ pub async fn read_body<B: MessageBody>(
 pub struct RequestBody {
     body: Body,
     media_type: MediaType,
+    /// Of the same request: told together with those of the body.
+    query_faults: Vec<Fault>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -153,43 +161,55 @@ enum MediaType {
 impl RequestBody {
     /// The members of the object that the body must be.
     pub fn members(self) -> Result<Members, Problem> {
-        self.value().and_then(|value| {
-            value.map(Members::new).ok_or_else(|| {
-                Problem::bad_request("invalid_json", "a JSON object is needed as the body")
-            })
-        })
+        let missing =
+            || Problem::bad_request("invalid_json", "a JSON object is needed as the body");
+        Ok(self.read()?.ok_or_else(missing)?.with(self.query_faults))
     }
 
     /// The members of the object, or none at all if there is no body.
     pub fn optional_members(self) -> Result<Members, Problem> {
-        Ok(self.value()?.map(Members::new).unwrap_or_default())
+        Ok(self.read()?.unwrap_or_default().with(self.query_faults))
+    }
+
+    /// Nothing, which is all that the body of an operation without one may hold. An empty object, as
+    /// some clients send it, is nothing.
+    pub fn none(self) -> Result<Members, Problem> {
+        let bytes = self.complete()?.trim_ascii();
+        let empty = |it| matches!(it, Value::Object(members) if members.is_empty());
+        if !bytes.is_empty() && !json::parse(bytes).is_ok_and(empty) {
+            let detail = "this operation takes no body";
+            return Err(Problem::bad_request("unexpected_body", detail));
+        }
+        Ok(Members::default().with(self.query_faults))
     }
 
     /// The bytes of a body that is there whole and says that it is JSON.
     pub fn json_bytes(&self) -> Option<&Bytes> {
         match (&self.body, self.media_type) {
-            (Body::Complete(bytes), MediaType::Json) => Some(bytes),
+            (Body::Complete(bytes), MediaType::Json) if self.query_faults.is_empty() => Some(bytes),
             (Body::Complete(_) | Body::TooLarge | Body::TooSlow | Body::Broken, _) => None,
         }
     }
 
-    fn value(self) -> Result<Option<Value>, Problem> {
-        let bytes = match self.body {
-            Body::Complete(bytes) => bytes,
+    fn complete(&self) -> Result<&Bytes, Problem> {
+        match &self.body {
+            Body::Complete(bytes) => Ok(bytes),
             Body::TooLarge => {
                 let detail = format!("the body is larger than {MAX_LEN} bytes");
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
-                return Err(Problem::new(status, "payload_too_large", "Too large", detail));
+                Err(Problem::new(status, "payload_too_large", "Too large", detail))
             }
             Body::TooSlow => {
                 let detail = format!("the body took longer than {} seconds", PATIENCE.as_secs());
                 let status = StatusCode::REQUEST_TIMEOUT;
-                return Err(Problem::new(status, "request_timeout", "Too slow", detail));
+                Err(Problem::new(status, "request_timeout", "Too slow", detail))
             }
-            Body::Broken => {
-                return Err(Problem::bad_request("broken_body", "the body could not be read"));
-            }
-        };
+            Body::Broken => Err(Problem::bad_request("broken_body", "the body could not be read")),
+        }
+    }
+
+    fn read(&self) -> Result<Option<Members>, Problem> {
+        let bytes = self.complete()?;
         match self.media_type {
             MediaType::Json => (),
             MediaType::Missing if bytes.is_empty() => return Ok(None),
@@ -198,23 +218,41 @@ impl RequestBody {
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "unsupported_media_type",
                     "Unsupported media type",
-                    "the body must be sent as application/json, not compressed",
+                    "the body must be sent as application/json in UTF-8, not compressed",
                 ));
             }
         }
         if bytes.is_empty() {
             return Ok(None);
         }
-        let parsed = json::parse(&bytes);
-        parsed.map(Some).map_err(|NotJson(why)| Problem::bad_request("invalid_json", why))
+        let value = json::parse(bytes);
+        let value = value.map_err(|NotJson(why)| Problem::bad_request("invalid_json", why))?;
+        let mut members = Members::new(value);
+        for name in inexact_members(std::str::from_utf8(bytes).unwrap_or_default()) {
+            members.fault(&name, "out_of_range", INEXACT);
+        }
+        Ok(Some(members))
     }
 }
 
 impl RequestBody {
-    /// Reads the body, where no middleware has; and what is left of it.
-    pub async fn read(req: &HttpRequest, payload: Payload) -> (Self, Option<Unread>) {
+    /// Collects the body, where no middleware has, for an operation without query parameters; and
+    /// what is left of it.
+    pub async fn collect(req: &HttpRequest, payload: Payload) -> (Self, Option<Unread>) {
         let (body, unread) = collect(req.headers(), payload).await;
-        (Self { body, media_type: media_type(req) }, unread)
+        let query = req.query_string();
+        let query_faults =
+            if query.is_empty() { Vec::new() } else { Query::faults_beyond(query, &[]) };
+        (Self { body, media_type: media_type(req), query_faults }, unread)
+    }
+
+    /// What no handler has taken.
+    pub(super) fn left_in(req: &HttpRequest) -> Self {
+        let mut extensions = req.extensions_mut();
+        let body = extensions.remove::<Body>().unwrap_or(Body::Complete(Bytes::new()));
+        let query_faults = extensions.remove::<QueryFaults>().map_or_else(Vec::new, |it| it.0);
+        drop(extensions);
+        Self { body, media_type: media_type(req), query_faults }
     }
 }
 
@@ -223,13 +261,13 @@ impl FromRequest for RequestBody {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let body = req.extensions_mut().remove::<Body>();
-        ready(body.map_or_else(
-            || Err(Problem::internal()),
-            |body| Ok(Self { body, media_type: media_type(req) }),
-        ))
+        let collected = req.extensions().contains::<Body>();
+        ready(if collected { Ok(Self::left_in(req)) } else { Err(Problem::internal()) })
     }
 }
+
+/// As RFC 3629 registers it, and as decoders take it besides (WHATWG Encoding, 4.2).
+const UTF_8: [&str; 2] = ["utf-8", "utf8"];
 
 fn media_type(req: &HttpRequest) -> MediaType {
     let encoded = req.headers().get(header::CONTENT_ENCODING);
@@ -246,7 +284,7 @@ fn media_type(req: &HttpRequest) -> MediaType {
     let utf8 = parts.all(|it| {
         it.split_once('=').is_none_or(|(name, value)| {
             !name.eq_ignore_ascii_case("charset")
-                || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+                || UTF_8.iter().any(|it| value.trim_matches('"').eq_ignore_ascii_case(it))
         })
     });
     if json && utf8 { MediaType::Json } else { MediaType::Other }

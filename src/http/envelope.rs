@@ -27,7 +27,9 @@ use crate::{
         TrustedProxies,
         authn::{Suspect, key_in_query},
         connection::{self, Unread},
+        openapi::RouteTable,
         problem::Problem,
+        strict,
     },
     service::{DeniedCall, Keyward, Principal},
     telemetry::Metrics,
@@ -75,11 +77,11 @@ impl RequestIds {
     }
 
     /// The client's own, if it is short and plain, so that its log and ours can be joined; else a
-    /// new one. Plain means letters, digits and hyphens: nothing of the shape of a key.
+    /// new one. Plain means letters, digits and hyphens, or our own form: nothing of the shape of a key.
     pub fn identify(&self, given: Option<&HeaderValue>) -> RequestId {
         let plain = |it: &&str| {
             (1..=64).contains(&it.len())
-                && it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && (it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') || is_ours(it))
         };
         if let Some(theirs) = given.and_then(|it| it.to_str().ok()).filter(plain) {
             return RequestId(theirs.into());
@@ -94,6 +96,13 @@ impl RequestIds {
     }
 }
 
+/// `req_` and 20 hexadecimal digits, as this or another keyward made it.
+fn is_ours(text: &str) -> bool {
+    let hex =
+        |it: &str| it.len() == 20 && it.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    text.strip_prefix("req_").is_some_and(hex)
+}
+
 /// The identifier that [`wrap`] gave to this request.
 pub fn request_id(req: &HttpRequest) -> RequestId {
     req.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId("".into()))
@@ -105,6 +114,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     app: web::Data<Keyward>,
     proxies: web::Data<TrustedProxies>,
     metrics: Option<web::Data<Metrics>>,
+    table: web::Data<RouteTable>,
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<EitherBody<B>>>, actix_web::Error> {
@@ -116,6 +126,7 @@ pub async fn wrap<B: MessageBody + 'static>(
         req.head_mut().method = Method::GET;
     }
     let started = app.env().time.monotonic();
+    strict::examine(&req, &table);
     // Under `/api` only after the key: see `authenticate`.
     let misplaced = (!req.path().starts_with("/api/")).then(|| key_in_query(req.query_string()));
     let response = match misplaced.flatten() {
@@ -199,13 +210,16 @@ fn rendered<B: MessageBody + 'static>(
     app: &Keyward,
     proxies: &TrustedProxies,
 ) -> ServiceResponse<EitherBody<B>> {
-    let Some(err) = response.response().error() else { return response.map_into_left_body() };
-    let problem = match err.as_error::<Problem>() {
-        Some(problem) => problem.clone(),
-        None if response.status().is_client_error() => {
+    let leftover = strict::leftover(response.request(), response.status());
+    let err = response.response().error();
+    let problem = match (leftover, err.map(|it| (it, it.as_error::<Problem>()))) {
+        (Some(problem), _) => problem,
+        (None, None) => return response.map_into_left_body(),
+        (None, Some((_, Some(problem)))) => problem.clone(),
+        (None, Some((_, None))) if response.status().is_client_error() => {
             Problem::bad_request("bad_request", "the request could not be understood")
         }
-        None => {
+        (None, Some((err, None))) => {
             tracing::error!(error = %err, "a request failed inside the framework");
             Problem::internal()
         }

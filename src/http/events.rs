@@ -15,7 +15,7 @@ use crate::{
         run,
         wire::{EventBody, EventListBody},
     },
-    service::{Error, EventFilter, Keyward},
+    service::{Error, EventFilter, Keyward, OPERATOR},
 };
 
 /// List events
@@ -32,7 +32,7 @@ use crate::{
         ("after" = Option<i64>, Query, description = "Only events with a greater `seq`", minimum = 0),
         ("type" = Option<String>, Query, description = "Only events of this type"),
         ("subject" = Option<String>, Query, description = "Only events about this key or account, or `keyward`"),
-        ("actor" = Option<String>, Query, description = "Only what this key did, or `cli`, or `scheduler`"),
+        ("actor" = Option<String>, Query, description = "Only what this key did, or `cli`, or `scheduler`, or `operator` for any key of the operator"),
         ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant"),
         ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant"),
     ),
@@ -103,7 +103,8 @@ fn read_filter(query: &mut Query, limit: u32) -> EventFilter {
 pub(super) fn read_selection(query: &mut Query) -> EventFilter {
     let is_subject =
         |it: &str| it == "keyward" || KeyId::parse(it).is_ok() || AccountId::parse(it).is_ok();
-    let is_actor = |it: &str| matches!(it, "cli" | "scheduler") || KeyId::parse(it).is_ok();
+    let is_actor =
+        |it: &str| matches!(it, "cli" | "scheduler" | OPERATOR) || KeyId::parse(it).is_ok();
     let known = |fits: bool, it: &str| fits.then(|| it.to_owned());
     EventFilter {
         event_type: query.take("type", "a type of event like api_key.created", |it| {
@@ -112,9 +113,11 @@ pub(super) fn read_selection(query: &mut Query) -> EventFilter {
         subject: query.take("subject", "the identifier of a key or an account, or keyward", |it| {
             known(is_subject(it), it)
         }),
-        actor: query.take("actor", "the identifier of a key, or cli, or scheduler", |it| {
-            known(is_actor(it), it)
-        }),
+        actor: query.take(
+            "actor",
+            "the identifier of a key, or cli, scheduler or operator",
+            |it| known(is_actor(it), it),
+        ),
         ..EventFilter::default()
     }
 }

@@ -60,7 +60,11 @@ impl Pass<'_> {
                 if let Ok(since) = HeaderValue::try_from(format!("@{since}")) {
                     headers.insert(DEPRECATION.clone(), since);
                 }
-                headers.insert(SUNSET.clone(), http_date(grace.valid_until));
+                let end = entry
+                    .key
+                    .expires_at()
+                    .map_or(grace.valid_until, |it| it.min(grace.valid_until));
+                headers.insert(SUNSET.clone(), http_date(end));
             }
         }
         for (name, value) in IDENTITY.iter().zip(values.finish()) {

@@ -111,7 +111,7 @@ fn carry_out(app: &Keyward, request: ImportRequest) -> Result<ImportAnswer, Erro
     let mut outcomes: Vec<Option<RowOutcome>> = Vec::new();
     let mut sound = Vec::new();
     for row in request.rows {
-        let read = read_row(app, row, Expiry { now, caller: None, existing: None });
+        let read = read_row(app, row, Expiry { now, caller: &caller, existing: None });
         match read {
             Ok(row) => {
                 outcomes.push(None);

@@ -150,6 +150,13 @@ impl Members {
         Self { members, faults }
     }
 
+    /// With the faults that the rest of the request has, before those of the body.
+    #[must_use]
+    pub fn with(mut self, faults: Vec<Fault>) -> Self {
+        self.faults.splice(0..0, faults);
+        self
+    }
+
     /// Takes a member; `read` says whether it has the right type, which `expected` names.
     pub fn take<T>(
         &mut self,
@@ -186,7 +193,7 @@ impl Members {
     }
 
     pub fn integer(&mut self, name: &str) -> Given<i64> {
-        self.take(name, "a whole number", |it| it.as_i64())
+        self.take(name, "a whole number", |it| it.as_i64().or_else(|| whole(it.as_f64()?)))
     }
 
     pub fn object(&mut self, name: &str) -> Given<Map<String, Value>> {
@@ -243,6 +250,15 @@ impl Members {
             Some(_) | None => Err(self.faults),
         }
     }
+}
+
+/// A number that was written with a fraction or an exponent but is a whole one, which is what JSON
+/// Schema calls an integer (2020-12, core, 4.2.3).
+fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    #[expect(clippy::cast_possible_truncation, reason = "whole, and within what both types hold")]
+    let whole = (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64);
+    whole
 }
 
 /// A name as a part of a JSON pointer (RFC 6901), without anything that looks like a key, and no

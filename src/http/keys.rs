@@ -13,10 +13,12 @@ use crate::{
         run,
         wire::{
             ApiKeyBody, ApiKeyListBody, CreateKeyRequest, UpdateKeyRequest, read_key_patch,
-            read_new_key,
+            read_new_key, unknown_scope,
         },
     },
-    service::{Error, Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach},
+    service::{
+        Change, Error, Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach,
+    },
 };
 
 /// List API keys
@@ -192,6 +194,32 @@ pub async fn patch_key(
     update(&app, caller.principal, &id, &req, body).await
 }
 
+/// Revoke the presented key
+///
+/// For any accepted key, whatever its scopes: the holder of a key may end it. From the moment this
+/// is answered, no request is accepted with any of its values. It cannot be undone.
+#[utoipa::path(
+    operation_id = "revokeSelf",
+    tag = "API keys",
+    security(("ApiKeyAuth" = [])),
+    params(
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke only this revision: the key's `ETag`"),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[delete("/api-keys/self")]
+pub async fn revoke_self(
+    app: web::Data<Keyward>,
+    caller: Caller<AnyKey>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    revoke(&app, caller.principal, "self", Reach::Itself, &req, body).await
+}
+
 /// Revoke an API key
 ///
 /// From the moment this is answered, no request is accepted with any of its values. It cannot be
@@ -215,11 +243,25 @@ pub async fn revoke_key(
     caller: Caller<WriteKeys>,
     id: web::Path<String>,
     req: HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(&app, &caller.principal, &id, Reach::Write).await?;
-    let expected = expected_revision(&req, view.key.revision)?;
-    let (caller, id) = (caller.principal, view.key.id);
-    run(&app, move |app| app.revoke_key(&caller, id, expected)).await?;
+    revoke(&app, caller.principal, &id, Reach::Write, &req, body).await
+}
+
+async fn revoke(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    reach: Reach,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let view = find(app, &caller, id, reach).await?;
+    let nothing = body.none()?;
+    let expected = expected_revision(req, view.key.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
+    let change = Change { id: view.key.id, reach, expected };
+    run(app, move |app| app.revoke_key(&caller, change)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -234,6 +276,14 @@ pub(super) async fn list(
     let limit = query.limit();
     let after = query.take("cursor", "the nextCursor of a page", query::key_cursor);
     let filter = read_filter(&mut query);
+    if let Some(scope) = filter.scope.clone() {
+        let reader = caller.clone();
+        let wanted = scope.clone();
+        if !run(app, move |app| app.knows_scope(&reader, &wanted)).await? {
+            let detail = unknown_scope(&app.rules().catalogue, scope.as_str());
+            query.fault("scope", "unknown_scope", detail);
+        }
+    }
     query.finish()?;
     // One more than asked for tells whether there is another page.
     let page = KeyPage { after, limit: limit + 1 };
@@ -268,7 +318,7 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Problem> {
     let members = body.members()?;
     let now = app.env().time.now();
-    let expiry = Expiry { now, caller: caller.expires_at, existing: None };
+    let expiry = Expiry { now, caller: &caller, existing: None };
     let new = read_new_key(members, &app.rules().catalogue, expiry).map_err(Problem::invalid)?;
     let issued = run(app, move |app| app.create_key(&caller, account, new)).await?;
     let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
@@ -299,11 +349,11 @@ async fn update(
     let members = body.members()?;
     let expected = expected_revision(req, view.key.revision)?;
     let now = app.env().time.now();
-    let expiry = Expiry { now, caller: caller.expires_at, existing: Some(&view.key) };
+    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
     let patch = read_key_patch(members, &app.rules().catalogue, expiry, &view.key)
         .map_err(Problem::invalid)?;
-    let id = view.key.id;
-    let view = run(app, move |app| app.update_key(&caller, id, expected, patch)).await?;
+    let change = Change { id: view.key.id, reach: Reach::Write, expected };
+    let view = run(app, move |app| app.update_key(&caller, change, patch)).await?;
     Ok(shown(app, &view))
 }
 

@@ -39,7 +39,9 @@ mod envelope;
 mod gate;
 mod identity;
 pub mod json;
+pub mod numbers;
 mod query;
+mod strict;
 
 use std::sync::Arc;
 
@@ -104,6 +106,7 @@ fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(keys::create_key)
         .route("/api-keys/verify", other()) // Not the key with the identifier "verify".
         .service(keys::show_self)
+        .service(keys::revoke_self)
         .service(rotation::rotate_self)
         .service(keys::show_key)
         .service(keys::update_key)
@@ -115,6 +118,7 @@ fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(verify::list_scopes)
         .service(accounts::list_accounts)
         .service(accounts::create_account)
+        .service(accounts::show_own_account)
         .service(accounts::show_account)
         .service(accounts::update_account)
         .service(accounts::patch_account)

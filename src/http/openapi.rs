@@ -7,7 +7,7 @@ use utoipa::{
     OpenApi,
     openapi::{
         RefOr, Schema, Server,
-        path::{Operation, PathItem},
+        path::{Operation, ParameterIn, PathItem},
         security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
     },
 };
@@ -136,9 +136,12 @@ pub(super) fn yaml_of(document: &utoipa::openapi::OpenApi) -> String {
     document.to_yaml().unwrap_or_default()
 }
 
-/// Which methods there are at which path: what tells a wrong method from a wrong address.
+/// Which methods there are at which path, with the query parameters that they know: what tells a wrong
+/// method from a wrong address, and an unknown parameter from one of the operation's.
 #[derive(Clone, Debug)]
-pub struct RouteTable(Arc<[(Vec<Segment>, Vec<Method>)]>);
+pub struct RouteTable(Arc<[(Vec<Segment>, Vec<Route>)]>);
+
+type Route = (Method, Arc<[String]>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Segment {
@@ -154,7 +157,7 @@ impl RouteTable {
             .iter()
             .map(|(path, item)| {
                 let base = if item.servers.is_some() { "" } else { BASE };
-                (segments(&format!("{base}{path}")), methods(item))
+                (segments(&format!("{base}{path}")), operations_at(item))
             })
             .collect();
         // Fixed words before placeholders, so that the first match is the best.
@@ -162,24 +165,34 @@ impl RouteTable {
         Self(rows.into())
     }
 
-    /// The methods of every row that fits: `self` is an address of its own and an identifier.
-    fn methods_at(&self, path: &str) -> Option<Vec<Method>> {
-        let parts: Vec<&str> = path.split('/').collect();
-        let fits = |row: &[Segment]| {
+    /// The routes of every row that fits: `self` is an address of its own and an identifier.
+    fn routes_at(&self, path: &str) -> impl Iterator<Item = &Route> {
+        let parts: Vec<String> = path.split('/').map(str::to_owned).collect();
+        let fits = move |row: &[Segment]| {
             row.len() == parts.len()
                 && row.iter().zip(&parts).all(|(segment, part)| match segment {
                     Segment::Fixed(word) => word == part,
                     Segment::Any => !part.is_empty(),
                 })
         };
+        let last = if path == NOT_AN_ID { 1 } else { usize::MAX };
+        self.0.iter().filter(move |(row, _)| fits(row)).take(last).flat_map(|(_, routes)| routes)
+    }
+
+    fn methods_at(&self, path: &str) -> Option<Vec<Method>> {
         let mut all: Vec<Method> = Vec::new();
-        for (_, methods) in self.0.iter().filter(|(row, _)| fits(row)) {
-            all.extend(methods.iter().filter(|it| !all.contains(it)).cloned().collect::<Vec<_>>());
-            if path == NOT_AN_ID {
-                break;
+        for (method, _) in self.routes_at(path) {
+            if !all.contains(method) {
+                all.push(method.clone());
             }
         }
         (!all.is_empty()).then_some(all)
+    }
+
+    /// The query parameters that this operation knows; `None` if there is no such operation.
+    pub fn parameters(&self, method: &Method, path: &str) -> Option<&[String]> {
+        let found = self.routes_at(path).find(|(it, _)| it == method);
+        found.map(|(_, parameters)| &**parameters)
     }
 }
 
@@ -190,7 +203,7 @@ fn segments(path: &str) -> Vec<Segment> {
         .collect()
 }
 
-fn methods(item: &PathItem) -> Vec<Method> {
+fn operations_at(item: &PathItem) -> Vec<Route> {
     [
         (&item.get, Method::GET),
         (&item.get, Method::HEAD), // Answered wherever GET is.
@@ -200,9 +213,17 @@ fn methods(item: &PathItem) -> Vec<Method> {
         (&item.delete, Method::DELETE),
     ]
     .into_iter()
-    .filter(|(operation, _)| operation.is_some())
-    .map(|(_, method)| method)
+    .filter_map(|(operation, method)| Some((method, query_parameters(operation.as_ref()?))))
     .collect()
+}
+
+fn query_parameters(operation: &Operation) -> Arc<[String]> {
+    let all = operation.parameters.iter().flatten();
+    let named = all.filter_map(|it| match it {
+        RefOr::T(it) => (it.parameter_in == ParameterIn::Query).then(|| it.name.clone()),
+        RefOr::Ref(_) => None,
+    });
+    named.collect()
 }
 
 /// Whatever no route took: another method of something that is there, or nothing at all.

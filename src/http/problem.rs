@@ -248,6 +248,7 @@ impl Problem {
                 new("too_many_live_keys").with_retry(seconds.unwrap_or(1).max(1))
             }
             Conflict::Superseded => new("superseded"),
+            Conflict::SuccessorUnused => new("successor_unused"),
             Conflict::TooManyKeys { .. } => new("too_many_keys"),
             Conflict::LastRootKey => new("last_root_key"),
             Conflict::OperatorAccount => new("operator_account"),

@@ -25,8 +25,20 @@ pub struct Query {
 
 impl Query {
     pub fn of(req: &HttpRequest) -> Self {
+        Self::parse(req.query_string())
+    }
+
+    /// What is wrong with a query that may hold these parameters; their values are not looked at.
+    pub fn faults_beyond(text: &str, known: &[String]) -> Vec<Fault> {
+        let mut query = Self::parse(text);
+        query.parameters.retain(|name, _| !known.contains(name));
+        query.refuse_rest();
+        query.faults
+    }
+
+    fn parse(text: &str) -> Self {
         let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
-        for (name, value) in form_urlencoded::parse(req.query_string().as_bytes()) {
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             if value.contains('\u{FFFD}') {
                 query.fault(&name, "invalid_format", "is not UTF-8");
             }
@@ -85,11 +97,16 @@ impl Query {
 
     /// Whatever was not taken is unknown.
     pub fn finish(mut self) -> Result<(), Problem> {
-        let unknown: Vec<String> = self.parameters.keys().cloned().collect();
-        for name in unknown {
+        self.refuse_rest();
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+}
+
+impl Query {
+    fn refuse_rest(&mut self) {
+        for name in std::mem::take(&mut self.parameters).into_keys() {
             self.fault(&name, "unknown_parameter", "is not a parameter that is known here");
         }
-        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         run,
         wire::{ApiKeyBody, RotateKeyRequest, read_grace},
     },
-    service::{Keyward, Principal, Reach},
+    service::{Change, Keyward, Principal, Reach},
 };
 
 /// Rotate the presented key
@@ -95,11 +95,14 @@ pub async fn complete_rotation(
     caller: Caller<WriteKeys>,
     id: web::Path<String>,
     req: HttpRequest,
+    body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let view = find(&app, &caller.principal, &id, Reach::Write).await?;
+    let nothing = body.none()?;
     let expected = expected_revision(&req, view.key.revision)?;
-    let (caller, id) = (caller.principal, view.key.id);
-    let view = run(&app, move |app| app.complete_rotation(&caller, id, expected)).await?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
+    let change = Change { id: view.key.id, reach: Reach::Write, expected };
+    let view = run(&app, move |app| app.complete_rotation(&caller.principal, change)).await?;
     Ok(shown(&app, &view))
 }
 
@@ -115,8 +118,8 @@ async fn rotate(
     let members = body.optional_members()?;
     let expected = expected_revision(req, view.key.revision)?;
     let grace = read_grace(members).map_err(Problem::invalid)?;
-    let id = view.key.id;
-    let issued = run(app, move |app| app.rotate_key(&caller, id, reach, expected, grace)).await?;
+    let change = Change { id: view.key.id, reach, expected };
+    let issued = run(app, move |app| app.rotate_key(&caller, change, grace)).await?;
     Ok(HttpResponse::Ok()
         .insert_header(entity_tag(issued.view.key.revision))
         .json(issued_body(app, &issued)))

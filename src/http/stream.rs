@@ -77,7 +77,7 @@ pub(super) enum Start {
         ("after" = Option<i64>, Query, description = "The same, for clients that cannot set headers", minimum = 0),
         ("type" = Option<String>, Query, description = "Only events of this type"),
         ("subject" = Option<String>, Query, description = "Only events about this key or account, or `keyward`"),
-        ("actor" = Option<String>, Query, description = "Only what this key did, or `cli`, or `scheduler`"),
+        ("actor" = Option<String>, Query, description = "Only what this key did, or `cli`, or `scheduler`, or `operator` for any key of the operator"),
     ),
     responses(
         (

@@ -57,7 +57,7 @@ pub async fn verify_key(
     payload: web::Payload,
 ) -> HttpResponse {
     // An answer that leaves the body unread costs the connection, so it is read first.
-    let (body, unread) = RequestBody::read(&req, payload.into_inner()).await;
+    let (body, unread) = RequestBody::collect(&req, payload.into_inner()).await;
     let id = gate.ids.identify(req.headers().get(&REQUEST_ID));
     let mut response = match gate.verify(&req, &id, body).await {
         Ok(answer) => {

@@ -13,7 +13,8 @@ use crate::{
         text::{ExternalId, Metadata, Name},
     },
     service::{
-        Conflict, Error, IssuedKey, Keyward, NewKey, Principal, keys::revoke, view::changes,
+        Conflict, Error, IssuedKey, Keyward, NewKey, Principal, expiry::Maker, keys::revoke,
+        view::changes,
     },
     store::{AccountPage, ReadTx},
 };
@@ -55,6 +56,7 @@ impl Keyward {
         draft: AccountDraft,
     ) -> Result<NewAccount, Error> {
         let (plaintext, hash) = self.mint();
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let prefix = plaintext.prefix();
         let (account, record) = self.store.write(move |tx| {
@@ -85,15 +87,19 @@ impl Keyward {
             let new = NewKey {
                 name: account.name.clone(),
                 scopes: first_scopes(&rules.catalogue, &account).ok_or(Error::NotFound)?,
-                expires_at: Some(caller.expires_at),
+                expires_at: None,
                 enabled: true,
                 metadata: Metadata::empty(),
                 imported: None,
             };
-            let record = rules.insert_key(tx, &caller.origin, account.id, new, prefix, hash)?;
+            let record =
+                rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)?;
             Ok::<_, Error>((account, record))
         })?;
-        Ok(NewAccount { account, first_key: IssuedKey { view: self.view(record), plaintext } })
+        Ok(NewAccount {
+            account,
+            first_key: IssuedKey { view: self.view(reader, record), plaintext },
+        })
     }
 
     pub fn find_account(&self, id: AccountId) -> Result<Account, Error> {
@@ -123,6 +129,7 @@ impl Keyward {
             let caller = rules.recheck(tx, &caller, MANAGERS)?;
             let before = standing(tx, id, expected)?;
             let after = patch.applied_to(&before);
+            refuse_revival(tx, &caller, &before, &after)?;
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
             let limited = after.status == AccountStatus::Suspended
                 || after.allowed_scopes.is_some()
@@ -198,6 +205,23 @@ fn standing(tx: &ReadTx<'_>, id: AccountId, expected: Option<i64>) -> Result<Acc
         return Err(Error::PreconditionFailed);
     }
     Ok(account)
+}
+
+/// An account that is active again is all its keys enabled again, also those that outlive the caller.
+fn refuse_revival(
+    tx: &ReadTx<'_>,
+    caller: &Principal,
+    before: &Account,
+    after: &Account,
+) -> Result<(), Error> {
+    let Some(limit) = caller.expires_at else { return Ok(()) };
+    let revived = before.status != after.status && after.status == AccountStatus::Active;
+    if revived && tx.has_key_beyond(before.id, limit)? {
+        let detail =
+            format!("keys of this account outlive the key that asks, which ends at {limit}");
+        return Err(Error::invalid("/status", "expires_after_caller", detail));
+    }
+    Ok(())
 }
 
 fn refuse_taken(

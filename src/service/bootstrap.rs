@@ -22,7 +22,7 @@ use crate::{
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    service::{Error, Keyward, NewKey, keys::revoke},
+    service::{Error, Keyward, NewKey, expiry::Maker, keys::revoke},
     store::{StoreError, WriteTx},
 };
 
@@ -130,7 +130,7 @@ impl Keyward {
             let receipt = tx.record(&Origin::CLI, &event)?;
             tx.insert_account(&account, &receipt)?;
             let root = root_key()?;
-            let record = rules.insert_key(tx, &Origin::CLI, account.id, root, prefix, hash)?;
+            let record = rules.insert_key(tx, Maker::CLI, account.id, root, prefix, hash)?;
             Ok::<_, Error>(record.key.id)
         })?;
         Ok(Some(RootKey { id, plaintext }))
@@ -164,7 +164,7 @@ impl Keyward {
             let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
             let revoked = if revoke_others { revoke_root_keys(tx, &operator)? } else { vec![] };
             let root = root_key()?;
-            let record = rules.insert_key(tx, &Origin::CLI, operator.id, root, prefix, hash)?;
+            let record = rules.insert_key(tx, Maker::CLI, operator.id, root, prefix, hash)?;
             let event = NewEvent {
                 event_type: EventType::RootKeyReset,
                 account: Some(operator.id),

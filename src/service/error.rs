@@ -76,6 +76,8 @@ pub enum Conflict {
     TooManyLiveKeys { retry_after: Duration },
     #[error("the key's current value is in use; only it can rotate the key")]
     Superseded,
+    #[error("the key's current value was never used; ending this one could lock its holder out")]
+    SuccessorUnused,
     #[error("the account has as many keys as it may have ({limit})")]
     TooManyKeys { limit: u32 },
     #[error("the operator account must keep an enabled, never-expiring key with the scope *")]

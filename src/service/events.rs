@@ -14,6 +14,9 @@ use crate::{
     store::{EventFilter, StoreError},
 };
 
+/// Stands for every key of the operator account, in filters and in an account's view.
+pub const OPERATOR: &str = "operator";
+
 /// Who reads: the operator sees everything, an account its own events only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Viewer {
@@ -57,11 +60,17 @@ impl Keyward {
 
     /// The next events for this reader, and how far that brings it, both of one snapshot.
     pub fn event_page(&self, viewer: Viewer, mut filter: EventFilter) -> Result<EventPage, Error> {
-        if let Viewer::Account(id) = viewer {
-            filter.account = Some(id);
+        if filter.actor.as_deref() == Some(OPERATOR) {
+            filter.actor = None;
+            let operator = self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?;
+            filter.actor_account = operator.map(|it| it.id);
+        } else if let Viewer::Account(id) = viewer {
             // Else a guess at the key behind `operator` could be tried out.
             let by_key = filter.actor.as_deref().is_some_and(|it| it.starts_with(KeyId::PREFIX));
             filter.actor_account = by_key.then_some(id);
+        }
+        if let Viewer::Account(id) = viewer {
+            filter.account = Some(id);
         }
         let (events, head) = self
             .store

@@ -7,14 +7,17 @@ use serde_json::json;
 use crate::{
     domain::{
         credential::KeyPrefix,
-        event::{EventType, Origin},
+        event::EventType,
         foreign_key::{Material, Origin as ImportOrigin, Tagger},
         id::{AccountId, KeyId},
         key_hash::KeyHash,
         scope::Scope,
         text::ExternalId,
     },
-    service::{Conflict, Error, Fault, Keyward, NewKey, Principal, Rules, keys::WRITERS, prover},
+    service::{
+        Conflict, Error, Fault, Keyward, NewKey, Principal, Rules, expiry::Maker, keys::WRITERS,
+        prover,
+    },
     store::WriteTx,
 };
 
@@ -208,8 +211,8 @@ impl Rules {
             }
         }
         let new = NewKey { imported: Some(material.origin()), ..new };
-        let origin: &Origin = &caller.origin;
-        let record = self.insert_key(tx, origin, account.id, new, handle, hash)?;
+        let maker = Maker::from(caller);
+        let record = self.insert_key(tx, maker, account.id, new, handle, hash)?;
         tx.mark_imported(&marks)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }

@@ -18,7 +18,8 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Conflict, Error, Fault, KeyView, Keyward, Principal, Reach, Rules,
+        Change, Conflict, Error, Expiry, Gain, KeyView, Keyward, Principal, Reach, Rules,
+        expiry::{Maker, outlives},
         view::{changes, key_facts, settings},
     },
     store::{KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
@@ -30,7 +31,7 @@ pub(super) const WRITERS: &[&str] = &[scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
 pub struct NewKey {
     pub name: Name,
     pub scopes: ScopeSet,
-    /// Outside: was it given; inside: `None` means never.
+    /// Outside: was it given, or is it the maker's own; inside: `None` means never.
     pub expires_at: Option<Option<Timestamp>>,
     pub enabled: bool,
     pub metadata: Metadata,
@@ -63,6 +64,7 @@ impl Keyward {
         new: NewKey,
     ) -> Result<IssuedKey, Error> {
         let (plaintext, hash) = self.mint();
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let prefix = plaintext.prefix();
         let record = self.store.write(move |tx| {
@@ -71,15 +73,13 @@ impl Keyward {
             let caller = rules.recheck(tx, &caller, needed)?;
             let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
             let account = account.ok_or(Error::NotFound)?;
-            let expiry = Expiry { now: tx.now(), caller: caller.expires_at, existing: None };
+            let expiry = Expiry { now: tx.now(), caller: &caller, existing: None };
             expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
             rules.within(rules.catalogue.bits(&new.scopes), rules.grantable(&caller, &account))?;
             rules.refuse_too_many(tx, &account, 0)?;
-            let new =
-                NewKey { expires_at: Some(new.expires_at.unwrap_or(caller.expires_at)), ..new };
-            rules.insert_key(tx, &caller.origin, account.id, new, prefix, hash)
+            rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)
         })?;
-        Ok(IssuedKey { view: self.view(record), plaintext })
+        Ok(IssuedKey { view: self.view(reader, record), plaintext })
     }
 
     /// The keys of an account. Whoever may not see that account is told that there is none.
@@ -100,33 +100,39 @@ impl Keyward {
             found.ok_or(Error::NotFound)?;
             Ok::<_, Error>(tx.keys_of(account, filter, page, now)?)
         })?;
-        Ok(records.into_iter().map(|it| self.view(it)).collect())
+        Ok(self.views(caller, records))
+    }
+
+    /// Whether a key or an account that this caller sees still names a scope that the catalogue may have
+    /// lost.
+    pub fn knows_scope(&self, caller: &Principal, scope: &Scope) -> Result<bool, Error> {
+        if self.rules.catalogue.find(scope.as_str()).is_some() {
+            return Ok(true);
+        }
+        let own = (!caller.operator).then_some(caller.account);
+        self.store.read(|tx| Ok(tx.names_scope(scope, own)?))
     }
 
     /// One key, if the caller may do this with it.
     pub fn find_key(&self, caller: &Principal, id: KeyId, reach: Reach) -> Result<KeyView, Error> {
         let record = self.store.read(|tx| self.rules.reach(tx, caller, id, reach))?;
-        Ok(self.view(record))
+        Ok(self.view(caller, record))
     }
 
     /// Changes what the patch names. A change of nothing leaves no trace.
     pub fn update_key(
         &self,
         caller: &Principal,
-        id: KeyId,
-        expected: Option<i64>,
+        change: Change,
         patch: KeyPatch,
     ) -> Result<KeyView, Error> {
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let record = self.store.write(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
-            let record = rules.reach(tx, &caller, id, Reach::Write)?;
-            refuse_changed(&record, expected)?;
+            let id = change.id;
+            let record = rules.key_to_change(tx, &caller, change, Gain::Settings(&patch))?;
             let before = &record.key;
-            let expiry =
-                Expiry { now: tx.now(), caller: caller.expires_at, existing: Some(before) };
-            expiry.fault(patch.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
-            rules.refuse_weaker(&caller, before)?;
             if let Some(scopes) = &patch.scopes {
                 let account = tx.account(before.account_id)?.ok_or(Error::NotFound)?;
                 let held = rules.catalogue.bits(&before.scopes);
@@ -156,22 +162,17 @@ impl Keyward {
             keep_a_root_key(tx, &record.key)?;
             tx.key(id)?.ok_or(Error::NotFound)
         })?;
-        Ok(self.view(record))
+        Ok(self.view(reader, record))
     }
 
-    /// Revokes the key: from the moment this returns, none of its values is accepted.
-    pub fn revoke_key(
-        &self,
-        caller: &Principal,
-        id: KeyId,
-        expected: Option<i64>,
-    ) -> Result<(), Error> {
+    /// Revokes the key: from the moment this returns, none of its values is accepted. A caller that
+    /// revokes itself needs no scope.
+    pub fn revoke_key(&self, caller: &Principal, change: Change) -> Result<(), Error> {
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, WRITERS)?;
-            let record = rules.reach(tx, &caller, id, Reach::Write)?;
-            refuse_changed(&record, expected)?;
-            rules.refuse_weaker(&caller, &record.key)?;
+            let needed = if change.reach == Reach::Itself { &[] } else { WRITERS };
+            let caller = rules.recheck(tx, &caller, needed)?;
+            let record = rules.key_to_change(tx, &caller, change, Gain::Nothing)?;
             revoke(tx, &caller.origin, &record, "requested")?;
             keep_a_root_key(tx, &record.key)
         })
@@ -179,24 +180,30 @@ impl Keyward {
 }
 
 impl Rules {
-    /// Writes a new key and its first value, with their event.
+    /// Writes a new key and its first value, with their event. Its end is its maker's unless another
+    /// is given, which must not be later.
     pub(super) fn insert_key(
         &self,
         tx: &WriteTx<'_>,
-        origin: &Origin,
+        maker: Maker<'_>,
         account: AccountId,
         new: NewKey,
         prefix: KeyPrefix,
         hash: KeyHash,
     ) -> Result<KeyRecord, Error> {
-        let now = tx.now();
+        let (now, origin) = (tx.now(), maker.origin);
+        let expires_at = new.expires_at.unwrap_or(maker.expires_at);
+        if outlives(expires_at, maker.expires_at) {
+            let detail = "must not be later than the end of the key that asks";
+            return Err(Error::invalid("/expiresAt", "expires_after_caller", detail));
+        }
         let key = ApiKey {
             id: tx.next_key_id(),
             account_id: account,
             name: new.name,
             scopes: new.scopes,
             enabled: new.enabled,
-            expires_at: new.expires_at.flatten(),
+            expires_at,
             metadata: new.metadata,
             created_at: now,
             created_by: origin.actor.key_id(),
@@ -281,14 +288,6 @@ pub(super) fn revoke(
     Ok(tx.update_key(&tombstone, &receipt)?)
 }
 
-/// Refuses a change to another revision than the one that the client knows.
-pub(super) fn refuse_changed(record: &KeyRecord, expected: Option<i64>) -> Result<(), Error> {
-    match expected {
-        Some(revision) if revision != record.key.revision => Err(Error::PreconditionFailed),
-        Some(_) | None => Ok(()),
-    }
-}
-
 impl KeyPatch {
     fn applied_to(&self, key: &ApiKey) -> ApiKey {
         ApiKey {
@@ -299,60 +298,5 @@ impl KeyPatch {
             metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
             ..key.clone()
         }
-    }
-}
-
-/// What an expiry is held against.
-#[derive(Clone, Copy)]
-pub struct Expiry<'a> {
-    pub now: Timestamp,
-    /// The caller's own end: it gives no later one.
-    pub caller: Option<Timestamp>,
-    /// The key that is changed; what it has already is no change.
-    pub existing: Option<&'a ApiKey>,
-}
-
-impl Expiry<'_> {
-    /// What is wrong with an expiry, if it was given: outside the option.
-    pub fn fault(self, wanted: Option<Option<Timestamp>>) -> Option<Fault> {
-        let wanted = wanted?;
-        if self.existing.is_some_and(|it| it.expires_at == wanted) {
-            return None;
-        }
-        let fault = |code, detail: &str| Some(Fault::new("/expiresAt", code, detail));
-        match (wanted, self.caller) {
-            (Some(at), _) if at <= self.now => fault("in_the_past", "must lie in the future"),
-            (Some(at), Some(end)) if end < at => fault(
-                "expires_after_caller",
-                &format!("must not be later than the end of the key that asks, {end}"),
-            ),
-            (None, Some(end)) => fault(
-                "expires_after_caller",
-                &format!("must not be null: the key that asks ends at {end}"),
-            ),
-            (Some(_) | None, _) => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_caller_gives_no_later_end_than_its_own() {
-        let at = Timestamp::from_millis;
-        let code = |caller: Option<i64>, wanted: Option<Option<i64>>| {
-            let expiry = Expiry { now: at(1_000), caller: caller.map(at), existing: None };
-            expiry.fault(wanted.map(|it| it.map(at))).map(|it| it.code)
-        };
-        assert_eq!(code(None, None), None);
-        assert_eq!(code(None, Some(None)), None);
-        assert_eq!(code(None, Some(Some(1_001))), None);
-        assert_eq!(code(None, Some(Some(1_000))), Some("in_the_past"));
-        assert_eq!(code(Some(2_000), None), None);
-        assert_eq!(code(Some(2_000), Some(Some(2_000))), None);
-        assert_eq!(code(Some(2_000), Some(Some(2_001))), Some("expires_after_caller"));
-        assert_eq!(code(Some(2_000), Some(None)), Some("expires_after_caller"));
     }
 }

@@ -5,6 +5,8 @@ mod error;
 
 mod principal;
 
+mod expiry;
+
 mod identify;
 
 mod verify;
@@ -68,13 +70,14 @@ pub use self::{
     checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
-    events::{EventPage, EventView, Viewer},
+    events::{EventPage, EventView, OPERATOR, Viewer},
+    expiry::{Expiry, Gain},
     identify::{Identity, Proof, Unproven, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},
     janitor::Job,
-    keys::{Expiry, IssuedKey, KeyPatch, NewKey},
-    principal::{Presented, Principal, Reach},
+    keys::{IssuedKey, KeyPatch, NewKey},
+    principal::{Change, Presented, Principal, Reach},
     prover::Crowded,
     statistics::Statistics,
     verify::{Verification, Whose},

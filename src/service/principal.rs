@@ -3,14 +3,13 @@
 use crate::{
     domain::{
         account::{Account, AccountStatus},
-        api_key::ApiKey,
         credential::KeyPrefix,
         event::Origin,
         id::{AccountId, KeyId},
         scope::{self, ScopeBits},
     },
     env::Timestamp,
-    service::{Denial, Error, Rules},
+    service::{Denial, Error, Expiry, Gain, Rules},
     store::{KeyRecord, ReadTx, WriteTx},
 };
 
@@ -63,6 +62,14 @@ impl Reach {
             Self::Itself => (scope::KEYS_ROTATE, scope::KEYS_WRITE),
         }
     }
+}
+
+/// Which key is to be changed, as what, and at which revision if the client names one.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    pub id: KeyId,
+    pub reach: Reach,
+    pub expected: Option<i64>,
 }
 
 impl Rules {
@@ -135,12 +142,40 @@ impl Rules {
         Ok(Principal { powers, expires_at: key.expires_at, ..caller.clone() })
     }
 
-    /// Refuses a caller who would gain power over a stronger key of its own account.
-    pub(super) fn refuse_weaker(&self, caller: &Principal, key: &ApiKey) -> Result<(), Error> {
-        if key.account_id != caller.account {
-            return Ok(()); // Only the operator comes here: it manages accounts as such.
+    /// The key that a caller may change in this way. The only way to a key for a change, so that every
+    /// operation says what it gives, and is held to what the caller has.
+    ///
+    /// Refuses, in this order: a key that the caller cannot reach, another revision than the expected
+    /// one, what would outlive the caller, and power over a stronger key of the caller's own account.
+    pub(super) fn key_to_change(
+        &self,
+        tx: &WriteTx<'_>,
+        caller: &Principal,
+        change: Change,
+        gain: Gain<'_>,
+    ) -> Result<KeyRecord, Error> {
+        let record = self.reach(tx, caller, change.id, change.reach)?;
+        let key = &record.key;
+        if change.expected.is_some_and(|it| it != key.revision) {
+            return Err(Error::PreconditionFailed);
         }
-        self.within(self.catalogue.bits(&key.scopes), caller.powers)
+        let faults = Expiry { now: tx.now(), caller, existing: Some(key) }.faults(gain);
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
+        // Across accounts only the operator comes here: it manages accounts as such.
+        if key.account_id == caller.account {
+            self.within(self.catalogue.bits(&key.scopes), self.gives(caller))?;
+        }
+        Ok(record)
+    }
+
+    /// What a caller may hand on: its powers, and the right to rotate if it may change keys at all.
+    fn gives(&self, caller: &Principal) -> ScopeBits {
+        if self.permits(caller.powers, &[scope::KEYS_WRITE]) {
+            return caller.powers.or(self.catalogue.reserved(scope::KEYS_ROTATE));
+        }
+        caller.powers
     }
 
     /// What a caller may put on a key of this account.
@@ -150,7 +185,7 @@ impl Rules {
         } else {
             self.catalogue.ceiling(account.allowed_scopes.as_ref())
         };
-        if account.id == caller.account { ceiling.and(caller.powers) } else { ceiling }
+        if account.id == caller.account { ceiling.and(self.gives(caller)) } else { ceiling }
     }
 
     pub(super) fn within(&self, wanted: ScopeBits, limit: ScopeBits) -> Result<(), Error> {

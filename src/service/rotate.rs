@@ -9,13 +9,11 @@ use crate::{
         api_key::ApiKey,
         credential::{Credential, KeyPrefix},
         event::{EventType, NewEvent, Origin, Subject},
-        id::KeyId,
         scope,
     },
     env::Timestamp,
     service::{
-        Conflict, Error, IssuedKey, KeyView, Keyward, Principal, Reach,
-        keys::{WRITERS, refuse_changed},
+        Change, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Principal, Reach, keys::WRITERS,
     },
     store::{KeyIndex, KeyRecord, WriteTx},
 };
@@ -35,62 +33,60 @@ impl Keyward {
     pub fn rotate_key(
         &self,
         caller: &Principal,
-        id: KeyId,
-        reach: Reach,
-        expected: Option<i64>,
+        change: Change,
         grace: Option<Duration>,
     ) -> Result<IssuedKey, Error> {
         let (plaintext, hash) = self.mint();
         let prefix = plaintext.prefix();
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let index = Arc::clone(self.store.index());
         let record = self.store.write(move |tx| {
-            let needed = if reach == Reach::Itself { ROTATORS } else { WRITERS };
+            let needed = if change.reach == Reach::Itself { ROTATORS } else { WRITERS };
             let caller = rules.recheck(tx, &caller, needed)?;
-            let record = rules.reach(tx, &caller, id, reach)?;
-            refuse_changed(&record, expected)?;
+            let record = rules.key_to_change(tx, &caller, change, Gain::Secret)?;
+            let id = change.id;
             let least =
                 if caller.key() == Some(id) { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
             let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
             if grace < least {
                 return Err(grace_required());
             }
-            rules.refuse_weaker(&caller, &record.key)?;
             refuse_dead(tx, &record)?;
             refuse_superseded(&record, &caller, &index)?;
-            if !grace.is_zero() {
+            // The answer was lost: its value is in no hands, and is replaced instead of kept alive.
+            let retry = is_old(&record, &caller);
+            if !grace.is_zero() && !retry {
                 refuse_crowd(tx, &record, &index)?;
             }
-            let after_grace = tx.now().after(grace);
-            let deadline = record.key.expires_at.map_or(after_grace, |it| it.min(after_grace));
+            let grace = if retry { Duration::ZERO } else { grace };
+            let deadline = record.key.ends_by(tx.now().after(grace));
             let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
             let older = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
-            let ended = if deadline <= tx.now() { older.collect() } else { Vec::new() };
+            let ended = if deadline <= tx.now() && !retry { older.collect() } else { Vec::new() };
             let replacement = Replacement { fresh, deadline, ended };
             replace_value(tx, &caller.origin, &record, &replacement)?;
             tx.key(id)?.ok_or(Error::NotFound)
         })?;
-        Ok(IssuedKey { view: self.view(record), plaintext })
+        Ok(IssuedKey { view: self.view(reader, record), plaintext })
     }
 
     /// Ends the graces of all old values now.
-    pub fn complete_rotation(
-        &self,
-        caller: &Principal,
-        id: KeyId,
-        expected: Option<i64>,
-    ) -> Result<KeyView, Error> {
+    pub fn complete_rotation(&self, caller: &Principal, change: Change) -> Result<KeyView, Error> {
+        let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let index = Arc::clone(self.store.index());
         let record = self.store.write(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
-            let record = rules.reach(tx, &caller, id, Reach::Write)?;
-            refuse_changed(&record, expected)?;
-            rules.refuse_weaker(&caller, &record.key)?;
+            let record = rules.key_to_change(tx, &caller, change, Gain::Nothing)?;
+            let id = change.id;
             let old = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
             let old: Vec<_> = old.collect();
             if old.is_empty() {
                 return Ok(record);
+            }
+            if is_old(&record, &caller) && !is_current_used(&record, &index) {
+                return Err(Conflict::SuccessorUnused.into());
             }
             let shown: Vec<_> = old.iter().map(KeyPrefix::as_str).collect();
             let receipt = tx.record(
@@ -108,7 +104,7 @@ impl Keyward {
             tx.update_key(&record.key, &receipt)?;
             tx.key(id)?.ok_or(Error::NotFound)
         })?;
-        Ok(self.view(record))
+        Ok(self.view(reader, record))
     }
 }
 
@@ -137,18 +133,23 @@ fn refuse_superseded(
     caller: &Principal,
     index: &KeyIndex,
 ) -> Result<(), Error> {
-    let Some(current) = record.current() else { return Ok(()) };
-    let prefix = current.credential.prefix;
-    let by_an_old_value =
-        caller.presented.is_some_and(|it| it.key == record.key.id && it.prefix != prefix);
-    if !by_an_old_value {
-        return Ok(());
-    }
-    let live = index.find(prefix).and_then(|it| it.live()?.last_used());
-    if current.last_used_at.or(live).is_some() {
+    if is_old(record, caller) && is_current_used(record, index) {
         return Err(Conflict::Superseded.into());
     }
     Ok(())
+}
+
+/// Whether the caller presents a value of this very key that is not its current one.
+fn is_old(record: &KeyRecord, caller: &Principal) -> bool {
+    let current = record.current().map(|it| it.credential.prefix);
+    let presented = caller.presented.filter(|it| it.key == record.key.id);
+    presented.is_some_and(|it| Some(it.prefix) != current)
+}
+
+fn is_current_used(record: &KeyRecord, index: &KeyIndex) -> bool {
+    let Some(current) = record.current() else { return false };
+    let live = index.find(current.credential.prefix).and_then(|it| it.live()?.last_used());
+    current.last_used_at.or(live).is_some()
 }
 
 fn refuse_crowd(tx: &WriteTx<'_>, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {

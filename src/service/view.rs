@@ -1,16 +1,19 @@
 //! A key as it is shown: the row, its values, and what memory knows of their use.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus},
         credential::KeyPrefix,
+        id::KeyId,
         scope::Catalogue,
     },
     env::Timestamp,
-    service::Keyward,
-    store::KeyRecord,
+    service::{Keyward, Principal},
+    store::{KeyRecord, StoreError},
 };
 
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct KeyView {
     pub last_used_at: Option<Timestamp>,
     /// The old values still in grace, the oldest first.
     pub previous: Vec<PreviousValue>,
+    /// An operator's key made this one, which is not the reader's to know.
+    pub creator_hidden: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +37,47 @@ pub struct PreviousValue {
 }
 
 impl Keyward {
-    pub(super) fn view(&self, record: KeyRecord) -> KeyView {
+    /// The key as this caller may see it.
+    pub(super) fn view(&self, caller: &Principal, record: KeyRecord) -> KeyView {
+        let creator_hidden = self.creators_hidden(caller, std::slice::from_ref(&record));
+        self.shown(record, creator_hidden.first().copied().unwrap_or(true))
+    }
+
+    /// As [`Keyward::view`], in one look at the file.
+    pub(super) fn views(&self, caller: &Principal, records: Vec<KeyRecord>) -> Vec<KeyView> {
+        let hidden = self.creators_hidden(caller, &records);
+        records.into_iter().zip(hidden).map(|(it, hidden)| self.shown(it, hidden)).collect()
+    }
+
+    /// For each key, whether its creator is hidden from the caller. The log knows whose it was, for it
+    /// outlives the creator; if it cannot be read just now, nothing is told.
+    fn creators_hidden(&self, caller: &Principal, records: &[KeyRecord]) -> Vec<bool> {
+        let foreign = |it: &ApiKey| {
+            !caller.operator && it.created_by.is_some() && it.created_by != caller.key()
+        };
+        if !records.iter().any(|it| foreign(&it.key)) {
+            return vec![false; records.len()];
+        }
+        let mut known: HashMap<Option<KeyId>, bool> = HashMap::new();
+        let hidden = self.store.read::<_, StoreError>(|tx| {
+            let of = |it: &KeyRecord| {
+                let key = &it.key;
+                if !foreign(key) {
+                    return Ok(false);
+                }
+                if let Some(hidden) = known.get(&key.created_by) {
+                    return Ok(*hidden);
+                }
+                let hidden = tx.creator_account(key.id)? != Some(key.account_id);
+                known.insert(key.created_by, hidden);
+                Ok(hidden)
+            };
+            records.iter().map(of).collect()
+        });
+        hidden.unwrap_or_else(|_| vec![true; records.len()])
+    }
+
+    fn shown(&self, record: KeyRecord, creator_hidden: bool) -> KeyView {
         let now = self.env.time.now();
         let seen = |prefix| self.store.index().find(prefix).and_then(|it| it.live()?.last_used());
         let last_used_at = record
@@ -48,7 +93,7 @@ impl Keyward {
                 let prefix = it.credential.prefix;
                 Some(PreviousValue {
                     prefix,
-                    valid_until: it.credential.valid_until?,
+                    valid_until: record.key.ends_by(it.credential.valid_until?),
                     last_used_at: seen(prefix).max(it.last_used_at),
                 })
             })
@@ -58,6 +103,7 @@ impl Keyward {
             status: record.key.status_at(now),
             last_used_at,
             previous,
+            creator_hidden,
             key: record.key,
         }
     }

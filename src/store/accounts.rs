@@ -179,7 +179,7 @@ fn account(row: &Row<'_>) -> Result<Account, StoreError> {
     Ok(Account {
         id: account_id(id.clone())?,
         kind: AccountKind::parse(&kind).ok_or_else(|| bad("kind"))?,
-        name: Name::parse(&name).map_err(|_| bad("name"))?,
+        name: Name::from_stored(name),
         external_id: external_id
             .map(|it| ExternalId::parse(&it).map_err(|_| bad("external_id")))
             .transpose()?,

@@ -189,6 +189,16 @@ impl WriteTx<'_> {
 }
 
 impl ReadTx<'_> {
+    /// The account of the key that created this one.
+    pub fn creator_account(&self, key: KeyId) -> Result<Option<AccountId>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT actor_account_id FROM events
+             WHERE subject = ?1 AND type = 'api_key.created' ORDER BY seq LIMIT 1",
+        )?;
+        let found = statement.query_row([key.to_string()], |row| row.get::<_, Option<String>>(0));
+        Ok(found.optional()?.flatten().and_then(|it| AccountId::parse(&it).ok()))
+    }
+
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
         let head = self
             .sql

@@ -70,7 +70,7 @@ impl ReadTx<'_> {
             add(unused, vec![Box::new(since), Box::new(since)]);
         }
         if let Some(text) = &filter.text {
-            let found = "(instr(lower_case(k.name), lower_case(?)) > 0 OR EXISTS (
+            let found = "(instr(folded(k.name), folded(?)) > 0 OR EXISTS (
                  SELECT 1 FROM credentials AS c WHERE c.key_id = k.id AND instr(c.prefix, ?) = 1))";
             add(found, vec![Box::new(text.clone()), Box::new(text.clone())]);
         }
@@ -107,6 +107,37 @@ impl ReadTx<'_> {
                AND coalesce(k.expires_at_ms > ?2, 1)",
         )?;
         Ok(statement.query_row(params![account.to_string(), now.as_millis()], |row| row.get(0))?)
+    }
+
+    /// Whether an enabled key of this account works at `limit` and after it.
+    pub fn has_key_beyond(&self, account: AccountId, limit: Timestamp) -> Result<bool, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM api_keys
+             WHERE account_id = ?1 AND revoked_at_ms IS NULL AND enabled = 1
+               AND coalesce(expires_at_ms > ?2, 1))",
+        )?;
+        Ok(statement
+            .query_row(params![account.to_string(), limit.as_millis()], |row| row.get(0))?)
+    }
+
+    /// Whether a key of this account, or the account itself, still names this scope; without an account,
+    /// whether any does.
+    pub fn names_scope(
+        &self,
+        scope: &Scope,
+        account: Option<AccountId>,
+    ) -> Result<bool, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at_ms IS NULL
+                              AND account_id = coalesce(?2, account_id)
+                              AND instr(' ' || scopes || ' ', ?1) > 0)
+                 OR EXISTS (SELECT 1 FROM accounts WHERE deleted_at_ms IS NULL
+                              AND id = coalesce(?2, id)
+                              AND instr(' ' || allowed_scopes || ' ', ?1) > 0)",
+        )?;
+        let padded = format!(" {} ", scope.as_str());
+        let account = account.map(|it| it.to_string());
+        Ok(statement.query_row(params![padded, account], |row| row.get(0))?)
     }
 
     /// Keys of an account that are not revoked; all of them, with no page to them.

@@ -54,7 +54,10 @@ pub use self::{
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},
 };
-use crate::{domain::scope::Catalogue, env::Env};
+use crate::{
+    domain::{scope::Catalogue, visible::folded},
+    env::Env,
+};
 
 const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -200,12 +203,10 @@ fn pragmas(conn: &Connection) -> Result<(), rusqlite::Error> {
     conn.pragma_update(None, "journal_size_limit", WAL_LIMIT)
 }
 
-/// SQLite's own `lower` knows the letters of ASCII and no others.
+/// SQLite's own `lower` knows the letters of ASCII and no others, and no accents.
 fn add_functions(conn: &Connection) -> Result<(), rusqlite::Error> {
     let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    conn.create_scalar_function("lower_case", 1, pure, |call| {
-        Ok(call.get::<String>(0)?.to_lowercase())
-    })
+    conn.create_scalar_function("folded", 1, pure, |call| Ok(folded(&call.get::<String>(0)?)))
 }
 
 #[derive(Debug)]

@@ -150,7 +150,7 @@ fn new_record(row: &Row<'_>, id: KeyId) -> Result<KeyRecord, StoreError> {
     let key = ApiKey {
         id,
         account_id: AccountId::parse(&account).map_err(|_| bad("account_id"))?,
-        name: Name::parse(&name).map_err(|_| bad("name"))?,
+        name: Name::from_stored(name),
         scopes: ScopeSet::from_stored(&scopes).ok_or_else(|| bad("scopes"))?,
         enabled: row.get(4)?,
         expires_at: instant(row, 5)?,

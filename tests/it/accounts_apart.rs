@@ -90,7 +90,7 @@ fn an_account_sees_its_own_keys_and_events_only() {
     for (method, target) in [
         ("GET", ACCOUNTS.to_owned()),
         ("GET", path(&acme)),
-        ("GET", path("self")),
+        ("PUT", path("self")),
         ("PUT", path(&acme)),
         ("DELETE", path(&acme)),
         ("GET", format!("{}/api-keys", path(&acme))),
@@ -134,4 +134,85 @@ fn only_the_scopes_for_accounts_reach_the_keys_of_others() {
     server.post(&writer, &format!("{key}/rotate"), &json!({})).expect(200);
     server.delete(&writer, &key).expect(204);
     assert_refused(&server.put(&writer, &server.root.path(), &rename), 403, "scope_escalation");
+}
+
+#[test]
+fn an_account_never_sees_the_identifier_of_an_operators_key() {
+    let server = TestServer::start();
+    let (account, first) = server.account(&json!({ "name": "x" }));
+    let address = format!("/api/v1/accounts/{account}/api-keys");
+    let body = json!({ "name": "n", "scopes": ["orders:read", "api-keys:read", "api-keys:write"] });
+    let given = server.post(&server.root.text, &address, &body).expect(201).json();
+    let given_id = given["id"].as_str().unwrap().to_owned();
+    let own = server.create(&first.text, &body);
+    let next = server.create(&own.text, &body);
+    let gone = server.create(&own.text, &body);
+    // A creator that is gone for good is still the account's own.
+    server.delete(&first.text, &own.path()).expect(204);
+    server.advance(std::time::Duration::from_hours(24 * 40));
+    server.run_job("purge");
+    let creators = |caller: &str, path: &str| -> Vec<(String, String)> {
+        let list = server.get(caller, path).expect(200).json();
+        let text = |it: &Value| it.as_str().unwrap().to_owned();
+        let rows = list["data"].as_array().unwrap().iter();
+        rows.map(|it| (text(&it["id"]), text(&it["createdBy"]))).collect()
+    };
+    let expect = |operator: &str| {
+        [(&first.id, operator), (&given_id, operator), (&next.id, &own.id), (&gone.id, &own.id)]
+            .map(|(id, by)| (id.clone(), by.to_owned()))
+    };
+    assert_eq!(creators(&first.text, "/api/v1/api-keys"), expect("operator"));
+    assert_eq!(creators(&server.root.text, &address), expect(&server.root.id));
+    let shown = [
+        server.get(&first.text, &first.path()),
+        server.get(&first.text, "/api/v1/api-keys/self"),
+        server.put(&first.text, &first.path(), &json!({ "name": "renamed" })),
+        server.post(&first.text, &format!("{}/rotate", first.path()), &json!({})),
+        server.post(&first.text, &format!("/api/v1/api-keys/{given_id}/rotate"), &json!({})),
+    ];
+    for answer in shown {
+        assert!(!answer.text().contains(&server.root.id), "{}", answer.text());
+        assert_eq!(answer.expect(200).json()["createdBy"], "operator");
+    }
+}
+
+#[test]
+fn an_account_asks_for_what_the_operator_did() {
+    let server = TestServer::start();
+    let (_, first) = server.account(&json!({ "name": "x" }));
+    server.create(&first.text, &json!({ "name": "n", "scopes": ["orders:read"] }));
+    let types = |caller: &str, query: &str| -> Vec<Value> {
+        let list = server.get(caller, &format!("/api/v1/events?{query}")).expect(200).json();
+        list["data"].as_array().unwrap().iter().map(|it| it["type"].clone()).collect()
+    };
+    assert_eq!(types(&first.text, "actor=operator"), ["account.created", "api_key.created"]);
+    assert_eq!(types(&first.text, "actor=operator&type=account.created"), ["account.created"]);
+    assert_eq!(types(&first.text, &format!("actor={}", first.id)), ["api_key.created"]);
+    assert_eq!(types(&first.text, &format!("actor={}", server.root.id)).len(), 0);
+    assert_eq!(types(&server.root.text, "actor=operator"), ["account.created", "api_key.created"]);
+}
+
+#[test]
+fn any_key_may_look_at_its_own_account() {
+    let server = TestServer::start();
+    let draft = json!({ "name": "x", "maxKeys": 7.0, "allowedScopes": ["orders:read"] });
+    let (account, first) = server.account(&draft);
+    let poor = server.create(&first.text, &json!({ "name": "n", "scopes": ["orders:read"] }));
+    let shown = server.get(&poor.text, "/api/v1/accounts/self").expect(200).json();
+    assert_eq!((&shown["id"], &shown["maxKeys"]), (&json!(account), &json!(7)));
+    assert_eq!(shown["allowedScopes"], json!(["orders:read"]));
+    server.get(&poor.text, &format!("/api/v1/accounts/{account}")).expect(403);
+}
+
+#[test]
+fn who_may_write_may_make_a_key_that_rotates_itself_and_manage_it() {
+    let server = TestServer::start();
+    let (_, first) = server.account(&json!({ "name": "x" }));
+    let body = json!({ "name": "n", "scopes": ["api-keys:rotate", "orders:read"] });
+    let own = server.create(&first.text, &body);
+    server.put(&first.text, &own.path(), &json!({ "name": "m" })).expect(200);
+    server.rotate(&first.text, &own.id, &json!({}));
+    server.delete(&first.text, &own.path()).expect(204);
+    let reader = server.create(&first.text, &json!({ "name": "r", "scopes": ["api-keys:read"] }));
+    server.post(&reader.text, "/api/v1/api-keys", &body).expect(403);
 }

@@ -3,108 +3,24 @@
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Key, Request, Response, TestServer};
+use crate::support::{
+    Key, Response, TestServer,
+    operations::{BODIES, Operation, operations, protected},
+};
 
 /// Needs no key; of `metrics` that is true on the machine itself.
 const PUBLIC: [&str; 5] = ["livez", "metrics", "openapiJson", "openapiYaml", "readyz"];
 
 /// What any accepted key may ask.
-const ANY_KEY: [&str; 2] = ["getSelf", "listScopes"];
+const ANY_KEY: [&str; 4] = ["getOwnAccount", "getSelf", "listScopes", "revokeSelf"];
 
-/// A good body for each operation that takes one; `$SCOPE` is a scope of the caller's.
-const BODIES: [(&str, &str); 11] = [
-    ("createApiKey", r#"{"name": "x", "scopes": ["$SCOPE"]}"#),
-    ("createAccountApiKey", r#"{"name": "x", "scopes": ["orders:read"]}"#),
-    ("createAccount", r#"{"name": "x"}"#),
-    ("updateAccount", r#"{"name": "y"}"#),
-    ("patchAccount", r#"{"name": "y"}"#),
-    ("updateApiKey", r#"{"name": "y"}"#),
-    ("patchApiKey", r#"{"name": "y"}"#),
-    ("rotateApiKey", r#"{"gracePeriodSeconds": 60}"#),
-    ("rotateSelf", r#"{"gracePeriodSeconds": 60}"#),
-    ("verifyApiKey", r#"{"key": "x"}"#),
-    ("completeRotation", ""),
-];
 const BROKEN: &str = "{\"name\": ";
 
-struct Operation {
-    id: String,
-    method: String,
-    path: String,
-    /// What must be asked, as the document's examples ask it; with its question mark.
-    query: String,
-    has_body: bool,
-    public: bool,
-    /// One of these is enough; none at all means any accepted key.
-    any_of: Vec<String>,
-}
-
-/// What the document says, completely or not at all.
-fn operations() -> Vec<Operation> {
-    let document: Value =
-        serde_json::from_str(&keyward::http::openapi::document_json()).expect("JSON");
-    let mut found = Vec::new();
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        let base = if item["servers"].is_null() { "/api/v1" } else { "" };
-        for method in ["get", "put", "post", "patch", "delete", "head", "options", "trace"] {
-            let Some(operation) = item.get(method) else { continue };
-            let id = operation["operationId"].as_str().expect("an id").to_owned();
-            let security = operation["security"].as_array();
-            let security = security.unwrap_or_else(|| panic!("{id} says nothing about security"));
-            // OpenAPI has no word for scopes of which one is enough.
-            let scopes = operation["x-any-of-scopes"].as_array().into_iter().flatten();
-            let parameters = operation["parameters"].as_array().into_iter().flatten();
-            let needed = parameters.filter(|it| it["in"] == "query" && it["required"] == true);
-            let needed: Vec<_> = needed
-                .map(|it| format!("{}={}", it["name"].as_str().unwrap(), it["example"]))
-                .collect();
-            let mark = if needed.is_empty() { "" } else { "?" };
-            found.push(Operation {
-                query: format!("{mark}{}", needed.join("&")),
-                method: method.to_uppercase(),
-                path: format!("{base}{path}"),
-                has_body: !operation["requestBody"].is_null(),
-                public: security.is_empty() || security.contains(&json!({})),
-                any_of: scopes.map(|it| it.as_str().expect("a name").to_owned()).collect(),
-                id,
-            });
-        }
-    }
-    found
-}
-
-fn protected() -> Vec<Operation> {
-    operations().into_iter().filter(|it| !it.public).collect()
-}
-
-impl Operation {
-    /// The request to this operation about these, without a key.
-    fn request(&self, key: &str, account: &str, seq: &str, body: &str) -> Request {
-        let id = if self.path.contains("/accounts/") { account } else { key };
-        let path = self.path.replace("{id}", id).replace("{seq}", seq);
-        assert!(!path.contains('{'), "{}: what to put into {path}?", self.id);
-        let request = Request::new(&self.method, &format!("{path}{}", self.query));
-        if body.is_empty() {
-            return request;
-        }
-        request.header("Content-Type", "application/json").body(body)
-    }
-
-    fn body(&self, scope: &str) -> String {
-        if !self.has_body {
-            return String::new();
-        }
-        let row = BODIES.iter().find(|(id, _)| *id == self.id);
-        let (_, body) = row.unwrap_or_else(|| panic!("{} needs a row in BODIES", self.id));
-        body.replace("$SCOPE", scope)
-    }
-
-    /// A good body, and one that nobody could read.
-    fn bodies(&self) -> [String; 2] {
-        [self.body("orders:read"), BROKEN.to_owned()]
-    }
+/// A good body, and one that is no JSON.
+fn bodies(of: &Operation) -> [String; 2] {
+    [of.body("orders:read"), BROKEN.to_owned()]
 }
 
 fn event_count(server: &TestServer) -> i64 {
@@ -153,7 +69,7 @@ fn a_stranger_is_told_nothing_whatever_they_send() {
     let (account, _) = server.account(&json!({ "name": "x" }));
     let (nobody, before) = (format!("{}0", &key.text[..49]), event_count(&server));
     for operation in protected() {
-        for body in operation.bodies() {
+        for body in bodies(&operation) {
             let request = operation.request(&key.id, &account, "1", &body);
             let missing = (401, "missing_key".to_owned());
             assert_eq!(told(&server.send(&request)), missing, "{}", operation.id);
@@ -175,7 +91,7 @@ fn every_scope_but_the_right_one_is_not_enough() {
     for operation in protected().iter().filter(|it| !it.any_of.is_empty()) {
         let caller = with_scopes(&server, &all_but(&server, &operation.any_of));
         let before = event_count(&server);
-        for body in operation.bodies() {
+        for body in bodies(operation) {
             let request = operation.request(&key.id, &account, "1", &body).key(&caller.text);
             let missing = (403, "missing_scope".to_owned());
             assert_eq!(told(&server.send(&request)), missing, "{}", operation.id);
@@ -224,7 +140,7 @@ fn what_belongs_to_another_account_is_not_there() {
             continue;
         }
         tried += 1;
-        for body in operation.bodies() {
+        for body in bodies(operation) {
             let ask = |id: &str, seq: &str| {
                 let answer = server
                     .send(&operation.request(id, "", seq, &body).key(&caller.text))
@@ -250,7 +166,7 @@ fn an_account_that_never_was_is_not_there_for_the_operator_either() {
     let before = event_count(&server);
     for operation in protected().iter().filter(|it| it.path.contains("/accounts/{id}")) {
         for id in [&*gone, &format!("acct_{}", "0".repeat(22)), "acct_x", "nonsense"] {
-            for body in operation.bodies() {
+            for body in bodies(operation) {
                 let request = operation.request("", id, "", &body).key(&server.root.text);
                 assert_eq!(told(&server.send(&request)), (404, "not_found".to_owned()));
             }

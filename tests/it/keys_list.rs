@@ -282,3 +282,27 @@ fn a_revoked_key_is_in_no_list() {
         assert!(!found(&server, &owner, &query).contains(&"gone".to_owned()), "{query}");
     }
 }
+
+#[test]
+fn a_filter_by_a_scope_that_is_nowhere_is_refused() {
+    let mut server = TestServer::start();
+    let (account, first) = server.account(&json!({ "name": "x" }));
+    let (_, other) = server.account(&json!({ "name": "y", "allowedScopes": ["products:read"] }));
+    let ask = |server: &TestServer, caller: &str, path: &str, scope: &str| {
+        let answer = server.get(caller, &format!("{path}?scope={scope}"));
+        if answer.status == 200 { vec![] } else { answer.faults() }
+    };
+    let unknown = [("/scope".to_owned(), "unknown_scope".to_owned())];
+    let of_account = format!("/api/v1/accounts/{account}/api-keys");
+    for (caller, path) in
+        [(&server.root.text, KEYS), (&first.text, KEYS), (&server.root.text, &of_account)]
+    {
+        assert_eq!(ask(&server, caller, path, "nope:x"), unknown);
+        assert_eq!(ask(&server, caller, path, "webhooks:read"), []);
+    }
+    server.restart(|it| it.scopes.retain(|it| it.name != "orders:read"));
+    let root = server.root.text.clone();
+    assert_eq!(ask(&server, &root, KEYS, "orders:read"), [], "an account's keys have it");
+    assert_eq!(ask(&server, &first.text, KEYS, "orders:read"), []);
+    assert_eq!(ask(&server, &other.text, KEYS, "orders:read"), unknown);
+}

@@ -187,3 +187,20 @@ fn a_grace_that_a_revocation_ended_is_not_said_to_have_run_out() {
     assert_eq!(server.story_of(&key.id), ["api_key.created", "api_key.rotated", "api_key.revoked"]);
     assert_eq!(server.code(&key.text), "REVOKED");
 }
+
+#[test]
+fn the_holder_of_any_key_may_end_it_but_not_the_last_root_key() {
+    let server = TestServer::start();
+    let (_, first) = server.account(&json!({ "name": "x" }));
+    let scopes = json!({ "name": "n", "scopes": ["orders:read"] });
+    for caller in [server.key(&["orders:read"]), server.create(&first.text, &scopes)] {
+        let stale = Request::new("DELETE", "/api/v1/api-keys/self").header("If-Match", "\"9\"");
+        assert_eq!(server.send(&stale.key(&caller.text)).status, 412);
+        server.delete(&caller.text, &caller.path()).expect(403);
+        server.delete(&caller.text, "/api/v1/api-keys/self").expect(204);
+        assert_eq!(server.code(&caller.text), "REVOKED");
+        assert_eq!(server.story_of(&caller.id), ["api_key.created", "api_key.revoked"]);
+    }
+    let refused = server.delete(&server.root.text, "/api/v1/api-keys/self");
+    assert_eq!((refused.status, &*refused.problem()), (409, "last_root_key"));
+}

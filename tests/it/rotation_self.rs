@@ -20,6 +20,10 @@ fn rotate_self(server: &TestServer, caller: &str, body: &Value) -> Response {
     server.post(caller, "/api/v1/api-keys/self/rotate", body)
 }
 
+fn at(seconds: u64) -> String {
+    TestServer::EPOCH.after(secs(seconds)).to_string()
+}
+
 fn text(response: &Response) -> String {
     response.json()["key"].as_str().expect("a key").to_owned()
 }
@@ -67,15 +71,56 @@ fn a_short_default_grace_does_not_lock_out_a_key_that_rotates_itself() {
 }
 
 #[test]
-fn a_rotation_whose_answer_was_lost_can_be_asked_for_again() {
+fn a_rotation_whose_answer_was_lost_can_be_asked_for_again_as_often_as_it_takes() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:rotate"]);
-    let lost = text(&rotate_self(&server, &key.text, &grace(300)).expect(200));
-    let again = rotate_self(&server, &key.text, &grace(300)).expect(200);
-    for value in [&key.text, &lost, &text(&again)] {
-        assert_eq!(server.code(value), "VALID");
+    let mut lost = text(&rotate_self(&server, &key.text, &grace(300)).expect(200));
+    for _ in 0..5 {
+        server.advance(secs(10));
+        let again = rotate_self(&server, &key.text, &grace(300)).expect(200);
+        assert_eq!(server.code(&lost), "ROTATED", "no one has it, and it takes no place");
+        let previous = again.json()["previousKeys"].clone();
+        assert_eq!(previous.as_array().map(Vec::len), Some(1));
+        assert_eq!(previous[0]["keyPrefix"], key.body["keyPrefix"]);
+        assert_eq!(previous[0]["validUntil"], at(300), "the promise to the old value stays");
+        lost = text(&again);
     }
-    assert_eq!(again.json()["previousKeys"].as_array().map(Vec::len), Some(2));
+    assert_eq!((server.code(&key.text), server.code(&lost)), ("VALID".into(), "VALID".into()));
+    server.advance(secs(250));
+    assert_eq!((server.code(&key.text), server.code(&lost)), ("ROTATED".into(), "VALID".into()));
+}
+
+#[test]
+fn completing_a_rotation_does_not_end_the_only_value_in_use() {
+    let server = TestServer::start();
+    let key = server.key(&["api-keys:write"]);
+    let other = server.key(&["api-keys:write"]);
+    let complete =
+        |caller: &str| server.post(caller, &format!("{}/rotate/complete", key.path()), &json!({}));
+    let current = text(&rotate_self(&server, &key.text, &grace(300)).expect(200));
+    let refused = complete(&key.text);
+    assert_eq!((refused.status, &*refused.problem()), (409, "successor_unused"));
+    assert_eq!(server.code(&key.text), "VALID");
+    // That was a use, and now the old value may go, also by its own word.
+    assert_eq!(server.code(&current), "VALID");
+    complete(&key.text).expect(200);
+    assert_eq!(server.code(&key.text), "ROTATED");
+    let again = text(&rotate_self(&server, &current, &grace(300)).expect(200));
+    complete(&other.text).expect(200);
+    assert_eq!((server.code(&current), server.code(&again)), ("ROTATED".into(), "VALID".into()));
+}
+
+#[test]
+fn no_end_is_shown_that_is_later_than_the_truth() {
+    let server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    server.rotate(&server.root.text, &key.id, &grace(600));
+    let shorter = json!({ "expiresAt": at(30) });
+    let shown = server.put(&server.root.text, &key.path(), &shorter).expect(200).json();
+    assert_eq!(shown["previousKeys"][0]["validUntil"], at(30));
+    let asked = Request::new("GET", "/authz?scope=orders:read").key(&key.text);
+    let passed = server.send(&asked).expect(200);
+    assert_eq!(passed.header("sunset"), Some("Thu, 01 Jan 2026 00:00:30 GMT"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::{
     http::{
         import::{MEMBERS, RowFault},
         json::{self, NotJson},
+        numbers::{INEXACT, inexact_members, is_inexact},
     },
 };
 
@@ -20,7 +21,13 @@ pub(super) fn without_mark(number: u64, line: &[u8]) -> &[u8] {
 
 pub(super) fn from_line(text: &[u8]) -> Result<Map<String, Value>, RowFault> {
     match json::parse(text) {
-        Ok(Value::Object(row)) => Ok(row),
+        Ok(Value::Object(row)) => {
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            match inexact_members(text).first() {
+                Some(name) => Err(fault(name, "out_of_range", INEXACT)),
+                None => Ok(row),
+            }
+        }
         Ok(_) => Err(fault("", "invalid_json", "this is no JSON object")),
         // Where it is, in a body of one line, is of no interest.
         Err(NotJson(says)) => {
@@ -66,6 +73,7 @@ pub(super) fn from_columns(
         let value = match name {
             _ if text.is_empty() => continue,
             "scopes" => json!(text.split_whitespace().collect::<Vec<_>>()),
+            "metadata" if is_inexact(text) => return Err(fault(name, "out_of_range", INEXACT)),
             "metadata" => serde_json::from_str(text)
                 .map_err(|_| fault(name, "invalid_json", "this is no JSON object"))?,
             "enabled" => match text {

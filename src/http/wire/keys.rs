@@ -13,7 +13,7 @@ use crate::{
         json::{Given, Members},
         wire::{read_metadata, read_name, read_scopes},
     },
-    service::{Expiry, Fault, KeyPatch, KeyView, Keyward, NewKey, PreviousValue},
+    service::{Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousValue},
 };
 
 /// An API key.
@@ -53,7 +53,8 @@ pub struct ApiKeyBody {
     /// A disabled key is refused until it is enabled again.
     #[schema(example = true)]
     enabled: bool,
-    /// The key that created this one; `null` for what was made at the command line.
+    /// The key that created this one; `null` for what was made at the command line. An account sees
+    /// `operator` in place of a key of the operator.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFf")]
     created_by: Option<String>,
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
@@ -180,7 +181,10 @@ impl ApiKeyBody {
             account_id: key.account_id.to_string(),
             status: view.status.into(),
             enabled: key.enabled,
-            created_by: key.created_by.map(|it| it.to_string()),
+            created_by: match key.created_by {
+                Some(_) if view.creator_hidden => Some(OPERATOR.to_owned()),
+                shown => shown.map(|it| it.to_string()),
+            },
             updated_at: key.updated_at.to_string(),
             rotated_at: shown(key.rotated_at),
             previous_keys: view.previous.iter().map(PreviousKeyBody::from).collect(),
@@ -223,7 +227,8 @@ pub fn read_new_key(
     let scopes = members.array("scopes");
     let scopes = members.required("scopes", scopes);
     let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, None);
-    let expires_at = read_expiry(&mut members, expiry);
+    let expires_at = read_expiry(&mut members);
+    members.faults.extend(expiry.fault(expires_at));
     let enabled = members.bool("enabled");
     let enabled = members.not_null("enabled", enabled).unwrap_or(true);
     let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
@@ -252,11 +257,13 @@ pub fn read_key_patch(
     let scopes = members.array("scopes");
     let scopes = members.not_null("scopes", scopes);
     let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, Some(&existing.scopes));
-    let expires_at = read_expiry(&mut members, expiry);
+    let expires_at = read_expiry(&mut members);
     let enabled = members.bool("enabled");
     let enabled = members.not_null("enabled", enabled);
     let metadata = read_metadata(&mut members);
-    members.finish(Some(KeyPatch { name, scopes, expires_at, enabled, metadata }))
+    let patch = KeyPatch { name, scopes, expires_at, enabled, metadata };
+    members.faults.extend(expiry.faults(Gain::Settings(&patch)));
+    members.finish(Some(patch))
 }
 
 /// Reads a [`RotateKeyRequest`]; `None` for the configured grace.
@@ -278,22 +285,20 @@ pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Vec<Fault>> 
     }
 }
 
-fn read_expiry(members: &mut Members, expiry: Expiry<'_>) -> Option<Option<Timestamp>> {
-    let given = match members.string("expiresAt") {
-        Given::Absent => return None,
-        Given::Null => None,
+fn read_expiry(members: &mut Members) -> Option<Option<Timestamp>> {
+    match members.string("expiresAt") {
+        Given::Absent => None,
+        Given::Null => Some(None),
         Given::Value(text) => match Timestamp::parse(&text) {
-            Ok(at) => Some(at),
+            Ok(at) => Some(Some(at)),
             Err(err) => {
                 let code = match err {
                     InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
                     InvalidTimestamp::OutOfRange => "out_of_range",
                 };
                 members.fault("expiresAt", code, err.to_string());
-                return None;
+                None
             }
         },
-    };
-    members.faults.extend(expiry.fault(Some(given)));
-    Some(given)
+    }
 }

@@ -98,7 +98,8 @@ fn read_scopes(
     ScopeSet::new(scopes)
 }
 
-fn unknown_scope(catalogue: &Catalogue, text: &str) -> String {
+/// The sentence about a scope that is not in the catalogue.
+pub fn unknown_scope(catalogue: &Catalogue, text: &str) -> String {
     let short: String = masked(text).chars().take(Scope::MAX_LEN).collect();
     match catalogue.nearest(text)[..] {
         [] => format!("there is no scope `{short}`"),

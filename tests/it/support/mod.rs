@@ -6,6 +6,7 @@ mod client;
 mod forgery;
 pub mod import;
 mod logged;
+pub mod operations;
 pub mod proxy;
 mod server;
 mod stream;

@@ -1,0 +1,203 @@
+//! A caller that expires gains no later end: its own end against the key's, over every operation that
+//! yields a secret or a longer life.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Key, TestServer,
+    operations::{Operation, protected},
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+/// When the callers that expire do so, in hours from the start.
+const END: u64 = 2;
+
+fn at(hours: u64) -> Value {
+    json!(TestServer::EPOCH.after(HOUR * u32::try_from(hours).unwrap()).to_string())
+}
+
+/// Whether something that ends then outlives a caller that ends then; `None` is never.
+fn outlives(end: Option<u64>, caller: Option<u64>) -> bool {
+    caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
+}
+
+/// The key that is worked on.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    end: Option<u64>,
+    disabled: bool,
+}
+
+/// A body, and whether it gives a target something that lasts until the target's end: the model.
+type Variant = (Value, fn(Target, Option<u64>) -> bool);
+
+/// What can be asked of each operation that changes something. A new one must say here what it gives.
+fn variants(operation: &Operation) -> Vec<Variant> {
+    let never: fn(Target, Option<u64>) -> bool = |_, _| false;
+    let secret: fn(Target, Option<u64>) -> bool = |it, caller| outlives(it.end, caller);
+    match &*operation.id {
+        "patchApiKey" => {
+            vec![(json!({ "enabled": true }), |it, caller| it.disabled && outlives(it.end, caller))]
+        }
+        "updateApiKey" => vec![
+            (json!({ "name": "renamed" }), never),
+            (json!({ "enabled": false }), never),
+            (json!({ "scopes": ["orders:read"] }), never),
+            (json!({ "enabled": true }), |it, caller| it.disabled && outlives(it.end, caller)),
+            (json!({ "scopes": ["orders:read", "products:read"] }), secret),
+            (json!({ "expiresAt": null }), |it, caller| it.end.is_some() && caller.is_some()),
+            (json!({ "expiresAt": at(3) }), |it, caller| it.end != Some(3) && caller.is_some()),
+            (json!({ "expiresAt": at(END) }), never),
+            (json!({ "expiresAt": at(1), "enabled": true }), never),
+        ],
+        "rotateApiKey" => vec![
+            (json!({ "gracePeriodSeconds": 0 }), secret),
+            (json!({ "gracePeriodSeconds": 300 }), secret),
+            (json!({}), secret),
+        ],
+        "completeRotation" | "revokeApiKey" | "deleteAccount" => vec![(Value::Null, never)],
+        "createApiKey" | "createAccountApiKey" => {
+            let body =
+                |end: Value| json!({ "name": "x", "scopes": ["orders:read"], "expiresAt": end });
+            vec![
+                (json!({ "name": "x", "scopes": ["orders:read"] }), never),
+                (body(at(END)), never),
+                (body(at(3)), |_, caller| caller.is_some()),
+                (body(Value::Null), |_, caller| caller.is_some()),
+            ]
+        }
+        "createAccount" => vec![(json!({ "name": "x" }), never)],
+        // Its account is suspended, its key is not disabled.
+        "updateAccount" | "patchAccount" => vec![
+            (json!({ "name": "x" }), never),
+            (json!({ "status": "active" }), |it, caller| !it.disabled && outlives(it.end, caller)),
+        ],
+        // They reach the caller alone, which keeps its end; and verification changes nothing.
+        "rotateSelf" | "revokeSelf" | "verifyApiKey" => vec![],
+        other => panic!("{other}: what does it give, and how long does that last?"),
+    }
+}
+
+/// What came of one case, to be looked at again once the caller has ended.
+struct Tried {
+    what: String,
+    /// A plaintext key in the answer.
+    secret: Option<String>,
+    target: Key,
+    /// Whether the target worked already, and which scopes it had.
+    worked: bool,
+    limited: bool,
+}
+
+fn secret_in(answer: &Value) -> Option<String> {
+    let found = answer["key"].as_str().or_else(|| answer["apiKey"]["key"].as_str());
+    found.map(str::to_owned)
+}
+
+fn attempt(
+    server: &TestServer,
+    operation: &Operation,
+    (body, gives): &Variant,
+    caller: (Option<u64>, bool),
+    target: Target,
+) -> Tried {
+    let (end, across) = caller;
+    let root = &server.root.text;
+    let on_account = operation.path.contains("/accounts/");
+    let (account, first) = server.account(&json!({ "name": "x" }));
+    let mut scopes = vec!["orders:read", "products:read", "api-keys:write"];
+    if across {
+        scopes = vec!["accounts:write", "orders:read", "api-keys:write"];
+    }
+    let ending = |end: Option<u64>| end.map_or(Value::Null, at);
+    let maker = if across { root } else { &first.text };
+    let caller =
+        server.create(maker, &json!({ "name": "c", "scopes": scopes, "expiresAt": ending(end) }));
+    let key = server.create(
+        &first.text,
+        &json!({ "name": "t", "scopes": ["orders:read"], "expiresAt": ending(target.end) }),
+    );
+    if target.disabled {
+        server.put(root, &key.path(), &json!({ "enabled": false })).expect(200);
+    }
+    let revives = on_account && operation.method != "POST";
+    let address = format!("/api/v1/accounts/{account}");
+    if revives {
+        // The only key that counts is the target.
+        server.delete(root, &first.path()).expect(204);
+        server.put(root, &address, &json!({ "status": "suspended" })).expect(200);
+    }
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    let request = operation.request(&key.id, &account, "1", &text).key(&caller.text);
+    let answer = server.send(&request);
+    let what =
+        format!("{} {body} by a caller until {end:?}, across: {across}, {target:?}", operation.id);
+    if gives(target, end) {
+        let faults = answer.faults();
+        assert!(
+            faults.iter().all(|(_, code)| code == "expires_after_caller"),
+            "{what}: {faults:?}"
+        );
+    } else {
+        assert!(answer.status < 300, "{what}: {}", answer.text());
+    }
+    let worked = !target.disabled && !revives;
+    let limited = target.end.is_some_and(|it| it <= END);
+    Tried { what, secret: secret_in(&answer.json()), target: key, worked, limited }
+}
+
+#[test]
+fn nothing_that_an_expiring_caller_did_works_after_its_end_unless_it_worked_before() {
+    let server = TestServer::start();
+    let mut tried = Vec::new();
+    for operation in protected().iter().filter(|it| it.method != "GET") {
+        for variant in variants(operation) {
+            for end in [None, Some(END)] {
+                for key_end in [None, Some(1), Some(END), Some(3)] {
+                    // Of that, only these take note.
+                    let may_enable = variant.0.is_object() && operation.method != "POST";
+                    for disabled in [false, true].into_iter().filter(|it| may_enable || !it) {
+                        let target = Target { end: key_end, disabled };
+                        for across in [false, true] {
+                            let own_only = ["createApiKey"].contains(&&*operation.id);
+                            let across_only = operation.path.contains("/accounts");
+                            if (own_only && across) || (across_only && !across) {
+                                continue;
+                            }
+                            let case = attempt(&server, operation, &variant, (end, across), target);
+                            if end.is_some() {
+                                tried.push(case);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(200 < tried.len());
+    server.advance(HOUR * u32::try_from(END).unwrap());
+    let works = |text: &str, scopes: &[&str]| server.verify(text, scopes)["valid"] == true;
+    for Tried { what, secret, target, worked, limited } in tried {
+        assert!(!secret.is_some_and(|it| works(&it, &[])), "a secret outlives its caller: {what}");
+        let lives = works(&target.text, &[]);
+        assert!(!lives || (worked && !limited), "a life outlives its caller: {what}");
+        let gained = works(&target.text, &["products:read"]);
+        assert!(!gained, "a power outlives its caller: {what}");
+    }
+}
+
+#[test]
+fn a_caller_that_expires_may_rotate_itself_and_keeps_its_end() {
+    let server = TestServer::start();
+    let scopes = ["api-keys:write", "orders:read"];
+    let body = json!({ "name": "c", "scopes": scopes, "expiresAt": at(END) });
+    let caller = server.create(&server.root.text, &body);
+    let other = server.create(&caller.text, &json!({ "name": "o", "scopes": ["orders:read"] }));
+    assert_eq!(other.body["expiresAt"], at(END));
+    for path in ["/api/v1/api-keys/self/rotate".to_owned(), format!("{}/rotate", other.path())] {
+        let answer = server.post(&caller.text, &path, &json!({ "gracePeriodSeconds": 300 }));
+        assert_eq!(answer.expect(200).json()["expiresAt"], at(END));
+    }
+}

@@ -1,0 +1,168 @@
+//! Text and numbers that people give: nothing changes in silence, and nothing hides.
+
+use serde_json::{Value, json};
+
+use crate::support::{Request, Response, TestServer};
+
+const KEYS: &str = "/api/v1/api-keys";
+
+fn post(server: &TestServer, path: &str, body: &str) -> Response {
+    let request = Request::new("POST", path).header("Content-Type", "application/json").body(body);
+    server.send(&request.key(&server.root.text))
+}
+
+#[test]
+fn a_number_in_metadata_keeps_its_value_or_is_refused() {
+    let server = TestServer::start();
+    for (path, rest) in
+        [(KEYS, r#""scopes": ["orders:read"]"#), ("/api/v1/accounts", r#""maxKeys": 3e2"#)]
+    {
+        let body =
+            |number: &str| format!(r#"{{"name": "n", {rest}, "metadata": {{"a": [{number}]}}}}"#);
+        for kept in ["1546130668394913822", "18446744073709551615", "-1.5", "1e2", "-0", "0.1"] {
+            let made = post(&server, path, &body(kept)).expect(201).json();
+            let back = &made["metadata"]["a"][0];
+            let same = format!("{back}") == kept || back.as_f64() == kept.parse::<f64>().ok();
+            assert!(same, "{path}: {kept} became {back}");
+        }
+        for changed in ["12345678901234567890123", "18446744073709551616", "123456789012345678.123"]
+        {
+            let faults = post(&server, path, &body(changed)).faults();
+            assert_eq!(faults, [("/metadata".to_owned(), "out_of_range".to_owned())], "{changed}");
+        }
+    }
+}
+
+#[test]
+fn a_whole_number_may_be_written_with_a_fraction_of_nothing() {
+    let server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    let rotate = |grace: &str| {
+        let body = format!(r#"{{"gracePeriodSeconds": {grace}}}"#);
+        post(&server, &format!("{}/rotate", key.path()), &body)
+    };
+    for whole in ["0", "-0", "0.0", "3e1", "30.0"] {
+        rotate(whole).expect(200);
+    }
+    for (other, code) in
+        [("0.5", "invalid_type"), ("1e300", "invalid_type"), ("-1.0", "out_of_range")]
+    {
+        let faults = rotate(other).faults();
+        assert_eq!(faults, [("/gracePeriodSeconds".to_owned(), code.to_owned())], "{other}");
+    }
+}
+
+#[test]
+fn a_name_hides_nothing_and_shows_something() {
+    let server = TestServer::start();
+    let name = |path: &str, name: &str| {
+        let mut body = json!({ "name": name });
+        if path == KEYS {
+            body["scopes"] = json!(["orders:read"]);
+        }
+        server.post(&server.root.text, path, &body)
+    };
+    for path in [KEYS, "/api/v1/accounts"] {
+        for bad in [
+            "\u{200b}",
+            "Root key\u{200b}",
+            "\u{200f}abc",
+            "\u{61c}abc",
+            "evil\u{e0041}",
+            "\u{feff}a",
+            "\u{2800}",
+            "\u{301}",
+            "\u{fe0f}",
+            "a\u{200d}",
+        ] {
+            let faults = name(path, bad).faults();
+            assert_eq!(faults, [("/name".to_owned(), "invalid_format".to_owned())], "{bad:?}");
+        }
+        for good in ["\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}", "\u{2764}\u{FE0F}", "J\u{f6}rg"]
+        {
+            assert_eq!(name(path, good).expect(201).json()["name"], good);
+        }
+    }
+}
+
+#[test]
+fn a_name_from_before_the_rules_can_still_be_read() {
+    let mut server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    server.stop();
+    let conn = rusqlite::Connection::open(server.database()).unwrap();
+    let triggers: Vec<String> = {
+        let mut statement = conn
+            .prepare(
+                "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'api_keys'",
+            )
+            .unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let mut saved = Vec::new();
+    for name in triggers {
+        let sql: String = conn
+            .query_row("SELECT sql FROM sqlite_schema WHERE name = ?1", [&name], |row| row.get(0))
+            .unwrap();
+        conn.execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
+        saved.push(sql);
+    }
+    conn.execute("UPDATE api_keys SET name = ?1 WHERE id = ?2", ["a\u{200b}", &key.id]).unwrap();
+    for sql in &saved {
+        conn.execute_batch(sql).unwrap();
+    }
+    drop(conn);
+    server.restart(|_| ());
+    let shown: Value = server.get(&server.root.text, &key.path()).expect(200).json();
+    assert_eq!(shown["name"], "a\u{200b}");
+    assert_eq!(server.code(&key.text), "VALID");
+}
+
+#[test]
+fn a_search_finds_what_looks_the_same() {
+    let server = TestServer::start();
+    let scopes = json!(["orders:read"]);
+    for name in ["Jo\u{308}rg", "STRA\u{1E9E}E", "\u{39F}\u{394}\u{39F}\u{3A3}"] {
+        server.create(&server.root.text, &json!({ "name": name, "scopes": scopes }));
+    }
+    for (asked, found) in [
+        ("j%C3%B6rg", "Jo\u{308}rg"),
+        ("jo%CC%88rg", "Jo\u{308}rg"),
+        ("strasse", "STRA\u{1E9E}E"),
+        ("%CE%BF%CE%B4%CE%BF%CF%83", "\u{39F}\u{394}\u{39F}\u{3A3}"),
+    ] {
+        let list = server.get(&server.root.text, &format!("{KEYS}?q={asked}")).expect(200).json();
+        let names: Vec<_> = list["data"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+        assert_eq!(names, [found], "{asked}");
+    }
+}
+
+#[test]
+fn both_spellings_of_the_charset_are_taken() {
+    let server = TestServer::start();
+    let ask = |charset: &str| {
+        let request = Request::new("POST", "/api/v1/accounts").body(r#"{"name": "x"}"#);
+        let request =
+            request.header("Content-Type", &format!("application/json; charset={charset}"));
+        server.send(&request.key(&server.root.text))
+    };
+    for good in ["utf-8", "UTF8", "\"utf8\""] {
+        ask(good).expect(201);
+    }
+    let refused = ask("latin1").expect(415);
+    assert!(refused.text().contains("in UTF-8"), "{}", refused.text());
+}
+
+#[test]
+fn an_identifier_of_our_own_form_is_kept() {
+    let server = TestServer::start();
+    let ask = |id: &str| {
+        let request = Request::new("GET", "/livez").header("X-Request-Id", id);
+        server.send(&request).header("x-request-id").unwrap().to_owned()
+    };
+    let ours = ask("_");
+    assert_eq!(ask(&ours), ours);
+    for other in ["req_", "req_5F3A9C0100000000002A", "req_5f3a9c0100000000002a0", "a_b"] {
+        assert_ne!(ask(other), other);
+    }
+}

@@ -1,0 +1,181 @@
+//! What no operation takes: every operation of the API document, asked with a parameter or a body that
+//! it does not have.
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::support::{
+    Key, Request, Response, TestServer,
+    operations::{Operation, operations},
+};
+
+/// A server, and what its operations can be asked about. What is refused uses nothing up.
+struct Stage {
+    server: TestServer,
+    key: Key,
+    account: String,
+    caller: Key,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let server = TestServer::start();
+        server.run_job("checkpoint");
+        Self::on(server)
+    }
+
+    fn on(server: TestServer) -> Self {
+        let (account, _) = server.account(&json!({ "name": "x" }));
+        // A root key besides the first, so that it may end itself.
+        Self { key: server.key(&["orders:read"]), caller: server.key(&["*"]), account, server }
+    }
+
+    /// A good request to this operation, with this added to its address.
+    fn request(&self, operation: &Operation, query: &str) -> Request {
+        Self::about(operation, query, &self.key.id, &self.account, &self.caller)
+    }
+
+    fn about(
+        operation: &Operation,
+        query: &str,
+        key: &str,
+        account: &str,
+        caller: &Key,
+    ) -> Request {
+        let body = operation.body("orders:read");
+        let mark = if operation.query.is_empty() { "?" } else { "&" };
+        let added = if query.is_empty() { String::new() } else { format!("{mark}{query}") };
+        let asked = format!("{}{added}", operation.query);
+        let changed = Operation { query: asked, ..operation.clone() };
+        changed.request(key, account, "1", &body).key(&caller.text)
+    }
+
+    fn events(&self) -> i64 {
+        let conn = Connection::open(self.server.database()).unwrap();
+        conn.query_row("SELECT max(seq) FROM events", [], |row| row.get(0)).unwrap()
+    }
+}
+
+fn fault(answer: &Response, pointer: &str, code: &str) -> bool {
+    answer.status == 422 && answer.faults().contains(&(pointer.to_owned(), code.to_owned()))
+}
+
+#[test]
+fn a_parameter_that_an_operation_does_not_have_is_refused_and_nothing_is_done() {
+    let stage = Stage::new();
+    let mut seen = 0;
+    for operation in operations() {
+        for (query, pointer) in
+            [("zzz=1", "/zzz"), ("gracePeriodSeconds=0", "/gracePeriodSeconds"), ("x", "/x")]
+        {
+            let request = stage.request(&operation, query);
+            let before = stage.events();
+            let answer = stage.server.send(&request);
+            assert!(fault(&answer, pointer, "unknown_parameter"), "{}: {answer:?}", operation.id);
+            assert_eq!(stage.events(), before, "{}", operation.id);
+        }
+        let twice = stage.server.send(&stage.request(&operation, "zzz=1&zzz=1"));
+        assert!(fault(&twice, "/zzz", "duplicate"), "{}: {twice:?}", operation.id);
+        seen += 1;
+    }
+    assert!(25 < seen);
+}
+
+#[test]
+fn a_parameter_that_an_operation_has_is_taken_once() {
+    let stage = Stage::new();
+    for operation in operations() {
+        for name in &operation.parameters {
+            let value = if name == "scope" { "orders:read" } else { "1" };
+            let asked = format!("{name}={value}");
+            let known = stage.server.send(&stage.request(&operation, &asked));
+            let pointer = format!("/{name}");
+            assert!(!fault(&known, &pointer, "unknown_parameter"), "{}: {known:?}", operation.id);
+            let twice = stage.server.send(&stage.request(&operation, &format!("{asked}&{asked}")));
+            assert!(fault(&twice, &pointer, "duplicate"), "{} {name}: {twice:?}", operation.id);
+        }
+    }
+}
+
+#[test]
+fn an_operation_without_a_body_takes_an_empty_object_for_none_and_nothing_else() {
+    let mut stage = Stage::new();
+    let mut seen = 0;
+    for operation in operations().iter().filter(|it| !it.has_body) {
+        stage = Stage::on(stage.server);
+        for body in [r#"{"gracePeriodSeconds":0}"#, "[]", "null", "x", "{}{}", "{\"a\""] {
+            for media_type in ["application/json", "text/plain"] {
+                let request = stage.request(operation, "");
+                let before = stage.events();
+                let request = request.header("Content-Type", media_type).body(body);
+                let answer = stage.server.send(&request);
+                let told = (answer.status, answer.problem());
+                assert_eq!(told, (400, "unexpected_body".to_owned()), "{} {body}", operation.id);
+                assert_eq!(stage.events(), before, "{}", operation.id);
+            }
+        }
+        for body in ["", " {\n} "] {
+            stage = Stage::on(stage.server);
+            let answer = stage.server.send(&stage.request(operation, "").body(body));
+            assert!(answer.status < 300, "{} {body:?}: {}", operation.id, answer.text());
+        }
+        seen += 1;
+    }
+    assert!(10 < seen);
+}
+
+#[test]
+fn what_is_wrong_besides_is_told_in_its_order() {
+    let stage = Stage::new();
+    let server = &stage.server;
+    let poor = server.key(&["orders:read"]);
+    let stranger = Key { text: "nobody".to_owned(), ..poor.clone() };
+    for operation in operations().iter().filter(|it| !it.public) {
+        let never = format!("key_{}", "0".repeat(22));
+        let no_account = format!("acct_{}", "0".repeat(22));
+        let ask = |caller: &Key| {
+            server.send(&Stage::about(operation, "zzz=1", &never, &no_account, caller))
+        };
+        assert_eq!(ask(&stranger).problem(), "invalid_key", "{}", operation.id);
+        if !operation.any_of.is_empty() {
+            assert_eq!(ask(&poor).problem(), "missing_scope", "{}", operation.id);
+        }
+        if operation.path.contains("{id}") {
+            assert_eq!(ask(&server.root).problem(), "not_found", "{}", operation.id);
+        }
+        let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
+        let misplaced = server.send(&stage.request(operation, &format!("zzz={key}")));
+        assert_eq!(misplaced.problem(), "key_in_query", "{}", operation.id);
+        if operation.takes_if_match {
+            let outdated = stage.request(operation, "zzz=1").header("If-Match", "\"99\"");
+            assert_eq!(server.send(&outdated).problem(), "precondition_failed", "{}", operation.id);
+        }
+        if operation.has_body {
+            let broken = stage.request(operation, "zzz=1").header("Content-Encoding", "gzip");
+            assert_eq!(server.send(&broken).status, 415, "{}", operation.id);
+        }
+    }
+}
+
+#[test]
+fn the_faults_of_query_and_body_are_told_together() {
+    let server = TestServer::start();
+    let answer = server.post(&server.root.text, "/api/v1/api-keys?zzz=1", &json!({ "name": "" }));
+    let expected =
+        [("/zzz", "unknown_parameter"), ("/name", "out_of_range"), ("/scopes", "required")];
+    assert_eq!(answer.faults(), expected.map(|(at, code)| (at.to_owned(), code.to_owned())));
+}
+
+#[test]
+fn a_head_and_a_preflight_are_as_strict_as_a_get() {
+    let stage = Stage::new();
+    let root = &stage.server.root.text;
+    let ask = |method: &str, target: &str| {
+        stage.server.send(&Request::new(method, target).key(root)).status
+    };
+    assert_eq!(ask("HEAD", "/api/v1/scopes?zzz=1"), 422);
+    assert_eq!(ask("HEAD", "/api/v1/scopes"), 200);
+    assert_eq!(ask("HEAD", "/readyz?verbose"), 200);
+    assert_eq!(ask("GET", "/readyz?verbose&zzz"), 422);
+    assert_eq!(ask("OPTIONS", "/api/v1/scopes?zzz=1"), 405);
+}
