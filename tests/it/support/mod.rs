@@ -6,6 +6,7 @@ mod client;
 mod forgery;
 pub mod import;
 mod logged;
+mod process;
 pub mod proxy;
 mod server;
 mod stream;
@@ -18,6 +19,7 @@ pub use self::{
     client::{Request, Response},
     forgery::{checksum, forged},
     logged::Logged,
+    process::{Process, signal},
     server::{Key, TestServer},
     stream::{EventStream, Message},
     supervised::Supervised,

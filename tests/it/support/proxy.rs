@@ -4,15 +4,14 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use super::skip;
+use super::{Process, skip};
 
 /// A program that stands in front of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,7 +25,7 @@ pub enum Kind {
 /// A running proxy.
 pub struct Proxy {
     pub address: SocketAddr,
-    child: Child,
+    child: Process,
     log: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -85,7 +84,7 @@ impl Kind {
         let mut command = self.command(file, dir.path());
         command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(sink());
         command.env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
-        let child = command.process_group(0).spawn().expect("the proxy starts");
+        let child = Process::start(&mut command);
         let mut proxy = Proxy { address, child, log, _dir: dir };
         let deadline = Instant::now() + Duration::from_mins(1);
         while TcpStream::connect(address).is_err() {
@@ -196,8 +195,6 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("the proxy said: {}", self.said());
         }
