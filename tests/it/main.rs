@@ -41,6 +41,7 @@ mod keys_list;
 mod keys_revoke;
 mod keys_update;
 mod listen;
+mod litestream;
 mod manual;
 mod metrics;
 mod migrations;
