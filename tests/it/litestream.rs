@@ -94,10 +94,34 @@ impl Machine {
                 let mut command =
                     if program == "keyward" { keyward() } else { Command::new(program) };
                 let output = command.args(&words[5..]).stdin(Stdio::null()).output().unwrap();
-                assert!(output.status.success(), "{line}: {output:?}");
+                let log = fs::read_to_string(self.dir.path().join("litestream.log"));
+                assert!(output.status.success(), "{line}: {output:?}\n{}", log.unwrap());
             }
             ["rm", file] => fs::remove_file(file).unwrap(),
             _ => panic!("the test does not know how to do this: {line}"),
+        }
+    }
+
+    /// Waits until the replica holds every event that the database has now. Litestream sends changes
+    /// once a second, and the rest when it is stopped only if it had begun.
+    fn wait_for_replica(&self) {
+        let newest = |file: &Path| -> Option<i64> {
+            let conn = rusqlite::Connection::open(file).ok()?;
+            conn.query_row("SELECT max(seq) FROM events", [], |row| row.get(0)).ok()
+        };
+        let (database, probe) = (self.data().join("keyward.db"), self.dir.path().join("probe.db"));
+        let wanted = newest(&database);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            let mut restore = Command::new("litestream");
+            restore.args(["restore", "-config"]).arg(self.dir.path().join("litestream.yml"));
+            let output = restore.arg("-o").arg(&probe).arg(&database).output().unwrap();
+            if wanted.is_some() && wanted <= newest(&probe) {
+                return fs::remove_file(&probe).unwrap();
+            }
+            assert!(Instant::now() < deadline, "the replica stays behind: {output:?}");
+            // Opening it made it if there was none.
+            let _ = fs::remove_file(&probe);
         }
     }
 
@@ -148,6 +172,7 @@ fn a_replica_is_restored_as_documented_again_and_again() {
     let mut machine = Machine::new();
     for _ in 0..2 {
         machine.work();
+        machine.wait_for_replica();
         machine.restore();
     }
 }
