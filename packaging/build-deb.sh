@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
-# Builds the Debian package. Needs `cargo deb` (cargo install cargo-deb). Arguments go to it.
+# Builds the Debian package. Needs `cargo deb` (cargo install cargo-deb) and dpkg-dev. Arguments go to it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# Without it, cargo deb would warn, and the package would not depend on libc6.
+command -v dpkg-shlibdeps >/dev/null ||
+    { echo "build-deb.sh: there is no dpkg-shlibdeps: apt-get install dpkg-dev" >&2; exit 1; }
+cargo deb --version >/dev/null 2>&1 ||
+    { echo "build-deb.sh: there is no cargo deb: cargo install cargo-deb" >&2; exit 1; }
 
 cargo build --release
 binary=${CARGO_TARGET_DIR:-target}/release/keyward

@@ -222,11 +222,13 @@ inside sh -c "kill -STOP $hung"
 until_true "the watchdog does not bite" changed_from "$hung" # WatchdogSec is 30 s.
 until_true "it is not active again" is_active
 
-say "reloaded: a broken file changes nothing, a good one does"
+say "reloaded: a broken file fails and changes nothing, a good one does"
 inside cp -p /etc/keyward/keyward.toml /etc/keyward/keyward.toml.kept
 inside sh -c 'echo "nonsense = 1" >>/etc/keyward/keyward.toml'
 before_pid=$(main_pid)
-inside systemctl reload keyward
+inside systemctl reload keyward 2>/dev/null && fail "a broken file is reloaded"
+is_active || fail "a reload that failed ended the server"
+inside sh -c "kill -HUP $before_pid"
 until_true "no complaint" journal_has "not reloaded; what was in force stays"
 [[ $(ask -o /dev/null -w '%{http_code}' "$URL/readyz") == 200 ]]
 inside mv /etc/keyward/keyward.toml.kept /etc/keyward/keyward.toml
@@ -235,16 +237,21 @@ inside systemctl reload keyward
 until_true "not reloaded" journal_has reloaded
 [[ $(main_pid) == "$before_pid" ]]
 
-say "stopped clean; the configuration is checked before a start"
+say "stopped clean; a mistake in the configuration ends the start, once and for all"
 inside systemctl stop keyward
 [[ $(inside systemctl show -P Result keyward) == success ]]
 inside keyward keys list >/dev/null 2>"$work/owner" && fail "root must not open the service's files"
 grep -q 'sudo -u' "$work/owner"
 as_keyward keyward keys list | grep -q first
-inside sh -c 'echo "nonsense = 1" >>/etc/keyward/keyward.toml'
-inside systemctl start keyward && fail "it starts with nonsense"
-inside sed -i '/nonsense/d' /etc/keyward/keyward.toml
-inside systemctl reset-failed keyward
+inside cp -p /etc/keyward/keyward.toml /etc/keyward/keyward.toml.kept
+for mistake in 'nonsense = 1' 'listen = "127.0.0.1:80"'; do # The second shows only when it listens.
+    printf '%s\ndata_dir = "%s"\n' "$mistake" "$DATA" | inside tee /etc/keyward/keyward.toml >/dev/null
+    inside systemctl start keyward 2>/dev/null && fail "it starts with $mistake"
+    sleep 5 # Longer than RestartSec.
+    [[ $(inside systemctl show -p NRestarts,ActiveState keyward | sort | paste -sd ' ') == 'ActiveState=failed NRestarts=0' ]] ||
+        fail "started again with $mistake: $(inside systemctl show -p NRestarts,ActiveState keyward)"
+done
+inside mv /etc/keyward/keyward.toml.kept /etc/keyward/keyward.toml
 inside systemctl start keyward
 
 say "upgraded: configuration and keys stay"
@@ -283,6 +290,10 @@ mkdir "$root/typed"
 cp "$OLD" "$root/typed/keyward.deb"
 cp "$NEW" "$root/typed/keyward-new.deb"
 sed -n '/^```sh$/,/^```$/{/^```/!p}' "$page" >"$root/typed/all"
+# What stands after the packing is for a machine that has seen nothing of this.
+sed -i '/^    srv\/keyward-backups etc/a dpkg -P keyward; rm -r /srv/keyward-backups /etc/systemd/system/keyward.service.d' \
+    "$root/typed/all"
+grep -q '^dpkg -P keyward; rm' "$root/typed/all" || fail "where does $page pack for another machine?"
 (($(wc -l <"$root/typed/all") > 60)) || fail "where are the commands of $page?"
 inside bash -c 'cd /typed && exec bash -euxo pipefail all </dev/null' >"$work/typed" 2>&1 ||
     { tail -n 30 "$work/typed" >&2; fail "a command of docs/operations.md"; }

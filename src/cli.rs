@@ -22,6 +22,7 @@ mod socket;
 mod supervisor;
 mod usage;
 mod verify;
+mod writable;
 
 use std::{
     env,

@@ -157,6 +157,12 @@ fn server_exit_code(err: &server::Error) -> u8 {
         server::Error::Migration(err) => backup::migration_exit_code(err),
         server::Error::Backup(err) => backup::exit_code(err),
         server::Error::AfterExchange { source, .. } => server_exit_code(source),
+        // A low port, or a directory of others: it stays closed however often it is tried.
+        server::Error::Listen { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            78
+        }
         server::Error::Service(_)
         | server::Error::Listen { .. }
         | server::Error::Jobs(_)

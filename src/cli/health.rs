@@ -21,6 +21,7 @@ use crate::{
         network::reach,
         output::{self, Format, Output},
         socket,
+        writable::obstacle,
     },
     config::{Config, ListenAddress},
     domain::note::NoteKey,
@@ -143,7 +144,7 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("initial root key", initial_key(dir)),
         ("checkpoint key", checkpoint_key(config, &server)),
         ("import key", import_key(dir)),
-        ("backup", backup(config)),
+        ("backup", backup(config, &server)),
         ("server", server),
     ]
 }
@@ -298,11 +299,14 @@ fn import_key(dir: &Path) -> Diagnosis {
     }
 }
 
-fn backup(config: &Config) -> Diagnosis {
+fn backup(config: &Config, server: &Diagnosis) -> Diagnosis {
     if config.backup.keep == 0 {
         return warning("none is scheduled: backup.keep is 0");
     }
     let dir = config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups"));
+    if let Some(why) = obstacle(&config.data_dir, &dir, server.0 == State::Ok) {
+        return failed(format!("none can be made: {why}"));
+    }
     let made = own_backups(&dir).unwrap_or_default().into_iter().filter_map(|it| {
         let at = fs::metadata(&it).ok()?.mtime();
         Some(Timestamp::from_millis(at.saturating_mul(1_000)))

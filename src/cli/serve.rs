@@ -198,8 +198,7 @@ impl Serving {
             (Ok(_), Some(level)) => self.server.log.set_level(level),
             (Ok(_), None) => (),
             (Err(err), _) => {
-                let cause = std::error::Error::source(&err);
-                tracing::error!(error = %err, cause, "not reloaded; what was in force stays");
+                tracing::error!(error = err.with_causes(), "not reloaded; what was in force stays");
             }
         }
         self.ready();

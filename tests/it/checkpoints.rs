@@ -14,7 +14,7 @@ use pbkdf2::sha2::{Sha256, digest::Output};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, skip};
+use crate::support::{TestServer, has};
 
 /// What somebody does first who owns the disk.
 const BREAK_IN: &str = "PRAGMA foreign_keys = OFF;
@@ -296,8 +296,8 @@ fn the_start_is_an_event_that_names_the_key() {
 
 #[test]
 fn python_and_openssl_agree_with_us() {
-    if Command::new("python3").arg("--version").output().is_err() {
-        return skip("there is no python3");
+    if !has(&["python3"]) {
+        return;
     }
     let mut server = TestServer::start();
     server.audited = false;

@@ -5,7 +5,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::Output,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Binary, Logged, Request, keyward, keyward_in};
+use crate::support::{Binary, Logged, Process, Request, keyward, keyward_in};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
@@ -133,8 +133,7 @@ fn a_server_that_is_told_to_stop_forgets_no_use() {
         let question = json!({ "key": made["key"] });
         let answer = post(&first, &root, "/api/v1/api-keys/verify", &question);
         assert_eq!(answer["code"], "VALID");
-        let pid = first.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        first.child.signal(signal);
         assert_eq!(first.wait().status.code(), Some(0), "{signal}");
         let second = Binary::serve(dir.path());
         let path = format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap());
@@ -337,18 +336,17 @@ fn a_server_serves_on_when_nobody_reads_what_it_says() {
     let deaf = || io::pipe().unwrap().1;
     let mut command = keyward();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
-    let mut child = command.stdout(deaf()).stderr(deaf()).spawn().unwrap();
+    let mut child = Process::start(command.stdout(deaf()).stderr(deaf()));
     let deadline = Instant::now() + Duration::from_secs(30);
     while !keyward_in(&data, &["health"]).status.success() {
         assert_eq!(child.try_wait().unwrap(), None, "it ended");
         assert!(Instant::now() < deadline, "it does not answer");
     }
     // This is logged.
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    child.signal("-HUP");
     assert_exit(&keyward_in(&data, &["run-job", "upkeep"]), 0);
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(child.wait().unwrap().success());
+    child.signal("-TERM");
+    assert!(child.wait_for_end().status.success());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Binary, Request, keyward};
+use crate::support::{Binary, Process, Request, keyward};
 
 /// Where a command finds keyward.
 #[derive(Clone, Copy)]
@@ -28,9 +28,9 @@ impl Way<'_> {
                 .env("KEYWARD_KEY", key),
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = Process::start(&mut command);
         child.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
-        child.wait_with_output().unwrap()
+        child.wait_with_output()
     }
 
     #[track_caller]

@@ -51,10 +51,7 @@ fn health_asks_the_server_by_whatever_way_there_is() {
 fn a_server_that_stands_still_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
-    let pid = server.child.id().to_string();
-    let signal =
-        |it: &str| assert!(Command::new("kill").args([it, &pid]).status().unwrap().success());
-    signal("-STOP");
+    server.child.signal("-STOP");
     let begun = Instant::now();
     let mut network = keyward();
     network.args(["health", "--url", &format!("http://{}", server.address)]);
@@ -66,7 +63,7 @@ fn a_server_that_stands_still_is_not_waited_for() {
     let (code, found) = doctor(dir.path(), &[]);
     assert_eq!((code, &found["server"]), (1, &"failed".into()));
     assert!(begun.elapsed() < Duration::from_mins(1), "three questions of 5 seconds");
-    signal("-CONT");
+    server.child.signal("-CONT");
     assert_eq!(keyward_in(dir.path(), &["health"]).status.code(), Some(0));
 }
 
@@ -257,6 +254,48 @@ fn the_doctor_changes_nothing_and_counts_only_backups_of_the_schedule() {
     assert!(fs::read(data.join("keyward.db")).unwrap() == before);
     assert!(keyward_in(&data, &["backup", "create"]).status.success());
     assert_eq!(doctor(&data, &[]).1["backup"], "ok");
+}
+
+#[test]
+fn the_doctor_finds_a_place_of_backups_that_the_server_cannot_write_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, place) = (dir.path().join("data"), dir.path().join("backups"));
+    let doctor_of = |place: &Path| {
+        let mut command = keyward();
+        command.args(["doctor", "-o", "json", "--data-dir"]).arg(&data);
+        let output = command.env("KEYWARD_BACKUP_DIR", place).output().unwrap();
+        let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let it = found.into_iter().find(|it| it["check"] == "backup").unwrap();
+        (it["state"].clone(), it["detail"].as_str().unwrap().to_owned())
+    };
+    assert!(Binary::serve(&data).terminate().status.success());
+    assert_eq!(doctor_of(&place).0, "warning", "none yet; it is made when it is needed");
+    let file = data.join("keyward.db");
+    let (state, said) = doctor_of(&file.join("below"));
+    assert!(state == "failed" && said.contains("Not a directory"), "{said}");
+    fs::create_dir(&place).unwrap();
+    fs::set_permissions(&place, Permissions::from_mode(0o500)).unwrap();
+    if std::os::unix::fs::chown(&data, Some(12_345), None).is_ok() {
+        // Closed to that user, and open to this one, which is root.
+        assert_eq!(doctor_of(&place).0, "failed");
+        std::os::unix::fs::chown(&data, Some(0), None).unwrap();
+    } else {
+        assert_eq!(doctor_of(&place).0, "failed");
+    }
+    fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
+
+    let may = Command::new("unshare").args(["--mount", "true"]).output();
+    if !may.is_ok_and(|it| it.status.success()) {
+        return crate::support::skip("a mount namespace needs root");
+    }
+    // As ProtectSystem=strict does it.
+    let mount = format!("mount -t tmpfs -o ro none {} && exec \"$0\" \"$@\"", place.display());
+    let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount];
+    let server = Binary::serve_under(&wrapper, &data);
+    let (state, said) = doctor_of(&place);
+    assert!(state == "failed" && said.contains("ReadWritePaths="), "{said}");
+    assert!(server.terminate().status.success());
+    assert_eq!(doctor_of(&place).0, "warning");
 }
 
 #[test]

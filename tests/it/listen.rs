@@ -11,7 +11,7 @@ use std::{
 use keyward::env::Timestamp;
 use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 
-use crate::support::{Supervised, has, keyward};
+use crate::support::{Process, Supervised, has, keyward};
 
 const PLAIN: &str = "listen = \"127.0.0.1:0\"\n";
 
@@ -123,7 +123,7 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
     let host = url.strip_prefix("https://").unwrap();
     kept.args(["s_client", "-quiet", "-connect", host]);
     kept.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut kept = kept.spawn().expect("openssl");
+    let mut kept = Process::start(&mut kept);
     let mut input = kept.stdin.take().unwrap();
     input.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
 
@@ -132,7 +132,7 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
     assert_eq!(trusting("b"), (0, "ok".to_owned()));
     assert_eq!(trusting("a").0, 60);
     input.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let answers = kept.wait_with_output().unwrap().stdout;
+    let answers = kept.wait_with_output().stdout;
     let answers = String::from_utf8_lossy(&answers).matches("200 OK").count();
     assert_eq!(answers, 2, "a connection that stands is not cut");
 

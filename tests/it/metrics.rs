@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Request, TestServer, authz, has, keyward_in};
+use crate::support::{Process, Request, TestServer, authz, has, keyward_in};
 
 /// Some of everything that is counted.
 fn busy_server() -> (TestServer, String) {
@@ -135,9 +135,9 @@ fn promtool_has_nothing_to_say() {
     let (_server, text) = busy_server();
     let mut check = Command::new("promtool");
     check.args(["check", "metrics"]).stdin(Stdio::piped());
-    let mut check = check.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut check = Process::start(check.stdout(Stdio::piped()).stderr(Stdio::piped()));
     check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = check.wait_with_output().unwrap();
+    let output = check.wait_with_output();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/prometheus");

@@ -1,15 +1,15 @@
 //! Commands of somebody whose `KEYWARD_URL` names a server on the network.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{ChildStdout, Command, Output, Stdio},
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Binary, Request, Supervised, keyward, keyward_in};
+use crate::support::{Binary, Process, Request, Supervised, keyward, keyward_in};
 
 /// A server whose data directory is where a command would look by itself.
 struct Site {
@@ -73,13 +73,13 @@ fn lines(output: &Output) -> Vec<Value> {
 
 /// A running `keyward events tail -f`.
 struct Tail {
-    child: Child,
+    child: Process,
     out: BufReader<ChildStdout>,
 }
 
 impl Tail {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, out }
     }
@@ -91,18 +91,9 @@ impl Tail {
     }
 
     /// Its exit code once it ends by itself, and what it said.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        // Already gone unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn end(self) -> (Option<i32>, String) {
+        let output = self.child.wait_for_end();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 }
 

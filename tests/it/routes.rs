@@ -207,7 +207,5 @@ fn reload(server: &Logged, said: &str) {
 }
 
 fn hang_up(server: &Binary) {
-    let pid = server.child.id().to_string();
-    let sent = std::process::Command::new("kill").args(["-HUP", &pid]).status();
-    assert!(sent.expect("kill runs").success());
+    server.child.signal("-HUP");
 }

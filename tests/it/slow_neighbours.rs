@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Binary, Request, keyward, skip};
+use crate::support::{Binary, Process, Request, keyward, signal, skip};
 
 /// More than a stop may take (10 seconds), and less than any other time-out.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -132,7 +132,7 @@ fn a_greeting_that_cannot_be_written_ends_nothing() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = keyward();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
-    let mut child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Process::start(command.stdout(full).stderr(Stdio::piped()));
     let deadline = Instant::now() + LIMIT;
     while !data.join("control.sock").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it runs");
@@ -141,8 +141,6 @@ fn a_greeting_that_cannot_be_written_ends_nothing() {
     }
     let health = keyward().args(["health", "--data-dir"]).arg(&data).output().unwrap();
     assert!(health.status.success(), "{health:?}");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[test]
@@ -184,11 +182,6 @@ fn a_disk_that_does_not_answer_cannot_keep_a_stop_from_its_end() {
     // The tracer holds the delayed thread; without it the kernel ends the process at once.
     signal(tracer_pid, "-KILL");
     assert_eq!(server.wait().status.code(), Some(75));
-}
-
-fn signal(pid: u32, signal: &str) {
-    let status = std::process::Command::new("kill").args([signal, &pid.to_string()]).status();
-    assert!(status.expect("kill runs").success());
 }
 
 fn tracer(pid: u32) -> u32 {

@@ -26,7 +26,8 @@ impl SmallDisk {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &options, "keyward-test"]).arg(&path);
         let mounted = mount.output().is_ok_and(|it| it.status.success());
-        mounted.then_some(Self { path, _dir: dir })
+        // Not `then_some`: dropping the value unmounts.
+        mounted.then(|| Self { path, _dir: dir })
     }
 }
 

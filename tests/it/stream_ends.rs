@@ -1,6 +1,6 @@
 //! A stream lasts no longer than its reader's right to it, and than the server.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use keyward::{domain::event::EventType, http::stream::StreamLimits};
 use serde_json::{Value, json};
@@ -135,8 +135,7 @@ fn a_signal_ends_the_server_while_streams_are_open() {
     for stream in &mut streams {
         stream.next().expect("an opening");
     }
-    let pid = server.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    server.child.signal("-TERM");
     for stream in &mut streams {
         // A stream that had to be cut off would end without its last chunk.
         assert!(stream.next().is_none());

@@ -2,21 +2,20 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
     path::Path,
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    process::{ChildStdout, ExitStatus, Stdio},
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Binary, Request, keyward, keyward_in};
+use crate::support::{Binary, Process, Request, keyward, keyward_in};
 
 /// A running `keyward events tail`.
 struct Tail {
-    child: Child,
+    child: Process,
     out: Option<BufReader<ChildStdout>>,
 }
 
@@ -24,7 +23,7 @@ impl Tail {
     fn start(data: &Path, arguments: &[&str]) -> Self {
         let mut command = keyward();
         command.args(["events", "tail"]).args(arguments).arg("--data-dir").arg(data);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let out = child.stdout.take().map(BufReader::new);
         Self { child, out }
     }
@@ -46,21 +45,9 @@ impl Tail {
     }
 
     /// Waits for its end: how it ended, and what it complained of.
-    fn end(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            if deadline < Instant::now() {
-                let _ = self.child.kill();
-                panic!("it goes on");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (status, said)
+    fn end(self) -> (ExitStatus, String) {
+        let output = self.child.wait_for_end();
+        (output.status, String::from_utf8(output.stderr).unwrap())
     }
 }
 
@@ -160,8 +147,7 @@ fn a_follower_comes_back_where_it_was_when_the_server_does() {
     let types: Vec<_> = seen[3..].iter().map(|it| it["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["server.stopped", "server.started", "api_key.created"]);
 
-    let pid = tail.child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    tail.child.signal("-INT");
     let (status, said) = tail.end();
     assert_eq!(status.signal(), Some(2), "which a shell calls 130");
     let lines: Vec<_> = said.lines().collect();

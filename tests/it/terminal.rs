@@ -3,17 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Logged, Request, has, keyward};
+use crate::support::{Binary, Logged, Process, Request, has, keyward, signal};
 
 /// A `keyward serve` on a terminal, and what that shows.
 struct Terminal {
-    child: Child,
+    child: Process,
     data: PathBuf,
     screen: PathBuf,
 }
@@ -35,13 +35,17 @@ fn on_a_terminal(arguments: &str, screen: &Path) -> Command {
     script
 }
 
+fn shown(screen: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(screen).unwrap_or_default()).into_owned()
+}
+
 impl Terminal {
     /// Starts it, with these variables, and waits until all of its greeting is there.
     fn serve(dir: &Path, variables: &[(&str, &str)]) -> Self {
         let (data, screen) = (dir.join("data"), dir.join("screen"));
         let serve = format!("serve --listen 127.0.0.1:0 --data-dir {}", data.display());
         let mut script = on_a_terminal(&serve, &screen);
-        let child = script.envs(variables.iter().copied()).spawn().unwrap();
+        let child = Process::start(script.envs(variables.iter().copied()));
         let it = Self { child, data, screen };
         let deadline = Instant::now() + Duration::from_secs(30);
         while !it.shown().contains("/docs/") {
@@ -52,15 +56,16 @@ impl Terminal {
     }
 
     fn shown(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.screen).unwrap_or_default()).into_owned()
+        shown(&self.screen)
     }
 
     /// All that it showed from its start to its end.
-    fn terminate(mut self) -> String {
+    fn terminate(self) -> String {
         let pid = fs::read_to_string(self.data.join("keyward.lock")).unwrap();
-        assert!(Command::new("kill").args(["-TERM", pid.trim()]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
-        self.shown()
+        signal(pid.trim().parse().unwrap(), "-TERM");
+        let Self { child, screen, .. } = self;
+        assert!(child.wait_for_end().status.success());
+        shown(&screen)
     }
 }
 

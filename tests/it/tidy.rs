@@ -187,6 +187,30 @@ fn nothing_is_left_for_later() {
     }
 }
 
+/// Programs that every Debian has, the smallest too (debootstrap's minbase), without `kill`.
+const EVERYWHERE: [&str; 8] =
+    ["cp", "mkfifo", "mount", "sh", "sha256sum", "timeout", "umount", "unshare"];
+
+#[test]
+fn a_test_skips_where_a_program_that_it_needs_may_be_missing() {
+    for source in sources("tests/it").iter().filter(|it| it.path != "tidy.rs") {
+        for rest in source.text.split("Command::new(\"").skip(1) {
+            let program = rest.split('"').next().unwrap();
+            let asks = source.text.contains("has(&[") || source.text.contains("skip(");
+            let fine = EVERYWHERE.contains(&program) || program != "kill" && asks;
+            assert!(fine, "{}: {program} may be missing", source.path);
+        }
+    }
+}
+
+#[test]
+fn programs_beside_a_test_are_started_in_one_place_which_ends_them() {
+    for source in sources("tests/it") {
+        let may = ["support/process.rs", "tidy.rs"].contains(&&*source.path);
+        assert!(may || !source.text.contains(".spawn()"), "{}: Process::start", source.path);
+    }
+}
+
 /// Whether a configuration may have a scope of this name in its catalogue.
 fn may_be_configured(name: &str) -> bool {
     let quoted = serde_json::to_string(name).unwrap();

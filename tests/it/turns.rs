@@ -11,7 +11,7 @@ use keyward::{
 };
 use rustix::fs::inotify;
 
-use crate::support::{Binary, TestServer, keyward, keyward_in};
+use crate::support::{Binary, Process, TestServer, keyward, keyward_in};
 
 fn reach(data: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Reached, server::Error> {
     let config = Config { data_dir: data.to_owned(), ..Config::default() };
@@ -114,12 +114,12 @@ fn commands_that_come_all_at_once_are_all_done() {
     let start = |arguments: &[&str]| {
         let mut command = keyward();
         command.args(arguments).arg("--data-dir").arg(&data);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
     };
     let many: Vec<_> =
         (0..2).flat_map(|_| [start(&["keys", "list"]), start(&["root-key", "reset"])]).collect();
     for child in many {
-        let output = child.wait_with_output().unwrap();
+        let output = child.wait_with_output();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{said}");
     }

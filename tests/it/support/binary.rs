@@ -4,13 +4,14 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Output, Stdio},
 };
+
+use super::Process;
 
 /// A running `keyward serve`.
 pub struct Binary {
-    pub child: Child,
+    pub child: Process,
     pub address: SocketAddr,
     pub data_dir: PathBuf,
 }
@@ -66,21 +67,17 @@ impl Binary {
 
     fn start(mut command: Command, address: &str, data_dir: &Path) -> Self {
         command.args(["serve", "--listen", address, "--data-dir"]).arg(data_dir);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let mut out = BufReader::new(child.stdout.take().expect("its output"));
         let mut line = String::new();
         out.read_line(&mut line).expect("a first line");
         let Some(address) = line.split("http://").nth(1).and_then(|it| it.split(' ').next()) else {
             let _ = child.kill();
-            let output = child.wait_with_output().expect("its end");
+            let output = child.wait_with_output();
             panic!("no address in {line:?}: {}", String::from_utf8_lossy(&output.stderr));
         };
         let address = address.parse().expect("an address");
-        // Somebody must read the rest, or a full pipe would stop the server.
+        // A pipe that is full would stop the server.
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         Self { child, address, data_dir: data_dir.to_owned() }
     }
@@ -92,32 +89,12 @@ impl Binary {
 
     /// Asks it to stop, as systemd does, and waits.
     pub fn terminate(self) -> Output {
-        let pid = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(killed.success());
+        self.child.signal("-TERM");
         self.wait()
     }
 
     /// Its end, which must come by itself and soon.
-    pub fn wait(mut self) -> Output {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while self.child.try_wait().expect("its state").is_none() {
-            assert!(Instant::now() < deadline, "it goes on");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let child = std::mem::replace(&mut self.child, dummy());
-        child.wait_with_output().expect("its end")
+    pub fn wait(self) -> Output {
+        self.child.wait_for_end()
     }
-}
-
-impl Drop for Binary {
-    fn drop(&mut self) {
-        // Already gone unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn dummy() -> Child {
-    Command::new("true").spawn().expect("true runs")
 }

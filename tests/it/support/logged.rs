@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Binary, keyward};
+use super::{Binary, Process, keyward};
 
 /// A running `keyward serve` whose output goes to files.
 pub struct Logged {
@@ -24,7 +24,7 @@ impl Logged {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
         let to = |path: &Path| Stdio::from(File::create(path).expect("a file"));
         command.args(arguments).stdout(to(&stdout)).stderr(to(&stderr));
-        let mut child = command.spawn().expect("the binary starts");
+        let mut child = Process::start(&mut command);
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let said = fs::read_to_string(&stdout).expect("its output");

@@ -7,6 +7,7 @@ mod forgery;
 pub mod import;
 mod logged;
 pub mod operations;
+mod process;
 pub mod proxy;
 mod server;
 mod stream;
@@ -20,6 +21,7 @@ pub use self::{
     client::{Request, Response},
     forgery::{checksum, forged},
     logged::Logged,
+    process::{Process, signal},
     server::{Key, TestServer},
     stream::{EventStream, Message},
     stub::{Answer, Stub},

@@ -3,14 +3,13 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Request, skip};
+use super::{Process, Request, skip};
 
 /// A program that stands in front of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,7 +25,7 @@ pub enum Kind {
 /// A running proxy.
 pub struct Proxy {
     pub address: SocketAddr,
-    child: Child,
+    child: Process,
     log: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -113,7 +112,7 @@ impl Kind {
         command.current_dir(dir.path()).stdin(Stdio::null());
         command.stdout(sink.try_clone().expect("a log")).stderr(sink);
         command.env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
-        let child = command.process_group(0).spawn().expect("the proxy starts");
+        let child = Process::start(&mut command);
         let mut proxy = Proxy { address, child, log, _dir: dir };
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.is_ready(address) {
@@ -285,8 +284,6 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("the proxy said: {}", self.said());
         }

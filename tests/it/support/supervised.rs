@@ -4,15 +4,15 @@ use std::{
     fs,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use super::keyward;
+use super::{Process, keyward};
 
 /// A running `keyward serve`, what it tells, and the directory that it has for itself.
 pub struct Supervised {
-    pub child: Child,
+    pub child: Process,
     pub dir: PathBuf,
     notices: UnixDatagram,
 }
@@ -39,7 +39,7 @@ impl Supervised {
         command.args(["serve", "--config"]).arg(dir.join("keyward.toml"));
         command.arg("--data-dir").arg(dir.join("data")).env("NOTIFY_SOCKET", &socket);
         let errors = fs::File::create(dir.join("err")).expect("a file");
-        let child = command.stdout(Stdio::null()).stderr(errors).spawn().expect("it starts");
+        let child = Process::start(command.stdout(Stdio::null()).stderr(errors));
         let it = Self { child, dir: dir.to_owned(), notices };
         it.hear("READY=1");
         it
@@ -82,8 +82,7 @@ impl Supervised {
     }
 
     pub fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        self.child.signal(signal);
     }
 
     /// Has it read its configuration again, changed to this; what it logged about that.
@@ -114,12 +113,4 @@ impl Supervised {
 
 fn write_config(dir: &Path, config: &str) {
     fs::write(dir.join("keyward.toml"), config).expect("a configuration");
-}
-
-impl Drop for Supervised {
-    fn drop(&mut self) {
-        // Already gone unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
