@@ -1,6 +1,7 @@
 //! What people type.
 
 mod accounts;
+mod advice;
 mod appendix;
 mod audit;
 mod backup;
@@ -266,7 +267,15 @@ fn variable(name: &str) -> Option<String> {
     found.map(|(_, value)| value).filter(|it| !it.is_empty())
 }
 
-/// The variables of this process that are ours.
+/// The variables of this process that begin with `KEYWARD_`.
 fn variables() -> Vec<(String, String)> {
-    env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")).collect()
+    environment().filter(|(name, _)| name.starts_with("KEYWARD_")).collect()
+}
+
+/// Every variable of this process whose name is UTF-8. The standard library's own iterator panics at
+/// the first variable that is not, whatever program it belongs to.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    })
 }

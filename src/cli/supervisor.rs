@@ -2,7 +2,6 @@
 //! Elsewhere all of it does nothing.
 
 use std::{
-    env,
     io::{self, IsTerminal},
     sync::Arc,
     time::Duration,
@@ -11,7 +10,7 @@ use std::{
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use crate::{server::Listener, service::Keyward, telemetry::LogTarget};
+use crate::{cli::environment, server::Listener, service::Keyward, telemetry::LogTarget};
 
 /// Sockets that were opened for us, in place of those of the configuration.
 pub(super) fn sockets() -> Result<Vec<Listener>, io::Error> {
@@ -37,7 +36,7 @@ pub(super) fn log_target() -> LogTarget {
     if io::stderr().is_terminal() {
         return LogTarget::Terminal;
     }
-    let stream = env::vars().find(|(name, _)| name == "JOURNAL_STREAM");
+    let stream = environment().find(|(name, _)| name == "JOURNAL_STREAM");
     let here = rustix::fs::fstat(io::stderr()).map(|it| format!("{}:{}", it.st_dev, it.st_ino));
     match (stream, here) {
         (Some((_, stream)), Ok(here)) if stream == here => LogTarget::Journal,
