@@ -140,7 +140,7 @@ pub async fn show_key(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
@@ -170,7 +170,7 @@ pub async fn update_key(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
@@ -201,7 +201,7 @@ pub async fn patch_key(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke only this revision: the key's `ETag`"),
     ),
     responses(

@@ -28,7 +28,7 @@ pub struct Problem {
     #[schema(example = 404, minimum = 400, maximum = 599)]
     status: u16,
     /// This occurrence, for people.
-    #[schema(example = "there is nothing here")]
+    #[schema(example = "there is no resource at this address")]
     detail: String,
     /// The kind of problem, for programs. Never renamed.
     #[schema(example = "not_found")]
