@@ -8,6 +8,7 @@ mod policy;
 mod reach;
 mod restore;
 mod tls;
+mod users;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ pub use self::{
     reach::{Reached, reach},
     restore::{Restored, restore},
     tls::TlsError,
+    users::{user_name, user_of},
 };
 use self::{
     front::{Front, control_server, public_server},

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::backup;
+use super::{advice::Advice, backup};
 use crate::{
     config::ConfigErrors,
     domain::{note::NoteError, text::masked},
@@ -52,10 +52,7 @@ pub(super) enum Error {
     NotConfirmed,
     #[error("there is no database {path}; `keyward serve` makes one")]
     NoDatabase { path: PathBuf },
-    #[error(
-        "permission denied: {path}; this is for the user that the server runs as, so try \
-         `sudo -u` and that user's name"
-    )]
+    #[error("permission denied: {path}")]
     NoAccess { path: PathBuf },
     #[error("{path} cannot be used")]
     File { path: PathBuf, source: io::Error },
@@ -120,6 +117,9 @@ impl Error {
     pub(super) fn report(&self) {
         // Nobody is left to tell if this fails.
         let _ = writeln!(io::stderr(), "keyward: {}", self.with_causes());
+        if let Some(advice) = Advice::about(self) {
+            let _ = writeln!(io::stderr(), "{advice}");
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     domain::note::NoteKey,
     env::{Clock, SystemClock, Timestamp},
     http::control::SOCKET,
-    server::{self, IMPORT_KEY},
+    server::{self, IMPORT_KEY, user_name},
     service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
     store,
 };
@@ -68,8 +68,11 @@ fn unanswered(dir: PathBuf, err: io::Error) -> Error {
     if err.kind() == Kind::TimedOut {
         return Error::Silent { patience: PATIENCE };
     }
-    let nobody = matches!(err.kind(), Kind::NotFound | Kind::ConnectionRefused);
-    if nobody { Error::NoServer { dir } } else { Error::Control(err) }
+    match err.kind() {
+        Kind::NotFound | Kind::ConnectionRefused => Error::NoServer { dir },
+        Kind::PermissionDenied => Error::NoAccess { path: dir.join(SOCKET) },
+        _ => Error::Control(err),
+    }
 }
 
 #[derive(Args, Debug)]
@@ -189,9 +192,10 @@ fn data_dir(dir: &Path) -> Diagnosis {
     }
     let (owner, me) = (found.uid(), geteuid());
     if owner != me.as_raw() && !me.is_root() {
-        return warning(format!("it belongs to user {owner}, and this is user {}", me.as_raw()));
+        let (owner, me) = (user_name(owner), user_name(me.as_raw()));
+        return warning(format!("it belongs to the user {owner}, and this is {me}"));
     }
-    ok(format!("{}, of user {owner}", dir.display()))
+    ok(format!("{}, of the user {}", dir.display(), user_name(owner)))
 }
 
 fn database(dir: &Path) -> Diagnosis {

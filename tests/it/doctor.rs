@@ -168,7 +168,7 @@ fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
         let output = as_another(arguments).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
-        assert!(said.contains("permission denied") && said.contains("sudo -u"), "{said}");
+        assert!(said.contains("permission denied") && said.contains("    sudo "), "{said}");
     }
     let output = as_another(&["doctor", "-o", "json"]).unwrap();
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();

@@ -33,6 +33,7 @@ mod denials;
 mod doctor;
 mod envelope;
 mod events;
+mod first_steps;
 mod import;
 mod import_files;
 mod janitor;

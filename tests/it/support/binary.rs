@@ -43,6 +43,13 @@ impl Binary {
         Self::start(keyward(), address, data_dir)
     }
 
+    /// As [`Binary::serve`], with these variables.
+    pub fn serve_with(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = keyward();
+        command.envs(variables.iter().copied());
+        Self::start(command, "127.0.0.1:0", data_dir)
+    }
+
     /// As [`Binary::serve`], for so many requests that their log would fill the pipe, which nobody
     /// reads before the end.
     pub fn serve_quietly(data_dir: &Path) -> Self {
