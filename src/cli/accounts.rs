@@ -8,13 +8,15 @@ use serde_json::{Map, Value, json};
 use crate::cli::{
     Error,
     client::{Client, Target, encoded},
-    output::{self, Confirmation, Format, Output},
+    output::{self, Confirmation, Format, Limit, Output},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccountsCommand {
     /// List accounts
     List {
+        #[command(flatten)]
+        limit: Limit,
         #[command(flatten)]
         output: Output,
         #[command(flatten)]
@@ -24,7 +26,7 @@ pub(super) enum AccountsCommand {
     Create(Create),
     /// Show an account
     Show {
-        /// The account, by its identifier or by your own for it
+        /// The account: its identifier or your own external identifier
         account: String,
         #[command(flatten)]
         output: Output,
@@ -37,7 +39,7 @@ pub(super) enum AccountsCommand {
     Suspend(Stop),
     /// Let the keys of a suspended account work again
     Resume {
-        /// The account, by its identifier or by your own for it
+        /// The account: its identifier or your own external identifier
         account: String,
         #[command(flatten)]
         target: Target,
@@ -74,7 +76,7 @@ pub(super) struct Create {
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
-    /// The account, by its identifier or by your own for it
+    /// The account: its identifier or your own external identifier
     account: String,
     /// Display name
     #[arg(long)]
@@ -103,7 +105,7 @@ pub(super) struct Update {
 
 #[derive(Args, Debug)]
 pub(super) struct Stop {
-    /// The account, by its identifier or by your own for it
+    /// The account: its identifier or your own external identifier
     account: String,
     #[command(flatten)]
     confirmation: Confirmation,
@@ -113,7 +115,7 @@ pub(super) struct Stop {
 
 pub(super) fn run(command: AccountsCommand) -> Result<(), Error> {
     match command {
-        AccountsCommand::List { output, target } => list(output, &target),
+        AccountsCommand::List { limit, output, target } => list(limit, output, &target),
         AccountsCommand::Create(it) => create(&it),
         AccountsCommand::Show { account, output, target } => show(&account, output, &target),
         AccountsCommand::Update(it) => update(&it),
@@ -140,9 +142,10 @@ pub(super) fn account_id(client: &Client, text: &str) -> Result<String, Error> {
     id.ok_or_else(|| Error::Refused(format!("there is no account {text}")))
 }
 
-fn list(output: Output, target: &Target) -> Result<(), Error> {
+fn list(limit: Limit, output: Output, target: &Target) -> Result<(), Error> {
     let client = target.open()?;
-    let accounts = client.list("/accounts?limit=1000")?;
+    let mut accounts = client.first("/accounts?", limit.and_one_more())?;
+    limit.cut(&mut accounts);
     if output.output == Format::Json {
         output::list(&accounts)?;
         return client.close();

@@ -15,6 +15,8 @@ use crate::{
 };
 
 pub(super) const API: &str = "/api/v1";
+/// As many elements as the API answers at once.
+const LARGEST_PAGE: usize = 1000;
 
 /// An answer as it comes, line by line, until the connection is over.
 pub(super) type Lines = Box<dyn Iterator<Item = String>>;
@@ -150,22 +152,36 @@ impl Client {
         let mut all = Vec::new();
         self.pages(target, |page| {
             all.extend(page);
-            Ok(())
+            Ok(true)
         })?;
         Ok(all)
     }
 
-    /// The same page by page, for lists that need not fit into memory.
+    /// The first elements of a list, at most `most`. `target` ends where its query can go on.
+    pub(super) fn first(&self, target: &str, most: usize) -> Result<Vec<Value>, Error> {
+        let mut found = Vec::new();
+        self.pages(&format!("{target}limit={}", most.min(LARGEST_PAGE)), |page| {
+            found.extend(page);
+            Ok(found.len() < most)
+        })?;
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// Hands a list over page by page, for lists that need not fit into memory, until `take` says
+    /// that it wants no more.
     pub(super) fn pages(
         &self,
         target: &str,
-        mut take: impl FnMut(Vec<Value>) -> Result<(), Error>,
+        mut take: impl FnMut(Vec<Value>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         let mut cursor = String::new();
         loop {
             let mut page: Value = self.ask_for("GET", &format!("{target}{cursor}"), None)?;
-            if let Value::Array(data) = page["data"].take() {
-                take(data)?;
+            if let Value::Array(data) = page["data"].take()
+                && !take(data)?
+            {
+                return Ok(());
             }
             match page["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={}", encoded(next)),
@@ -202,6 +218,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
     }
     match status {
         401 | 403 => Error::Denied(says),
+        404 => Error::Absent(says),
         503 => Error::Busy(says),
         _ => Error::Refused(says),
     }

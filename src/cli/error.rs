@@ -37,6 +37,9 @@ pub(super) enum Error {
     Unreachable { url: String, source: ureq::Error },
     #[error("refused: {0}")]
     Refused(String),
+    /// What was asked for does not exist, or is hidden from this caller.
+    #[error("refused: {0}")]
+    Absent(String),
     #[error("refused: {0}")]
     Denied(String),
     #[error("try again: {0}")]
@@ -91,6 +94,7 @@ impl Error {
             | Self::Silent { .. }
             | Self::NoServer { .. }
             | Self::Refused(_)
+            | Self::Absent(_)
             | Self::Unreachable { .. }
             | Self::NotConfirmed
             | Self::NothingToFollow { .. }

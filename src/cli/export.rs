@@ -104,7 +104,8 @@ fn from_network(it: &Export, sink: &mut Sink) -> Result<(), Error> {
         sink.source = origin;
     }
     client.pages(&format!("/events?after={}", it.since_seq - 1), |events| {
-        Ok(events.iter().try_for_each(|event| sink.write(event))?)
+        events.iter().try_for_each(|event| sink.write(event))?;
+        Ok(true)
     })
 }
 
@@ -112,7 +113,7 @@ fn from_network(it: &Export, sink: &mut Sink) -> Result<(), Error> {
 fn origin(client: &Client) -> Result<Option<String>, Error> {
     match client.ask_for::<Value>("GET", "/checkpoints/last", None) {
         Ok(it) => Ok(it["note"].as_str().and_then(|it| it.lines().next()).map(str::to_owned)),
-        Err(Error::Refused(_)) => Ok(None),
+        Err(Error::Absent(_)) => Ok(None),
         Err(err) => Err(err),
     }
 }
