@@ -18,6 +18,7 @@ mod keys;
 mod network;
 mod output;
 mod routes;
+mod secret;
 mod serve;
 mod socket;
 mod supervisor;

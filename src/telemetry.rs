@@ -42,13 +42,14 @@ pub enum LogTarget {
 /// Starts the log, on standard error or in the journal. At most once in a process; a second call
 /// changes nothing.
 pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
-    let (filter, handle) = reload::Layer::new(filter(config.level));
     let format = match (config.format, target) {
         (LogFormat::Auto, LogTarget::Terminal) => LogFormat::Text,
         (LogFormat::Auto, LogTarget::Journal) => LogFormat::Journal,
         (LogFormat::Auto, LogTarget::Other) => LogFormat::Json,
         (format, _) => format,
     };
+    let for_a_person = target == LogTarget::Terminal && format == LogFormat::Text;
+    let (filter, handle) = reload::Layer::new(filter(config.level, for_a_person));
     let layer = fmt::layer().with_writer(MaskedStderr).with_target(false);
     let json = || layer.json().flatten_event(true).boxed();
     let (layer, failure) = match format {
@@ -70,15 +71,22 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
         tracing::warn!(error = &err as &dyn std::error::Error, "the journal cannot be reached");
     }
     Box::new(move |level| {
-        if let Err(err) = handle.reload(self::filter(level)) {
+        if let Err(err) = handle.reload(self::filter(level, for_a_person)) {
             tracing::warn!(error = &err as &dyn std::error::Error, "the log level stays");
         }
     })
 }
 
-fn filter(level: LogLevel) -> EnvFilter {
+/// A person who looks at a terminal has no use for the signed note of each checkpoint, unless at a
+/// level for debugging. Every other place is often kept elsewhere, as evidence.
+fn filter(level: LogLevel, for_a_person: bool) -> EnvFilter {
     // The scheduler's own chatter is of no use to an operator.
-    EnvFilter::new(format!("{},tokio_cron_scheduler=warn,actix_server=warn", level.as_str()))
+    let quiet = "tokio_cron_scheduler=warn,actix_server=warn";
+    let notes = match level {
+        LogLevel::Info if for_a_person => ",keyward::service::checkpoints=warn",
+        _ => "",
+    };
+    EnvFilter::new(format!("{},{quiet}{notes}", level.as_str()))
 }
 
 /// Standard error, with whatever has the shape of a key cut short: the last net under all the

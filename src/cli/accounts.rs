@@ -9,6 +9,7 @@ use crate::cli::{
     Error,
     client::{Client, Target, encoded},
     output::{self, Confirmation, Format, Limit, Output},
+    secret,
 };
 
 #[derive(Debug, Subcommand)]
@@ -176,23 +177,27 @@ fn create(it: &Create) -> Result<(), Error> {
         metadata: it.metadata.as_ref(),
     };
     settings.put_into(&mut body);
+    secret::check_output()?;
     let client = it.target.open()?;
     let made = client.ask("POST", "/accounts", Some(&body.into()))?;
-    if it.output.output == Format::Json {
-        output::raw(&made)?;
-        return client.close();
-    }
     let account: Value = serde_json::from_slice(&made).map_err(|err| Error::Control(err.into()))?;
-    let key = output::text(&account["apiKey"], "key", "");
-    if it.quiet {
-        writeln!(io::stdout(), "{key}")?;
-    } else {
-        facts(&account)?;
-        let mut out = io::stdout();
-        writeln!(out, "\nIts first key, which manages its keys:\n\n    {key}\n")?;
-        writeln!(out, "It is shown this once; only its hash is kept.")?;
+    let outcome = print_created(it, &made, &account);
+    client.close()?;
+    secret::printed(outcome, &output::text(&account["apiKey"], "id", ""), "created")
+}
+
+fn print_created(it: &Create, made: &[u8], account: &Value) -> Result<(), Error> {
+    if it.output.output == Format::Json {
+        return Ok(output::raw(made)?);
     }
-    client.close()
+    let key = output::text(&account["apiKey"], "key", "");
+    let mut out = io::stdout();
+    if it.quiet {
+        return Ok(writeln!(out, "{key}")?);
+    }
+    facts(account)?;
+    writeln!(out, "\nIts first key, which manages its keys:\n\n    {key}\n")?;
+    Ok(writeln!(out, "It is shown this once; only its hash is kept.")?)
 }
 
 fn show(account: &str, output: Output, target: &Target) -> Result<(), Error> {

@@ -43,6 +43,10 @@ impl Advice {
             {
                 Some(Self::second_server(path))
             }
+            Error::Undelivered { key, .. } => Some(Self {
+                says: "To get a value that can be kept, rotate the key".to_owned(),
+                command: beside(&format!("keys rotate {key} --grace 0s")),
+            }),
             _ => None,
         }
     }
@@ -113,6 +117,22 @@ fn serving() -> bool {
 /// This command, as it can be typed again.
 fn this_command() -> String {
     with(&[])
+}
+
+/// Another command, asking the same keyward.
+fn beside(command: &str) -> String {
+    const TARGET: [&str; 3] = ["--url", "--data-dir", "--config"];
+    let mut words = vec![command.to_owned()];
+    let mut given = env::args_os().map(|it| it.to_string_lossy().into_owned());
+    let program = given.next().map_or_else(|| "keyward".to_owned(), |it| quoted(&it));
+    while let Some(word) = given.next() {
+        let (name, value) = word.split_once('=').map_or((&*word, None), |it| (it.0, Some(it.1)));
+        if TARGET.contains(&name) {
+            words.push(quoted(&word));
+            words.extend(value.is_none().then(|| given.next()).flatten().map(|it| quoted(&it)));
+        }
+    }
+    format!("{program} {}", words.join(" "))
 }
 
 /// This command with these options in place of those given, and without what looks like a key.

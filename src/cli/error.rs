@@ -75,6 +75,10 @@ pub(super) enum Error {
     NoPolicy,
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
+    #[error("{key} was {done}, but its new value could not be written, and nothing else holds it")]
+    Undelivered { key: String, done: &'static str, source: io::Error },
+    #[error("standard output leads nowhere, so the key would be lost; nothing was done")]
+    OutputNowhere,
 }
 
 impl Error {
@@ -100,6 +104,8 @@ impl Error {
             | Self::NothingToFollow { .. }
             | Self::OutOfSight { .. }
             | Self::File { .. }
+            | Self::Undelivered { .. }
+            | Self::OutputNowhere
             | Self::Output(_) => 1,
         }
     }

@@ -18,6 +18,7 @@ use crate::cli::{
     accounts::account_id,
     client::{Client, Target, encoded},
     output::{self, Format, Output},
+    secret,
 };
 
 #[derive(Debug, Subcommand)]
@@ -135,6 +136,7 @@ pub(super) fn run(command: KeysCommand) -> Result<ExitCode, Error> {
 }
 
 fn create(it: &Create) -> Result<(), Error> {
+    secret::check_output()?;
     let client = it.target.open()?;
     let account = it.account.as_ref().map(|it| account_id(&client, it)).transpose()?;
     let path = account.map_or("/api-keys".to_owned(), |it| format!("/accounts/{it}/api-keys"));
@@ -144,8 +146,9 @@ fn create(it: &Create) -> Result<(), Error> {
     given(&mut body, "expiresAt", it.expires.as_ref());
     given(&mut body, "metadata", it.metadata.as_ref());
     let made = client.ask("POST", &path, Some(&body.into()))?;
-    issued(&made, it.quiet, it.output)?;
-    client.close()
+    let printed = issued(&made, "created", it.quiet, it.output);
+    client.close()?;
+    printed
 }
 
 fn show(it: &Show) -> Result<(), Error> {
@@ -177,10 +180,12 @@ fn rotate(it: &Rotate) -> Result<(), Error> {
         one(&ask_about(&client, "POST", &it.id, "/rotate/complete", None)?, it.output)?;
         return client.close();
     }
+    secret::check_output()?;
     let body = it.grace.map_or(json!({}), |it| json!({ "gracePeriodSeconds": it.as_secs() }));
     let made = ask_about(&client, "POST", &it.id, "/rotate", Some(&body))?;
-    issued(&made, it.quiet, it.output)?;
-    client.close()
+    let printed = issued(&made, "rotated", it.quiet, it.output);
+    client.close()?;
+    printed
 }
 
 /// Asks the API about one key, or changes it; `what` is what comes after the key in the path.
@@ -193,9 +198,9 @@ fn ask_about(
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let answer = client.ask(method, &format!("/api-keys/{}{what}", encoded(key)), body);
     answer.map_err(|err| match err {
-        Error::Absent(_) => Error::Absent(format!(
-            "there is no key {key}; `keyward keys list` shows identifiers"
-        )),
+        Error::Absent(_) => {
+            Error::Absent(format!("there is no key {key}; `keyward keys list` shows identifiers"))
+        }
         other => other,
     })
 }
@@ -226,13 +231,18 @@ fn one(body: &[u8], output: Output) -> Result<(), Error> {
     ])?)
 }
 
-/// Prints an answer that holds a full key.
-fn issued(body: &[u8], quiet: bool, output: Output) -> Result<(), Error> {
+/// Prints an answer that holds a full key; `done` is what happened to that key.
+fn issued(body: &[u8], done: &'static str, quiet: bool, output: Output) -> Result<(), Error> {
+    let key: Value = serde_json::from_slice(body).map_err(|err| Error::Control(err.into()))?;
+    let outcome = print_issued(body, &key, quiet, output);
+    secret::printed(outcome, &output::text(&key, "id", ""), done)
+}
+
+fn print_issued(body: &[u8], key: &Value, quiet: bool, output: Output) -> Result<(), Error> {
     if output.output == Format::Json {
         return Ok(output::raw(body)?);
     }
-    let key: Value = serde_json::from_slice(body).map_err(|err| Error::Control(err.into()))?;
-    let text = output::text(&key, "key", "");
+    let text = output::text(key, "key", "");
     if quiet {
         return Ok(writeln!(io::stdout(), "{text}")?);
     }

@@ -12,6 +12,8 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::json;
+
 use crate::support::{Binary, Request, TestServer, keyward, keyward_in, skip};
 
 /// What Kubernetes sets in every pod beside a Service named `keyward` with a named port.
@@ -219,4 +221,46 @@ fn the_address_that_is_printed_leads_to_a_page() {
         assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{path}");
         assert_eq!(answer.problem(), "method_not_allowed");
     }
+}
+
+#[test]
+fn every_text_ends_with_a_newline_and_is_as_long_as_it_says() {
+    let server = TestServer::start();
+    let (root, id) = (&server.root.text, &server.root.id);
+    let document = server.send(&Request::new("GET", "/openapi.json")).expect(200).json();
+    let body = json!({ "key": root });
+    let mut requests = vec![
+        Request::new("GET", "/healthz"),
+        Request::new("GET", "/readyz?verbose"),
+        Request::new("GET", "/nothing"),
+        Request::new("POST", "/livez"),
+        Request::new("GET", "/api/v1/scopes").key("nobody"),
+        Request::new("POST", "/api/v1/api-keys/verify").key(root).json(&body),
+        Request::new("POST", "/api/v1/api-keys/verify").key("nobody").json(&body),
+        Request::new("POST", "/api/v1/api-keys/verify").key(root).body("{"),
+        Request::new("POST", "/api/v1/api-keys").key(root).json(&json!({})),
+        Request::new("POST", "/api/v1/accounts").key(root).json(&json!({ "name": "x" })),
+        Request::new("POST", &format!("/api/v1/api-keys/{id}/rotate")).key(root).json(&json!({})),
+    ];
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let base = if item["servers"].is_null() { "/api/v1" } else { "" };
+        let key_path = path.contains("/api-keys/{id}");
+        let path = path.replace("{id}", if key_path { id } else { "self" }).replace("{seq}", "1");
+        if !path.ends_with("/stream") {
+            requests.push(Request::new("GET", &format!("{base}{path}")).key(root));
+        }
+    }
+    assert!(25 < requests.len());
+    for request in requests {
+        let answer = server.send(&request);
+        let text = answer.text();
+        assert!(text.ends_with('\n'), "{text:?}");
+        let length = answer.header("content-length").map(|it| it.parse().unwrap());
+        assert_eq!(length, Some(text.len()), "{text}");
+    }
+    let length = |method| {
+        let answer = Request::new(method, "/api/v1/api-keys").key(root).send(server.address);
+        answer.expect(200).header("content-length").map(str::to_owned)
+    };
+    assert_eq!(length("HEAD"), length("GET"));
 }

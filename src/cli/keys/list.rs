@@ -106,9 +106,8 @@ fn keys_of(
     filter: &str,
     most: usize,
 ) -> Result<Vec<Value>, Error> {
-    let of = |account: &str, most| {
-        client.first(&format!("/accounts/{account}/api-keys?{filter}"), most)
-    };
+    let of =
+        |account: &str, most| client.first(&format!("/accounts/{account}/api-keys?{filter}"), most);
     match &accounts.account {
         Some(account) => of(&account_id(client, account)?, most),
         None if accounts.all => {

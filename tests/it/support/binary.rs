@@ -89,7 +89,10 @@ impl Binary {
 
     /// The root key that waits in its file.
     pub fn root_key(&self) -> String {
-        std::fs::read_to_string(self.data_dir.join("initial-root-key")).expect("a root key")
+        std::fs::read_to_string(self.data_dir.join("initial-root-key"))
+            .expect("a root key")
+            .trim()
+            .to_owned()
     }
 
     /// Asks it to stop, as systemd does, and waits.
