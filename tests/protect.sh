@@ -32,6 +32,9 @@ finish() {
     ((code == 0)) || echo "FAILED: README's way to protect an API" >&2
 }
 
+# Root needs none, and not every machine has one.
+command -v sudo >/dev/null || sudo() { "$@"; }
+
 block=$(sed -n '/^## Protect an API/,/^## /p' README.md | sed -n '/^```sh/,/^```/p' | sed '1d;$d')
 lines=$(grep -c . <<<"$block")
 ((lines < 20)) || { echo "the block has $lines lines" >&2; exit 1; }
