@@ -5,11 +5,15 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{
-    Error,
-    client::{Client, Target, encoded},
-    output::{self, Confirmation, Format, Limit, Output},
-    secret,
+use crate::{
+    cli::{
+        Error,
+        appendix::{examples_of, help},
+        client::{Client, Target, encoded},
+        output::{self, Confirmation, Format, Limit, Output},
+        secret,
+    },
+    service::Conflict,
 };
 
 #[derive(Debug, Subcommand)]
@@ -23,7 +27,8 @@ pub(super) enum AccountsCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// Make an account and its first key, which is shown this once
+    /// Create an account and its first key; the key is shown only once
+    #[command(after_long_help = help(&examples_of("accounts create")))]
     Create(Create),
     /// Show an account
     Show {
@@ -34,18 +39,18 @@ pub(super) enum AccountsCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// Change an account; what is not named stays as it is
+    /// Change the given properties of an account
     Update(Update),
-    /// Stop all keys of an account, until it is resumed
+    /// Refuse all keys of an account until it is resumed
     Suspend(Stop),
-    /// Let the keys of a suspended account work again
+    /// Accept the keys of a suspended account again
     Resume {
         /// The account: its identifier or your own external identifier
         account: String,
         #[command(flatten)]
         target: Target,
     },
-    /// Delete an account and revoke all its keys, for ever
+    /// Delete an account and revoke all its keys; this cannot be undone
     Delete(Stop),
 }
 
@@ -57,16 +62,16 @@ pub(super) struct Create {
     /// Your own identifier of this customer
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
-    /// A scope that keys of this account may grant; can be given several times; without it, all
+    /// A scope that keys of this account may hold; repeatable. Without it, all scopes
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
-    /// How many keys it may have
+    /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object to be kept with the account
+    /// A JSON object to keep with the account
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
-    /// Print the account's first key and nothing else
+    /// Print only the account's first key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
@@ -85,17 +90,16 @@ pub(super) struct Update {
     /// Your own identifier of this customer
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
-    /// A scope that keys of this account may grant, in place of those so far; can be given several
-    /// times
+    /// A scope that keys of this account may hold; repeatable. Replaces the scopes so far
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
-    /// Keys of this account may grant every scope of the catalogue
+    /// Allow every scope of the catalogue
     #[arg(long, conflicts_with = "allowed")]
     allow_all: bool,
-    /// How many keys it may have
+    /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object in place of the one that is kept with the account
+    /// A JSON object that replaces the one kept with the account
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
@@ -236,6 +240,11 @@ fn stop(
     let client = it.target.open()?;
     let id = account_id(&client, &it.account)?;
     let account: Value = client.ask_for("GET", &format!("/accounts/{id}"), None)?;
+    // No other account can stop an account, so only the operator's own is this one.
+    let own: Value = client.ask_for("GET", "/accounts/self", None)?;
+    if own["id"] == account["id"] {
+        return Err(Error::Refused(Conflict::OperatorAccount.to_string()));
+    }
     let name = output::text(&account, "name", "");
     it.confirmation.ask(&format!("{verb} {id}, \"{name}\", and stop all its keys?"))?;
     carry_out(&client, &id)?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Error, Settings, config, control, network::Network, socket, variable},
+    cli::{Error, Location, config, control, network::Network, socket, variable},
     config::Config,
     server::{AtHand, Reached},
 };
@@ -28,13 +28,8 @@ pub(super) struct Target {
     /// also `KEYWARD_URL`. Without it, the server of the data directory or its database
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "config"])]
     url: Option<String>,
-    /// The configuration file; also `KEYWARD_CONFIG`. Without it ./keyward.toml or
-    /// /etc/keyward/keyward.toml, if there is one
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
+    #[command(flatten)]
+    pub(super) place: Location,
 }
 
 /// A keyward that can be asked.
@@ -47,21 +42,13 @@ pub(super) enum Client {
 impl Target {
     /// The server on the network, if one is meant: a flag wins over the variable.
     pub(super) fn url(&self) -> Option<String> {
-        let here = self.data_dir.is_some() || self.config.is_some();
+        let here = self.place.data_dir.is_some() || self.place.config.is_some();
         let from_variable = || variable("KEYWARD_URL").filter(|_| !here);
         self.url.clone().or_else(from_variable)
     }
 
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            config: self.config.clone(),
-            data_dir: self.data_dir.clone(),
-            ..Settings::default()
-        }
-    }
-
     pub(super) fn config(&self) -> Result<Config, Error> {
-        config::load(&self.settings())
+        config::load(&self.place)
     }
 
     pub(super) fn open(&self) -> Result<Client, Error> {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Settings, environment,
+        Error, Location, Settings, environment,
         output::{self, Format, Output},
         variable, variables,
     },
@@ -71,10 +71,11 @@ pub(super) fn print(settings: &Settings) -> Result<(), Error> {
 /// The configuration of a command that asks or changes something. Such a command runs in the
 /// environment of a person or of another program, so it only warns about variables that begin with
 /// `KEYWARD_` and mean nothing.
-pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
+pub(super) fn load(place: &Location) -> Result<Config, Error> {
     let (strange, known): (Vec<_>, Vec<_>) =
         variables().into_iter().partition(|(name, value)| unknown_variable(name, value).is_some());
-    let (config, _) = load_with(settings, &known)?;
+    let settings = Settings { place: place.clone(), ..Settings::default() };
+    let (config, _) = load_with(&settings, &known)?;
     for fault in strange.iter().filter_map(|(name, value)| unknown_variable(name, value)) {
         warn(&fault);
     }
@@ -96,7 +97,7 @@ fn load_with(
     settings: &Settings,
     variables: &[(String, String)],
 ) -> Result<(Config, Option<PathBuf>), Error> {
-    let named = settings.config.clone().or_else(|| {
+    let named = settings.place.config.clone().or_else(|| {
         let found = variables.iter().find(|(name, _)| name == "KEYWARD_CONFIG");
         found.map(|(_, path)| PathBuf::from(path))
     });
@@ -106,7 +107,7 @@ fn load_with(
     };
     let flags = Flags {
         listen: settings.listen.clone(),
-        data_dir: settings.data_dir.clone(),
+        data_dir: settings.place.data_dir.clone(),
         log_level: settings.log_level.clone(),
         log_format: settings.log_format.clone(),
     };
@@ -120,14 +121,14 @@ fn load_with(
 
 /// The configuration of a command that only this machine can carry out. Whoever has the variable
 /// for another server set and names nothing here may mean that one, so nothing is done.
-pub(super) fn load_here(settings: &Settings) -> Result<Config, Error> {
-    insist_on_this_machine(settings, "--data-dir or --config")?;
-    load(settings)
+pub(super) fn load_here(place: &Location) -> Result<Config, Error> {
+    insist_on_this_machine(place, "--data-dir or --config")?;
+    load(place)
 }
 
 /// `options` are those that say that this machine is meant.
-pub(super) fn insist_on_this_machine(settings: &Settings, options: &str) -> Result<(), Error> {
-    let named = settings.data_dir.is_some() || settings.config.is_some();
+pub(super) fn insist_on_this_machine(place: &Location, options: &str) -> Result<(), Error> {
+    let named = place.data_dir.is_some() || place.config.is_some();
     if named || variable("KEYWARD_URL").is_none() {
         return Ok(());
     }

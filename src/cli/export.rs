@@ -119,7 +119,7 @@ fn origin(client: &Client) -> Result<Option<String>, Error> {
 }
 
 fn from_file(it: &Export, sink: &mut Sink) -> Result<(), Error> {
-    let mut log = Place::of(it.db.as_deref(), &it.target.settings())?.open()?;
+    let mut log = Place::of(it.db.as_deref(), &it.target.place)?.open()?;
     let bar = ProgressBar::hidden();
     let mut written = Ok(());
     log.read::<_, StoreError>(|tx| {

@@ -1,4 +1,4 @@
-//! `keyward health` and `keyward doctor`: is it well, and if not, what ails it?
+//! `keyward health` and `keyward doctor`: checks of the server and of the installation.
 
 use std::{
     fs,
@@ -15,7 +15,8 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Settings,
+        Error, Location,
+        backup::holds,
         client::Target,
         config,
         network::reach,
@@ -41,7 +42,7 @@ const OLD_BACKUP: Duration = Duration::from_hours(26);
 
 #[derive(Args, Debug)]
 pub(super) struct Health {
-    /// Whether it can do its work, instead of whether it is alive
+    /// Check that the server can read and write, not only that it is alive
     #[arg(long)]
     ready: bool,
     #[command(flatten)]
@@ -80,7 +81,7 @@ pub(super) struct Doctor {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 /// How something is.
@@ -108,7 +109,7 @@ impl State {
 }
 
 pub(super) fn doctor(it: &Doctor) -> Result<ExitCode, Error> {
-    let config = config::load_here(&it.settings)?;
+    let config = config::load_here(&it.place)?;
     let findings: Vec<_> = examine(&config)
         .into_iter()
         .map(|(what, (state, says))| Finding { what, state, says })
@@ -133,10 +134,16 @@ type Diagnosis = (State, String);
 fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
     let dir = &config.data_dir;
     let server = running(dir);
-    vec![
+    let mut checks = vec![
         ("files named in the configuration", files(config)),
         ("listeners", listeners(config)),
         ("data directory", data_dir(dir)),
+    ];
+    // Without the directory, each of the others would say only that once more.
+    if fs::metadata(dir).is_err_and(|it| it.kind() == io::ErrorKind::NotFound) {
+        return checks;
+    }
+    checks.extend([
         ("database", database(dir)),
         ("audit log", audit_log(config)),
         ("free space", free_space(dir)),
@@ -147,7 +154,8 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("import key", import_key(dir)),
         ("backup", backup(config)),
         ("server", server),
-    ]
+    ]);
+    checks
 }
 
 fn ok(says: impl Into<String>) -> Diagnosis {
@@ -174,7 +182,7 @@ fn listeners(config: &Config) -> Diagnosis {
     let facing = config.listen.iter().filter(|it| plain && it.faces_the_network());
     let facing: Vec<_> = facing.map(ListenAddress::to_string).collect();
     if facing.is_empty() {
-        return ok("no key crosses the network in the clear by them");
+        return ok("no listener takes keys from the network without TLS");
     }
     warning(format!("{} face the network without TLS", facing.join(", ")))
 }
@@ -200,7 +208,7 @@ fn data_dir(dir: &Path) -> Diagnosis {
 
 fn database(dir: &Path) -> Diagnosis {
     match store::foresee(&dir.join("keyward.db")) {
-        Ok(it) => ok(format!("{} keys, {} accounts, {} events", it.keys, it.accounts, it.events)),
+        Ok(it) => ok(holds(it.events, it.accounts, it.keys)),
         Err(err) => failed(err.to_string()),
     }
 }

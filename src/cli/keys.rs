@@ -13,29 +13,38 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use crate::cli::{
-    Error,
-    accounts::account_id,
-    client::{Client, Target, encoded},
-    output::{self, Format, Output},
-    secret,
+use crate::{
+    cli::{
+        Error,
+        accounts::account_id,
+        appendix::{examples_of, help},
+        client::{Client, Target, encoded},
+        output::{self, Format, Output},
+        secret,
+    },
+    service::Keyward,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// List keys
+    #[command(after_long_help = help(&examples_of("keys list")))]
     List(list::List),
-    /// Make a key; it is shown this once
+    /// Create a key; it is shown only once
+    #[command(after_long_help = help(&examples_of("keys create")))]
     Create(Create),
     /// Show a key
     Show(Show),
-    /// Change a key; what is not named stays as it is
+    /// Change the given properties of a key
+    #[command(after_long_help = help(&examples_of("keys update")))]
     Update(Update),
-    /// Give a key a new value; the old one stays good for a while
+    /// Give a key a new value; the old value works for a grace period
+    #[command(after_long_help = help(&examples_of("keys rotate")))]
     Rotate(Rotate),
-    /// Revoke keys, at once and for ever
+    /// Revoke keys at once; this cannot be undone
+    #[command(after_long_help = help(&examples_of("keys revoke")))]
     Revoke(revoke::Revoke),
-    /// List the keys that nobody has used for so long
+    /// List unused keys
     Unused(list::Unused),
 }
 
@@ -44,19 +53,19 @@ pub(super) struct Create {
     /// Display name
     #[arg(long)]
     name: String,
-    /// A scope that the key grants; can be given several times
+    /// A scope of the key; repeatable
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_delimiter = ',')]
     scopes: Vec<String>,
-    /// When it ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
+    /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
     expires: Option<Value>,
-    /// A JSON object to be kept with the key
+    /// A JSON object to keep with the key
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
-    /// The account, by its identifier or by your own for it
+    /// The account: its identifier or your own external identifier
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
-    /// Print the key and nothing else
+    /// Print only the key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
@@ -82,19 +91,19 @@ pub(super) struct Update {
     /// Display name
     #[arg(long)]
     name: Option<String>,
-    /// A scope that the key is to grant, in place of those it has; can be given several times
+    /// A scope of the key; repeatable. Replaces the scopes so far
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<String>,
-    /// When it ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
+    /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
     expires: Option<Value>,
-    /// Accept it again
+    /// Accept the key again
     #[arg(long)]
     enable: bool,
-    /// Refuse it until it is enabled again
+    /// Refuse the key until it is enabled again
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
-    /// A JSON object in place of the one that is kept with the key
+    /// A JSON object that replaces the one kept with the key
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
@@ -107,13 +116,13 @@ pub(super) struct Update {
 pub(super) struct Rotate {
     /// The key: its identifier or its prefix
     id: String,
-    /// How long the old value stays good: 0s to 7d; without it, what the server is set to
-    #[arg(long, value_name = "DURATION", value_parser = output::whole_seconds)]
+    /// How long the old value works: 0s to 7d. Without it, as the server is configured
+    #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
-    /// Make no new value, but end the grace of the old ones now
+    /// Make no new value; end the grace periods of the old values now
     #[arg(long, conflicts_with_all = ["grace", "quiet"])]
     complete: bool,
-    /// Print the key and nothing else
+    /// Print only the key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
@@ -254,4 +263,12 @@ fn given<T: serde::Serialize>(body: &mut Map<String, Value>, name: &str, value: 
     if let Some(value) = value {
         body.insert(name.to_owned(), json!(value));
     }
+}
+
+/// A grace period as the API takes it.
+fn grace(text: &str) -> Result<Duration, String> {
+    let grace = output::whole_seconds(text)?;
+    let longest = Keyward::LONGEST_GRACE;
+    let bounds = || format!("must be from 0s to {}d", longest.as_secs() / (24 * 60 * 60));
+    if grace <= longest { Ok(grace) } else { Err(bounds()) }
 }

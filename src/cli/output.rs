@@ -28,7 +28,7 @@ pub(super) enum Format {
 
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Output {
-    /// How to print
+    /// The form of the output
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
 }
@@ -36,7 +36,7 @@ pub(super) struct Output {
 /// Of commands that print a list.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Limit {
-    /// Print at most so many
+    /// Print at most this many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
@@ -65,7 +65,7 @@ impl Limit {
 /// Of commands that cannot be undone.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Confirmation {
-    /// Do not ask; needed where nobody can be asked
+    /// Do not ask; required without a terminal
     #[arg(short, long)]
     yes: bool,
 }
@@ -168,6 +168,11 @@ pub(super) fn facts(pairs: &[(&str, Option<String>)]) -> Result<(), io::Error> {
         }
     }
     out.flush()
+}
+
+/// A number and what it counts.
+pub(super) fn count(number: i64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Prints an answer of the API as it came.

@@ -14,10 +14,10 @@ use crate::cli::{
 
 #[derive(Args, Debug)]
 pub(super) struct Verify {
-    /// `-`: the key is read from standard input, so that no list of processes shows it
+    /// `-`: read the key from standard input, so that no list of processes shows it
     #[arg(value_name = "-", value_parser = ["-"])]
     _standard_input: String,
-    /// A scope that is needed; can be given several times
+    /// A scope that the key must hold; repeatable
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<String>,
     /// The address of the client

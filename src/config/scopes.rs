@@ -22,7 +22,7 @@ const SHIPPED: [(&str, &str); 9] = [
     ("products:write", "Create, change and withdraw products"),
     ("inventory:read", "See stock levels and locations"),
     ("inventory:write", "Adjust stock levels and locations"),
-    ("commissions:read", "See commissions and how they were reckoned"),
+    ("commissions:read", "See commissions and how they were calculated"),
     ("webhooks:read", "See webhook endpoints and their deliveries"),
     ("webhooks:write", "Create, change and remove webhook endpoints"),
 ];

@@ -12,13 +12,13 @@ use crate::support::{Binary, Request, keyward};
 
 /// Where a command finds keyward.
 #[derive(Clone, Copy)]
-enum Way<'a> {
+pub enum Way<'a> {
     Here(&'a Path),
     Network { server: &'a Binary, key: &'a str },
 }
 
 impl Way<'_> {
-    fn try_run(self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
+    pub fn try_run(self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut command = keyward();
         command.args(arguments);
         match self {
@@ -34,7 +34,7 @@ impl Way<'_> {
     }
 
     #[track_caller]
-    fn run(self, arguments: &[&str]) -> String {
+    pub fn run(self, arguments: &[&str]) -> String {
         let output = self.try_run(arguments, "");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
@@ -42,12 +42,12 @@ impl Way<'_> {
     }
 
     #[track_caller]
-    fn json(self, arguments: &[&str]) -> Value {
+    pub fn json(self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.run(&[arguments, &["-o", "json"]].concat())).unwrap()
     }
 
     #[track_caller]
-    fn refused(self, arguments: &[&str], code: i32) -> String {
+    pub fn refused(self, arguments: &[&str], code: i32) -> String {
         let output = self.try_run(arguments, "");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
@@ -278,110 +278,4 @@ fn of_several_keys_those_that_can_be_revoked_are() {
     assert!(said.contains(&*strong) && !said.contains(&*own), "{said}");
     assert_eq!(here.verify(&value, "api-keys:read").1["code"], "REVOKED");
     assert_eq!(here.json(&["keys", "show", &strong])["status"], "active");
-}
-
-#[test]
-fn a_prefix_stands_for_its_key_in_every_command() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Binary::serve(dir.path());
-    let root = server.root_key();
-    let here = Way::Here(dir.path());
-    here.run(&["accounts", "create", "--name", "Acme", "--external-id", "acme"]);
-    for way in [here, Way::Network { server: &server, key: &root }] {
-        let create =
-            ["keys", "create", "--account", "acme", "--name", "x", "--scope", "orders:read"];
-        let made = way.json(&create);
-        let old = made["keyPrefix"].as_str().unwrap();
-        assert_eq!(way.json(&["keys", "show", old])["id"], made["id"]);
-        assert_eq!(way.json(&["keys", "update", old, "--name", "y"])["name"], "y");
-        let rotated = way.json(&["keys", "rotate", old, "--grace", "1h"]);
-        assert_eq!(rotated["id"], made["id"]);
-        let new = rotated["keyPrefix"].as_str().unwrap();
-        assert_eq!(way.json(&["keys", "show", old])["id"], made["id"], "in its grace period");
-        way.run(&["keys", "rotate", new, "--complete"]);
-        way.refused(&["keys", "show", old], 1);
-        way.run(&["keys", "revoke", new, "--yes"]);
-        way.refused(&["keys", "show", new], 1);
-    }
-    // A prefix opens no more than the identifier does.
-    let create = ["keys", "create", "--name", "z", "--scope", "orders:read"];
-    let other = here.json(&create)["keyPrefix"].as_str().unwrap().to_owned();
-    let weak = here.json(&["accounts", "create", "--name", "B"]);
-    let weak = weak["apiKey"]["key"].as_str().unwrap();
-    Way::Network { server: &server, key: weak }.refused(&["keys", "show", &other], 1);
-}
-
-#[test]
-fn what_does_not_exist_is_told_with_the_way_to_find_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Binary::serve(dir.path());
-    let root = server.root_key();
-    for way in [Way::Here(dir.path()), Way::Network { server: &server, key: &root }] {
-        for arguments in [
-            &["keys", "show", "gateway"][..],
-            &["keys", "show", "key_x"],
-            &["keys", "update", "gateway", "--name", "x"],
-            &["keys", "rotate", "rg_BJxeT6hot"],
-            &["keys", "rotate", "gateway", "--complete"],
-            &["keys", "revoke", "gateway", "--yes"],
-        ] {
-            let said = way.refused(arguments, 1);
-            let expected = format!("there is no key {}; `keyward keys list` shows", arguments[2]);
-            assert!(said.contains(&expected), "{said}");
-        }
-    }
-}
-
-#[test]
-fn a_list_is_no_longer_than_wanted() {
-    let dir = tempfile::tempdir().unwrap();
-    let _server = Binary::serve(dir.path());
-    let way = Way::Here(dir.path());
-    for name in ["a", "b", "c"] {
-        way.run(&["accounts", "create", "--name", name, "--external-id", name]);
-    }
-    for list in [&["keys", "list", "--all"][..], &["accounts", "list"]] {
-        for (limit, expected) in [("1", 1), ("3", 3), ("4", 4), ("9", 4)] {
-            let output = way.try_run(&[list, &["--limit", limit, "-o", "json"]].concat(), "");
-            let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!(found["data"].as_array().map(Vec::len), Some(expected), "{list:?} {limit}");
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(said.contains("there are more"), expected < 4, "{list:?} {limit}: {said}");
-        }
-        way.refused(&[list, &["--limit", "0"]].concat(), 2);
-    }
-}
-
-#[test]
-fn a_key_that_cannot_be_printed_is_a_failure_that_says_what_to_do() {
-    let dir = tempfile::tempdir().unwrap();
-    let _server = Binary::serve(dir.path());
-    let way = Way::Here(dir.path());
-    let create = ["keys", "create", "--name", "x", "--scope", "orders:read"];
-    let id = way.json(&create)["id"].as_str().unwrap().to_owned();
-    let account = ["accounts", "create", "--name", "x"];
-    for command in [&create[..], &["keys", "rotate", &id], &account] {
-        for form in [&["-q"][..], &["-o", "json"], &[]] {
-            let run = |out: Stdio| {
-                let mut it = keyward();
-                it.args(command).args(form).arg("--data-dir").arg(dir.path()).stdout(out);
-                let output = it.stderr(Stdio::piped()).output().unwrap();
-                (output.status.code(), String::from_utf8(output.stderr).unwrap())
-            };
-            let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-            let (_, deaf) = std::io::pipe().unwrap();
-            for out in [deaf.into(), full.into()] {
-                let (code, said) = run(out);
-                assert_eq!(code, Some(1), "{command:?}: {said}");
-                let next = said.lines().last().unwrap();
-                assert!(next.contains("keys rotate key_") && next.contains("--data-dir"), "{said}");
-                // The way out leads out.
-                let id = next.split("rotate ").nth(1).unwrap().split(' ').next().unwrap();
-                way.run(&["keys", "rotate", id, "--grace", "0s", "-q"]);
-            }
-            let (code, said) = run(Stdio::null());
-            assert_eq!(code, Some(1), "{said}");
-            assert!(said.contains("nothing was done"), "{said}");
-        }
-    }
 }

@@ -264,3 +264,23 @@ fn every_text_ends_with_a_newline_and_is_as_long_as_it_says() {
     };
     assert_eq!(length("HEAD"), length("GET"));
 }
+
+#[test]
+fn the_scope_that_readme_adds_can_be_given_to_a_key() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, section) = readme.split_once("## Scopes").unwrap();
+    let (_, block) = section.split_once("```toml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("keyward.toml"), block).unwrap();
+    let here = |arguments: &[&str]| {
+        let output = keyward().args(arguments).current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        said(&output)
+    };
+    here(&["config", "check"]);
+    let data = dir.path().join("keyward-data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    assert!(here(&["scopes"]).contains("refunds:write"));
+    here(&["keys", "create", "--name", "x", "--scope", "refunds:write", "--scope", "orders:read"]);
+}

@@ -28,6 +28,7 @@ mod checkpoints;
 mod cli;
 mod cli_json;
 mod cli_keys;
+mod cli_people;
 mod crash;
 mod denials;
 mod doctor;
