@@ -82,10 +82,8 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> SetLevel {
 fn filter(level: LogLevel, for_a_person: bool) -> EnvFilter {
     // The scheduler's own chatter is of no use to an operator.
     let quiet = "tokio_cron_scheduler=warn,actix_server=warn";
-    let notes = match level {
-        LogLevel::Info if for_a_person => ",keyward::service::checkpoints=warn",
-        _ => "",
-    };
+    let unwanted = for_a_person && level == LogLevel::Info;
+    let notes = if unwanted { ",keyward::service::checkpoints=warn" } else { "" };
     EnvFilter::new(format!("{},{quiet}{notes}", level.as_str()))
 }
 

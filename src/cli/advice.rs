@@ -34,21 +34,18 @@ impl Advice {
         if let Some(path) = kept_for_another_user(err) {
             return Some(Self::as_user(&user_of(path)));
         }
-        match err {
-            Error::Server(server::Error::Listen { address, source }) => {
-                Self::elsewhere(address, source.kind())
-            }
-            Error::Server(server::Error::DataDir(DataDirError::InUse { path, .. }))
-                if serving() =>
-            {
-                Some(Self::second_server(path))
-            }
-            Error::Undelivered { key, .. } => Some(Self {
+        if let Error::Undelivered { key, .. } = err {
+            return Some(Self {
                 says: "To get a value that can be kept, rotate the key".to_owned(),
                 command: beside(&format!("keys rotate {key} --grace 0s")),
-            }),
-            _ => None,
+            });
         }
+        let Error::Server(err) = err else { return None };
+        if let server::Error::DataDir(DataDirError::InUse { path, .. }) = err {
+            return serving().then(|| Self::second_server(path));
+        }
+        let server::Error::Listen { address, source } = err else { return None };
+        Self::elsewhere(address, source.kind())
     }
 
     /// The same command as another user.
@@ -62,20 +59,16 @@ impl Advice {
     fn elsewhere(address: &str, kind: io::ErrorKind) -> Option<Self> {
         let (host, port) = address.rsplit_once(':')?;
         let port: u16 = port.parse().ok()?;
-        let (says, place) = match kind {
-            io::ErrorKind::AddrInUse => {
-                let free = port.checked_add(1).unwrap_or(OTHER_PORT);
-                ("Another program listens there; choose another port", format!("{host}:{free}"))
-            }
-            io::ErrorKind::PermissionDenied => (
-                "Only root may use a port below 1024; choose another",
-                format!("{host}:{OTHER_PORT}"),
-            ),
-            io::ErrorKind::AddrNotAvailable => (
-                "This machine has no such address; listen on one that it has",
-                format!("127.0.0.1:{port}"),
-            ),
-            _ => return None,
+        let (says, place) = if kind == io::ErrorKind::AddrInUse {
+            let free = port.checked_add(1).unwrap_or(OTHER_PORT);
+            ("Another program listens there; choose another port", format!("{host}:{free}"))
+        } else if kind == io::ErrorKind::PermissionDenied {
+            ("Only root may use a port below 1024; choose another", format!("{host}:{OTHER_PORT}"))
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            let says = "This machine has no such address; listen on one that it has";
+            (says, format!("127.0.0.1:{port}"))
+        } else {
+            return None;
         };
         Some(Self { says: says.to_owned(), command: with(&[("--listen", &place)]) })
     }
@@ -91,19 +84,22 @@ impl Advice {
 
 /// What this user may not use and another one may.
 fn kept_for_another_user(err: &Error) -> Option<&Path> {
-    match err {
-        Error::NoAccess { path } => Some(path),
-        Error::ConfigFile { path, source } => is_refusal(source).then_some(path),
-        Error::Server(server::Error::DataDir(err)) => match err {
-            DataDirError::NotOwner { path, .. } => Some(path),
-            DataDirError::Unusable { path, source } if path.exists() => {
-                is_refusal(source).then_some(path)
-            }
-            DataDirError::KeyFile { path, source } => is_refusal(source).then_some(path),
-            _ => None,
-        },
-        _ => None,
+    if let Error::NoAccess { path }
+    | Error::Server(server::Error::DataDir(DataDirError::NotOwner { path, .. })) = err
+    {
+        return Some(path);
     }
+    let (Error::ConfigFile { path, source }
+    | Error::Server(server::Error::DataDir(
+        DataDirError::Unusable { path, source } | DataDirError::KeyFile { path, source },
+    ))) = err
+    else {
+        return None;
+    };
+    // A directory that does not exist yet has no owner to become.
+    let directory =
+        matches!(err, Error::Server(server::Error::DataDir(DataDirError::Unusable { .. })));
+    (is_refusal(source) && (!directory || path.exists())).then_some(path)
 }
 
 fn is_refusal(err: &io::Error) -> bool {

@@ -69,11 +69,11 @@ fn unanswered(dir: PathBuf, err: io::Error) -> Error {
     if err.kind() == Kind::TimedOut {
         return Error::Silent { patience: PATIENCE };
     }
-    match err.kind() {
-        Kind::NotFound | Kind::ConnectionRefused => Error::NoServer { dir },
-        Kind::PermissionDenied => Error::NoAccess { path: dir.join(SOCKET) },
-        _ => Error::Control(err),
+    if err.kind() == Kind::PermissionDenied {
+        return Error::NoAccess { path: dir.join(SOCKET) };
     }
+    let absent = matches!(err.kind(), Kind::NotFound | Kind::ConnectionRefused);
+    if absent { Error::NoServer { dir } } else { Error::Control(err) }
 }
 
 #[derive(Args, Debug)]

@@ -206,12 +206,8 @@ fn ask_about(
     body: Option<&Value>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let answer = client.ask(method, &format!("/api-keys/{}{what}", encoded(key)), body);
-    answer.map_err(|err| match err {
-        Error::Absent(_) => {
-            Error::Absent(format!("there is no key {key}; `keyward keys list` shows identifiers"))
-        }
-        other => other,
-    })
+    let absent = format!("there is no key {key}; `keyward keys list` shows identifiers");
+    answer.map_err(|err| if let Error::Absent(_) = err { Error::Absent(absent) } else { err })
 }
 
 fn one(body: &[u8], output: Output) -> Result<(), Error> {

@@ -45,9 +45,9 @@ pub(super) fn printed(
     key: &str,
     done: &'static str,
 ) -> Result<(), Error> {
-    outcome.map_err(|err| match err {
-        Error::Output(source) => Error::Undelivered { key: key.to_owned(), done, source },
-        other => other,
+    outcome.map_err(|err| {
+        let Error::Output(source) = err else { return err };
+        Error::Undelivered { key: key.to_owned(), done, source }
     })
 }
 
