@@ -1,6 +1,7 @@
 //! What people type.
 
 mod accounts;
+mod advice;
 mod appendix;
 mod audit;
 mod backup;
@@ -17,6 +18,7 @@ mod keys;
 mod network;
 mod output;
 mod routes;
+mod secret;
 mod serve;
 mod socket;
 mod supervisor;
@@ -67,15 +69,16 @@ enum Command {
         #[command(subcommand)]
         command: AccountsCommand,
     },
-    /// List the scopes that there are
+    /// List the scopes
     Scopes(verify::Scopes),
-    /// Ask whether a key is good for that, now; exit 3 if it is not
+    /// Verify a key; exit 3 if it is not good
+    #[command(after_long_help = appendix::help(&appendix::examples_of("verify")))]
     Verify(verify::Verify),
-    /// Ask whether the server is well; exit 1 if it is not
+    /// Check that the server works; exit 1 if it does not
     Health(health::Health),
-    /// Look for whatever ails this installation; exit 1 if something does
+    /// Diagnose this installation; exit 1 if a check failed
     Doctor(health::Doctor),
-    /// Look at the configuration
+    /// Check and print the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -85,52 +88,53 @@ enum Command {
         #[command(subcommand)]
         command: RootKeyCommand,
     },
-    /// Run a job of the scheduler now, or, if it is running, once that run is over
+    /// Run a scheduled job now; if it is running already, wait and run it again
     RunJob {
-        /// Its name: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
+        /// The job: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
         /// `record_denials`, `checkpoint`, `backup` or `upkeep`
         name: String,
         #[command(flatten)]
         output: Output,
         #[command(flatten)]
-        settings: Settings,
+        place: Location,
     },
-    /// Take over keys that another system issued; exit 3 if any was refused
+    /// Import keys that another system issued; exit 3 if any was refused
+    #[command(after_long_help = appendix::help(&appendix::examples_of("import")))]
     Import(import::Import),
-    /// Make, check and restore backups
+    /// Create, check and restore backups
     Backup {
         #[command(subcommand)]
         command: BackupCommand,
     },
-    /// Look at the audit log
+    /// Print, check and export the audit log
     Events {
         #[command(subcommand)]
         command: EventsCommand,
     },
-    /// Look at the route policy of forward auth
+    /// Check the route policy of forward auth
     Routes {
         #[command(subcommand)]
         command: RoutesCommand,
     },
-    /// Decide about the clock
+    /// Accept the machine's clock
     Clock {
         #[command(subcommand)]
         command: ClockCommand,
     },
     /// Print a script that completes commands in your shell
     Completions {
-        /// For which
+        /// The shell
         shell: Shell,
     },
     /// Write the manual pages
     Man {
-        /// The directory for them
+        /// The directory to write to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
     /// Print the API document
     Openapi {
-        /// As YAML instead of JSON
+        /// Print YAML instead of JSON
         #[arg(long)]
         yaml: bool,
     },
@@ -138,7 +142,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Check the configuration; exit 78 and every fault if it is not sound
+    /// Check the configuration; print every mistake, and exit 78 if there is one
     Check(config::Check),
     /// Print the configuration that is in force
     Print(Settings),
@@ -148,7 +152,7 @@ enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 enum RootKeyCommand {
-    /// Make another root key; every other key goes on working
+    /// Create another root key; all other keys keep working
     Reset {
         /// Revoke all other keys with the scope `*`
         #[arg(long)]
@@ -156,54 +160,62 @@ enum RootKeyCommand {
         #[command(flatten)]
         output: Output,
         #[command(flatten)]
-        settings: Settings,
+        place: Location,
     },
 }
 
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
     /// Print the newest events, the oldest of them first
+    #[command(after_long_help = appendix::help(&appendix::examples_of("events tail")))]
     Tail(events::Tail),
-    /// Recompute the whole log; exit 3 and the first bad event if it is not what it was
+    /// Check the whole log; if it was changed, print the first changed event and exit 3
     Verify(audit::Verify),
-    /// Write the log in a form that other systems take, a line for each event
+    /// Export the log for other systems, one line for each event
     Export(export::Export),
 }
 
 #[derive(Debug, Subcommand)]
 enum RoutesCommand {
-    /// Find every mistake in the policy; exit 3 if there is one
+    /// Check the policy; print every mistake, and exit 3 if there is one
     Check(routes::Check),
-    /// Tell which route decides about a request, and what it needs; exit 3 if it is refused
+    /// Show which route decides about a request and what it needs; exit 3 if it is refused
     Test(routes::Test),
 }
 
 #[derive(Debug, Subcommand)]
 enum ClockCommand {
-    /// Take the machine's clock for right although keyward has seen a later time
-    Accept(Settings),
+    /// Accept the machine's clock although keyward has seen a later time
+    Accept(Location),
 }
 
-/// What every command that needs the configuration takes. Flags win over the environment
-/// (`KEYWARD_…`), that over the file, that over the defaults.
+/// The settings of a server. Flags win over the environment (`KEYWARD_…`), that over the file, that
+/// over the defaults.
 #[derive(Args, Clone, Debug, Default)]
 struct Settings {
-    /// The configuration file; also `KEYWARD_CONFIG`. Without it ./keyward.toml or
-    /// /etc/keyward/keyward.toml, if there is one
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where to listen, as 127.0.0.1:8080
+    #[command(flatten)]
+    place: Location,
+    /// Where to listen, such as 127.0.0.1:8080
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// auto, text, json or journal
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+}
+
+/// Where a command finds its data.
+#[derive(Args, Clone, Debug, Default)]
+struct Location {
+    /// The configuration file; also `KEYWARD_CONFIG`. Without it ./keyward.toml or
+    /// /etc/keyward/keyward.toml, if one exists
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
 }
 
 /// Runs the command in the arguments of this process.
@@ -214,7 +226,7 @@ pub fn main() -> ExitCode {
     };
     match run(cli.command) {
         Ok(code) => code,
-        // Whoever reads this has seen enough.
+        // The reader of a list has seen enough.
         Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(err) => {
             err.report();
@@ -245,13 +257,11 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Config { command: ConfigCommand::Default } => {
             Ok(write!(io::stdout(), "{}", crate::config::DEFAULT_FILE)?)
         }
-        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, output, settings } } => {
-            control::reset_root_key(&settings, revoke_others, output)
+        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, output, place } } => {
+            control::reset_root_key(&place, revoke_others, output)
         }
-        Command::RunJob { name, output, settings } => control::run_job(&settings, &name, output),
-        Command::Clock { command: ClockCommand::Accept(settings) } => {
-            control::accept_clock(&settings)
-        }
+        Command::RunJob { name, output, place } => control::run_job(&place, &name, output),
+        Command::Clock { command: ClockCommand::Accept(place) } => control::accept_clock(&place),
         Command::Events { command: EventsCommand::Tail(it) } => events::tail(&it),
         Command::Openapi { yaml } => {
             let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
@@ -267,7 +277,15 @@ fn variable(name: &str) -> Option<String> {
     found.map(|(_, value)| value).filter(|it| !it.is_empty())
 }
 
-/// The variables of this process that are ours.
+/// The variables of this process that begin with `KEYWARD_`.
 fn variables() -> Vec<(String, String)> {
-    env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")).collect()
+    environment().filter(|(name, _)| name.starts_with("KEYWARD_")).collect()
+}
+
+/// Every variable of this process whose name is UTF-8. The standard library's own iterator panics at
+/// the first variable that is not, whatever program it belongs to.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    })
 }

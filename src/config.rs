@@ -11,6 +11,7 @@ mod read;
 mod routes;
 mod scopes;
 mod settings;
+mod variables;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use self::listen::ListenAddress;
 pub use self::read::{LogFormat, LogLevel};
 pub use self::routes::RouteSetting;
 pub use self::scopes::ScopeSetting;
+pub use self::variables::unknown as unknown_variable;
 
 use ipnet::IpNet;
 
@@ -190,8 +192,9 @@ impl Default for Config {
 impl Config {
     /// Resolves the settings: `flags` over `variables` over `file` over the defaults.
     ///
-    /// Of `variables` only those that begin with `KEYWARD_` count. A value that is overridden must
-    /// be sound all the same: it would surprise on the day the override goes away.
+    /// Variables that do not begin with `KEYWARD_` are ignored; those that do and mean nothing are
+    /// faults, see [`unknown_variable`]. An overridden value must be sound all the same: it would
+    /// take effect on the day the override goes away.
     pub fn assemble(
         flags: &Flags,
         file: Option<ConfigFile<'_>>,
@@ -207,6 +210,7 @@ impl Config {
             if let Err(message) = config.apply_variable(name, value) {
                 faults.push(Fault { origin: Origin::Variable(name.clone()), message });
             }
+            faults.extend(variables::unknown(name, value));
         }
         for (flag, value) in flags.given() {
             if let Err(message) = config.apply_flag(flag, value) {
@@ -247,21 +251,8 @@ impl Config {
     }
 
     fn apply_variable(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let reserved = || COMMAND_LINE_VARIABLES.iter().map(|(name, _)| *name);
-        if !name.starts_with("KEYWARD_") || reserved().any(|it| it == name) {
-            return Ok(());
-        }
-        if let Some(setting) = SETTINGS.iter().find(|it| it.variable() == name) {
-            return (setting.read)(self, Raw::Text(value));
-        }
-        // All begin alike; compared whole, everything would be near everything.
-        let tail = |it: &str| it.replacen("KEYWARD_", "", 1);
-        let known: Vec<String> =
-            SETTINGS.iter().map(|it| tail(&it.variable())).chain(reserved().map(tail)).collect();
-        Err(match faults::nearest(&tail(name), known.iter().map(String::as_str)) {
-            Some(near) => format!("unknown variable; did you mean `KEYWARD_{near}`?"),
-            None => "unknown variable".to_owned(),
-        })
+        let setting = SETTINGS.iter().find(|it| it.variable() == name);
+        setting.map_or(Ok(()), |it| (it.read)(self, Raw::Text(value)))
     }
 
     fn apply_flag(&mut self, flag: &str, value: &str) -> Result<(), String> {

@@ -8,6 +8,7 @@ mod policy;
 mod reach;
 mod restore;
 mod tls;
+mod users;
 mod workers;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ pub use self::{
     reach::{Reached, reach},
     restore::{Restored, restore},
     tls::{KeyPair, TlsError},
+    users::{user_name, user_of},
     workers::Workers,
 };
 use self::{

@@ -87,13 +87,14 @@ pub enum LogTarget {
 ///
 /// The operating system refuses a new thread.
 pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error> {
-    let (filter, handle) = reload::Layer::new(filter(config.level));
     let format = match (config.format, target) {
         (LogFormat::Auto, LogTarget::Terminal) => LogFormat::Text,
         (LogFormat::Auto, LogTarget::Journal) => LogFormat::Journal,
         (LogFormat::Auto, LogTarget::Other) => LogFormat::Json,
         (format, _) => format,
     };
+    let for_a_person = target == LogTarget::Terminal && format == LogFormat::Text;
+    let (filter, handle) = reload::Layer::new(filter(config.level, for_a_person));
     let journal = match format {
         LogFormat::Journal => Journal::at(Path::new(journal::SOCKET)).map(Some),
         LogFormat::Text | LogFormat::Json | LogFormat::Auto => Ok(None),
@@ -132,16 +133,21 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
         tracing::warn!(error = &err as &dyn std::error::Error, "the journal cannot be reached");
     }
     let set_level = Box::new(move |level| {
-        if let Err(err) = handle.reload(self::filter(level)) {
+        if let Err(err) = handle.reload(self::filter(level, for_a_person)) {
             tracing::warn!(error = &err as &dyn std::error::Error, "the log level stays");
         }
     });
     Ok(Log { set_level, outlet })
 }
 
-fn filter(level: LogLevel) -> EnvFilter {
+/// A person who looks at a terminal has no use for the signed note of each checkpoint, unless at a
+/// level for debugging. Every other place is often kept elsewhere, as evidence.
+fn filter(level: LogLevel, for_a_person: bool) -> EnvFilter {
     // The scheduler's own chatter is of no use to an operator.
-    EnvFilter::new(format!("{},tokio_cron_scheduler=warn,actix_server=warn", level.as_str()))
+    let quiet = "tokio_cron_scheduler=warn,actix_server=warn";
+    let unwanted = for_a_person && level == LogLevel::Info;
+    let notes = if unwanted { ",keyward::service::checkpoints=warn" } else { "" };
+    EnvFilter::new(format!("{},{quiet}{notes}", level.as_str()))
 }
 
 /// Lines on their way to standard error. Text that has the shape of a key is cut short here, in case

@@ -5,10 +5,15 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{
-    Error,
-    client::{Client, Target, encoded},
-    output::{self, Confirmation, Format, Output},
+use crate::{
+    cli::{
+        Error,
+        appendix::{examples_of, help},
+        client::{Client, Target, encoded},
+        output::{self, Confirmation, Format, Limit, Output},
+        secret,
+    },
+    service::Conflict,
 };
 
 #[derive(Debug, Subcommand)]
@@ -16,33 +21,36 @@ pub(super) enum AccountsCommand {
     /// List accounts
     List {
         #[command(flatten)]
+        limit: Limit,
+        #[command(flatten)]
         output: Output,
         #[command(flatten)]
         target: Target,
     },
-    /// Make an account and its first key, which is shown this once
+    /// Create an account and its first key; the key is shown only once
+    #[command(after_long_help = help(&examples_of("accounts create")))]
     Create(Create),
     /// Show an account
     Show {
-        /// The account, by its identifier or by your own for it
+        /// The account: its identifier or your own external identifier
         account: String,
         #[command(flatten)]
         output: Output,
         #[command(flatten)]
         target: Target,
     },
-    /// Change an account; what is not named stays as it is
+    /// Change the given properties of an account
     Update(Update),
-    /// Stop all keys of an account, until it is resumed
+    /// Refuse all keys of an account until it is resumed
     Suspend(Stop),
-    /// Let the keys of a suspended account work again
+    /// Accept the keys of a suspended account again
     Resume {
-        /// The account, by its identifier or by your own for it
+        /// The account: its identifier or your own external identifier
         account: String,
         #[command(flatten)]
         target: Target,
     },
-    /// Delete an account and revoke all its keys, for ever
+    /// Delete an account and revoke all its keys; this cannot be undone
     Delete(Stop),
 }
 
@@ -54,16 +62,16 @@ pub(super) struct Create {
     /// Your own identifier of this customer
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
-    /// A scope that keys of this account may grant; can be given several times; without it, all
+    /// A scope that keys of this account may hold; repeatable. Without it, all scopes
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
-    /// How many keys it may have
+    /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object to be kept with the account
+    /// A JSON object to keep with the account
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
-    /// Print the account's first key and nothing else
+    /// Print only the account's first key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
@@ -74,7 +82,7 @@ pub(super) struct Create {
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
-    /// The account, by its identifier or by your own for it
+    /// The account: its identifier or your own external identifier
     account: String,
     /// Display name
     #[arg(long)]
@@ -82,17 +90,16 @@ pub(super) struct Update {
     /// Your own identifier of this customer
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
-    /// A scope that keys of this account may grant, in place of those so far; can be given several
-    /// times
+    /// A scope that keys of this account may hold; repeatable. Replaces the scopes so far
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
-    /// Keys of this account may grant every scope of the catalogue
+    /// Allow every scope of the catalogue
     #[arg(long, conflicts_with = "allowed")]
     allow_all: bool,
-    /// How many keys it may have
+    /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object in place of the one that is kept with the account
+    /// A JSON object that replaces the one kept with the account
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
@@ -103,7 +110,7 @@ pub(super) struct Update {
 
 #[derive(Args, Debug)]
 pub(super) struct Stop {
-    /// The account, by its identifier or by your own for it
+    /// The account: its identifier or your own external identifier
     account: String,
     #[command(flatten)]
     confirmation: Confirmation,
@@ -113,7 +120,7 @@ pub(super) struct Stop {
 
 pub(super) fn run(command: AccountsCommand) -> Result<(), Error> {
     match command {
-        AccountsCommand::List { output, target } => list(output, &target),
+        AccountsCommand::List { limit, output, target } => list(limit, output, &target),
         AccountsCommand::Create(it) => create(&it),
         AccountsCommand::Show { account, output, target } => show(&account, output, &target),
         AccountsCommand::Update(it) => update(&it),
@@ -140,9 +147,10 @@ pub(super) fn account_id(client: &Client, text: &str) -> Result<String, Error> {
     id.ok_or_else(|| Error::Refused(format!("there is no account {text}")))
 }
 
-fn list(output: Output, target: &Target) -> Result<(), Error> {
+fn list(limit: Limit, output: Output, target: &Target) -> Result<(), Error> {
     let client = target.open()?;
-    let accounts = client.list("/accounts?limit=1000")?;
+    let mut accounts = client.first("/accounts?", limit.and_one_more())?;
+    limit.cut(&mut accounts);
     if output.output == Format::Json {
         output::list(&accounts)?;
         return client.close();
@@ -173,23 +181,27 @@ fn create(it: &Create) -> Result<(), Error> {
         metadata: it.metadata.as_ref(),
     };
     settings.put_into(&mut body);
+    secret::check_output()?;
     let client = it.target.open()?;
     let made = client.ask("POST", "/accounts", Some(&body.into()))?;
-    if it.output.output == Format::Json {
-        output::raw(&made)?;
-        return client.close();
-    }
     let account: Value = serde_json::from_slice(&made).map_err(|err| Error::Control(err.into()))?;
-    let key = output::text(&account["apiKey"], "key", "");
-    if it.quiet {
-        writeln!(io::stdout(), "{key}")?;
-    } else {
-        facts(&account)?;
-        let mut out = io::stdout();
-        writeln!(out, "\nIts first key, which manages its keys:\n\n    {key}\n")?;
-        writeln!(out, "It is shown this once; only its hash is kept.")?;
+    let outcome = print_created(it, &made, &account);
+    client.close()?;
+    secret::printed(outcome, &output::text(&account["apiKey"], "id", ""), "created")
+}
+
+fn print_created(it: &Create, made: &[u8], account: &Value) -> Result<(), Error> {
+    if it.output.output == Format::Json {
+        return Ok(output::raw(made)?);
     }
-    client.close()
+    let key = output::text(&account["apiKey"], "key", "");
+    let mut out = io::stdout();
+    if it.quiet {
+        return Ok(writeln!(out, "{key}")?);
+    }
+    facts(account)?;
+    writeln!(out, "\nIts first key, which manages its keys:\n\n    {key}\n")?;
+    Ok(writeln!(out, "It is shown this once; only its hash is kept.")?)
 }
 
 fn show(account: &str, output: Output, target: &Target) -> Result<(), Error> {
@@ -228,6 +240,11 @@ fn stop(
     let client = it.target.open()?;
     let id = account_id(&client, &it.account)?;
     let account: Value = client.ask_for("GET", &format!("/accounts/{id}"), None)?;
+    // No other account can stop an account, so only the operator's own is this one.
+    let own: Value = client.ask_for("GET", "/accounts/self", None)?;
+    if own["id"] == account["id"] {
+        return Err(Error::Refused(Conflict::OperatorAccount.to_string()));
+    }
     let name = output::text(&account, "name", "");
     it.confirmation.ask(&format!("{verb} {id}, \"{name}\", and stop all its keys?"))?;
     carry_out(&client, &id)?;

@@ -1,4 +1,4 @@
-//! What stands below the options, in `--help` and in the manual: exit statuses and variables.
+//! What stands below the options, in `--help` and in the manual: examples, exit statuses, variables.
 
 use std::fmt::Write;
 
@@ -6,6 +6,8 @@ use clap::builder::Styles;
 
 use crate::config::{COMMAND_LINE_VARIABLES, setting_variables};
 
+/// Names that are wider stand on lines of their own.
+const WIDEST: usize = 40;
 /// Of all commands; not each has each.
 const EXIT_STATUSES: [(&str, &str); 7] = [
     ("0", "Done; of a question, yes"),
@@ -18,10 +20,77 @@ const EXIT_STATUSES: [(&str, &str); 7] = [
 ];
 const NO_COLOR: (&str, &str) = ("NO_COLOR", "If it is set and not empty, nothing is coloured");
 
+/// Commands, the examples of their use, and what these do.
+const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
+    (
+        "serve",
+        &[
+            ("keyward serve", "Listen on 127.0.0.1:8080, with the data in ./keyward-data"),
+            (
+                "keyward serve --listen 127.0.0.1:8081 --data-dir ./test-data",
+                "Run a second server beside it",
+            ),
+        ],
+    ),
+    (
+        "keys list",
+        &[
+            ("keyward keys list --all --status expiring", "Keys of all accounts that end soon"),
+            ("keyward keys list --query rg_ysCC0lKor", "The key with this prefix"),
+            (
+                "keyward events export | grep api_key.revoked",
+                "Revoked keys, which no list contains: when each was revoked, and by which key",
+            ),
+        ],
+    ),
+    (
+        "keys create",
+        &[
+            (
+                "keyward keys create --name ci --scope orders:read --expires 90d",
+                "A key of your own account",
+            ),
+            (
+                "keyward keys create --name gateway --scope api-keys:verify -q >gateway.key",
+                "A key for your gateway, in a file",
+            ),
+        ],
+    ),
+    ("keys update", &[("keyward keys update rg_ysCC0lKor --disable", "Refuse a key for now")]),
+    (
+        "keys rotate",
+        &[("keyward keys rotate rg_ysCC0lKor --grace 1d", "The old value works for one more day")],
+    ),
+    ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Asks before it revokes the key")]),
+    (
+        "accounts create",
+        &[(
+            "keyward accounts create --name \"Acme Corp\" --external-id cust_42 --allow orders:read",
+            "An account whose keys may only read orders",
+        )],
+    ),
+    (
+        "verify",
+        &[
+            ("keyward verify - --scope orders:read", "Asks for the key"),
+            ("keyward verify - <customer.key", "Reads it from a file"),
+        ],
+    ),
+    ("import", &[("keyward import keys.jsonl --dry-run", "Shows which rows would be refused")]),
+    ("backup create", &[("keyward backup create --to /srv/keyward.db", "A backup at this place")]),
+    ("events tail", &[("keyward events tail -f", "The last ten events, then each new one")]),
+];
+
 /// A list of names and what they mean.
 pub(super) struct Section {
     heading: &'static str,
     entries: Vec<(String, String)>,
+}
+
+/// Below a command: its examples, if it has any.
+pub(super) fn examples_of(command: &str) -> Vec<Section> {
+    let found = EXAMPLES.iter().filter(|(name, _)| *name == command);
+    found.map(|(_, all)| Section { heading: "Examples", entries: but(all, &[]) }).collect()
 }
 
 /// Below the program itself.
@@ -32,7 +101,9 @@ pub(super) fn of_the_program() -> Vec<Section> {
 /// Below `serve`, which answers no question and asks no other server.
 pub(super) fn of_serve() -> Vec<Section> {
     let asking = ["KEYWARD_URL", "KEYWARD_KEY", "KEYWARD_KEY_FILE", "KEYWARD_CA_FILE"];
-    vec![exit_statuses(&["3", "4"]), environment(&asking)]
+    let mut sections = examples_of("serve");
+    sections.extend([exit_statuses(&["3", "4"]), environment(&asking)]);
+    sections
 }
 
 /// As `--help` ends.
@@ -45,7 +116,11 @@ pub(super) fn help(sections: &[Section]) -> String {
         let _ = writeln!(text, "{heading}{}:{heading:#}", section.heading);
         let width = section.entries.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, means) in &section.entries {
-            let _ = writeln!(text, "  {name:width$}  {means}");
+            let _ = if WIDEST < width {
+                writeln!(text, "  {name}\n      {means}")
+            } else {
+                writeln!(text, "  {name:width$}  {means}")
+            };
         }
         text.push('\n');
     }
@@ -79,4 +154,41 @@ fn environment(without: &[&str]) -> Section {
 fn but(all: &[(&str, &str)], without: &[&str]) -> Vec<(String, String)> {
     let kept = all.iter().filter(|(name, _)| !without.contains(name));
     kept.map(|(name, means)| ((*name).to_owned(), (*means).to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_example_is_a_command() {
+        for (line, _) in EXAMPLES.iter().flat_map(|(_, all)| *all) {
+            let command = line.split(['|', '<', '>']).next().unwrap_or_default();
+            // Between quotes, a blank does not end a word.
+            let parts = command.split('"').enumerate();
+            let words: Vec<&str> =
+                parts
+                    .flat_map(|(place, it)| {
+                        if place % 2 == 1 { vec![it] } else { it.split_whitespace().collect() }
+                    })
+                    .collect();
+            if let Err(err) = Cli::try_parse_from(words) {
+                panic!("{line}: {err}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_with_examples_exists() {
+        for (name, _) in EXAMPLES {
+            let program = <Cli as clap::CommandFactory>::command();
+            let mut command = &program;
+            for word in name.split(' ') {
+                command = command.find_subcommand(word).expect(name);
+            }
+        }
+    }
 }

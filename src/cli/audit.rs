@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{
-        Error, Settings, config,
+        Error, Location, config,
         output::{self, Format, Output},
     },
     domain::note::NoteKey,
@@ -29,24 +29,24 @@ const BROKEN: u8 = 3;
 
 #[derive(Args, Debug)]
 pub(super) struct Verify {
-    /// A copy of the database; without it, the one in the data directory
+    /// A copy of the database. Without it, the database in the data directory
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
-    /// The public key that must have signed, as `checkpoint.pub` has it; without it, that of the
-    /// data directory, or none with `--db`
+    /// The file of the public key that signed the log, as `checkpoint.pub`. Without it, the key of the
+    /// data directory, or no key with `--db`
     #[arg(long, value_name = "FILE")]
     public_key: Option<PathBuf>,
-    /// A checkpoint that was kept elsewhere; may be given more than once
+    /// A checkpoint that was kept elsewhere; repeatable
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
-    let place = Place::of(arguments.db.as_deref(), &arguments.settings)?;
+    let place = Place::of(arguments.db.as_deref(), &arguments.place)?;
     let key_file = match (&arguments.public_key, &place.data_dir) {
         (Some(file), _) => Some(file.clone()),
         (None, Some(dir)) => Some(dir.join("checkpoint.pub")).filter(|it| it.exists()),
@@ -126,12 +126,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(copy: Option<&Path>, settings: &Settings) -> Result<Self, Error> {
+    pub(super) fn of(copy: Option<&Path>, place: &Location) -> Result<Self, Error> {
         if let Some(copy) = copy {
             return Ok(Self { database: copy.to_owned(), data_dir: None });
         }
-        config::insist_on_this_machine(settings, "--db, --data-dir or --config")?;
-        let dir = config::load(settings)?.data_dir;
+        config::insist_on_this_machine(place, "--db, --data-dir or --config")?;
+        let dir = config::load(place)?.data_dir;
         Ok(Self { database: config::database(&dir)?, data_dir: Some(dir) })
     }
 

@@ -14,7 +14,8 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, NO, Settings,
+        Error, Location, NO,
+        appendix::{examples_of, help},
         audit::readable,
         config, control,
         error::store_exit_code,
@@ -32,24 +33,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BackupCommand {
-    /// Copy the database, while it is in use, and read the copy back
+    /// Copy the database, also while it is in use, and check the copy
+    #[command(after_long_help = help(&examples_of("backup create")))]
     Create(Create),
     /// Check that a backup is whole; exit 3 if it is not
     Verify(Verify),
-    /// Put a backup in place of the database, which is kept aside; needs the server stopped
+    /// Replace the database by a backup and keep the old one aside; the server must be stopped
     Restore(Restore),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Create {
-    /// The file to be made; without it, one named after the time, in the place of backups. A
-    /// running server makes it, with its own rights
+    /// The file to create. Without it, a file named after the time, in the directory of backups. A
+    /// running server creates it, with the server's own rights
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 #[derive(Args, Debug)]
@@ -69,7 +71,7 @@ pub(super) struct Restore {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 pub(super) fn run(command: BackupCommand) -> Result<ExitCode, Error> {
@@ -106,7 +108,7 @@ pub(super) fn migration_exit_code(err: &BackupError) -> u8 {
 }
 
 fn create(it: &Create) -> Result<(), Error> {
-    let config = config::load_here(&it.settings)?;
+    let config = config::load_here(&it.place)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and reading back");
     let mut here = false;
@@ -177,7 +179,7 @@ fn is_verdict(err: &BackupError) -> bool {
 
 fn restore(it: &Restore) -> Result<(), Error> {
     readable(&it.file)?;
-    let config = config::load_here(&it.settings)?;
+    let config = config::load_here(&it.place)?;
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");
@@ -213,8 +215,9 @@ fn restore(it: &Restore) -> Result<(), Error> {
     Ok(())
 }
 
-fn holds(events: i64, accounts: i64, keys: i64) -> String {
-    format!("{events} events, {accounts} accounts, {keys} keys")
+pub(super) fn holds(events: i64, accounts: i64, keys: i64) -> String {
+    let count = output::count;
+    format!("{}, {}, {}", count(events, "event"), count(accounts, "account"), count(keys, "key"))
 }
 
 /// Shown on a terminal only.

@@ -9,12 +9,14 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Error, Settings, config, control, network::Network, socket, variable},
+    cli::{Error, Location, config, control, network::Network, socket, variable},
     config::Config,
     server::{AtHand, Reached},
 };
 
 pub(super) const API: &str = "/api/v1";
+/// As many elements as the API answers at once.
+const LARGEST_PAGE: usize = 1000;
 
 /// An answer as it comes, line by line, until the connection is over.
 pub(super) type Lines = Box<dyn Iterator<Item = String>>;
@@ -26,13 +28,8 @@ pub(super) struct Target {
     /// also `KEYWARD_URL`. Without it, the server of the data directory or its database
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "config"])]
     url: Option<String>,
-    /// The configuration file; also `KEYWARD_CONFIG`. Without it ./keyward.toml or
-    /// /etc/keyward/keyward.toml, if there is one
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
+    #[command(flatten)]
+    pub(super) place: Location,
 }
 
 /// A keyward that can be asked.
@@ -45,21 +42,13 @@ pub(super) enum Client {
 impl Target {
     /// The server on the network, if one is meant: a flag wins over the variable.
     pub(super) fn url(&self) -> Option<String> {
-        let here = self.data_dir.is_some() || self.config.is_some();
+        let here = self.place.data_dir.is_some() || self.place.config.is_some();
         let from_variable = || variable("KEYWARD_URL").filter(|_| !here);
         self.url.clone().or_else(from_variable)
     }
 
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            config: self.config.clone(),
-            data_dir: self.data_dir.clone(),
-            ..Settings::default()
-        }
-    }
-
     pub(super) fn config(&self) -> Result<Config, Error> {
-        config::load(&self.settings())
+        config::load(&self.place)
     }
 
     pub(super) fn open(&self) -> Result<Client, Error> {
@@ -150,22 +139,36 @@ impl Client {
         let mut all = Vec::new();
         self.pages(target, |page| {
             all.extend(page);
-            Ok(())
+            Ok(true)
         })?;
         Ok(all)
     }
 
-    /// The same page by page, for lists that need not fit into memory.
+    /// The first elements of a list, at most `most`. `target` ends where its query can go on.
+    pub(super) fn first(&self, target: &str, most: usize) -> Result<Vec<Value>, Error> {
+        let mut found = Vec::new();
+        self.pages(&format!("{target}limit={}", most.min(LARGEST_PAGE)), |page| {
+            found.extend(page);
+            Ok(found.len() < most)
+        })?;
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// Hands a list over page by page, for lists that need not fit into memory, until `take` says
+    /// that it wants no more.
     pub(super) fn pages(
         &self,
         target: &str,
-        mut take: impl FnMut(Vec<Value>) -> Result<(), Error>,
+        mut take: impl FnMut(Vec<Value>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         let mut cursor = String::new();
         loop {
             let mut page: Value = self.ask_for("GET", &format!("{target}{cursor}"), None)?;
-            if let Value::Array(data) = page["data"].take() {
-                take(data)?;
+            if let Value::Array(data) = page["data"].take()
+                && !take(data)?
+            {
+                return Ok(());
             }
             match page["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={}", encoded(next)),
@@ -202,6 +205,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Error {
     }
     match status {
         401 | 403 => Error::Denied(says),
+        404 => Error::Absent(says),
         503 => Error::Busy(says),
         _ => Error::Refused(says),
     }

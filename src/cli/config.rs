@@ -1,7 +1,7 @@
 //! Finding and reading the configuration: the only place that looks at the environment.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Write},
     path::{self, Path, PathBuf},
     process::ExitCode,
@@ -12,11 +12,11 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Settings,
+        Error, Location, Settings, environment,
         output::{self, Format, Output},
         variable, variables,
     },
-    config::{Config, ConfigFile, Flags},
+    config::{Config, ConfigFile, Fault, Flags, unknown_variable},
     server::{self, PolicyError},
 };
 
@@ -34,8 +34,8 @@ pub(super) struct Check {
 }
 
 pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
-    let errors: Vec<Error> = match load(&it.settings) {
-        Ok(config) => server::file_faults(&config).into_iter().map(Error::from).collect(),
+    let errors: Vec<Error> = match load_strictly(&it.settings) {
+        Ok((config, _)) => server::file_faults(&config).into_iter().map(Error::from).collect(),
         Err(err) => vec![err],
     };
     if it.output.output == Format::Json {
@@ -59,7 +59,7 @@ pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
 }
 
 pub(super) fn print(settings: &Settings) -> Result<(), Error> {
-    let (config, file) = load_with_file(settings)?;
+    let (config, file) = load_strictly(settings)?;
     // Beside the settings, which may go to a file that is read again.
     let _ = match file {
         Some(file) => writeln!(io::stderr(), "keyward: read {}", file.display()),
@@ -68,14 +68,36 @@ pub(super) fn print(settings: &Settings) -> Result<(), Error> {
     Ok(write!(io::stdout(), "{}", config.to_toml())?)
 }
 
-pub(super) fn load(settings: &Settings) -> Result<Config, Error> {
-    Ok(load_with_file(settings)?.0)
+/// The configuration of a command that asks or changes something. Such a command runs in the
+/// environment of a person or of another program, so it only warns about variables that begin with
+/// `KEYWARD_` and mean nothing.
+pub(super) fn load(place: &Location) -> Result<Config, Error> {
+    let (strange, known): (Vec<_>, Vec<_>) =
+        variables().into_iter().partition(|(name, value)| unknown_variable(name, value).is_some());
+    let settings = Settings { place: place.clone(), ..Settings::default() };
+    let (config, _) = load_with(&settings, &known)?;
+    for fault in strange.iter().filter_map(|(name, value)| unknown_variable(name, value)) {
+        warn(&fault);
+    }
+    Ok(config)
 }
 
-/// The configuration, and the file that it was read from, if there is one.
-pub(super) fn load_with_file(settings: &Settings) -> Result<(Config, Option<PathBuf>), Error> {
-    let variables = variables();
-    let named = settings.config.clone().or_else(|| {
+fn warn(fault: &Fault) {
+    // The command can do its work without this warning.
+    let _ = writeln!(io::stderr(), "keyward: ignored: {fault}");
+}
+
+/// The configuration of a server, and the file that it was read from, if there is one. Variables
+/// that begin with `KEYWARD_` and mean nothing are errors.
+pub(super) fn load_strictly(settings: &Settings) -> Result<(Config, Option<PathBuf>), Error> {
+    load_with(settings, &variables())
+}
+
+fn load_with(
+    settings: &Settings,
+    variables: &[(String, String)],
+) -> Result<(Config, Option<PathBuf>), Error> {
+    let named = settings.place.config.clone().or_else(|| {
         let found = variables.iter().find(|(name, _)| name == "KEYWARD_CONFIG");
         found.map(|(_, path)| PathBuf::from(path))
     });
@@ -85,12 +107,12 @@ pub(super) fn load_with_file(settings: &Settings) -> Result<(Config, Option<Path
     };
     let flags = Flags {
         listen: settings.listen.clone(),
-        data_dir: settings.data_dir.clone(),
+        data_dir: settings.place.data_dir.clone(),
         log_level: settings.log_level.clone(),
         log_format: settings.log_format.clone(),
     };
     let file = text.as_ref().map(|(path, text)| ConfigFile { path, text });
-    let mut config = Config::assemble(&flags, file, &variables)?;
+    let mut config = Config::assemble(&flags, file, variables)?;
     use_credentials(&mut config);
     // Which of the files of that name depends on where the command was given.
     let file = text.map(|(path, _)| path::absolute(&path).unwrap_or(path));
@@ -99,14 +121,14 @@ pub(super) fn load_with_file(settings: &Settings) -> Result<(Config, Option<Path
 
 /// The configuration of a command that only this machine can carry out. Whoever has the variable
 /// for another server set and names nothing here may mean that one, so nothing is done.
-pub(super) fn load_here(settings: &Settings) -> Result<Config, Error> {
-    insist_on_this_machine(settings, "--data-dir or --config")?;
-    load(settings)
+pub(super) fn load_here(place: &Location) -> Result<Config, Error> {
+    insist_on_this_machine(place, "--data-dir or --config")?;
+    load(place)
 }
 
 /// `options` are those that say that this machine is meant.
-pub(super) fn insist_on_this_machine(settings: &Settings, options: &str) -> Result<(), Error> {
-    let named = settings.data_dir.is_some() || settings.config.is_some();
+pub(super) fn insist_on_this_machine(place: &Location, options: &str) -> Result<(), Error> {
+    let named = place.data_dir.is_some() || place.config.is_some();
     if named || variable("KEYWARD_URL").is_none() {
         return Ok(());
     }
@@ -129,7 +151,7 @@ pub(super) fn database(data_dir: &Path) -> Result<PathBuf, Error> {
 
 /// Files that systemd hands over (systemd.exec(5), `LoadCredential=`), for settings that name none.
 fn use_credentials(config: &mut Config) {
-    let directory = env::vars().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+    let directory = environment().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
     let Some((_, directory)) = directory else { return };
     let credential = |name: &str| {
         // Under its own name, or as one file of a directory that was handed over whole.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Settings,
+        Error, Location,
         client::refusal,
         config,
         output::{self, Format, Output},
@@ -31,11 +31,11 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn reset_root_key(
-    settings: &Settings,
+    place: &Location,
     revoke_others: bool,
     output: Output,
 ) -> Result<(), Error> {
-    let config = config::load_here(settings)?;
+    let config = config::load_here(place)?;
     let terminal = io::stdout().is_terminal();
     let file = path::absolute(config.data_dir.join("initial-root-key"))?;
     let to_file = (!terminal).then_some(file.clone());
@@ -71,12 +71,12 @@ pub(super) fn reset_root_key(
     Ok(())
 }
 
-pub(super) fn run_job(settings: &Settings, name: &str, output: Output) -> Result<(), Error> {
+pub(super) fn run_job(place: &Location, name: &str, output: Output) -> Result<(), Error> {
     let Some(job) = Job::parse(name) else {
         let known = Job::ALL.map(Job::as_str).join(", ");
         return Err(Error::NoSuchJob { name: name.to_owned(), known });
     };
-    let config = config::load_here(settings)?;
+    let config = config::load_here(place)?;
     let path = format!("/jobs/{}/run", job.as_str());
     let answer: JobAnswer =
         ask(&config, &path, &(), |app| Ok(JobAnswer { changed: app.run_job(job, &|| false)? }))?;
@@ -87,8 +87,8 @@ pub(super) fn run_job(settings: &Settings, name: &str, output: Output) -> Result
     Ok(writeln!(io::stdout(), "{}: {} changed", job.as_str(), answer.changed)?)
 }
 
-pub(super) fn accept_clock(settings: &Settings) -> Result<(), Error> {
-    let config = config::load_here(settings)?;
+pub(super) fn accept_clock(place: &Location) -> Result<(), Error> {
+    let config = config::load_here(place)?;
     let answer: ClockAnswer = ask(&config, "/clock/accept", &(), |app| {
         let back = app.accept_clock()?;
         Ok(ClockAnswer { back_ms: u64::try_from(back.as_millis()).unwrap_or(u64::MAX) })

@@ -31,10 +31,11 @@ fn write_pages(command: &Command, directory: &Path) -> Result<(), io::Error> {
     for it in command.get_subcommands() {
         write_pages(it, directory)?;
     }
+    let path = command.get_bin_name().unwrap_or_default();
     let sections = match command.get_name() {
         "keyward" => appendix::of_the_program(),
         "serve" => appendix::of_serve(),
-        _ => Vec::new(),
+        _ => appendix::examples_of(path.strip_prefix("keyward ").unwrap_or_default()),
     };
     let man = Man::new(command.clone().after_long_help(None::<&str>));
     let mut page = Vec::new();

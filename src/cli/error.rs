@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::backup;
+use super::{advice::Advice, backup};
 use crate::{
     config::ConfigErrors,
     domain::{note::NoteError, text::masked},
@@ -42,6 +42,9 @@ pub(super) enum Error {
     Unreachable { url: String, source: ureq::Error },
     #[error("refused: {0}")]
     Refused(String),
+    /// What was asked for does not exist, or is hidden from this caller.
+    #[error("refused: {0}")]
+    Absent(String),
     #[error("refused: {0}")]
     Denied(String),
     #[error("try again: {0}")]
@@ -57,10 +60,7 @@ pub(super) enum Error {
     NotConfirmed,
     #[error("there is no database {path}; `keyward serve` makes one")]
     NoDatabase { path: PathBuf },
-    #[error(
-        "permission denied: {path}; this is for the user that the server runs as, so try \
-         `sudo -u` and that user's name"
-    )]
+    #[error("permission denied: {path}")]
     NoAccess { path: PathBuf },
     #[error("{path} cannot be used")]
     File { path: PathBuf, source: io::Error },
@@ -80,6 +80,10 @@ pub(super) enum Error {
     NoPolicy,
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
+    #[error("{key} was {done}, but its new value could not be written, and nothing else holds it")]
+    Undelivered { key: String, done: &'static str, source: io::Error },
+    #[error("standard output leads nowhere, so the key would be lost; nothing was done")]
+    OutputNowhere,
 }
 
 impl Error {
@@ -99,11 +103,14 @@ impl Error {
             | Self::Silent { .. }
             | Self::NoServer { .. }
             | Self::Refused(_)
+            | Self::Absent(_)
             | Self::Unreachable { .. }
             | Self::NotConfirmed
             | Self::NothingToFollow { .. }
             | Self::OutOfSight { .. }
             | Self::File { .. }
+            | Self::Undelivered { .. }
+            | Self::OutputNowhere
             | Self::Output(_) => 1,
         }
     }
@@ -125,7 +132,10 @@ impl Error {
     /// Writes the error to standard error. A reader that has paused cannot keep the process from
     /// its end for longer than [`LAST_WORDS`].
     pub(super) fn report(&self) {
-        let text = format!("keyward: {}\n", self.with_causes());
+        let mut text = format!("keyward: {}\n", self.with_causes());
+        if let Some(advice) = Advice::about(self) {
+            text.push_str(&format!("{advice}\n"));
+        }
         let (done, wait) = mpsc::channel();
         let writer = thread::Builder::new().spawn(move || {
             // There is no further place to report to.

@@ -37,16 +37,16 @@ const DATA: usize = 160;
 
 #[derive(Args, Debug)]
 pub(super) struct Tail {
-    /// How many
+    /// The number of events
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     lines: u32,
-    /// Then go on with each event as it is recorded; needs a running server
+    /// Then print each new event as it is recorded; needs a running server
     #[arg(short, long)]
     follow: bool,
     /// One line for people, or one JSON object, for each event
     #[arg(long, value_enum, default_value_t = EventFormat::Text)]
     format: EventFormat,
-    /// As with other commands: table is `--format text`, json is `--format jsonl`
+    /// The form, as for other commands: table is `--format text`, json is `--format jsonl`
     #[arg(short, long, value_enum, conflicts_with = "format")]
     output: Option<Format>,
     #[command(flatten)]

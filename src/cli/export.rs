@@ -104,7 +104,8 @@ fn from_network(it: &Export, sink: &mut Sink) -> Result<(), Error> {
         sink.source = origin;
     }
     client.pages(&format!("/events?after={}", it.since_seq - 1), |events| {
-        Ok(events.iter().try_for_each(|event| sink.write(event))?)
+        events.iter().try_for_each(|event| sink.write(event))?;
+        Ok(true)
     })
 }
 
@@ -112,13 +113,13 @@ fn from_network(it: &Export, sink: &mut Sink) -> Result<(), Error> {
 fn origin(client: &Client) -> Result<Option<String>, Error> {
     match client.ask_for::<Value>("GET", "/checkpoints/last", None) {
         Ok(it) => Ok(it["note"].as_str().and_then(|it| it.lines().next()).map(str::to_owned)),
-        Err(Error::Refused(_)) => Ok(None),
+        Err(Error::Absent(_)) => Ok(None),
         Err(err) => Err(err),
     }
 }
 
 fn from_file(it: &Export, sink: &mut Sink) -> Result<(), Error> {
-    let mut log = Place::of(it.db.as_deref(), &it.target.settings())?.open()?;
+    let mut log = Place::of(it.db.as_deref(), &it.target.place)?.open()?;
     let bar = ProgressBar::hidden();
     let mut written = Ok(());
     log.read::<_, StoreError>(|tx| {

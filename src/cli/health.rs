@@ -1,4 +1,4 @@
-//! `keyward health` and `keyward doctor`: is it well, and if not, what ails it?
+//! `keyward health` and `keyward doctor`: checks of the server and of the installation.
 
 use std::{
     fs,
@@ -15,7 +15,8 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Settings,
+        Error, Location,
+        backup::holds,
         client::Target,
         config,
         network::reach,
@@ -27,7 +28,7 @@ use crate::{
     domain::note::NoteKey,
     env::{Clock, SystemClock, Timestamp},
     http::control::SOCKET,
-    server::{self, IMPORT_KEY, KeyPair},
+    server::{self, IMPORT_KEY, KeyPair, user_name},
     service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
     store,
 };
@@ -42,7 +43,7 @@ const OLD_BACKUP: Duration = Duration::from_hours(26);
 
 #[derive(Args, Debug)]
 pub(super) struct Health {
-    /// Whether it can do its work, instead of whether it is alive
+    /// Check that the server can read and write, not only that it is alive
     #[arg(long)]
     ready: bool,
     #[command(flatten)]
@@ -69,8 +70,11 @@ fn unanswered(dir: PathBuf, err: io::Error) -> Error {
     if err.kind() == Kind::TimedOut {
         return Error::Silent { patience: PATIENCE };
     }
-    let nobody = matches!(err.kind(), Kind::NotFound | Kind::ConnectionRefused);
-    if nobody { Error::NoServer { dir } } else { Error::Control(err) }
+    if err.kind() == Kind::PermissionDenied {
+        return Error::NoAccess { path: dir.join(SOCKET) };
+    }
+    let absent = matches!(err.kind(), Kind::NotFound | Kind::ConnectionRefused);
+    if absent { Error::NoServer { dir } } else { Error::Control(err) }
 }
 
 #[derive(Args, Debug)]
@@ -78,7 +82,7 @@ pub(super) struct Doctor {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 /// How something is.
@@ -106,7 +110,7 @@ impl State {
 }
 
 pub(super) fn doctor(it: &Doctor) -> Result<ExitCode, Error> {
-    let config = config::load_here(&it.settings)?;
+    let config = config::load_here(&it.place)?;
     let findings: Vec<_> = examine(&config)
         .into_iter()
         .map(|(what, (state, says))| Finding { what, state, says })
@@ -131,11 +135,17 @@ type Diagnosis = (State, String);
 fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
     let dir = &config.data_dir;
     let server = running(dir);
-    vec![
+    let mut checks = vec![
         ("files named in the configuration", files(config)),
         ("certificate", certificate(config)),
         ("listeners", listeners(config)),
         ("data directory", data_dir(dir)),
+    ];
+    // Without the directory, each of the others would say only that once more.
+    if fs::metadata(dir).is_err_and(|it| it.kind() == io::ErrorKind::NotFound) {
+        return checks;
+    }
+    checks.extend([
         ("database", database(dir)),
         ("audit log", audit_log(config)),
         ("free space", free_space(dir)),
@@ -146,7 +156,8 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("import key", import_key(dir)),
         ("backup", backup(config, &server)),
         ("server", server),
-    ]
+    ]);
+    checks
 }
 
 fn ok(says: impl Into<String>) -> Diagnosis {
@@ -184,7 +195,7 @@ fn listeners(config: &Config) -> Diagnosis {
     let facing = config.listen.iter().filter(|it| plain && it.faces_the_network());
     let facing: Vec<_> = facing.map(ListenAddress::to_string).collect();
     if facing.is_empty() {
-        return ok("no key crosses the network in the clear by them");
+        return ok("no listener takes keys from the network without TLS");
     }
     warning(format!("{} face the network without TLS", facing.join(", ")))
 }
@@ -202,14 +213,15 @@ fn data_dir(dir: &Path) -> Diagnosis {
     }
     let (owner, me) = (found.uid(), geteuid());
     if owner != me.as_raw() && !me.is_root() {
-        return warning(format!("it belongs to user {owner}, and this is user {}", me.as_raw()));
+        let (owner, me) = (user_name(owner), user_name(me.as_raw()));
+        return warning(format!("it belongs to the user {owner}, and this is {me}"));
     }
-    ok(format!("{}, of user {owner}", dir.display()))
+    ok(format!("{}, of the user {}", dir.display(), user_name(owner)))
 }
 
 fn database(dir: &Path) -> Diagnosis {
     match store::foresee(&dir.join("keyward.db")) {
-        Ok(it) => ok(format!("{} keys, {} accounts, {} events", it.keys, it.accounts, it.events)),
+        Ok(it) => ok(holds(it.events, it.accounts, it.keys)),
         Err(err) => failed(err.to_string()),
     }
 }

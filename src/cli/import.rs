@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use self::rows::{fault, from_columns, from_line, names_of, without_mark};
 use crate::{
     cli::{
-        Error, NO, Settings,
+        Error, Location, NO,
         client::Client,
         config,
         output::{self, Output},
@@ -38,19 +38,19 @@ const LONGEST_LINE: u64 = 64 * 1024;
 pub(super) struct Import {
     /// The file, or `-` for standard input
     file: PathBuf,
-    /// The form of the file; without it, by its name, and JSON Lines for what has none
+    /// The form of the file. Without it, the end of its name decides; JSON Lines otherwise
     #[arg(long, value_enum)]
     format: Option<Form>,
-    /// The account of rows that name none, by its identifier or by your own for it
+    /// The account of rows that name no account: its identifier or your own external identifier
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
-    /// Say what would be refused, and change nothing
+    /// Report what would be refused, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -71,7 +71,7 @@ struct Refusal {
 }
 
 pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
-    let config = config::load_here(&it.settings)?;
+    let config = config::load_here(&it.place)?;
     let client = Client::on_this_machine(&config)?;
     let (source, length) = open(&it.file)?;
     let bar = progress(length);

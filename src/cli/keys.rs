@@ -1,5 +1,6 @@
 //! `keyward keys`: the keys of an account, by the rules of the API.
 
+mod list;
 mod revoke;
 
 use std::{
@@ -8,73 +9,43 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
-use crate::cli::{
-    Error,
-    accounts::account_id,
-    client::{Client, Target, encoded},
-    output::{self, Format, Output},
+use crate::{
+    cli::{
+        Error,
+        accounts::account_id,
+        appendix::{examples_of, help},
+        client::{Client, Target, encoded},
+        output::{self, Format, Output},
+        secret,
+    },
+    service::Keyward,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// List keys
-    List(List),
-    /// Make a key; it is shown this once
+    #[command(after_long_help = help(&examples_of("keys list")))]
+    List(list::List),
+    /// Create a key; it is shown only once
+    #[command(after_long_help = help(&examples_of("keys create")))]
     Create(Create),
     /// Show a key
     Show(Show),
-    /// Change a key; what is not named stays as it is
+    /// Change the given properties of a key
+    #[command(after_long_help = help(&examples_of("keys update")))]
     Update(Update),
-    /// Give a key a new value; the old one stays good for a while
+    /// Give a key a new value; the old value works for a grace period
+    #[command(after_long_help = help(&examples_of("keys rotate")))]
     Rotate(Rotate),
-    /// Revoke keys, at once and for ever
+    /// Revoke keys at once; this cannot be undone
+    #[command(after_long_help = help(&examples_of("keys revoke")))]
     Revoke(revoke::Revoke),
-    /// List the keys that nobody has used for so long
-    Unused(Unused),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Whose {
-    /// The account, by its identifier or by your own for it; without it, that of the operator or of
-    /// the key in use
-    #[arg(long, value_name = "ACCOUNT")]
-    account: Option<String>,
-    /// The keys of all accounts
-    #[arg(long, conflicts_with = "account")]
-    all: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct List {
-    #[command(flatten)]
-    whose: Whose,
-    /// Only keys that stand so
-    #[arg(long, value_enum)]
-    status: Option<Status>,
-    /// Only keys with this scope
-    #[arg(long)]
-    scope: Option<String>,
-    /// Only keys that expire before this: 30d, 2027-01-20 or 2027-01-20T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = when)]
-    expiring_before: Option<String>,
-    /// Only keys with this in their name, or with a prefix that begins so
-    #[arg(long, value_name = "TEXT")]
-    query: Option<String>,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Status {
-    Active,
-    Expiring,
-    Expired,
-    Disabled,
+    /// List unused keys
+    Unused(list::Unused),
 }
 
 #[derive(Args, Debug)]
@@ -82,19 +53,19 @@ pub(super) struct Create {
     /// Display name
     #[arg(long)]
     name: String,
-    /// A scope that the key grants; can be given several times
+    /// A scope of the key; repeatable
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_delimiter = ',')]
     scopes: Vec<String>,
-    /// When it ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
+    /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
     expires: Option<Value>,
-    /// A JSON object to be kept with the key
+    /// A JSON object to keep with the key
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
-    /// The account, by its identifier or by your own for it
+    /// The account: its identifier or your own external identifier
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
-    /// Print the key and nothing else
+    /// Print only the key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
@@ -105,7 +76,7 @@ pub(super) struct Create {
 
 #[derive(Args, Debug)]
 pub(super) struct Show {
-    /// The key's identifier
+    /// The key: its identifier or its prefix
     id: String,
     #[command(flatten)]
     output: Output,
@@ -115,24 +86,24 @@ pub(super) struct Show {
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
-    /// The key's identifier
+    /// The key: its identifier or its prefix
     id: String,
     /// Display name
     #[arg(long)]
     name: Option<String>,
-    /// A scope that the key is to grant, in place of those it has; can be given several times
+    /// A scope of the key; repeatable. Replaces the scopes so far
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<String>,
-    /// When it ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
+    /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
     expires: Option<Value>,
-    /// Accept it again
+    /// Accept the key again
     #[arg(long)]
     enable: bool,
-    /// Refuse it until it is enabled again
+    /// Refuse the key until it is enabled again
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
-    /// A JSON object in place of the one that is kept with the key
+    /// A JSON object that replaces the one kept with the key
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
@@ -143,30 +114,17 @@ pub(super) struct Update {
 
 #[derive(Args, Debug)]
 pub(super) struct Rotate {
-    /// The key's identifier
+    /// The key: its identifier or its prefix
     id: String,
-    /// How long the old value stays good: 0s to 7d; without it, what the server is set to
-    #[arg(long, value_name = "DURATION", value_parser = output::whole_seconds)]
+    /// How long the old value works: 0s to 7d. Without it, as the server is configured
+    #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
-    /// Make no new value, but end the grace of the old ones now
+    /// Make no new value; end the grace periods of the old values now
     #[arg(long, conflicts_with_all = ["grace", "quiet"])]
     complete: bool,
-    /// Print the key and nothing else
+    /// Print only the key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Unused {
-    /// For how many days
-    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
-    days: u16,
-    #[command(flatten)]
-    whose: Whose,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -176,44 +134,18 @@ pub(super) struct Unused {
 pub(super) fn run(command: KeysCommand) -> Result<ExitCode, Error> {
     match command {
         KeysCommand::Revoke(it) => return revoke::revoke(&it),
-        KeysCommand::List(it) => list(&it),
+        KeysCommand::List(it) => list::list(&it),
         KeysCommand::Create(it) => create(&it),
         KeysCommand::Show(it) => show(&it),
         KeysCommand::Update(it) => update(&it),
         KeysCommand::Rotate(it) => rotate(&it),
-        KeysCommand::Unused(it) => unused(&it),
+        KeysCommand::Unused(it) => list::unused(&it),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(it: &List) -> Result<(), Error> {
-    let client = it.target.open()?;
-    let status = it.status.and_then(|it| Some(it.to_possible_value()?.get_name().to_owned()));
-    let filters = [
-        ("status", status.as_ref()),
-        ("scope", it.scope.as_ref()),
-        ("expiringBefore", it.expiring_before.as_ref()),
-        ("q", it.query.as_ref()),
-    ];
-    let filters = filters.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    let mut filter = form_urlencoded::Serializer::new(String::new());
-    let filter = format!("&{}", filter.extend_pairs(filters).finish());
-    let keys = keys_of(&client, &it.whose, &filter)?;
-    print(&keys, &it.whose, it.output)?;
-    client.close()
-}
-
-fn unused(it: &Unused) -> Result<(), Error> {
-    let client = it.target.open()?;
-    let past = output::ago(Duration::from_hours(24 * u64::from(it.days)));
-    let filter = format!("&unusedSince={}", encoded(&past));
-    let mut keys = keys_of(&client, &it.whose, &filter)?;
-    keys.retain(|it| it["status"] != "expired");
-    print(&keys, &it.whose, it.output)?;
-    client.close()
-}
-
 fn create(it: &Create) -> Result<(), Error> {
+    secret::check_output()?;
     let client = it.target.open()?;
     let account = it.account.as_ref().map(|it| account_id(&client, it)).transpose()?;
     let path = account.map_or("/api-keys".to_owned(), |it| format!("/accounts/{it}/api-keys"));
@@ -223,13 +155,14 @@ fn create(it: &Create) -> Result<(), Error> {
     given(&mut body, "expiresAt", it.expires.as_ref());
     given(&mut body, "metadata", it.metadata.as_ref());
     let made = client.ask("POST", &path, Some(&body.into()))?;
-    issued(&made, it.quiet, it.output)?;
-    client.close()
+    let printed = issued(&made, "created", it.quiet, it.output);
+    client.close()?;
+    printed
 }
 
 fn show(it: &Show) -> Result<(), Error> {
     let client = it.target.open()?;
-    let key = client.ask("GET", &format!("/api-keys/{}", encoded(&it.id)), None)?;
+    let key = ask_about(&client, "GET", &it.id, "", None)?;
     one(&key, it.output)?;
     client.close()
 }
@@ -245,68 +178,36 @@ fn update(it: &Update) -> Result<(), Error> {
         return Err(Error::Usage("name something to change; see --help".to_owned()));
     }
     let client = it.target.open()?;
-    let path = format!("/api-keys/{}", encoded(&it.id));
-    let key = client.ask("PATCH", &path, Some(&body.into()))?;
+    let key = ask_about(&client, "PATCH", &it.id, "", Some(&body.into()))?;
     one(&key, it.output)?;
     client.close()
 }
 
 fn rotate(it: &Rotate) -> Result<(), Error> {
     let client = it.target.open()?;
-    let path = format!("/api-keys/{}/rotate", encoded(&it.id));
     if it.complete {
-        one(&client.ask("POST", &format!("{path}/complete"), None)?, it.output)?;
+        one(&ask_about(&client, "POST", &it.id, "/rotate/complete", None)?, it.output)?;
         return client.close();
     }
+    secret::check_output()?;
     let body = it.grace.map_or(json!({}), |it| json!({ "gracePeriodSeconds": it.as_secs() }));
-    let made = client.ask("POST", &path, Some(&body))?;
-    issued(&made, it.quiet, it.output)?;
-    client.close()
+    let made = ask_about(&client, "POST", &it.id, "/rotate", Some(&body))?;
+    let printed = issued(&made, "rotated", it.quiet, it.output);
+    client.close()?;
+    printed
 }
 
-/// The keys of whom they were asked for; `filter` is the rest of the query.
-fn keys_of(client: &Client, whose: &Whose, filter: &str) -> Result<Vec<Value>, Error> {
-    let of =
-        |account: &str| client.list(&format!("/accounts/{account}/api-keys?limit=1000{filter}"));
-    match &whose.account {
-        Some(account) => of(&account_id(client, account)?),
-        None if whose.all => {
-            let accounts = client.list("/accounts?limit=1000")?;
-            let mut keys = Vec::new();
-            for account in &accounts {
-                keys.extend(of(&output::text(account, "id", "self"))?);
-            }
-            Ok(keys)
-        }
-        None => client.list(&format!("/api-keys?limit=1000{filter}")),
-    }
-}
-
-fn print(keys: &[Value], whose: &Whose, output: Output) -> Result<(), Error> {
-    if output.output == Format::Json {
-        return Ok(output::list(keys)?);
-    }
-    let id = |it| {
-        let id = output::text(it, "id", "");
-        if whose.all { format!("{}  {id}", output::text(it, "accountId", "")) } else { id }
-    };
-    let rows: Vec<_> = keys
-        .iter()
-        .map(|it| {
-            [
-                id(it),
-                output::text(it, "name", ""),
-                output::text(it, "keyPrefix", ""),
-                output::text(it, "status", ""),
-                output::moment(it, "lastUsedAt", "never"),
-                output::moment(it, "expiresAt", "never"),
-                output::words(it, "scopes"),
-            ]
-        })
-        .collect();
-    let first = if whose.all { "ACCOUNT  ID" } else { "ID" };
-    output::table([first, "NAME", "PREFIX", "STATUS", "LAST USED", "EXPIRES", "SCOPES"], &rows)?;
-    Ok(())
+/// Asks the API about one key, or changes it; `what` is what comes after the key in the path.
+fn ask_about(
+    client: &Client,
+    method: &str,
+    key: &str,
+    what: &str,
+    body: Option<&Value>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let answer = client.ask(method, &format!("/api-keys/{}{what}", encoded(key)), body);
+    let absent = format!("there is no key {key}; `keyward keys list` shows identifiers");
+    answer.map_err(|err| if let Error::Absent(_) = err { Error::Absent(absent) } else { err })
 }
 
 fn one(body: &[u8], output: Output) -> Result<(), Error> {
@@ -335,13 +236,18 @@ fn one(body: &[u8], output: Output) -> Result<(), Error> {
     ])?)
 }
 
-/// Prints an answer that holds a full key.
-fn issued(body: &[u8], quiet: bool, output: Output) -> Result<(), Error> {
+/// Prints an answer that holds a full key; `done` is what happened to that key.
+fn issued(body: &[u8], done: &'static str, quiet: bool, output: Output) -> Result<(), Error> {
+    let key: Value = serde_json::from_slice(body).map_err(|err| Error::Control(err.into()))?;
+    let outcome = print_issued(body, &key, quiet, output);
+    secret::printed(outcome, &output::text(&key, "id", ""), done)
+}
+
+fn print_issued(body: &[u8], key: &Value, quiet: bool, output: Output) -> Result<(), Error> {
     if output.output == Format::Json {
         return Ok(output::raw(body)?);
     }
-    let key: Value = serde_json::from_slice(body).map_err(|err| Error::Control(err.into()))?;
-    let text = output::text(&key, "key", "");
+    let text = output::text(key, "key", "");
     if quiet {
         return Ok(writeln!(io::stdout(), "{text}")?);
     }
@@ -355,6 +261,10 @@ fn given<T: serde::Serialize>(body: &mut Map<String, Value>, name: &str, value: 
     }
 }
 
-fn when(text: &str) -> Result<String, String> {
-    output::instant(text).map(|it| it.to_string())
+/// A grace period as the API takes it.
+fn grace(text: &str) -> Result<Duration, String> {
+    let grace = output::whole_seconds(text)?;
+    let longest = Keyward::LONGEST_GRACE;
+    let bounds = || format!("must be from 0s to {}d", longest.as_secs() / (24 * 60 * 60));
+    if grace <= longest { Ok(grace) } else { Err(bounds()) }
 }

@@ -29,15 +29,44 @@ pub(super) enum Format {
 
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Output {
-    /// How to print
+    /// The form of the output
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
+}
+
+/// Of commands that print a list.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(super) struct Limit {
+    /// Print at most this many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+impl Limit {
+    fn most(self) -> usize {
+        self.limit.and_then(|it| usize::try_from(it).ok()).unwrap_or(usize::MAX)
+    }
+
+    /// How many to ask for, so that it is known whether there are more.
+    pub(super) fn and_one_more(self) -> usize {
+        self.most().saturating_add(1)
+    }
+
+    /// Removes what is too much, and says so.
+    pub(super) fn cut(self, list: &mut Vec<Value>) {
+        let most = self.most();
+        if most < list.len() {
+            list.truncate(most);
+            // The list itself is for standard output.
+            let _ = writeln!(io::stderr(), "keyward: there are more than these {most}");
+        }
+    }
 }
 
 /// Of commands that cannot be undone.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Confirmation {
-    /// Do not ask; needed where nobody can be asked
+    /// Do not ask; required without a terminal
     #[arg(short, long)]
     yes: bool,
 }
@@ -142,10 +171,15 @@ pub(super) fn facts(pairs: &[(&str, Option<String>)]) -> Result<(), io::Error> {
     out.flush()
 }
 
+/// A number and what it counts.
+pub(super) fn count(number: i64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Prints an answer of the API as it came.
 pub(super) fn raw(body: &[u8]) -> Result<(), io::Error> {
     let mut out = io::stdout().lock();
-    out.write_all(body)?;
+    out.write_all(body.trim_ascii_end())?;
     writeln!(out)
 }
 

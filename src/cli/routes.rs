@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, NO, Settings, config,
+        Error, Location, NO, config,
         output::{self, Format, Output},
     },
     config::ConfigErrors,
@@ -25,31 +25,31 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
-    /// The policy; without it, that of the configuration
+    /// The policy file. Without it, the configured one
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Test {
-    /// GET, POST and so on
+    /// The method, such as GET
     method: String,
     /// The path as a client sends it, such as /orders/7
     path: String,
-    /// The host that the request is for
+    /// The host of the request
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// The policy; without it, that of the configuration
+    /// The policy file. Without it, the configured one
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    settings: Settings,
+    place: Location,
 }
 
 /// The policy in question, where it stands, and the scopes that there are.
@@ -60,7 +60,7 @@ struct Found {
 }
 
 pub(super) fn check(arguments: &Check) -> Result<ExitCode, Error> {
-    let found = find(arguments.file.as_ref(), &arguments.settings)?;
+    let found = find(arguments.file.as_ref(), &arguments.place)?;
     let as_json = arguments.output.output == Format::Json;
     let mut out = io::stdout().lock();
     let (routes, faults) = match found.policy {
@@ -83,7 +83,7 @@ pub(super) fn check(arguments: &Check) -> Result<ExitCode, Error> {
 }
 
 pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
-    let Found { file, catalogue, policy } = find(arguments.file.as_ref(), &arguments.settings)?;
+    let Found { file, catalogue, policy } = find(arguments.file.as_ref(), &arguments.place)?;
     let PolicyFile { policy, routes } = policy.map_err(server::Error::from)?;
     let as_json = arguments.output.output == Format::Json;
     let mut out = io::stdout().lock();
@@ -148,8 +148,8 @@ fn needs(access: Access, catalogue: &Catalogue) -> String {
     format!("{before}needs {needs}")
 }
 
-fn find(file: Option<&PathBuf>, settings: &Settings) -> Result<Found, Error> {
-    let config = config::load(settings)?;
+fn find(file: Option<&PathBuf>, place: &Location) -> Result<Found, Error> {
+    let config = config::load(place)?;
     let file = file.cloned().or_else(|| config.authz.policy_file.clone()).ok_or(Error::NoPolicy)?;
     let catalogue = server::catalogue(&config);
     let policy = server::load_policy(&file, &catalogue);

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
-    let (config, file) = config::load_with_file(settings)?;
+    let (config, file) = config::load_strictly(settings)?;
     let log = telemetry::start_log(&config.log, supervisor::log_target());
     let log = Arc::new(log.map_err(server::Error::Run)?);
     if let Some(file) = file {
@@ -191,7 +191,7 @@ impl Serving {
     /// Reads everything again. All that can change does, or, if anything is wrong, nothing.
     fn reload(&mut self) {
         self.server.supervisor.reloading();
-        let fresh = config::load(&self.server.settings);
+        let fresh = config::load_strictly(&self.server.settings).map(|(config, _)| config);
         let level = fresh.as_ref().map(|it| it.log.level).ok();
         let outcome = fresh.and_then(|it| Ok(self.running.reload(it)?));
         match (outcome, level) {

@@ -2,7 +2,6 @@
 //! Elsewhere all of it does nothing.
 
 use std::{
-    env,
     io::{self, IsTerminal},
     os::{
         linux::net::SocketAddrExt,
@@ -16,6 +15,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use crate::{
+    cli::environment,
     server::{Listener, Workers},
     service::Keyward,
     telemetry::{LogTarget, Outlet},
@@ -50,7 +50,7 @@ pub(super) fn log_target() -> LogTarget {
     if io::stderr().is_terminal() {
         return LogTarget::Terminal;
     }
-    let stream = env::vars().find(|(name, _)| name == "JOURNAL_STREAM");
+    let stream = environment().find(|(name, _)| name == "JOURNAL_STREAM");
     let here = rustix::fs::fstat(io::stderr()).map(|it| format!("{}:{}", it.st_dev, it.st_ino));
     match (stream, here) {
         (Some((_, stream)), Ok(here)) if stream == here => LogTarget::Journal,
@@ -66,7 +66,8 @@ pub(super) struct Supervisor(Option<Outlet>);
 impl Supervisor {
     /// The one that `$NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
     pub(super) fn of_environment() -> Result<Self, io::Error> {
-        let Some((_, socket)) = env::vars().find(|(name, _)| name == "NOTIFY_SOCKET") else {
+        let Some((_, socket)) = environment().find(|(name, _)| name == "NOTIFY_SOCKET")
+        else {
             return Ok(Self(None));
         };
         let address = match socket.strip_prefix('@') {

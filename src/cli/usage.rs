@@ -1,6 +1,6 @@
 //! What is said to whoever typed something that is no command.
 
-use std::{env, io::Write, process::ExitCode};
+use std::{env, ffi::OsString, io::Write, process::ExitCode};
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
@@ -41,6 +41,12 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         // Whatever it looks like, it was meant as a secret.
         err.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
     }
+    if err.kind() == ErrorKind::UnknownArgument
+        && let Some(tip) = argument.as_deref().and_then(listen_tip)
+    {
+        err.remove(ContextKind::SuggestedArg);
+        err.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
     // What else is in it, such as the complaint of a parser, is masked as a whole.
     let mut text = err.render().ansi().to_string();
     if env::args_os().nth(1).is_some_and(|it| it == "verify") {
@@ -48,4 +54,18 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
     }
     let _ = anstream::stderr().write_all(masked(&text).as_bytes());
     code
+}
+
+/// What to write instead of an argument that other servers take for the place to listen at.
+fn listen_tip(argument: &str) -> Option<String> {
+    let port = ["--port", "-p"].contains(&argument)
+        || argument.trim_start_matches(['*', ':']).parse::<u16>().is_ok();
+    let host = ["--host", "--bind", "--address", "--addr"].contains(&argument);
+    if !(port || host) {
+        return None;
+    }
+    // The number itself, or the one that came with the option.
+    let number = |it: OsString| it.to_str()?.rsplit(['=', ':']).next()?.parse::<u16>().ok();
+    let given = env::args_os().skip(1).find_map(number).unwrap_or(8081);
+    Some(format!("to choose where it listens, write '--listen 127.0.0.1:{given}'"))
 }

@@ -1,30 +1,23 @@
 //! `keyward verify` and `keyward scopes`: what a gateway asks.
 
-use std::{
-    io::{self, Read},
-    net::IpAddr,
-    process::ExitCode,
-};
+use std::{net::IpAddr, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use crate::cli::{
     Error, NO,
     client::Target,
     output::{self, Format, Output},
+    secret,
 };
-
-/// Longer than any key.
-const LONGEST: u64 = 4096;
 
 #[derive(Args, Debug)]
 pub(super) struct Verify {
-    /// `-`: the key is read from standard input, so that no list of processes shows it
+    /// `-`: read the key from standard input, so that no list of processes shows it
     #[arg(value_name = "-", value_parser = ["-"])]
     _standard_input: String,
-    /// A scope that is needed; can be given several times
+    /// A scope that the key must hold; repeatable
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<String>,
     /// The address of the client
@@ -37,12 +30,8 @@ pub(super) struct Verify {
 }
 
 pub(super) fn verify(it: &Verify) -> Result<ExitCode, Error> {
-    let mut key = Zeroizing::new(Vec::new());
-    let unreadable = |source| Error::File { path: "standard input".into(), source };
-    io::stdin().lock().take(LONGEST).read_to_end(&mut key).map_err(unreadable)?;
-    // What is no text is no key, which the server may say.
-    let key = Zeroizing::new(String::from_utf8_lossy(&key).into_owned());
-    let mut question = json!({ "key": key.trim() });
+    let key = secret::read("Key to verify")?;
+    let mut question = json!({ "key": *key });
     if !it.scopes.is_empty() {
         question["scopes"] = json!(it.scopes);
     }

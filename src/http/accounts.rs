@@ -151,7 +151,7 @@ pub async fn show_account(
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
-        ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The account's identifier, or `self`", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the account's `ETag`"),
     ),
     request_body(content = UpdateAccountRequest, example = json!({"name": "Operator"})),
@@ -181,7 +181,7 @@ pub async fn update_account(
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
-        ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The account's identifier, or `self`", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the account's `ETag`"),
     ),
     request_body(content = UpdateAccountRequest, example = json!({"metadata": {"plan": "pro"}})),
@@ -211,7 +211,7 @@ pub async fn patch_account(
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
-        ("id" = String, Path, description = "The account's identifier", example = "self"),
+        ("id" = String, Path, description = "The account's identifier", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Delete only this revision: the account's `ETag`"),
     ),
     responses(

@@ -16,7 +16,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
-        header::{self, HeaderName, HeaderValue},
+        header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
     web,
@@ -141,7 +141,7 @@ pub async fn wrap<B: MessageBody + 'static>(
         response = response.map_body(|_, _| EitherBody::right(BoxBody::new(body::None::new())));
     }
     decorate(&mut response, &id);
-    let response = settled(response);
+    let response = settled(ended_with_newline(response));
     if !is_hot(response.request().path()) {
         let elapsed = app.env().time.monotonic().since(started);
         if let Some(metrics) = metrics {
@@ -241,6 +241,31 @@ fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward, proxies: &Tr
         admitted.or_else(|| extensions.get().copied()).unwrap_or_default();
     let address = proxies.client_address(req);
     app.note_denial(DeniedCall { reason: problem.code(), prefix, key, address });
+}
+
+/// Ends every text with a newline, so that the prompt of a shell begins on a line of its own.
+fn ended_with_newline<B: MessageBody + 'static>(
+    response: ServiceResponse<EitherBody<B>>,
+) -> ServiceResponse<EitherBody<B>> {
+    if !is_text(response.headers()) {
+        return response;
+    }
+    response.map_body(|_, body| match body.try_into_bytes() {
+        Ok(text) if text.is_empty() || text.ends_with(b"\n") => {
+            EitherBody::right(BoxBody::new(text))
+        }
+        Ok(text) => EitherBody::right(BoxBody::new([&text[..], b"\n"].concat())),
+        Err(stream) => stream,
+    })
+}
+
+/// Whether a body is for people and programs to read as it is, rather than one of the pages' files.
+fn is_text(headers: &HeaderMap) -> bool {
+    const TEXTS: [&str; 4] =
+        ["application/json", "application/problem+json", "application/yaml", "text/plain"];
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let essence = content_type.and_then(|it| it.split(';').next());
+    essence.is_some_and(|it| TEXTS.contains(&it))
 }
 
 fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {

@@ -115,7 +115,7 @@ pub async fn show_self(
     operation_id = "getApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
-    params(("id" = String, Path, description = "The key's identifier, or `self`", example = "self")),
+    params(("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "self")),
     responses(
         (status = 200, description = "The key", body = ApiKeyBody, headers(
             ("ETag" = String, description = "The key's revision"),
@@ -142,7 +142,7 @@ pub async fn show_key(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
@@ -172,7 +172,7 @@ pub async fn update_key(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
@@ -229,7 +229,7 @@ pub async fn revoke_self(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke only this revision: the key's `ETag`"),
     ),
     responses(
@@ -334,7 +334,7 @@ pub(super) async fn find(
     id: &str,
     reach: Reach,
 ) -> Result<KeyView, Problem> {
-    let (caller, id) = (caller.clone(), key_in_path(caller, id)?);
+    let (caller, id) = (caller.clone(), key_in_path(app, caller, id)?);
     run(app, move |app| app.find_key(&caller, id, reach)).await
 }
 

@@ -135,12 +135,13 @@ fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
         .service(checkpoints::prove_consistency);
 }
 
-/// The key that the path names: an identifier, or `self` for the caller's own.
-fn key_in_path(caller: &Principal, text: &str) -> Result<KeyId, Error> {
+/// The key that the path names: an identifier, the prefix of one of its values, or `self` for the
+/// caller's own.
+fn key_in_path(app: &Keyward, caller: &Principal, text: &str) -> Result<KeyId, Error> {
     if text == "self" {
         return caller.key().ok_or(Error::NotFound);
     }
-    KeyId::parse(text).map_err(|_| Error::NotFound)
+    KeyId::parse(text).ok().or_else(|| app.key_with_prefix(text)).ok_or(Error::NotFound)
 }
 
 fn entity_tag(revision: i64) -> (header::HeaderName, String) {

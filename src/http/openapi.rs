@@ -22,6 +22,11 @@ const BASE: &str = "/api/v1";
 /// Fits where a key's identifier would be, but is none.
 const NOT_AN_ID: &str = "/api/v1/api-keys/verify";
 
+const WHERE_KEYS_COME_FROM: &str = "An API key of this server. The first one is the root key. The \
+    first start shows it on a terminal; without a terminal, it writes the key to the file \
+    `initial-root-key` in the data directory. `keyward root-key reset`, on the server's machine, \
+    makes another one.";
+
 /// What the routes do not say themselves.
 #[derive(OpenApi)]
 #[openapi(
@@ -61,7 +66,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         }
         document.paths.paths.insert(relative.unwrap_or(&path).to_owned(), item);
     }
-    let header = ApiKeyValue::with_description("X-API-Key", "An API key of this server.");
+    let header = ApiKeyValue::with_description("X-API-Key", WHERE_KEYS_COME_FROM);
     let scheme = SecurityScheme::ApiKey(ApiKey::Header(header));
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("ApiKeyAuth", scheme);

@@ -1,11 +1,14 @@
 //! What is not the API: health, metrics, the API document and Swagger UI.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, Resource,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     get,
-    http::header::{self, HeaderValue},
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
     middleware::Next,
     web,
 };
@@ -177,21 +180,41 @@ pub async fn openapi_yaml(documents: web::Data<Documents>) -> HttpResponse {
 pub fn docs(cfg: &mut web::ServiceConfig) {
     let config = Config::from("/openapi.json")
         .try_it_out_enabled(true)
-        .persist_authorization(true)
+        // A key would stay in the browser's storage, for every program that reads it.
+        .persist_authorization(false)
         .display_request_duration(true)
         .doc_expansion("list")
         .filter(true)
         // It would ask a validator on the internet.
         .validator_url("none");
-    cfg.route("/docs", web::get().to(|| async { redirect("/docs/") })).service(
+    let to_docs = || web::get().to(|| async { redirect("/docs/") });
+    cfg.service(page("/").route(to_docs())).service(page("/docs").route(to_docs())).service(
         web::scope("/docs")
             .wrap(actix_web::middleware::from_fn(page_headers))
             .service(SwaggerUi::new("/{_:.*}").config(config)),
     );
 }
 
+/// The first address that a person tries, where there are no pages.
+pub fn without_docs(cfg: &mut web::ServiceConfig) {
+    async fn advise() -> Result<HttpResponse, Problem> {
+        let detail = "this server shows no pages (`docs = false`); the API is under /api/v1, and its \
+                      document is /openapi.json";
+        Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail))
+    }
+    cfg.service(page("/").route(web::get().to(advise)));
+}
+
+/// An address that can only be read, and is not in the API document.
+fn page(path: &str) -> Resource {
+    let other =
+        || async { Err::<HttpResponse, _>(Problem::method_not_allowed("GET, HEAD".into())) };
+    web::resource(path).default_service(web::to(other))
+}
+
+/// Temporary, because browsers remember a permanent one even after `docs` is turned off.
 fn redirect(to: &'static str) -> HttpResponse {
-    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, to)).finish()
+    HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, to)).finish()
 }
 
 async fn page_headers<B: MessageBody + 'static>(

@@ -28,7 +28,7 @@ pub struct Problem {
     #[schema(example = 404, minimum = 400, maximum = 599)]
     status: u16,
     /// This occurrence, for people.
-    #[schema(example = "there is nothing here")]
+    #[schema(example = "there is no resource at this address")]
     detail: String,
     /// The kind of problem, for programs. Never renamed.
     #[schema(example = "not_found")]
@@ -155,7 +155,8 @@ impl Problem {
     #[expect(clippy::expect_used, reason = "a struct of strings and a number is always JSON")]
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let complete = Self { request_id: request_id.to_owned(), ..self.clone() };
-        let body = serde_json::to_vec(&complete).expect("strings and a number");
+        let mut body = serde_json::to_vec(&complete).expect("strings and a number");
+        body.push(b'\n');
         self.head().content_type("application/problem+json").body(body)
     }
 

@@ -49,7 +49,7 @@ pub async fn rotate_self(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate only this revision: the key's `ETag`"),
     ),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
@@ -79,7 +79,7 @@ pub async fn rotate_key(
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
         ("If-Match" = Option<String>, Header, nullable = false, description = "Only for this revision: the key's `ETag`"),
     ),
     responses(

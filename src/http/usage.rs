@@ -25,7 +25,7 @@ const USUAL_DAYS: u32 = 30;
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, or `self`", example = "self"),
+        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "self"),
         ("days" = Option<u32>, Query, description = "How many days; 30 if left out", minimum = 1, maximum = 366),
     ),
     responses(

@@ -156,6 +156,7 @@ async fn answer(
     }
     let mut answer = Vec::with_capacity(ANSWER_LEN);
     let written = serde_json::to_writer(&mut answer, &VerificationBody::new(app, &found));
+    answer.push(b'\n');
     written.map(|()| (found.verdict, answer)).map_err(|_| Problem::internal())
 }
 

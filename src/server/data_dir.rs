@@ -13,6 +13,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use super::user_name;
 use crate::{
     domain::note::{NoteError, NoteKey, NoteSigner},
     env::Env,
@@ -25,7 +26,7 @@ const LONGEST_SOCKET: usize = 107;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    #[error("the data directory {path} is in use by process {holder}")]
+    #[error("the data directory {path} is in use by process {holder}, which is another keyward")]
     InUse { path: PathBuf, holder: String },
     #[error("the data directory {path} cannot be used")]
     Unusable { path: PathBuf, source: io::Error },
@@ -42,10 +43,10 @@ pub enum DataDirError {
     #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
     Exposed { path: PathBuf },
     #[error(
-        "the data directory {path} belongs to user {owner}; what this user writes there, the server \
-         could not read. Try `sudo -u` and that user's name"
+        "the data directory {path} belongs to the user {owner}; the server could not read what this \
+         user writes there"
     )]
-    NotOwner { path: PathBuf, owner: u32 },
+    NotOwner { path: PathBuf, owner: String },
     #[error(
         "the path of the data directory is too long: the control socket {socket} would have {} \
          bytes, and a Unix socket has at most {LONGEST_SOCKET}",
@@ -90,8 +91,10 @@ impl DataDir {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let owner = fs::metadata(path).map_err(unusable)?.uid();
         let stranger = owner != rustix::process::geteuid().as_raw();
+        let not_owner =
+            || DataDirError::NotOwner { path: path.to_owned(), owner: user_name(owner) };
         if stranger && !path.join("keyward.lock").exists() {
-            return Err(DataDirError::NotOwner { path: path.to_owned(), owner });
+            return Err(not_owner());
         }
         let mut lock = OpenOptions::new()
             .read(true)
@@ -102,9 +105,7 @@ impl DataDir {
             .open(path.join("keyward.lock"))
             .map_err(unusable)?;
         match lock.try_lock() {
-            Ok(()) if stranger => {
-                return Err(DataDirError::NotOwner { path: path.to_owned(), owner });
-            }
+            Ok(()) if stranger => return Err(not_owner()),
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

@@ -88,6 +88,8 @@ pub(super) fn public_server(
                     .configure(|cfg| {
                         if docs {
                             http::pages::docs(cfg);
+                        } else {
+                            http::pages::without_docs(cfg);
                         }
                     })
                     .default_service(web::to(http::openapi::no_such_operation)),

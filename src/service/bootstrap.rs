@@ -76,7 +76,7 @@ impl InitialKeyFile {
     }
 }
 
-/// Writes a key, and nothing else, to a file that only its owner can read.
+/// Writes a key, as a line and nothing else, to a file that only its owner can read.
 ///
 /// A file that is there already is replaced: it is of an earlier start that came to nothing, or
 /// of a key that was reset.
@@ -87,6 +87,7 @@ pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> 
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(key.expose().as_bytes())?;
+    file.write_all(b"\n")?;
     file.sync_all()
 }
 

@@ -26,7 +26,7 @@ pub enum Error {
     #[error("{0}")]
     ProxyMistake(String),
     /// Not there, never was, or not the caller's to know: all the same outside.
-    #[error("there is nothing here")]
+    #[error("there is no resource at this address")]
     NotFound,
     #[error("it has changed since it was read")]
     PreconditionFailed,

@@ -22,7 +22,7 @@ use crate::{
         expiry::{Maker, outlives},
         view::{changes, key_facts, settings},
     },
-    store::{KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
+    store::{self, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
 };
 
 /// Scopes of which one is needed to change a key.
@@ -117,6 +117,15 @@ impl Keyward {
     pub fn find_key(&self, caller: &Principal, id: KeyId, reach: Reach) -> Result<KeyView, Error> {
         let record = self.store.read(|tx| self.rules.reach(tx, caller, id, reach))?;
         Ok(self.view(caller, record))
+    }
+
+    /// The key that has a value with this prefix, the current one or one in its grace period. Says
+    /// nothing about what a caller may do with it.
+    pub fn key_with_prefix(&self, text: &str) -> Option<KeyId> {
+        let prefix = KeyPrefix::from_stored(text)?;
+        let live = |it: &Arc<store::Entry>| (!it.key.revoked).then_some(it.key.id);
+        let found = self.store.index().look(prefix, live)??;
+        (!self.store.index().grace_is_over(prefix)).then_some(found)
     }
 
     /// Changes what the patch names. A change of nothing leaves no trace.

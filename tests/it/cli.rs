@@ -61,7 +61,8 @@ fn a_first_start_makes_everything_for_its_owner_alone_and_says_no_secret() {
     fs::create_dir(dir.path().join("deep")).unwrap();
     let server = Logged::serve(&data, &[]);
     let key = server.binary.root_key();
-    assert_eq!(key.len(), 50, "the key and nothing else");
+    let file = fs::read_to_string(data.join("initial-root-key")).unwrap();
+    assert_eq!((file.len(), &*file), (51, &*format!("{key}\n")), "a line and nothing else");
     assert!(key.starts_with("rg_"));
     assert_eq!(mode(&data), 0o700);
     for file in [

@@ -44,6 +44,7 @@ fn what_is_done_on_the_machine_is_told_as_json() {
     let (code, reset) = ask(&data, &["root-key", "reset", "--revoke-others"]);
     let path = data.join("initial-root-key");
     let key = fs::read_to_string(&path).unwrap();
+    let key = key.trim();
     assert_eq!(code, 0);
     assert_eq!((&reset["keyPrefix"], &reset["key"]), (&json!(key[..12]), &Value::Null));
     assert_eq!(reset["path"], json!(path));

@@ -12,13 +12,13 @@ use crate::support::{Binary, Process, Request, keyward};
 
 /// Where a command finds keyward.
 #[derive(Clone, Copy)]
-enum Way<'a> {
+pub enum Way<'a> {
     Here(&'a Path),
     Network { server: &'a Binary, key: &'a str },
 }
 
 impl Way<'_> {
-    fn try_run(self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
+    pub fn try_run(self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut command = keyward();
         command.args(arguments);
         match self {
@@ -34,7 +34,7 @@ impl Way<'_> {
     }
 
     #[track_caller]
-    fn run(self, arguments: &[&str]) -> String {
+    pub fn run(self, arguments: &[&str]) -> String {
         let output = self.try_run(arguments, "");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
@@ -42,12 +42,12 @@ impl Way<'_> {
     }
 
     #[track_caller]
-    fn json(self, arguments: &[&str]) -> Value {
+    pub fn json(self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.run(&[arguments, &["-o", "json"]].concat())).unwrap()
     }
 
     #[track_caller]
-    fn refused(self, arguments: &[&str], code: i32) -> String {
+    pub fn refused(self, arguments: &[&str], code: i32) -> String {
         let output = self.try_run(arguments, "");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");

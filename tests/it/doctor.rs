@@ -73,6 +73,7 @@ fn the_doctor_finds_what_ails_an_installation() {
     let data = dir.path().join("data");
     let (code, found) = doctor(&data, &[]);
     assert_eq!((code, &found["data directory"]), (1, &"failed".into()));
+    assert_eq!(found.as_object().unwrap().len(), 3, "one fact is told once: {found}");
 
     let server = Binary::serve(&data);
     let (code, found) = doctor(&data, &[]);
@@ -165,7 +166,7 @@ fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
         let output = as_another(arguments).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
-        assert!(said.contains("permission denied") && said.contains("sudo -u"), "{said}");
+        assert!(said.contains("permission denied") && said.contains("    sudo "), "{said}");
     }
     let output = as_another(&["doctor", "-o", "json"]).unwrap();
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();

@@ -120,6 +120,40 @@ fn every_example_works_unedited() {
     }
 }
 
+#[test]
+fn no_operation_tried_unedited_changes_the_key_in_use_unless_its_name_says_so() {
+    let server = TestServer::start();
+    let document = document();
+    let root = &server.root.text;
+    let self_now = || {
+        let mut key = server.get(root, "/api/v1/api-keys/self").expect(200).json();
+        key["lastUsedAt"].take();
+        (key, server.get(root, "/api/v1/accounts/self").expect(200).json())
+    };
+    let before = self_now();
+    let mut changing = 0;
+    for (path, method, operation) in operations(&document) {
+        if method == "GET" || path.contains("/self/") {
+            continue;
+        }
+        changing += 1;
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let path = parameters.filter(|it| it["in"] == "path").fold(path, |path, it| {
+            let name = format!("{{{}}}", it["name"].as_str().unwrap());
+            path.replace(&name, it["example"].as_str().expect("an example"))
+        });
+        let body = &operation["requestBody"]["content"]["application/json"]["example"];
+        let mut request = Request::new(&method, &path).key(root);
+        if !body.is_null() {
+            request = request.json(body);
+        }
+        let answer = server.send(&request);
+        assert!(answer.status < 300 || answer.status == 404, "{method} {path}: {}", answer.text());
+        assert_eq!(self_now(), before, "{method} {path}");
+    }
+    assert!(8 < changing);
+}
+
 /// Something that no member of this schema may be.
 fn misfit(schema: &Value) -> Value {
     let is = |name: &str| match &schema["type"] {

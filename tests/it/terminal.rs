@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -79,16 +80,19 @@ fn a_first_start_on_a_terminal_shows_the_root_key_once() {
     let data = server.data.clone();
     assert!(!data.join("initial-root-key").exists());
     let shown = server.shown();
+    assert!(!shown.contains("checkpoint.note"), "nothing spoils the screen: {shown}");
     let (_, after) = shown.split_once("rg_").expect("a key");
     let key = format!("rg_{}", &after[..47]);
     let (_, after) = shown.split_once("· http://").expect("an address");
     let address = after.split(' ').next().unwrap().parse().unwrap();
     let answer = Request::new("GET", "/api/v1/api-keys").key(&key).send(address).expect(200);
     assert_eq!(answer.json()["data"][0]["scopes"], json!(["*"]));
-    server.terminate();
+    let all = server.terminate();
+    assert!(!all.contains("checkpoint.note"), "{all}");
 
     let again = Logged::serve(&data, &[]);
     assert!(!again.said().contains("rg_"), "{}", again.said());
+    assert!(again.said().contains("checkpoint.note"), "as evidence: {}", again.said());
 }
 
 #[test]
@@ -127,4 +131,33 @@ fn a_new_root_key_is_in_the_json_that_a_person_sees_and_in_no_other() {
     let key = found["key"].as_str().expect("a key");
     assert_eq!((&found["keyPrefix"], &found["path"]), (&json!(key[..12]), &Value::Null));
     assert!(!data.join("initial-root-key").exists());
+}
+
+#[test]
+fn a_key_typed_on_a_terminal_is_asked_for_ends_with_its_line_and_is_not_shown() {
+    if !has(&["script"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (data, screen) = (dir.path().join("data"), dir.path().join("screen"));
+    let server = Binary::serve(&data);
+    let key = server.root_key();
+    let verify = format!("verify - --data-dir {}", data.display());
+    let mut child = on_a_terminal(&verify, &screen).stdin(Stdio::piped()).spawn().unwrap();
+    let mut keyboard = child.stdin.take().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let shown = || String::from_utf8_lossy(&fs::read(&screen).unwrap_or_default()).into_owned();
+    while !shown().contains("Key to verify: ") {
+        assert!(Instant::now() < deadline, "{}", shown());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    keyboard.write_all(format!("{key}\n").as_bytes()).unwrap();
+    // The keyboard is still there, so nothing but the line tells that the key is complete.
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "{}", shown());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(shown().contains("VALID"), "{}", shown());
+    assert!(!shown().contains(&key[12..]), "{}", shown());
+    drop(keyboard);
 }

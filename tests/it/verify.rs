@@ -120,7 +120,7 @@ fn a_valid_answer_says_whose_key_it_is_and_what_is_kept_with_it() {
         "scopes": ["orders:read", "orders:write"], "missingScopes": [],
         "expiresAt": "2027-01-20T00:00:00.000Z", "metadata": { "b": [1, 2.5, null], "a": "ü" },
     });
-    assert_eq!(answer.text(), expected.to_string(), "these members, in this order");
+    assert_eq!(answer.text(), format!("{expected}\n"), "these members, in this order");
     assert_eq!(server.code(&forged("rg_")), "NOT_FOUND");
 }
 

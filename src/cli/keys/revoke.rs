@@ -10,13 +10,14 @@ use serde_json::Value;
 
 use crate::cli::{
     Error,
-    client::{Client, Target, encoded},
+    client::{Client, Target},
+    keys::ask_about,
     output::{self, Confirmation},
 };
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Revoke {
-    /// Identifiers of keys
+    /// The keys: identifiers or prefixes
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
@@ -45,16 +46,23 @@ pub(super) fn revoke(it: &Revoke) -> Result<ExitCode, Error> {
 }
 
 fn revoke_one(client: &Client, id: &str, confirmation: Confirmation) -> Result<(), Error> {
-    let path = format!("/api-keys/{}", encoded(id));
-    let key: Value = client.ask_for("GET", &path, None)?;
+    let key = ask_about(client, "GET", id, "", None)?;
+    let key: Value = serde_json::from_slice(&key).map_err(|err| Error::Control(err.into()))?;
     let name = output::text(&key, "name", "");
     let used = output::moment(&key, "lastUsedAt", "never");
     confirmation.ask(&format!("Revoke {id}, \"{name}\", last used: {used}?"))?;
-    client.ask("DELETE", &path, None)?;
+    ask_about(client, "DELETE", id, "", None)?;
     Ok(writeln!(io::stdout(), "{id} is revoked")?)
 }
 
 /// Whether another key may fare better.
 fn is_about_the_key(err: &Error) -> bool {
-    matches!(err, Error::Refused(_) | Error::Denied(_) | Error::Busy(_) | Error::NotConfirmed)
+    matches!(
+        err,
+        Error::Refused(_)
+            | Error::Absent(_)
+            | Error::Denied(_)
+            | Error::Busy(_)
+            | Error::NotConfirmed
+    )
 }

@@ -44,6 +44,13 @@ impl Binary {
         Self::start(keyward(), address, data_dir)
     }
 
+    /// As [`Binary::serve`], with these variables.
+    pub fn serve_with(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = keyward();
+        command.envs(variables.iter().copied());
+        Self::start(command, "127.0.0.1:0", data_dir)
+    }
+
     /// As [`Binary::serve`], for so many requests that their log would fill the pipe, which nobody
     /// reads before the end.
     pub fn serve_quietly(data_dir: &Path) -> Self {
@@ -84,7 +91,10 @@ impl Binary {
 
     /// The root key that waits in its file.
     pub fn root_key(&self) -> String {
-        std::fs::read_to_string(self.data_dir.join("initial-root-key")).expect("a root key")
+        std::fs::read_to_string(self.data_dir.join("initial-root-key"))
+            .expect("a root key")
+            .trim()
+            .to_owned()
     }
 
     /// Asks it to stop, as systemd does, and waits.

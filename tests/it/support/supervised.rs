@@ -100,7 +100,10 @@ impl Supervised {
     }
 
     pub fn root_key(&self) -> String {
-        fs::read_to_string(self.dir.join("data/initial-root-key")).expect("a root key")
+        fs::read_to_string(self.dir.join("data/initial-root-key"))
+            .expect("a root key")
+            .trim()
+            .to_owned()
     }
 
     pub fn terminate(mut self) -> Output {
