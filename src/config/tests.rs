@@ -165,7 +165,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, workers, max_connections, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
     );
 }
 
