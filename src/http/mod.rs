@@ -32,6 +32,7 @@ pub mod import;
 
 pub mod authz;
 
+mod answers;
 mod body;
 mod client_address;
 mod envelope;
@@ -43,7 +44,7 @@ mod query;
 use std::sync::Arc;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest,
     http::header::{self, HeaderValue},
     middleware::from_fn,
     web,
@@ -150,17 +151,4 @@ fn expected_revision(req: &HttpRequest, revision: i64) -> Result<Option<i64>, Er
         it.to_str().is_ok_and(|it| it.split(',').map(str::trim).any(|it| it == tag || it == "*"))
     };
     if names(wanted) { Ok(Some(revision)) } else { Err(Error::PreconditionFailed) }
-}
-
-/// 200 with a page of a list and, if there is more, the address of the next one.
-fn page_response(
-    req: &HttpRequest,
-    body: &impl serde::Serialize,
-    next: Option<&str>,
-) -> HttpResponse {
-    let mut response = HttpResponse::Ok();
-    if let Some(next) = next {
-        response.insert_header((header::LINK, query::next_link(req, next)));
-    }
-    response.json(body)
 }

@@ -1,15 +1,17 @@
 //! What is not the API: health, metrics, the API document and Swagger UI.
 
+use std::borrow::Cow;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    get,
+    get, guard,
     http::header::{self, HeaderValue},
     middleware::Next,
     web,
 };
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::Config;
 
 use crate::{
     domain::{
@@ -19,10 +21,12 @@ use crate::{
     },
     http::{
         TrustedProxies,
+        answers::InPieces,
         authn::{identified, presented_key},
         openapi,
         problem::Problem,
         run,
+        stream::Streams,
     },
     service::{Denial, Error, Keyward},
     telemetry::Metrics,
@@ -115,23 +119,28 @@ pub async fn metrics(
     app: web::Data<Keyward>,
     metrics: web::Data<Metrics>,
     proxies: web::Data<TrustedProxies>,
+    streams: web::Data<Streams>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    let mut caller = None;
     if !is_local(&proxies, &req) {
         let text = presented_key(&app, req.headers());
         let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
         let identity = identified(&app, text).await?;
         let origin = Origin { actor: Actor::Cli, request_id: None, client_ip: None };
         let found = app.judge(&identity, Need::default());
-        let caller = app.principal(&found, origin)?;
-        if !app.rules().permits(caller.powers, &[scope::METRICS_READ]) {
+        let found = app.principal(&found, origin)?;
+        if !app.rules().permits(found.powers, &[scope::METRICS_READ]) {
             return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
         }
+        caller = Some(found);
     }
+    InPieces::expect_place(&streams, caller.as_ref())?;
     let statistics = run(&app, Keyward::statistics).await?;
+    let text = metrics.render(&app, &statistics);
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(metrics.render(&app, &statistics)))
+        .body(InPieces::in_place(text.into(), &streams, caller.as_ref())?))
 }
 
 /// From this machine; a proxy on it passes on what comes from others.
@@ -153,7 +162,7 @@ fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
 )]
 #[get("/openapi.json")]
 pub async fn openapi_json(documents: web::Data<Documents>) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(documents.json.clone())
+    HttpResponse::Ok().content_type("application/json").body(InPieces::of(documents.json.clone()))
 }
 
 /// This document as YAML
@@ -170,7 +179,7 @@ pub async fn openapi_json(documents: web::Data<Documents>) -> HttpResponse {
 )]
 #[get("/openapi.yaml")]
 pub async fn openapi_yaml(documents: web::Data<Documents>) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/yaml").body(documents.yaml.clone())
+    HttpResponse::Ok().content_type("application/yaml").body(InPieces::of(documents.yaml.clone()))
 }
 
 /// Swagger UI under `/docs/`, from assets inside the binary.
@@ -186,8 +195,27 @@ pub fn docs(cfg: &mut web::ServiceConfig) {
     cfg.route("/docs", web::get().to(|| async { redirect("/docs/") })).service(
         web::scope("/docs")
             .wrap(actix_web::middleware::from_fn(page_headers))
-            .service(SwaggerUi::new("/{_:.*}").config(config)),
+            .app_data(web::Data::new(config))
+            .service(web::resource("/{path:.*}").guard(guard::Get()).to(asset)),
     );
+}
+
+/// A file of Swagger UI. Nearly all of them lie in the binary and are not copied.
+async fn asset(
+    config: web::Data<Config<'static>>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let file = utoipa_swagger_ui::serve(&path, config.into_inner());
+    let file = file.map_err(|_| Problem::internal())?.ok_or(Error::NotFound)?;
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
+    let mut response = HttpResponse::Ok();
+    if file.gzpipped {
+        response.insert_header(header::ContentEncoding::Gzip);
+    }
+    Ok(response.content_type(file.content_type).body(InPieces::of(bytes)))
 }
 
 fn redirect(to: &'static str) -> HttpResponse {

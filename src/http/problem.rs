@@ -130,6 +130,12 @@ impl Problem {
         Self::new(status, "too_many_streams", "Try again later", detail).with_retry(5)
     }
 
+    pub fn too_many_answers() -> Self {
+        let detail = "too many long answers wait for their clients to read them";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "too_many_answers", "Try again later", detail).with_retry(5)
+    }
+
     pub fn invalid(faults: Vec<Fault>) -> Self {
         Self::from(Error::Invalid(faults))
     }

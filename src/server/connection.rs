@@ -1,9 +1,9 @@
 //! The limits of one accepted connection that actix-web does not set.
 //!
 //! Left to itself, an HTTP/1 connection of actix-web reads pipelined requests although the client
-//! takes no answer: answers without a body then fill the write buffer without end, and up to
-//! 128 KiB of requests are taken apart at once, at some 700 bytes of memory for 18 bytes of input.
-//! It also waits for ever for the client to take an answer.
+//! takes no answer: answers without a body then fill the write buffer without end. Up to 128 KiB of
+//! requests are taken apart at once, and 18 bytes of input cost 5 KiB of memory. And the connection
+//! waits for ever for its client to take an answer.
 
 use std::{
     cell::RefCell,
@@ -34,12 +34,12 @@ const STALLED_TICKS: u8 = 3;
 const QUIET_TICKS: u8 = 9;
 /// Bytes that are read at a time.
 const PIECE: usize = 2048;
-/// Bytes that are read without a look at what they are.
-const FREELY: usize = 1024;
-/// Further requests that are read before the ones before them are answered.
-const MOST_PIPELINED: usize = 32;
+/// Requests that are handed on before those before them are answered.
+const MOST_PIPELINED: usize = 16;
 /// Stands once in each request line (RFC 9112, 3).
 const MARK: &[u8] = b"HTTP/1.";
+/// Bytes of a mark that may lie before the piece in which it ends.
+const OVERLAP: usize = MARK.len() - 1;
 
 /// A socket that reads no further requests while answers wait, and fails when its client takes
 /// none.
@@ -48,7 +48,7 @@ pub(super) struct Connection<IO> {
     io: IO,
     pub peer: Option<SocketAddr>,
     pub requests: Requests,
-    pipelined: Pipelined,
+    input: Input,
     /// The next read begins a turn: the dispatcher has seen all that was read before.
     new_turn: bool,
     /// The socket took no more.
@@ -63,13 +63,16 @@ pub(super) struct Connection<IO> {
     quiet: u8,
 }
 
-/// Counts the requests in what is read.
-#[derive(Debug, Default)]
-struct Pipelined {
-    bytes: usize,
-    /// Characters of [`MARK`] seen last.
-    matched: usize,
-    count: usize,
+/// What was read of the socket and not yet handed on.
+#[derive(Debug)]
+struct Input {
+    /// The last piece, after the last bytes of the one before it.
+    bytes: Box<[u8]>,
+    /// Where what is to be handed on begins and ends.
+    start: usize,
+    end: usize,
+    /// Requests that were handed on since all of them were answered.
+    handed_on: usize,
 }
 
 /// The requests of a connection that are being answered.
@@ -100,7 +103,7 @@ impl<IO> Connection<IO> {
             io,
             peer,
             requests: Requests::default(),
-            pipelined: Pipelined::default(),
+            input: Input::new(),
             new_turn: true,
             blocked: false,
             refused: false,
@@ -129,11 +132,11 @@ impl<IO> Connection<IO> {
     fn must_wait(&mut self, cx: &mut Context<'_>) -> bool {
         let idle = !self.blocked && self.requests.are_answered();
         if std::mem::take(&mut self.new_turn) && idle {
-            self.pipelined = Pipelined::default();
+            self.input.handed_on = 0;
         }
         if self.blocked {
             self.refused = true;
-        } else if self.pipelined.count < MOST_PIPELINED {
+        } else if self.input.handed_on < MOST_PIPELINED {
             return false;
         } else if idle {
             cx.waker().wake_by_ref(); // To be read on when these were taken apart.
@@ -162,17 +165,38 @@ impl<IO> Connection<IO> {
     }
 }
 
-impl Pipelined {
-    fn note(&mut self, read: &[u8]) {
-        let free = FREELY.saturating_sub(self.bytes);
-        self.bytes += read.len();
-        for byte in read.get(free..).unwrap_or_default() {
-            let goes_on = MARK.get(self.matched) == Some(byte);
-            self.matched = if goes_on { self.matched + 1 } else { usize::from(*byte == MARK[0]) };
-            if self.matched == MARK.len() {
-                (self.matched, self.count) = (0, self.count + 1);
+impl Input {
+    fn new() -> Self {
+        let bytes = vec![0; OVERLAP + PIECE].into_boxed_slice();
+        Self { bytes, start: OVERLAP, end: OVERLAP, handed_on: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Makes room for the next piece.
+    fn room(&mut self) -> ReadBuf<'_> {
+        self.bytes.copy_within(self.end - OVERLAP..self.end, 0);
+        (self.start, self.end) = (OVERLAP, OVERLAP);
+        ReadBuf::new(self.bytes.get_mut(OVERLAP..).unwrap_or_default())
+    }
+
+    /// Takes what may be handed on, at most `room` bytes: up to the request that is one too many.
+    fn take(&mut self, room: usize) -> &[u8] {
+        let start = self.start;
+        let mut end = self.end.min(start.saturating_add(room));
+        let before = start - OVERLAP;
+        let seen = self.bytes.get(before..end).unwrap_or_default();
+        for mark in memchr::memmem::find_iter(seen, MARK) {
+            self.handed_on += 1;
+            if self.handed_on == MOST_PIPELINED {
+                end = before + mark + MARK.len();
+                break;
             }
         }
+        self.start = end;
+        self.bytes.get(start..end).unwrap_or_default()
     }
 }
 
@@ -235,19 +259,23 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
             this.watch(cx)?;
             return Poll::Pending;
         }
-        let room = buf.remaining().min(PIECE);
-        let mut piece = ReadBuf::new(buf.initialize_unfilled_to(room));
-        let outcome = Pin::new(&mut this.io).poll_read(cx, &mut piece);
-        if outcome.is_pending() {
-            this.new_turn = true;
-            this.watch(cx)?;
-            return Poll::Pending;
+        if this.input.is_empty() {
+            let mut piece = this.input.room();
+            let outcome = Pin::new(&mut this.io).poll_read(cx, &mut piece);
+            let length = piece.filled().len();
+            if outcome.is_pending() {
+                this.new_turn = true;
+                this.watch(cx)?;
+                return Poll::Pending;
+            }
+            this.input.end += length;
+            this.moved |= length != 0;
+            if length == 0 {
+                return outcome; // The end, or an error.
+            }
         }
-        this.pipelined.note(piece.filled());
-        this.moved |= !piece.filled().is_empty();
-        let read = piece.filled().len();
-        buf.advance(read);
-        outcome
+        buf.put_slice(this.input.take(buf.remaining()));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -294,5 +322,43 @@ impl<IO: ActixStream> ActixStream for Connection<IO> {
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         self.io.poll_write_ready(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `text` in pieces of `length`; returns how many bytes are handed on before it waits.
+    fn handed_on(text: &[u8], length: usize) -> usize {
+        let mut input = Input::new();
+        let mut total = 0;
+        for piece in text.chunks(length) {
+            input.room().put_slice(piece);
+            input.end += piece.len();
+            total += input.take(usize::MAX).len();
+            if input.handed_on == MOST_PIPELINED {
+                break;
+            }
+        }
+        total
+    }
+
+    #[test]
+    fn so_many_requests_are_handed_on_however_they_arrive() {
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        let flood = request.repeat(1000);
+        let most = MOST_PIPELINED * request.len();
+        for length in 1..=PIECE {
+            let total = handed_on(&flood, length);
+            assert!((most - request.len()..=most).contains(&total), "{length}: {total}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_handed_on_whole() {
+        let request = [&b"POST / HTTP/1.1\r\n\r\n"[..], &[b'x'; 100_000]].concat();
+        assert_eq!(handed_on(&request, PIECE), request.len());
+        assert_eq!(handed_on(&request, 7), request.len());
     }
 }

@@ -62,6 +62,7 @@ mod tidy;
 mod time;
 mod traefik;
 mod turns;
+mod unread;
 mod usage;
 mod verify;
 mod writer;
