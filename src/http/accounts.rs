@@ -8,7 +8,7 @@ use crate::{
         answers,
         authn::{Caller, ReadAccounts, WriteAccounts},
         body::RequestBody,
-        entity_tag, expected_revision, keys,
+        entity_tag, expected_revision, keys, minted,
         problem::Problem,
         query::{self, Query},
         run,
@@ -87,7 +87,14 @@ pub async fn create_account(
 ) -> Result<HttpResponse, Problem> {
     let members = body.members()?;
     let draft = read_account_draft(members, &app.rules().catalogue).map_err(Problem::invalid)?;
-    let new = run(&app, move |app| app.create_account(&caller.principal, draft)).await?;
+    let draft = run(&app, move |app| {
+        app.check_new_account(&draft)?;
+        Ok(draft)
+    })
+    .await?;
+    let minted = minted(&app).await?;
+    let create = move |app: &Keyward| app.create_account(&caller.principal, draft, minted);
+    let new = run(&app, create).await?;
     let first = ApiKeyBody::new(&app, &new.first_key.view, Some(&new.first_key.plaintext));
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/api/v1/accounts/{}", new.account.id)))

@@ -8,7 +8,7 @@ use crate::{
         answers,
         authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys},
         body::RequestBody,
-        entity_tag, expected_revision, key_in_path,
+        entity_tag, expected_revision, key_in_path, minted,
         problem::Problem,
         query::{self, Query},
         run,
@@ -269,7 +269,13 @@ pub(super) async fn create(
     let now = app.env().time.now();
     let expiry = Expiry { now, caller: caller.expires_at, existing: None };
     let new = read_new_key(members, &app.rules().catalogue, expiry).map_err(Problem::invalid)?;
-    let issued = run(app, move |app| app.create_key(&caller, account, new)).await?;
+    let (caller, new) = run(app, move |app| {
+        app.check_new_key(&caller, account, &new)?;
+        Ok((caller, new))
+    })
+    .await?;
+    let minted = minted(app).await?;
+    let issued = run(app, move |app| app.create_key(&caller, account, new, minted)).await?;
     let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, address))

@@ -49,6 +49,7 @@ use actix_web::{
     middleware::from_fn,
     web,
 };
+use tokio::sync::oneshot;
 
 pub use self::{
     client_address::TrustedProxies,
@@ -58,7 +59,7 @@ pub use self::{
 use crate::{
     domain::id::KeyId,
     http::problem::Problem,
-    service::{Error, Keyward, Principal},
+    service::{Error, Keyward, Minted, Principal},
 };
 
 /// Runs a use case where blocking is allowed.
@@ -72,6 +73,15 @@ pub(crate) async fn run<T: Send + 'static>(
     let app: Arc<Keyward> = Arc::clone(app);
     let outcome = web::block(move || use_case(&app)).await;
     Ok(outcome.map_err(|_| Problem::internal())??)
+}
+
+/// A new key, minted on a thread that gives way to all others. 503 if too many wait for theirs.
+pub(crate) async fn minted(app: &web::Data<Keyward>) -> Result<Minted, Problem> {
+    let (tell, told) = oneshot::channel();
+    // The client may have gone meanwhile.
+    let accepted = app.mint_apart(|minted| drop(tell.send(minted)));
+    accepted.map_err(|_| Problem::unavailable())?;
+    told.await.map_err(|_| Problem::internal())
 }
 
 /// The one operation that stands outside of [`wrap`], before all others.

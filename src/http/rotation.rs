@@ -8,6 +8,7 @@ use crate::{
         body::RequestBody,
         entity_tag, expected_revision,
         keys::{find, issued_body, shown},
+        minted,
         problem::Problem,
         run,
         wire::{ApiKeyBody, RotateKeyRequest, read_grace},
@@ -116,7 +117,14 @@ async fn rotate(
     let expected = expected_revision(req, view.key.revision)?;
     let grace = read_grace(members).map_err(Problem::invalid)?;
     let id = view.key.id;
-    let issued = run(app, move |app| app.rotate_key(&caller, id, reach, expected, grace)).await?;
+    let caller = run(app, move |app| {
+        app.check_rotation(&caller, id, reach, expected, grace)?;
+        Ok(caller)
+    })
+    .await?;
+    let minted = minted(app).await?;
+    let rotate = move |app: &Keyward| app.rotate_key(&caller, id, reach, expected, grace, minted);
+    let issued = run(app, rotate).await?;
     Ok(HttpResponse::Ok()
         .insert_header(entity_tag(issued.view.key.revision))
         .json(issued_body(app, &issued)))

@@ -18,7 +18,7 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Conflict, Error, Fault, KeyView, Keyward, Principal, Reach, Rules,
+        Conflict, Error, Fault, KeyView, Keyward, Minted, Principal, Reach, Rules,
         view::{changes, key_facts, settings},
     },
     store::{KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
@@ -55,26 +55,33 @@ pub struct IssuedKey {
 }
 
 impl Keyward {
+    /// Refuses what [`Keyward::create_key`] would refuse now, before a key is minted for nothing.
+    pub fn check_new_key(
+        &self,
+        caller: &Principal,
+        account: AccountId,
+        new: &NewKey,
+    ) -> Result<(), Error> {
+        let now = self.env.time.now();
+        self.store.read(|tx| self.rules.check_new_key(tx, now, caller, account, new)).map(drop)
+    }
+
     /// Creates a key in the caller's account, or, for the operator, in another.
     pub fn create_key(
         &self,
         caller: &Principal,
         account: AccountId,
         new: NewKey,
+        minted: Minted,
     ) -> Result<IssuedKey, Error> {
-        let (plaintext, hash) = self.mint();
+        let Minted { plaintext, hash } = minted;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let prefix = plaintext.prefix();
         let record = self.store.write(move |tx| {
             let across = account != caller.account;
             let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
             let caller = rules.recheck(tx, &caller, needed)?;
-            let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
-            let account = account.ok_or(Error::NotFound)?;
-            let expiry = Expiry { now: tx.now(), caller: caller.expires_at, existing: None };
-            expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
-            rules.within(rules.catalogue.bits(&new.scopes), rules.grantable(&caller, &account))?;
-            rules.refuse_too_many(tx, &account, 0)?;
+            let account = rules.check_new_key(tx, tx.now(), &caller, account, &new)?;
             let new =
                 NewKey { expires_at: Some(new.expires_at.unwrap_or(caller.expires_at)), ..new };
             rules.insert_key(tx, &caller.origin, account.id, new, prefix, hash)
@@ -179,6 +186,24 @@ impl Keyward {
 }
 
 impl Rules {
+    /// The account of a new key, if the caller may create this key in it.
+    fn check_new_key(
+        &self,
+        tx: &ReadTx<'_>,
+        now: Timestamp,
+        caller: &Principal,
+        account: AccountId,
+        new: &NewKey,
+    ) -> Result<Account, Error> {
+        let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
+        let account = account.ok_or(Error::NotFound)?;
+        let expiry = Expiry { now, caller: caller.expires_at, existing: None };
+        expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
+        self.within(self.catalogue.bits(&new.scopes), self.grantable(caller, &account))?;
+        self.refuse_too_many(tx, now, &account, 0)?;
+        Ok(account)
+    }
+
     /// Writes a new key and its first value, with their event.
     pub(super) fn insert_key(
         &self,
@@ -226,7 +251,8 @@ impl Rules {
     /// `unseen` live keys are not counted by the transaction.
     pub(super) fn refuse_too_many(
         &self,
-        tx: &WriteTx<'_>,
+        tx: &ReadTx<'_>,
+        now: Timestamp,
         account: &Account,
         unseen: u32,
     ) -> Result<(), Error> {
@@ -234,7 +260,7 @@ impl Rules {
             return Ok(());
         }
         let limit = account.max_keys.unwrap_or(self.max_keys);
-        if tx.live_key_count(account.id, tx.now())?.saturating_add(unseen) < limit {
+        if tx.live_key_count(account.id, now)?.saturating_add(unseen) < limit {
             return Ok(());
         }
         Err(Conflict::TooManyKeys { limit }.into())

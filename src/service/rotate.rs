@@ -14,7 +14,7 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Conflict, Error, IssuedKey, KeyView, Keyward, Principal, Reach,
+        Conflict, Error, IssuedKey, KeyView, Keyward, Minted, Principal, Reach, Rules,
         keys::{WRITERS, refuse_changed},
     },
     store::{KeyIndex, KeyRecord, WriteTx},
@@ -30,6 +30,21 @@ impl Keyward {
     /// Values of one key that may be alive at once, the current one included.
     pub const MOST_LIVE_VALUES: usize = 3;
 
+    /// Refuses what [`Keyward::rotate_key`] would refuse now, before a value is minted for nothing.
+    pub fn check_rotation(
+        &self,
+        caller: &Principal,
+        id: KeyId,
+        reach: Reach,
+        expected: Option<i64>,
+        grace: Option<Duration>,
+    ) -> Result<(), Error> {
+        let now = self.env.time.now();
+        let record = self.store.read(|tx| self.rules.reach(tx, caller, id, reach))?;
+        refuse_changed(&record, expected)?;
+        self.rules.check_rotation(&record, now, caller, grace, self.store.index()).map(drop)
+    }
+
     /// Gives the key a new value. The old one keeps working for the grace period, at most until
     /// the key expires; with a grace of zero every older value ends at once.
     pub fn rotate_key(
@@ -39,8 +54,9 @@ impl Keyward {
         reach: Reach,
         expected: Option<i64>,
         grace: Option<Duration>,
+        minted: Minted,
     ) -> Result<IssuedKey, Error> {
-        let (plaintext, hash) = self.mint();
+        let Minted { plaintext, hash } = minted;
         let prefix = plaintext.prefix();
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let index = Arc::clone(self.store.index());
@@ -49,18 +65,7 @@ impl Keyward {
             let caller = rules.recheck(tx, &caller, needed)?;
             let record = rules.reach(tx, &caller, id, reach)?;
             refuse_changed(&record, expected)?;
-            let least =
-                if caller.key() == Some(id) { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
-            let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
-            if grace < least {
-                return Err(grace_required());
-            }
-            rules.refuse_weaker(&caller, &record.key)?;
-            refuse_dead(tx, &record)?;
-            refuse_superseded(&record, &caller, &index)?;
-            if !grace.is_zero() {
-                refuse_crowd(tx, &record, &index)?;
-            }
+            let grace = rules.check_rotation(&record, tx.now(), &caller, grace, &index)?;
             let after_grace = tx.now().after(grace);
             let deadline = record.key.expires_at.map_or(after_grace, |it| it.min(after_grace));
             let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
@@ -112,6 +117,32 @@ impl Keyward {
     }
 }
 
+impl Rules {
+    /// The grace period, if the caller may rotate the key so.
+    fn check_rotation(
+        &self,
+        record: &KeyRecord,
+        now: Timestamp,
+        caller: &Principal,
+        grace: Option<Duration>,
+        index: &KeyIndex,
+    ) -> Result<Duration, Error> {
+        let own = caller.key() == Some(record.key.id);
+        let least = if own { Keyward::LEAST_OWN_GRACE } else { Duration::ZERO };
+        let grace = grace.unwrap_or_else(|| self.rotation_grace.max(least));
+        if grace < least {
+            return Err(grace_required());
+        }
+        self.refuse_weaker(caller, &record.key)?;
+        refuse_dead(now, record)?;
+        refuse_superseded(record, caller, index)?;
+        if !grace.is_zero() {
+            refuse_crowd(now, record, index)?;
+        }
+        Ok(grace)
+    }
+}
+
 fn grace_required() -> Error {
     Error::invalid(
         "/gracePeriodSeconds",
@@ -123,8 +154,8 @@ fn grace_required() -> Error {
     )
 }
 
-fn refuse_dead(tx: &WriteTx<'_>, record: &KeyRecord) -> Result<(), Error> {
-    if record.key.is_expired_at(tx.now()) {
+fn refuse_dead(now: Timestamp, record: &KeyRecord) -> Result<(), Error> {
+    if record.key.is_expired_at(now) {
         return Err(Conflict::KeyNotActive.into());
     }
     Ok(())
@@ -151,13 +182,13 @@ fn refuse_superseded(
     Ok(())
 }
 
-fn refuse_crowd(tx: &WriteTx<'_>, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {
+fn refuse_crowd(now: Timestamp, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {
     let deadlines: Vec<Timestamp> =
-        record.in_grace(tx.now(), index).filter_map(|it| it.credential.valid_until).collect();
+        record.in_grace(now, index).filter_map(|it| it.credential.valid_until).collect();
     match deadlines.iter().min() {
         // The current value is one, and the new one will be another.
         Some(first) if Keyward::MOST_LIVE_VALUES < deadlines.len() + 2 => {
-            let retry_after = first.since(tx.now());
+            let retry_after = first.since(now);
             Err(Conflict::TooManyLiveKeys { retry_after }.into())
         }
         Some(_) | None => Ok(()),

@@ -19,6 +19,7 @@ const JOB_DURATION: &str = "keyward_job_duration_seconds";
 const JOB_SUCCESS: &str = "keyward_job_last_success_timestamp_seconds";
 const KEYS: &str = "keyward_keys";
 const EVENTS: &str = "keyward_audit_events_total";
+const DERIVATIONS: &str = "keyward_derivations_total";
 const POOL: &str = "keyward_db_pool_connections";
 
 /// Every other metric, with what it means.
@@ -69,6 +70,8 @@ impl Metrics {
         recorder.describe_histogram(name(JOB_DURATION), None::<Unit>, "How long runs took.".into());
         recorder.describe_counter(name(JOB_RUNS), None::<Unit>, "Runs of jobs by result.".into());
         recorder.describe_counter(name(EVENTS), None::<Unit>, "Events recorded by type.".into());
+        let text = "Derivations of hashes since the start.";
+        recorder.describe_counter(name(DERIVATIONS), None::<Unit>, text.into());
         let it = Self { recorder, handle, tallies: Tallies::default() };
         it.gauge("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         // All of these are there before the first time.
@@ -144,6 +147,8 @@ impl Metrics {
         set("keyward_db_size_bytes", db as f64);
         set("keyward_db_wal_size_bytes", wal as f64);
         set("keyward_first_proofs_waiting", app.waiting_proofs() as f64);
+        let key = Key::from_static_name(DERIVATIONS);
+        self.recorder.register_counter(&key, &META).absolute(app.derivations());
         let mut text = self.handle.render();
         self.tallies.render(&mut text);
         text

@@ -44,6 +44,7 @@ mod listen;
 mod manual;
 mod metrics;
 mod migrations;
+mod minting;
 mod model;
 mod openapi;
 mod proxies;
