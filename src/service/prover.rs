@@ -29,7 +29,7 @@ use crate::{
 const MOST_WAITING: usize = 10_000;
 /// New hashes that may wait, at the least cost, and the seconds' worth that may wait at any.
 const MOST_NEW: usize = 1024;
-const MOST_NEW_ITERATIONS: usize = 40_000_000;
+const MOST_NEW_ITERATIONS: usize = 10_000_000;
 /// Of those that take long: some four seconds' worth.
 const MOST_WAITING_LONG: usize = 64;
 

@@ -70,7 +70,7 @@ fn keys_are_verified_while_new_ones_wait_for_their_hashes() {
     let (answers, verified) = thread::scope(|scope| {
         let create =
             || post(&server, root, KEYS, &json!({ "name": "x", "scopes": ["orders:read"] }));
-        let creating: Vec<_> = (0..40).map(|_| scope.spawn(create)).collect();
+        let creating: Vec<_> = (0..20).map(|_| scope.spawn(create)).collect();
         let verifying = scope.spawn(|| {
             let mut count = 0;
             while !over.load(Ordering::Acquire) {
@@ -79,8 +79,9 @@ fn keys_are_verified_while_new_ones_wait_for_their_hashes() {
             }
             count
         });
-        let answers: Vec<_> = creating.into_iter().map(|it| it.join().unwrap()).collect();
-        over.store(true, Ordering::Release);
+        let answers: Vec<_> = creating.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        over.store(true, Ordering::Release); // Also if one of them panicked.
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         (answers, verifying.join().unwrap())
     });
     let refused: Vec<_> = answers.iter().filter(|it| it.status != 201).collect();

@@ -8,10 +8,7 @@ use std::{
 };
 
 use super::{Bench, thousands};
-use crate::{
-    Outcome,
-    report::Table,
-};
+use crate::{Outcome, report::Table};
 
 const CLIENTS: usize = 500;
 /// What a client sends at most, in bytes, if the server goes on reading.
