@@ -34,9 +34,8 @@ impl Keyward {
         let plaintext = PlaintextKey::generate(self.rules.brand, &*self.env.entropy);
         let (app, prefix) = (Arc::clone(self), plaintext.prefix());
         self.prover.run(Lane::Quick, prefix, move || {
-            let minted = app.hashed(plaintext);
+            then(app.hashed(plaintext));
             drop(ticket);
-            then(minted);
         })
     }
 
@@ -49,9 +48,8 @@ impl Keyward {
         let ticket = self.prover.take_ticket()?;
         let (app, prefix) = (Arc::clone(self), upgrade.prefix());
         self.prover.run(lane_of(prefix), prefix, move || {
-            let rehashed = app.rehashed(upgrade);
+            then(app.rehashed(upgrade));
             drop(ticket);
-            then(rehashed);
         })
     }
 

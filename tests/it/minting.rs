@@ -1,9 +1,8 @@
 //! New hashes are derived for changes that will be made, and while proved keys are verified.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
+    sync::{Arc, Mutex, mpsc::channel},
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -63,33 +62,30 @@ fn what_is_refused_derives_nothing() {
 
 #[test]
 fn keys_are_verified_while_new_ones_wait_for_their_hashes() {
-    let server = TestServer::with(|config| config.keys.hash_iterations = 2_000_000);
+    let server = TestServer::start();
     let root = &server.root.text;
-    server.get(root, &format!("{KEYS}/self")).expect(200);
-    let over = AtomicBool::new(false);
-    let (answers, verified) = thread::scope(|scope| {
-        let create =
-            || post(&server, root, KEYS, &json!({ "name": "x", "scopes": ["orders:read"] }));
-        let creating: Vec<_> = (0..20).map(|_| scope.spawn(create)).collect();
-        let verifying = scope.spawn(|| {
-            let mut count = 0;
-            while !over.load(Ordering::Acquire) {
-                server.send(&Request::new("GET", "/authz").key(root)).expect(200);
-                count += 1;
-            }
-            count
-        });
-        let answers: Vec<_> = creating.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        over.store(true, Ordering::Release); // Also if one of them panicked.
-        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-        (answers, verifying.join().unwrap())
-    });
-    let refused: Vec<_> = answers.iter().filter(|it| it.status != 201).collect();
-    assert!(!refused.is_empty() && refused.len() < answers.len(), "{} refused", refused.len());
-    for answer in refused {
-        assert_eq!((answer.status, answer.problem().as_str()), (503, "unavailable"));
-        assert!(answer.header("retry-after").is_some());
+    server.get(root, &format!("{KEYS}/self")).expect(200); // The first use is derived.
+    let create = || post(&server, root, KEYS, &json!({ "name": "x", "scopes": ["orders:read"] }));
+    // Every thread that derives is held up, and as many wait as may.
+    let (release, held) = channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let mut waiting = 0;
+    let hold_up = || {
+        let held = Arc::clone(&held);
+        move |_| drop(held.lock().map(|it| it.recv()))
+    };
+    while server.app.mint_apart(hold_up()).is_ok() {
+        waiting += 1;
     }
-    // With the derivations in front of it, it would be one or two.
-    assert!(20 < verified, "{verified} were verified");
+    assert_eq!(waiting, 1024);
+    let refused = create().expect(503);
+    let retry = refused.header("retry-after");
+    assert_eq!((refused.problem().as_str(), retry), ("unavailable", Some("1")));
+    server.send(&Request::new("GET", "/authz").key(root)).expect(200);
+    server.get(root, KEYS).expect(200);
+    drop(release);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while create().status != 201 {
+        assert!(Instant::now() < deadline, "the hashes are not derived");
+    }
 }

@@ -16,8 +16,9 @@ const KEYS: &str = "/api/v1/api-keys";
 const CLIENTS: usize = 500;
 /// What all of them together may cost, in KiB.
 const MOST_MEMORY: u64 = 150 * 1024;
-/// After so long all of them are gone.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// All of them are gone much earlier, 30 seconds after the server has filled their buffers; a busy
+/// machine takes its time for that.
+const PATIENCE: Duration = Duration::from_mins(4);
 /// What a client sends at most, in bytes, if the server goes on reading.
 const MOST_SENT: usize = 512 * 1024;
 
@@ -90,7 +91,6 @@ fn clients_that_do_not_read_cost_little_and_are_let_go() {
         get("/openapi.json", None),
         get("/metrics", None),
         get("/authz/nginx", None), // Refused without a body.
-        get("/readyz", None),
     ];
     let (before, idle) = (resident(pid), sockets(pid));
     let clients: Vec<_> =
