@@ -7,7 +7,7 @@
 
 use std::{
     cell::RefCell,
-    io,
+    io, mem,
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
@@ -55,9 +55,16 @@ pub(super) struct Connection<IO> {
     blocked: bool,
     /// A read was refused meanwhile.
     refused: bool,
+    progress: Progress,
+}
+
+/// What moved since the last tick, and for how many ticks nothing did.
+#[derive(Debug)]
+struct Progress {
     ticks: Interval,
-    /// Since the last tick the client took something; a byte moved.
+    /// The client took something.
     taken: bool,
+    /// A byte moved, either way.
     moved: bool,
     stalled: u8,
     quiet: u8,
@@ -97,8 +104,6 @@ pub(super) struct Answer {
 
 impl<IO> Connection<IO> {
     pub fn new(io: IO, peer: Option<SocketAddr>) -> Self {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             io,
             peer,
@@ -107,31 +112,14 @@ impl<IO> Connection<IO> {
             new_turn: true,
             blocked: false,
             refused: false,
-            ticks,
-            taken: false,
-            moved: false,
-            stalled: 0,
-            quiet: 0,
+            progress: Progress::new(),
         }
-    }
-
-    /// Fails once the client took nothing, or nothing moved, for too long.
-    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while self.ticks.poll_tick(cx).is_ready() {
-            let (taken, moved) = (std::mem::take(&mut self.taken), std::mem::take(&mut self.moved));
-            self.stalled = if self.blocked && !taken { self.stalled + 1 } else { 0 };
-            self.quiet = if moved { 0 } else { self.quiet + 1 };
-            if STALLED_TICKS <= self.stalled || QUIET_TICKS <= self.quiet {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
-        Ok(())
     }
 
     /// Whether nothing is to be read now. Sees to it that the task is woken when it may be.
     fn must_wait(&mut self, cx: &mut Context<'_>) -> bool {
         let idle = !self.blocked && self.requests.are_answered();
-        if std::mem::take(&mut self.new_turn) && idle {
+        if mem::take(&mut self.new_turn) && idle {
             self.input.handed_on = 0;
         }
         if self.blocked {
@@ -150,8 +138,9 @@ impl<IO> Connection<IO> {
     fn wrote(&mut self, cx: &mut Context<'_>, outcome: &Poll<io::Result<usize>>) -> io::Result<()> {
         match outcome {
             Poll::Ready(Ok(_)) => {
-                (self.taken, self.moved, self.blocked) = (true, true, false);
-                if std::mem::take(&mut self.refused) {
+                (self.progress.taken, self.progress.moved) = (true, true);
+                self.blocked = false;
+                if mem::take(&mut self.refused) {
                     cx.waker().wake_by_ref();
                 }
                 Ok(())
@@ -159,9 +148,30 @@ impl<IO> Connection<IO> {
             Poll::Ready(Err(_)) => Ok(()),
             Poll::Pending => {
                 self.blocked = true;
-                self.watch(cx)
+                self.progress.watch(cx, true)
             }
         }
+    }
+}
+
+impl Progress {
+    fn new() -> Self {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks, taken: false, moved: false, stalled: 0, quiet: 0 }
+    }
+
+    /// Fails once the client took nothing of what waits, or nothing moved, for too long.
+    fn watch(&mut self, cx: &mut Context<'_>, output_waits: bool) -> io::Result<()> {
+        while self.ticks.poll_tick(cx).is_ready() {
+            let (taken, moved) = (mem::take(&mut self.taken), mem::take(&mut self.moved));
+            self.stalled = if output_waits && !taken { self.stalled + 1 } else { 0 };
+            self.quiet = if moved { 0 } else { self.quiet + 1 };
+            if STALLED_TICKS <= self.stalled || QUIET_TICKS <= self.quiet {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -256,7 +266,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.must_wait(cx) {
-            this.watch(cx)?;
+            this.progress.watch(cx, this.blocked)?;
             return Poll::Pending;
         }
         if this.input.is_empty() {
@@ -265,11 +275,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
             let length = piece.filled().len();
             if outcome.is_pending() {
                 this.new_turn = true;
-                this.watch(cx)?;
+                this.progress.watch(cx, this.blocked)?;
                 return Poll::Pending;
             }
             this.input.end += length;
-            this.moved |= length != 0;
+            this.progress.moved |= length != 0;
             if length == 0 {
                 return outcome; // The end, or an error.
             }
@@ -357,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_body_is_handed_on_whole() {
-        let request = [&b"POST / HTTP/1.1\r\n\r\n"[..], &[b'x'; 100_000]].concat();
+        let request = [b"POST / HTTP/1.1\r\n\r\n".to_vec(), vec![b'x'; 100_000]].concat();
         assert_eq!(handed_on(&request, PIECE), request.len());
         assert_eq!(handed_on(&request, 7), request.len());
     }

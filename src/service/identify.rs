@@ -182,12 +182,11 @@ impl Keyward {
     /// Derives the hash of an unproven secret, here and now. Slow on purpose.
     pub fn prove(&self, unproven: Unproven) -> Result<Proof, Error> {
         let Unproven { presented, digest, entry } = unproven;
-        let proved = match entry.live().map(Live::proof) {
-            Some(proof) => bool::from(proof.ct_eq(&digest)),
-            None => {
-                self.prover.count_derivation();
-                presented.matches(&entry.hash)
-            }
+        let proved = if let Some(proof) = entry.live().map(Live::proof) {
+            bool::from(proof.ct_eq(&digest))
+        } else {
+            self.prover.count_derivation();
+            presented.matches(&entry.hash)
         };
         if !proved {
             return Ok((Identity::Unknown, None));
