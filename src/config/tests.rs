@@ -71,6 +71,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_LISTEN", "0.0.0.0:0"),
         ("KEYWARD_DATA_DIR", "/d"),
         ("KEYWARD_WORKERS", "256"),
+        ("KEYWARD_MAX_CONNECTIONS", "500"),
         ("KEYWARD_DOCS", "false"),
         ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
         ("KEYWARD_TLS_CERTIFICATE", "/c.pem"),
