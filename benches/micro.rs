@@ -66,7 +66,8 @@ impl Scene {
             for _ in 0..THREADS {
                 scope.spawn(|| {
                     for _ in 0..count / THREADS {
-                        self.app().create_key(&caller, caller.account, new_key()).unwrap();
+                        let (new, minted) = (new_key(), self.app().mint());
+                        self.app().create_key(&caller, caller.account, new, minted).unwrap();
                     }
                 });
             }

@@ -56,6 +56,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Threads that serve HTTP; 0 means one for each processor.
     pub workers: usize,
+    /// Connections at the same time; 0 is a number that follows from the memory.
+    pub max_connections: u32,
     /// Whether Swagger UI is served.
     pub docs: bool,
     /// From where `X-Forwarded-For` is believed.
@@ -157,6 +159,7 @@ impl Default for Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)).into()],
             data_dir: PathBuf::from("./keyward-data"),
             workers: 0,
+            max_connections: 0,
             docs: true,
             trusted_proxies: [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                 .map(|it: IpAddr| it.into())

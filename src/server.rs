@@ -1,8 +1,10 @@
 //! The composition root: builds the whole from its parts, starts it, stops it in order.
 
 mod at_hand;
+mod connection;
 mod data_dir;
 mod front;
+mod limits;
 mod listen;
 mod policy;
 mod reach;

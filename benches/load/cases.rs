@@ -4,6 +4,7 @@ mod authz;
 mod purge;
 mod reads;
 mod starts;
+mod unread;
 mod verify;
 mod writes;
 
@@ -32,6 +33,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("list", reads::list),
     ("flood", verify::flood),
     ("purge", purge::beside_verify),
+    ("unread", unread::memory),
 ];
 
 /// What the cases share: directories with keys, made when they are first asked for.

@@ -66,8 +66,7 @@ pub(super) struct Supervisor(Option<Outlet>);
 impl Supervisor {
     /// The one that `$NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
     pub(super) fn of_environment() -> Result<Self, io::Error> {
-        let Some((_, socket)) = environment().find(|(name, _)| name == "NOTIFY_SOCKET")
-        else {
+        let Some((_, socket)) = environment().find(|(name, _)| name == "NOTIFY_SOCKET") else {
             return Ok(Self(None));
         };
         let address = match socket.strip_prefix('@') {

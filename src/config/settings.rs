@@ -73,6 +73,12 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     Setting::new(
         "",
+        "max_connections",
+        |it, raw| put(&mut it.max_connections, read::number(raw, 0..=1_000_000)),
+        |it| it.max_connections.to_string(),
+    ),
+    Setting::new(
+        "",
         "docs",
         |it, raw| put(&mut it.docs, read::boolean(raw)),
         |it| it.docs.to_string(),

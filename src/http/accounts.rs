@@ -5,9 +5,10 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, pos
 use crate::{
     domain::{account::Account, id::AccountId, text::ExternalId},
     http::{
+        answers,
         authn::{AnyKey, Caller, ReadAccounts, WriteAccounts},
         body::RequestBody,
-        entity_tag, expected_revision, keys, page_response,
+        entity_tag, expected_revision, keys, minted,
         problem::Problem,
         query::{self, Query},
         run,
@@ -39,7 +40,7 @@ use crate::{
 #[get("/accounts")]
 pub async fn list_accounts(
     app: web::Data<Keyward>,
-    _caller: Caller<ReadAccounts>,
+    caller: Caller<ReadAccounts>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let mut query = Query::of(&req);
@@ -48,18 +49,17 @@ pub async fn list_accounts(
     let external_id = query
         .take("externalId", "1 to 255 visible ASCII characters", |it| ExternalId::parse(it).ok());
     query.finish()?;
-    let mut accounts = run(&app, move |app| match external_id {
-        Some(id) => Ok(app.account_with_external_id(&id)?.into_iter().collect::<Vec<_>>()),
-        None => app.list_accounts(AccountPage { after, limit: limit + 1 }),
-    })
-    .await?;
-    let more = limit < u32::try_from(accounts.len()).unwrap_or(u32::MAX);
-    accounts.truncate(limit as usize);
-    let last = accounts.last().filter(|_| more);
-    let next_cursor = last.map(|it| query::cursor(it.created_at, it.id.as_raw()));
-    let data = accounts.iter().map(|it| AccountBody::new(&app, it, None)).collect();
-    let body = AccountListBody { data, next_cursor };
-    Ok(page_response(&req, &body, body.next_cursor.as_deref()))
+    let read = move |app: &Keyward, last: Option<&Account>, limit| match &external_id {
+        Some(id) if last.is_none() => Ok(app.account_with_external_id(id)?.into_iter().collect()),
+        Some(_) => Ok(Vec::new()),
+        None => {
+            let after = last.map_or(after, |it| Some((it.created_at, it.id)));
+            app.list_accounts(AccountPage { after, limit })
+        }
+    };
+    let show = |app: &Keyward, it: &Account| AccountBody::new(app, it, None);
+    let cursor = |it: &Account| query::cursor(it.created_at, it.id.as_raw());
+    answers::page(&app, &caller.principal, &req, limit, read, show, cursor).await
 }
 
 /// Create an account
@@ -87,7 +87,14 @@ pub async fn create_account(
 ) -> Result<HttpResponse, Problem> {
     let members = body.members()?;
     let draft = read_account_draft(members, &app.rules().catalogue).map_err(Problem::invalid)?;
-    let new = run(&app, move |app| app.create_account(&caller.principal, draft)).await?;
+    let draft = run(&app, move |app| {
+        app.check_new_account(&draft)?;
+        Ok(draft)
+    })
+    .await?;
+    let minted = minted(&app).await?;
+    let create = move |app: &Keyward| app.create_account(&caller.principal, draft, minted);
+    let new = run(&app, create).await?;
     let first = ApiKeyBody::new(&app, &new.first_key.view, Some(&new.first_key.plaintext));
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/api/v1/accounts/{}", new.account.id)))

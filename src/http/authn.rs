@@ -30,7 +30,7 @@ use crate::{
         scope,
     },
     http::{TrustedProxies, envelope, problem::Problem, run},
-    service::{Denial, Error, Identity, Keyward, Principal, Verification},
+    service::{Denial, Error, Identity, Keyward, Principal, Upgrade, Verification},
 };
 
 /// Names made once: looking one up by text would parse it each time.
@@ -189,9 +189,17 @@ pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identit
     if let Some(upgrade) = upgrade {
         let app = app.clone();
         // Off the answer's path; a failure is logged and the next first use tries again.
-        actix_web::rt::spawn(async move { run(&app, move |app| app.rehash(&upgrade)).await });
+        actix_web::rt::spawn(async move { rehash(&app, upgrade).await });
     }
     Ok(identity)
+}
+
+async fn rehash(app: &web::Data<Keyward>, upgrade: Upgrade) -> Result<(), Problem> {
+    let (tell, told) = oneshot::channel();
+    let accepted = app.rehash_apart(upgrade, |rehashed| drop(tell.send(rehashed)));
+    accepted.map_err(|_| Problem::unavailable())?;
+    let rehashed = told.await.map_err(|_| Problem::internal())?;
+    run(app, move |app| app.store_rehashed(rehashed)).await
 }
 
 /// Records, at most once an hour for each key, that a retired value is still in use somewhere.

@@ -4,9 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, get, web};
 
 use crate::{
     http::{
+        answers,
         authn::{Caller, ReadEvents},
         events::{event_cursor, read_cursor, seq_of},
-        page_response,
         problem::Problem,
         query::Query,
         run,
@@ -15,7 +15,7 @@ use crate::{
             EventProofBody,
         },
     },
-    service::{Error, Keyward},
+    service::{Error, Keyward, StoredCheckpoint},
 };
 
 /// List checkpoints
@@ -39,7 +39,7 @@ use crate::{
 #[get("/checkpoints")]
 pub async fn list_checkpoints(
     app: web::Data<Keyward>,
-    _caller: Caller<ReadEvents>,
+    caller: Caller<ReadEvents>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let mut query = Query::of(&req);
@@ -48,13 +48,12 @@ pub async fn list_checkpoints(
     let after = query.take("after", "a whole number", seq_of);
     query.finish()?;
     let after = cursor.max(after).unwrap_or(0);
-    let mut found = run(&app, move |app| app.list_checkpoints(after, limit + 1)).await?;
-    let more = limit < u32::try_from(found.len()).unwrap_or(u32::MAX);
-    found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| more).map(|it| event_cursor(it.size));
-    let data = found.into_iter().map(CheckpointBody::from).collect();
-    let body = CheckpointListBody { data, next_cursor };
-    Ok(page_response(&req, &body, body.next_cursor.as_deref()))
+    let read = move |app: &Keyward, last: Option<&StoredCheckpoint>, limit| {
+        app.list_checkpoints(last.map_or(after, |it| it.size), limit)
+    };
+    let show = |_: &Keyward, it: &StoredCheckpoint| CheckpointBody::from(it.clone());
+    let cursor = |it: &StoredCheckpoint| event_cursor(it.size);
+    answers::page(&app, &caller.principal, &req, limit, read, show, cursor).await
 }
 
 /// Show the last checkpoint

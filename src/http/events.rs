@@ -8,14 +8,14 @@ use crate::{
         id::{AccountId, KeyId},
     },
     http::{
+        answers,
         authn::{Caller, ReadEvents},
-        page_response,
         problem::Problem,
         query::Query,
         run,
         wire::{EventBody, EventListBody},
     },
-    service::{Error, EventFilter, Keyward, OPERATOR},
+    service::{Error, EventFilter, EventView, Keyward, OPERATOR},
 };
 
 /// List events
@@ -49,17 +49,16 @@ pub async fn list_events(
 ) -> Result<HttpResponse, Problem> {
     let mut query = Query::of(&req);
     let limit = query.limit();
-    let filter = read_filter(&mut query, limit + 1);
+    let filter = read_filter(&mut query);
     query.finish()?;
     let viewer = caller.principal.viewer();
-    let mut views = run(&app, move |app| app.list_events(viewer, filter)).await?;
-    let more = limit < u32::try_from(views.len()).unwrap_or(u32::MAX);
-    views.truncate(limit as usize);
-    let last = views.last().filter(|_| more);
-    let next_cursor = last.map(|it| event_cursor(it.event.seq));
-    let data = views.into_iter().map(EventBody::from).collect();
-    let body = EventListBody { data, next_cursor };
-    Ok(page_response(&req, &body, body.next_cursor.as_deref()))
+    let read = move |app: &Keyward, last: Option<&EventView>, limit| {
+        let after = last.map_or(filter.after, |it| it.event.seq);
+        app.list_events(viewer, EventFilter { after, limit, ..filter.clone() })
+    };
+    let show = |_: &Keyward, it: &EventView| EventBody::from(it.clone());
+    let cursor = |it: &EventView| event_cursor(it.event.seq);
+    answers::page(&app, &caller.principal, &req, limit, read, show, cursor).await
 }
 
 /// Show an event
@@ -87,14 +86,13 @@ pub async fn show_event(
     Ok(HttpResponse::Ok().json(EventBody::from(view)))
 }
 
-fn read_filter(query: &mut Query, limit: u32) -> EventFilter {
+fn read_filter(query: &mut Query) -> EventFilter {
     let cursor = query.take("cursor", "the nextCursor of a page", read_cursor);
     let after = query.take("after", "a whole number", seq_of);
     EventFilter {
         after: cursor.max(after).unwrap_or(0),
         since: query.instant("since"),
         until: query.instant("until"),
-        limit,
         ..read_selection(query)
     }
 }

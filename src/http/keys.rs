@@ -5,9 +5,10 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, pos
 use crate::{
     domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
     http::{
+        answers,
         authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys},
         body::RequestBody,
-        entity_tag, expected_revision, key_in_path, page_response,
+        entity_tag, expected_revision, key_in_path, minted,
         problem::Problem,
         query::{self, Query},
         run,
@@ -285,16 +286,14 @@ pub(super) async fn list(
         }
     }
     query.finish()?;
-    // One more than asked for tells whether there is another page.
-    let page = KeyPage { after, limit: limit + 1 };
-    let mut views = run(app, move |app| app.list_keys(&caller, account, &filter, page)).await?;
-    let more = limit < u32::try_from(views.len()).unwrap_or(u32::MAX);
-    views.truncate(limit as usize);
-    let last = views.last().filter(|_| more).map(|it| &it.key);
-    let next_cursor = last.map(|it| query::cursor(it.created_at, it.id.as_raw()));
-    let data = views.iter().map(|it| ApiKeyBody::new(app, it, None)).collect();
-    let body = ApiKeyListBody { data, next_cursor };
-    Ok(page_response(req, &body, body.next_cursor.as_deref()))
+    let asker = caller.clone();
+    let read = move |app: &Keyward, last: Option<&KeyView>, limit| {
+        let after = last.map_or(after, |it| Some((it.key.created_at, it.key.id)));
+        app.list_keys(&caller, account, &filter, KeyPage { after, limit })
+    };
+    let show = |app: &Keyward, it: &KeyView| ApiKeyBody::new(app, it, None);
+    let cursor = |it: &KeyView| query::cursor(it.key.created_at, it.key.id.as_raw());
+    answers::page(app, &asker, req, limit, read, show, cursor).await
 }
 
 fn read_filter(query: &mut Query) -> KeyFilter {
@@ -320,7 +319,13 @@ pub(super) async fn create(
     let now = app.env().time.now();
     let expiry = Expiry { now, caller: &caller, existing: None };
     let new = read_new_key(members, &app.rules().catalogue, expiry).map_err(Problem::invalid)?;
-    let issued = run(app, move |app| app.create_key(&caller, account, new)).await?;
+    let (caller, new) = run(app, move |app| {
+        app.check_new_key(&caller, account, &new)?;
+        Ok((caller, new))
+    })
+    .await?;
+    let minted = minted(app).await?;
+    let issued = run(app, move |app| app.create_key(&caller, account, new, minted)).await?;
     let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, address))

@@ -32,6 +32,7 @@ pub mod import;
 
 pub mod authz;
 
+mod answers;
 mod body;
 mod client_address;
 mod connection;
@@ -46,11 +47,12 @@ mod strict;
 use std::sync::Arc;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest,
     http::header::{self, HeaderValue},
     middleware::from_fn,
     web,
 };
+use tokio::sync::oneshot;
 
 pub use self::{
     body::read_body,
@@ -62,7 +64,7 @@ pub use self::{
 use crate::{
     domain::id::KeyId,
     http::problem::Problem,
-    service::{Error, Keyward, Principal},
+    service::{Error, Keyward, Minted, Principal},
 };
 
 /// Runs a use case where blocking is allowed.
@@ -76,6 +78,15 @@ pub(crate) async fn run<T: Send + 'static>(
     let app: Arc<Keyward> = Arc::clone(app);
     let outcome = web::block(move || use_case(&app)).await;
     Ok(outcome.map_err(|_| Problem::internal())??)
+}
+
+/// A new key, minted on a thread that gives way to all others. 503 if too many wait for theirs.
+pub(crate) async fn minted(app: &web::Data<Keyward>) -> Result<Minted, Problem> {
+    let (tell, told) = oneshot::channel();
+    // The client may have gone meanwhile.
+    let accepted = app.mint_apart(|minted| drop(tell.send(minted)));
+    accepted.map_err(|_| Problem::unavailable())?;
+    told.await.map_err(|_| Problem::internal())
 }
 
 /// The one operation that stands outside of [`wrap`], before all others.
@@ -158,17 +169,4 @@ fn expected_revision(req: &HttpRequest, revision: i64) -> Result<Option<i64>, Er
         it.to_str().is_ok_and(|it| it.split(',').map(str::trim).any(|it| it == tag || it == "*"))
     };
     if names(wanted) { Ok(Some(revision)) } else { Err(Error::PreconditionFailed) }
-}
-
-/// 200 with a page of a list and, if there is more, the address of the next one.
-fn page_response(
-    req: &HttpRequest,
-    body: &impl serde::Serialize,
-    next: Option<&str>,
-) -> HttpResponse {
-    let mut response = HttpResponse::Ok();
-    if let Some(next) = next {
-        response.insert_header((header::LINK, query::next_link(req, next)));
-    }
-    response.json(body)
 }

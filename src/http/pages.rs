@@ -1,10 +1,12 @@
 //! What is not the API: health, metrics, the API document and Swagger UI.
 
+use std::borrow::Cow;
+
 use actix_web::{
     HttpRequest, HttpResponse, Resource,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    get,
+    get, guard,
     http::{
         StatusCode,
         header::{self, HeaderValue},
@@ -12,7 +14,7 @@ use actix_web::{
     middleware::Next,
     web,
 };
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::Config;
 
 use crate::{
     domain::{
@@ -22,10 +24,12 @@ use crate::{
     },
     http::{
         TrustedProxies,
+        answers::InPieces,
         authn::{identified, presented_key},
         openapi,
         problem::Problem,
         run,
+        stream::Streams,
     },
     service::{Denial, Error, Keyward},
     telemetry::Metrics,
@@ -118,23 +122,28 @@ pub async fn metrics(
     app: web::Data<Keyward>,
     metrics: web::Data<Metrics>,
     proxies: web::Data<TrustedProxies>,
+    streams: web::Data<Streams>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    let mut caller = None;
     if !is_local(&proxies, &req) {
         let text = presented_key(&app, req.headers());
         let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
         let identity = identified(&app, text).await?;
         let origin = Origin { actor: Actor::Cli, request_id: None, client_ip: None };
         let found = app.judge(&identity, Need::default());
-        let caller = app.principal(&found, origin)?;
-        if !app.rules().permits(caller.powers, &[scope::METRICS_READ]) {
+        let found = app.principal(&found, origin)?;
+        if !app.rules().permits(found.powers, &[scope::METRICS_READ]) {
             return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
         }
+        caller = Some(found);
     }
+    InPieces::expect_place(&streams, caller.as_ref())?;
     let statistics = run(&app, Keyward::statistics).await?;
+    let text = metrics.render(&app, &statistics);
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(metrics.render(&app, &statistics)))
+        .body(InPieces::in_place(text.into(), &streams, caller.as_ref())?))
 }
 
 /// From this machine; a proxy on it passes on what comes from others. What is not known is not local.
@@ -156,7 +165,7 @@ fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
 )]
 #[get("/openapi.json")]
 pub async fn openapi_json(documents: web::Data<Documents>) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(documents.json.clone())
+    HttpResponse::Ok().content_type("application/json").body(InPieces::of(documents.json.clone()))
 }
 
 /// This document as YAML
@@ -173,7 +182,7 @@ pub async fn openapi_json(documents: web::Data<Documents>) -> HttpResponse {
 )]
 #[get("/openapi.yaml")]
 pub async fn openapi_yaml(documents: web::Data<Documents>) -> HttpResponse {
-    HttpResponse::Ok().content_type("application/yaml").body(documents.yaml.clone())
+    HttpResponse::Ok().content_type("application/yaml").body(InPieces::of(documents.yaml.clone()))
 }
 
 /// Swagger UI under `/docs/`, from assets inside the binary.
@@ -191,7 +200,8 @@ pub fn docs(cfg: &mut web::ServiceConfig) {
     cfg.service(page("/").route(to_docs())).service(page("/docs").route(to_docs())).service(
         web::scope("/docs")
             .wrap(actix_web::middleware::from_fn(page_headers))
-            .service(SwaggerUi::new("/{_:.*}").config(config)),
+            .app_data(web::Data::new(config))
+            .service(web::resource("/{path:.*}").guard(guard::Get()).to(asset)),
     );
 }
 
@@ -210,6 +220,24 @@ fn page(path: &str) -> Resource {
     let other =
         || async { Err::<HttpResponse, _>(Problem::method_not_allowed("GET, HEAD".into())) };
     web::resource(path).default_service(web::to(other))
+}
+
+/// A file of Swagger UI. Nearly all of them lie in the binary and are not copied.
+async fn asset(
+    config: web::Data<Config<'static>>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let file = utoipa_swagger_ui::serve(&path, config.into_inner());
+    let file = file.map_err(|_| Problem::internal())?.ok_or(Error::NotFound)?;
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
+    let mut response = HttpResponse::Ok();
+    if file.gzpipped {
+        response.insert_header(header::ContentEncoding::Gzip);
+    }
+    Ok(response.content_type(file.content_type).body(InPieces::of(bytes)))
 }
 
 /// Temporary, because browsers remember a permanent one even after `docs` is turned off.

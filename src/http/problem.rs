@@ -60,6 +60,9 @@ pub struct ProblemFault {
     detail: String,
 }
 
+const TOO_MANY_STREAMS: &str = "too_many_streams";
+const TOO_MANY_ANSWERS: &str = "too_many_answers";
+
 impl Problem {
     pub fn new(
         status: StatusCode,
@@ -127,7 +130,13 @@ impl Problem {
     pub fn too_many_streams() -> Self {
         let detail = "too many event streams are open";
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(status, "too_many_streams", "Try again later", detail).with_retry(5)
+        Self::new(status, TOO_MANY_STREAMS, "Try again later", detail).with_retry(5)
+    }
+
+    pub fn too_many_answers() -> Self {
+        let detail = "too many long answers wait for their clients to read them";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, TOO_MANY_ANSWERS, "Try again later", detail).with_retry(5)
     }
 
     pub fn invalid(faults: Vec<Fault>) -> Self {
@@ -157,7 +166,11 @@ impl Problem {
         let complete = Self { request_id: request_id.to_owned(), ..self.clone() };
         let mut body = serde_json::to_vec(&complete).expect("strings and a number");
         body.push(b'\n');
-        self.head().content_type("application/problem+json").body(body)
+        let mut response = self.head();
+        if matches!(self.code, TOO_MANY_STREAMS | TOO_MANY_ANSWERS) {
+            response.force_close(); // Requests that are pipelined behind it would fare alike.
+        }
+        response.content_type("application/problem+json").body(body)
     }
 
     fn head(&self) -> HttpResponseBuilder {

@@ -8,6 +8,7 @@ use crate::{
         body::RequestBody,
         entity_tag, expected_revision,
         keys::{find, issued_body, shown},
+        minted,
         problem::Problem,
         run,
         wire::{ApiKeyBody, RotateKeyRequest, read_grace},
@@ -119,7 +120,13 @@ async fn rotate(
     let expected = expected_revision(req, view.key.revision)?;
     let grace = read_grace(members).map_err(Problem::invalid)?;
     let change = Change { id: view.key.id, reach, expected };
-    let issued = run(app, move |app| app.rotate_key(&caller, change, grace)).await?;
+    let caller = run(app, move |app| {
+        app.check_rotation(&caller, change, grace)?;
+        Ok(caller)
+    })
+    .await?;
+    let minted = minted(app).await?;
+    let issued = run(app, move |app| app.rotate_key(&caller, change, grace, minted)).await?;
     Ok(HttpResponse::Ok()
         .insert_header(entity_tag(issued.view.key.revision))
         .json(issued_body(app, &issued)))

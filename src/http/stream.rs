@@ -12,11 +12,9 @@ use actix_web::{
     web,
 };
 
-pub use self::places::{StreamLimits, Streams};
-use self::{
-    feed::{EventStream, Feed},
-    places::Place,
-};
+use self::feed::{EventStream, Feed};
+pub(super) use self::places::Place;
+pub use self::places::{PlaceLimits, StreamLimits, Streams};
 use crate::{
     http::{
         authn::{Caller, ReadEvents},
@@ -103,7 +101,8 @@ pub async fn stream_events(
     let filter = read_selection(&mut query);
     query.finish()?;
     let (after, _) = locate(&app, start).await?;
-    let place = streams.take_place(&caller.principal).ok_or_else(Problem::too_many_streams)?;
+    let place = streams.places.take(Some(&caller.principal));
+    let place = place.ok_or_else(Problem::too_many_streams)?;
     let reader = Reader::Caller { principal: Box::new(caller.principal), _place: place };
     let feed = Feed::new(app, &streams, reader, EventFilter { after, ..filter });
     Ok(respond(&req, feed))

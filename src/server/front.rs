@@ -1,14 +1,30 @@
 //! The two HTTP servers: the one that everybody may ask, and the control socket.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use actix_http::{HttpService, KeepAlive, Request, error::DispatchError};
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service,
+    map_config,
+};
+use actix_tls::accept::{
+    TlsError as AcceptError,
+    rustls_0_23::{Acceptor, TlsStream},
+};
 use actix_web::{
-    App, HttpServer, dev::Server, http::KeepAlive, middleware::from_fn, rt::net::TcpStream, web,
+    App, HttpServer,
+    body::BoxBody,
+    dev::{AppConfig, Server, ServiceRequest, ServiceResponse},
+    middleware::from_fn,
+    rt::net::{ActixStream, TcpStream, UnixStream},
+    web,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     DRAIN, Error, Site,
+    connection::{Answer, Connection, Requests},
+    limits::connections_per_worker,
     listen::{Listener, SocketFile},
     tls::Certificate,
     workers::Workers,
@@ -20,14 +36,22 @@ use crate::{
         control::{self, JobRunner},
         openapi::RouteTable,
         pages::Documents,
+        stream::Streams,
     },
+    service::Keyward,
     telemetry::Metrics,
 };
 
 /// A gateway keeps its connections; closing them early would cost it a handshake each.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// For the first request's head on a connection, from the connect on.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take to close its end.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// Threads for each worker that wait for the disk; group commit is what they wait for together.
 const BLOCKING_THREADS: usize = 64;
+
+type Secure = TlsStream<Connection<TcpStream>>;
 
 /// What the public server is made from.
 pub(super) struct Front<'a> {
@@ -43,38 +67,134 @@ pub(super) fn public_server(
     listeners: Vec<Listener>,
     certificate: Option<&Arc<Certificate>>,
 ) -> Result<(Server, Vec<SocketFile>), Error> {
-    // Made once, out here: the closure runs for each worker.
-    let app = web::Data::from(Arc::clone(&shared.site.app));
-    let metrics = web::Data::from(Arc::clone(shared.metrics));
-    let streams = web::Data::from(Arc::clone(&shared.site.streams));
-    let proxies = web::Data::from(Arc::clone(shared.proxies));
-    let document = http::openapi::document();
-    let documents = web::Data::new(Documents::of(&document));
-    let table = web::Data::new(RouteTable::of(&document));
-    drop(document);
-    let malformed = MalformedRequests::new(app.clone(), metrics.clone());
-    let complaints = web::Data::new(Seldom::default());
-    let docs = shared.config.docs;
-    let all = Arc::clone(shared.workers);
-    let server = HttpServer::new(move || {
-        all.join();
+    let parts = Parts::of(shared);
+    let workers = workers(shared.config);
+    let mut server = Server::build()
+        .workers(workers)
+        .worker_max_blocking_threads(BLOCKING_THREADS)
+        .max_concurrent_connections(connections_per_worker(shared.config, workers))
+        .shutdown_timeout(DRAIN.as_secs())
+        .disable_signals();
+    let draining = server.graceful_shutdown_signal();
+    let draining = move || {
+        let signal = draining.clone();
+        async move { signal.notified().await }
+    };
+    let mut sockets = Vec::new();
+    for listener in listeners {
+        let address = listener.url(false);
+        let (parts, draining) = (parts.clone(), draining.clone());
+        server = match (listener, certificate) {
+            (Listener::Tcp(it), Some(certificate)) => {
+                let mut config = certificate.server_config()?;
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                server.listen(&address, it, move || {
+                    let tls = Acceptor::new(config.clone())
+                        .map_init_err(drop)
+                        .map_err(AcceptError::into_service_error);
+                    accepted()
+                        .and_then(tls)
+                        .map(|io: Secure| {
+                            let peer = io.get_ref().0.peer;
+                            (io, peer)
+                        })
+                        .and_then(
+                            http_service(parts.clone(), draining.clone(), |it: &Secure| {
+                                it.get_ref().0.facts()
+                            })
+                            .map_err(AcceptError::Service),
+                        )
+                })
+            }
+            (Listener::Tcp(it), None) => server.listen(&address, it, move || {
+                accepted()
+                    .map(|io: Connection<TcpStream>| {
+                        let peer = io.peer;
+                        (io, peer)
+                    })
+                    .and_then(http_service(
+                        parts.clone(),
+                        draining.clone(),
+                        Connection::<TcpStream>::facts,
+                    ))
+            }),
+            // Nobody listens in between two processes of one machine.
+            (Listener::Unix(it, file), _) => {
+                sockets.extend(file);
+                server.listen_uds(&address, it, move || {
+                    fn_service(async |io: UnixStream| Ok((Connection::new(io, None), None)))
+                        .and_then(http_service(
+                            parts.clone(),
+                            draining.clone(),
+                            Connection::<UnixStream>::facts,
+                        ))
+                })
+            }
+        }
+        .map_err(|source| Error::Listen { address, source })?;
+    }
+    Ok((server.run(), sockets))
+}
+
+/// What each worker makes its application from.
+#[derive(Clone)]
+struct Parts {
+    app: web::Data<Keyward>,
+    metrics: web::Data<Metrics>,
+    streams: web::Data<Streams>,
+    proxies: web::Data<TrustedProxies>,
+    documents: web::Data<Documents>,
+    table: web::Data<RouteTable>,
+    complaints: web::Data<Seldom>,
+    malformed: Arc<MalformedRequests>,
+    workers: Arc<Workers>,
+    docs: bool,
+}
+
+impl Parts {
+    fn of(shared: &Front<'_>) -> Self {
+        let document = http::openapi::document();
+        let app = web::Data::from(Arc::clone(&shared.site.app));
+        let metrics = web::Data::from(Arc::clone(shared.metrics));
+        Self {
+            malformed: MalformedRequests::new(app.clone(), metrics.clone()),
+            complaints: web::Data::new(Seldom::default()),
+            workers: Arc::clone(shared.workers),
+            app,
+            metrics,
+            streams: web::Data::from(Arc::clone(&shared.site.streams)),
+            proxies: web::Data::from(Arc::clone(shared.proxies)),
+            documents: web::Data::new(Documents::of(&document)),
+            table: web::Data::new(RouteTable::of(&document)),
+            docs: shared.config.docs,
+        }
+    }
+
+    fn application(
+        self,
+    ) -> App<
+        impl ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<BoxBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        >,
+    > {
+        let Self { app, metrics, streams, proxies, documents, table, docs, .. } = self;
+        self.workers.join();
         let ids = web::Data::new(http::RequestIds::new(&app));
-        let gate = Gate::new(
-            app.clone(),
-            metrics.clone(),
-            ids.clone(),
-            proxies.clone(),
-            complaints.clone(),
-        );
+        let gate =
+            Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone(), self.complaints);
         let gate = web::Data::new(gate);
         App::new()
-            .app_data(app.clone())
+            .app_data(app)
             .app_data(ids)
-            .app_data(metrics.clone())
-            .app_data(streams.clone())
-            .app_data(documents.clone())
-            .app_data(table.clone())
-            .app_data(proxies.clone())
+            .app_data(metrics)
+            .app_data(streams)
+            .app_data(documents)
+            .app_data(table)
+            .app_data(proxies)
             .app_data(gate.clone())
             .configure(|cfg| Gate::mount(&gate, cfg))
             .configure(|cfg| http::hot_routes(&mut ServiceConfig::new(cfg)))
@@ -94,35 +214,65 @@ pub(super) fn public_server(
                     })
                     .default_service(web::to(http::openapi::no_such_operation)),
             )
-    });
-    let mut server = server
-        .workers(workers(shared.config))
-        .worker_max_blocking_threads(BLOCKING_THREADS)
-        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
-        .shutdown_timeout(DRAIN.as_secs())
-        .on_connect(move |io, connection| {
-            // Under TLS the framework hands out a type that cannot be named here.
-            let peer = io.downcast_ref().and_then(|it: &TcpStream| it.peer_addr().ok());
-            malformed.watch(peer, connection);
-        })
-        .disable_signals();
-    let mut sockets = Vec::new();
-    for listener in listeners {
-        let address = listener.url(false);
-        server = match (listener, certificate) {
-            (Listener::Tcp(it), Some(certificate)) => {
-                server.listen_rustls_0_23(it, certificate.server_config()?)
-            }
-            (Listener::Tcp(it), None) => server.listen(it),
-            // Nobody listens in between two processes of one machine.
-            (Listener::Unix(it, file), _) => {
-                sockets.extend(file);
-                server.listen_uds(it)
-            }
-        }
-        .map_err(|source| Error::Listen { address, source })?;
     }
-    Ok((server.run(), sockets))
+}
+
+/// An accepted TCP connection under its limits.
+fn accepted<E>() -> impl ServiceFactory<
+    TcpStream,
+    Config = (),
+    Response = Connection<TcpStream>,
+    Error = E,
+    InitError = (),
+> {
+    fn_service(async |io: TcpStream| {
+        let peer = io.peer_addr().ok();
+        Ok(Connection::new(io, peer))
+    })
+}
+
+/// HTTP/1 on connections that count their requests. As [`HttpServer`] makes it, which leaves no
+/// place for a connection of our own.
+fn http_service<IO, Draining>(
+    parts: Parts,
+    draining: impl Fn() -> Draining + 'static,
+    facts: impl Fn(&IO) -> (&Requests, Option<SocketAddr>) + 'static,
+) -> impl ServiceFactory<
+    (IO, Option<SocketAddr>),
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+>
+where
+    IO: ActixStream + 'static,
+    Draining: Future<Output = ()> + 'static,
+{
+    let malformed = Arc::clone(&parts.malformed);
+    let app = parts.application().into_factory();
+    let app = app.map_err(|err: actix_web::Error| err.error_response());
+    let counted = apply_fn_factory(
+        map_config(app, |()| AppConfig::default()),
+        |request: Request, app: &_| {
+            let running = request.conn_data::<Requests>().map(Requests::begin);
+            let answer = app.call(request);
+            async move {
+                let answer: ServiceResponse<BoxBody> = answer.await?;
+                Ok(answer.map_body(|_, body| Answer::new(body, running)))
+            }
+        },
+    );
+    HttpService::build()
+        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+        .client_request_timeout(HEAD_PATIENCE)
+        .client_disconnect_timeout(CLOSE_PATIENCE)
+        .graceful_shutdown_signal(draining)
+        .on_connect_ext(move |io: &IO, data| {
+            let (requests, peer) = facts(io);
+            data.insert(requests.clone());
+            malformed.watch(peer, data);
+        })
+        .h1(counted)
 }
 
 pub(super) fn control_server(

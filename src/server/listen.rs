@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::{Error, limits::bound_connections};
 use crate::config::{Config, ListenAddress};
 
 /// A socket that somebody can connect to already.
@@ -48,6 +48,7 @@ pub fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
 impl Listener {
     pub fn of_tcp(listener: TcpListener) -> Result<Self, io::Error> {
         listener.set_nonblocking(true)?;
+        bound_connections(&listener)?;
         Ok(Self::Tcp(listener))
     }
 

@@ -13,8 +13,8 @@ use crate::{
         text::{ExternalId, Metadata, Name},
     },
     service::{
-        Conflict, Error, IssuedKey, Keyward, NewKey, Principal, expiry::Maker, keys::revoke,
-        view::changes,
+        Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal, expiry::Maker,
+        keys::revoke, view::changes,
     },
     store::{AccountPage, ReadTx},
 };
@@ -50,12 +50,19 @@ pub struct NewAccount {
 }
 
 impl Keyward {
+    /// Refuses what [`Keyward::create_account`] would refuse now, before a key is minted for
+    /// nothing.
+    pub fn check_new_account(&self, draft: &AccountDraft) -> Result<(), Error> {
+        self.store.read(|tx| refuse_taken(tx, draft.external_id.as_ref(), None))
+    }
+
     pub fn create_account(
         &self,
         caller: &Principal,
         draft: AccountDraft,
+        minted: Minted,
     ) -> Result<NewAccount, Error> {
-        let (plaintext, hash) = self.mint();
+        let Minted { plaintext, hash } = minted;
         let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let prefix = plaintext.prefix();

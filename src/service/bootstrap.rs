@@ -22,7 +22,7 @@ use crate::{
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    service::{Error, Keyward, NewKey, expiry::Maker, keys::revoke},
+    service::{Error, Keyward, Minted, NewKey, expiry::Maker, keys::revoke},
     store::{StoreError, WriteTx},
 };
 
@@ -103,7 +103,7 @@ impl Keyward {
         if self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?.is_some() {
             return Ok(None);
         }
-        let (plaintext, hash) = self.mint();
+        let Minted { plaintext, hash } = self.mint();
         deliver(&plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
         let rules = Arc::clone(&self.rules);
         let prefix = plaintext.prefix();
@@ -154,7 +154,7 @@ impl Keyward {
         if self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?.is_none() {
             return Err(Error::NotFound);
         }
-        let (plaintext, hash) = self.mint();
+        let Minted { plaintext, hash } = self.mint();
         if let Some(path) = to_file {
             let written = write_key_file(path, &plaintext);
             written.map_err(|err| Error::Internal(StoreError::File(err)))?;

@@ -13,7 +13,7 @@ use crate::{
         key_hash::{Input, KeyHash},
     },
     env::Entropy,
-    service::{Crowded, Error, Keyward, Rules, keys::revoke, prover::Lane},
+    service::{Crowded, Error, Keyward, Rules, keys::revoke, mint::lane_of},
     store::{Entry, Live},
 };
 
@@ -70,6 +70,19 @@ impl Secret {
 pub struct Upgrade {
     presented: Secret,
     entry: Arc<Entry>,
+}
+
+impl Upgrade {
+    pub(super) fn prefix(&self) -> KeyPrefix {
+        self.entry.prefix
+    }
+}
+
+/// A new hash for a proved secret.
+#[derive(Debug)]
+pub struct Rehashed {
+    entry: Arc<Entry>,
+    fresh: KeyHash,
 }
 
 /// Whose secret it turned out to be, and whether it is to be stored anew.
@@ -169,9 +182,11 @@ impl Keyward {
     /// Derives the hash of an unproven secret, here and now. Slow on purpose.
     pub fn prove(&self, unproven: Unproven) -> Result<Proof, Error> {
         let Unproven { presented, digest, entry } = unproven;
-        let proved = match entry.live().map(Live::proof) {
-            Some(proof) => bool::from(proof.ct_eq(&digest)),
-            None => presented.matches(&entry.hash),
+        let proved = if let Some(proof) = entry.live().map(Live::proof) {
+            bool::from(proof.ct_eq(&digest))
+        } else {
+            self.prover.count_derivation();
+            presented.matches(&entry.hash)
         };
         if !proved {
             return Ok((Identity::Unknown, None));
@@ -203,18 +218,20 @@ impl Keyward {
         then: impl FnOnce(Result<Proof, Error>) + Send + 'static,
     ) -> Result<(), Crowded> {
         let (app, prefix) = (Arc::clone(self), unproven.entry.prefix);
-        let lane = match ImportOrigin::of(prefix) {
-            Some(ImportOrigin::Raw) => Lane::Slow,
-            None | Some(ImportOrigin::Sha256 | ImportOrigin::Sha512) => Lane::Quick,
-        };
-        self.prover.run(lane, prefix, move || then(app.prove(unproven)))
+        self.prover.run(lane_of(prefix), prefix, move || then(app.prove(unproven)))
     }
 
-    /// Stores a proved secret under a hash of today's cost, unless somebody else did meanwhile.
-    pub fn rehash(&self, upgrade: &Upgrade) -> Result<(), Error> {
-        let entry = Arc::clone(&upgrade.entry);
+    /// A hash of today's cost for a proved secret. Slow on purpose.
+    pub(super) fn rehashed(&self, upgrade: Upgrade) -> Rehashed {
+        let Upgrade { presented, entry } = upgrade;
+        self.prover.count_derivation();
         let iterations = self.rules.iterations_for(entry.prefix);
-        let fresh = upgrade.presented.hashed(iterations, &*self.env.entropy);
+        Rehashed { fresh: presented.hashed(iterations, &*self.env.entropy), entry }
+    }
+
+    /// Stores a proved secret under its new hash, unless another request did meanwhile.
+    pub fn store_rehashed(&self, rehashed: Rehashed) -> Result<(), Error> {
+        let Rehashed { entry, fresh } = rehashed;
         self.store.write(move |tx| {
             let Some(record) = tx.key(entry.key.id)? else { return Ok(()) };
             let stored = record.find(entry.prefix).map(|it| &it.credential.hash);

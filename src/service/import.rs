@@ -189,7 +189,12 @@ impl Rules {
             let says = format!("this account cannot have {}", names.join(", "));
             return refuse("/scopes", "scope_escalation", says);
         }
-        match self.refuse_too_many(tx, &account, before.get(&account.id).copied().unwrap_or(0)) {
+        match self.refuse_too_many(
+            tx,
+            tx.now(),
+            &account,
+            before.get(&account.id).copied().unwrap_or(0),
+        ) {
             Err(Error::Conflict(Conflict::TooManyKeys { limit })) => {
                 let says = format!("the account has its {limit} keys already");
                 return refuse("/account", "too_many_keys", says);

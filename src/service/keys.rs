@@ -18,7 +18,7 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Change, Conflict, Error, Expiry, Gain, KeyView, Keyward, Principal, Reach, Rules,
+        Change, Conflict, Error, Expiry, Gain, KeyView, Keyward, Minted, Principal, Reach, Rules,
         expiry::{Maker, outlives},
         view::{changes, key_facts, settings},
     },
@@ -56,14 +56,26 @@ pub struct IssuedKey {
 }
 
 impl Keyward {
+    /// Refuses what [`Keyward::create_key`] would refuse now, before a key is minted for nothing.
+    pub fn check_new_key(
+        &self,
+        caller: &Principal,
+        account: AccountId,
+        new: &NewKey,
+    ) -> Result<(), Error> {
+        let now = self.env.time.now();
+        self.store.read(|tx| self.rules.check_new_key(tx, now, caller, account, new)).map(drop)
+    }
+
     /// Creates a key in the caller's account, or, for the operator, in another.
     pub fn create_key(
         &self,
         caller: &Principal,
         account: AccountId,
         new: NewKey,
+        minted: Minted,
     ) -> Result<IssuedKey, Error> {
-        let (plaintext, hash) = self.mint();
+        let Minted { plaintext, hash } = minted;
         let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let prefix = plaintext.prefix();
@@ -71,12 +83,7 @@ impl Keyward {
             let across = account != caller.account;
             let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
             let caller = rules.recheck(tx, &caller, needed)?;
-            let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
-            let account = account.ok_or(Error::NotFound)?;
-            let expiry = Expiry { now: tx.now(), caller: &caller, existing: None };
-            expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
-            rules.within(rules.catalogue.bits(&new.scopes), rules.grantable(&caller, &account))?;
-            rules.refuse_too_many(tx, &account, 0)?;
+            let account = rules.check_new_key(tx, tx.now(), &caller, account, &new)?;
             rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)
         })?;
         Ok(IssuedKey { view: self.view(reader, record), plaintext })
@@ -140,7 +147,8 @@ impl Keyward {
         let record = self.store.write(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
             let id = change.id;
-            let record = rules.key_to_change(tx, &caller, change, Gain::Settings(&patch))?;
+            let record =
+                rules.key_to_change(tx, tx.now(), &caller, change, Gain::Settings(&patch))?;
             let before = &record.key;
             if let Some(scopes) = &patch.scopes {
                 let account = tx.account(before.account_id)?.ok_or(Error::NotFound)?;
@@ -181,7 +189,7 @@ impl Keyward {
         self.store.write(move |tx| {
             let needed = if change.reach == Reach::Itself { &[] } else { WRITERS };
             let caller = rules.recheck(tx, &caller, needed)?;
-            let record = rules.key_to_change(tx, &caller, change, Gain::Nothing)?;
+            let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Nothing)?;
             revoke(tx, &caller.origin, &record, "requested")?;
             keep_a_root_key(tx, &record.key)
         })
@@ -189,6 +197,24 @@ impl Keyward {
 }
 
 impl Rules {
+    /// The account of a new key, if the caller may create this key in it.
+    fn check_new_key(
+        &self,
+        tx: &ReadTx<'_>,
+        now: Timestamp,
+        caller: &Principal,
+        account: AccountId,
+        new: &NewKey,
+    ) -> Result<Account, Error> {
+        let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
+        let account = account.ok_or(Error::NotFound)?;
+        let expiry = Expiry { now, caller, existing: None };
+        expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
+        self.within(self.catalogue.bits(&new.scopes), self.grantable(caller, &account))?;
+        self.refuse_too_many(tx, now, &account, 0)?;
+        Ok(account)
+    }
+
     /// Writes a new key and its first value, with their event. Its end is its maker's unless another
     /// is given, which must not be later.
     pub(super) fn insert_key(
@@ -242,7 +268,8 @@ impl Rules {
     /// `unseen` live keys are not counted by the transaction.
     pub(super) fn refuse_too_many(
         &self,
-        tx: &WriteTx<'_>,
+        tx: &ReadTx<'_>,
+        now: Timestamp,
         account: &Account,
         unseen: u32,
     ) -> Result<(), Error> {
@@ -250,7 +277,7 @@ impl Rules {
             return Ok(());
         }
         let limit = account.max_keys.unwrap_or(self.max_keys);
-        if tx.live_key_count(account.id, tx.now())?.saturating_add(unseen) < limit {
+        if tx.live_key_count(account.id, now)?.saturating_add(unseen) < limit {
             return Ok(());
         }
         Err(Conflict::TooManyKeys { limit }.into())

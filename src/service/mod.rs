@@ -17,6 +17,8 @@ mod authorize;
 
 mod keys;
 
+mod mint;
+
 mod readiness;
 
 mod rotate;
@@ -72,11 +74,12 @@ pub use self::{
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
-    identify::{Identity, Proof, Unproven, Upgrade},
+    identify::{Identity, Proof, Rehashed, Unproven, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},
     janitor::Job,
     keys::{IssuedKey, KeyPatch, NewKey},
+    mint::Minted,
     principal::{Change, Presented, Principal, Reach},
     prover::Crowded,
     statistics::Statistics,
@@ -92,13 +95,7 @@ pub use crate::store::{
     AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
 };
 use crate::{
-    domain::{
-        credential::{Brand, PlaintextKey},
-        foreign_key::Tagger,
-        key_hash::KeyHash,
-        policy::Policy,
-        scope::Catalogue,
-    },
+    domain::{credential::Brand, foreign_key::Tagger, policy::Policy, scope::Catalogue},
     env::Env,
     store::{Store, StoreError},
 };
@@ -166,7 +163,7 @@ impl Keyward {
         let brand = rules.brand;
         store.write(move |tx| tx.remember_brand(brand))?;
         let brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
-        let prover = Prover::new(&*env.entropy, brands);
+        let prover = Prover::new(&*env.entropy, brands, rules.hash_iterations);
         Ok(Self {
             store,
             env,
@@ -218,14 +215,6 @@ impl Keyward {
     /// The sizes of the database and of its write-ahead log, in bytes.
     pub fn file_sizes(&self) -> (u64, u64) {
         self.store.file_sizes()
-    }
-
-    /// A new key and its hash. Slow on purpose, so it runs before a transaction, never inside one:
-    /// the writer waits for nobody.
-    fn mint(&self) -> (PlaintextKey, KeyHash) {
-        let plaintext = PlaintextKey::generate(self.rules.brand, &*self.env.entropy);
-        let hash = KeyHash::of(&plaintext, self.rules.hash_iterations, &*self.env.entropy);
-        (plaintext, hash)
     }
 
     /// Recomputes the whole audit chain. Returns the first event that does not fit, if any.

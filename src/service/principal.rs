@@ -149,7 +149,8 @@ impl Rules {
     /// one, what would outlive the caller, and power over a stronger key of the caller's own account.
     pub(super) fn key_to_change(
         &self,
-        tx: &WriteTx<'_>,
+        tx: &ReadTx<'_>,
+        now: Timestamp,
         caller: &Principal,
         change: Change,
         gain: Gain<'_>,
@@ -159,7 +160,7 @@ impl Rules {
         if change.expected.is_some_and(|it| it != key.revision) {
             return Err(Error::PreconditionFailed);
         }
-        let faults = Expiry { now: tx.now(), caller, existing: Some(key) }.faults(gain);
+        let faults = Expiry { now, caller, existing: Some(key) }.faults(gain);
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }

@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -15,6 +15,7 @@ use std::{
 
 use hmac::{Hmac, KeyInit, Mac};
 use pbkdf2::sha2::Sha256;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     domain::{
@@ -26,6 +27,9 @@ use crate::{
 
 /// At 0.1 ms each, the last of them waits for a second.
 const MOST_WAITING: usize = 10_000;
+/// New hashes that may wait, at the least cost, and the seconds' worth that may wait at any.
+const MOST_NEW: usize = 1024;
+const MOST_NEW_ITERATIONS: usize = 10_000_000;
 /// Of those that take long: some four seconds' worth.
 const MOST_WAITING_LONG: usize = 64;
 
@@ -45,6 +49,9 @@ pub(super) struct Prover {
     /// To the one thread for derivations that take long.
     slow: Option<SyncSender<Task>>,
     waiting: Arc<AtomicUsize>,
+    /// For each new hash that is still to be derived. Proofs need none.
+    tickets: Arc<Semaphore>,
+    derivations: AtomicU64,
     /// Those that wait for a long derivation which somebody else has asked for.
     joined: Arc<Joined>,
 }
@@ -68,9 +75,9 @@ pub(super) enum Lane {
     Slow,
 }
 
-/// More secrets wait to be proved than anybody would wait for.
+/// More hashes wait to be derived than any client would wait for.
 #[derive(Debug, thiserror::Error)]
-#[error("too many keys are presented for the first time")]
+#[error("too many hashes wait to be derived")]
 pub struct Crowded;
 
 impl Prover {
@@ -78,15 +85,39 @@ impl Prover {
     ///
     /// Never: a MAC takes a key of any length.
     #[expect(clippy::expect_used, reason = "HMAC is defined for keys of every length")]
-    pub fn new(entropy: &dyn Entropy, brands: Vec<Brand>) -> Self {
+    pub fn new(entropy: &dyn Entropy, brands: Vec<Brand>, iterations: u32) -> Self {
         let mut key = zeroize::Zeroizing::new([0; 32]);
         entropy.fill(&mut *key);
         let mac = Hmac::new_from_slice(&*key).expect("a key of 32 bytes is a key");
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         let queues = (0..processors).filter_map(|_| start_thread(MOST_WAITING)).collect();
         let slow = start_thread(MOST_WAITING_LONG);
-        let (retired_uses, waiting) = (Mutex::default(), Arc::default());
-        Self { mac, brands, retired_uses, queues, slow, waiting, joined: Arc::default() }
+        let most_new = MOST_NEW_ITERATIONS / usize::try_from(iterations).unwrap_or(usize::MAX);
+        Self {
+            mac,
+            brands,
+            retired_uses: Mutex::default(),
+            queues,
+            slow,
+            waiting: Arc::default(),
+            tickets: Arc::new(Semaphore::new(most_new.clamp(1, MOST_NEW))),
+            derivations: AtomicU64::new(0),
+            joined: Arc::default(),
+        }
+    }
+
+    /// The right to have one new hash derived.
+    pub fn take_ticket(&self) -> Result<OwnedSemaphorePermit, Crowded> {
+        Arc::clone(&self.tickets).try_acquire_owned().map_err(|_| Crowded)
+    }
+
+    pub fn count_derivation(&self) {
+        self.derivations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many hashes were derived.
+    pub fn derivations(&self) -> u64 {
+        self.derivations.load(Ordering::Relaxed)
     }
 
     pub fn digest(&self, presented: &[u8]) -> [u8; 32] {

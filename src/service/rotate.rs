@@ -13,9 +13,10 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Change, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Principal, Reach, keys::WRITERS,
+        Change, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Minted, Principal, Reach,
+        Rules, keys::WRITERS,
     },
-    store::{KeyIndex, KeyRecord, WriteTx},
+    store::{KeyIndex, KeyRecord, ReadTx, WriteTx},
 };
 
 /// Scopes of which one is needed to rotate the presented key.
@@ -28,6 +29,19 @@ impl Keyward {
     /// Values of one key that may be alive at once, the current one included.
     pub const MOST_LIVE_VALUES: usize = 3;
 
+    /// Refuses what [`Keyward::rotate_key`] would refuse now, before a value is minted for nothing.
+    pub fn check_rotation(
+        &self,
+        caller: &Principal,
+        change: Change,
+        grace: Option<Duration>,
+    ) -> Result<(), Error> {
+        let (rules, now) = (&self.rules, self.env.time.now());
+        let read = |tx: &ReadTx<'_>| rules.key_to_change(tx, now, caller, change, Gain::Secret);
+        let record = self.store.read(read)?;
+        rules.check_rotation(&record, now, caller, grace, self.store.index()).map(drop)
+    }
+
     /// Gives the key a new value. The old one keeps working for the grace period, at most until
     /// the key expires; with a grace of zero every older value ends at once.
     pub fn rotate_key(
@@ -35,8 +49,9 @@ impl Keyward {
         caller: &Principal,
         change: Change,
         grace: Option<Duration>,
+        minted: Minted,
     ) -> Result<IssuedKey, Error> {
-        let (plaintext, hash) = self.mint();
+        let Minted { plaintext, hash } = minted;
         let prefix = plaintext.prefix();
         let reader = caller;
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
@@ -44,21 +59,11 @@ impl Keyward {
         let record = self.store.write(move |tx| {
             let needed = if change.reach == Reach::Itself { ROTATORS } else { WRITERS };
             let caller = rules.recheck(tx, &caller, needed)?;
-            let record = rules.key_to_change(tx, &caller, change, Gain::Secret)?;
+            let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Secret)?;
             let id = change.id;
-            let least =
-                if caller.key() == Some(id) { Self::LEAST_OWN_GRACE } else { Duration::ZERO };
-            let grace = grace.unwrap_or_else(|| rules.rotation_grace.max(least));
-            if grace < least {
-                return Err(grace_required());
-            }
-            refuse_dead(tx, &record)?;
-            refuse_superseded(&record, &caller, &index)?;
+            let grace = rules.check_rotation(&record, tx.now(), &caller, grace, &index)?;
             // The answer was lost: its value is in no hands, and is replaced instead of kept alive.
             let retry = is_old(&record, &caller);
-            if !grace.is_zero() && !retry {
-                refuse_crowd(tx, &record, &index)?;
-            }
             let grace = if retry { Duration::ZERO } else { grace };
             let deadline = record.key.ends_by(tx.now().after(grace));
             let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
@@ -78,7 +83,7 @@ impl Keyward {
         let index = Arc::clone(self.store.index());
         let record = self.store.write(move |tx| {
             let caller = rules.recheck(tx, &caller, WRITERS)?;
-            let record = rules.key_to_change(tx, &caller, change, Gain::Nothing)?;
+            let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Nothing)?;
             let id = change.id;
             let old = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
             let old: Vec<_> = old.collect();
@@ -108,6 +113,32 @@ impl Keyward {
     }
 }
 
+impl Rules {
+    /// The grace period, if the caller may rotate the key so.
+    fn check_rotation(
+        &self,
+        record: &KeyRecord,
+        now: Timestamp,
+        caller: &Principal,
+        grace: Option<Duration>,
+        index: &KeyIndex,
+    ) -> Result<Duration, Error> {
+        let own = caller.key() == Some(record.key.id);
+        let least = if own { Keyward::LEAST_OWN_GRACE } else { Duration::ZERO };
+        let grace = grace.unwrap_or_else(|| self.rotation_grace.max(least));
+        if grace < least {
+            return Err(grace_required());
+        }
+        refuse_dead(now, record)?;
+        refuse_superseded(record, caller, index)?;
+        // A retry replaces a value and adds none.
+        if !grace.is_zero() && !is_old(record, caller) {
+            refuse_crowd(now, record, index)?;
+        }
+        Ok(grace)
+    }
+}
+
 fn grace_required() -> Error {
     Error::invalid(
         "/gracePeriodSeconds",
@@ -119,8 +150,8 @@ fn grace_required() -> Error {
     )
 }
 
-fn refuse_dead(tx: &WriteTx<'_>, record: &KeyRecord) -> Result<(), Error> {
-    if record.key.is_expired_at(tx.now()) {
+fn refuse_dead(now: Timestamp, record: &KeyRecord) -> Result<(), Error> {
+    if record.key.is_expired_at(now) {
         return Err(Conflict::KeyNotActive.into());
     }
     Ok(())
@@ -152,13 +183,13 @@ fn is_current_used(record: &KeyRecord, index: &KeyIndex) -> bool {
     current.last_used_at.or(live).is_some()
 }
 
-fn refuse_crowd(tx: &WriteTx<'_>, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {
+fn refuse_crowd(now: Timestamp, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {
     let deadlines: Vec<Timestamp> =
-        record.in_grace(tx.now(), index).filter_map(|it| it.credential.valid_until).collect();
+        record.in_grace(now, index).filter_map(|it| it.credential.valid_until).collect();
     match deadlines.iter().min() {
         // The current value is one, and the new one will be another.
         Some(first) if Keyward::MOST_LIVE_VALUES < deadlines.len() + 2 => {
-            let retry_after = first.since(tx.now());
+            let retry_after = first.since(now);
             Err(Conflict::TooManyLiveKeys { retry_after }.into())
         }
         Some(_) | None => Ok(()),

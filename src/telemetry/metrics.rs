@@ -23,6 +23,7 @@ const JOB_SUCCESS: &str = "keyward_job_last_success_timestamp_seconds";
 const KEYS: &str = "keyward_keys";
 const EVENTS: &str = "keyward_audit_events_total";
 const CERTIFICATE_END: &str = "keyward_tls_certificate_not_after_timestamp_seconds";
+const DERIVATIONS: &str = "keyward_derivations_total";
 const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
 const MALFORMED: &str = "keyward_malformed_requests_total";
 const POOL: &str = "keyward_db_pool_connections";
@@ -77,6 +78,8 @@ impl Metrics {
         recorder.describe_histogram(name(JOB_DURATION), None::<Unit>, "How long runs took.".into());
         recorder.describe_counter(name(JOB_RUNS), None::<Unit>, "Runs of jobs by result.".into());
         recorder.describe_counter(name(EVENTS), None::<Unit>, "Events recorded by type.".into());
+        let text = "Derivations of hashes since the start.";
+        recorder.describe_counter(name(DERIVATIONS), None::<Unit>, text.into());
         let text = "Log lines that were dropped because their reader was too slow.";
         recorder.describe_counter(name(LOG_LINES_DROPPED), None::<Unit>, text.into());
         let text = "Requests refused because they could not be read as HTTP.";
@@ -176,8 +179,10 @@ impl Metrics {
         set("keyward_db_wal_size_bytes", wal as f64);
         set("keyward_first_proofs_waiting", app.waiting_proofs() as f64);
         let dropped = self.log.get().map_or(0, Outlet::dropped);
-        let counter = Key::from_static_name(LOG_LINES_DROPPED);
-        self.recorder.register_counter(&counter, &META).absolute(dropped);
+        for (name, count) in [(LOG_LINES_DROPPED, dropped), (DERIVATIONS, app.derivations())] {
+            let key = Key::from_static_name(name);
+            self.recorder.register_counter(&key, &META).absolute(count);
+        }
         let mut text = self.handle.render();
         self.tallies.render(&mut text);
         text

@@ -137,7 +137,8 @@ fn the_janitor_works_in_batches_until_nothing_is_left() {
                         metadata: Metadata::empty(),
                         imported: None,
                     };
-                    server.app.create_key(&caller, caller.account, new).unwrap();
+                    let minted = server.app.mint();
+                    server.app.create_key(&caller, caller.account, new, minted).unwrap();
                 }
             });
         }

@@ -9,7 +9,7 @@ use std::{
 
 use keyward::{
     domain::event::EventType,
-    http::stream::StreamLimits,
+    http::stream::{PlaceLimits, StreamLimits},
     service::{EventFilter, Viewer},
 };
 use serde_json::{Value, json};
@@ -294,7 +294,8 @@ fn a_silent_stream_shows_that_it_lives() {
 #[test]
 fn there_are_only_so_many_streams_and_no_account_takes_all() {
     let heartbeat = Duration::from_millis(20);
-    let limits = StreamLimits { in_all: 3, of_account: 2, heartbeat };
+    let places = PlaceLimits { in_all: 3, of_account: 2, for_operator: 0 };
+    let limits = StreamLimits { places, heartbeat };
     let server = TestServer::with_streams(limits);
     let (_, owner) = server.account(&json!({ "name": "Acme" }));
     let root = &server.root.text;
@@ -321,6 +322,25 @@ fn there_are_only_so_many_streams_and_no_account_takes_all() {
         std::thread::yield_now();
     }
     drop((first, third));
+}
+
+#[test]
+fn accounts_together_do_not_shut_the_operator_out() {
+    let server = TestServer::start();
+    let PlaceLimits { in_all, of_account, for_operator } = StreamLimits::default().places;
+    let (mut streams, mut refused) = (Vec::new(), 0);
+    for number in 0..in_all / of_account {
+        let (_, owner) = server.account(&json!({ "name": format!("Account {number}") }));
+        for _ in 0..of_account {
+            let stream = EventStream::open(server.address, &request(&owner.text, ""));
+            refused += usize::from(stream.status == 503);
+            streams.push(stream);
+        }
+    }
+    assert_eq!(refused, for_operator);
+    let root = &server.root.text;
+    streams.extend((0..for_operator).map(|_| open(&server, root, "")));
+    assert_eq!(server.send(&request(root, "")).expect(503).problem(), "too_many_streams");
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Feed {
         Self {
             committed: app.watch_events(),
             closing: streams.watch_closing(),
-            heartbeat: every(streams.limits.heartbeat),
+            heartbeat: every(streams.heartbeat),
             pace: every(PACE),
             app,
             streams: Arc::clone(streams),

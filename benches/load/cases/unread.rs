@@ -1,0 +1,56 @@
+//! Clients that ask and do not read the answers.
+
+use std::{
+    io::Write,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Bench, thousands};
+use crate::{Outcome, report::Table};
+
+const CLIENTS: usize = 500;
+/// What a client sends at most, in bytes, if the server goes on reading.
+const MOST_SENT: usize = 512 * 1024;
+/// The server lets them go after 30 seconds.
+const PATIENCE: Duration = Duration::from_secs(35);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Memory under clients that pipeline one request and take none of its answers.
+pub fn memory(bench: &mut Bench) -> Outcome<()> {
+    let columns = ["", "before", "at most", "after they are let go"];
+    let title = format!("unread: {CLIENTS} clients that do not read, RSS in MiB");
+    let table = Table::begin(&title, &columns);
+    let kinds = [
+        "GET /api/v1/api-keys",
+        "GET /api/v1/events",
+        "GET /docs/swagger-ui-bundle.js",
+        "GET /metrics",
+        "GET /authz/nginx",
+    ];
+    for kind in kinds {
+        let (site, process) = bench.serve(Bench::MIDDLE)?;
+        let request = format!("{kind} HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", site.root);
+        let flood = request.repeat(MOST_SENT / request.len());
+        let before = process.rss()?;
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut stream = TcpStream::connect(process.address)?;
+            stream.set_nonblocking(true)?;
+            // As much as goes out at once; it is no loss if that is not all.
+            let _ = stream.write(flood.as_bytes())?;
+            clients.push(stream);
+        }
+        let (started, mut most) = (Instant::now(), before);
+        while started.elapsed() < PATIENCE {
+            most = most.max(process.rss()?);
+            thread::sleep(LOOK);
+        }
+        let mib = |it: u64| thousands(usize::try_from(it >> 20).unwrap_or(usize::MAX));
+        table.row(&[kind.to_owned(), mib(before), mib(most), mib(process.rss()?)]);
+        drop(clients);
+        process.stop()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! New hashes are derived for changes that will be made, and while proved keys are verified.
+
+use std::{
+    sync::{Arc, Mutex, mpsc::channel},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::support::{Request, Response, TestServer};
+
+const KEYS: &str = "/api/v1/api-keys";
+const ACCOUNTS: &str = "/api/v1/accounts";
+
+fn post(server: &TestServer, key: &str, target: &str, body: &serde_json::Value) -> Response {
+    server.send(&Request::new("POST", target).key(key).json(body))
+}
+
+#[test]
+fn what_is_refused_derives_nothing() {
+    let server = TestServer::with(|config| config.keys.hash_iterations = 100_000);
+    let root = server.root.text.clone();
+    let (account, owner) =
+        server.account(&json!({ "name": "Acme", "externalId": "acme", "maxKeys": 4 }));
+    let weak = server.create(&owner.text, &json!({ "name": "w", "scopes": ["api-keys:write"] }));
+    let strong = server.create(&owner.text, &json!({ "name": "s", "scopes": ["orders:read"] }));
+    let end = TestServer::EPOCH.after(Duration::from_hours(1)).to_string();
+    let short =
+        json!({ "name": "e", "scopes": ["api-keys:write", "orders:read"], "expiresAt": end });
+    let short = server.create(&owner.text, &short);
+    for key in [&root, &owner.text, &weak.text, &short.text] {
+        server.get(key, &format!("{KEYS}/self")).expect(200); // The first use is derived.
+    }
+    let before = server.app.derivations();
+    let plain = json!({ "name": "x", "scopes": ["orders:read"] });
+    let late = json!({ "name": "x", "scopes": ["orders:read"], "expiresAt": null });
+    let rotate = |id: &str| format!("{KEYS}/{id}/rotate");
+    let there = format!("{ACCOUNTS}/{account}/api-keys");
+    let nowhere = format!("{ACCOUNTS}/acct_0000000000000000000000/api-keys");
+    for (key, target, body, status) in [
+        (&weak.text, KEYS.to_owned(), &plain, 403),
+        (&short.text, KEYS.to_owned(), &late, 422),
+        (&owner.text, KEYS.to_owned(), &plain, 409),
+        (&owner.text, KEYS.to_owned(), &json!({ "name": "x" }), 422),
+        (&root, there, &plain, 409),
+        (&root, nowhere, &plain, 404),
+        (&root, ACCOUNTS.to_owned(), &json!({ "name": "x", "externalId": "acme" }), 409),
+        (&weak.text, rotate(&strong.id), &json!({}), 403),
+        (&owner.text, rotate(&owner.id), &json!({ "gracePeriodSeconds": 0 }), 422),
+        (&owner.text, rotate("key_0000000000000000000000"), &json!({}), 404),
+    ] {
+        let answer = post(&server, key, &target, body);
+        assert_eq!(answer.status, status, "{target}: {}", answer.text());
+    }
+    let other =
+        Request::new("POST", &rotate(&strong.id)).key(&owner.text).header("If-Match", "\"9\"");
+    server.send(&other).expect(412);
+    assert_eq!(server.app.derivations(), before);
+    post(&server, &owner.text, &rotate(&strong.id), &json!({})).expect(200);
+    assert_eq!(server.app.derivations(), before + 1);
+}
+
+#[test]
+fn keys_are_verified_while_new_ones_wait_for_their_hashes() {
+    let server = TestServer::start();
+    let root = &server.root.text;
+    server.get(root, &format!("{KEYS}/self")).expect(200); // The first use is derived.
+    let create = || post(&server, root, KEYS, &json!({ "name": "x", "scopes": ["orders:read"] }));
+    // Every thread that derives is held up, and as many wait as may.
+    let (release, held) = channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let mut waiting = 0;
+    let hold_up = || {
+        let held = Arc::clone(&held);
+        move |_| drop(held.lock().map(|it| it.recv()))
+    };
+    while server.app.mint_apart(hold_up()).is_ok() {
+        waiting += 1;
+    }
+    assert_eq!(waiting, 1024);
+    let refused = create().expect(503);
+    let retry = refused.header("retry-after");
+    assert_eq!((refused.problem().as_str(), retry), ("unavailable", Some("1")));
+    server.send(&Request::new("GET", "/authz").key(root)).expect(200);
+    server.get(root, KEYS).expect(200);
+    drop(release);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while create().status != 201 {
+        assert!(Instant::now() < deadline, "the hashes are not derived");
+    }
+}

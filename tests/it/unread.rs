@@ -1,0 +1,140 @@
+//! Clients that ask and do not read: they cost little memory, and not for long.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Binary, Request, TestServer};
+
+const KEYS: &str = "/api/v1/api-keys";
+const CLIENTS: usize = 500;
+/// What all of them together may cost, in KiB.
+const MOST_MEMORY: u64 = 150 * 1024;
+/// All of them are gone much earlier, 30 seconds after the server has filled their buffers; a busy
+/// machine takes its time for that.
+const PATIENCE: Duration = Duration::from_mins(4);
+/// What a client sends at most, in bytes, if the server goes on reading.
+const MOST_SENT: usize = 512 * 1024;
+
+/// The resident memory of a process, in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// How many sockets a process has.
+fn sockets(pid: u32) -> usize {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("its files");
+    let targets = files.filter_map(|it| fs::read_link(it.ok()?.path()).ok());
+    targets.filter(|it| it.to_string_lossy().starts_with("socket:")).count()
+}
+
+fn get(target: &str, key: Option<&str>) -> Vec<u8> {
+    let key = key.map(|it| format!("X-API-Key: {it}\r\n")).unwrap_or_default();
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n").into_bytes()
+}
+
+/// Connects and sends the request again and again until the server reads no further.
+fn ask(address: SocketAddr, request: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_nonblocking(true).expect("it does not block");
+    let flood = request.repeat(MOST_SENT / request.len());
+    let mut sent = 0;
+    while let Some(rest) = flood.get(sent..).filter(|it| !it.is_empty()) {
+        match stream.write(rest) {
+            Ok(length) => sent += length,
+            Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+            Err(_) => break,
+        }
+    }
+    stream
+}
+
+/// An account whose list of keys and whose events are longer than any page.
+fn large_account(address: SocketAddr, root: &str) -> String {
+    let send = |method: &str, target: &str, key: &str, body: &Value| {
+        Request::new(method, target).key(key).json(body).send(address).expect(201).json()
+    };
+    let made = send("POST", "/api/v1/accounts", root, &json!({ "name": "Large" }));
+    let owner = made["apiKey"]["key"].as_str().expect("its key").to_owned();
+    let body = json!({
+        "name": "large",
+        "scopes": ["orders:read"],
+        "metadata": { "text": "x".repeat(4000) },
+    });
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..80).for_each(|_| drop(send("POST", KEYS, &owner, &body))));
+        }
+    });
+    owner
+}
+
+#[test]
+fn clients_that_do_not_read_cost_little_and_are_let_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Binary::serve_quietly(&dir.path().join("data"));
+    let (root, pid) = (server.root_key(), server.child.id());
+    let owner = large_account(server.address, &root);
+    let requests = [
+        get(KEYS, Some(&owner)),
+        get("/api/v1/events", Some(&root)),
+        get("/api/v1/events/stream?after=0", Some(&owner)),
+        get("/docs/swagger-ui-bundle.js", None),
+        get("/openapi.json", None),
+        get("/metrics", None),
+        get("/authz/nginx", None), // Refused without a body.
+    ];
+    let (before, idle) = (resident(pid), sockets(pid));
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|it| ask(server.address, &requests[it % requests.len()])).collect();
+    let started = Instant::now();
+    let mut most = 0;
+    while idle + 8 < sockets(pid) {
+        most = most.max(resident(pid));
+        assert!(started.elapsed() < PATIENCE, "{} sockets are open", sockets(pid) - idle);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let grown = most.saturating_sub(before);
+    let after = resident(pid);
+    assert!(grown < MOST_MEMORY, "{before} KiB before, {most} KiB at most, {after} KiB after");
+    drop(clients);
+    Request::new("GET", KEYS).key(&owner).send(server.address).expect(200);
+}
+
+#[test]
+fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
+    let server = TestServer::start();
+    let mut stream = TcpStream::connect(server.address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+    let mut reader = stream.try_clone().expect("its other half");
+    let count = 2000;
+    let sender = thread::spawn(move || {
+        for number in 0..count {
+            let target = if number % 3 == 0 { "/readyz" } else { "/livez" };
+            let id = format!("X-Request-Id: pipelined-{number}\r\n");
+            let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{id}\r\n");
+            stream.write_all(text.as_bytes()).expect("the server reads");
+        }
+        stream
+    });
+    let mut text = String::new();
+    let last = format!("x-request-id: pipelined-{}\r\n", count - 1);
+    let mut piece = [0; 16 * 1024];
+    while !(text.contains(&last) && text.ends_with("\r\n\r\nok")) {
+        let length = std::io::Read::read(&mut reader, &mut piece).expect("more");
+        assert_ne!(length, 0, "{text}");
+        text.push_str(std::str::from_utf8(&piece[..length]).expect("ASCII"));
+    }
+    let ids = text.lines().filter_map(|it| it.strip_prefix("x-request-id: pipelined-"));
+    let ids: Vec<usize> = ids.map(|it| it.parse().expect("a number")).collect();
+    assert_eq!(ids, (0..count).collect::<Vec<_>>());
+    drop(sender.join());
+}
