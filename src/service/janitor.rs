@@ -13,7 +13,7 @@ use crate::{
         id::KeyId,
     },
     env::{ClockStep, StepKind, Timestamp},
-    service::{Error, Keyward},
+    service::{Error, Keyward, ended_credentials::delete_oldest},
     store::{Day, KeyRecord, WriteTx},
 };
 
@@ -88,7 +88,10 @@ impl Keyward {
         match job {
             Job::EndGraces => Ok((self.end_graces()?, false)),
             Job::ExpireKeys => Ok(full(self.record_expiries()?)),
-            Job::Purge => Ok(full(self.purge()?)),
+            Job::Purge => match self.bound_ended_credentials()? {
+                (_, true) => Ok(full(self.purge()?)),
+                (deleted, false) => Ok((deleted, true)),
+            },
             Job::FlushUsage => Ok((self.flush_usage()?, false)),
             Job::KeepTime => Ok((self.keep_time()?, false)),
             Job::RecordDenials => Ok((self.record_denials(false)?, false)),
@@ -128,7 +131,7 @@ impl Keyward {
             ended += self.store.write(move |tx| {
                 let mut ended = 0;
                 for (id, prefix) in over {
-                    ended += u64::from(end_grace(tx, id, prefix)?);
+                    ended += u64::from(end_grace(tx, id, prefix, batch)?);
                 }
                 Ok::<_, Error>(ended)
             })?;
@@ -210,7 +213,12 @@ impl Keyward {
     }
 }
 
-fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix) -> Result<bool, Error> {
+fn end_grace(
+    tx: &WriteTx<'_>,
+    id: KeyId,
+    prefix: KeyPrefix,
+    batch: u32,
+) -> Result<bool, Error> {
     let Some(record) = tx.key(id)? else { return Ok(false) };
     let Some(value) = record.find(prefix).filter(|it| it.ended_at.is_none()) else {
         return Ok(false);
@@ -222,6 +230,8 @@ fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix) -> Result<bool, Err
     });
     let event = about(&record, EventType::ApiKeyGraceEnded, data);
     tx.end_grace(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+    let record = tx.key(id)?.ok_or(Error::NotFound)?;
+    delete_oldest(tx, &Origin::SCHEDULER, record, batch)?;
     Ok(true)
 }
 

@@ -19,6 +19,8 @@ mod readiness;
 
 mod rotate;
 
+mod ended_credentials;
+
 mod statistics;
 
 mod accounts;
@@ -44,6 +46,9 @@ mod denials;
 mod janitor;
 
 mod bootstrap;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::PathBuf,
@@ -121,6 +126,8 @@ pub struct Keyward {
     tagger: ArcSwapOption<Tagger>,
     /// One makes the secrets.
     import_turn: Mutex<()>,
+    /// No key has more ended credentials than are kept: see [`ended_credentials`].
+    ended_bounded: AtomicBool,
 }
 
 /// What the operator decided.
@@ -180,6 +187,7 @@ impl Keyward {
             draining: AtomicBool::new(false),
             tagger: ArcSwapOption::empty(),
             import_turn: Mutex::default(),
+            ended_bounded: AtomicBool::new(false),
         })
     }
 

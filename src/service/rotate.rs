@@ -15,6 +15,7 @@ use crate::{
     env::Timestamp,
     service::{
         Conflict, Error, IssuedKey, KeyView, Keyward, Principal, Reach,
+        ended_credentials::delete_oldest,
         keys::{WRITERS, refuse_changed},
     },
     store::{KeyIndex, KeyRecord, WriteTx},
@@ -44,6 +45,7 @@ impl Keyward {
         let prefix = plaintext.prefix();
         let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
         let index = Arc::clone(self.store.index());
+        let time = Arc::clone(&self.env.time);
         let record = self.store.write(move |tx| {
             let needed = if reach == Reach::Itself { ROTATORS } else { WRITERS };
             let caller = rules.recheck(tx, &caller, needed)?;
@@ -64,11 +66,12 @@ impl Keyward {
             let after_grace = tx.now().after(grace);
             let deadline = record.key.expires_at.map_or(after_grace, |it| it.min(after_grace));
             let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
-            let older = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
-            let ended = if deadline <= tx.now() { older.collect() } else { Vec::new() };
+            let keeps_older = tx.now() < deadline;
+            let ended = ended_by_rotation(tx, &record, &index, keeps_older, time.is_settled());
             let replacement = Replacement { fresh, deadline, ended };
             replace_value(tx, &caller.origin, &record, &replacement)?;
-            tx.key(id)?.ok_or(Error::NotFound)
+            let record = tx.key(id)?.ok_or(Error::NotFound)?;
+            delete_oldest(tx, &caller.origin, record, rules.batch)
         })?;
         Ok(IssuedKey { view: self.view(record), plaintext })
     }
@@ -106,10 +109,30 @@ impl Keyward {
                 tx.end_grace(prefix, &receipt)?;
             }
             tx.update_key(&record.key, &receipt)?;
-            tx.key(id)?.ok_or(Error::NotFound)
+            let record = tx.key(id)?.ok_or(Error::NotFound)?;
+            delete_oldest(tx, &caller.origin, record, rules.batch)
         })?;
         Ok(self.view(record))
     }
+}
+
+/// The old values whose end this rotation records: those in grace unless it keeps them, and those
+/// whose grace is over, so that they do not pile up until the job comes by. While the wall clock is
+/// in doubt, nothing is recorded about the latter.
+fn ended_by_rotation(
+    tx: &WriteTx<'_>,
+    record: &KeyRecord,
+    index: &KeyIndex,
+    keeps_older: bool,
+    settled: bool,
+) -> Vec<KeyPrefix> {
+    let in_grace: Vec<_> =
+        record.in_grace(tx.now(), index).map(|it| it.credential.prefix).collect();
+    let old = record.credentials.iter();
+    old.filter(|it| it.ended_at.is_none() && it.credential.valid_until.is_some())
+        .map(|it| it.credential.prefix)
+        .filter(|it| if in_grace.contains(it) { !keeps_older } else { settled })
+        .collect()
 }
 
 fn grace_required() -> Error {

@@ -196,7 +196,7 @@ fn account(row: &Row<'_>) -> Result<Account, StoreError> {
     })
 }
 
-fn account_id(text: String) -> Result<AccountId, StoreError> {
+pub(super) fn account_id(text: String) -> Result<AccountId, StoreError> {
     let unreadable = |row| StoreError::Corrupt { table: "accounts", column: "id", row };
     AccountId::parse(&text).map_err(|_| unreadable(text))
 }
