@@ -13,7 +13,9 @@ use crate::{
         text::{ExternalId, Metadata, Name},
     },
     service::{
-        Conflict, Error, IssuedKey, Keyward, NewKey, Principal, keys::revoke, view::changes,
+        Conflict, Error, IssuedKey, Keyward, NewKey, Principal,
+        keys::revoke,
+        view::{changes, with_metadata},
     },
     store::{AccountPage, ReadTx},
 };
@@ -54,11 +56,11 @@ impl Keyward {
         caller: &Principal,
         draft: AccountDraft,
     ) -> Result<NewAccount, Error> {
+        let permit = self.permit_change(caller)?;
         let (plaintext, hash) = self.mint();
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let rules = Arc::clone(&self.rules);
         let prefix = plaintext.prefix();
-        let (account, record) = self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+        let (account, record) = self.change(permit, MANAGERS, move |tx, caller| {
             refuse_taken(tx, draft.external_id.as_ref(), None)?;
             let account = Account {
                 id: tx.next_account_id(),
@@ -118,9 +120,8 @@ impl Keyward {
         expected: Option<i64>,
         patch: AccountPatch,
     ) -> Result<Account, Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
+        self.change(permit, MANAGERS, move |tx, caller| {
             let before = standing(tx, id, expected)?;
             let after = patch.applied_to(&before);
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
@@ -152,9 +153,8 @@ impl Keyward {
         id: AccountId,
         expected: Option<i64>,
     ) -> Result<(), Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
+        self.change(permit, MANAGERS, move |tx, caller| {
             let account = standing(tx, id, expected)?;
             if account.is_operator() {
                 return Err(Conflict::OperatorAccount.into());
@@ -222,12 +222,14 @@ fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
 
 /// What of an account can be changed by the operator.
 fn facts(catalogue: &Catalogue, account: &Account) -> Value {
-    json!({
-        "name": account.name.as_str(),
-        "externalId": account.external_id.as_ref().map(ExternalId::as_str),
-        "status": account.status.as_str(),
-        "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
-        "maxKeys": account.max_keys,
-        "metadata": account.metadata.to_value(),
-    })
+    with_metadata(
+        json!({
+            "name": account.name.as_str(),
+            "externalId": account.external_id.as_ref().map(ExternalId::as_str),
+            "status": account.status.as_str(),
+            "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
+            "maxKeys": account.max_keys,
+        }),
+        &account.metadata,
+    )
 }

@@ -213,12 +213,7 @@ impl Keyward {
     }
 }
 
-fn end_grace(
-    tx: &WriteTx<'_>,
-    id: KeyId,
-    prefix: KeyPrefix,
-    batch: u32,
-) -> Result<bool, Error> {
+fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix, batch: u32) -> Result<bool, Error> {
     let Some(record) = tx.key(id)? else { return Ok(false) };
     let Some(value) = record.find(prefix).filter(|it| it.ended_at.is_none()) else {
         return Ok(false);

@@ -62,13 +62,13 @@ impl Keyward {
         account: AccountId,
         new: NewKey,
     ) -> Result<IssuedKey, Error> {
+        let permit = self.permit_change(caller)?;
         let (plaintext, hash) = self.mint();
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let rules = Arc::clone(&self.rules);
         let prefix = plaintext.prefix();
-        let record = self.store.write(move |tx| {
-            let across = account != caller.account;
-            let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
-            let caller = rules.recheck(tx, &caller, needed)?;
+        let across = account != caller.account;
+        let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
+        let record = self.change(permit, needed, move |tx, caller| {
             let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
             let account = account.ok_or(Error::NotFound)?;
             let expiry = Expiry { now: tx.now(), caller: caller.expires_at, existing: None };
@@ -117,9 +117,8 @@ impl Keyward {
         expected: Option<i64>,
         patch: KeyPatch,
     ) -> Result<KeyView, Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        let record = self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, WRITERS)?;
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
+        let record = self.change(permit, WRITERS, move |tx, caller| {
             let record = rules.reach(tx, &caller, id, Reach::Write)?;
             refuse_changed(&record, expected)?;
             let before = &record.key;
@@ -166,9 +165,8 @@ impl Keyward {
         id: KeyId,
         expected: Option<i64>,
     ) -> Result<(), Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, WRITERS)?;
+        let (rules, permit) = (Arc::clone(&self.rules), Self::permit_revocation(caller));
+        self.change(permit, WRITERS, move |tx, caller| {
             let record = rules.reach(tx, &caller, id, Reach::Write)?;
             refuse_changed(&record, expected)?;
             rules.refuse_weaker(&caller, &record.key)?;
@@ -179,6 +177,10 @@ impl Keyward {
 }
 
 impl Rules {
+    /// So many revoked and expired keys may an account have for each live one that it may have. They
+    /// take memory and disk until retention ends.
+    pub const ENDED_FOR_EACH_LIVE: u32 = 10;
+
     /// Writes a new key and its first value, with their event.
     pub(super) fn insert_key(
         &self,
@@ -234,10 +236,19 @@ impl Rules {
             return Ok(());
         }
         let limit = account.max_keys.unwrap_or(self.max_keys);
-        if tx.live_key_count(account.id, tx.now())?.saturating_add(unseen) < limit {
+        let live = tx.live_key_count(account.id, tx.now())?;
+        if limit <= live.saturating_add(unseen) {
+            return Err(Conflict::TooManyKeys { limit }.into());
+        }
+        let ended = tx.stored_key_count(account.id)?.saturating_sub(live);
+        let limit = limit.saturating_mul(Self::ENDED_FOR_EACH_LIVE);
+        if ended < limit {
             return Ok(());
         }
-        Err(Conflict::TooManyKeys { limit }.into())
+        let oldest = tx.oldest_end(account.id, tx.now())?.unwrap_or_else(|| tx.now());
+        let room_at = oldest.after(self.retention);
+        let retry_after = room_at.since(tx.now());
+        Err(Conflict::TooManyEndedKeys { limit, room_at, retry_after }.into())
     }
 }
 

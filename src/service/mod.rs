@@ -19,6 +19,8 @@ mod readiness;
 
 mod rotate;
 
+mod change_budget;
+
 mod ended_credentials;
 
 mod statistics;
@@ -70,6 +72,7 @@ pub use self::{
         keep_before_migration, own_backups,
     },
     bootstrap::{RootKey, RootKeyReset, write_key_file},
+    change_budget::ChangeRate,
     checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
@@ -86,8 +89,8 @@ pub use self::{
     view::{KeyView, PreviousValue},
 };
 use self::{
-    bootstrap::InitialKeyFile, denials::DenialRecorder, prover::Prover, statistics::Remembered,
-    usage::UsageRecorder,
+    bootstrap::InitialKeyFile, change_budget::ChangeBudget, denials::DenialRecorder,
+    prover::Prover, statistics::Remembered, usage::UsageRecorder,
 };
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
@@ -128,6 +131,7 @@ pub struct Keyward {
     import_turn: Mutex<()>,
     /// No key has more ended credentials than are kept: see [`ended_credentials`].
     ended_bounded: AtomicBool,
+    changes: ChangeBudget,
 }
 
 /// What the operator decided.
@@ -142,6 +146,8 @@ pub struct Rules {
     pub hash_iterations: u32,
     /// Live keys of an account that has no limit of its own.
     pub max_keys: u32,
+    /// What each account but the operator's may change.
+    pub change_rate: ChangeRate,
     /// How long dead keys and values are remembered.
     pub retention: Duration,
     /// Whether a browser's question before a request from another origin needs no key.
@@ -188,6 +194,7 @@ impl Keyward {
             tagger: ArcSwapOption::empty(),
             import_turn: Mutex::default(),
             ended_bounded: AtomicBool::new(false),
+            changes: ChangeBudget::default(),
         })
     }
 

@@ -41,14 +41,14 @@ impl Keyward {
         expected: Option<i64>,
         grace: Option<Duration>,
     ) -> Result<IssuedKey, Error> {
+        let permit = self.permit_change(caller)?;
         let (plaintext, hash) = self.mint();
         let prefix = plaintext.prefix();
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let rules = Arc::clone(&self.rules);
         let index = Arc::clone(self.store.index());
         let time = Arc::clone(&self.env.time);
-        let record = self.store.write(move |tx| {
-            let needed = if reach == Reach::Itself { ROTATORS } else { WRITERS };
-            let caller = rules.recheck(tx, &caller, needed)?;
+        let needed = if reach == Reach::Itself { ROTATORS } else { WRITERS };
+        let record = self.change(permit, needed, move |tx, caller| {
             let record = rules.reach(tx, &caller, id, reach)?;
             refuse_changed(&record, expected)?;
             let least =
@@ -83,10 +83,9 @@ impl Keyward {
         id: KeyId,
         expected: Option<i64>,
     ) -> Result<KeyView, Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
         let index = Arc::clone(self.store.index());
-        let record = self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, WRITERS)?;
+        let record = self.change(permit, WRITERS, move |tx, caller| {
             let record = rules.reach(tx, &caller, id, Reach::Write)?;
             refuse_changed(&record, expected)?;
             rules.refuse_weaker(&caller, &record.key)?;
