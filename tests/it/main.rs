@@ -24,6 +24,7 @@ mod authz;
 mod authz_keys;
 mod backup;
 mod bad_input;
+mod budgets;
 mod checkpoints;
 mod cli;
 mod cli_json;
