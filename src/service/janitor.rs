@@ -89,7 +89,7 @@ impl Keyward {
             Job::EndGraces => Ok((self.end_graces()?, false)),
             Job::ExpireKeys => Ok(full(self.record_expiries()?)),
             Job::Purge => match self.bound_ended_credentials()? {
-                (_, true) => Ok(full(self.purge()?)),
+                (_, true) => self.purge(),
                 (deleted, false) => Ok((deleted, true)),
             },
             Job::FlushUsage => Ok((self.flush_usage()?, false)),
@@ -167,9 +167,9 @@ impl Keyward {
     ///
     /// After a start, and after a leap of the clock, it waits until both clocks have agreed for a
     /// while: nothing else here cannot be undone.
-    fn purge(&self) -> Result<u64, Error> {
+    fn purge(&self) -> Result<(u64, bool), Error> {
         if !self.env.time.is_settled_since_start() {
-            return Ok(0);
+            return Ok((0, false));
         }
         let rules = Arc::clone(&self.rules);
         self.store.write(move |tx| {
@@ -183,7 +183,8 @@ impl Keyward {
                 purged += 1;
             }
             purged += purge_values(tx, cutoff, rules.batch)?;
-            tx.forget_usage_before(Day::of(tx.now().before(Keyward::USAGE_KEPT)))?;
+            let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
+            let forgotten = tx.forget_usage_before(first_day, rules.batch)?;
             for id in tx.purgeable_accounts(cutoff, rules.batch)? {
                 let event = NewEvent {
                     event_type: EventType::AccountPurged,
@@ -194,7 +195,8 @@ impl Keyward {
                 tx.delete_account(&tx.record(&Origin::SCHEDULER, &event)?)?;
                 purged += 1;
             }
-            Ok(purged)
+            let batch = u64::from(rules.batch);
+            Ok((purged, batch <= purged || batch <= forgotten as u64))
         })
     }
 

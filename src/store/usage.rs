@@ -99,10 +99,14 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Drops the counts of earlier days. Returns how many rows they were.
-    pub fn forget_usage_before(&self, day: Day) -> Result<usize, StoreError> {
-        let mut statement = self.sql.prepare_cached("DELETE FROM key_usage WHERE day < ?1")?;
-        Ok(statement.execute([day.0])?)
+    /// Drops at most `limit` rows of counts of earlier days. Returns how many they were.
+    pub fn forget_usage_before(&self, day: Day, limit: u32) -> Result<usize, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "DELETE FROM key_usage WHERE (key_id, day) IN (
+                 SELECT key_id, day FROM key_usage INDEXED BY key_usage_by_day
+                 WHERE day < ?1 LIMIT ?2)",
+        )?;
+        Ok(statement.execute(params![day.0, limit])?)
     }
 }
 

@@ -47,6 +47,7 @@ mod metrics;
 mod migrations;
 mod model;
 mod openapi;
+mod plans;
 mod proxies;
 mod remote;
 mod rotation;
