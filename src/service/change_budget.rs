@@ -59,9 +59,9 @@ impl Buckets {
         let interval = Duration::from_millis(u64::from(1_000 / rate.per_second.clamp(1, 1_000)));
         let most = interval.saturating_mul(rate.at_once.max(1) - 1);
         let full_at = self.full_at.get(&account).map_or(now, |it| (*it).max(now));
-        let missing = full_at.since(now);
-        if most < missing {
-            return Err(missing - most);
+        let wait = full_at.since(now).saturating_sub(most);
+        if !wait.is_zero() {
+            return Err(wait);
         }
         self.full_at.insert(account, full_at.after(interval));
         if self.sweep_at.max(Self::LEAST_SWEEP) <= self.full_at.len() {
