@@ -39,7 +39,7 @@ pub fn of_keys_and_accounts(bench: &mut Bench) -> Outcome<()> {
     let what = format!("write on a key with {} retired credentials", thousands(HISTORY));
     table.row(&beside(&keyward, what, &rename(&rotated), &rename(&fresh))?.cells());
 
-    let before = keyward.rss()?;
+    let before = keyward.anonymous()?;
     let metadata = format!("{{\"x\":\"{}\"}}", "x".repeat(4_000));
     let create = vec![create_in(&site.root, &old, &metadata); HISTORY];
     let (_, answers) = client::each(keyward.address, &create, 64)?;
@@ -48,7 +48,7 @@ pub fn of_keys_and_accounts(bench: &mut Bench) -> Outcome<()> {
         Ok(Request::new("DELETE", &target, Some(&site.root), None).expecting(204, ""))
     });
     client::each(keyward.address, &revoke.collect::<Outcome<Vec<_>>>()?, 64)?;
-    let grown = keyward.rss()?.saturating_sub(before) as f64 / HISTORY as f64;
+    let grown = keyward.anonymous()?.saturating_sub(before) as f64 / HISTORY as f64;
     let creates = |account: &str| vec![create_in(&site.root, account, "{}")];
     let what = format!("create in an account with {} revoked keys", thousands(HISTORY));
     table.row(&beside(&keyward, what, &creates(&old), &creates(&new))?.cells());
