@@ -73,9 +73,9 @@ impl Buckets {
 }
 
 impl Keyward {
-    /// Takes a change from the budget of the caller's account. Done before anything slow, and
-    /// whatever becomes of the change: one that is refused, or changes nothing, takes its turn of
-    /// the one writer as well. The operator has no limit.
+    /// Takes a change from the budget of the caller's account. Called before
+    /// anything slow. A change that is refused later, or changes nothing, is taken as well, for it
+    /// uses the one writer too. The operator has no limit.
     pub(super) fn permit_change(&self, caller: &Principal) -> Result<ChangePermit, Error> {
         if !caller.operator {
             let now = self.env.time.monotonic();

@@ -106,7 +106,7 @@ fn the_operator_has_no_budget() {
 }
 
 #[test]
-fn of_a_key_the_twenty_newest_ended_credentials_are_kept() {
+fn a_key_keeps_its_twenty_newest_ended_credentials() {
     let server = TestServer::start();
     let (_, manager) = server.account(&json!({ "name": "Acme" }));
     let first = server.create(&manager.text, &brief());
