@@ -1,10 +1,10 @@
--- keyward's schema, version 2.
+-- keyward's schema, version 3.
 --
 -- This file is the whole truth of now: a fresh database is made from it. All instants are unix
 -- milliseconds, UTC. Intervals are half open: a `…_until_ms` is the first instant that is outside.
 
 PRAGMA application_id = 0x4B575244; -- "KWRD"
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 -- The audit log. Append-only, gapless, each row hashed together with the one before it.
 CREATE TABLE events (
@@ -28,6 +28,9 @@ CREATE INDEX events_by_subject ON events (subject, seq);
 CREATE INDEX events_by_actor ON events (actor, seq);
 CREATE INDEX events_by_type ON events (type, seq);
 CREATE INDEX events_by_time ON events (time_ms);
+-- Tells when a retired credential of a key was last used, however long the story of the key is.
+CREATE INDEX events_of_retired_use ON events (subject, seq)
+    WHERE type = 'api_key.retired_key_used';
 
 CREATE TRIGGER events_are_never_updated BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
@@ -110,12 +113,13 @@ CREATE TABLE api_keys (
 
 CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
     WHERE revoked_at_ms IS NULL;
-CREATE INDEX api_keys_all_by_account ON api_keys (account_id);
+-- Counts the live keys of an account, and finds its oldest ended one, without reading the others.
+CREATE INDEX api_keys_by_end ON api_keys (account_id, revoked_at_ms, expires_at_ms);
 CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
 CREATE INDEX api_keys_with_unrecorded_expiry ON api_keys (expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND expiry_recorded_at_ms IS NULL AND revoked_at_ms IS NULL;
 CREATE INDEX api_keys_for_everything ON api_keys (account_id)
-    WHERE instr(' ' || scopes || ' ', ' * ') > 0;
+    WHERE revoked_at_ms IS NULL AND instr(' ' || scopes || ' ', ' * ') > 0;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
 -- The values that a key has had. The current one has no deadline. Kept in the order of their keys,
@@ -183,7 +187,8 @@ BEGIN SELECT RAISE(ABORT, 'credentials row deleted without an event'); END;
 -- What changes without an event, each with its reason.
 
 -- When a value was last accepted. Thousands of times a second; not a decision of anybody's.
--- Outlives the value, so that a key's last use never falls back.
+-- The row with the prefix '' stands for all deleted values of its key, so that the key's last use
+-- never falls back.
 CREATE TABLE credential_usage (
     key_id          TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
     prefix          TEXT    NOT NULL,
@@ -207,6 +212,22 @@ CREATE TABLE key_usage (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX key_usage_by_day ON key_usage (day);
+
+-- How many keys of each account are stored, revoked and expired ones included. It follows from
+-- api_keys; the triggers below keep it.
+CREATE TABLE key_counts (
+    account_id TEXT    PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    stored     INTEGER NOT NULL CHECK (0 <= stored)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER api_keys_insert_is_counted AFTER INSERT ON api_keys
+BEGIN
+    INSERT INTO key_counts (account_id, stored) VALUES (NEW.account_id, 1)
+    ON CONFLICT (account_id) DO UPDATE SET stored = stored + 1;
+END;
+
+CREATE TRIGGER api_keys_purge_is_counted AFTER DELETE ON api_keys
+BEGIN UPDATE key_counts SET stored = stored - 1 WHERE account_id = OLD.account_id; END;
 
 -- Every brand that keys ever began with, so that keys under an older one stay recognisable. It
 -- follows from the configuration, which the event of the start shows.

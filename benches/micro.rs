@@ -66,8 +66,9 @@ impl Scene {
             for _ in 0..THREADS {
                 scope.spawn(|| {
                     for _ in 0..count / THREADS {
-                        let (new, minted) = (new_key(), self.app().mint());
-                        self.app().create_key(&caller, caller.account, new, minted).unwrap();
+                        let (app, new) = (self.app(), new_key());
+                        let permit = app.permit_new_key(&caller, caller.account, &new).unwrap();
+                        app.create_key(permit, caller.account, new, app.mint()).unwrap();
                     }
                 });
             }

@@ -96,6 +96,10 @@ pub struct KeysConfig {
     pub rotation_grace: Duration,
     pub hash_iterations: u32,
     pub max_keys_per_account: u32,
+    /// How many changes the keys of one account may make at once, after a pause.
+    pub max_changes_at_once: u32,
+    /// How many more in each second.
+    pub max_changes_per_second: u32,
     /// How long expired and revoked keys are kept before the purge. Whole seconds.
     pub retention: Duration,
 }
@@ -171,6 +175,8 @@ impl Default for Config {
                 rotation_grace: Duration::from_mins(5),
                 hash_iterations: 1000,
                 max_keys_per_account: 1000,
+                max_changes_at_once: 1000,
+                max_changes_per_second: 1,
                 retention: 30 * DAY,
             },
             scopes: scopes::shipped(),

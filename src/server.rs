@@ -53,8 +53,8 @@ use crate::{
     },
     jobs::Jobs,
     service::{
-        self, BackupError, BackupRules, ImportSecretError, Job, Keyward, Mismatch, RootKey, Rules,
-        keep_before_migration,
+        self, BackupError, BackupRules, ChangeRate, ImportSecretError, Job, Keyward, Mismatch,
+        RootKey, Rules, keep_before_migration,
     },
     store::{self, Store, StoreError},
     telemetry::Metrics,
@@ -164,6 +164,10 @@ impl Site {
             rotation_grace: config.keys.rotation_grace,
             hash_iterations: config.keys.hash_iterations,
             max_keys: config.keys.max_keys_per_account,
+            change_rate: ChangeRate {
+                at_once: config.keys.max_changes_at_once,
+                per_second: config.keys.max_changes_per_second,
+            },
             retention: config.keys.retention,
             allow_preflight: config.authz.allow_preflight.into(),
             batch: JOB_BATCH,

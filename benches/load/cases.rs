@@ -1,6 +1,7 @@
 //! What is measured. Each case prints a table of its own.
 
 mod authz;
+mod history;
 mod purge;
 mod reads;
 mod starts;
@@ -30,6 +31,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("restart", starts::restart),
     ("create", writes::create),
     ("revoke", writes::revoke),
+    ("history", history::of_keys_and_accounts),
     ("list", reads::list),
     ("flood", verify::flood),
     ("purge", purge::beside_verify),

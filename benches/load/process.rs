@@ -93,9 +93,18 @@ impl Process {
 
     /// Memory that the process holds, in bytes.
     pub fn rss(&self) -> Outcome<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// Of those, what no file backs: the kernel cannot take it back.
+    pub fn anonymous(&self) -> Outcome<u64> {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, field: &str) -> Outcome<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|it| it.split_whitespace().next()).ok_or("no VmRSS")?;
+        let line = status.lines().find_map(|it| it.strip_prefix(field));
+        let kib = line.and_then(|it| it.split_whitespace().next()).ok_or("no such field")?;
         Ok(kib.parse::<u64>()? * 1024)
     }
 

@@ -139,6 +139,18 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     Setting::new(
         "keys",
+        "max_changes_at_once",
+        |it, raw| put(&mut it.keys.max_changes_at_once, read::number(raw, 1..=1_000_000)),
+        |it| it.keys.max_changes_at_once.to_string(),
+    ),
+    Setting::new(
+        "keys",
+        "max_changes_per_second",
+        |it, raw| put(&mut it.keys.max_changes_per_second, read::number(raw, 1..=1_000)),
+        |it| it.keys.max_changes_per_second.to_string(),
+    ),
+    Setting::new(
+        "keys",
         "retention",
         |it, raw| put(&mut it.keys.retention, read::duration(raw, DAY..=3650 * DAY)),
         |it| text(&read::duration_text(it.keys.retention)),

@@ -87,14 +87,11 @@ pub async fn create_account(
 ) -> Result<HttpResponse, Problem> {
     let members = body.members()?;
     let draft = read_account_draft(members, &app.rules().catalogue).map_err(Problem::invalid)?;
-    let draft = run(&app, move |app| {
-        app.check_new_account(&draft)?;
-        Ok(draft)
-    })
-    .await?;
+    let permit =
+        move |app: &Keyward| Ok((app.permit_new_account(&caller.principal, &draft)?, draft));
+    let (permit, draft) = run(&app, permit).await?;
     let minted = minted(&app).await?;
-    let create = move |app: &Keyward| app.create_account(&caller.principal, draft, minted);
-    let new = run(&app, create).await?;
+    let new = run(&app, move |app| app.create_account(permit, draft, minted)).await?;
     let first = ApiKeyBody::new(&app, &new.first_key.view, Some(&new.first_key.plaintext));
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/api/v1/accounts/{}", new.account.id)))

@@ -319,13 +319,10 @@ pub(super) async fn create(
     let now = app.env().time.now();
     let expiry = Expiry { now, caller: &caller, existing: None };
     let new = read_new_key(members, &app.rules().catalogue, expiry).map_err(Problem::invalid)?;
-    let (caller, new) = run(app, move |app| {
-        app.check_new_key(&caller, account, &new)?;
-        Ok((caller, new))
-    })
-    .await?;
+    let (permit, new) =
+        run(app, move |app| Ok((app.permit_new_key(&caller, account, &new)?, new))).await?;
     let minted = minted(app).await?;
-    let issued = run(app, move |app| app.create_key(&caller, account, new, minted)).await?;
+    let issued = run(app, move |app| app.create_key(permit, account, new, minted)).await?;
     let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, address))

@@ -1,6 +1,6 @@
 //! The one place where a failure becomes an HTTP response (RFC 9457).
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
@@ -232,6 +232,11 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::FORBIDDEN, "scope_escalation", "Not allowed", &err)
             }
             Error::Conflict(conflict) => Self::conflict(*conflict),
+            Error::TooManyChanges { retry_after } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, "too_many_changes", "Too many changes", &err)
+                    .with_retry(whole_seconds(*retry_after))
+            }
             Error::Backup(source) => {
                 let cause = std::error::Error::source(source);
                 tracing::error!(error = source as &dyn std::error::Error, cause, "no backup");
@@ -258,18 +263,25 @@ impl Problem {
         match conflict {
             Conflict::KeyNotActive => new("key_not_active"),
             Conflict::TooManyLiveKeys { retry_after } => {
-                let seconds = u64::try_from(retry_after.as_millis().div_ceil(1_000));
-                new("too_many_live_keys").with_retry(seconds.unwrap_or(1).max(1))
+                new("too_many_live_keys").with_retry(whole_seconds(retry_after))
             }
             Conflict::Superseded => new("superseded"),
             Conflict::SuccessorUnused => new("successor_unused"),
             Conflict::TooManyKeys { .. } => new("too_many_keys"),
+            Conflict::TooManyEndedKeys { retry_after, .. } => {
+                new("too_many_ended_keys").with_retry(whole_seconds(retry_after))
+            }
             Conflict::LastRootKey => new("last_root_key"),
             Conflict::OperatorAccount => new("operator_account"),
             Conflict::ExternalIdTaken => new("external_id_taken"),
             Conflict::NotCheckpointed => new("not_checkpointed").with_retry(60),
         }
     }
+}
+
+/// For `Retry-After`: never too early, and at least one.
+fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }
 
 fn denial_code(denial: Denial) -> &'static str {

@@ -120,13 +120,9 @@ async fn rotate(
     let expected = expected_revision(req, view.key.revision)?;
     let grace = read_grace(members).map_err(Problem::invalid)?;
     let change = Change { id: view.key.id, reach, expected };
-    let caller = run(app, move |app| {
-        app.check_rotation(&caller, change, grace)?;
-        Ok(caller)
-    })
-    .await?;
+    let permit = run(app, move |app| app.permit_rotation(&caller, change, grace)).await?;
     let minted = minted(app).await?;
-    let issued = run(app, move |app| app.rotate_key(&caller, change, grace, minted)).await?;
+    let issued = run(app, move |app| app.rotate_key(permit, change, grace, minted)).await?;
     Ok(HttpResponse::Ok()
         .insert_header(entity_tag(issued.view.key.revision))
         .json(issued_body(app, &issued)))

@@ -13,8 +13,10 @@ use crate::{
         text::{ExternalId, Metadata, Name},
     },
     service::{
-        Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal, expiry::Maker,
-        keys::revoke, view::changes,
+        ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
+        expiry::Maker,
+        keys::revoke,
+        view::{changes, with_metadata},
     },
     store::{AccountPage, ReadTx},
 };
@@ -50,24 +52,28 @@ pub struct NewAccount {
 }
 
 impl Keyward {
-    /// Refuses what [`Keyward::create_account`] would refuse now, before a key is minted for
-    /// nothing.
-    pub fn check_new_account(&self, draft: &AccountDraft) -> Result<(), Error> {
-        self.store.read(|tx| refuse_taken(tx, draft.external_id.as_ref(), None))
+    /// Takes a change from the caller's budget, and refuses what [`Keyward::create_account`] would
+    /// refuse now, before a key is minted for nothing.
+    pub fn permit_new_account(
+        &self,
+        caller: &Principal,
+        draft: &AccountDraft,
+    ) -> Result<ChangePermit, Error> {
+        let permit = self.permit_change(caller)?;
+        self.store.read(|tx| refuse_taken(tx, draft.external_id.as_ref(), None))?;
+        Ok(permit)
     }
 
     pub fn create_account(
         &self,
-        caller: &Principal,
+        permit: ChangePermit,
         draft: AccountDraft,
         minted: Minted,
     ) -> Result<NewAccount, Error> {
         let Minted { plaintext, hash } = minted;
-        let reader = caller;
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let (rules, reader) = (Arc::clone(&self.rules), permit.caller().clone());
         let prefix = plaintext.prefix();
-        let (account, record) = self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+        let (account, record) = self.change(permit, MANAGERS, move |tx, caller| {
             refuse_taken(tx, draft.external_id.as_ref(), None)?;
             let account = Account {
                 id: tx.next_account_id(),
@@ -105,7 +111,7 @@ impl Keyward {
         })?;
         Ok(NewAccount {
             account,
-            first_key: IssuedKey { view: self.view(reader, record), plaintext },
+            first_key: IssuedKey { view: self.view(&reader, record), plaintext },
         })
     }
 
@@ -131,9 +137,8 @@ impl Keyward {
         expected: Option<i64>,
         patch: AccountPatch,
     ) -> Result<Account, Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
+        self.change(permit, MANAGERS, move |tx, caller| {
             let before = standing(tx, id, expected)?;
             let after = patch.applied_to(&before);
             refuse_revival(tx, &caller, &before, &after)?;
@@ -166,9 +171,8 @@ impl Keyward {
         id: AccountId,
         expected: Option<i64>,
     ) -> Result<(), Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, MANAGERS)?;
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
+        self.change(permit, MANAGERS, move |tx, caller| {
             let account = standing(tx, id, expected)?;
             if account.is_operator() {
                 return Err(Conflict::OperatorAccount.into());
@@ -253,12 +257,14 @@ fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
 
 /// What of an account can be changed by the operator.
 fn facts(catalogue: &Catalogue, account: &Account) -> Value {
-    json!({
-        "name": account.name.as_str(),
-        "externalId": account.external_id.as_ref().map(ExternalId::as_str),
-        "status": account.status.as_str(),
-        "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
-        "maxKeys": account.max_keys,
-        "metadata": account.metadata.to_value(),
-    })
+    with_metadata(
+        json!({
+            "name": account.name.as_str(),
+            "externalId": account.external_id.as_ref().map(ExternalId::as_str),
+            "status": account.status.as_str(),
+            "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
+            "maxKeys": account.max_keys,
+        }),
+        &account.metadata,
+    )
 }

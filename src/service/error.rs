@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     domain::{request_path::Ambiguity, verdict::Verdict},
+    env::Timestamp,
     service::BackupError,
     store::StoreError,
 };
@@ -37,6 +38,8 @@ pub enum Error {
     ScopeEscalation(Vec<String>),
     #[error("{0}")]
     Conflict(Conflict),
+    #[error("the keys of this account made too many changes; try again later")]
+    TooManyChanges { retry_after: Duration },
     /// Only told to somebody at the machine.
     #[error("no backup was made: {0}")]
     Backup(#[from] BackupError),
@@ -80,6 +83,11 @@ pub enum Conflict {
     SuccessorUnused,
     #[error("the account has as many keys as it may have ({limit})")]
     TooManyKeys { limit: u32 },
+    #[error(
+        "the account has {limit} revoked and expired keys, as many as may be stored; the first of \
+         them is purged after {room_at}"
+    )]
+    TooManyEndedKeys { limit: u32, room_at: Timestamp, retry_after: Duration },
     #[error("the operator account must keep an enabled, never-expiring key with the scope *")]
     LastRootKey,
     #[error("the operator account cannot be suspended or deleted")]

@@ -84,12 +84,12 @@ impl Keyward {
         rows: Vec<ImportRow>,
         rehearsal: Option<Rehearsed>,
     ) -> Result<Vec<ImportOutcome>, Error> {
+        let permit = self.permit_change(caller)?;
         let texts = rows.iter().any(|it| it.material.origin() == ImportOrigin::Raw);
         let tagger = self.tagger(texts, rehearsal.is_some())?;
         let prepared = self.prepare(&tagger, rows);
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        let outcome = self.store.write::<_, Ending>(move |tx| {
-            let caller = rules.recheck(tx, &caller, WRITERS)?;
+        let rules = Arc::clone(&self.rules);
+        let outcome = self.change::<_, Ending>(permit, WRITERS, move |tx, caller| {
             let (rehearsed, before) = (rehearsal.is_some(), rehearsal.unwrap_or_default());
             let mut outcomes = Vec::with_capacity(prepared.len());
             for it in prepared {
@@ -198,6 +198,9 @@ impl Rules {
             Err(Error::Conflict(Conflict::TooManyKeys { limit })) => {
                 let says = format!("the account has its {limit} keys already");
                 return refuse("/account", "too_many_keys", says);
+            }
+            Err(Error::Conflict(full @ Conflict::TooManyEndedKeys { .. })) => {
+                return refuse("/account", "too_many_ended_keys", full.to_string());
             }
             other => other?,
         }

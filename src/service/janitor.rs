@@ -1,7 +1,7 @@
 //! What is done by the clock. Janitors, not gatekeepers: verification goes by the time itself, so
 //! each of these may be late, may fail, may run twice.
 
-use std::sync::Arc;
+use std::{thread, time::Duration};
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::{
         id::KeyId,
     },
     env::{ClockStep, StepKind, Timestamp},
-    service::{Error, Keyward},
+    service::{Error, Keyward, ended_credentials::delete_oldest},
     store::{Day, KeyRecord, WriteTx},
 };
 
@@ -74,13 +74,24 @@ impl Keyward {
     pub fn run_job(&self, job: Job, stop: &dyn Fn() -> bool) -> Result<u64, Error> {
         let mut total = 0;
         loop {
+            let started = self.env.time.monotonic();
             let (done, more) = self.run_batch(job)?;
             total += done;
             if !more || stop() {
                 return Ok(total);
             }
+            // Other changes, and verification on the same processors, come first: a job with much to
+            // do leaves them most of the time.
+            let busy = self.env.time.monotonic().since(started);
+            thread::sleep(busy.saturating_mul(Self::PAUSE).min(Self::LONGEST_PAUSE));
         }
     }
+
+    /// How many times as long as a batch took its job pauses before the next.
+    const PAUSE: u32 = 3;
+    const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+    /// A batch of the purge is so many times smaller: it deletes rows of many tables for each key.
+    const PURGE_SHARE: u32 = 4;
 
     /// One batch: how many things it changed, and whether there may be more.
     fn run_batch(&self, job: Job) -> Result<(u64, bool), Error> {
@@ -88,7 +99,10 @@ impl Keyward {
         match job {
             Job::EndGraces => Ok((self.end_graces()?, false)),
             Job::ExpireKeys => Ok(full(self.record_expiries()?)),
-            Job::Purge => Ok(full(self.purge()?)),
+            Job::Purge => match self.bound_ended_credentials()? {
+                (_, true) => self.purge(),
+                (deleted, false) => Ok((deleted, true)),
+            },
             Job::FlushUsage => Ok((self.flush_usage()?, false)),
             Job::KeepTime => Ok((self.keep_time()?, false)),
             Job::RecordDenials => Ok((self.record_denials(false)?, false)),
@@ -128,7 +142,7 @@ impl Keyward {
             ended += self.store.write(move |tx| {
                 let mut ended = 0;
                 for (id, prefix) in over {
-                    ended += u64::from(end_grace(tx, id, prefix)?);
+                    ended += u64::from(end_grace(tx, id, prefix, batch)?);
                 }
                 Ok::<_, Error>(ended)
             })?;
@@ -164,24 +178,25 @@ impl Keyward {
     ///
     /// After a start, and after a leap of the clock, it waits until both clocks have agreed for a
     /// while: nothing else here cannot be undone.
-    fn purge(&self) -> Result<u64, Error> {
+    fn purge(&self) -> Result<(u64, bool), Error> {
         if !self.env.time.is_settled_since_start() {
-            return Ok(0);
+            return Ok((0, false));
         }
-        let rules = Arc::clone(&self.rules);
+        let (retention, batch) = (self.rules.retention, self.rules.batch / Self::PURGE_SHARE);
         self.store.write(move |tx| {
-            let cutoff = tx.now().before(rules.retention);
+            let cutoff = tx.now().before(retention);
             let mut purged = 0;
-            for record in tx.purgeable_keys(cutoff, rules.batch)? {
+            for record in tx.purgeable_keys(cutoff, batch)? {
                 let reason = if record.key.revoked_at.is_some() { "revoked" } else { "expired" };
                 let data = json!({ "keyPrefixes": prefixes(&record), "reason": reason });
                 let event = about(&record, EventType::ApiKeyPurged, data);
                 tx.delete_key(&tx.record(&Origin::SCHEDULER, &event)?)?;
                 purged += 1;
             }
-            purged += purge_values(tx, cutoff, rules.batch)?;
-            tx.forget_usage_before(Day::of(tx.now().before(Keyward::USAGE_KEPT)))?;
-            for id in tx.purgeable_accounts(cutoff, rules.batch)? {
+            purged += purge_values(tx, cutoff, batch)?;
+            let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
+            let forgotten = tx.forget_usage_before(first_day, batch)?;
+            for id in tx.purgeable_accounts(cutoff, batch)? {
                 let event = NewEvent {
                     event_type: EventType::AccountPurged,
                     account: Some(id),
@@ -191,7 +206,8 @@ impl Keyward {
                 tx.delete_account(&tx.record(&Origin::SCHEDULER, &event)?)?;
                 purged += 1;
             }
-            Ok(purged)
+            let batch = u64::from(batch);
+            Ok((purged, batch <= purged || batch <= forgotten as u64))
         })
     }
 
@@ -210,7 +226,7 @@ impl Keyward {
     }
 }
 
-fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix) -> Result<bool, Error> {
+fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix, batch: u32) -> Result<bool, Error> {
     let Some(record) = tx.key(id)? else { return Ok(false) };
     let Some(value) = record.find(prefix).filter(|it| it.ended_at.is_none()) else {
         return Ok(false);
@@ -222,6 +238,8 @@ fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix) -> Result<bool, Err
     });
     let event = about(&record, EventType::ApiKeyGraceEnded, data);
     tx.end_grace(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+    let record = tx.key(id)?.ok_or(Error::NotFound)?;
+    delete_oldest(tx, &Origin::SCHEDULER, record, batch)?;
     Ok(true)
 }
 

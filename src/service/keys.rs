@@ -18,7 +18,8 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Change, Conflict, Error, Expiry, Gain, KeyView, Keyward, Minted, Principal, Reach, Rules,
+        Change, ChangePermit, Conflict, Error, Expiry, Gain, KeyView, Keyward, Minted, Principal,
+        Reach, Rules,
         expiry::{Maker, outlives},
         view::{changes, key_facts, settings},
     },
@@ -56,37 +57,38 @@ pub struct IssuedKey {
 }
 
 impl Keyward {
-    /// Refuses what [`Keyward::create_key`] would refuse now, before a key is minted for nothing.
-    pub fn check_new_key(
+    /// Takes a change from the caller's budget, and refuses what [`Keyward::create_key`] would refuse
+    /// now, before a key is minted for nothing.
+    pub fn permit_new_key(
         &self,
         caller: &Principal,
         account: AccountId,
         new: &NewKey,
-    ) -> Result<(), Error> {
+    ) -> Result<ChangePermit, Error> {
+        let permit = self.permit_change(caller)?;
         let now = self.env.time.now();
-        self.store.read(|tx| self.rules.check_new_key(tx, now, caller, account, new)).map(drop)
+        self.store.read(|tx| self.rules.check_new_key(tx, now, caller, account, new))?;
+        Ok(permit)
     }
 
     /// Creates a key in the caller's account, or, for the operator, in another.
     pub fn create_key(
         &self,
-        caller: &Principal,
+        permit: ChangePermit,
         account: AccountId,
         new: NewKey,
         minted: Minted,
     ) -> Result<IssuedKey, Error> {
         let Minted { plaintext, hash } = minted;
-        let reader = caller;
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let (rules, reader) = (Arc::clone(&self.rules), permit.caller().clone());
         let prefix = plaintext.prefix();
-        let record = self.store.write(move |tx| {
-            let across = account != caller.account;
-            let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
-            let caller = rules.recheck(tx, &caller, needed)?;
+        let across = account != reader.account;
+        let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
+        let record = self.change(permit, needed, move |tx, caller| {
             let account = rules.check_new_key(tx, tx.now(), &caller, account, &new)?;
             rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)
         })?;
-        Ok(IssuedKey { view: self.view(reader, record), plaintext })
+        Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
 
     /// The keys of an account. Whoever may not see that account is told that there is none.
@@ -143,9 +145,8 @@ impl Keyward {
         patch: KeyPatch,
     ) -> Result<KeyView, Error> {
         let reader = caller;
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        let record = self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, WRITERS)?;
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
+        let record = self.change(permit, WRITERS, move |tx, caller| {
             let id = change.id;
             let record =
                 rules.key_to_change(tx, tx.now(), &caller, change, Gain::Settings(&patch))?;
@@ -185,10 +186,9 @@ impl Keyward {
     /// Revokes the key: from the moment this returns, none of its values is accepted. A caller that
     /// revokes itself needs no scope.
     pub fn revoke_key(&self, caller: &Principal, change: Change) -> Result<(), Error> {
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
-        self.store.write(move |tx| {
-            let needed = if change.reach == Reach::Itself { &[] } else { WRITERS };
-            let caller = rules.recheck(tx, &caller, needed)?;
+        let (rules, permit) = (Arc::clone(&self.rules), Self::permit_revocation(caller));
+        let needed: &[_] = if change.reach == Reach::Itself { &[] } else { WRITERS };
+        self.change(permit, needed, move |tx, caller| {
             let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Nothing)?;
             revoke(tx, &caller.origin, &record, "requested")?;
             keep_a_root_key(tx, &record.key)
@@ -197,6 +197,10 @@ impl Keyward {
 }
 
 impl Rules {
+    /// So many revoked and expired keys may an account have for each live one that it may have. They
+    /// take memory and disk until retention ends.
+    pub const ENDED_FOR_EACH_LIVE: u32 = 10;
+
     /// The account of a new key, if the caller may create this key in it.
     fn check_new_key(
         &self,
@@ -277,10 +281,19 @@ impl Rules {
             return Ok(());
         }
         let limit = account.max_keys.unwrap_or(self.max_keys);
-        if tx.live_key_count(account.id, now)?.saturating_add(unseen) < limit {
+        let live = tx.live_key_count(account.id, now)?;
+        if limit <= live.saturating_add(unseen) {
+            return Err(Conflict::TooManyKeys { limit }.into());
+        }
+        let ended = tx.stored_key_count(account.id)?.saturating_sub(live);
+        let limit = limit.saturating_mul(Self::ENDED_FOR_EACH_LIVE);
+        if ended < limit {
             return Ok(());
         }
-        Err(Conflict::TooManyKeys { limit }.into())
+        let oldest = tx.oldest_end(account.id, now)?.unwrap_or(now);
+        let room_at = oldest.after(self.retention);
+        let retry_after = room_at.since(now);
+        Err(Conflict::TooManyEndedKeys { limit, room_at, retry_after }.into())
     }
 }
 

@@ -23,6 +23,10 @@ mod readiness;
 
 mod rotate;
 
+mod change_budget;
+
+mod ended_credentials;
+
 mod statistics;
 
 mod accounts;
@@ -49,6 +53,9 @@ mod janitor;
 
 mod bootstrap;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -69,6 +76,7 @@ pub use self::{
         keep_before_migration, own_backups,
     },
     bootstrap::{RootKey, RootKeyReset, write_key_file},
+    change_budget::{ChangePermit, ChangeRate},
     checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
@@ -87,8 +95,8 @@ pub use self::{
     view::{KeyView, PreviousValue},
 };
 use self::{
-    bootstrap::InitialKeyFile, denials::DenialRecorder, prover::Prover, statistics::Remembered,
-    usage::UsageRecorder,
+    bootstrap::InitialKeyFile, change_budget::ChangeBudget, denials::DenialRecorder,
+    prover::Prover, statistics::Remembered, usage::UsageRecorder,
 };
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
@@ -121,6 +129,9 @@ pub struct Keyward {
     tagger: ArcSwapOption<Tagger>,
     /// One makes the secrets.
     import_turn: Mutex<()>,
+    /// No key has more ended credentials than are kept: see [`ended_credentials`].
+    ended_bounded: AtomicBool,
+    changes: ChangeBudget,
 }
 
 /// What the operator decided.
@@ -135,6 +146,8 @@ pub struct Rules {
     pub hash_iterations: u32,
     /// Live keys of an account that has no limit of its own.
     pub max_keys: u32,
+    /// What each account but the operator's may change.
+    pub change_rate: ChangeRate,
     /// How long dead keys and values are remembered.
     pub retention: Duration,
     /// Whether a browser's question before a request from another origin needs no key.
@@ -180,6 +193,8 @@ impl Keyward {
             draining: AtomicBool::new(false),
             tagger: ArcSwapOption::empty(),
             import_turn: Mutex::default(),
+            ended_bounded: AtomicBool::new(false),
+            changes: ChangeBudget::default(),
         })
     }
 

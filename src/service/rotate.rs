@@ -13,8 +13,8 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Change, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Minted, Principal, Reach,
-        Rules, keys::WRITERS,
+        Change, ChangePermit, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Minted,
+        Principal, Reach, Rules, ended_credentials::delete_oldest, keys::WRITERS,
     },
     store::{KeyIndex, KeyRecord, ReadTx, WriteTx},
 };
@@ -29,36 +29,38 @@ impl Keyward {
     /// Values of one key that may be alive at once, the current one included.
     pub const MOST_LIVE_VALUES: usize = 3;
 
-    /// Refuses what [`Keyward::rotate_key`] would refuse now, before a value is minted for nothing.
-    pub fn check_rotation(
+    /// Takes a change from the caller's budget, and refuses what [`Keyward::rotate_key`] would refuse
+    /// now, before a value is minted for nothing.
+    pub fn permit_rotation(
         &self,
         caller: &Principal,
         change: Change,
         grace: Option<Duration>,
-    ) -> Result<(), Error> {
+    ) -> Result<ChangePermit, Error> {
+        let permit = self.permit_change(caller)?;
         let (rules, now) = (&self.rules, self.env.time.now());
         let read = |tx: &ReadTx<'_>| rules.key_to_change(tx, now, caller, change, Gain::Secret);
         let record = self.store.read(read)?;
-        rules.check_rotation(&record, now, caller, grace, self.store.index()).map(drop)
+        rules.check_rotation(&record, now, caller, grace, self.store.index())?;
+        Ok(permit)
     }
 
     /// Gives the key a new value. The old one keeps working for the grace period, at most until
     /// the key expires; with a grace of zero every older value ends at once.
     pub fn rotate_key(
         &self,
-        caller: &Principal,
+        permit: ChangePermit,
         change: Change,
         grace: Option<Duration>,
         minted: Minted,
     ) -> Result<IssuedKey, Error> {
         let Minted { plaintext, hash } = minted;
         let prefix = plaintext.prefix();
-        let reader = caller;
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let (rules, reader) = (Arc::clone(&self.rules), permit.caller().clone());
         let index = Arc::clone(self.store.index());
-        let record = self.store.write(move |tx| {
-            let needed = if change.reach == Reach::Itself { ROTATORS } else { WRITERS };
-            let caller = rules.recheck(tx, &caller, needed)?;
+        let time = Arc::clone(&self.env.time);
+        let needed = if change.reach == Reach::Itself { ROTATORS } else { WRITERS };
+        let record = self.change(permit, needed, move |tx, caller| {
             let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Secret)?;
             let id = change.id;
             let grace = rules.check_rotation(&record, tx.now(), &caller, grace, &index)?;
@@ -67,22 +69,22 @@ impl Keyward {
             let grace = if retry { Duration::ZERO } else { grace };
             let deadline = record.key.ends_by(tx.now().after(grace));
             let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
-            let older = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
-            let ended = if deadline <= tx.now() && !retry { older.collect() } else { Vec::new() };
+            let keeps_older = retry || tx.now() < deadline;
+            let ended = ended_by_rotation(tx, &record, &index, keeps_older, time.is_settled());
             let replacement = Replacement { fresh, deadline, ended };
             replace_value(tx, &caller.origin, &record, &replacement)?;
-            tx.key(id)?.ok_or(Error::NotFound)
+            let record = tx.key(id)?.ok_or(Error::NotFound)?;
+            delete_oldest(tx, &caller.origin, record, rules.batch)
         })?;
-        Ok(IssuedKey { view: self.view(reader, record), plaintext })
+        Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
 
     /// Ends the graces of all old values now.
     pub fn complete_rotation(&self, caller: &Principal, change: Change) -> Result<KeyView, Error> {
         let reader = caller;
-        let (rules, caller) = (Arc::clone(&self.rules), caller.clone());
+        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
         let index = Arc::clone(self.store.index());
-        let record = self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &caller, WRITERS)?;
+        let record = self.change(permit, WRITERS, move |tx, caller| {
             let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Nothing)?;
             let id = change.id;
             let old = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
@@ -107,7 +109,8 @@ impl Keyward {
                 tx.end_grace(prefix, &receipt)?;
             }
             tx.update_key(&record.key, &receipt)?;
-            tx.key(id)?.ok_or(Error::NotFound)
+            let record = tx.key(id)?.ok_or(Error::NotFound)?;
+            delete_oldest(tx, &caller.origin, record, rules.batch)
         })?;
         Ok(self.view(reader, record))
     }
@@ -137,6 +140,25 @@ impl Rules {
         }
         Ok(grace)
     }
+}
+
+/// The old values whose end this rotation records: those in grace unless it keeps them, and those
+/// whose grace is over, so that they do not pile up until the job comes by. While the wall clock is
+/// in doubt, nothing is recorded about the latter.
+fn ended_by_rotation(
+    tx: &WriteTx<'_>,
+    record: &KeyRecord,
+    index: &KeyIndex,
+    keeps_older: bool,
+    settled: bool,
+) -> Vec<KeyPrefix> {
+    let in_grace: Vec<_> =
+        record.in_grace(tx.now(), index).map(|it| it.credential.prefix).collect();
+    let old = record.credentials.iter();
+    old.filter(|it| it.ended_at.is_none() && it.credential.valid_until.is_some())
+        .map(|it| it.credential.prefix)
+        .filter(|it| if in_grace.contains(it) { !keeps_older } else { settled })
+        .collect()
 }
 
 fn grace_required() -> Error {

@@ -199,7 +199,7 @@ impl Keyward {
         self.store.write(move |tx| {
             let subject = Subject::Key(entry.key.id);
             let event_type = EventType::ApiKeyRetiredKeyUsed;
-            let last = tx.last_event_time(event_type.as_str(), subject)?;
+            let last = tx.last_retired_use(entry.key.id)?;
             if last.is_some_and(|it| tx.now() < it.after(RETIRED_USE_INTERVAL)) {
                 return Ok(());
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use pbkdf2::sha2::{Digest, Sha256};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
         credential::KeyPrefix,
         id::KeyId,
         scope::Catalogue,
+        text::Metadata,
     },
     env::Timestamp,
     service::{Keyward, Principal},
@@ -118,15 +120,34 @@ pub(super) fn key_facts(catalogue: &Catalogue, key: &ApiKey, prefix: KeyPrefix) 
     facts
 }
 
-/// What of a key can be changed by its owner.
+/// What of a key can be changed by its owner, as the log tells it.
 pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
-    json!({
-        "name": key.name.as_str(),
-        "scopes": catalogue.ordered(&key.scopes),
-        "enabled": key.enabled,
-        "expiresAt": key.expires_at.map(|it| it.to_string()),
-        "metadata": key.metadata.to_value(),
-    })
+    with_metadata(
+        json!({
+            "name": key.name.as_str(),
+            "scopes": catalogue.ordered(&key.scopes),
+            "enabled": key.enabled,
+            "expiresAt": key.expires_at.map(|it| it.to_string()),
+        }),
+        &key.metadata,
+    )
+}
+
+/// The longest metadata that the log holds itself, in bytes of compact JSON. The log is kept for
+/// ever, and its writers choose the metadata.
+const LONGEST_LOGGED_METADATA: usize = 256;
+
+/// `facts` and the metadata: `metadata` itself, or `metadataDigest` if it is long.
+pub(super) fn with_metadata(mut facts: Value, metadata: &Metadata) -> Value {
+    let json = metadata.as_json();
+    if json.len() <= LONGEST_LOGGED_METADATA {
+        facts["metadata"] = metadata.to_value();
+    } else {
+        let sha256: String =
+            Sha256::digest(json).iter().fold(String::new(), |hex, it| hex + &format!("{it:02x}"));
+        facts["metadataDigest"] = json!({ "sha256": sha256, "length": json.len() });
+    }
+    facts
 }
 
 /// The members in which two objects differ, as they were and as they are.

@@ -31,7 +31,8 @@ impl ReadTx<'_> {
 
     /// The account that runs keyward; none before the first start is through.
     pub fn operator_account(&self) -> Result<Option<Account>, StoreError> {
-        self.one_account("kind = ?1", &AccountKind::Operator.as_str())
+        // Written out as well, or the partial index could not be used.
+        self.one_account("kind = 'operator' AND kind = ?1", &AccountKind::Operator.as_str())
     }
 
     /// The account that has this identifier of the operator's now.
@@ -196,7 +197,7 @@ fn account(row: &Row<'_>) -> Result<Account, StoreError> {
     })
 }
 
-fn account_id(text: String) -> Result<AccountId, StoreError> {
+pub(super) fn account_id(text: String) -> Result<AccountId, StoreError> {
     let unreadable = |row| StoreError::Corrupt { table: "accounts", column: "id", row };
     AccountId::parse(&text).map_err(|_| unreadable(text))
 }

@@ -254,19 +254,14 @@ impl ReadTx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// When an event of this type about this subject was last recorded.
-    pub fn last_event_time(
-        &self,
-        event_type: &'static str,
-        subject: Subject,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    /// When the use of a retired credential of this key was last recorded.
+    pub fn last_retired_use(&self, key: KeyId) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT time_ms FROM events WHERE subject = ?1 AND type = ?2
+            "SELECT time_ms FROM events INDEXED BY events_of_retired_use
+             WHERE subject = ?1 AND type = 'api_key.retired_key_used'
              ORDER BY seq DESC LIMIT 1",
         )?;
-        let time = statement
-            .query_row(params![subject.to_string(), event_type], |row| row.get::<_, i64>(0))
-            .optional()?;
+        let time = statement.query_row([key.to_string()], |row| row.get::<_, i64>(0)).optional()?;
         Ok(time.map(Timestamp::from_millis))
     }
 

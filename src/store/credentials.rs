@@ -6,12 +6,20 @@ use crate::{
     domain::{
         credential::{Credential, KeyPrefix},
         foreign_key::Origin,
-        id::KeyId,
+        id::{AccountId, KeyId},
         key_hash::KeyHash,
     },
     env::Timestamp,
-    store::{AuditReceipt, ReadTx, StoreError, WriteTx, tx::Touched},
+    store::{AuditReceipt, ReadTx, StoreError, WriteTx, accounts::account_id, tx::Touched},
 };
+
+/// An ended value that is one too many for its key.
+#[derive(Clone, Copy, Debug)]
+pub struct ExcessValue {
+    pub account: AccountId,
+    pub key: KeyId,
+    pub prefix: KeyPrefix,
+}
 
 impl ReadTx<'_> {
     /// Values whose grace no event has ended yet, the earliest deadline first. A revocation ended
@@ -40,6 +48,37 @@ impl ReadTx<'_> {
             Ok((key_id(key)?, key_prefix(prefix)?, Timestamp::from_millis(deadline)))
         })
         .collect()
+    }
+
+    /// Ended values beyond the newest `kept` of their key. Reads every ended value in the file.
+    pub fn excess_values(&self, kept: u32, limit: u32) -> Result<Vec<ExcessValue>, StoreError> {
+        let mut statement = self.sql.prepare(
+            "SELECT v.key_id, v.prefix, k.account_id
+             FROM (SELECT key_id, prefix, row_number() OVER (
+                       PARTITION BY key_id ORDER BY ended_at_ms DESC, prefix) AS age
+                   FROM credentials INDEXED BY credentials_ended
+                   WHERE ended_at_ms IS NOT NULL) AS v
+             JOIN api_keys AS k ON k.id = v.key_id
+             WHERE ?1 < v.age LIMIT ?2",
+        )?;
+        let rows = statement.query_map([kept, limit], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })?;
+        rows.map(|row| {
+            let (key, prefix, account) = row?;
+            let (key, prefix) = (key_id(key)?, key_prefix(prefix)?);
+            Ok(ExcessValue { account: account_id(account)?, key, prefix })
+        })
+        .collect()
+    }
+
+    /// Whether this is a value of the key whose end was recorded.
+    pub fn has_ended_value(&self, key: KeyId, prefix: KeyPrefix) -> Result<bool, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT 1 FROM credentials
+             WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
+        )?;
+        Ok(statement.exists(params![key.to_string(), prefix.as_str()])?)
     }
 
     /// Rotated values whose end was recorded before `cutoff`.
@@ -140,19 +179,32 @@ impl WriteTx<'_> {
         StoreError::unless_one(replaced)
     }
 
-    /// Removes one value whose grace has ended.
+    /// Removes one value whose grace has ended. Its last use stays with the key.
     pub fn delete_value<'tx>(
         &'tx self,
         prefix: KeyPrefix,
         receipt: &AuditReceipt<'tx>,
     ) -> Result<(), StoreError> {
+        let id = receipt.key()?.to_string();
+        self.sql
+            .prepare_cached(
+                "INSERT INTO credential_usage (key_id, prefix, last_used_at_ms)
+                 SELECT key_id, '', last_used_at_ms FROM credential_usage
+                 WHERE key_id = ?1 AND prefix = ?2
+                 ON CONFLICT (key_id, prefix) DO UPDATE
+                 SET last_used_at_ms = max(last_used_at_ms, excluded.last_used_at_ms)",
+            )?
+            .execute(params![id, prefix.as_str()])?;
+        self.sql
+            .prepare_cached("DELETE FROM credential_usage WHERE key_id = ?1 AND prefix = ?2")?
+            .execute(params![id, prefix.as_str()])?;
         let deleted = self
             .sql
             .prepare_cached(
                 "DELETE FROM credentials
                  WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
             )?
-            .execute(params![receipt.key()?.to_string(), prefix.as_str()])?;
+            .execute(params![id, prefix.as_str()])?;
         self.touch(Touched::Gone(prefix));
         StoreError::unless_one(deleted)
     }

@@ -82,7 +82,8 @@ pub struct KeyEntry {
     scopes: Arc<ScopeBits>,
     /// [`NEVER`] for a key without an end.
     expires_at_ms: i64,
-    /// The name, and after it the metadata as compact JSON unless they are empty.
+    /// The name, and after it the metadata as compact JSON unless they are empty. Nothing for a
+    /// revoked key.
     text: Box<str>,
     name_len: u16,
 }
@@ -344,7 +345,8 @@ impl Entry {
 
 impl KeyEntry {
     pub(super) fn new(facts: &KeyFacts<'_>) -> Self {
-        let KeyFacts { name, metadata, .. } = facts;
+        // Verification never shows them of a revoked key, and those may be many. The file keeps them.
+        let (name, metadata) = if facts.revoked { ("", "") } else { (facts.name, facts.metadata) };
         Self {
             id: facts.id,
             account: facts.account,
@@ -353,7 +355,7 @@ impl KeyEntry {
             expired: facts.expiry_recorded,
             scopes: Arc::clone(&facts.scopes),
             expires_at_ms: facts.expires_at.map_or(NEVER, Timestamp::as_millis),
-            text: [*name, *metadata].concat().into(),
+            text: [name, metadata].concat().into(),
             // A name is at most 100 characters, so at most 400 bytes.
             name_len: u16::try_from(name.len()).unwrap_or_default(),
         }
@@ -374,11 +376,12 @@ impl KeyEntry {
         self.expired || self.expires_at_ms <= now.as_millis()
     }
 
+    /// Empty for a revoked key.
     pub fn name(&self) -> &str {
         self.text.split_at_checked(usize::from(self.name_len)).map_or("", |(name, _)| name)
     }
 
-    /// Compact JSON; `None` for the empty object.
+    /// Compact JSON; `None` for the empty object, and for a revoked key.
     pub fn metadata(&self) -> Option<&str> {
         let (_, metadata) = self.text.split_at_checked(usize::from(self.name_len))?;
         (!metadata.is_empty()).then_some(metadata)

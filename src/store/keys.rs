@@ -1,6 +1,6 @@
 //! Statements about API keys and their credentials.
 
-use rusqlite::{ToSql, params};
+use rusqlite::{OptionalExtension, ToSql, params};
 
 use crate::{
     domain::{
@@ -11,8 +11,10 @@ use crate::{
     },
     env::Timestamp,
     store::{
-        AuditReceipt, KeyRecord, ReadTx, StoreError, WriteTx, credentials::key_prefix,
-        records::Selection, tx::Touched,
+        AuditReceipt, KeyRecord, ReadTx, StoreError, WriteTx,
+        credentials::key_prefix,
+        records::{Selection, instant},
+        tx::Touched,
     },
 };
 
@@ -93,6 +95,7 @@ impl ReadTx<'_> {
         values.push(Box::new(page.limit));
         let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
         self.records(&Selection {
+            index: Some("api_keys_by_account"),
             filter: &conditions.join(" AND "),
             order: "ORDER BY k.created_at_ms, k.id LIMIT ?",
             params: &params,
@@ -102,9 +105,10 @@ impl ReadTx<'_> {
     /// Keys of an account that count towards its limit: neither revoked nor expired.
     pub fn live_key_count(&self, account: AccountId, now: Timestamp) -> Result<u32, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT count(*) FROM api_keys AS k
-             WHERE k.account_id = ?1 AND k.revoked_at_ms IS NULL
-               AND coalesce(k.expires_at_ms > ?2, 1)",
+            "SELECT (SELECT count(*) FROM api_keys INDEXED BY api_keys_by_end
+                     WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms IS NULL)
+                  + (SELECT count(*) FROM api_keys INDEXED BY api_keys_by_end
+                     WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms > ?2)",
         )?;
         Ok(statement.query_row(params![account.to_string(), now.as_millis()], |row| row.get(0))?)
     }
@@ -140,10 +144,37 @@ impl ReadTx<'_> {
         Ok(statement.query_row(params![padded, account], |row| row.get(0))?)
     }
 
+    /// How many keys of an account are stored, revoked and expired ones included.
+    pub fn stored_key_count(&self, account: AccountId) -> Result<u32, StoreError> {
+        let mut statement =
+            self.sql.prepare_cached("SELECT stored FROM key_counts WHERE account_id = ?1")?;
+        let count = statement.query_row([account.to_string()], |row| row.get(0)).optional()?;
+        Ok(count.unwrap_or_default())
+    }
+
+    /// When the first of the keys of an account that have ended by `now` was revoked or expired.
+    pub fn oldest_end(
+        &self,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT min(at) FROM (
+                 SELECT min(revoked_at_ms) AS at FROM api_keys INDEXED BY api_keys_by_end
+                 WHERE account_id = ?1 AND revoked_at_ms IS NOT NULL
+                 UNION ALL
+                 SELECT min(expires_at_ms) AS at FROM api_keys INDEXED BY api_keys_by_end
+                 WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms <= ?2)",
+        )?;
+        let mut rows = statement.query(params![account.to_string(), now.as_millis()])?;
+        rows.next()?.map_or(Ok(None), |row| instant(row, 0))
+    }
+
     /// Keys of an account that are not revoked; all of them, with no page to them.
     pub fn standing_keys(&self, account: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
         let account = account.to_string();
         self.records(&Selection {
+            index: Some("api_keys_by_account"),
             filter: "k.account_id = ?1 AND k.revoked_at_ms IS NULL",
             order: "",
             params: &[&account],
@@ -154,6 +185,7 @@ impl ReadTx<'_> {
     pub fn root_keys(&self, operator: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
         let operator = operator.to_string();
         self.records(&Selection {
+            index: Some("api_keys_for_everything"),
             filter: "k.account_id = ?1 AND k.revoked_at_ms IS NULL AND k.enabled = 1
                      AND k.expires_at_ms IS NULL AND instr(' ' || k.scopes || ' ', ' * ') > 0",
             order: "",
@@ -165,6 +197,7 @@ impl ReadTx<'_> {
     pub fn key_with_prefix(&self, prefix: KeyPrefix) -> Result<Option<KeyRecord>, StoreError> {
         let prefix = prefix.as_str();
         let one = Selection {
+            index: None,
             filter: "k.id = (SELECT key_id FROM credentials WHERE prefix = ?1)",
             order: "",
             params: &[&prefix],
@@ -180,6 +213,7 @@ impl ReadTx<'_> {
     ) -> Result<Vec<KeyRecord>, StoreError> {
         let now = now.as_millis();
         self.records(&Selection {
+            index: Some("api_keys_with_unrecorded_expiry"),
             filter: "k.expires_at_ms <= ?1 AND k.expiry_recorded_at_ms IS NULL
                      AND k.revoked_at_ms IS NULL",
             order: "ORDER BY k.expires_at_ms LIMIT ?2",
@@ -195,6 +229,7 @@ impl ReadTx<'_> {
     ) -> Result<Vec<KeyRecord>, StoreError> {
         let cutoff = cutoff.as_millis();
         self.records(&Selection {
+            index: None,
             // Limited inside, or every batch would gather all that there are.
             filter: "k.id IN (
                 SELECT id FROM (SELECT id FROM api_keys WHERE revoked_at_ms < ?1 LIMIT ?2)

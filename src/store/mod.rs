@@ -18,6 +18,8 @@ mod records;
 mod rehearsal;
 mod schema;
 mod statistics;
+#[cfg(test)]
+pub mod steps;
 mod tree;
 mod tx;
 mod unaudited;
@@ -42,6 +44,7 @@ pub use self::{
     audit::{AuditHead, AuditReceipt, EventFilter},
     checkpoints::StoredCheckpoint,
     copy::{Census, fold},
+    credentials::ExcessValue,
     error::StoreError,
     index::{AccountEntry, Entry, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},

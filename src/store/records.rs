@@ -23,7 +23,7 @@ pub struct KeyRecord {
     pub credentials: Vec<StoredCredential>,
     /// When the scheduler recorded that the key had expired.
     pub expiry_recorded_at: Option<Timestamp>,
-    /// When any of its values, purged ones included, was last accepted, as far as the file knows.
+    /// When any of its values, deleted ones included, was last accepted, as far as the file knows.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -44,7 +44,8 @@ macro_rules! rows {
            k.revoked_at_ms, k.expiry_recorded_at_ms, k.revision,
            c.prefix, c.phc, c.issued_at_ms, c.valid_until_ms, c.ended_at_ms,
            u.last_used_at_ms,
-           (SELECT max(o.last_used_at_ms) FROM credential_usage AS o WHERE o.key_id = k.id)
+           (SELECT o.last_used_at_ms FROM credential_usage AS o
+            WHERE o.key_id = k.id AND o.prefix = '')
     FROM api_keys AS k
     LEFT JOIN credentials AS c ON c.key_id = k.id
     LEFT JOIN credential_usage AS u ON u.key_id = c.key_id AND u.prefix = c.prefix"
@@ -64,6 +65,9 @@ const ONE: &str = concat!(rows!(), " WHERE k.id = ?1 ORDER BY ", by_age!());
 /// counted from 1; `order` says which come first and how many.
 #[derive(Clone, Copy)]
 pub(super) struct Selection<'a> {
+    /// The index that finds them; `None` is the primary key. Named, because a planner that chooses
+    /// another one reads what is not asked for.
+    pub index: Option<&'static str>,
     pub filter: &'a str,
     pub order: &'a str,
     pub params: &'a [&'a dyn ToSql],
@@ -102,9 +106,10 @@ impl ReadTx<'_> {
     }
 
     pub(super) fn records(&self, wanted: &Selection<'_>) -> Result<Vec<KeyRecord>, StoreError> {
-        let Selection { filter, order, params } = *wanted;
+        let Selection { index, filter, order, params } = *wanted;
+        let indexed = index.map_or_else(String::new, |it| format!("INDEXED BY {it}"));
         let sql = format!(
-            "{} WHERE k.id IN (SELECT k.id FROM api_keys AS k WHERE {filter} {order})
+            "{} WHERE k.id IN (SELECT k.id FROM api_keys AS k {indexed} WHERE {filter} {order})
              ORDER BY k.created_at_ms, k.id, {}",
             rows!(),
             by_age!()
@@ -133,7 +138,10 @@ impl ReadTx<'_> {
                     new_record(row, id)?
                 }
             };
-            record.credentials.extend(credential(row)?);
+            if let Some(credential) = credential(row)? {
+                record.last_used_at = record.last_used_at.max(credential.last_used_at);
+                record.credentials.push(credential);
+            }
             open = Some(record);
         }
         open.into_iter().for_each(take);

@@ -18,10 +18,13 @@ use crate::{
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// "KWRD": tells our files from other people's.
 const APPLICATION_ID: i64 = 0x4B57_5244;
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// What turns a file of an earlier version into one of the next: from which, and how. A new one is
 /// added at the end, and `schema.sql` says the same.
-const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("migrations/0002_import.sql"))];
+const MIGRATIONS: [(i64, &str); 2] = [
+    (1, include_str!("migrations/0002_import.sql")),
+    (2, include_str!("migrations/0003_budgets.sql")),
+];
 /// Earlier versions could lose committed changes when two connections met at the log's end.
 const OLDEST_SQLITE: i32 = 3_051_003;
 

@@ -1,12 +1,9 @@
 //! How much there is of everything, for whoever watches over the service.
 
-use rusqlite::Row;
+use rusqlite::{OptionalExtension, Row};
 
 use crate::{
-    domain::{
-        api_key::ApiKey,
-        event::{EventType, Subject},
-    },
+    domain::{api_key::ApiKey, event::EventType},
     env::Timestamp,
     store::{ReadTx, StoreError},
 };
@@ -61,7 +58,14 @@ impl ReadTx<'_> {
 
     /// When the last backup was made that the log knows of.
     pub fn last_backup(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.last_event_time(EventType::BackupCreated.as_str(), Subject::Server)
+        let mut statement = self.sql.prepare_cached(
+            "SELECT time_ms FROM events INDEXED BY events_by_type WHERE type = ?1
+             ORDER BY seq DESC LIMIT 1",
+        )?;
+        let time = statement
+            .query_row([EventType::BackupCreated.as_str()], |row| row.get::<_, i64>(0))
+            .optional()?;
+        Ok(time.map(Timestamp::from_millis))
     }
 
     /// How many events there are of each type after the one with this number, and the newest.

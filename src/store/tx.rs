@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashSet,
     ops::Deref,
 };
 
@@ -29,7 +30,7 @@ pub struct WriteTx<'conn> {
     /// What the writer remembers from one transaction to the next, moved on by this one.
     pub(super) marks: Cell<Marks>,
     /// The rows whose image in the index this transaction makes stale.
-    pub(super) touched: RefCell<Vec<Touched>>,
+    pub(super) touched: RefCell<HashSet<Touched>>,
 }
 
 /// The end of the chain and of the identifiers: both only ever grow.
@@ -89,10 +90,7 @@ impl<'conn> WriteTx<'conn> {
     }
 
     pub(super) fn touch(&self, what: Touched) {
-        let mut touched = self.touched.borrow_mut();
-        if !touched.contains(&what) {
-            touched.push(what);
-        }
+        self.touched.borrow_mut().insert(what);
     }
 }
 

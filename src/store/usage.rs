@@ -54,12 +54,14 @@ impl Day {
 }
 
 impl WriteTx<'_> {
-    /// Adds what was gathered since the last time. A value that is gone meanwhile is passed over,
-    /// and a last use that is older than the stored one changes nothing.
+    /// Adds what was gathered since the last time. The use of a value that is deleted meanwhile still
+    /// counts for its key; a last use that is older than the stored one changes nothing.
     pub fn note_usage(&self, uses: &[Use]) -> Result<(), StoreError> {
         let mut last = self.sql.prepare_cached(
             "INSERT INTO credential_usage (key_id, prefix, last_used_at_ms)
-             SELECT key_id, prefix, ?2 FROM credentials WHERE prefix = ?1
+             SELECT id, coalesce((SELECT prefix FROM credentials
+                                  WHERE key_id = id AND prefix = ?2), ''), ?3
+             FROM api_keys WHERE id = ?1
              ON CONFLICT (key_id, prefix) DO UPDATE
              SET last_used_at_ms = max(last_used_at_ms, excluded.last_used_at_ms)",
         )?;
@@ -79,7 +81,7 @@ impl WriteTx<'_> {
         let today = Day::of(self.now()).0;
         for it in uses {
             if let Some(at) = it.last_used {
-                last.execute(params![it.prefix.as_str(), at.as_millis()])?;
+                last.execute(params![it.key.to_string(), it.prefix.as_str(), at.as_millis()])?;
             }
             let [valid, revoked, rotated, suspended, disabled, expired, scopes] = it.counts;
             daily.execute(params![
@@ -97,10 +99,14 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Drops the counts of earlier days. Returns how many rows they were.
-    pub fn forget_usage_before(&self, day: Day) -> Result<usize, StoreError> {
-        let mut statement = self.sql.prepare_cached("DELETE FROM key_usage WHERE day < ?1")?;
-        Ok(statement.execute([day.0])?)
+    /// Drops at most `limit` rows of counts of earlier days. Returns how many they were.
+    pub fn forget_usage_before(&self, day: Day, limit: u32) -> Result<usize, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "DELETE FROM key_usage WHERE (key_id, day) IN (
+                 SELECT key_id, day FROM key_usage INDEXED BY key_usage_by_day
+                 WHERE day < ?1 LIMIT ?2)",
+        )?;
+        Ok(statement.execute(params![day.0, limit])?)
     }
 }
 

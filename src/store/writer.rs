@@ -70,6 +70,8 @@ impl Writer {
         let read = ReadTx::new(&conn);
         let marks = Marks { head: read.audit_head()?, last_id: read.last_id()? };
         let (announce, committed) = watch::channel(marks.head.seq);
+        #[cfg(test)]
+        super::steps::count(&conn);
         let desk = Desk { conn, env, index, marks, announce, halted: Arc::clone(&halted) };
         let thread = thread::Builder::new()
             .name("keyward-writer".to_owned())

@@ -10,7 +10,11 @@ use rusqlite::Connection;
 
 use crate::support::{Binary, Request, keyward, keyward_in, skip};
 
-const VERSION_1: &str = include_str!("fixtures/schema-1.sql");
+/// Every earlier version, and how to get there from the one after it.
+const EARLIER: [(i64, &str, &str); 2] = [
+    (2, include_str!("fixtures/schema-2.sql"), include_str!("fixtures/down-to-2.sql")),
+    (1, include_str!("fixtures/schema-1.sql"), include_str!("fixtures/down-to-1.sql")),
+];
 const NOW: &str = include_str!("../../schema.sql");
 
 /// Every table, index, view and trigger as SQLite keeps it, without comments and white space.
@@ -28,17 +32,21 @@ fn shape(conn: &Connection) -> Vec<(String, String)> {
 
 /// A database as the first version made it, with a root key in it.
 fn old_database(data: &Path) -> String {
+    database_of(data, 1)
+}
+
+/// A database as that version made it, with a root key in it.
+fn database_of(data: &Path, version: i64) -> String {
     let server = Binary::serve(data);
     let root = server.root_key();
     assert!(server.terminate().status.success());
     let conn = Connection::open(data.join("keyward.db")).unwrap();
-    conn.execute_batch(
-        "DROP TABLE import_secret; DROP TABLE imported_values; PRAGMA user_version = 1",
-    )
-    .unwrap();
-    let fresh = Connection::open_in_memory().unwrap();
-    fresh.execute_batch(VERSION_1).unwrap();
-    assert_eq!(shape(&conn), shape(&fresh), "it is what the first version made");
+    for (earlier, schema, down) in EARLIER.iter().filter(|(it, _, _)| version <= *it) {
+        conn.execute_batch(down).unwrap();
+        let fresh = Connection::open_in_memory().unwrap();
+        fresh.execute_batch(schema).unwrap();
+        assert_eq!(shape(&conn), shape(&fresh), "it is what version {earlier} made");
+    }
     root
 }
 
@@ -48,8 +56,14 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn migrations_arrive_where_a_fresh_database_begins() {
+    for (version, _, _) in EARLIER {
+        arrives_where_a_fresh_database_begins(version);
+    }
+}
+
+fn arrives_where_a_fresh_database_begins(version: i64) {
     let dir = tempfile::tempdir().unwrap();
-    let root = old_database(dir.path());
+    let root = database_of(dir.path(), version);
     let server = Binary::serve(dir.path());
     Request::new("GET", "/api/v1/scopes").key(&root).send(server.address).expect(200);
     assert!(server.terminate().status.success());
@@ -63,6 +77,28 @@ fn migrations_arrive_where_a_fresh_database_begins() {
         assert_eq!(read(&migrated).unwrap(), read(&fresh).unwrap(), "{pragma}");
     }
     assert_eq!(keyward_in(dir.path(), &["events", "verify"]).status.code(), Some(0));
+}
+
+#[test]
+fn the_migration_to_version_3_counts_keys_and_gathers_uses() {
+    let dir = tempfile::tempdir().unwrap();
+    database_of(dir.path(), 2);
+    let conn = Connection::open(dir.path().join("keyward.db")).unwrap();
+    conn.execute_batch(
+        "DELETE FROM credential_usage;
+         INSERT INTO credential_usage SELECT key_id, prefix, 1 FROM credentials;
+         INSERT INTO credential_usage SELECT id, 'rg_000000001', 7 FROM api_keys;
+         INSERT INTO credential_usage SELECT id, 'rg_000000002', 5 FROM api_keys;",
+    )
+    .unwrap();
+    drop(conn);
+    assert!(keyward_in(dir.path(), &["keys", "list"]).status.success());
+    let conn = Connection::open(dir.path().join("keyward.db")).unwrap();
+    let number = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(number("SELECT stored FROM key_counts"), number("SELECT count(*) FROM api_keys"));
+    assert_eq!(number("SELECT count(*) FROM credential_usage"), 2);
+    let gathered = "SELECT last_used_at_ms FROM credential_usage WHERE prefix = ''";
+    assert_eq!(number(gathered), 7, "the newest use of those that are deleted");
 }
 
 #[test]

@@ -175,6 +175,24 @@ fn sql_is_spoken_in_the_store_and_nowhere_else() {
 }
 
 #[test]
+fn a_caller_changes_something_only_by_way_of_its_budget() {
+    const WAY: &str = "service/change_budget.rs";
+    for source in sources("src").iter().filter(|it| it.layer() == "service" && it.path != WAY) {
+        let code = source.statements();
+        for function in code.split("fn ").skip(1) {
+            let name = function.split(['(', '<']).next().unwrap_or_default();
+            let (signature, body) = function.split_once('{').unwrap_or((function, ""));
+            let writes = body.contains("store.write") || body.contains(".recheck(");
+            let called = signature.contains("Principal");
+            assert!(!(writes && called), "{}: {name} must use Keyward::change", source.path);
+        }
+        let permits = code.matches("permit_revocation(").count();
+        let allowed = usize::from(source.path == "service/keys.rs");
+        assert_eq!(permits, allowed, "{}: only a revocation needs no budget", source.path);
+    }
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     let [todo, fixme] =
         ["TO", "FIX"].map(|it| it.to_owned() + if it == "TO" { "DO" } else { "ME" });

@@ -68,7 +68,7 @@ pub fn beside_verify(bench: &mut Bench) -> Outcome<()> {
             figure: format!("{:.0} µs", p99[0]),
             baseline: format!("{:.0} µs calm", p99[1]),
             value: p99[0] / p99[1],
-            target: Target::AtMost(1.25),
+            target: Target::AtMost(3.0),
         },
         Verdict {
             what: format!("longest wait of {} writes, ms", thousands(written.count())),

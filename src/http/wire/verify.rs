@@ -46,6 +46,7 @@ pub struct VerificationBody<'a> {
     /// Of the value that was presented.
     #[schema(required, example = "rg_8fK2mQ9zT")]
     key_prefix: Option<&'a str>,
+    /// `null` for a revoked key.
     #[schema(required, example = "Production Integration")]
     name: Option<&'a str>,
     #[schema(required, value_type = Option<String>, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
@@ -61,7 +62,7 @@ pub struct VerificationBody<'a> {
     /// When the key stops working; `null` means never, or that no key is told.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     expires_at: Option<Printed<Timestamp>>,
-    /// As it was stored with the key.
+    /// As it was stored with the key; empty for a revoked key.
     #[schema(value_type = HashMap<String, Value>)]
     metadata: StoredObject<'a>,
 }
@@ -192,7 +193,7 @@ impl<'a> VerificationBody<'a> {
             code: found.verdict.into(),
             key_id: Some(Printed(key.id)),
             key_prefix: entry.map(|it| it.prefix.as_str()),
-            name: Some(key.name()),
+            name: (!key.revoked).then(|| key.name()),
             account_id: Some(Printed(key.account)),
             external_id: found.account.as_ref().and_then(|it| it.external_id.as_deref()),
             scopes: catalogue.names(key.scopes()).collect(),

@@ -1,0 +1,158 @@
+//! Changes that a caller asks for: each account has a budget for them, and each looks at its caller
+//! again inside its transaction.
+//!
+//! [`Keyward::change`] is the only way from a caller to a write, and it wants a [`ChangePermit`],
+//! which only [`Keyward::permit_change`] makes. So no use case can forget the budget.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    domain::id::AccountId,
+    env::Monotonic,
+    service::{Error, Keyward, Principal},
+    store::{StoreError, WriteTx},
+};
+
+/// How many changes an account may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangeRate {
+    /// After a pause, so many at once. At least 1.
+    pub at_once: u32,
+    /// And then so many in each second: 1 to 1000.
+    pub per_second: u32,
+}
+
+/// A token bucket for each account that is not full, in memory only.
+#[derive(Debug, Default)]
+pub(super) struct ChangeBudget {
+    state: Mutex<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    /// When the bucket of an account is full again: all that a bucket needs to remember.
+    full_at: HashMap<AccountId, Monotonic>,
+    /// Full buckets are dropped when there are so many.
+    sweep_at: usize,
+}
+
+/// That the caller's account had a change left. It is spent by one call of [`Keyward::change`].
+pub struct ChangePermit {
+    caller: Principal,
+}
+
+impl ChangePermit {
+    /// The caller to which the change was granted.
+    pub fn caller(&self) -> &Principal {
+        &self.caller
+    }
+}
+
+impl Buckets {
+    /// The least number of buckets at which a sweep is worth its time.
+    const LEAST_SWEEP: usize = 1_024;
+
+    /// Takes one change, or returns how long it is until there is one.
+    fn take(
+        &mut self,
+        account: AccountId,
+        rate: ChangeRate,
+        now: Monotonic,
+    ) -> Result<(), Duration> {
+        let interval = Duration::from_millis(u64::from(1_000 / rate.per_second.clamp(1, 1_000)));
+        let most = interval.saturating_mul(rate.at_once.max(1) - 1);
+        let full_at = self.full_at.get(&account).map_or(now, |it| (*it).max(now));
+        let wait = full_at.since(now).saturating_sub(most);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.full_at.insert(account, full_at.after(interval));
+        if self.sweep_at.max(Self::LEAST_SWEEP) <= self.full_at.len() {
+            self.full_at.retain(|_, full_at| now < *full_at);
+            self.sweep_at = self.full_at.len().saturating_mul(2);
+        }
+        Ok(())
+    }
+}
+
+impl Keyward {
+    /// Takes a change from the budget of the caller's account. Called before
+    /// anything slow. A change that is refused later, or changes nothing, is taken as well, for it
+    /// uses the one writer too. The operator has no limit.
+    pub(super) fn permit_change(&self, caller: &Principal) -> Result<ChangePermit, Error> {
+        if !caller.operator {
+            let now = self.env.time.monotonic();
+            let mut buckets = self.changes.state.lock().unwrap_or_else(PoisonError::into_inner);
+            buckets
+                .take(caller.account, self.rules.change_rate, now)
+                .map_err(|retry_after| Error::TooManyChanges { retry_after })?;
+        }
+        Ok(ChangePermit { caller: caller.clone() })
+    }
+
+    /// For a revocation, which no budget may stop: a thief could spend it, so that the stolen key
+    /// could not be revoked. Nothing grows by it, for each key is revoked once.
+    pub(super) fn permit_revocation(caller: &Principal) -> ChangePermit {
+        ChangePermit { caller: caller.clone() }
+    }
+
+    /// Runs `body` as the only writer, with the caller as the transaction sees it: still alive, and
+    /// with one of the scopes `any_of` still.
+    pub(super) fn change<T, E>(
+        &self,
+        permit: ChangePermit,
+        any_of: &'static [&'static str],
+        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>, Principal) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + From<StoreError> + Send + 'static,
+    {
+        let rules = Arc::clone(&self.rules);
+        self.store.write(move |tx| {
+            let caller = rules.recheck(tx, &permit.caller, any_of)?;
+            body(tx, caller)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: ChangeRate = ChangeRate { at_once: 3, per_second: 2 };
+
+    fn at(millis: i64) -> Monotonic {
+        Monotonic::from_millis(millis)
+    }
+
+    #[test]
+    fn so_many_changes_pass_at_once_and_then_one_in_each_interval() {
+        let (mut buckets, account) = (Buckets::default(), AccountId::from_raw(1));
+        let mut take = |now| buckets.take(account, RATE, at(now)).map_err(|it| it.as_millis());
+        assert_eq!([take(0), take(0), take(0)], [Ok(()); 3]);
+        assert_eq!(take(0), Err(500));
+        assert_eq!(take(499), Err(1), "a refusal takes nothing");
+        assert_eq!(take(500), Ok(()));
+        assert_eq!(take(500), Err(500));
+        assert_eq!([take(10_000), take(10_000), take(10_000)], [Ok(()); 3]);
+        assert_eq!(take(10_000), Err(500), "never more than a full bucket");
+    }
+
+    #[test]
+    fn accounts_do_not_share_and_full_buckets_are_dropped() {
+        let mut buckets = Buckets::default();
+        for round in 0..10 {
+            for account in 0..1_000 {
+                let account = AccountId::from_raw(round * 1_000 + account);
+                let now = i64::try_from(round).unwrap() * 60_000;
+                assert_eq!(buckets.take(account, RATE, at(now)), Ok(()));
+            }
+        }
+        assert!(buckets.full_at.len() <= 2 * Buckets::LEAST_SWEEP, "{}", buckets.full_at.len());
+    }
+}

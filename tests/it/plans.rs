@@ -1,0 +1,111 @@
+//! No statement that runs again and again reads a whole table: what a write costs must not grow with
+//! what is stored.
+
+use std::{fs, path::Path};
+
+use rusqlite::{Connection, functions::FunctionFlags};
+
+const SCHEMA: &str = include_str!("../../schema.sql");
+/// Tables whose size does not follow the use: a row for each brand, and a single one.
+const SMALL: [&str; 3] = ["key_brands", "import_secret", "time_floor"];
+
+/// The string literal at the beginning of `text`, as the compiler reads it.
+fn literal(text: &str) -> Option<String> {
+    let mut chars = text.strip_prefix('"')?.chars().peekable();
+    let mut read = String::new();
+    loop {
+        match chars.next()? {
+            '"' => return Some(read),
+            '\\' => match chars.next()? {
+                '\n' => while chars.next_if(|it| it.is_whitespace()).is_some() {},
+                other => read.push(other),
+            },
+            other => read.push(other),
+        }
+    }
+}
+
+/// The literals that follow `before` in `code`, with nothing between but white space and `format!`.
+fn literals_after(code: &str, before: &str) -> Vec<String> {
+    let starts = code.match_indices(before).map(|(at, _)| code[at + before.len()..].trim_start());
+    starts.filter_map(|it| literal(it.strip_prefix("&format!(").unwrap_or(it))).collect()
+}
+
+/// The selections of keys in `code`, each as the statement that finds their identifiers.
+fn selections(code: &str) -> Vec<String> {
+    let part = |text: &str, before| literals_after(text, before).into_iter().next();
+    let blocks = code.split("Selection {").skip(1);
+    blocks
+        .filter_map(|block| {
+            let block = &block[..block.find("params:")?];
+            let filter = part(block, "filter:")?;
+            let index = part(block, "index: Some(").map(|it| format!("INDEXED BY {it}"));
+            let order = part(block, "order:").unwrap_or_default();
+            let index = index.unwrap_or_default();
+            Some(format!("SELECT k.id FROM api_keys AS k {index} WHERE {filter} {order}"))
+        })
+        .collect()
+}
+
+/// Every statement that the store prepares to be used again, with the file that it is in.
+fn statements() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(code) = fs::read_to_string(&path) else { continue };
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let filters = literals_after(&code, "self.one_account(");
+        for sql in literals_after(&code, "prepare_cached(") {
+            let sql = sql.replace("{COLUMNS}", "*");
+            if sql.contains("{filter}") {
+                found.extend(filters.iter().map(|it| (file.clone(), sql.replace("{filter}", it))));
+            } else {
+                found.push((file.clone(), sql));
+            }
+        }
+        found.extend(selections(&code).into_iter().map(|sql| (file.clone(), sql)));
+    }
+    found
+}
+
+fn plan(conn: &Connection, sql: &str) -> Vec<String> {
+    let explained = format!("EXPLAIN QUERY PLAN {sql}");
+    let mut statement = conn.prepare(&explained).unwrap_or_else(|err| panic!("{sql}: {err}"));
+    let rows = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn no_prepared_statement_scans_a_table_that_grows() {
+    let conn = Connection::open_in_memory().unwrap();
+    conn.execute_batch(SCHEMA).unwrap();
+    conn.create_scalar_function("lower_case", 1, FunctionFlags::default(), |call| {
+        call.get::<String>(0)
+    })
+    .unwrap();
+    let statements = statements();
+    assert!(50 < statements.len(), "only {} statements were found", statements.len());
+    let mut scans = Vec::new();
+    for (file, sql) in &statements {
+        let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+        // The plan of a new event names the tables that refer to events. SQLite looks there only
+        // while a reference is broken, which no transaction ever is.
+        if words.starts_with("INSERT INTO events ") {
+            continue;
+        }
+        // From one end of the table, a few rows.
+        let bounded = words.contains("LIMIT") && !words.contains("WHERE");
+        for step in plan(&conn, sql) {
+            let table = step.strip_prefix("SCAN ").and_then(|it| it.split(' ').next());
+            let grows = table.is_some_and(|it| {
+                let named = conn.table_exists(None, it).unwrap() || it.len() == 1;
+                named && !SMALL.contains(&it)
+            });
+            if grows && !bounded || step.contains("TEMP B-TREE") && !words.contains("k.id") {
+                scans.push(format!("{file}: {step}: {words}"));
+            }
+        }
+    }
+    assert!(scans.is_empty(), "{scans:#?}");
+}
