@@ -12,7 +12,7 @@ use crate::{
     domain::{note::NoteError, text::masked},
     server::{self, DataDirError},
     service::{self, ImportSecretError, Mismatch},
-    store::StoreError,
+    store::{Divergence, StorageFault, StoreError},
 };
 
 /// Why a command did not do what it was asked.
@@ -125,7 +125,10 @@ impl Error {
 
 fn server_exit_code(err: &server::Error) -> u8 {
     match err {
-        server::Error::DataDir(DataDirError::InUse { .. }) | server::Error::Halted => 75,
+        server::Error::DataDir(DataDirError::InUse { .. })
+        | server::Error::NotStored(_)
+        | server::Error::DiskFull { .. }
+        | server::Error::Halted(Divergence::Replaced { .. }) => 75,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::ImportSecret(ImportSecretError::Store(err))
@@ -133,6 +136,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
         server::Error::DataDir(_)
+        | server::Error::Halted(_)
         | server::Error::Mismatch(_)
         | server::Error::ImportSecret(_)
         | server::Error::Tls(_)
@@ -148,5 +152,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
 }
 
 pub(super) fn store_exit_code(err: &StoreError) -> u8 {
-    if err.is_temporary() { 75 } else { 78 }
+    // A file system that is read-only stays so until a person changes it.
+    let read_only = err.storage_fault() == Some(StorageFault::ReadOnly);
+    if err.is_temporary() && !read_only { 75 } else { 78 }
 }

@@ -146,19 +146,19 @@ impl Serving<'_> {
         supervisor::ready(&self.status());
         let watchdog = supervisor::watchdog_interval();
         let app = Arc::clone(self.running.app());
-        let watched = actix_web::rt::spawn(supervisor::watch(watchdog, app));
+        let watched = actix_web::rt::spawn(supervisor::watch(watchdog, Arc::clone(&app)));
         let mut minute = tokio::time::interval(STATUS_INTERVAL);
-        let halted = loop {
+        loop {
             tokio::select! {
                 told = signals.next() => match told {
-                    Told::Stop => break false,
+                    Told::Stop => break,
                     Told::Reload => self.reload(),
                     Told::Backup => self.running.start_job(Job::Backup),
                 },
                 _ = minute.tick() => supervisor::status(&self.status()),
-                () = self.running.halted() => break true,
+                () = self.running.halted() => break,
             }
-        };
+        }
         watched.abort();
         supervisor::stopping();
         tracing::info!("stopping");
@@ -167,7 +167,7 @@ impl Serving<'_> {
             // Whoever asks twice does not want to wait for slow clients.
             () = signals.stop() => tracing::warn!("stopped without waiting"),
         }
-        if halted { Err(server::Error::Halted) } else { Ok(()) }
+        app.divergence().map_or(Ok(()), |why| Err(server::Error::Halted(why.clone())))
     }
 }
 

@@ -46,6 +46,7 @@ mod metrics;
 mod migrations;
 mod model;
 mod openapi;
+mod outage;
 mod proxies;
 mod remote;
 mod rotation;
