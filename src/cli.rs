@@ -35,6 +35,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use rustix::{
+    fs::Mode,
+    process::{self, DumpableBehavior, Resource, Rlimit},
+};
 
 use self::{
     accounts::AccountsCommand, backup::BackupCommand, error::Error, keys::KeysCommand,
@@ -220,6 +224,7 @@ struct Location {
 
 /// Runs the command in the arguments of this process.
 pub fn main() -> ExitCode {
+    keep_to_itself();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => return usage::explain(err),
@@ -233,6 +238,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(err.exit_code())
         }
     }
+}
+
+/// No other user reads the files that are made from here on, and no core dump holds a key.
+fn keep_to_itself() {
+    process::umask(Mode::RWXG | Mode::RWXO);
+    // Best effort: either alone is enough, and a command is no worse for a kernel that has neither.
+    let _ = process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = process::setrlimit(Resource::Core, none);
 }
 
 fn run(command: Command) -> Result<ExitCode, Error> {

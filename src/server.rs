@@ -3,6 +3,8 @@
 mod at_hand;
 mod connection;
 mod data_dir;
+mod data_files;
+mod error;
 mod front;
 mod limits;
 mod listen;
@@ -24,6 +26,8 @@ use serde_json::json;
 pub use self::{
     at_hand::AtHand,
     data_dir::{DataDir, DataDirError, IMPORT_KEY, find_signer},
+    data_files::faults as data_file_faults,
+    error::Error,
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
     reach::{Reached, reach},
@@ -52,11 +56,8 @@ use crate::{
         stream::{StreamLimits, Streams},
     },
     jobs::Jobs,
-    service::{
-        self, BackupError, BackupRules, ChangeRate, ImportSecretError, Job, Keyward, Mismatch,
-        RootKey, Rules, keep_before_migration,
-    },
-    store::{self, Store, StoreError},
+    service::{self, BackupRules, ChangeRate, Job, Keyward, RootKey, Rules, keep_before_migration},
+    store::{self, Store},
     telemetry::Metrics,
 };
 
@@ -77,44 +78,6 @@ const LIVE_SETTINGS: [&str; 6] = [
     "authz.allow_preflight",
 ];
 const HALT_CHECK: Duration = Duration::from_millis(200);
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("{0}")]
-    Service(#[from] service::Error),
-    #[error("cannot listen on {address}")]
-    Listen { address: String, source: io::Error },
-    #[error("{0}")]
-    Backup(#[from] BackupError),
-    #[error("the database is of an earlier version and stays so: it cannot be copied first")]
-    Migration(#[source] BackupError),
-    #[error("the restore went wrong half-way; what was there before is in {place}")]
-    AfterExchange { place: PathBuf, source: Box<Error> },
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    #[error(transparent)]
-    Mismatch(#[from] Mismatch),
-    #[error(transparent)]
-    ImportSecret(#[from] ImportSecretError),
-    #[error("the scheduler cannot be started")]
-    Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
-    #[error("the server failed")]
-    Run(#[source] io::Error),
-    #[error("the disk failed; what was answered is safe, start again")]
-    Halted,
-    #[error(
-        "stopped after {} seconds without waiting further; what was answered is safe, the latest \
-         times of use may be missing",
-        STOP_LIMIT.as_secs()
-    )]
-    CutShort,
-}
 
 /// The application with the directory that it owns, before it listens anywhere.
 #[derive(Debug)]
@@ -143,8 +106,20 @@ impl Site {
         Self::open_in(dir, config, clock, entropy, Purpose::Serve)
     }
 
-    /// Opens what is in a directory that was taken already.
+    /// Opens what is in a directory that was taken already. If the storage can be read and takes no
+    /// changes, it verifies and refuses them until it does.
     pub fn open_in(
+        dir: DataDir,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
+        Self::assemble(dir, config, clock, entropy, purpose)
+            .map_err(|err| err.on_the_disk_of(&config.data_dir))
+    }
+
+    fn assemble(
         dir: DataDir,
         config: &Config,
         clock: Arc<dyn Clock>,
@@ -193,7 +168,8 @@ impl Site {
         &self,
         deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
     ) -> Result<Option<RootKey>, Error> {
-        let made = self.app.first_start(deliver)?;
+        let made = self.app.first_start(deliver);
+        let made = made.map_err(|err| Error::from(err).on_the_disk_of(self.dir.path()))?;
         self.app.watch_initial_key(&self.dir.initial_key());
         Ok(made)
     }
@@ -236,15 +212,12 @@ pub async fn start(
     let pair = KeyPair::load(&config.tls)?;
     report_certificate(pair.as_ref(), &site.app, &metrics);
     let certificate = pair.map(|it| Arc::new(Certificate::new(it)));
-    site.app.record_server_event(
-        EventType::ServerStarted,
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "keyPrefix": config.keys.prefix,
-            "checkpointKey": site.app.checkpoint_key().to_string(),
-            "scopes": config.scopes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
-        }),
-    )?;
+    site.app.record_start(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "keyPrefix": config.keys.prefix,
+        "checkpointKey": site.app.checkpoint_key().to_string(),
+        "scopes": config.scopes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+    }))?;
     let cron = |job| cron_line(&config.jobs, job).to_owned();
     let jobs = Jobs::start(Arc::clone(&site.app), Arc::clone(&metrics), cron).await?;
     let urls: Vec<_> = listeners.iter().map(|it| it.url(certificate.is_some())).collect();
@@ -265,17 +238,26 @@ pub async fn start(
         Front { site: &site, config, metrics: &metrics, proxies: &proxies, workers: &workers };
     let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
     let socket = site.dir.control_socket();
-    let listen = |source| Error::Listen { address: socket.display().to_string(), source };
-    let control =
-        control_server(&site, &socket, JobRunner(Box::new(jobs.by_hand()))).map_err(listen)?;
-    let servers = [public, control].map(|server| (server.handle(), rt::spawn(server)));
+    let control = match control_server(&site, &socket, JobRunner(Box::new(jobs.by_hand()))) {
+        Ok(server) => Some(server),
+        Err(err) if site.app.storage().0.is_some() => {
+            let error = &err as &dyn std::error::Error;
+            tracing::error!(error, "commands on this machine cannot ask this server: no socket");
+            None
+        }
+        Err(source) => {
+            return Err(Error::Listen { address: socket.display().to_string(), source });
+        }
+    };
+    let servers = [Some(public), control].into_iter().flatten();
+    let servers: Vec<_> = servers.map(|server| (server.handle(), rt::spawn(server))).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         server.address = urls.join(" "),
         data_dir = %config.data_dir.display(),
         "keyward is ready"
     );
-    let (config, servers) = (config.clone(), servers.into());
+    let config = config.clone();
     Ok(Running {
         address,
         urls,
@@ -330,7 +312,7 @@ impl Running {
 
     /// Waits until writing has halted, which nothing but a new start can mend.
     pub async fn halted(&self) {
-        while !self.site.app.has_halted() {
+        while self.site.app.divergence().is_none() {
             tokio::time::sleep(HALT_CHECK).await;
         }
     }
@@ -353,12 +335,19 @@ impl Running {
         self.jobs.stop().await;
         let site = self.site;
         let closed = tokio::task::spawn_blocking(move || {
-            if site.app.has_halted() {
-                return Err(Error::Halted);
+            if let Some(why) = site.app.divergence() {
+                return Err(Error::Halted(why.clone()));
             }
-            site.app.record_denials(true)?;
-            site.app.record_server_event(EventType::ServerStopped, json!({}))?;
-            site.close()
+            let recorded = site
+                .app
+                .record_denials(true)
+                .and_then(|_| site.app.record_server_event(EventType::ServerStopped, json!({})));
+            match recorded.map_err(Error::from).and_then(|()| site.close()) {
+                Err(Error::Service(err @ service::Error::Unavailable(_))) => {
+                    Err(Error::NotStored(err))
+                }
+                outcome => outcome,
+            }
         });
         closed.await.map_err(|err| Error::Run(io::Error::other(err)))?
     }

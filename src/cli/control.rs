@@ -84,6 +84,10 @@ pub(super) fn run_job(place: &Location, name: &str, output: Output) -> Result<()
         let done = json!({ "job": job.as_str(), "changed": answer.changed });
         return Ok(output::json(&done)?);
     }
+    if job == Job::Upkeep && answer.changed == 0 {
+        let says = "upkeep: the write-ahead log was not folded: a reader of the database holds it";
+        return Ok(writeln!(io::stdout(), "{says}")?);
+    }
     Ok(writeln!(io::stdout(), "{}: {} changed", job.as_str(), answer.changed)?)
 }
 

@@ -1,6 +1,11 @@
 //! What packages ship besides the program, made from the commands themselves.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -44,7 +49,10 @@ fn write_pages(command: &Command, directory: &Path) -> Result<(), io::Error> {
     let page = tidied(&String::from_utf8_lossy(&page), file.trim_end_matches(".1"));
     let (before, version) = page.split_at(page.find(VERSION).unwrap_or(page.len()));
     let page = format!("{before}{}{version}", appendix::roff(&sections));
-    fs::write(directory.join(file), page)
+    let path = directory.join(file);
+    fs::write(&path, page)?;
+    // For every user, unlike all else that is written.
+    fs::set_permissions(path, Permissions::from_mode(0o644))
 }
 
 /// Without what formatters complain of: blank lines, and blanks at the ends of others. And with its

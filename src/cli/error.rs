@@ -14,7 +14,7 @@ use crate::{
     domain::{note::NoteError, text::masked},
     server::{self, DataDirError},
     service::{self, ImportSecretError, Mismatch},
-    store::StoreError,
+    store::{Divergence, StorageFault, StoreError},
 };
 
 /// How long the report of an error waits for its reader.
@@ -151,8 +151,10 @@ impl Error {
 fn server_exit_code(err: &server::Error) -> u8 {
     match err {
         server::Error::DataDir(DataDirError::InUse { .. })
-        | server::Error::Halted
-        | server::Error::CutShort => 75,
+        | server::Error::CutShort
+        | server::Error::NotStored(_)
+        | server::Error::DiskFull { .. }
+        | server::Error::Halted(Divergence::Replaced { .. }) => 75,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::ImportSecret(ImportSecretError::Store(err))
@@ -160,6 +162,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
         server::Error::DataDir(_)
+        | server::Error::Halted(_)
         | server::Error::Mismatch(_)
         | server::Error::ImportSecret(_)
         | server::Error::Tls(_)
@@ -181,5 +184,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
 }
 
 pub(super) fn store_exit_code(err: &StoreError) -> u8 {
-    if err.is_temporary() { 75 } else { 78 }
+    // A file system that is read-only stays so until a person changes it.
+    let read_only = err.storage_fault() == Some(StorageFault::ReadOnly);
+    if err.is_temporary() && !read_only { 75 } else { 78 }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use rustix::process::geteuid;
+use rustix::{fs::StatVfsMountFlags, process::geteuid};
 use serde_json::json;
 
 use crate::{
@@ -146,6 +146,7 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         return checks;
     }
     checks.extend([
+        ("data files", data_files(dir)),
         ("database", database(dir)),
         ("audit log", audit_log(config)),
         ("free space", free_space(dir)),
@@ -219,6 +220,20 @@ fn data_dir(dir: &Path) -> Diagnosis {
     ok(format!("{}, of the user {}", dir.display(), user_name(owner)))
 }
 
+/// What a start refuses for, by the same list.
+fn data_files(dir: &Path) -> Diagnosis {
+    let mut faults: Vec<_> = server::data_file_faults(dir)
+        .into_iter()
+        .map(|it| Error::from(server::Error::from(it)).with_causes())
+        .collect();
+    faults.extend(server::DataDir::silent_holder(dir).map(|it| it.to_string()));
+    if faults.is_empty() {
+        ok("of the right user, for that user alone")
+    } else {
+        failed(faults.join("; "))
+    }
+}
+
 fn database(dir: &Path) -> Diagnosis {
     match store::foresee(&dir.join("keyward.db")) {
         Ok(it) => ok(holds(it.events, it.accounts, it.keys)),
@@ -248,6 +263,11 @@ fn free_space(dir: &Path) -> Diagnosis {
         Ok(disk) => {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let says = format!("{} MiB", free / 1024 / 1024);
+            if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+                return failed(
+                    "the file system is read-only; a server verifies and changes nothing",
+                );
+            }
             if free < LEAST_FREE { failed(says) } else { ok(says) }
         }
         Err(err) => failed(err.to_string()),

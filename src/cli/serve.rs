@@ -223,20 +223,20 @@ impl Serving {
         let app = Arc::clone(self.running.app());
         let workers = Arc::clone(&self.running.workers);
         let supervisor = Arc::clone(&self.server.supervisor);
-        let watched = supervisor::watch(supervisor, watchdog, app, workers);
+        let watched = supervisor::watch(supervisor, watchdog, Arc::clone(&app), workers);
         let watched = actix_web::rt::spawn(watched);
         let mut minute = tokio::time::interval(STATUS_INTERVAL);
-        let halted = loop {
+        loop {
             tokio::select! {
                 told = signals.next() => match told {
-                    Told::Stop => break false,
+                    Told::Stop => break,
                     Told::Reload => self.reload(),
                     Told::Backup => self.running.start_job(Job::Backup),
                 },
                 _ = minute.tick() => self.server.supervisor.status(&self.status()),
-                () = self.running.halted() => break true,
+                () = self.running.halted() => break,
             }
-        };
+        }
         watched.abort();
         self.server.supervisor.stopping();
         // The main thread is there until the end of this thread is reported.
@@ -247,7 +247,7 @@ impl Serving {
             // A second signal means: do not wait for slow clients.
             () = signals.stop() => tracing::warn!("stopped without waiting"),
         }
-        if halted { Err(server::Error::Halted) } else { Ok(()) }
+        app.divergence().map_or(Ok(()), |why| Err(server::Error::Halted(why.clone())))
     }
 }
 

@@ -82,7 +82,7 @@ pub async fn healthz() -> HttpResponse {
     responses(
         (status = 200, description = "It can", body = String, content_type = "text/plain", example = json!("ok")),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot write", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot; `detail` says why", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/readyz")]
@@ -92,15 +92,17 @@ pub async fn readyz(
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let checks = run(&app, |app| Ok(app.readiness())).await?;
-    let ready = checks.iter().all(|(_, well)| *well);
+    let fault = checks.iter().find_map(|(_, check)| check.as_ref().err());
     let verbose = form_urlencoded::parse(req.query_string().as_bytes()).any(|it| it.0 == "verbose");
     if !(verbose && is_local(&proxies, &req)) {
-        return if ready { Ok(plain("ok")) } else { Err(Problem::unavailable()) };
+        return fault.map_or(Ok(plain("ok")), |why| Err(Problem::unavailable_because(why)));
     }
-    let line = |(name, well): &(&str, bool)| {
-        if *well { format!("[+]{name} ok\n") } else { format!("[-]{name} failed\n") }
+    let line = |(name, check): &(&str, Result<(), String>)| match check {
+        Ok(()) => format!("[+]{name} ok\n"),
+        Err(why) => format!("[-]{name} failed: {why}\n"),
     };
     let lines: String = checks.iter().map(line).collect();
+    let ready = fault.is_none();
     let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     Ok(response.content_type("text/plain; charset=utf-8").body(lines))
 }
@@ -139,7 +141,7 @@ pub async fn metrics(
         caller = Some(found);
     }
     InPieces::expect_place(&streams, caller.as_ref())?;
-    let statistics = run(&app, Keyward::statistics).await?;
+    let statistics = run(&app, |app| Ok(app.statistics())).await?;
     let text = metrics.render(&app, &statistics);
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")

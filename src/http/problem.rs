@@ -122,8 +122,13 @@ impl Problem {
 
     /// Too busy for now.
     pub fn unavailable() -> Self {
+        Self::unavailable_because("the service is busy")
+    }
+
+    /// Not now, for a reason that ends by itself or by the operator's doing.
+    pub fn unavailable_because(why: impl fmt::Display) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(status, "unavailable", "Try again later", "the service is busy").with_retry(1)
+        Self::new(status, "unavailable", "Try again later", why).with_retry(1)
     }
 
     /// No further stream now; whoever waits a little may find one closed.
@@ -246,8 +251,7 @@ impl From<Error> for Problem {
             }
             Error::Unavailable(source) => {
                 tracing::warn!(error = source as &dyn std::error::Error, "turned a request away");
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                Self::new(status, "unavailable", "Try again later", &err).with_retry(1)
+                Self::unavailable_because(&err)
             }
             Error::Internal(source) => {
                 tracing::error!(error = source as &dyn std::error::Error, "a request failed");

@@ -49,7 +49,8 @@ impl AtHand {
             })
         });
         if is_ready.recv().is_err() {
-            return Err(joined(thread).err().unwrap_or(Error::Halted));
+            let ended = || Error::Run(io::Error::other("the thread ended before it was ready"));
+            return Err(joined(thread).err().unwrap_or_else(ended));
         }
         Ok(Self { site, stop, thread })
     }

@@ -11,9 +11,10 @@ use std::{
     process,
 };
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::user_name;
+use super::{data_files, user_name};
 use crate::{
     domain::note::{NoteError, NoteKey, NoteSigner},
     env::Env,
@@ -28,7 +29,7 @@ const LONGEST_SOCKET: usize = 107;
 pub enum DataDirError {
     #[error("the data directory {path} is in use by process {holder}, which is another keyward")]
     InUse { path: PathBuf, holder: String },
-    #[error("the data directory {path} cannot be used")]
+    #[error("{path} cannot be used")]
     Unusable { path: PathBuf, source: io::Error },
     #[error(
         "{path} is not there, which signed the checkpoints. If it is a credential of the service, \
@@ -53,9 +54,24 @@ pub enum DataDirError {
         socket.as_os_str().len()
     )]
     TooLong { socket: PathBuf },
+    #[error(
+        "{path} belongs to {owner}, and the data directory {dir} to {wanted}: `chown {wanted} {path}`"
+    )]
+    WrongOwner { path: PathBuf, owner: String, dir: PathBuf, wanted: String },
+    #[error("{path} cannot be read and written by its owner: `chmod 600 {path}`")]
+    Closed { path: PathBuf },
+    #[error("{path} is not a file")]
+    NoFile { path: PathBuf },
+    #[error(
+        "other users may write to the data directory {path}: `chmod 700 {path}`, and look for files \
+         that are not yours"
+    )]
+    OpenToOthers { path: PathBuf },
     #[error("the configured key prefix cannot be used")]
     KeyPrefix,
 }
+
+pub(super) const LOCK: &str = "keyward.lock";
 
 /// See [`DataDir::import_key`].
 pub const IMPORT_KEY: &str = "import.key";
@@ -93,17 +109,13 @@ impl DataDir {
         let stranger = owner != rustix::process::geteuid().as_raw();
         let not_owner =
             || DataDirError::NotOwner { path: path.to_owned(), owner: user_name(owner) };
-        if stranger && !path.join("keyward.lock").exists() {
+        if stranger && !path.join(LOCK).exists() {
             return Err(not_owner());
         }
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join("keyward.lock"))
-            .map_err(unusable)?;
+        if let Some(fault) = data_files::faults(path).into_iter().find(|_| !stranger) {
+            return Err(fault);
+        }
+        let mut lock = open_lock(&path.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) if stranger => return Err(not_owner()),
             Ok(()) => (),
@@ -115,13 +127,16 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
-        let note = || {
+        let mut note = || {
             lock.set_len(0)?;
             lock.rewind()?;
             writeln!(lock, "{}", process::id())
         };
-        let mut note = note;
-        note().map_err(unusable)?;
+        if let Err(err) = note() {
+            // It is locked all the same; on a full disk there may be no room for the number.
+            let error = &err as &dyn std::error::Error;
+            tracing::warn!(error, "the lock of the data directory cannot say who holds it");
+        }
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -141,9 +156,25 @@ impl DataDir {
         UnixStream::connect(Self::socket_in(path)).is_ok()
     }
 
+    /// The process that has the directory at `path` and answers nothing, if there is one.
+    pub fn silent_holder(path: &Path) -> Option<DataDirError> {
+        let mut lock = open_to_ask(&path.join(LOCK)).ok()?;
+        // Given back at once: a start that comes in between waits for it.
+        if !matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) || Self::answers(path) {
+            return None;
+        }
+        let mut holder = String::new();
+        lock.read_to_string(&mut holder).ok()?;
+        Some(DataDirError::InUse { path: path.to_owned(), holder: holder.trim().to_owned() })
+    }
+
     /// The control socket of the server that has the directory at `path`.
     pub fn socket_in(path: &Path) -> PathBuf {
         path.join(SOCKET)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn database(&self) -> PathBuf {
@@ -261,6 +292,27 @@ fn log_name(env: &Env) -> String {
     let mut random = [0; 8];
     env.entropy.fill(&mut random);
     format!("keyward-{:016x}", u64::from_be_bytes(random))
+}
+
+/// On a read-only file system a lock that is there already will do.
+fn open_lock(path: &Path) -> Result<File, DataDirError> {
+    let mut writing = OpenOptions::new();
+    writing.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let lock = match writing.custom_flags(no_link()).open(path) {
+        Err(err) if err.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            open_to_ask(path).map_err(|_| err)
+        }
+        opened => opened,
+    };
+    lock.map_err(|source| DataDirError::Unusable { path: path.to_owned(), source })
+}
+
+fn open_to_ask(path: &Path) -> Result<File, io::Error> {
+    OpenOptions::new().read(true).custom_flags(no_link()).open(path)
+}
+
+fn no_link() -> i32 {
+    OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {

@@ -43,7 +43,7 @@ pub enum Error {
     /// Only told to somebody at the machine.
     #[error("no backup was made: {0}")]
     Backup(#[from] BackupError),
-    #[error("the service is busy")]
+    #[error("{}", why_unavailable(.0))]
     Unavailable(#[source] StoreError),
     #[error("something went wrong on our side")]
     Internal(#[source] StoreError),
@@ -113,6 +113,11 @@ impl Fault {
     pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), code, detail: detail.into() }
     }
+}
+
+fn why_unavailable(err: &StoreError) -> String {
+    let fault = err.storage_fault().map(|it| it.to_string());
+    fault.unwrap_or_else(|| "the service is busy".to_owned())
 }
 
 impl Error {

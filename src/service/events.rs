@@ -102,7 +102,8 @@ impl Keyward {
 
     /// Records something about keyward itself.
     pub fn record_server_event(&self, event_type: EventType, data: Value) -> Result<(), Error> {
-        let event = NewEvent { event_type, account: None, subject: Subject::Server, data };
+        self.record_with_put_off(Vec::new(), |_| Ok(()))?;
+        let event = server_event(event_type, data);
         self.store.write(move |tx| {
             tx.record(&Origin::CLI, &event)?;
             Ok(())
@@ -123,16 +124,16 @@ impl Keyward {
     pub fn accept_clock(&self) -> Result<Duration, Error> {
         let (before, after) = self.env.time.accept_wall();
         let floor = self.env.time.floor();
-        let event = NewEvent {
-            event_type: EventType::ClockAccepted,
-            account: None,
-            subject: Subject::Server,
-            data: serde_json::json!({ "before": before.to_string(), "after": after.to_string() }),
-        };
+        let data = serde_json::json!({ "before": before.to_string(), "after": after.to_string() });
+        let event = server_event(EventType::ClockAccepted, data);
         self.store.write(move |tx| {
             tx.record(&Origin::CLI, &event)?;
             tx.keep_time_floor(floor)
         })?;
         Ok(before.since(after))
     }
+}
+
+pub(super) fn server_event(event_type: EventType, data: Value) -> NewEvent {
+    NewEvent { event_type, account: None, subject: Subject::Server, data }
 }

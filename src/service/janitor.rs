@@ -13,7 +13,7 @@ use crate::{
         id::KeyId,
     },
     env::{ClockStep, StepKind, Timestamp},
-    service::{Error, Keyward, ended_credentials::delete_oldest},
+    service::{Error, Keyward, ended_credentials::delete_oldest, events::server_event},
     store::{Day, KeyRecord, WriteTx},
 };
 
@@ -108,11 +108,21 @@ impl Keyward {
             Job::RecordDenials => Ok((self.record_denials(false)?, false)),
             Job::Checkpoint => Ok((self.make_checkpoint()?, false)),
             Job::Backup => Ok((self.scheduled_backup()?, false)),
-            Job::Upkeep => {
-                self.store.upkeep()?;
-                Ok((1, false))
-            }
+            Job::Upkeep => Ok((self.upkeep()?, false)),
         }
+    }
+
+    /// Folds the write-ahead log back: 1, or 0 if a reader holds it.
+    fn upkeep(&self) -> Result<u64, Error> {
+        let folded = self.store.upkeep()?;
+        if !folded {
+            let (_, size) = self.store.file_sizes();
+            tracing::warn!(
+                wal.bytes = size,
+                "the write-ahead log was not folded: a reader holds it"
+            );
+        }
+        Ok(folded.into())
     }
 
     /// Records the end of the graces that are over.
@@ -215,14 +225,9 @@ impl Keyward {
     pub fn keep_time(&self) -> Result<u64, Error> {
         self.env.time.tick();
         let steps = self.env.time.take_steps();
+        let steps = steps.into_iter().map(|it| (Origin::SCHEDULER, clock_event(it))).collect();
         let floor = self.env.time.floor();
-        self.store.write(move |tx| {
-            for step in &steps {
-                tx.record(&Origin::SCHEDULER, &clock_event(*step))?;
-            }
-            tx.keep_time_floor(floor)?;
-            Ok::<_, Error>(steps.len() as u64)
-        })
+        self.record_with_put_off(steps, move |tx| Ok(tx.keep_time_floor(floor)?))
     }
 }
 
@@ -273,14 +278,10 @@ fn clock_event(step: ClockStep) -> NewEvent {
         StepKind::Back => "back",
         StepKind::Ahead => "ahead",
     };
-    NewEvent {
-        event_type: EventType::ClockStepped,
-        account: None,
-        subject: Subject::Server,
-        data: json!({
-            "direction": direction,
-            "wall": step.wall.to_string(),
-            "expected": step.expected.to_string(),
-        }),
-    }
+    let data = json!({
+        "direction": direction,
+        "wall": step.wall.to_string(),
+        "expected": step.expected.to_string(),
+    });
+    server_event(EventType::ClockStepped, data)
 }

@@ -19,6 +19,8 @@ mod keys;
 
 mod mint;
 
+mod put_off;
+
 mod readiness;
 
 mod rotate;
@@ -96,7 +98,7 @@ pub use self::{
 };
 use self::{
     bootstrap::InitialKeyFile, change_budget::ChangeBudget, denials::DenialRecorder,
-    prover::Prover, statistics::Remembered, usage::UsageRecorder,
+    prover::Prover, put_off::PutOff, statistics::Remembered, usage::UsageRecorder,
 };
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
@@ -105,7 +107,7 @@ pub use crate::store::{
 use crate::{
     domain::{credential::Brand, foreign_key::Tagger, policy::Policy, scope::Catalogue},
     env::Env,
-    store::{Store, StoreError},
+    store::{Divergence, StorageFault, Store, StoreError},
 };
 
 /// The application, whole. One per process; shared by the server, the jobs and the command line.
@@ -117,6 +119,7 @@ pub struct Keyward {
     prover: Prover,
     usage: UsageRecorder,
     denials: DenialRecorder,
+    put_off: PutOff,
     checkpointer: Checkpointer,
     initial_key_file: InitialKeyFile,
     policy: ArcSwapOption<Policy>,
@@ -174,8 +177,12 @@ impl Keyward {
         checkpointer: Checkpointer,
     ) -> Result<Self, Error> {
         let brand = rules.brand;
-        store.write(move |tx| tx.remember_brand(brand))?;
-        let brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
+        let mut brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
+        // A start that has nothing new to say writes nothing: the storage may take no changes.
+        if !brands.contains(&brand) {
+            store.write(move |tx| tx.remember_brand(brand))?;
+            brands.push(brand);
+        }
         let prover = Prover::new(&*env.entropy, brands, rules.hash_iterations);
         Ok(Self {
             store,
@@ -184,6 +191,7 @@ impl Keyward {
             prover,
             usage: UsageRecorder::default(),
             denials: DenialRecorder::default(),
+            put_off: PutOff::default(),
             checkpointer,
             initial_key_file: InitialKeyFile::default(),
             policy: ArcSwapOption::empty(),
@@ -206,15 +214,22 @@ impl Keyward {
         &self.env
     }
 
-    /// Whether the store can still be written; if not, the process must end.
-    pub fn has_halted(&self) -> bool {
-        self.store.halted()
+    /// Why nothing can be stored any more, if that is so; the process must end.
+    pub fn divergence(&self) -> Option<&Divergence> {
+        self.store.divergence()
     }
 
     /// Whether a change would reach the disk now.
     pub fn probe(&self) -> Result<(), Error> {
-        let floor = self.env.time.floor();
-        Ok(self.store.write(move |tx| tx.keep_time_floor(floor))?)
+        Ok(self.store.write(|tx| {
+            tx.touch_disk()?;
+            Ok::<_, StoreError>(())
+        })?)
+    }
+
+    /// Why changes are refused at the moment, if they are, and how often that happened.
+    pub fn storage(&self) -> (Option<StorageFault>, u64) {
+        (self.store.storage_fault(), self.store.storage_failures())
     }
 
     /// How many first uses of keys wait for their derivation.

@@ -15,8 +15,8 @@ const MEMORY: Duration = Duration::from_secs(1);
 /// With less, changes will soon be refused.
 const LEAST_FREE: u64 = 64 * 1024 * 1024;
 
-/// What was looked at, and whether it was well.
-pub type Checks = [(&'static str, bool); 4];
+/// What was looked at, and what is wrong with it.
+pub type Checks = [(&'static str, Result<(), String>); 4];
 
 /// The last checks, and when they were made.
 #[derive(Debug, Default)]
@@ -25,20 +25,30 @@ pub(super) struct Remembered(Option<(Monotonic, Checks)>);
 impl Keyward {
     /// Whether a change would reach the disk, a question would be answered, and there is room.
     pub fn readiness(&self) -> Checks {
-        let draining = ("accepting", !self.draining.load(Ordering::Relaxed));
+        let draining = self.draining.load(Ordering::Relaxed);
+        let stopping = || Err("the server is stopping".to_owned());
+        let accepting = ("accepting", if draining { stopping() } else { Ok(()) });
         let mut memory = self.readiness.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.env.time.monotonic();
-        if let Some((at, [_, checks @ ..])) = memory.0
-            && now.since(at) < MEMORY
+        if let Some((at, [_, checks @ ..])) = &memory.0
+            && now.since(*at) < MEMORY
         {
-            let [writer, reader, disk] = checks;
-            return [draining, writer, reader, disk];
+            let [writer, reader, disk] = checks.clone();
+            return [accepting, writer, reader, disk];
         }
-        let reads = self.store.read::<_, Error>(|tx| Ok(tx.time_floor()?)).is_ok();
-        let free = self.store.free_space().is_none_or(|it| LEAST_FREE <= it);
-        let checks =
-            [draining, ("writer", self.probe().is_ok()), ("reader", reads), ("disk", free)];
-        memory.0 = Some((now, checks));
+        let why = |err: Error| err.to_string();
+        let reads = self.store.read::<_, Error>(|tx| Ok(tx.time_floor()?));
+        let room = match self.store.free_space() {
+            Some(free) if free < LEAST_FREE => Err(format!("{} MiB are free", free / 1024 / 1024)),
+            Some(_) | None => Ok(()),
+        };
+        let checks = [
+            accepting,
+            ("writer", self.probe().map_err(why)),
+            ("reader", reads.map(|_| ()).map_err(why)),
+            ("disk", room),
+        ];
+        memory.0 = Some((now, checks.clone()));
         checks
     }
 

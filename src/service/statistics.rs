@@ -26,19 +26,31 @@ pub struct Statistics {
 pub(super) struct Remembered(Option<(Monotonic, Statistics)>);
 
 impl Keyward {
-    /// As of now, or of a few seconds ago.
-    pub fn statistics(&self) -> Result<Statistics, Error> {
+    /// As of now, or of a few seconds ago; of earlier if the file cannot be read now.
+    pub fn statistics(&self) -> Statistics {
         let now = self.env.time.monotonic();
         let mut memory = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = match memory.0.take() {
-            Some((at, found)) if now.since(at) < MEMORY => {
-                memory.0 = Some((at, found.clone()));
-                return Ok(found);
+        let known = memory.0.as_ref();
+        if let Some((at, found)) = known
+            && now.since(*at) < MEMORY
+        {
+            return found.clone();
+        }
+        let known = known.map(|(_, found)| found.clone()).unwrap_or_default();
+        match self.count_anew(known.clone()) {
+            Ok(found) => {
+                memory.0 = Some((now, found.clone()));
+                found
             }
-            // Of the log, which only grows, no more than what is new has to be counted.
-            Some((_, found)) => found,
-            None => Statistics::default(),
-        };
+            Err(err) => {
+                tracing::warn!(error = &err as &dyn std::error::Error, "metrics are of earlier");
+                known
+            }
+        }
+    }
+
+    /// Of the log, which only grows, no more than what is new is counted.
+    fn count_anew(&self, mut found: Statistics) -> Result<Statistics, Error> {
         let wall = self.env.time.now();
         self.store.read::<_, Error>(|tx| {
             found.keys = tx.key_states(wall)?;
@@ -51,7 +63,6 @@ impl Keyward {
             Ok(())
         })?;
         found.pool = self.store.pool_state();
-        memory.0 = Some((now, found.clone()));
         Ok(found)
     }
 }

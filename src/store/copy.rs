@@ -89,15 +89,6 @@ pub fn fold(path: &Path) -> Result<(), StoreError> {
     conn.close().map_err(|(_, err)| err.into())
 }
 
-/// A connection that reads the file at `path` and nothing else.
-pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    #[expect(clippy::disallowed_methods, reason = "read only, beside the pool")]
-    let conn = Connection::open_with_flags(path, flags)?;
-    schema::version(&conn, path)?;
-    Ok(conn)
-}
-
 impl ReadTx<'_> {
     /// How much there is of everything.
     pub fn census(&self) -> Result<Census, StoreError> {

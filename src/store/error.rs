@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-use crate::env::Timestamp;
+use crate::{env::Timestamp, store::StorageFault};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -16,7 +16,10 @@ pub enum StoreError {
     ReadOnly(#[source] rusqlite::Error),
     #[error("the disk failed")]
     Io(#[source] rusqlite::Error),
-    #[error("writing has stopped after a disk failure")]
+    /// An earlier change met this fault, and the storage has not worked since.
+    #[error("{0}")]
+    Unavailable(StorageFault),
+    #[error("writing has stopped")]
     Halted,
     #[error("the transaction was rolled back")]
     RolledBack,
@@ -69,6 +72,18 @@ impl StoreError {
         Ok(())
     }
 
+    /// What is wrong with the storage, if that is the reason.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is not the storage")]
+    pub fn storage_fault(&self) -> Option<StorageFault> {
+        match self {
+            Self::Full(_) => Some(StorageFault::Full),
+            Self::ReadOnly(_) => Some(StorageFault::ReadOnly),
+            Self::Io(_) => Some(StorageFault::Failed),
+            Self::Unavailable(fault) => Some(*fault),
+            _ => None,
+        }
+    }
+
     /// Whether trying again later may help: nothing is wrong with the request.
     pub fn is_temporary(&self) -> bool {
         match self {
@@ -76,6 +91,7 @@ impl StoreError {
             | Self::Full(_)
             | Self::ReadOnly(_)
             | Self::Io(_)
+            | Self::Unavailable(_)
             | Self::Halted
             | Self::RolledBack => true,
             Self::Taken(_)
@@ -99,14 +115,22 @@ impl StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(err: rusqlite::Error) -> Self {
-        use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+        use rusqlite::ffi::{
+            SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE, SQLITE_IOERR_SHMSIZE,
+        };
         let Some(cause) = err.sqlite_error().copied() else { return Self::Sqlite(err) };
         if let SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE = cause.extended_code {
             return Self::Taken(err);
         }
+        // No room for the memory that connections share, which is a file beside the database.
+        if cause.extended_code == SQLITE_IOERR_SHMSIZE {
+            return Self::Full(err);
+        }
         #[expect(clippy::wildcard_enum_match_arm, reason = "SQLite's codes, not our enum")]
         match cause.code {
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy(Some(err.into())),
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed => Self::Busy(Some(err.into())),
             ErrorCode::DiskFull => Self::Full(err),
             ErrorCode::ReadOnly => Self::ReadOnly(err),
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => Self::Io(err),

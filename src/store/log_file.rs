@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use crate::{
     env::Timestamp,
@@ -18,24 +18,8 @@ pub struct LogFile {
 impl LogFile {
     /// Opens the file at `path`, beside a running server or without one. Where nothing can be
     /// written, such as on a mounted snapshot, it is read as it lies there.
-    #[expect(clippy::disallowed_methods, reason = "a file that is somebody else's, read only")]
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        // Told apart here: to SQLite every file that it cannot open is the same.
-        std::fs::File::open(path).map_err(StoreError::File)?;
-        let conn = Connection::open_with_flags(path, flags)?;
-        let conn = match schema::version(&conn, path) {
-            Ok(_) => conn,
-            Err(StoreError::Io(_) | StoreError::ReadOnly(_)) => {
-                let mut address = format!("file:{}", encoded(path));
-                address.push_str("?immutable=1");
-                let conn =
-                    Connection::open_with_flags(address, flags | OpenFlags::SQLITE_OPEN_URI)?;
-                schema::version(&conn, path)?;
-                conn
-            }
-            Err(err) => return Err(err),
-        };
+        let (conn, _) = schema::open_to_read(path)?;
         conn.pragma_update(None, "trusted_schema", false)?;
         Ok(Self { conn })
     }
@@ -68,13 +52,4 @@ impl LogFile {
         let snapshot = self.conn.transaction().map_err(StoreError::from)?;
         body(&ReadTx::new(&snapshot))
     }
-}
-
-/// The path as part of a URI: what has a meaning there is escaped.
-fn encoded(path: &Path) -> String {
-    let special = |it: char| matches!(it, '%' | '?' | '#');
-    let escape = |it: char| {
-        if special(it) { format!("%{:02X}", u32::from(it)) } else { it.to_string() }
-    };
-    path.to_string_lossy().chars().map(escape).collect()
 }

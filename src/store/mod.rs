@@ -14,7 +14,10 @@ mod keys;
 mod live;
 mod load;
 mod log_file;
+mod outage;
+mod readers;
 mod records;
+mod recovery;
 mod rehearsal;
 mod schema;
 mod statistics;
@@ -33,12 +36,10 @@ use std::{
     time::Duration,
 };
 
-use r2d2::{CustomizeConnection, Pool};
-use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OpenFlags, functions::FunctionFlags};
+use r2d2::CustomizeConnection;
+use rusqlite::{Connection, functions::FunctionFlags};
 use tokio::sync::watch;
 
-use self::writer::Writer;
 pub use self::{
     accounts::AccountPage,
     audit::{AuditHead, AuditReceipt, EventFilter},
@@ -50,6 +51,7 @@ pub use self::{
     keys::{KeyFilter, KeyPage},
     live::{Counts, Live},
     log_file::LogFile,
+    outage::{Divergence, StorageFault},
     records::{KeyRecord, StoredCredential},
     rehearsal::{foresee, rehearse},
     schema::stored_time_floor,
@@ -57,23 +59,28 @@ pub use self::{
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},
 };
+use self::{
+    readers::{ReaderPragmas, Readers},
+    schema::Access,
+    writer::{Opened, Writer},
+};
 use crate::{
     domain::{scope::Catalogue, visible::folded},
     env::Env,
 };
 
-const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the write-ahead log may keep on disk once it has been folded back, in bytes.
 const WAL_LIMIT: i64 = 64 * 1024 * 1024;
-/// How much of the file readers map: without it they queue for one lock inside SQLite.
+/// How much of the file a start maps, which reads all of it: without it, the two threads that do so
+/// queue for one lock inside SQLite. A running server maps nothing.
 const READ_MAP: i64 = 1024 * 1024 * 1024;
 
 /// Everything that is remembered. One for each file and process.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    readers: Pool<SqliteConnectionManager>,
+    readers: Arc<Readers>,
     writer: Writer,
     index: Arc<KeyIndex>,
 }
@@ -81,12 +88,12 @@ pub struct Store {
 impl Store {
     /// Opens the file, making it if there is none, checks it, and loads the index.
     ///
-    /// The caller holds the lock of the data directory: nobody else writes this file. One of an
-    /// earlier version is brought up to date; that a copy of it was kept is up to the caller.
+    /// The caller holds the lock of the data directory: no other process writes this file. One of an
+    /// earlier version is brought up to date; that a copy of it was kept is up to the caller. If the
+    /// file can be read and not written, changes are refused until it can; see
+    /// [`Store::storage_fault`].
     pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
-        let mut conn = schema::open(path)?;
-        pragmas(&conn)?;
-        schema::prepare(&mut conn)?;
+        let Opening { conn, access, fault } = Opening::of(path)?;
         // Both read all of the file, so they do it side by side, and without copying it.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
         let (sound, index) = thread::scope(|scope| {
@@ -97,14 +104,14 @@ impl Store {
         sound?;
         let index = Arc::new(index?);
         conn.pragma_update(None, "mmap_size", 0)?;
-        let writer = Writer::start(conn, env.clone(), Arc::clone(&index))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let readers = Pool::builder()
-            .max_size(READERS)
-            .test_on_check_out(false)
-            .connection_timeout(BUSY_TIMEOUT)
-            .connection_customizer(Box::new(ReaderPragmas))
-            .build(SqliteConnectionManager::file(path).with_flags(flags))?;
+        let readers = Arc::new(Readers::open(path, access, fault.is_some())?);
+        let opened = Opened {
+            path: path.to_owned(),
+            index: Arc::clone(&index),
+            readers: Arc::clone(&readers),
+            env: env.clone(),
+        };
+        let writer = Writer::start(opened, conn, fault)?;
         Ok(Self { path: path.to_owned(), readers, writer, index })
     }
 
@@ -118,9 +125,7 @@ impl Store {
         &self,
         body: impl FnOnce(&ReadTx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut conn = self.readers.get().map_err(StoreError::from)?;
-        let snapshot = conn.transaction().map_err(StoreError::from)?;
-        body(&ReadTx::new(&snapshot))
+        self.readers.read(body)
     }
 
     /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise leaves no trace.
@@ -145,26 +150,36 @@ impl Store {
         self.writer.committed()
     }
 
-    /// Whether nothing more can be written: the writer met an I/O error whose outcome it
-    /// cannot know. The process must end, so that the next one starts from the file.
-    pub fn halted(&self) -> bool {
-        self.writer.halted()
+    /// Why changes are refused at the moment, if they are: the storage did not take the last one.
+    pub fn storage_fault(&self) -> Option<StorageFault> {
+        self.writer.state().fault()
     }
 
-    /// Folds the write-ahead log back and lets SQLite refresh its statistics.
-    pub fn upkeep(&self) -> Result<(), StoreError> {
+    /// How often the storage did not take a change.
+    pub fn storage_failures(&self) -> u64 {
+        self.writer.state().failures()
+    }
+
+    /// Why nothing can be written any more: the file is not what the index was made from. The
+    /// process must end, so that the next one starts from the file.
+    pub fn divergence(&self) -> Option<&Divergence> {
+        self.writer.state().divergence()
+    }
+
+    /// Folds the write-ahead log back and lets SQLite refresh its statistics. Returns `false` if a
+    /// reader holds the log, which then keeps its size.
+    pub fn upkeep(&self) -> Result<bool, StoreError> {
         self.writer.upkeep()
     }
 
     /// Copies the file, as it is at this moment, to a new one at `to`. Nobody has to wait for it.
     pub fn copy_to(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
-        copy::copy(&copy::reader(&self.path)?, to, progress)
+        copy::copy(&schema::open_to_read(&self.path)?.0, to, progress)
     }
 
     /// What the connections that read are doing.
     pub fn pool_state(&self) -> PoolState {
-        let state = self.readers.state();
-        PoolState { idle: state.idle_connections, busy: state.connections - state.idle_connections }
+        self.readers.state()
     }
 
     /// How much room is left where the file is, in bytes; `None` if that cannot be told.
@@ -179,6 +194,34 @@ impl Store {
         let mut wal = self.path.clone().into_os_string();
         wal.push("-wal");
         (size(&self.path), size(Path::new(&wal)))
+    }
+}
+
+/// How a file was opened by a start.
+struct Opening {
+    conn: Connection,
+    access: Access,
+    /// Why it can only be read.
+    fault: Option<StorageFault>,
+}
+
+impl Opening {
+    fn of(path: &Path) -> Result<Self, StoreError> {
+        let err = match schema::open_to_write(path) {
+            Ok(conn) => return Ok(Self { conn, access: Access::Shared, fault: None }),
+            Err(err) => err,
+        };
+        let Some(fault) = err.storage_fault() else { return Err(err) };
+        tracing::error!(
+            error = &err as &dyn std::error::Error,
+            "{fault}: changes are refused until it works again"
+        );
+        let (mut conn, access) = schema::open_to_read(path)?;
+        if !schema::is_current(&conn)? {
+            return Err(err); // It has to be made, or brought up to date, first.
+        }
+        ReaderPragmas.on_acquire(&mut conn)?;
+        Ok(Self { conn, access, fault: Some(fault) })
     }
 }
 
@@ -210,18 +253,4 @@ fn pragmas(conn: &Connection) -> Result<(), rusqlite::Error> {
 fn add_functions(conn: &Connection) -> Result<(), rusqlite::Error> {
     let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     conn.create_scalar_function("folded", 1, pure, |call| Ok(folded(&call.get::<String>(0)?)))
-}
-
-#[derive(Debug)]
-struct ReaderPragmas;
-
-impl CustomizeConnection<Connection, rusqlite::Error> for ReaderPragmas {
-    fn on_acquire(&self, conn: &mut Connection) -> Result<(), rusqlite::Error> {
-        add_functions(conn)?;
-        conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.set_prepared_statement_cache_capacity(64);
-        conn.pragma_update(None, "query_only", true)?;
-        conn.pragma_update(None, "trusted_schema", false)?;
-        conn.pragma_update(None, "mmap_size", READ_MAP)
-    }
 }

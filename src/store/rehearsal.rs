@@ -7,16 +7,13 @@ use rusqlite::Connection;
 use crate::{
     domain::scope::Catalogue,
     env::Env,
-    store::{Census, KeyIndex, LogFile, ReadTx, StoreError, pragmas, schema},
+    store::{Census, KeyIndex, LogFile, ReadTx, StoreError, schema},
 };
 
 /// Opens the file at `path` as a start would, reads all that a start reads, and closes it again.
 /// One of an earlier version is brought up to date by that: it must be a copy that nobody misses.
 pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
-    let mut conn = schema::open(path)?;
-    pragmas(&conn)?;
-    schema::prepare(&mut conn)?;
-    examine(&conn)
+    examine(&schema::open_to_write(path)?)
 }
 
 /// Whether a start would take the file at `path`. Changes nothing, so a server may be running; of an

@@ -1,18 +1,19 @@
 //! The file itself: made, recognised, checked.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
 use r2d2::CustomizeConnection;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rustix::fs::StatVfsMountFlags;
 
 use crate::{
     env::Timestamp,
-    store::{ReadTx, ReaderPragmas, StoreError},
+    store::{READ_MAP, ReadTx, StorageFault, StoreError, pragmas, readers::ReaderPragmas},
 };
 
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -48,7 +49,7 @@ pub fn stored_time_floor(path: &Path) -> Result<Option<Timestamp>, StoreError> {
     if !fs::metadata(path).is_ok_and(|it| 0 < it.len()) {
         return Ok(None);
     }
-    let conn = open_existing(path)?;
+    let (conn, _) = open_to_read(path)?;
     if version(&conn, path)? == 0 {
         return Ok(None);
     }
@@ -56,11 +57,79 @@ pub fn stored_time_floor(path: &Path) -> Result<Option<Timestamp>, StoreError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that opens the file")]
-fn open_existing(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
+    let disk = rustix::fs::statvfs(path).map_err(|err| StoreError::File(err.into()))?;
+    if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(StoreError::Unavailable(StorageFault::ReadOnly));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     version(&conn, path)?;
     Ok(conn)
+}
+
+/// Opens the file at `path` to write it, making it if there is none, and brings it up to date.
+pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
+    let mut conn = open(path)?;
+    refuse_read_only(&conn)?;
+    pragmas(&conn)?;
+    prepare(&mut conn)?;
+    Ok(conn)
+}
+
+/// SQLite opens a file that it cannot write as one to be read.
+pub(super) fn refuse_read_only(conn: &Connection) -> Result<(), StoreError> {
+    if conn.is_readonly(MAIN_DB)? {
+        return Err(StoreError::Unavailable(StorageFault::ReadOnly));
+    }
+    Ok(())
+}
+
+/// How a file is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Access {
+    /// With the memory that all its connections share, which is the file `-shm` beside it.
+    Shared,
+    /// As it lies there: where `-shm` cannot be made, and no log has to be read.
+    AsItLies,
+}
+
+/// Opens the file at `path` to read it, and nothing else.
+///
+/// On a full or read-only file system SQLite can often not make what connections share. A file
+/// whose log is empty needs none of it; one with a log must not be read without it.
+#[expect(clippy::disallowed_methods, reason = "read only, and the one place that does so")]
+pub(super) fn open_to_read(path: &Path) -> Result<(Connection, Access), StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // Told apart here: to SQLite every file that it cannot open is the same.
+    File::open(path).map_err(StoreError::File)?;
+    let shared = Connection::open_with_flags(path, flags).map_err(StoreError::from);
+    match shared.and_then(|conn| version(&conn, path).map(|_| conn)) {
+        Ok(conn) => Ok((conn, Access::Shared)),
+        Err(err) if err.storage_fault().is_some() && log_is_empty(path) => {
+            let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+            let conn = Connection::open_with_flags(immutable(path), flags)?;
+            version(&conn, path)?;
+            Ok((conn, Access::AsItLies))
+        }
+        Err(err) => Err(err),
+    }
+}
+
+/// The address of the file for [`Access::AsItLies`].
+pub(super) fn immutable(path: &Path) -> String {
+    let escape = |it: char| match it {
+        '%' | '?' | '#' => format!("%{:02X}", u32::from(it)),
+        it => it.to_string(),
+    };
+    let path: String = path.to_string_lossy().chars().map(escape).collect();
+    format!("file:{path}?immutable=1")
+}
+
+fn log_is_empty(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).map_or_else(|err| err.kind() == io::ErrorKind::NotFound, |it| it.len() == 0)
 }
 
 /// Makes the tables of a new file, and brings an older one up to date.
@@ -87,8 +156,9 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
 
 /// As [`check`], on a connection of its own.
 pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
-    let mut conn = open_existing(path)?;
+    let (mut conn, _) = open_to_read(path)?;
     ReaderPragmas.on_acquire(&mut conn)?;
+    conn.pragma_update(None, "mmap_size", READ_MAP)?;
     check(&conn)
 }
 
@@ -118,6 +188,17 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError>
         (0, 0) => Ok(0),
         _ => Err(not_ours()),
     }
+}
+
+/// Whether the file has the tables of this version.
+pub(super) fn is_current(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(user_version(conn)? == VERSION)
+}
+
+/// Writes the version once more, so that a commit has something to bring to the disk: SQLite
+/// writes no row that is as it was.
+pub(super) fn write_version(conn: &Connection) -> Result<(), StoreError> {
+    Ok(conn.pragma_update(None, "user_version", VERSION)?)
 }
 
 /// The file's version, if a migration would change it.

@@ -4,14 +4,18 @@
 //! waiting in one transaction, a savepoint each, so that one refusal or panic leaves the others;
 //! commits once; brings the index up to date; and only then answers all of them. Nobody hears of a
 //! change that is not on the disk, or that verification does not know yet.
+//!
+//! After an I/O error nothing is known of the last commit. The thread then refuses changes, and opens
+//! the file again with growing pauses until it works; see `recovery`.
 
 use std::{
     collections::HashSet,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -21,10 +25,11 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::{
-    env::Env,
+    env::{Env, Monotonic},
     store::{
-        KeyIndex, ReadTx, StoreError, WriteTx,
+        BUSY_TIMEOUT, KeyIndex, ReadTx, Readers, StorageFault, StoreError, WriteTx,
         index::Image,
+        outage::{Identity, Outage, StorageState},
         tx::{Marks, Touched},
     },
 };
@@ -35,18 +40,20 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 /// How long changes are added to one: those who came first wait for all.
 const BATCH_TIME: Duration = Duration::from_millis(10);
+/// How long folding the log back waits for readers.
+const FOLD_PATIENCE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Option<SyncSender<Work>>,
-    halted: Arc<AtomicBool>,
+    state: Arc<StorageState>,
     committed: watch::Receiver<i64>,
     thread: Option<JoinHandle<()>>,
 }
 
 enum Work {
     Change(Box<dyn Job>),
-    Upkeep(SyncSender<Result<(), StoreError>>),
+    Upkeep(SyncSender<Result<bool, StoreError>>),
 }
 
 /// A change, without the types of its answer.
@@ -63,21 +70,47 @@ struct Change<T, E, F> {
     reply: SyncSender<Result<T, E>>,
 }
 
+/// What the writer thread works with, besides its connection.
+pub(super) struct Opened {
+    pub path: PathBuf,
+    pub env: Env,
+    pub index: Arc<KeyIndex>,
+    pub readers: Arc<Readers>,
+}
+
 impl Writer {
-    pub fn start(conn: Connection, env: Env, index: Arc<KeyIndex>) -> Result<Self, StoreError> {
+    /// `conn` only reads if there is a `fault`; then the file is opened to write it once it can be.
+    pub fn start(
+        opened: Opened,
+        conn: Connection,
+        fault: Option<StorageFault>,
+    ) -> Result<Self, StoreError> {
         let (queue, waiting) = sync_channel(QUEUE);
-        let halted = Arc::new(AtomicBool::new(false));
+        let state = Arc::new(StorageState::default());
         let read = ReadTx::new(&conn);
         let marks = Marks { head: read.audit_head()?, last_id: read.last_id()? };
         let (announce, committed) = watch::channel(marks.head.seq);
         #[cfg(test)]
         super::steps::count(&conn);
-        let desk = Desk { conn, env, index, marks, announce, halted: Arc::clone(&halted) };
+        let identity = Identity::of(&opened.path)?;
+        let mut desk = Desk {
+            opened,
+            identity,
+            conn: None,
+            outage: None,
+            marks,
+            announce,
+            state: Arc::clone(&state),
+        };
+        match fault {
+            None => desk.conn = Some(conn),
+            Some(fault) => desk.begin_outage(fault, HashSet::new()),
+        }
         let thread = thread::Builder::new()
             .name("keyward-writer".to_owned())
             .spawn(move || desk.work(&waiting))
             .map_err(StoreError::File)?;
-        Ok(Self { queue: Some(queue), halted, committed, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), state, committed, thread: Some(thread) })
     }
 
     pub fn write<T, E>(
@@ -94,14 +127,14 @@ impl Writer {
         answer.recv().unwrap_or_else(|_| Err(StoreError::Halted.into()))
     }
 
-    pub fn upkeep(&self) -> Result<(), StoreError> {
+    pub fn upkeep(&self) -> Result<bool, StoreError> {
         let (reply, answer) = sync_channel(1);
         self.enqueue(Work::Upkeep(reply))?;
         answer.recv().unwrap_or(Err(StoreError::Halted))
     }
 
-    pub fn halted(&self) -> bool {
-        self.halted.load(Ordering::Acquire)
+    pub fn state(&self) -> &StorageState {
+        &self.state
     }
 
     pub fn committed(&self) -> watch::Receiver<i64> {
@@ -157,74 +190,108 @@ where
 }
 
 /// What the writer thread owns.
-struct Desk {
-    conn: Connection,
-    env: Env,
-    index: Arc<KeyIndex>,
-    marks: Marks,
-    /// Tells the newest event to whoever waits for it. The writer waits for none of them.
+pub(super) struct Desk {
+    pub opened: Opened,
+    /// The file that was opened first: another one is not taken for it.
+    pub identity: Identity,
+    /// `None` during an outage.
+    pub conn: Option<Connection>,
+    pub outage: Option<Outage>,
+    pub marks: Marks,
+    /// Tells the newest event to those who wait for it. The writer waits for none of them.
     announce: watch::Sender<i64>,
-    halted: Arc<AtomicBool>,
+    pub state: Arc<StorageState>,
 }
 
 impl Desk {
     fn work(mut self, waiting: &Receiver<Work>) {
-        while let Ok(first) = waiting.recv() {
-            let mut batch = Batch::default();
-            let failure = match first {
-                Work::Change(job) => self.commit(job, waiting, &mut batch).err(),
-                Work::Upkeep(reply) => {
-                    batch.upkeeps.push(reply);
-                    None
-                }
+        loop {
+            let left = self.outage.as_ref().map(|it| it.left(self.now()));
+            let next = match left {
+                None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(left) => waiting.recv_timeout(left),
             };
-            for job in batch.jobs {
-                job.answer(failure.as_ref().map(again));
+            match next {
+                Ok(first) => self.serve(first, waiting),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.end_outage();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            for reply in batch.upkeeps {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.upkeep());
+            if self.outage.as_ref().is_some_and(|it| it.left(self.now()).is_zero()) {
+                self.end_outage();
             }
         }
     }
 
-    /// Runs `first` and whatever already waits in one transaction, and brings the index up to
-    /// date. Nobody is waited for, so a change that comes alone is not delayed.
+    pub fn now(&self) -> Monotonic {
+        self.opened.env.time.monotonic()
+    }
+
+    fn serve(&mut self, first: Work, waiting: &Receiver<Work>) {
+        let mut batch = Batch::default();
+        let failure = match first {
+            Work::Change(job) => self.commit(job, waiting, &mut batch).err(),
+            Work::Upkeep(reply) => {
+                batch.upkeeps.push(reply);
+                None
+            }
+        };
+        for job in batch.jobs {
+            job.answer(failure.as_ref().map(again));
+        }
+        for reply in batch.upkeeps {
+            // The caller may have gone.
+            let _ = reply.send(self.upkeep());
+        }
+    }
+
+    /// Runs `first` and what waits already in one transaction, and brings the index up to date.
+    /// Waits for no further change, so one that comes alone is not delayed.
     fn commit(
         &mut self,
         first: Box<dyn Job>,
         waiting: &Receiver<Work>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
-        if self.halted.load(Ordering::Acquire) {
+        let Some(conn) = self.conn.take() else {
             batch.jobs.push(first);
-            return Err(StoreError::Halted);
-        }
+            return Err(self.refusal());
+        };
         let before = self.marks;
-        let outcome = self.run_all(first, waiting, batch);
-        if let Err(err) = &outcome {
-            self.marks = before;
-            self.undo(err);
+        let outcome = self.run_all(&conn, first, waiting, batch);
+        match &outcome {
+            Ok(()) => {
+                if let Some(fault) = self.state.works() {
+                    tracing::info!("changes are taken again; before, {fault}");
+                }
+                self.conn = Some(conn);
+            }
+            Err(err) => {
+                self.marks = before;
+                self.undo(conn, err, mem::take(&mut batch.touched));
+            }
         }
         outcome
     }
 
     fn run_all(
         &mut self,
+        conn: &Connection,
         first: Box<dyn Job>,
         waiting: &Receiver<Work>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
-        let started = self.env.time.monotonic();
-        let begun = self.conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut it| it.execute([]));
+        let started = self.now();
+        let begun = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut it| it.execute([]));
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             // A job is in the batch before anything can fail, so that it will be answered.
-            let ran = if begun.is_ok() { self.run_one(&mut *job, batch) } else { Ok(()) };
+            let ran = if begun.is_ok() { self.run_one(conn, &mut *job, batch) } else { Ok(()) };
             batch.jobs.push(job);
             ran?;
-            let room =
-                batch.jobs.len() < BATCH && self.env.time.monotonic().since(started) < BATCH_TIME;
+            let room = batch.jobs.len() < BATCH && self.now().since(started) < BATCH_TIME;
             while room && begun.is_ok() && next.is_none() {
                 match waiting.try_recv() {
                     Ok(Work::Change(job)) => next = Some(job),
@@ -234,58 +301,66 @@ impl Desk {
             }
         }
         begun?;
-        let images = batch.images(&self.index, &self.conn)?;
-        self.conn.prepare_cached("COMMIT")?.execute([])?;
-        self.index.apply(images);
-        // Last, so that who wakes finds the event in the file and its effect in the index.
-        let newest = self.marks.head.seq;
-        self.announce.send_if_modified(|seq| std::mem::replace(seq, newest) != newest);
+        let index = &self.opened.index;
+        let images = batch.images(index, conn)?;
+        conn.prepare_cached("COMMIT")?.execute([])?;
+        index.apply(images);
+        self.announce();
         Ok(())
     }
 
-    fn run_one(&mut self, job: &mut dyn Job, batch: &mut Batch) -> Result<(), StoreError> {
-        self.conn.prepare_cached("SAVEPOINT body")?.execute([])?;
-        let now = self.env.time.now();
-        let tx = WriteTx::new(&self.conn, now, &*self.env.entropy, self.marks);
+    /// Last of all, so that the event is in the file, and its effect in the index, for those who
+    /// wake.
+    pub fn announce(&self) {
+        let newest = self.marks.head.seq;
+        self.announce.send_if_modified(|seq| mem::replace(seq, newest) != newest);
+    }
+
+    fn run_one(
+        &mut self,
+        conn: &Connection,
+        job: &mut dyn Job,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        conn.prepare_cached("SAVEPOINT body")?.execute([])?;
+        let now = self.opened.env.time.now();
+        let tx = WriteTx::new(conn, now, &*self.opened.env.entropy, self.marks);
         if job.run(&tx) {
             self.marks = tx.marks.get();
             batch.touched.extend(tx.touched.take());
-        } else if !self.conn.is_autocommit() {
-            self.conn.prepare_cached("ROLLBACK TO body")?.execute([])?;
+        } else if !conn.is_autocommit() {
+            conn.prepare_cached("ROLLBACK TO body")?.execute([])?;
         }
-        if self.conn.is_autocommit() {
+        if conn.is_autocommit() {
             // A full disk and the like make SQLite roll everything back by itself.
             return Err(StoreError::RolledBack);
         }
-        self.conn.prepare_cached("RELEASE body")?.execute([])?;
+        conn.prepare_cached("RELEASE body")?.execute([])?;
         Ok(())
     }
 
-    fn undo(&mut self, err: &StoreError) {
-        let error = err as &dyn std::error::Error;
-        if !self.conn.is_autocommit() {
-            // Best effort: closing the connection would roll back as well.
-            let _ = self.conn.execute_batch("ROLLBACK");
-        }
-        if let StoreError::Io(_) = err {
-            // A failed commit may or may not be on the disk. An index that might differ from the
-            // file must answer nobody: stop, and let the next process read the file.
-            tracing::error!(error, cause = error.source(), "the disk failed; writing stops");
-            self.halted.store(true, Ordering::Release);
-            return;
-        }
-        tracing::error!(error, cause = error.source(), "a transaction failed");
-        if let StoreError::Full(_) | StoreError::RolledBack = err {
-            // Folding the log back may make the room that is needed.
-            let _ = self.upkeep();
-        }
+    fn upkeep(&self) -> Result<bool, StoreError> {
+        let conn = self.conn.as_ref().ok_or_else(|| self.refusal())?;
+        conn.execute_batch("PRAGMA optimize;")?;
+        fold(conn)
     }
+}
 
-    fn upkeep(&self) -> Result<(), StoreError> {
-        self.conn.execute_batch("PRAGMA optimize;")?;
-        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(())
+/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader
+/// holds the log: what it does not need is folded back, and the log keeps its size.
+///
+/// Waits for readers only a moment, for changes wait as long.
+pub(super) fn fold(conn: &Connection) -> Result<bool, StoreError> {
+    let passive = "PRAGMA wal_checkpoint(PASSIVE)";
+    let (pages, folded) =
+        conn.query_row(passive, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
+    if folded < pages {
+        return Ok(false);
     }
+    conn.busy_timeout(FOLD_PATIENCE)?;
+    let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(!busy?)
 }
 
 /// What shares one commit.
@@ -295,7 +370,7 @@ struct Batch {
     /// What it changes in the index.
     touched: HashSet<Touched>,
     /// Who waits for the log to be folded back; done once the transaction is over.
-    upkeeps: Vec<SyncSender<Result<(), StoreError>>>,
+    upkeeps: Vec<SyncSender<Result<bool, StoreError>>>,
 }
 
 impl Batch {
@@ -313,7 +388,9 @@ impl Batch {
 /// The same failure, once more for each caller that shares it.
 fn again(err: &StoreError) -> StoreError {
     // It is logged where it happened; the callers only need to know whether they may retry.
-    if let StoreError::Io(_) | StoreError::Halted = err {
+    if let Some(fault) = err.storage_fault() {
+        StoreError::Unavailable(fault)
+    } else if let StoreError::Halted = err {
         StoreError::Halted
     } else if err.is_temporary() {
         StoreError::RolledBack

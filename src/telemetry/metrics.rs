@@ -26,10 +26,11 @@ const CERTIFICATE_END: &str = "keyward_tls_certificate_not_after_timestamp_secon
 const DERIVATIONS: &str = "keyward_derivations_total";
 const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
 const MALFORMED: &str = "keyward_malformed_requests_total";
+const STORAGE_FAILURES: &str = "keyward_storage_failures_total";
 const POOL: &str = "keyward_db_pool_connections";
 
 /// Every other metric, with what it means.
-const GAUGES: [(&str, &str); 13] = [
+const GAUGES: [(&str, &str); 14] = [
     ("keyward_build_info", "Always 1; the version is in the label."),
     (JOB_SUCCESS, "Unix time of the last good run."),
     (KEYS, "Keys by how they stand; those that rotate are also among the others."),
@@ -41,6 +42,7 @@ const GAUGES: [(&str, &str); 13] = [
     ("keyward_backup_last_success_timestamp_seconds", "Unix time of the last backup; 0 if none."),
     ("keyward_db_size_bytes", "Size of the database file."),
     ("keyward_db_wal_size_bytes", "Size of the write-ahead log."),
+    ("keyward_storage_available", "1 if the last change reached the disk, 0 if it could not."),
     (POOL, "Connections that read, by state."),
     ("keyward_first_proofs_waiting", "First uses of keys that wait for their derivation."),
 ];
@@ -77,6 +79,8 @@ impl Metrics {
         recorder.describe_histogram(name(REQUESTS), None::<Unit>, text.into());
         recorder.describe_histogram(name(JOB_DURATION), None::<Unit>, "How long runs took.".into());
         recorder.describe_counter(name(JOB_RUNS), None::<Unit>, "Runs of jobs by result.".into());
+        let text = "Commits that failed because the storage did.";
+        recorder.describe_counter(name(STORAGE_FAILURES), None::<Unit>, text.into());
         recorder.describe_counter(name(EVENTS), None::<Unit>, "Events recorded by type.".into());
         let text = "Derivations of hashes since the start.";
         recorder.describe_counter(name(DERIVATIONS), None::<Unit>, text.into());
@@ -177,6 +181,10 @@ impl Metrics {
         set("keyward_key_values", app.value_count() as f64);
         set("keyward_db_size_bytes", db as f64);
         set("keyward_db_wal_size_bytes", wal as f64);
+        let (fault, failures) = app.storage();
+        set("keyward_storage_available", if fault.is_none() { 1.0 } else { 0.0 });
+        let key = Key::from_static_name(STORAGE_FAILURES);
+        self.recorder.register_counter(&key, &META).absolute(failures);
         set("keyward_first_proofs_waiting", app.waiting_proofs() as f64);
         let dropped = self.log.get().map_or(0, Outlet::dropped);
         for (name, count) in [(LOG_LINES_DROPPED, dropped), (DERIVATIONS, app.derivations())] {

@@ -307,6 +307,77 @@ fn root_may_look_at_the_data_of_the_service() {
     if std::os::unix::fs::chown(&data, Some(12_345), None).is_err() {
         return crate::support::skip("giving a directory away needs root");
     }
+    for file in fs::read_dir(&data).unwrap() {
+        std::os::unix::fs::chown(file.unwrap().path(), Some(12_345), None).unwrap();
+    }
     let (code, found) = doctor(&data, &[]);
     assert_eq!((code, &found["data directory"]), (0, &"ok".into()), "{found}");
+}
+
+#[test]
+fn a_file_of_another_user_is_named_with_what_to_do() {
+    use std::os::unix::{fs::chown, process::CommandExt};
+    const OWNER: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let sound = dir.path().join("sound");
+    let mut server = Binary::serve(&sound);
+    // What a server leaves behind that was killed: all the files that there can be.
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let all = || fs::read_dir(&sound).unwrap().map(|it| it.unwrap().path());
+    if all().chain([sound.clone()]).any(|it| chown(it, Some(OWNER), Some(OWNER)).is_err()) {
+        return crate::support::skip("giving a file away needs root");
+    }
+    let as_owner = |arguments: &[&str], data: &Path| {
+        let mut command = keyward();
+        command.args(arguments).arg("--data-dir").arg(data).current_dir("/");
+        command.uid(OWNER).gid(OWNER).output()
+    };
+    if as_owner(&["health"], &sound).is_err() {
+        return crate::support::skip("another user may not run the binary");
+    }
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let give: fn(&Path) = |it| chown(it, Some(0), Some(0)).unwrap();
+    let close: fn(&Path) = |it| fs::set_permissions(it, Permissions::from_mode(0o200)).unwrap();
+    let link: fn(&Path) = |it| {
+        fs::remove_file(it).unwrap();
+        std::os::unix::fs::symlink("/dev/null", it).unwrap();
+    };
+    let cases = [
+        ("keyward.db", give, "belongs to root, and the data directory"),
+        ("keyward.db-wal", give, "`chown nobody "),
+        ("keyward.db-shm", give, "belongs to root"),
+        ("keyward.lock", give, "belongs to root"),
+        ("keyward.db", close, "chmod 600"),
+        ("keyward.db-wal", close, "chmod 600"),
+        ("keyward.lock", link, "is not a file"),
+    ];
+    for (file, harm, says) in cases {
+        let data = dir.path().join("data");
+        assert!(Command::new("cp").arg("-a").args([&sound, &data]).status().unwrap().success());
+        let harmed = data.join(file);
+        harm(&harmed);
+        let output = as_owner(&serve, &data).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{file}: {said}");
+        assert!(said.contains(&format!("keyward: {}", harmed.display())), "{said}");
+        assert!(said.contains(says), "{said}");
+        let (code, found) = doctor(&data, &[]);
+        assert_eq!((code, &found["data files"]), (1, &"failed".into()), "{file}: {found}");
+        fs::remove_dir_all(&data).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert!(Binary::serve(&data).terminate().status.success());
+    for mode in [0o770, 0o702] {
+        fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+        let (started, code, failed) = verdicts(&data);
+        assert_eq!((started, code), (Some(78), 1), "{mode:o}: {failed:?}");
+        assert!(failed.iter().any(|it| it == "data files"), "{failed:?}");
+    }
 }

@@ -54,6 +54,7 @@ mod migrations;
 mod minting;
 mod model;
 mod openapi;
+mod outage;
 mod plain_text;
 mod plans;
 mod processes;

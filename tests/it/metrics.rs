@@ -209,7 +209,7 @@ fn readiness_is_found_out_by_writing_and_told_once_a_second() {
     ready().expect(200);
     server.advance(Duration::from_secs(1));
     ready().expect(503);
-    assert!(verbose().text().contains("[-]writer failed\n[+]reader ok"));
+    assert!(verbose().text().contains("[-]writer failed: the service is busy\n[+]reader ok"));
     drop(other);
     server.advance(Duration::from_secs(1));
     ready().expect(200);

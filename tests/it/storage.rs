@@ -4,11 +4,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Binary, Request, Response, skip};
+use crate::support::{Binary, Request, Response, keyward_in, skip};
 
 /// A file system of its own that holds only so much; gone with this value.
 struct SmallDisk {
@@ -28,6 +30,15 @@ impl SmallDisk {
         let mounted = mount.output().is_ok_and(|it| it.status.success());
         // Not `then_some`: dropping the value unmounts.
         mounted.then(|| Self { path, _dir: dir })
+    }
+}
+
+impl SmallDisk {
+    /// `ro` or `rw`. No file may be open for writing.
+    fn remount(&self, how: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,{how}")]).arg(&self.path);
+        assert!(mount.status().expect("mount runs").success(), "{how}");
     }
 }
 
@@ -79,6 +90,7 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     };
     assert_eq!(refused.clone().expect(503).problem(), "unavailable");
     assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.json()["detail"], "the storage is full");
     let key = before["key"].as_str().unwrap();
     assert_eq!(verify(&server, &root, key).expect(200).json()["code"], "VALID");
 
@@ -86,7 +98,7 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     create(&server, &root).expect(201);
     made += 1;
     let checks = Request::new("GET", "/readyz?verbose").send(server.address);
-    assert!(checks.expect(503).text().contains("[+]writer ok\n[+]reader ok\n[-]disk failed"));
+    assert!(checks.expect(503).text().contains("[+]writer ok\n[+]reader ok\n[-]disk failed: "));
     let output = server.terminate();
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(log.contains("the disk is full"), "named in the log: {log}");
@@ -99,39 +111,168 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     assert_eq!(verify(&server, &root, key).expect(200).json()["code"], "VALID");
 }
 
-#[test]
-fn after_a_failed_sync_nothing_goes_on_and_every_answered_change_is_there() {
-    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
-    if !traced.is_ok_and(|it| it.success()) {
-        skip("failing a sync needs strace and the right to trace");
-        return;
+/// A sound data directory with keys that were answered as good and as revoked.
+struct Kept {
+    data: PathBuf,
+    root: String,
+    good: String,
+    revoked: String,
+}
+
+impl Kept {
+    /// Its server is killed, or stopped, which leaves different files behind.
+    fn on(disk: &Path, killed: bool) -> Self {
+        let data = disk.join("data");
+        let mut server = Binary::serve(&data);
+        let root = server.root_key();
+        let [good, gone] = [(); 2].map(|()| create(&server, &root).expect(201).json());
+        let path = format!("/api/v1/api-keys/{}", gone["id"].as_str().unwrap());
+        Request::new("DELETE", &path).key(&root).send(server.address).expect(204);
+        if killed {
+            server.child.kill().expect("it runs");
+            server.child.wait().expect("its end");
+        } else {
+            assert!(server.terminate().status.success());
+        }
+        let [good, revoked] = [good, gone].map(|it| it["key"].as_str().unwrap().to_owned());
+        Self { data, root, good, revoked }
     }
+
+    fn check(&self, server: &Binary) {
+        for (key, code) in [(&self.good, "VALID"), (&self.revoked, "REVOKED")] {
+            assert_eq!(verify(server, &self.root, key).expect(200).json()["code"], code);
+        }
+        let list = Request::new("GET", "/api/v1/api-keys").key(&self.root).send(server.address);
+        assert_eq!(list.expect(200).json()["data"].as_array().unwrap().len(), 2);
+    }
+
+    /// It verifies, refuses changes and says why.
+    fn check_refusing(&self, server: &Binary, why: &str) {
+        self.check(server);
+        let refused = create(server, &self.root).expect(503);
+        assert_eq!(refused.problem(), "unavailable");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        assert_eq!(refused.json()["detail"], why);
+        let ready = Request::new("GET", "/readyz").send(server.address).expect(503);
+        assert_eq!(ready.json()["detail"], why);
+    }
+
+    /// Once changes are taken again, nothing is missing, and the start is in the log.
+    fn check_recovered(&self, server: Binary) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while create(&server, &self.root).status != 201 {
+            assert!(Instant::now() < deadline, "it never recovers");
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(verify(&server, &self.root, &self.good).expect(200).json()["code"], "VALID");
+        let page = Request::new("GET", "/api/v1/events").key(&self.root).send(server.address);
+        let starts = |page: &Value| {
+            let events = page["data"].as_array().unwrap().clone();
+            events.into_iter().filter(|it| it["type"] == "server.started").count()
+        };
+        let before = starts(&page.expect(200).json());
+        let output = server.terminate();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let server = Binary::serve(&self.data);
+        let page = Request::new("GET", "/api/v1/events").key(&self.root).send(server.address);
+        let after = starts(&page.expect(200).json());
+        assert_eq!(
+            (before.max(1), after),
+            (before.max(1), 3),
+            "each start, at the latest at the end"
+        );
+        let verified = keyward_in(&self.data, &["events", "verify"]);
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    }
+}
+
+#[test]
+fn a_server_starts_on_a_full_disk_and_takes_changes_once_there_is_room() {
+    for killed in [false, true] {
+        let Some(disk) = SmallDisk::mount("4m") else {
+            return skip("mounting a small file system needs root");
+        };
+        let kept = Kept::on(&disk.path, killed);
+        let ballast = fill(&disk.path);
+        let server = Binary::serve(&kept.data);
+        // With a log that is there already, some changes may still find room in it.
+        let mut made = 0;
+        while create(&server, &kept.root).status == 201 {
+            made += 1;
+            assert!(made < 500, "the disk never fills");
+        }
+        if made == 0 {
+            kept.check_refusing(&server, "the storage is full");
+        }
+        fs::remove_file(ballast).expect("room again");
+        kept.check_recovered(server);
+    }
+}
+
+#[test]
+fn a_server_starts_on_a_read_only_disk_and_takes_changes_once_it_can_be_written() {
+    for killed in [false, true] {
+        let Some(disk) = SmallDisk::mount("80m") else {
+            return skip("mounting a small file system needs root");
+        };
+        let kept = Kept::on(&disk.path, killed);
+        disk.remount("ro");
+        let server = Binary::serve(&kept.data);
+        kept.check_refusing(&server, "the storage is read-only");
+        let doctor = keyward_in(&kept.data, &["doctor"]);
+        let says = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        assert_eq!(doctor.status.code(), Some(1), "{says}");
+        assert!(says.contains("the file system is read-only"), "{says}");
+        disk.remount("rw");
+        kept.check_recovered(server);
+    }
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_says_so() {
+    let Some(disk) = SmallDisk::mount("1m") else {
+        return skip("mounting a small file system needs root");
+    };
+    fill(&disk.path);
+    let data = disk.path.join("data");
+    let output = keyward_in(&data, &["serve", "--listen", "127.0.0.1:0"]);
+    let says = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{says}");
+    let wanted = format!("keyward: the disk of {} is full: 0 bytes free", data.display());
+    assert!(says.contains(&wanted), "{says}");
+}
+
+#[test]
+fn files_are_for_their_owner_alone_and_no_core_dump_is_made() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
-    // Every sync of a thread from its 30th on fails; only the writer has that many.
-    let fault = "inject=fsync,fdatasync:error=EIO:when=30+";
-    let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"];
-    let server = Binary::serve_under(&[&strace[..], &["-e", fault]].concat(), &data);
-    let root = server.root_key();
-    let mut answered = Vec::new();
-    let refused = loop {
-        let answer = create(&server, &root);
-        if answer.status != 201 {
-            break answer;
+    let lax =
+        ["sh", "-c", "umask 000; ulimit -c unlimited 2>/dev/null || true; exec \"$0\" \"$@\""];
+    let server = Binary::serve_under(&lax, &data);
+    let process = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", server.child.id()));
+    let limits = process("limits").expect("its limits");
+    let core = limits.lines().find(|it| it.starts_with("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().rev().nth(1), Some("0"), "{core}");
+    // What is not dumpable belongs to root, so only root can tell from the outside.
+    let owner = fs::metadata(format!("/proc/{}/mem", server.child.id())).expect("it runs");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
+    assert!(keyward_in(&data, &["backup", "create"]).status.success());
+    assert!(keyward_in(&data, &["run-job", "checkpoint"]).status.success());
+    let mut looked = 0;
+    let mut dirs = vec![data.clone()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let found = fs::metadata(&path).expect("a file");
+            let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions());
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+            looked += 1;
+            dirs.extend(found.is_dir().then_some(path));
         }
-        answered.push(answer.json()["key"].as_str().unwrap().to_owned());
-        assert!(answered.len() < 100, "the disk never fails");
-    };
-    assert_eq!(refused.expect(503).problem(), "unavailable");
-    assert!(!answered.is_empty());
-    let output = server.wait();
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(75), "{log}");
-    assert!(log.contains("the disk failed"), "named in the log: {log}");
-
-    let server = Binary::serve(&data);
-    for key in &answered {
-        assert_eq!(verify(&server, &root, key).expect(200).json()["code"], "VALID");
     }
-    assert!(server.terminate().status.success());
+    assert!(8 < looked, "{looked}");
+    let pid = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-ABRT", &pid]).status().expect("kill runs").success());
+    let status = server.wait().status;
+    assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
 }

@@ -1,0 +1,70 @@
+//! Why a server does not start, or ends.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError};
+use crate::{
+    service::{self, BackupError, ImportSecretError, Mismatch},
+    store::{Divergence, StorageFault, StoreError},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Service(#[from] service::Error),
+    #[error("cannot listen on {address}")]
+    Listen { address: String, source: io::Error },
+    #[error("{0}")]
+    Backup(#[from] BackupError),
+    #[error("the database is of an earlier version and stays so: it cannot be copied first")]
+    Migration(#[source] BackupError),
+    #[error("the restore went wrong half-way; what was there before is in {place}")]
+    AfterExchange { place: PathBuf, source: Box<Error> },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    #[error(transparent)]
+    ImportSecret(#[from] ImportSecretError),
+    #[error("the scheduler cannot be started")]
+    Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
+    #[error("the server failed")]
+    Run(#[source] io::Error),
+    #[error("the disk of {dir} is full: {free} bytes free")]
+    DiskFull { dir: PathBuf, free: u64 },
+    #[error("not everything could be stored: {0}")]
+    NotStored(#[source] service::Error),
+    #[error("writing has stopped: {0}")]
+    Halted(Divergence),
+    #[error(
+        "stopped after {} seconds without waiting further; what was answered is safe, the latest \
+         times of use may be missing",
+        STOP_LIMIT.as_secs()
+    )]
+    CutShort,
+}
+
+impl Error {
+    /// Names the disk if it is full.
+    pub(super) fn on_the_disk_of(self, dir: &Path) -> Self {
+        let (Self::Store(err) | Self::Service(service::Error::Unavailable(err))) = &self else {
+            return self;
+        };
+        match rustix::fs::statvfs(dir) {
+            Ok(disk) if err.storage_fault() == Some(StorageFault::Full) => {
+                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+                Self::DiskFull { dir: dir.to_owned(), free }
+            }
+            Ok(_) | Err(_) => self,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Storage that cannot be written for now: why, since when, and when it is tried again.
+
+use std::{
+    collections::HashSet,
+    fmt, fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    env::Monotonic,
+    store::{StoreError, tx::Touched},
+};
+
+/// The pause after the first failure; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why the storage takes no changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StorageFault {
+    Full,
+    ReadOnly,
+    /// An I/O error.
+    Failed,
+}
+
+impl fmt::Display for StorageFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the storage is full",
+            Self::ReadOnly => "the storage is read-only",
+            Self::Failed => "the storage failed",
+        })
+    }
+}
+
+/// Why the file and the index cannot be brought together again. The process must end.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Divergence {
+    #[error(
+        "{path} was removed while the server ran. Put the file back, or restore a backup; keep a \
+         copy of everything as it is"
+    )]
+    Gone { path: PathBuf },
+    #[error(
+        "{path} was replaced while the server ran; the next start goes on from the file that is \
+         there now"
+    )]
+    Replaced { path: PathBuf },
+    #[error(
+        "changes are missing in {path}: its audit log ends with event {found}, and event {known} \
+         was on the disk. Keep a copy of everything as it is; `keyward events verify` tells more"
+    )]
+    Shorter { path: PathBuf, known: i64, found: i64 },
+    #[error(
+        "the audit log in {path} was changed: event {seq} is not the one that was recorded. Keep \
+         a copy of everything as it is; `keyward events verify` tells more"
+    )]
+    Differs { path: PathBuf, seq: i64 },
+}
+
+/// What the writer thread tells about the storage to those who ask meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct StorageState {
+    fault: Mutex<Option<StorageFault>>,
+    failures: AtomicU64,
+    divergence: OnceLock<Divergence>,
+}
+
+impl StorageState {
+    /// A change did not reach the disk.
+    pub fn failed(&self, fault: StorageFault) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.still(fault);
+    }
+
+    /// No change would reach the disk.
+    pub fn still(&self, fault: StorageFault) {
+        *self.slot() = Some(fault);
+    }
+
+    /// A change reached the disk. Returns what was wrong before.
+    pub fn works(&self) -> Option<StorageFault> {
+        self.slot().take()
+    }
+
+    pub fn fault(&self) -> Option<StorageFault> {
+        *self.slot()
+    }
+
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub fn part(&self, why: Divergence) {
+        // The first one is the cause of all others.
+        let _ = self.divergence.set(why);
+    }
+
+    pub fn divergence(&self) -> Option<&Divergence> {
+        self.divergence.get()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<StorageFault>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time from a failure until the file was opened again.
+#[derive(Debug)]
+pub(super) struct Outage {
+    pub fault: StorageFault,
+    /// What the failed commit changed, if it is in the file after all.
+    pub touched: HashSet<Touched>,
+    pause: Duration,
+    since: Monotonic,
+}
+
+impl Outage {
+    pub fn new(fault: StorageFault, touched: HashSet<Touched>, now: Monotonic) -> Self {
+        Self { fault, touched, pause: FIRST_PAUSE, since: now }
+    }
+
+    /// How long to wait until the next attempt to open the file.
+    pub fn left(&self, now: Monotonic) -> Duration {
+        self.pause.saturating_sub(now.since(self.since))
+    }
+
+    /// An attempt came to nothing.
+    pub fn goes_on(&mut self, fault: StorageFault, now: Monotonic) {
+        self.fault = fault;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.since = now;
+    }
+}
+
+/// The file itself, whatever its name; and the directory that it is in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Identity {
+    file: (u64, u64),
+    dir: (u64, u64),
+}
+
+impl Identity {
+    pub fn of(path: &Path) -> Result<Self, StoreError> {
+        let of = |path: &Path| fs::metadata(path).map(|it| (it.dev(), it.ino()));
+        let both = || Ok(Self { file: of(path)?, dir: of(parent(path))? });
+        both().map_err(StoreError::File)
+    }
+
+    /// Whether there is no file at `path` any more, in a directory that is still the same. A
+    /// directory that is not there is a file system that may come back.
+    pub fn is_gone(self, path: &Path) -> bool {
+        let gone = |path: &Path| match fs::metadata(path) {
+            Err(err) => err.kind() == io::ErrorKind::NotFound,
+            Ok(_) => false,
+        };
+        let dir = fs::metadata(parent(path)).map(|it| (it.dev(), it.ino()));
+        gone(path) && dir.is_ok_and(|it| it == self.dir)
+    }
+
+    pub fn is_file_of(self, other: Self) -> bool {
+        self.file == other.file
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_ten_seconds_and_no_further() {
+        let mut now = Monotonic::from_millis(5);
+        let mut outage = Outage::new(StorageFault::Failed, HashSet::new(), now);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            let left = outage.left(now);
+            pauses.push(left.as_millis());
+            assert_eq!(outage.left(now.after(left / 2)), left / 2);
+            now = now.after(left);
+            assert_eq!(outage.left(now), Duration::ZERO);
+            outage.goes_on(StorageFault::Full, now);
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
+    }
+}

@@ -1,0 +1,172 @@
+//! The file opened again after a failure, and brought together with the index.
+
+use std::{collections::HashSet, path::Path, time::Duration};
+
+use rusqlite::Connection;
+
+use crate::store::{
+    BUSY_TIMEOUT, Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
+    outage::{Identity, Outage},
+    pragmas, schema,
+    tx::{Marks, Touched},
+    writer::{Desk, Opened, fold},
+};
+
+/// Another process may hold the file for a moment; the next attempt comes soon.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What was on the disk when the storage last worked.
+pub(super) struct Known<'a> {
+    pub path: &'a Path,
+    pub identity: Identity,
+    pub marks: Marks,
+    pub index: &'a KeyIndex,
+    /// What the failed commit changed. It may be in the file or not: it was never answered.
+    pub touched: &'a HashSet<Touched>,
+}
+
+/// Why the file was not taken up again.
+#[derive(Debug)]
+pub(super) enum NotReopened {
+    /// It may work later.
+    Yet(StoreError),
+    Ever(Divergence),
+}
+
+impl<E: Into<StoreError>> From<E> for NotReopened {
+    fn from(err: E) -> Self {
+        Self::Yet(err.into())
+    }
+}
+
+/// Opens the file, sees that it goes on from what is known, shows by a commit that it can be
+/// written, and puts into the index what the failed commit may have changed.
+///
+/// Every change that was answered is in the index and stays there; what is added was read from the
+/// file inside the transaction, as after any commit.
+pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopened> {
+    let Known { path, identity, .. } = known;
+    if identity.is_gone(path) {
+        return Err(NotReopened::Ever(Divergence::Gone { path: path.to_path_buf() }));
+    }
+    let conn = schema::open_existing(path)?;
+    schema::refuse_read_only(&conn)?;
+    pragmas(&conn)?;
+    conn.busy_timeout(PATIENCE)?;
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let read = ReadTx::new(&conn);
+    let marks = compare(known, &read)?;
+    let mut images = Vec::new();
+    for touched in known.touched {
+        known.index.image(&read, *touched, &mut images)?;
+    }
+    schema::write_version(&conn)?;
+    conn.execute_batch("COMMIT")?;
+    known.index.apply(images);
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    Ok((conn, marks))
+}
+
+impl Desk {
+    /// The answer to a change during an outage.
+    pub fn refusal(&self) -> StoreError {
+        match &self.outage {
+            Some(it) if self.state.divergence().is_none() => StoreError::Unavailable(it.fault),
+            Some(_) | None => StoreError::Halted,
+        }
+    }
+
+    pub fn undo(&mut self, conn: Connection, err: &StoreError, touched: HashSet<Touched>) {
+        let error = err as &dyn std::error::Error;
+        if !conn.is_autocommit() {
+            // Best effort: closing the connection would roll back as well.
+            let _ = conn.execute_batch("ROLLBACK");
+        }
+        match err.storage_fault() {
+            Some(fault @ (StorageFault::Failed | StorageFault::ReadOnly)) => {
+                tracing::error!(
+                    error,
+                    cause = error.source(),
+                    "{fault}: changes are refused until it works again; verification goes on"
+                );
+                self.begin_outage(fault, touched);
+                return;
+            }
+            Some(StorageFault::Full) => self.state.failed(StorageFault::Full),
+            None => (),
+        }
+        tracing::error!(error, cause = error.source(), "a transaction failed");
+        if let StoreError::Full(_) | StoreError::RolledBack = err {
+            // Folding the log back may make the room that is needed.
+            let _ = fold(&conn);
+        }
+        self.conn = Some(conn);
+    }
+
+    pub fn begin_outage(&mut self, fault: StorageFault, touched: HashSet<Touched>) {
+        self.state.failed(fault);
+        self.outage = Some(Outage::new(fault, touched, self.now()));
+    }
+
+    /// Opens the file again, if that can be done now.
+    pub fn end_outage(&mut self) {
+        let Some(mut outage) = self.outage.take() else { return };
+        let Opened { path, index, readers, .. } = &self.opened;
+        let known = Known {
+            path,
+            identity: self.identity,
+            marks: self.marks,
+            index,
+            touched: &outage.touched,
+        };
+        let outcome = match self.state.divergence() {
+            Some(why) => Err(NotReopened::Ever(why.clone())),
+            None => readers.reopen_after(|| reopen(&known)),
+        };
+        match outcome {
+            Ok((conn, marks)) => {
+                self.conn = Some(conn);
+                self.marks = marks;
+                self.state.works();
+                self.announce();
+                tracing::warn!(event.seq = marks.head.seq, "the storage works again");
+                return;
+            }
+            Err(NotReopened::Ever(why)) => {
+                let error = &why as &dyn std::error::Error;
+                tracing::error!(error, "nothing can be written any more");
+                self.state.part(why);
+                outage.goes_on(outage.fault, self.now());
+            }
+            Err(NotReopened::Yet(err)) => {
+                let fault = err.storage_fault().unwrap_or(StorageFault::Failed);
+                let error = &err as &dyn std::error::Error;
+                tracing::debug!(error, cause = error.source(), "the storage does not work yet");
+                self.state.still(fault);
+                outage.goes_on(fault, self.now());
+            }
+        }
+        self.outage = Some(outage);
+    }
+}
+
+/// Whether the log in the file is the one that is known, with nothing missing; its end.
+fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
+    let path = || known.path.to_path_buf();
+    let (head, found) = (known.marks.head, read.audit_head()?);
+    if found.seq < head.seq {
+        let (known, found) = (head.seq, found.seq);
+        return Err(NotReopened::Ever(Divergence::Shorter { path: path(), known, found }));
+    }
+    if !read.is_as_checkpointed(head.seq, head.hash)? {
+        return Err(NotReopened::Ever(Divergence::Differs { path: path(), seq: head.seq }));
+    }
+    if let Some(seq) = read.first_broken_event(head.seq)? {
+        return Err(NotReopened::Ever(Divergence::Differs { path: path(), seq }));
+    }
+    if !Identity::of(known.path)?.is_file_of(known.identity) {
+        // The lock that this process holds may be in another directory than the file.
+        return Err(NotReopened::Ever(Divergence::Replaced { path: path() }));
+    }
+    Ok(Marks { head: found, last_id: read.last_id()?.max(known.marks.last_id) })
+}
