@@ -271,8 +271,7 @@ fn files_are_for_their_owner_alone_and_no_core_dump_is_made() {
         }
     }
     assert!(8 < looked, "{looked}");
-    let pid = server.child.id().to_string();
-    assert!(Command::new("kill").args(["-ABRT", &pid]).status().expect("kill runs").success());
+    server.child.signal("-ABRT");
     let status = server.wait().status;
     assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
 }

@@ -143,7 +143,7 @@ fn a_key_typed_on_a_terminal_is_asked_for_ends_with_its_line_and_is_not_shown() 
     let server = Binary::serve(&data);
     let key = server.root_key();
     let verify = format!("verify - --data-dir {}", data.display());
-    let mut child = on_a_terminal(&verify, &screen).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Process::start(on_a_terminal(&verify, &screen).stdin(Stdio::piped()));
     let mut keyboard = child.stdin.take().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     let shown = || String::from_utf8_lossy(&fs::read(&screen).unwrap_or_default()).into_owned();

@@ -114,6 +114,7 @@ fn descendants(of: u32) -> Vec<Pid> {
 #[track_caller]
 pub fn signal(pid: u32, name: &str) {
     let signal = match name {
+        "-ABRT" => Signal::ABORT,
         "-CONT" => Signal::CONT,
         "-HUP" => Signal::HUP,
         "-INT" => Signal::INT,
