@@ -118,7 +118,7 @@ pub(super) fn public_server(
                         Connection::<TcpStream>::facts,
                     ))
             }),
-            // Nobody listens in between two processes of one machine.
+            // No other machine can listen to a Unix socket.
             (Listener::Unix(it, file), _) => {
                 sockets.extend(file);
                 server.listen_uds(&address, it, move || {
