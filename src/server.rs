@@ -5,6 +5,7 @@ mod connection;
 mod data_dir;
 mod data_files;
 mod error;
+mod files;
 mod front;
 mod limits;
 mod listen;
@@ -28,6 +29,7 @@ pub use self::{
     data_dir::{DataDir, DataDirError, IMPORT_KEY, find_signer},
     data_files::faults as data_file_faults,
     error::Error,
+    files::{catalogue, check_files, file_faults},
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
     reach::{Reached, reach},
@@ -37,6 +39,7 @@ pub use self::{
     workers::Workers,
 };
 use self::{
+    files::{configured_policy, report_certificate},
     front::{Front, control_server, public_server},
     listen::SocketFile,
     tls::Certificate,
@@ -47,7 +50,6 @@ use crate::{
         credential::{Brand, PlaintextKey},
         event::EventType,
         policy::Policy,
-        scope::Catalogue,
     },
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
@@ -353,15 +355,6 @@ impl Running {
     }
 }
 
-/// Reports a certificate that clients refuse, or soon will, in the log and in the metrics.
-fn report_certificate(pair: Option<&KeyPair>, app: &Keyward, metrics: &Metrics) {
-    let Some(pair) = pair else { return };
-    metrics.set_certificate_end(pair.not_after);
-    if let Some(warning) = pair.expiry_warning(app.env().time.now()) {
-        tracing::warn!("{warning}");
-    }
-}
-
 fn cron_line(config: &JobsConfig, job: Job) -> &str {
     match job {
         Job::EndGraces => &config.end_graces,
@@ -379,30 +372,4 @@ fn cron_line(config: &JobsConfig, job: Job) -> &str {
 /// Where backups go unless somebody says otherwise.
 fn backup_dir(config: &Config) -> PathBuf {
     config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups"))
-}
-
-/// The scopes that there are.
-pub fn catalogue(config: &Config) -> Catalogue {
-    Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
-}
-
-/// Whether the files that the configuration names are sound: the policy, the certificate; and
-/// whether the data directory can be where it is to be.
-pub fn check_files(config: &Config) -> Result<(), Error> {
-    file_faults(config).into_iter().next().map_or(Ok(()), Err)
-}
-
-/// Whatever is wrong with the files that the configuration names, each of them looked at.
-pub fn file_faults(config: &Config) -> Vec<Error> {
-    let faults = [
-        DataDir::check(&config.data_dir).err().map(Error::from),
-        configured_policy(config, &catalogue(config)).err(),
-        KeyPair::load(&config.tls).err().map(Error::from),
-    ];
-    faults.into_iter().flatten().collect()
-}
-
-fn configured_policy(config: &Config, catalogue: &Catalogue) -> Result<Option<Policy>, Error> {
-    let file = config.authz.policy_file.as_deref();
-    Ok(file.map(|it| load_policy(it, catalogue)).transpose()?.map(|it| it.policy))
 }

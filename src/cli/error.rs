@@ -136,7 +136,8 @@ impl Error {
     pub(super) fn report(&self) {
         let mut text = format!("keyward: {}\n", self.with_causes());
         if let Some(advice) = Advice::about(self) {
-            text.push_str(&format!("{advice}\n"));
+            text.push_str(&advice.to_string());
+            text.push('\n');
         }
         let (done, wait) = mpsc::channel();
         let writer = thread::Builder::new().spawn(move || {

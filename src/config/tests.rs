@@ -82,6 +82,8 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_ROTATION_GRACE", "1h 30m"),
         ("KEYWARD_KEYS_HASH_ITERATIONS", "2000000"),
         ("KEYWARD_KEYS_MAX_KEYS_PER_ACCOUNT", "1"),
+        ("KEYWARD_KEYS_MAX_CHANGES_AT_ONCE", "10"),
+        ("KEYWARD_KEYS_MAX_CHANGES_PER_SECOND", "2"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
         ("KEYWARD_AUDIT_CHECKPOINT_KEY", "/run/credentials/checkpoint.key"),
         ("KEYWARD_AUTHZ_POLICY_FILE", "/etc/keyward/routes.toml"),
@@ -307,7 +309,7 @@ fn the_faults_of_a_scope_are_told_with_their_lines() {
         "k.toml:5: `scopes` needs a `name`",
         "k.toml:6: unknown `nmae` in `scopes`; did you mean `name`?",
         "k.toml:7: `scopes.description` must be a string, not `3`",
-        "k.toml:10: `scopes.description` must be one line without control characters",
+        "k.toml:10: `scopes.description` must be one line without control or invisible characters",
     ];
     let faults = faults(text);
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");

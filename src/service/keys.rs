@@ -118,8 +118,13 @@ impl Keyward {
         if self.rules.catalogue.find(scope.as_str()).is_some() {
             return Ok(true);
         }
-        let own = (!caller.operator).then_some(caller.account);
-        self.store.read(|tx| Ok(tx.names_scope(scope, own)?))
+        self.store.read(|tx| {
+            Ok(if caller.operator {
+                tx.names_scope_anywhere(scope)?
+            } else {
+                tx.names_scope(scope, caller.account)?
+            })
+        })
     }
 
     /// One key, if the caller may do this with it.

@@ -124,24 +124,31 @@ impl ReadTx<'_> {
             .query_row(params![account.to_string(), limit.as_millis()], |row| row.get(0))?)
     }
 
-    /// Whether a key of this account, or the account itself, still names this scope; without an account,
-    /// whether any does.
-    pub fn names_scope(
-        &self,
-        scope: &Scope,
-        account: Option<AccountId>,
-    ) -> Result<bool, StoreError> {
+    /// Whether a key of this account, or the account itself, still names this scope.
+    pub fn names_scope(&self, scope: &Scope, account: AccountId) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at_ms IS NULL
-                              AND account_id = coalesce(?2, account_id)
+            "SELECT EXISTS (SELECT 1 FROM api_keys
+                            WHERE account_id = ?2 AND revoked_at_ms IS NULL
                               AND instr(' ' || scopes || ' ', ?1) > 0)
-                 OR EXISTS (SELECT 1 FROM accounts WHERE deleted_at_ms IS NULL
-                              AND id = coalesce(?2, id)
+                 OR EXISTS (SELECT 1 FROM accounts WHERE id = ?2 AND deleted_at_ms IS NULL
                               AND instr(' ' || allowed_scopes || ' ', ?1) > 0)",
         )?;
         let padded = format!(" {} ", scope.as_str());
-        let account = account.map(|it| it.to_string());
-        Ok(statement.query_row(params![padded, account], |row| row.get(0))?)
+        Ok(statement.query_row(params![padded, account.to_string()], |row| row.get(0))?)
+    }
+
+    /// Whether any key or account still names this scope.
+    ///
+    /// Reads all of them, so only the operator may ask this, about a scope that the catalogue lacks.
+    pub fn names_scope_anywhere(&self, scope: &Scope) -> Result<bool, StoreError> {
+        let mut statement = self.sql.prepare(
+            "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at_ms IS NULL
+                              AND instr(' ' || scopes || ' ', ?1) > 0)
+                 OR EXISTS (SELECT 1 FROM accounts WHERE deleted_at_ms IS NULL
+                              AND instr(' ' || allowed_scopes || ' ', ?1) > 0)",
+        )?;
+        let padded = format!(" {} ", scope.as_str());
+        Ok(statement.query_row([padded], |row| row.get(0))?)
     }
 
     /// How many keys of an account are stored, revoked and expired ones included.

@@ -357,7 +357,7 @@ fn an_identifier_of_another_kind_is_nothing() {
         format!("{ACCOUNTS}/{}", site.key.id),
         format!("{ACCOUNTS}/{}/api-keys", site.key.id),
         format!("/api/v1/events/{}", site.key.id),
-        format!("{KEYS}/{}", &site.key.text[..12]),
+        format!("{ACCOUNTS}/{}", &site.key.text[..12]),
         format!("{KEYS}/{}", site.key.id.to_uppercase()),
         format!("{KEYS}/{}%20", site.key.id),
         format!("{KEYS}/{}/rotation", site.key.id),

@@ -114,7 +114,7 @@ fn what_is_wrong_with_a_file_is_told_as_json() {
     let test = |rest: &[&str]| ask_about(&file, &["routes", "test", "--file"], rest);
     let expected = json!({
         "refused": null, "route": 1, "name": "read", "file": file, "line": 1,
-        "public": false, "scopes": ["orders:read"], "anyOf": [],
+        "public": false, "optional": false, "scopes": ["orders:read"], "anyOf": [],
     });
     assert_eq!(test(&["GET", "/orders/7"]), (0, expected));
     let refused = |rest: &[&str]| (test(rest).0, test(rest).1["refused"].clone());

@@ -73,7 +73,7 @@ fn the_doctor_finds_what_ails_an_installation() {
     let data = dir.path().join("data");
     let (code, found) = doctor(&data, &[]);
     assert_eq!((code, &found["data directory"]), (1, &"failed".into()));
-    assert_eq!(found.as_object().unwrap().len(), 3, "one fact is told once: {found}");
+    assert_eq!(found.as_object().unwrap().len(), 4, "one fact is told once: {found}");
 
     let server = Binary::serve(&data);
     let (code, found) = doctor(&data, &[]);

@@ -49,7 +49,7 @@ fn it_listens_at_several_places_and_tidies_up_its_socket() {
     drop(UnixListener::bind(&socket).unwrap());
     let server = Supervised::serve(dir.path(), &config);
     let url = server.url("http://");
-    assert_eq!(curl(&[&format!("{url}/livez")]), (0, "ok".to_owned()));
+    assert_eq!(curl(&[&format!("{url}/livez")]), (0, "ok\n".to_owned()));
     let by_socket = ["--unix-socket", socket.to_str().unwrap(), "http://localhost/metrics"];
     let (code, metrics) = curl(&by_socket);
     assert_eq!(code, 0);
@@ -92,7 +92,7 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
         let authority = dir.path().join(format!("{name}.pem"));
         curl(&["--cacert", authority.to_str().unwrap(), &address])
     };
-    assert_eq!(trusting("a"), (0, "ok".to_owned()));
+    assert_eq!(trusting("a"), (0, "ok\n".to_owned()));
     assert_eq!(trusting("b").0, 60, "it is not the other one");
     let (code, _) = curl(&[&address.replace("https", "http")]);
     assert_ne!(code, 0, "nothing is said in the clear");
@@ -129,7 +129,7 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
 
     let said = server.reload(&second);
     assert!(said.contains("reloaded"), "{said}");
-    assert_eq!(trusting("b"), (0, "ok".to_owned()));
+    assert_eq!(trusting("b"), (0, "ok\n".to_owned()));
     assert_eq!(trusting("a").0, 60);
     input.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let answers = kept.wait_with_output().stdout;

@@ -223,7 +223,7 @@ fn readiness_is_found_out_by_writing_and_told_once_a_second() {
     let verbose = || server.send(&Request::new("GET", "/readyz?verbose"));
     assert_eq!(verbose().text(), "[+]accepting ok\n[+]writer ok\n[+]reader ok\n[+]disk ok\n");
     let afar = Request::new("GET", "/readyz?verbose").header("X-Forwarded-For", "203.0.113.9");
-    assert_eq!(server.send(&afar).text(), "ok", "nothing more for others");
+    assert_eq!(server.send(&afar).text(), "ok\n", "nothing more for others");
     let other = rusqlite::Connection::open(server.database()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     ready().expect(200);

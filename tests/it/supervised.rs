@@ -152,7 +152,7 @@ fn sockets_that_the_supervisor_opened_are_used_instead() {
         .args(["-sS", "--unix-socket", path.to_str().unwrap(), "http://localhost/livez"])
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&curl.stdout), "ok");
+    assert_eq!(String::from_utf8_lossy(&curl.stdout), "ok\n");
     assert!(!server.url("unix:").contains("http://"));
     assert!(server.terminate().status.success());
     assert!(path.exists(), "who made it removes it");

@@ -128,7 +128,7 @@ fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
     let mut text = String::new();
     let last = format!("x-request-id: pipelined-{}\r\n", count - 1);
     let mut piece = [0; 16 * 1024];
-    while !(text.contains(&last) && text.ends_with("\r\n\r\nok")) {
+    while !(text.contains(&last) && text.ends_with("\r\n\r\nok\n")) {
         let length = std::io::Read::read(&mut reader, &mut piece).expect("more");
         assert_ne!(length, 0, "{text}");
         text.push_str(std::str::from_utf8(&piece[..length]).expect("ASCII"));

@@ -1,0 +1,48 @@
+//! The files that the configuration names, looked at before anything depends on them.
+
+use super::{DataDir, Error, KeyPair, load_policy};
+use crate::{
+    config::Config,
+    domain::{policy::Policy, scope::Catalogue},
+    service::Keyward,
+    telemetry::Metrics,
+};
+
+/// The scopes of the configuration and keyward's own.
+pub fn catalogue(config: &Config) -> Catalogue {
+    Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
+}
+
+/// Whether the files that the configuration names are sound: the policy, the certificate; and
+/// whether the data directory can be where it is to be.
+pub fn check_files(config: &Config) -> Result<(), Error> {
+    file_faults(config).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Every fault of the files that the configuration names.
+pub fn file_faults(config: &Config) -> Vec<Error> {
+    let faults = [
+        DataDir::check(&config.data_dir).err().map(Error::from),
+        configured_policy(config, &catalogue(config)).err(),
+        KeyPair::load(&config.tls).err().map(Error::from),
+    ];
+    faults.into_iter().flatten().collect()
+}
+
+/// The route policy; `None` if the configuration names no file.
+pub(super) fn configured_policy(
+    config: &Config,
+    catalogue: &Catalogue,
+) -> Result<Option<Policy>, Error> {
+    let file = config.authz.policy_file.as_deref();
+    Ok(file.map(|it| load_policy(it, catalogue)).transpose()?.map(|it| it.policy))
+}
+
+/// Reports a certificate that clients refuse, or soon will, in the log and in the metrics.
+pub(super) fn report_certificate(pair: Option<&KeyPair>, app: &Keyward, metrics: &Metrics) {
+    let Some(pair) = pair else { return };
+    metrics.set_certificate_end(pair.not_after);
+    if let Some(warning) = pair.expiry_warning(app.env().time.now()) {
+        tracing::warn!("{warning}");
+    }
+}
