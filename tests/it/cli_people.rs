@@ -58,6 +58,26 @@ fn what_does_not_exist_is_told_with_the_way_to_find_it() {
             let expected = format!("there is no key {}; `keyward keys list` shows", arguments[2]);
             assert!(said.contains(&expected), "{said}");
         }
+        let account = ["--account", "acct_none"];
+        for (name, arguments) in [
+            ("acct_none", &["accounts", "show", "acct_none"][..]),
+            ("acme", &["accounts", "show", "acme"]),
+            ("acct_none", &["accounts", "update", "acct_none", "--name", "x"]),
+            ("acct_none", &["accounts", "suspend", "acct_none", "--yes"]),
+            ("acct_none", &["accounts", "resume", "acct_none"]),
+            ("acme", &["accounts", "delete", "acme", "--yes"]),
+            ("acct_none", &[&["keys", "list"], &account[..]].concat()),
+            ("acct_none", &[&["keys", "unused"], &account[..]].concat()),
+            (
+                "acct_none",
+                &[&["keys", "create", "--name", "x", "--scope", "orders:read"], &account[..]]
+                    .concat(),
+            ),
+        ] {
+            let said = way.refused(arguments, 1);
+            let expected = format!("there is no account {name}; `keyward accounts list` shows");
+            assert!(said.contains(&expected), "{arguments:?}: {said}");
+        }
     }
 }
 

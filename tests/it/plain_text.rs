@@ -218,13 +218,16 @@ fn no_command_lets_a_stored_text_steer_the_terminal() {
         (&["keys", "unused", "--all"], false),
         (&["accounts", "list"], true),
         (&["accounts", "show", own], true),
-        (&["accounts", "show", STEERING], true),
+        (&["accounts", "show", STEERING], false),
+        (&["keys", "list", "--status", STEERING], true),
+        (&["run-job", STEERING], true),
+        (&[STEERING], true),
         (&["accounts", "suspend", own], true),
         (&["accounts", "delete", own], true),
         (&["verify", "-"], true),
         (&["scopes"], false),
         (&["events", "tail", "-n", "100"], true),
-        (&["import", rows.to_str().unwrap()], true),
+        (&["import", rows.to_str().unwrap()], false),
         (&["doctor"], false),
     ] {
         let output = way.try_run(arguments, made["key"].as_str().unwrap());
