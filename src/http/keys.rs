@@ -197,7 +197,7 @@ pub async fn patch_key(
 
 /// Revoke the presented key
 ///
-/// For any accepted key, whatever its scopes: the holder of a key may end it. From the moment this
+/// For any accepted key, with any scopes: the holder of a key may end it. From the moment this
 /// is answered, no request is accepted with any of its values. It cannot be undone.
 #[utoipa::path(
     operation_id = "revokeSelf",
