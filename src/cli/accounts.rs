@@ -20,6 +20,9 @@ use crate::{
 pub(super) enum AccountsCommand {
     /// List accounts
     List {
+        /// Show only accounts whose name or external identifier contains this text
+        #[arg(long, value_name = "TEXT")]
+        query: Option<String>,
         #[command(flatten)]
         limit: Limit,
         #[command(flatten)]
@@ -120,7 +123,9 @@ pub(super) struct Stop {
 
 pub(super) fn run(command: AccountsCommand) -> Result<(), Error> {
     match command {
-        AccountsCommand::List { limit, output, target } => list(limit, output, &target),
+        AccountsCommand::List { query, limit, output, target } => {
+            list(query.as_deref(), limit, output, &target)
+        }
         AccountsCommand::Create(it) => create(&it),
         AccountsCommand::Show { account, output, target } => show(&account, output, &target),
         AccountsCommand::Update(it) => update(&it),
@@ -157,9 +162,10 @@ pub(super) fn about_account<T>(outcome: Result<T, Error>, text: &str) -> Result<
     outcome.map_err(|err| if let Error::Absent(_) = err { no_account(text) } else { err })
 }
 
-fn list(limit: Limit, output: Output, target: &Target) -> Result<(), Error> {
+fn list(query: Option<&str>, limit: Limit, output: Output, target: &Target) -> Result<(), Error> {
     let client = target.open()?;
-    let mut accounts = client.first("/accounts?", limit.and_one_more())?;
+    let filter = query.map_or_else(String::new, |it| format!("q={}&", encoded(it)));
+    let mut accounts = client.first(&format!("/accounts?{filter}"), limit.and_one_more())?;
     limit.cut(&mut accounts);
     if output.output == Format::Json {
         output::list(&accounts)?;

@@ -89,6 +89,8 @@ fn a_list_is_no_longer_than_wanted() {
     for name in ["a", "b", "c"] {
         way.run(&["accounts", "create", "--name", name, "--external-id", name]);
     }
+    let found = way.json(&["accounts", "list", "--query", "B"]);
+    assert_eq!((&found["data"][0]["name"], &found["data"][1]), (&"b".into(), &Value::Null));
     for list in [&["keys", "list", "--all"][..], &["accounts", "list"]] {
         for (limit, expected) in [("1", 1), ("3", 3), ("4", 4), ("9", 4)] {
             let output = way.try_run(&[list, &["--limit", limit, "-o", "json"]].concat(), "");
