@@ -85,7 +85,8 @@ fn synopsis(it: &Arg) -> String {
             .get_value_names()
             .and_then(|it| it.first())
             .map_or_else(|| it.get_id().as_str().to_uppercase(), ToString::to_string);
-        text = format!("{text} \\fI{}\\fR", value.replace('-', "\\-")).trim_start().to_owned();
+        let gap = if text.is_empty() { "" } else { " " };
+        text = format!("{text}{gap}\\fI{}\\fR", value.replace('-', "\\-"));
     }
     if matches!(it.get_action(), ArgAction::Append) {
         text.push_str("...");

@@ -194,6 +194,7 @@ impl Problem {
         response
     }
 
+    #[must_use]
     pub fn with_detail(self, detail: String) -> Self {
         Self { detail, ..self }
     }
