@@ -90,6 +90,13 @@ impl Query {
         self.take(name, "a date and time like 2030-01-31T12:00:00Z", |it| Timestamp::parse(it).ok())
     }
 
+    /// A text to search for.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        self.take(name, "1 to 100 characters", |it| {
+            (1..=100).contains(&it.chars().count()).then(|| it.to_owned())
+        })
+    }
+
     pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
         let name: String = masked(name).chars().take(100).collect();
         self.faults.push(Fault::new(format!("/{name}"), code, detail));
