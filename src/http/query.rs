@@ -15,6 +15,8 @@ use crate::{
 };
 
 pub const MAX_LIMIT: u32 = 1000;
+/// The longest text to search for, in characters.
+pub const MAX_SEARCH_CHARS: usize = 100;
 
 /// The parameters, taken one by one; what is wrong with any of them is collected.
 #[derive(Debug)]
