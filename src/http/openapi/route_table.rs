@@ -16,7 +16,13 @@ const NOT_AN_ID: &str = "/api/v1/api-keys/verify";
 #[derive(Clone, Debug)]
 pub struct RouteTable(Arc<[(Vec<Segment>, Vec<Route>)]>);
 
-type Route = (Method, Arc<[String]>);
+#[derive(Clone, Debug)]
+struct Route {
+    method: Method,
+    /// As the document writes it, with placeholders.
+    path: Arc<str>,
+    parameters: Arc<[String]>,
+}
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Segment {
@@ -30,7 +36,7 @@ impl RouteTable {
             .paths
             .paths
             .iter()
-            .map(|(path, item)| (segments(path), operations_at(item)))
+            .map(|(path, item)| (segments(path), routes_of(path, item)))
             .collect();
         // Fixed words before placeholders, so that the first match is the best.
         rows.sort_by_key(|(path, _)| path.iter().filter(|it| **it == Segment::Any).count());
@@ -53,7 +59,7 @@ impl RouteTable {
 
     pub fn methods_at(&self, path: &str) -> Option<Vec<Method>> {
         let mut all: Vec<Method> = Vec::new();
-        for (method, _) in self.routes_at(path) {
+        for Route { method, .. } in self.routes_at(path) {
             if !all.contains(method) {
                 all.push(method.clone());
             }
@@ -63,8 +69,16 @@ impl RouteTable {
 
     /// The query parameters that this operation knows; `None` if there is no such operation.
     pub fn parameters(&self, method: &Method, path: &str) -> Option<&[String]> {
-        let found = self.routes_at(path).find(|(it, _)| it == method);
-        found.map(|(_, parameters)| &**parameters)
+        self.route(method, path).map(|it| &*it.parameters)
+    }
+
+    /// The path of this operation as the document writes it; `None` if there is no such operation.
+    pub fn template(&self, method: &Method, path: &str) -> Option<&str> {
+        self.route(method, path).map(|it| &*it.path)
+    }
+
+    fn route(&self, method: &Method, path: &str) -> Option<&Route> {
+        self.routes_at(path).find(|it| it.method == *method)
     }
 }
 
@@ -75,7 +89,8 @@ fn segments(path: &str) -> Vec<Segment> {
         .collect()
 }
 
-fn operations_at(item: &PathItem) -> Vec<Route> {
+fn routes_of(path: &str, item: &PathItem) -> Vec<Route> {
+    let path: Arc<str> = path.into();
     [
         (&item.get, Method::GET),
         (&item.get, Method::HEAD), // Answered wherever GET is.
@@ -85,7 +100,10 @@ fn operations_at(item: &PathItem) -> Vec<Route> {
         (&item.delete, Method::DELETE),
     ]
     .into_iter()
-    .filter_map(|(operation, method)| Some((method, query_parameters(operation.as_ref()?))))
+    .filter_map(|(operation, method)| {
+        let parameters = query_parameters(operation.as_ref()?);
+        Some(Route { method, path: path.clone(), parameters })
+    })
     .collect()
 }
 
