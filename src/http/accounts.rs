@@ -304,7 +304,7 @@ async fn find(
 ) -> Result<Account, Problem> {
     let id = match text {
         "self" => caller.account,
-        text => AccountId::parse(text).map_err(|_| Error::NotFound)?,
+        text => AccountId::parse(text).map_err(|_| Error::NO_ACCOUNT)?,
     };
     run(app, move |app| app.find_account(id)).await
 }

@@ -149,7 +149,7 @@ pub async fn prove_event(
     seq: web::Path<String>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let seq = size_of(&seq).ok_or(Error::NotFound)?;
+    let seq = size_of(&seq).ok_or(Error::NO_EVENT)?;
     let mut query = Query::of(&req);
     let size = query.take("size", "a whole number", size_of);
     query.finish()?;

@@ -78,7 +78,7 @@ pub async fn show_event(
     caller: Caller<ReadEvents>,
     seq: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let seq = seq_of(&seq).ok_or(Error::NotFound)?;
+    let seq = seq_of(&seq).ok_or(Error::NO_EVENT)?;
     let viewer = caller.principal.viewer();
     let view = run(&app, move |app| app.find_event(viewer, seq)).await?;
     Ok(HttpResponse::Ok().json(EventBody::from(view)))

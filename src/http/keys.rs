@@ -101,7 +101,7 @@ pub async fn show_self(
     caller: Caller<AnyKey>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.principal;
-    let id = caller.key().ok_or(Error::NotFound)?;
+    let id = caller.key().ok_or(Error::NO_KEY)?;
     let view = run(&app, move |app| app.find_key(&caller, id, Reach::Itself)).await?;
     Ok(shown(&app, &view))
 }

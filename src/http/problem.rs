@@ -217,7 +217,9 @@ impl From<Error> for Problem {
             Error::ProxyMistake(_) => {
                 Self::new(StatusCode::FORBIDDEN, "authz_misconfigured", "Not allowed", &err)
             }
-            Error::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", &err),
+            Error::NotFound | Error::UnknownId(_) | Error::NoCheckpoint => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", &err)
+            }
             Error::PreconditionFailed => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "precondition_failed",
