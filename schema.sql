@@ -123,7 +123,7 @@ CREATE INDEX api_keys_for_everything ON api_keys (account_id)
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
 -- The values that a key has had. The current one has no deadline. Kept in the order of their keys,
--- so that whoever reads keys with their values reads on where the last one ended.
+-- so that a reader of keys with their values reads on where the last one ended.
 CREATE TABLE credentials (
     key_id         TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
     prefix         TEXT    NOT NULL UNIQUE CHECK (length(prefix) = 12),

@@ -297,7 +297,7 @@ fn variables() -> Vec<(String, String)> {
 }
 
 /// Every variable of this process whose name is UTF-8. The standard library's own iterator panics at
-/// the first variable that is not, whatever program it belongs to.
+/// the first variable that is not, of any program.
 fn environment() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, value)| {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))

@@ -63,7 +63,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How long a stop takes at most, whatever the network, the disk and running jobs do.
+/// How long a stop takes at most, also while the network, the disk or a job hangs.
 pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long running requests may take once the server is to stop. The rest of [`STOP_LIMIT`] is for
 /// what is only in memory.

@@ -68,7 +68,7 @@ impl Name {
         Ok(Self(text.to_owned()))
     }
 
-    /// For rows that were names when they were written, by whatever rules there were.
+    /// For rows that were names by the rules at the time when they were written.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }

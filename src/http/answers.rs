@@ -23,7 +23,7 @@ use crate::{
     service::{Error, Keyward, Principal},
 };
 
-/// A page ends before it is longer, whatever its `limit`, in bytes.
+/// A page ends before it is longer, with any `limit`, in bytes.
 const LONGEST_PAGE: usize = 1024 * 1024;
 /// A longer answer takes a place while its client has not taken it, in bytes.
 const LONG: usize = 64 * 1024;

@@ -89,12 +89,17 @@ pub(super) struct Requests(Rc<RefCell<Running>>);
 #[derive(Debug, Default)]
 struct Running {
     count: usize,
+    /// How many of them came with a body.
+    with_body: usize,
     waker: Option<Waker>,
 }
 
 /// One request, until its answer was handed over or given up.
 #[derive(Debug)]
-pub(super) struct Request(Requests);
+pub(super) struct Request {
+    requests: Requests,
+    with_body: bool,
+}
 
 /// A body that ends its request.
 pub(super) struct Answer {
@@ -133,6 +138,11 @@ impl<IO> Connection<IO> {
             return false;
         } else if idle {
             cx.waker().wake_by_ref(); // To be read on when these were taken apart.
+        } else if self.requests.are_reading() {
+            // What looks like another request may be a part of this one's body. So one more is
+            // handed on in each turn; HTTP itself stops at 16 whole requests that wait.
+            self.input.handed_on = MOST_PIPELINED - 1;
+            cx.waker().wake_by_ref();
         } else {
             self.requests.wake_when_answered(cx.waker());
         }
@@ -216,9 +226,16 @@ impl Input {
 }
 
 impl Requests {
-    pub fn begin(&self) -> Request {
-        self.0.borrow_mut().count += 1;
-        Request(self.clone())
+    pub fn begin(&self, with_body: bool) -> Request {
+        let mut running = self.0.borrow_mut();
+        running.count += 1;
+        running.with_body += usize::from(with_body);
+        Request { requests: self.clone(), with_body }
+    }
+
+    /// Whether a request is being answered that came with a body.
+    fn are_reading(&self) -> bool {
+        self.0.borrow().with_body != 0
     }
 
     fn are_answered(&self) -> bool {
@@ -232,8 +249,9 @@ impl Requests {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut running = self.0.0.borrow_mut();
+        let mut running = self.requests.0.borrow_mut();
         running.count -= 1;
+        running.with_body -= usize::from(self.with_body);
         if running.count == 0
             && let Some(waker) = running.waker.take()
         {

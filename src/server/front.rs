@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use actix_http::{HttpService, KeepAlive, Request, error::DispatchError};
+use actix_http::{HttpService, KeepAlive, Payload, Request, error::DispatchError};
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service,
     map_config,
@@ -118,7 +118,7 @@ pub(super) fn public_server(
                         Connection::<TcpStream>::facts,
                     ))
             }),
-            // Nobody listens in between two processes of one machine.
+            // No other machine can listen to a Unix socket.
             (Listener::Unix(it, file), _) => {
                 sockets.extend(file);
                 server.listen_uds(&address, it, move || {
@@ -253,8 +253,9 @@ where
     let app = app.map_err(|err: actix_web::Error| err.error_response());
     let counted = apply_fn_factory(
         map_config(app, |()| AppConfig::default()),
-        |request: Request, app: &_| {
-            let running = request.conn_data::<Requests>().map(Requests::begin);
+        |mut request: Request, app: &_| {
+            let with_body = !matches!(request.payload(), Payload::None);
+            let running = request.conn_data::<Requests>().map(|it| it.begin(with_body));
             let answer = app.call(request);
             async move {
                 let answer: ServiceResponse<BoxBody> = answer.await?;

@@ -140,7 +140,7 @@ impl Outage {
     }
 }
 
-/// The file itself, whatever its name; and the directory that it is in.
+/// The file itself, under any name; and the directory that it is in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Identity {
     file: (u64, u64),

@@ -138,3 +138,12 @@ fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
     assert_eq!(ids, (0..count).collect::<Vec<_>>());
     drop(sender.join());
 }
+
+#[test]
+fn a_body_that_speaks_of_http_is_not_taken_for_pipelined_requests() {
+    let server = TestServer::start();
+    let text = "GET / HTTP/1.1 ".repeat(200);
+    let body = json!({ "name": "x", "scopes": ["orders:read"], "metadata": { "text": text } });
+    let request = Request::new("POST", KEYS).key(&server.root.text).json(&body);
+    server.send(&request).expect(201);
+}
