@@ -10,11 +10,7 @@ use std::collections::BTreeMap;
 use actix_web::{App, HttpRequest, HttpResponse, http::Method, web};
 use utoipa::{
     OpenApi,
-    openapi::{
-        RefOr, Schema, Server,
-        path::Operation,
-        security::SecurityRequirement,
-    },
+    openapi::{RefOr, Schema, Server, path::Operation, security::SecurityRequirement},
 };
 use utoipa_actix_web::AppExt;
 

@@ -15,11 +15,16 @@ const KEY_SOURCE: &str = "An API key of this server. The first one is the root k
     first start shows it on a terminal; without a terminal, it writes the key to the file \
     `initial-root-key` in the data directory. `keyward root-key reset`, on the server's machine, \
     makes another one.";
-const BEARER: &str = "The same API key in the header `Authorization`. Send one of the two headers, not both.";
+const BEARER: &str =
+    "The same API key in the header `Authorization`. Send one of the two headers, not both.";
 
 /// Every header that an answer can have besides those that its operation names.
 const HEADERS: [(&str, Type, &str); 5] = [
-    ("X-Request-Id", Type::String, "The identifier of the request, as in the log and in `requestId`."),
+    (
+        "X-Request-Id",
+        Type::String,
+        "The identifier of the request, as in the log and in `requestId`.",
+    ),
     (
         "Retry-After",
         Type::Integer,
@@ -28,7 +33,11 @@ const HEADERS: [(&str, Type, &str); 5] = [
     ),
     ("WWW-Authenticate", Type::String, "The header that carries the key. With the status 401."),
     ("Allow", Type::String, "The methods of this address. With the status 405."),
-    ("Link", Type::String, "The address of the next page (`rel=\"next\"`). Absent on the last page."),
+    (
+        "Link",
+        Type::String,
+        "The address of the next page (`rel=\"next\"`). Absent on the last page.",
+    ),
 ];
 const REQUEST_ID: &str = "X-Request-Id";
 const RETRY_AFTER: &str = "Retry-After";

@@ -5,12 +5,16 @@ use serde_json::{Value, json};
 use super::Request;
 
 /// A good body for each operation that takes one; `$SCOPE` is a scope of the caller's.
-pub const BODIES: [(&str, &str); 11] = [
+pub const BODIES: [(&str, &str); 15] = [
     ("createApiKey", r#"{"name": "x", "scopes": ["$SCOPE"]}"#),
     ("createAccountApiKey", r#"{"name": "x", "scopes": ["orders:read"]}"#),
     ("createAccount", r#"{"name": "x"}"#),
     ("updateAccount", r#"{"name": "y"}"#),
     ("patchAccount", r#"{"name": "y"}"#),
+    ("updateOwnAccount", r#"{"name": "y"}"#),
+    ("patchOwnAccount", r#"{"name": "y"}"#),
+    ("updateSelf", r#"{"name": "y"}"#),
+    ("patchSelf", r#"{"name": "y"}"#),
     ("updateApiKey", r#"{"name": "y"}"#),
     ("patchApiKey", r#"{"name": "y"}"#),
     ("rotateApiKey", r#"{"gracePeriodSeconds": 60}"#),
