@@ -16,12 +16,16 @@ use crate::{
     http::query,
 };
 
-const SCOPE: &str = r"^(\*|[a-z0-9-]+:[a-z0-9-]+)$";
+const SCOPE_OR_ALL: &str = r"^(\*|[a-z0-9-]+:[a-z0-9-]+)$";
+/// What an account may allow: `*` is the operator's.
+const SCOPE: &str = "^[a-z0-9-]+:[a-z0-9-]+$";
 const VISIBLE_ASCII: &str = "^[!-~]+$";
 /// Something to see, and no control characters.
 const NAME: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$";
-const IP_ADDRESS: &str = r"^[0-9A-Fa-f:.]+$";
-const CURSOR: &str = r"^v1\.[0-9a-f]+(\.[0-9a-f]{32})?$";
+const IP_ADDRESS: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$";
+/// As `query::cursor` and `events::event_cursor` write them.
+const ROW_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})\.[0-9a-f]{32}$";
+const EVENT_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})$";
 const SUBJECT: &str = "^(keyward|(key|acct)_[0-9A-Za-z]{22})$";
 const ACTOR: &str = "^(cli|scheduler|operator|key_[0-9A-Za-z]{22})$";
 
@@ -37,7 +41,8 @@ pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
                 if let ArrayItems::RefOrSchema(items) = &mut array.items
                     && let RefOr::T(Schema::Object(item)) = &mut **items
                 {
-                    bound_text(item, SCOPE, Scope::MAX_LEN);
+                    let pattern = if name == "allowedScopes" { SCOPE } else { SCOPE_OR_ALL };
+                    bound_text(item, pattern, Scope::MAX_LEN);
                 }
             }
             ("metadata", RefOr::T(Schema::Object(it))) => {
@@ -59,12 +64,14 @@ pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
 
 /// Bounds the parameters of an operation.
 pub(super) fn bound_parameters(operation: &mut Operation) {
+    let of_events = operation.tags.iter().flatten().any(|it| it == "Audit log");
+    let cursor = if of_events { EVENT_CURSOR } else { ROW_CURSOR };
     for parameter in operation.parameters.iter_mut().flatten() {
         let RefOr::T(parameter) = parameter else { continue };
         let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { continue };
         match parameter.name.as_str() {
-            "cursor" => bound_text(schema, CURSOR, 100),
-            "scope" => bound_text(schema, SCOPE, Scope::MAX_LEN),
+            "cursor" => bound_text(schema, cursor, 51),
+            "scope" => bound_text(schema, SCOPE_OR_ALL, Scope::MAX_LEN),
             "externalId" => bound_text(schema, VISIBLE_ASCII, ExternalId::MAX_LEN),
             "subject" => bound_text(schema, SUBJECT, 27),
             "actor" => bound_text(schema, ACTOR, 26),

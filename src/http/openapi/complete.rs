@@ -42,19 +42,30 @@ const HEADERS: [(&str, Type, &str); 5] = [
 const REQUEST_ID: &str = "X-Request-Id";
 const RETRY_AFTER: &str = "Retry-After";
 
-/// An address of the caller's own, the address with an identifier that also answers there, and how
-/// the names and summaries of its operations differ.
-const OWN_ADDRESSES: [(&str, &str, [(&str, &str); 2]); 2] = [
-    (
-        "/api/v1/api-keys/self",
-        "/api/v1/api-keys/{id}",
-        [("ApiKey", "Self"), ("an API key", "the presented key")],
-    ),
-    (
-        "/api/v1/accounts/self",
-        "/api/v1/accounts/{id}",
-        [("Account", "OwnAccount"), ("an account", "the account of the presented key")],
-    ),
+/// An address of the caller's own.
+struct OwnAddress {
+    path: &'static str,
+    /// The address with an identifier that also answers there.
+    template: &'static str,
+    /// A part of the template's operation identifiers, and its replacement.
+    id: [&'static str; 2],
+    /// A part of the template's summaries, and its replacement.
+    summary: [&'static str; 2],
+}
+
+const OWN_ADDRESSES: [OwnAddress; 2] = [
+    OwnAddress {
+        path: "/api/v1/api-keys/self",
+        template: "/api/v1/api-keys/{id}",
+        id: ["ApiKey", "Self"],
+        summary: ["an API key", "the presented key"],
+    },
+    OwnAddress {
+        path: "/api/v1/accounts/self",
+        template: "/api/v1/accounts/{id}",
+        id: ["Account", "OwnAccount"],
+        summary: ["an account", "the account of the presented key"],
+    },
 ];
 
 /// Completes the document that was collected from the routes.
@@ -166,9 +177,9 @@ fn add_security(components: &mut Components) {
 /// Templating Matching), while the server answers by either.
 fn add_own_addresses(document: &mut OpenApi) {
     let paths = &mut document.paths.paths;
-    for (own, any, words) in OWN_ADDRESSES {
-        let Some(template) = paths.get(any).cloned() else { continue };
-        let Some(item) = paths.get_mut(own) else { continue };
+    for own in &OWN_ADDRESSES {
+        let Some(template) = paths.get(own.template).cloned() else { continue };
+        let Some(item) = paths.get_mut(own.path) else { continue };
         let missing = [
             (&mut item.put, template.put),
             (&mut item.patch, template.patch),
@@ -176,20 +187,21 @@ fn add_own_addresses(document: &mut OpenApi) {
         ];
         for (operation, template) in missing {
             if operation.is_none() {
-                *operation = template.map(|it| own_operation(it, words));
+                *operation = template.map(|it| own_operation(it, own));
             }
         }
     }
 }
 
-fn own_operation(mut operation: Operation, [id, object]: [(&str, &str); 2]) -> Operation {
+fn own_operation(mut operation: Operation, own: &OwnAddress) -> Operation {
+    let replaced = |text: String, [part, other]: [&str; 2]| text.replace(part, other);
     let in_path =
         |it: &RefOr<Parameter>| matches!(it, RefOr::T(it) if it.parameter_in == ParameterIn::Path);
     if let Some(parameters) = &mut operation.parameters {
         parameters.retain(|it| !in_path(it));
     }
-    operation.operation_id = operation.operation_id.map(|it| it.replace(id.0, id.1));
-    operation.summary = operation.summary.map(|it| it.replace(object.0, object.1));
+    operation.operation_id = operation.operation_id.map(|it| replaced(it, own.id));
+    operation.summary = operation.summary.map(|it| replaced(it, own.summary));
     operation
 }
 

@@ -102,7 +102,7 @@ fn routes_of(path: &str, item: &PathItem) -> Vec<Route> {
     .into_iter()
     .filter_map(|(operation, method)| {
         let parameters = query_parameters(operation.as_ref()?);
-        Some(Route { method, path: path.clone(), parameters })
+        Some(Route { method, path: Arc::clone(&path), parameters })
     })
     .collect()
 }

@@ -63,18 +63,19 @@ fn look(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut V
     if schema["enum"].as_array().is_some_and(|it| !it.contains(value)) {
         fault("enum");
     }
+    let count = |it: usize| i64::try_from(it).ok();
     let size = match value {
-        Value::String(it) => Some((it.chars().count() as f64, "minLength", "maxLength")),
-        Value::Array(it) => Some((it.len() as f64, "minItems", "maxItems")),
-        Value::Object(it) => Some((it.len() as f64, "minProperties", "maxProperties")),
-        Value::Number(it) => Some((it.as_f64().expect("a number"), "minimum", "maximum")),
-        Value::Null | Value::Bool(_) => None,
+        Value::String(it) => (count(it.chars().count()), "minLength", "maxLength"),
+        Value::Array(it) => (count(it.len()), "minItems", "maxItems"),
+        Value::Object(it) => (count(it.len()), "minProperties", "maxProperties"),
+        Value::Number(it) => (it.as_i64(), "minimum", "maximum"),
+        Value::Null | Value::Bool(_) => (None, "", ""),
     };
-    if let Some((size, least, most)) = size {
-        if schema[least].as_f64().is_some_and(|it| size < it) {
+    if let (Some(size), least, most) = size {
+        if schema[least].as_i64().is_some_and(|it| size < it) {
             fault(least);
         }
-        if schema[most].as_f64().is_some_and(|it| it < size) {
+        if schema[most].as_i64().is_some_and(|it| it < size) {
             fault(most);
         }
     }
