@@ -26,6 +26,9 @@ const REFUSED = new Map([
   'updateApiKey', 'patchApiKey', 'revokeApiKey', 'rotateApiKey', 'completeRotation',
   'updateAccount', 'patchAccount', 'deleteAccount',
 ].map((name) => [name, 404]));
+// What the operator's account and its only key do not do.
+REFUSED.set('revokeSelf', 409);
+REFUSED.set('deleteOwnAccount', 409);
 
 const faults = [];
 const consoleErrors = [];

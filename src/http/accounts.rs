@@ -22,20 +22,19 @@ use crate::{
 
 /// List accounts
 ///
-/// All accounts, the oldest first.
+/// Returns all accounts, the oldest first.
 #[utoipa::path(
     operation_id = "listAccounts",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:read"])),
     params(
-        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
-        ("externalId" = Option<String>, Query, description = "Only the account with this identifier of yours"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("externalId" = Option<String>, Query, description = "Only the account with this `externalId`."),
         ("q" = Option<String>, Query, description = "Only accounts with this text in their name or `externalId`."),
     ),
     responses(
         (status = 200, description = "A page of accounts", body = AccountListBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/accounts")]
@@ -70,8 +69,8 @@ pub async fn list_accounts(
 
 /// Create an account
 ///
-/// Answers with the account and, in `apiKey`, its first key, which manages the account's keys and
-/// may hand on everything that the account allows. The full key is shown this once.
+/// Returns the account and, in `apiKey`, its first key. That key manages the account's keys and can
+/// grant every scope that the account allows. Only this answer contains the full key.
 #[utoipa::path(
     operation_id = "createAccount",
     tag = "Accounts",
@@ -79,10 +78,9 @@ pub async fn list_accounts(
     request_body(content = CreateAccountRequest, example = json!({"name": "Acme Corp"})),
     responses(
         (status = 201, description = "Created", body = AccountBody, headers(
-            ("Location" = String, description = "The address of the account"),
-            ("ETag" = String, description = "The account's revision"),
+            ("Location" = String, description = "The address of the account."),
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/accounts")]
@@ -107,16 +105,16 @@ pub async fn create_account(
 
 /// Show the account of the presented key
 ///
-/// For any accepted key: how many keys the account may have, and which scopes it may grant.
+/// Returns the account of the presented key, with its key limit and the scopes that it can grant.
+/// Works with any accepted key and needs no scope.
 #[utoipa::path(
     operation_id = "getOwnAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = [])),
     responses(
         (status = 200, description = "The account", body = AccountBody, headers(
-            ("ETag" = String, description = "The account's revision"),
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/accounts/self")]
@@ -130,17 +128,16 @@ pub async fn show_own_account(
 
 /// Show an account
 ///
-/// Its settings; for its keys see `/accounts/{id}/api-keys`.
+/// Returns the settings of an account. Its keys are at `/api/v1/accounts/{id}/api-keys`.
 #[utoipa::path(
     operation_id = "getAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:read"])),
-    params(("id" = String, Path, description = "The account's identifier, or `self`", example = "self")),
+    params(("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self")),
     responses(
         (status = 200, description = "The account", body = AccountBody, headers(
-            ("ETag" = String, description = "The account's revision"),
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/accounts/{id}")]
@@ -155,21 +152,21 @@ pub async fn show_account(
 
 /// Change an account
 ///
-/// Changes the members that are given. Suspending an account stops all its keys at once.
+/// Changes the given members. Members that are left out keep their values. Suspending an account
+/// stops all its keys at once.
 #[utoipa::path(
     operation_id = "updateAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
-        ("id" = String, Path, description = "The account's identifier, or `self`", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the account's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the account only if this is its `ETag`."),
     ),
     request_body(content = UpdateAccountRequest, example = json!({"name": "Operator"})),
     responses(
-        (status = 200, description = "The account as it is now", body = AccountBody, headers(
-            ("ETag" = String, description = "The account's revision"),
+        (status = 200, description = "The changed account", body = AccountBody, headers(
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[put("/accounts/{id}")]
@@ -185,21 +182,20 @@ pub async fn update_account(
 
 /// Change an account, by PATCH
 ///
-/// The same as PUT.
+/// Does the same as PUT.
 #[utoipa::path(
     operation_id = "patchAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
-        ("id" = String, Path, description = "The account's identifier, or `self`", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the account's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the account only if this is its `ETag`."),
     ),
     request_body(content = UpdateAccountRequest, example = json!({"metadata": {"plan": "pro"}})),
     responses(
-        (status = 200, description = "The account as it is now", body = AccountBody, headers(
-            ("ETag" = String, description = "The account's revision"),
+        (status = 200, description = "The changed account", body = AccountBody, headers(
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[patch("/accounts/{id}")]
@@ -215,18 +211,18 @@ pub async fn patch_account(
 
 /// Delete an account
 ///
-/// Revokes all its keys in the same transaction. Its `externalId` is free again.
+/// Revokes all keys of the account in the same transaction. Afterwards, another account can use its
+/// `externalId`.
 #[utoipa::path(
     operation_id = "deleteAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
     params(
-        ("id" = String, Path, description = "The account's identifier", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Delete only this revision: the account's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the account.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Delete the account only if this is its `ETag`."),
     ),
     responses(
         (status = 204, description = "Deleted"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[delete("/accounts/{id}")]
@@ -247,24 +243,23 @@ pub async fn delete_account(
 
 /// List the API keys of an account
 ///
-/// As the account itself sees them, with the same filters.
+/// Returns the keys of one account, with the same filters as `GET /api/v1/api-keys`.
 #[utoipa::path(
     operation_id = "listAccountApiKeys",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:read"])),
     params(
-        ("id" = String, Path, description = "The account's identifier, or `self`", example = "self"),
-        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
-        ("status" = Option<super::wire::StatusBody>, Query, description = "Only keys that stand so"),
-        ("scope" = Option<String>, Query, description = "Only keys with this scope"),
-        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys made before this instant and not used since"),
-        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant"),
-        ("q" = Option<String>, Query, description = "Only keys with this in their name, or with a prefix that begins so"),
+        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("status" = Option<super::wire::StatusBody>, Query, description = "Filter by status."),
+        ("scope" = Option<String>, Query, description = "Filter by scope."),
+        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this instant and not used since."),
+        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant."),
+        ("q" = Option<String>, Query, description = "Only keys whose name contains this text, or whose `keyPrefix` starts with it."),
     ),
     responses(
         (status = 200, description = "A page of keys", body = ApiKeyListBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/accounts/{id}/api-keys")]
@@ -280,22 +275,21 @@ pub async fn list_account_keys(
 
 /// Create an API key in an account
 ///
-/// With at most what the account allows, and the scopes that any account may hold.
+/// The key can have the scopes that the account allows, and the scopes that every account can hold.
 #[utoipa::path(
     operation_id = "createAccountApiKey",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
-    params(("id" = String, Path, description = "The account's identifier, or `self`", example = "self")),
+    params(("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self")),
     request_body(content = CreateKeyRequest, example = json!({
         "name": "Production Integration",
         "scopes": ["orders:read"],
     })),
     responses(
         (status = 201, description = "Created", body = ApiKeyBody, headers(
-            ("Location" = String, description = "The address of the key"),
-            ("ETag" = String, description = "The key's revision"),
+            ("Location" = String, description = "The address of the key."),
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/accounts/{id}/api-keys")]
@@ -316,7 +310,7 @@ async fn find(
 ) -> Result<Account, Problem> {
     let id = match text {
         "self" => caller.account,
-        text => AccountId::parse(text).map_err(|_| Error::NotFound)?,
+        text => AccountId::parse(text).map_err(|_| Error::NO_ACCOUNT)?,
     };
     run(app, move |app| app.find_account(id)).await
 }

@@ -20,20 +20,19 @@ use crate::{
 
 /// List checkpoints
 ///
-/// Signed statements of what the audit log was, the smallest first. Keep copies elsewhere: they are
-/// what a rewritten or truncated log cannot agree with.
+/// Returns the signed checkpoints of the audit log, the smallest first. Keep copies elsewhere: a
+/// rewritten or truncated log does not agree with them.
 #[utoipa::path(
     operation_id = "listCheckpoints",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
-        ("after" = Option<i64>, Query, description = "Only checkpoints of more events than this", minimum = 0),
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("after" = Option<i64>, Query, description = "Only checkpoints of more events than this.", minimum = 0),
     ),
     responses(
         (status = 200, description = "A page of checkpoints", body = CheckpointListBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/checkpoints")]
@@ -58,14 +57,13 @@ pub async fn list_checkpoints(
 
 /// Show the last checkpoint
 ///
-/// The newest signed statement of what the audit log is. 404 until there is one.
+/// Returns the newest checkpoint, or 404 if there is none yet.
 #[utoipa::path(
     operation_id = "getLastCheckpoint",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     responses(
         (status = 200, description = "The checkpoint", body = CheckpointBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/checkpoints/last")]
@@ -80,14 +78,13 @@ pub async fn show_last_checkpoint(
 
 /// Show the key of the checkpoints
 ///
-/// The public key that checkpoints are checked with. Write it down on the first day, elsewhere.
+/// Returns the public key that verifies the checkpoints. Keep a copy elsewhere from the first day.
 #[utoipa::path(
     operation_id = "getCheckpointKey",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     responses(
         (status = 200, description = "The key", body = CheckpointKeyBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/checkpoints/key")]
@@ -101,19 +98,18 @@ pub async fn show_checkpoint_key(
 
 /// Prove that the log only grew
 ///
-/// A Merkle consistency proof (RFC 6962): with the roots of two checkpoints it shows that nothing
-/// was changed or taken away between them.
+/// Returns a Merkle consistency proof (RFC 6962). Together with the roots of two checkpoints, it
+/// proves that no event was changed or removed between them.
 #[utoipa::path(
     operation_id = "proveConsistency",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("from" = u64, Query, description = "The size of the older checkpoint", minimum = 1, example = 1),
-        ("to" = u64, Query, description = "The size of the newer one", minimum = 1, example = 1),
+        ("from" = u64, Query, description = "The size of the older checkpoint.", minimum = 1, example = 1),
+        ("to" = u64, Query, description = "The size of the newer checkpoint.", minimum = 1, example = 1),
     ),
     responses(
         (status = 200, description = "The proof", body = ConsistencyProofBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/checkpoints/consistency")]
@@ -132,19 +128,18 @@ pub async fn prove_consistency(
 
 /// Prove that an event is in the log
 ///
-/// A Merkle inclusion proof (RFC 6962) against the last checkpoint, or against any size of the log.
-/// The event's `hash` is what the leaf is made of.
+/// Returns a Merkle inclusion proof (RFC 6962) against the last checkpoint, or against any size of
+/// the log. The leaf is made of the event's `hash`.
 #[utoipa::path(
     operation_id = "proveEvent",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("seq" = u64, Path, description = "The event's number", example = 1, minimum = 1),
-        ("size" = Option<u64>, Query, description = "The size of the log to prove it against; the last checkpoint's if left out", minimum = 1),
+        ("seq" = u64, Path, description = "The number of the event.", example = 1, minimum = 1),
+        ("size" = Option<u64>, Query, description = "The size of the log to prove against. Defaults to the size of the last checkpoint.", minimum = 1),
     ),
     responses(
         (status = 200, description = "The proof", body = EventProofBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/events/{seq}/proof")]
@@ -154,7 +149,7 @@ pub async fn prove_event(
     seq: web::Path<String>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let seq = size_of(&seq).ok_or(Error::NotFound)?;
+    let seq = size_of(&seq).ok_or(Error::NO_EVENT)?;
     let mut query = Query::of(&req);
     let size = query.take("size", "a whole number", size_of);
     query.finish()?;

@@ -145,7 +145,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     if !is_hot(response.request().path()) {
         let elapsed = app.env().time.monotonic().since(started);
         if let Some(metrics) = metrics {
-            count(&response, &method, elapsed, &metrics);
+            count(&response, &method, &table, elapsed, &metrics);
         }
         log(&response, &id, &method, elapsed);
     }
@@ -165,22 +165,32 @@ fn settled<B: MessageBody + 'static>(
     }
 }
 
-/// Of what a client can choose, nothing becomes a label.
-fn count<B>(response: &ServiceResponse<B>, method: &Method, took: Duration, metrics: &Metrics) {
-    const METHODS: [Method; 7] = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::OPTIONS,
+/// Counts a request. Labels never contain text that a client chose, and only operations that exist
+/// have labels of their own, so the number of series is bounded. HEAD counts as GET.
+fn count<B>(
+    response: &ServiceResponse<B>,
+    method: &Method,
+    table: &RouteTable,
+    took: Duration,
+    metrics: &Metrics,
+) {
+    const METHODS: [(Method, &str); 5] = [
+        (Method::GET, "GET"),
+        (Method::POST, "POST"),
+        (Method::PUT, "PUT"),
+        (Method::PATCH, "PATCH"),
+        (Method::DELETE, "DELETE"),
     ];
-    const NAMES: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    let place = METHODS.iter().position(|it| it == method);
-    let name = place.and_then(|it| NAMES.get(it)).copied().unwrap_or("_OTHER");
-    let route = response.request().match_pattern().unwrap_or_default();
-    metrics.count_request(name, route, response.status().as_u16(), took);
+    let (request, status) = (response.request(), response.status().as_u16());
+    let path = request.path();
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    // The pages are not in the document.
+    let is_page = *method == Method::GET && !path.starts_with("/api/");
+    let page = || request.match_pattern().filter(|_| is_page);
+    let route = table.template(method, path).map(str::to_owned).or_else(page);
+    let name = METHODS.iter().find(|it| it.0 == *method).map(|it| it.1);
+    let (name, route) = name.zip(route).unwrap_or(("_OTHER", String::new()));
+    metrics.count_request(name, route, status, took);
 }
 
 fn log<B>(response: &ServiceResponse<B>, id: &RequestId, method: &Method, elapsed: Duration) {

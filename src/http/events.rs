@@ -20,25 +20,24 @@ use crate::{
 
 /// List events
 ///
-/// The audit log, the oldest first. The operator sees all of it; an account sees its own events,
-/// in which keys and addresses of the operator are shown as `operator`.
+/// Returns the events of the audit log, the oldest first. The operator sees all events. An account
+/// sees its own events, with `operator` in place of the operator's keys and addresses.
 #[utoipa::path(
     operation_id = "listEvents",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
-        ("after" = Option<i64>, Query, description = "Only events with a greater `seq`", minimum = 0),
-        ("type" = Option<String>, Query, description = "Only events of this type"),
-        ("subject" = Option<String>, Query, description = "Only events about this key or account, or `keyward`"),
-        ("actor" = Option<String>, Query, description = "Only what this key did, or `cli`, or `scheduler`, or `operator` for any key of the operator"),
-        ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant"),
-        ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("after" = Option<i64>, Query, description = "Only events with a greater `seq`.", minimum = 0),
+        ("type" = Option<String>, Query, description = "Filter by event type."),
+        ("subject" = Option<String>, Query, description = "Filter by the key or account that the event is about, or `keyward`."),
+        ("actor" = Option<String>, Query, description = "Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of the operator."),
+        ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant."),
+        ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant."),
     ),
     responses(
         (status = 200, description = "A page of events", body = EventListBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/events")]
@@ -63,15 +62,14 @@ pub async fn list_events(
 
 /// Show an event
 ///
-/// One entry of the audit log by its number.
+/// Returns one event of the audit log.
 #[utoipa::path(
     operation_id = "getEvent",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
-    params(("seq" = i64, Path, description = "The event's number", example = 1, minimum = 1)),
+    params(("seq" = i64, Path, description = "The number of the event.", example = 1, minimum = 1)),
     responses(
         (status = 200, description = "The event", body = EventBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/events/{seq}")]
@@ -80,7 +78,7 @@ pub async fn show_event(
     caller: Caller<ReadEvents>,
     seq: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let seq = seq_of(&seq).ok_or(Error::NotFound)?;
+    let seq = seq_of(&seq).ok_or(Error::NO_EVENT)?;
     let viewer = caller.principal.viewer();
     let view = run(&app, move |app| app.find_event(viewer, seq)).await?;
     Ok(HttpResponse::Ok().json(EventBody::from(view)))

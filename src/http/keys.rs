@@ -24,24 +24,23 @@ use crate::{
 
 /// List API keys
 ///
-/// All keys of the caller's account, the oldest first; never a full key. Revoked keys are not
-/// among them.
+/// Returns the keys of the caller's account, the oldest first. Revoked keys and full keys are never
+/// included.
 #[utoipa::path(
     operation_id = "listApiKeys",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read"])),
     params(
-        ("limit" = Option<u32>, Query, description = "How many to return; 1000 if left out", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "Where the last page ended: its `nextCursor`"),
-        ("status" = Option<super::wire::StatusBody>, Query, description = "Only keys that stand so"),
-        ("scope" = Option<String>, Query, description = "Only keys with this scope"),
-        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys made before this instant and not used since"),
-        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant"),
-        ("q" = Option<String>, Query, description = "Only keys with this in their name, or with a prefix that begins so"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("status" = Option<super::wire::StatusBody>, Query, description = "Filter by status."),
+        ("scope" = Option<String>, Query, description = "Filter by scope."),
+        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this instant and not used since."),
+        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant."),
+        ("q" = Option<String>, Query, description = "Only keys whose name contains this text, or whose `keyPrefix` starts with it."),
     ),
     responses(
         (status = 200, description = "A page of keys", body = ApiKeyListBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/api-keys")]
@@ -56,7 +55,7 @@ pub async fn list_keys(
 
 /// Create an API key
 ///
-/// The full key is in this answer and nowhere else, ever: store it safely.
+/// Only this answer contains the full key. Store it safely: the server cannot show it again.
 #[utoipa::path(
     operation_id = "createApiKey",
     tag = "API keys",
@@ -68,10 +67,9 @@ pub async fn list_keys(
     })),
     responses(
         (status = 201, description = "Created", body = ApiKeyBody, headers(
-            ("Location" = String, description = "The address of the key"),
-            ("ETag" = String, description = "The key's revision"),
+            ("Location" = String, description = "The address of the key."),
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/api-keys")]
@@ -86,16 +84,15 @@ pub async fn create_key(
 
 /// Show the presented key
 ///
-/// What am I? For any accepted key, whatever its scopes.
+/// Returns the key that the request presents. Works with any accepted key and needs no scope.
 #[utoipa::path(
     operation_id = "getSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
     responses(
         (status = 200, description = "The key that was presented", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/api-keys/self")]
@@ -104,24 +101,23 @@ pub async fn show_self(
     caller: Caller<AnyKey>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.principal;
-    let id = caller.key().ok_or(Error::NotFound)?;
+    let id = caller.key().ok_or(Error::NO_KEY)?;
     let view = run(&app, move |app| app.find_key(&caller, id, Reach::Itself)).await?;
     Ok(shown(&app, &view))
 }
 
 /// Show an API key
 ///
-/// Everything but the key itself.
+/// Returns all properties of the key except the full key.
 #[utoipa::path(
     operation_id = "getApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
-    params(("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "self")),
+    params(("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "self")),
     responses(
         (status = 200, description = "The key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/api-keys/{id}")]
@@ -136,22 +132,21 @@ pub async fn show_key(
 
 /// Change an API key
 ///
-/// Changes the members that are given; what is left out stays as it is. An expired key cannot be
-/// revived.
+/// Changes the given members. Members that are left out keep their values. An expired key cannot
+/// be extended.
 #[utoipa::path(
     operation_id = "updateApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
     responses(
-        (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
+        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[put("/api-keys/{id}")]
@@ -167,21 +162,20 @@ pub async fn update_key(
 
 /// Change an API key, by PATCH
 ///
-/// The same as PUT.
+/// Does the same as PUT.
 #[utoipa::path(
     operation_id = "patchApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change only this revision: the key's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
     ),
     request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
     responses(
-        (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
+        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[patch("/api-keys/{id}")]
@@ -197,18 +191,17 @@ pub async fn patch_key(
 
 /// Revoke the presented key
 ///
-/// For any accepted key, with any scopes: the holder of a key may end it. From the moment this
-/// is answered, no request is accepted with any of its values. It cannot be undone.
+/// Works with any accepted key and needs no scope. After the answer, no request with any of the
+/// key's values is accepted. A revocation cannot be undone.
 #[utoipa::path(
     operation_id = "revokeSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
     params(
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke only this revision: the key's `ETag`"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
     ),
     responses(
         (status = 204, description = "Revoked"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[delete("/api-keys/self")]
@@ -223,19 +216,18 @@ pub async fn revoke_self(
 
 /// Revoke an API key
 ///
-/// From the moment this is answered, no request is accepted with any of its values. It cannot be
+/// After the answer, no request with any of the key's values is accepted. A revocation cannot be
 /// undone.
 #[utoipa::path(
     operation_id = "revokeApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke only this revision: the key's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
     ),
     responses(
         (status = 204, description = "Revoked"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[delete("/api-keys/{id}")]

@@ -150,9 +150,9 @@ fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
 /// caller's own.
 fn key_in_path(app: &Keyward, caller: &Principal, text: &str) -> Result<KeyId, Error> {
     if text == "self" {
-        return caller.key().ok_or(Error::NotFound);
+        return caller.key().ok_or(Error::NO_KEY);
     }
-    KeyId::parse(text).ok().or_else(|| app.key_with_prefix(text)).ok_or(Error::NotFound)
+    KeyId::parse(text).ok().or_else(|| app.key_with_prefix(text)).ok_or(Error::NO_KEY)
 }
 
 fn entity_tag(revision: i64) -> (header::HeaderName, String) {

@@ -49,16 +49,15 @@ impl Documents {
     }
 }
 
-/// Is the process alive?
+/// Check liveness
 ///
-/// Answers as long as the server runs.
+/// Answers as long as the process runs.
 #[utoipa::path(
     operation_id = "livez",
     tag = "Server",
     security(()),
     responses(
-        (status = 200, description = "It is", body = String, content_type = "text/plain", example = json!("ok")),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The process runs", body = String, content_type = "text/plain", example = json!("ok")),
     ),
 )]
 #[get("/livez")]
@@ -71,19 +70,21 @@ pub async fn healthz() -> HttpResponse {
     plain("ok")
 }
 
-/// Can the server do its work?
+/// Check readiness
 ///
-/// Writes to the database and reads from it to find out, at most once a second. With `?verbose`,
-/// from the machine itself, a line for each check.
+/// Tests a write to the database and a read from it, at most once a second. With `?verbose`, requests
+/// from the server's own machine get a line for each check.
 #[utoipa::path(
     operation_id = "readyz",
     tag = "Server",
     security(()),
-    params(("verbose" = Option<String>, Query, description = "A line for each check")),
+    params(("verbose" = Option<String>, Query, description = "Return a line for each check.")),
     responses(
-        (status = 200, description = "It can", body = String, content_type = "text/plain", example = json!("ok")),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "It cannot; `detail` says why", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The server is ready", body = String, content_type = "text/plain", example = json!("ok")),
+        (status = 503, description = "The server is not ready; `detail` says why", content(
+            (Problem = "application/problem+json"),
+            (String = "text/plain"),
+        )),
     ),
 )]
 #[get("/readyz")]
@@ -108,17 +109,16 @@ pub async fn readyz(
     Ok(response.content_type("text/plain; charset=utf-8").body(lines))
 }
 
-/// Metrics for Prometheus
+/// Get metrics for Prometheus
 ///
-/// Without a key from the machine itself (by an IP address or `localhost`), else with the scope
-/// `metrics:read`.
+/// Requests from the server's own machine, by an IP address or `localhost`, need no key. Other
+/// requests need the scope `metrics:read`.
 #[utoipa::path(
     operation_id = "metrics",
     tag = "Server",
     security((), ("ApiKeyAuth" = ["metrics:read"])),
     responses(
-        (status = 200, description = "In the text format of Prometheus", body = String, content_type = "text/plain"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The metrics in the text format of Prometheus", body = String, content_type = "text/plain", example = json!("keyward_build_info{version=\"0.1.0\"} 1\n")),
     ),
 )]
 #[get("/metrics")]
@@ -169,16 +169,15 @@ fn names_no_domain(headers: &HeaderMap) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
-/// This document as JSON
+/// Get this document as JSON
 ///
-/// OpenAPI 3.1, generated from the code that answers.
+/// Returns the API document in OpenAPI 3.1, generated from the code of this server.
 #[utoipa::path(
     operation_id = "openapiJson",
     tag = "Server",
     security(()),
     responses(
-        (status = 200, description = "The API document", body = HashMap<String, serde_json::Value>, content_type = "application/json"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The API document", body = HashMap<String, serde_json::Value>, content_type = "application/json", example = json!({"openapi": "3.1.0", "info": {"title": "keyward"}})),
     ),
 )]
 #[get("/openapi.json")]
@@ -186,16 +185,15 @@ pub async fn openapi_json(documents: web::Data<Documents>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(InPieces::of(documents.json.clone()))
 }
 
-/// This document as YAML
+/// Get this document as YAML
 ///
-/// The same as `/openapi.json`.
+/// Returns the same document as `/openapi.json`.
 #[utoipa::path(
     operation_id = "openapiYaml",
     tag = "Server",
     security(()),
     responses(
-        (status = 200, description = "The API document", body = String, content_type = "application/yaml"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The API document", body = HashMap<String, serde_json::Value>, content_type = "application/yaml"),
     ),
 )]
 #[get("/openapi.yaml")]

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// Names the kind of problem; `urn:keyward:problem:` and the code.
+    /// The kind of problem as a URI: `urn:keyward:problem:` and the code.
     #[schema(example = "urn:keyward:problem:not-found")]
     r#type: String,
     /// The kind of problem, for people.
@@ -27,8 +27,8 @@ pub struct Problem {
     /// The HTTP status code.
     #[schema(example = 404, minimum = 400, maximum = 599)]
     status: u16,
-    /// This occurrence, for people.
-    #[schema(example = "there is no resource at this address")]
+    /// An explanation of this occurrence, for people.
+    #[schema(example = "no API key with this id")]
     detail: String,
     /// The kind of problem, for programs. Never renamed.
     #[schema(example = "not_found")]
@@ -36,7 +36,7 @@ pub struct Problem {
     /// The identifier of the request, as in the header `X-Request-Id` and in the log.
     #[schema(example = "req_4fLq0N2vT8xYb7Jm00000001")]
     request_id: String,
-    /// Everything that is wrong with the request; only with status 422.
+    /// All faults of the request; only with status 422.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Option<Vec<ProblemFault>>, nullable = false)]
     errors: Vec<ProblemFault>,
@@ -46,7 +46,7 @@ pub struct Problem {
     allow: Option<String>,
 }
 
-/// One thing that is wrong with a request.
+/// One fault of a request.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProblemFault {
     /// A JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter or header.
@@ -55,7 +55,7 @@ pub struct ProblemFault {
     /// The kind of fault, for programs.
     #[schema(example = "unknown_scope")]
     code: &'static str,
-    /// The fault, for people.
+    /// An explanation of the fault, for people.
     #[schema(example = "there is no scope `order:read`; did you mean orders:read?")]
     detail: String,
 }
@@ -222,7 +222,9 @@ impl From<Error> for Problem {
             Error::ProxyMistake(_) => {
                 Self::new(StatusCode::FORBIDDEN, "authz_misconfigured", "Not allowed", &err)
             }
-            Error::NotFound => Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", &err),
+            Error::NotFound | Error::UnknownId(_) | Error::NoCheckpoint => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", &err)
+            }
             Error::PreconditionFailed => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "precondition_failed",

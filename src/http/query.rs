@@ -15,6 +15,8 @@ use crate::{
 };
 
 pub const MAX_LIMIT: u32 = 1000;
+/// The longest text to search for, in characters.
+pub const MAX_SEARCH_CHARS: usize = 100;
 
 /// The parameters, taken one by one; what is wrong with any of them is collected.
 #[derive(Debug)]
@@ -90,10 +92,10 @@ impl Query {
         self.take(name, "a date and time like 2030-01-31T12:00:00Z", |it| Timestamp::parse(it).ok())
     }
 
-    /// A text to search for.
+    /// A text to search for, of at most [`MAX_SEARCH_CHARS`].
     pub fn text(&mut self, name: &str) -> Option<String> {
-        self.take(name, "1 to 100 characters", |it| {
-            (1..=100).contains(&it.chars().count()).then(|| it.to_owned())
+        self.take(name, &format!("1 to {MAX_SEARCH_CHARS} characters"), |it| {
+            (1..=MAX_SEARCH_CHARS).contains(&it.chars().count()).then(|| it.to_owned())
         })
     }
 
@@ -102,7 +104,7 @@ impl Query {
         self.faults.push(Fault::new(format!("/{name}"), code, detail));
     }
 
-    /// Whatever was not taken is unknown.
+    /// Refuses every parameter that was not taken.
     pub fn finish(mut self) -> Result<(), Problem> {
         self.refuse_rest();
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }

@@ -18,17 +18,16 @@ use crate::{
 
 /// Rotate the presented key
 ///
-/// Gives the caller a new value. The scope `api-keys:rotate` allows this and nothing else.
+/// Gives the presented key a new value. The scope `api-keys:rotate` allows only this operation.
 #[utoipa::path(
     operation_id = "rotateSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:rotate", "api-keys:write"])),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
     responses(
-        (status = 200, description = "Rotated", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
+        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/api-keys/self/rotate")]
@@ -43,22 +42,21 @@ pub async fn rotate_self(
 
 /// Rotate an API key
 ///
-/// Gives the key a new value; identifier and settings stay. The old value is accepted until the
-/// grace period is over. At most three values of a key are alive at once.
+/// Gives the key a new value. Its identifier and settings stay. The old value is accepted until its
+/// grace period ends. A key has at most three accepted values at a time.
 #[utoipa::path(
     operation_id = "rotateApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate only this revision: the key's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate the key only if this is its `ETag`."),
     ),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
     responses(
-        (status = 200, description = "Rotated", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
+        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/api-keys/{id}/rotate")]
@@ -74,20 +72,19 @@ pub async fn rotate_key(
 
 /// End the grace periods of an API key
 ///
-/// From the moment this is answered, only the current value is accepted.
+/// After the answer, only the current value of the key is accepted.
 #[utoipa::path(
     operation_id = "completeRotation",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Only for this revision: the key's `ETag`"),
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "End the grace periods only if this is the `ETag` of the key."),
     ),
     responses(
-        (status = 200, description = "The key as it is now", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The key's revision"),
+        (status = 200, description = "The key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
         )),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/api-keys/{id}/rotate/complete")]

@@ -60,22 +60,23 @@ pub(super) enum Start {
 
 /// Follow the events
 ///
-/// Server-sent events: each event of the audit log as it is recorded, until the client goes. `id`
-/// is the event's `seq`, `event` its type, `data` an `Event` as JSON. Begins with the next event,
-/// or after the one that `Last-Event-ID` or `after` names; whoever reconnects with the last `id`
-/// misses nothing and gets nothing twice. When the caller's key no longer stands, a last
-/// `event: end` tells the `reason`, which is the code that the next request is refused with. Filters
-/// and what an account sees are as in the list.
+/// Returns server-sent events: each event of the audit log as it is recorded, until the client
+/// disconnects. `id` is the event's `seq`, `event` its type, `data` an `Event` as JSON. The stream
+/// starts with the next event, or after the event that `Last-Event-ID` or `after` names. A client
+/// that reconnects with the last `id` gets every event exactly once. When the caller's key is no
+/// longer accepted, a last `event: end` gives the `reason`: the code that refuses the next request.
+/// Filters and visibility are as in the list. The status is 503 with the code `too_many_streams`
+/// while too many streams are open.
 #[utoipa::path(
     operation_id = "streamEvents",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("Last-Event-ID" = Option<i64>, Header, nullable = false, description = "The `id` that came last; wins over `after`", minimum = 0),
-        ("after" = Option<i64>, Query, description = "The same, for clients that cannot set headers", minimum = 0),
-        ("type" = Option<String>, Query, description = "Only events of this type"),
-        ("subject" = Option<String>, Query, description = "Only events about this key or account, or `keyward`"),
-        ("actor" = Option<String>, Query, description = "Only what this key did, or `cli`, or `scheduler`, or `operator` for any key of the operator"),
+        ("Last-Event-ID" = Option<i64>, Header, nullable = false, description = "The last `id` that the client received. Takes precedence over `after`.", minimum = 0),
+        ("after" = Option<i64>, Query, description = "The same as `Last-Event-ID`, for clients that cannot set headers.", minimum = 0),
+        ("type" = Option<String>, Query, description = "Filter by event type."),
+        ("subject" = Option<String>, Query, description = "Filter by the key or account that the event is about, or `keyward`."),
+        ("actor" = Option<String>, Query, description = "Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of the operator."),
     ),
     responses(
         (
@@ -85,8 +86,6 @@ pub(super) enum Start {
             content_type = "text/event-stream",
             example = json!(EXAMPLE),
         ),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Too many streams are open", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/events/stream")]

@@ -16,21 +16,20 @@ use crate::{
 
 const USUAL_DAYS: u32 = 30;
 
-/// Show how much an API key is used
+/// Show the usage of an API key
 ///
-/// How often it was accepted and how often refused, by day (UTC), today the last. Counts are
-/// gathered in memory and stored every few seconds, so a crash may lose the last of them.
+/// Returns how often the key was accepted and how often it was refused, by day (UTC), today last.
+/// Counts are stored every few seconds, so a crash can lose the most recent ones.
 #[utoipa::path(
     operation_id = "getApiKeyUsage",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
     params(
-        ("id" = String, Path, description = "The key's identifier, its `keyPrefix`, or `self`", example = "self"),
-        ("days" = Option<u32>, Query, description = "How many days; 30 if left out", minimum = 1, maximum = 366),
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "self"),
+        ("days" = Option<u32>, Query, description = "The number of days. Defaults to 30.", minimum = 1, maximum = 366),
     ),
     responses(
         (status = 200, description = "The counts of each day", body = UsageBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/api-keys/{id}/usage")]

@@ -35,8 +35,9 @@ const ANSWER_LEN: usize = 512;
 
 /// Verify an API key
 ///
-/// Is this key good for that, now? The answer is 200 whatever the outcome; look at `valid`. Nothing
-/// is read from disk, and a revoked key is refused from the moment its revocation was answered.
+/// Returns whether the key is accepted now and grants the given scopes. The status is 200 for every
+/// outcome: read `valid`. Nothing is read from disk. A key is refused as soon as its revocation was
+/// answered.
 #[utoipa::path(
     operation_id = "verifyApiKey",
     tag = "Verification",
@@ -47,7 +48,6 @@ const ANSWER_LEN: usize = 512;
     })),
     responses(
         (status = 200, description = "The outcome", body = VerificationBody<'_>),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/api/v1/api-keys/verify")]
@@ -162,14 +162,13 @@ async fn answer(
 
 /// List the scopes
 ///
-/// The catalogue: your API's scopes, then keyward's own.
+/// Returns the catalogue of scopes: first those of your API, then those of keyward itself.
 #[utoipa::path(
     operation_id = "listScopes",
     tag = "Verification",
     security(("ApiKeyAuth" = [])),
     responses(
-        (status = 200, description = "Every scope there is", body = ScopeListBody),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "All scopes", body = ScopeListBody),
     ),
 )]
 #[get("/scopes")]

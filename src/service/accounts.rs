@@ -117,7 +117,7 @@ impl Keyward {
 
     pub fn find_account(&self, id: AccountId) -> Result<Account, Error> {
         let found = self.store.read(|tx| tx.account(id))?;
-        found.filter(|it| it.deleted_at.is_none()).ok_or(Error::NotFound)
+        found.filter(|it| it.deleted_at.is_none()).ok_or(Error::NO_ACCOUNT)
     }
 
     /// The accounts by age; with `text`, only those that have it in their name or external identifier.
@@ -165,7 +165,7 @@ impl Keyward {
             };
             let receipt = tx.record(&caller.origin, &event)?;
             tx.update_account(&after, &receipt)?;
-            tx.account(id)?.ok_or(Error::NotFound)
+            tx.account(id)?.ok_or(Error::NO_ACCOUNT)
         })
     }
 
@@ -216,7 +216,7 @@ impl AccountPatch {
 }
 
 fn standing(tx: &ReadTx<'_>, id: AccountId, expected: Option<i64>) -> Result<Account, Error> {
-    let account = tx.account(id)?.filter(|it| it.deleted_at.is_none()).ok_or(Error::NotFound)?;
+    let account = tx.account(id)?.filter(|it| it.deleted_at.is_none()).ok_or(Error::NO_ACCOUNT)?;
     if expected.is_some_and(|it| it != account.revision) {
         return Err(Error::PreconditionFailed);
     }

@@ -115,7 +115,7 @@ impl Keyward {
 
     pub fn last_checkpoint(&self) -> Result<StoredCheckpoint, Error> {
         let last = self.store.read::<_, Error>(|tx| Ok(tx.last_checkpoint()?))?;
-        last.ok_or(Error::NotFound)
+        last.ok_or(Error::NoCheckpoint)
     }
 
     /// Checkpoints of more than `after` events, the smallest first.
@@ -145,7 +145,7 @@ impl Keyward {
                 (None, Some(last)) if seq <= last.size.unsigned_abs() => last.size.unsigned_abs(),
                 (None, _) => return Err(Conflict::NotCheckpointed.into()),
             };
-            let path = tx.inclusion_proof(seq, size)?.ok_or(Error::NotFound)?;
+            let path = tx.inclusion_proof(seq, size)?.ok_or(Error::NO_EVENT)?;
             let note = tx.checkpoint_of(size.cast_signed())?.map(|it| it.note);
             let leaf = TreeHash::leaf(event.hash);
             Ok(EventProof { leaf, size, root: tx.tree_root(size)?, path, note })

@@ -29,6 +29,11 @@ pub enum Error {
     /// Not there, never was, or not the caller's to know: all the same outside.
     #[error("there is no resource at this address")]
     NotFound,
+    /// As [`Error::NotFound`], for an identifier: also of a key that is another account's.
+    #[error("no {0} with this id")]
+    UnknownId(&'static str),
+    #[error("no checkpoint yet")]
+    NoCheckpoint,
     #[error("it has changed since it was read")]
     PreconditionFailed,
     #[error("the request is not acceptable")]
@@ -121,6 +126,10 @@ fn why_unavailable(err: &StoreError) -> String {
 }
 
 impl Error {
+    pub const NO_KEY: Self = Self::UnknownId("API key");
+    pub const NO_ACCOUNT: Self = Self::UnknownId("account");
+    pub const NO_EVENT: Self = Self::UnknownId("event");
+
     pub fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![Fault::new(pointer, code, detail)])
     }

@@ -93,9 +93,9 @@ impl Keyward {
     }
 
     pub fn find_event(&self, viewer: Viewer, seq: i64) -> Result<EventView, Error> {
-        let event = self.store.read(|tx| tx.event(seq))?.ok_or(Error::NotFound)?;
+        let event = self.store.read(|tx| tx.event(seq))?.ok_or(Error::NO_EVENT)?;
         match viewer {
-            Viewer::Account(id) if event.account_id != Some(id.to_string()) => Err(Error::NotFound),
+            Viewer::Account(id) if event.account_id != Some(id.to_string()) => Err(Error::NO_EVENT),
             Viewer::Account(_) | Viewer::Operator => Ok(self.event_view(viewer, event)),
         }
     }

@@ -106,7 +106,7 @@ impl Keyward {
         let records = self.store.read(|tx| {
             let visible = account == caller.account || caller.operator;
             let found = tx.account(account)?.filter(|it| visible && it.deleted_at.is_none());
-            found.ok_or(Error::NotFound)?;
+            found.ok_or(Error::NO_ACCOUNT)?;
             Ok::<_, Error>(tx.keys_of(account, filter, page, now)?)
         })?;
         Ok(self.views(caller, records))
@@ -157,7 +157,7 @@ impl Keyward {
                 rules.key_to_change(tx, tx.now(), &caller, change, Gain::Settings(&patch))?;
             let before = &record.key;
             if let Some(scopes) = &patch.scopes {
-                let account = tx.account(before.account_id)?.ok_or(Error::NotFound)?;
+                let account = tx.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
                 let held = rules.catalogue.bits(&before.scopes);
                 let added = rules.catalogue.bits(scopes).minus(held);
                 rules.within(added, rules.grantable(&caller, &account))?;
@@ -216,7 +216,7 @@ impl Rules {
         new: &NewKey,
     ) -> Result<Account, Error> {
         let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
-        let account = account.ok_or(Error::NotFound)?;
+        let account = account.ok_or(Error::NO_ACCOUNT)?;
         let expiry = Expiry { now, caller, existing: None };
         expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
         self.within(self.catalogue.bits(&new.scopes), self.grantable(caller, &account))?;

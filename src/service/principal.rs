@@ -90,7 +90,7 @@ impl Rules {
         reach: Reach,
     ) -> Result<KeyRecord, Error> {
         let record = tx.key(id)?.filter(|it| it.key.revoked_at.is_none());
-        let record = record.ok_or(Error::NotFound)?;
+        let record = record.ok_or(Error::NO_KEY)?;
         let (own, all) = reach.scopes();
         let reachable = match reach {
             Reach::Itself => caller.key() == Some(id),
@@ -100,7 +100,7 @@ impl Rules {
                         && self.permits(caller.powers, &[own])
             }
         };
-        reachable.then_some(record).ok_or(Error::NotFound)
+        reachable.then_some(record).ok_or(Error::NO_KEY)
     }
 
     /// The caller as the transaction sees it: still alive, and with one of these scopes still.

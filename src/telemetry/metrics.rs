@@ -17,6 +17,7 @@ use crate::{
 };
 
 const REQUESTS: &str = "http_server_request_duration_seconds";
+const REQUEST_COUNT: &str = "http_server_requests_total";
 const JOB_RUNS: &str = "keyward_job_runs_total";
 const JOB_DURATION: &str = "keyward_job_duration_seconds";
 const JOB_SUCCESS: &str = "keyward_job_last_success_timestamp_seconds";
@@ -77,6 +78,8 @@ impl Metrics {
         }
         let text = "Duration of requests, but for verification and forward auth.";
         recorder.describe_histogram(name(REQUESTS), None::<Unit>, text.into());
+        let text = "Requests by status, but for verification and forward auth.";
+        recorder.describe_counter(name(REQUEST_COUNT), None::<Unit>, text.into());
         recorder.describe_histogram(name(JOB_DURATION), None::<Unit>, "How long runs took.".into());
         recorder.describe_counter(name(JOB_RUNS), None::<Unit>, "Runs of jobs by result.".into());
         let text = "Commits that failed because the storage did.";
@@ -118,14 +121,18 @@ impl Metrics {
         self.tallies.count(entry, outcome, took);
     }
 
-    /// One request of any other kind. `route` is a pattern, never what a client sent.
+    /// Counts one request of any other kind. `route` is a pattern, never what a client sent.
+    ///
+    /// Only the counter tells the status: a histogram for each would be some megabytes of text.
     pub fn count_request(&self, method: &'static str, route: String, status: u16, took: Duration) {
-        let labels = vec![
+        let mut labels = vec![
             Label::from_static_parts("http_request_method", method),
             Label::new("http_route", route),
-            Label::new("http_response_status_code", status.to_string()),
         ];
-        self.histogram(REQUESTS, labels).record(took.as_secs_f64());
+        self.histogram(REQUESTS, labels.clone()).record(took.as_secs_f64());
+        labels.push(Label::new("http_response_status_code", status.to_string()));
+        let key = Key::from_parts(REQUEST_COUNT, labels);
+        self.recorder.register_counter(&key, &META).increment(1);
     }
 
     /// Requests that could not be read as HTTP.

@@ -1,13 +1,17 @@
 //! `keyward events verify` and `export`: an auditor with a copy and no server.
 
-use std::{fs, path::PathBuf, process::Output};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 use keyward::domain::event::{ChainHash, Event};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{TestServer, keyward};
+use crate::support::{TestServer, keyward, skip};
 
 /// A log that is at rest, its copy, and what the auditor kept.
 struct Evidence {
@@ -308,4 +312,25 @@ fn ocsf_has_what_class_6003_requires() {
         let without = line["unmapped"]["data"].to_string();
         assert!(!line.to_string().replace(&without, "").contains("null"), "{line}");
     }
+}
+
+#[test]
+fn ocsf_lines_fit_the_published_schema() {
+    let python = |arguments: &[&str]| {
+        let mut python = Command::new("python3");
+        python.args(arguments);
+        python
+    };
+    let packages = python(&["-c", "import jsonschema, ocsf_json_schema"]).output();
+    if !packages.is_ok_and(|it| it.status.success()) {
+        return skip("there is no python3 with ocsf-json-schema and jsonschema");
+    }
+    let evidence = Evidence::secure();
+    let file = evidence.path("ocsf");
+    let options = ["--format", "ocsf", "-o", file.to_str().unwrap()];
+    assert!(evidence.ask("export", &options).status.success());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/validate_ocsf.py");
+    let output = python(&[script]).stdin(fs::File::open(file).unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

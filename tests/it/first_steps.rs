@@ -242,12 +242,11 @@ fn every_text_ends_with_a_newline_and_is_as_long_as_it_says() {
         Request::new("POST", "/api/v1/accounts").key(root).json(&json!({ "name": "x" })),
         Request::new("POST", &format!("/api/v1/api-keys/{id}/rotate")).key(root).json(&json!({})),
     ];
-    for (path, item) in document["paths"].as_object().unwrap() {
-        let base = if item["servers"].is_null() { "/api/v1" } else { "" };
+    for path in document["paths"].as_object().unwrap().keys() {
         let key_path = path.contains("/api-keys/{id}");
         let path = path.replace("{id}", if key_path { id } else { "self" }).replace("{seq}", "1");
         if !path.ends_with("/stream") {
-            requests.push(Request::new("GET", &format!("{base}{path}")).key(root));
+            requests.push(Request::new("GET", &path).key(root));
         }
     }
     assert!(25 < requests.len());

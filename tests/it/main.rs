@@ -34,6 +34,7 @@ mod cli_people;
 mod crash;
 mod denials;
 mod doctor;
+mod document;
 mod envelope;
 mod events;
 mod expiring_caller;

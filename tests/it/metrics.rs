@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
+use keyward::telemetry::Metrics;
 use serde_json::{Value, json};
 
-use crate::support::{Process, Request, TestServer, authz, has, keyward_in};
+use crate::support::{
+    Process, Request, TestServer, authz, has, keyward_in, operations::operations,
+};
 
 /// Some of everything that is counted.
 fn busy_server() -> (TestServer, String) {
@@ -90,7 +93,10 @@ fn what_happened_is_what_is_counted() {
     let route = [("http_route", "/api/v1/api-keys/{id}/rotate"), ("http_request_method", "POST")];
     let name = "http_server_request_duration_seconds_count";
     assert_eq!(value(&text, name, &route), "1");
-    assert_eq!(value(&text, name, &[("http_request_method", "_OTHER")]), "1");
+    for status in ["404", "405"] {
+        let labels = [("http_request_method", "_OTHER"), ("http_response_status_code", status)];
+        assert_eq!(value(&text, "http_server_requests_total", &labels), "1", "{status}");
+    }
 }
 
 #[test]
@@ -106,6 +112,50 @@ fn a_job_that_is_run_by_hand_is_counted_like_any_other() {
     assert_eq!([run("purge"), run("backup")], [Some(0), Some(1)]);
     assert_eq!(counted("purge", "ok"), "2");
     assert_eq!(counted("backup", "failed"), "1");
+}
+
+#[test]
+fn no_request_makes_the_metrics_long() {
+    let server = TestServer::start();
+    let paths = operations();
+    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
+    let (_, key) = server.account(&json!({ "name": "x" }));
+    for it in paths.iter().filter(|it| it.id != "streamEvents") {
+        for method in methods {
+            let request = Request::new(method, &it.path.replace("{seq}", "1").replace("{id}", "x"));
+            server.send(&request.clone());
+            server.send(&request.key(&key.text));
+        }
+    }
+    let text = server.send(&Request::new("GET", "/metrics")).expect(200).text();
+    let mut pairs = BTreeSet::new();
+    for (name, labels, _) in samples(&text) {
+        if name == "http_server_requests_total" {
+            let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+            pairs.insert((label("http_request_method"), label("http_route")));
+        }
+    }
+    let documented = paths.iter().map(|it| (it.method.clone(), it.path.clone()));
+    let mut known: BTreeSet<_> = documented.collect();
+    known.insert(("_OTHER".to_owned(), String::new()));
+    assert!(pairs.is_subset(&known), "{:?}", pairs.difference(&known));
+    // As long as they can become: all of these with every status that there is.
+    let metrics = Metrics::new();
+    let statuses = [
+        200, 201, 204, 304, 307, 400, 401, 403, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415,
+        417, 422, 429, 431, 500, 501, 503, 504, 505,
+    ];
+    for path in ["/", "/docs", "/docs/{path:.*}", "/healthz"] {
+        known.insert(("GET".to_owned(), path.to_owned()));
+    }
+    for (method, route) in known {
+        for status in statuses {
+            let took = Duration::from_millis(u64::from(status));
+            metrics.count_request(method.clone().leak(), route.clone(), status, took);
+        }
+    }
+    let longest = metrics.render(&server.app, &server.app.statistics()).len();
+    assert!((50_000..300_000).contains(&longest), "{longest} bytes");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Events in the forms that other systems take, made of what the API answers.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     domain::event::{Event, EventType},
@@ -55,7 +55,7 @@ pub(super) fn ocsf(body: &Value) -> Value {
         user["account"] = json!({ "uid": account });
         user["credential_uid"] = actor["keyPrefix"].clone();
     }
-    without_nulls(json!({
+    without_unknown(json!({
         "class_uid": API_ACTIVITY,
         "class_name": "API Activity",
         "category_uid": API_ACTIVITY / 1_000,
@@ -85,16 +85,17 @@ pub(super) fn ocsf(body: &Value) -> Value {
     }))
 }
 
-/// The schema knows no `null`: what is not known is not there.
-fn without_nulls(mut value: Value) -> Value {
+/// Removes what is not known: the schema admits neither `null` nor an object without members. The
+/// event's own data stays as it is.
+fn without_unknown(mut value: Value) -> Value {
     if let Some(members) = value.as_object_mut() {
-        members.retain(|_, it| !it.is_null());
         for (_, it) in members.iter_mut().filter(|(name, _)| *name != "unmapped") {
-            *it = without_nulls(it.take());
+            *it = without_unknown(it.take());
         }
+        members.retain(|_, it| !it.is_null() && !it.as_object().is_some_and(Map::is_empty));
     } else if let Some(items) = value.as_array_mut() {
         for it in items {
-            *it = without_nulls(it.take());
+            *it = without_unknown(it.take());
         }
     }
     value

@@ -17,7 +17,7 @@ use crate::{
     service::{AccountDraft, AccountPatch, Fault, Keyward},
 };
 
-/// An account: whose keys they are.
+/// An account, to which keys belong.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Account)]
@@ -26,28 +26,28 @@ pub struct AccountBody {
     id: String,
     #[schema(example = "Acme Corp", min_length = 1, max_length = 100)]
     name: String,
-    /// Your own identifier of this customer; unique.
+    /// Your own unique identifier of this customer.
     #[schema(required, example = "cust_42")]
     external_id: Option<String>,
     status: AccountStatusBody,
-    /// What keys of this account may hold of the catalogue; `null` means all of it.
+    /// The scopes that keys of this account can hold; `null` means all scopes.
     #[schema(required, example = json!(["orders:read", "orders:write"]))]
     allowed_scopes: Option<Vec<String>>,
-    /// How many live keys it may have; `null` means the server's own limit.
+    /// The maximum number of keys; `null` means the server's own limit.
     #[schema(required, example = 50)]
     max_keys: Option<u32>,
-    /// Whatever you want to keep with the account. keyward returns it and never reads it.
+    /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "pro"}))]
     metadata: Value,
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     created_at: String,
-    /// The first key of the account, with its full text. Only in the answer to create.
+    /// The first key of the account, including the full key. Only the answer to create contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     api_key: Option<ApiKeyBody>,
 }
 
-/// A suspended account's keys are all refused.
+/// The status of an account. All keys of a suspended account are refused.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = AccountStatus)]
@@ -62,12 +62,12 @@ pub enum AccountStatusBody {
 #[schema(as = AccountList)]
 pub struct AccountListBody {
     pub data: Vec<AccountBody>,
-    /// Ask again with `cursor` set to this for the next page; `null` on the last one.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
-/// What an account is created with.
+/// The settings of a new account.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct CreateAccountRequest {
@@ -76,10 +76,10 @@ pub struct CreateAccountRequest {
     /// Your own identifier of this customer: 1 to 255 visible ASCII characters, unique.
     #[schema(min_length = 1, max_length = 255)]
     pub external_id: Option<String>,
-    /// What keys of this account may hold of the catalogue; left out or `null` means all of it.
+    /// The scopes that keys of this account can hold. Left out or `null` means all scopes.
     #[schema(min_items = 1)]
     pub allowed_scopes: Option<Vec<String>>,
-    /// How many live keys it may have; left out or `null` means the server's own limit.
+    /// The maximum number of keys. Left out or `null` means the server's own limit.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_keys: Option<u32>,
     /// At most 50 members and 4 KiB.
@@ -87,24 +87,25 @@ pub struct CreateAccountRequest {
     pub metadata: Option<Value>,
 }
 
-/// What is to change. What is left out stays as it is.
+/// The members to change. Members that are left out keep their values.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct UpdateAccountRequest {
     #[schema(nullable = false, example = "Acme Corporation", min_length = 1, max_length = 100)]
     pub name: Option<String>,
-    /// Your own identifier of this customer; `null` for none.
+    /// Your own identifier of this customer: 1 to 255 visible ASCII characters, unique; `null`
+    /// removes it.
     #[schema(min_length = 1, max_length = 255)]
     pub external_id: Option<String>,
     #[schema(nullable = false)]
     pub status: Option<AccountStatusBody>,
-    /// What keys of this account may hold of the catalogue; `null` means all of it.
+    /// The scopes that keys of this account can hold; `null` means all scopes.
     #[schema(min_items = 1)]
     pub allowed_scopes: Option<Vec<String>>,
-    /// How many live keys it may have; `null` means the server's own limit.
+    /// The maximum number of keys; `null` means the server's own limit.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_keys: Option<u32>,
-    /// Replaced whole; `null` empties it.
+    /// Replaces all metadata; `null` removes it. At most 50 members and 4 KiB.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }

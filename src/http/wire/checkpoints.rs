@@ -8,20 +8,26 @@ use crate::{
     service::{EventProof, StoredCheckpoint},
 };
 
-/// What the audit log was at some time, signed.
+const EXAMPLE_NOTE: &str = "keyward-5a17c0ffee15600d\n4711\nb1kCrCNwJL3QwXbLkwY9xPm0tmy4pqLxwvPW4KfBstM=\nhead 6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3\ntime 2026-01-20T10:00:30.000Z\n\n\u{2014} keyward-5a17c0ffee15600d ChssPQAAAAAAAAAA\n";
+
+/// A signed statement of the size and the hashes of the audit log at one time.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Checkpoint)]
 pub struct CheckpointBody {
-    /// How many events there were.
+    /// The number of events.
     #[schema(example = 4711, minimum = 1)]
     size: i64,
     #[schema(format = DateTime, example = "2026-01-20T10:00:30.000Z")]
     time: String,
-    /// The hash of the newest of them, in hexadecimal.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
+    /// The hash of the newest of these events, in hexadecimal.
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
+    )]
     head: String,
     /// The signed note: origin, size, root of the Merkle tree, `head`, `time`, signature.
+    #[schema(example = json!(EXAMPLE_NOTE))]
     note: String,
 }
 
@@ -31,17 +37,17 @@ pub struct CheckpointBody {
 #[schema(as = CheckpointList)]
 pub struct CheckpointListBody {
     pub data: Vec<CheckpointBody>,
-    /// Ask again with `cursor` set to this for the next page; `null` on the last one.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
-/// What checkpoints are checked with.
+/// The public key that verifies checkpoints.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = CheckpointKey)]
 pub struct CheckpointKeyBody {
-    /// The origin that stands in every checkpoint.
+    /// The origin in every checkpoint.
     #[schema(example = "keyward-5a17c0ffee15600d")]
     name: String,
     /// An Ed25519 key in the text form of C2SP's signed-note.
@@ -51,30 +57,38 @@ pub struct CheckpointKeyBody {
     public_key: String,
 }
 
-/// That an event is in the log of `size` events. Hashes are in hexadecimal.
+/// A proof that an event is in the log of `size` events. Hashes are in hexadecimal.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventProof)]
 pub struct EventProofBody {
-    /// The event; it is leaf `seq - 1` of the tree.
+    /// The number of the event. The event is leaf `seq - 1` of the tree.
     #[schema(example = 1, minimum = 1)]
     seq: u64,
     #[schema(example = 4711, minimum = 1)]
     size: u64,
     /// SHA-256 over a zero byte and the event's `hash`.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
+    )]
     leaf_hash: String,
     /// The root of the tree of `size` leaves.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
+    )]
     root_hash: String,
     /// The audit path of RFC 6962, section 2.1.1, from the leaf upwards.
+    #[schema(example = json!(["6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"]))]
     path: Vec<String>,
     /// The signed checkpoint of this size; `null` if there is none of exactly this size.
-    #[schema(required)]
+    #[schema(required, example = json!(EXAMPLE_NOTE))]
     note: Option<String>,
 }
 
-/// That the first `from` events are the beginning of the first `to`. Hashes are in hexadecimal.
+/// A proof that the first `to` events start with the first `from` events. Hashes are in
+/// hexadecimal.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ConsistencyProof)]
@@ -84,12 +98,19 @@ pub struct ConsistencyProofBody {
     #[schema(example = 4711, minimum = 1)]
     to: u64,
     /// The root of the tree of `from` leaves.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
+    )]
     from_root_hash: String,
     /// The root of the tree of `to` leaves.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
+    )]
     to_root_hash: String,
-    /// The proof of RFC 6962, section 2.1.2; empty if both are the same.
+    /// The proof of RFC 6962, section 2.1.2; empty if both sizes are the same.
+    #[schema(example = json!(["6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"]))]
     path: Vec<String>,
 }
 

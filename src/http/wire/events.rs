@@ -11,44 +11,50 @@ use crate::service::EventView;
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event)]
 pub struct EventBody {
-    /// Counts the events, without a gap.
+    /// The number of the event. Numbers have no gaps.
     #[schema(example = 1, minimum = 1)]
     seq: i64,
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     time: String,
     #[schema(example = "api_key.created")]
     r#type: String,
-    /// The account that the event is about; `null` for keyward's own.
+    /// The account that the event is about; `null` for an event of keyward itself.
     #[schema(required, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
     account_id: Option<String>,
     actor: EventActorBody,
-    /// A key's or an account's identifier, or `keyward`.
+    /// The identifier of a key or an account, or `keyward`.
     #[schema(example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     subject: String,
-    /// The request that caused it.
-    #[schema(required)]
+    /// The request that caused the event; `null` if none did.
+    #[schema(required, example = "req_5f3a9c0100000000002a")]
     request_id: Option<String>,
     /// The address that the request came from, or `operator`.
     #[schema(required, example = "203.0.113.7")]
     client_ip: Option<String>,
     /// What changed, before and after.
-    #[schema(value_type = HashMap<String, Value>)]
+    #[schema(value_type = HashMap<String, Value>, example = json!({"name": "Production Integration"}))]
     data: Value,
     /// The hash of the event before this one, in hexadecimal.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
+    )]
     prev_hash: String,
     /// The hash of this event and, through `prevHash`, of all before it.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
+    )]
     hash: String,
 }
 
-/// Who did it.
+/// Who caused an event.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventActor)]
 pub struct EventActorBody {
     r#type: ActorType,
-    /// The key, if it was one.
+    /// The key, if a key caused the event.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     key_id: Option<String>,
     /// The prefix of the value that was presented.
@@ -59,7 +65,7 @@ pub struct EventActorBody {
     account_id: Option<String>,
 }
 
-/// `operator` stands for a key of the operator's, where others read.
+/// The kind of actor. An account sees `operator` in place of a key of the operator.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActorType {
@@ -75,7 +81,7 @@ pub enum ActorType {
 #[schema(as = EventList)]
 pub struct EventListBody {
     pub data: Vec<EventBody>,
-    /// Ask again with `cursor` set to this for the next page; `null` on the last one.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
 }

@@ -21,25 +21,25 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[schema(as = ApiKey)]
 pub struct ApiKeyBody {
-    /// Identifies the key for ever.
+    /// The identifier of the key. It never changes.
     #[schema(example = "key_01KYq8Zt3mV5xW7aBcDeFg", pattern = "^key_[0-9A-Za-z]{22}$")]
     id: String,
     /// Display name.
     #[schema(example = "Production Integration", min_length = 1, max_length = 100)]
     name: String,
-    /// The full key. Only in the answers to create and rotate, and nowhere else, ever.
+    /// The full key. Only the answers to create and rotate contain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK")]
     key: Option<String>,
     /// The first 12 characters of the full key.
     #[schema(example = "rg_8fK2mQ9zT", min_length = 12, max_length = 12)]
     key_prefix: String,
-    /// The permissions granted, each once, in the order of the catalogue.
+    /// The granted scopes, each once, in the order of the catalogue.
     #[schema(example = json!(["orders:read", "products:read"]))]
     scopes: Vec<String>,
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     created_at: String,
-    /// When the key stops working: it is valid before this instant. `null` means never.
+    /// The instant from which the key is refused; `null` means never.
     #[schema(required, format = DateTime, example = "2099-01-20T00:00:00.000Z")]
     expires_at: Option<String>,
     /// When the key was last accepted; `null` means never.
@@ -53,23 +53,23 @@ pub struct ApiKeyBody {
     /// A disabled key is refused until it is enabled again.
     #[schema(example = true)]
     enabled: bool,
-    /// The key that created this one; `null` for what was made at the command line. An account sees
-    /// `operator` in place of a key of the operator.
+    /// The key that created this key; `null` for a key that was created at the command line. An
+    /// account sees `operator` in place of a key of the operator.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFf")]
     created_by: Option<String>,
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     updated_at: String,
     /// When the key last got a new value; `null` means never.
-    #[schema(required, format = DateTime)]
+    #[schema(required, format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     rotated_at: Option<String>,
     /// Old values that are still accepted, the oldest first.
     previous_keys: Vec<PreviousKeyBody>,
-    /// Whatever you want to keep with the key. keyward returns it and never reads it.
+    /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: Value,
 }
 
-/// How a key stands.
+/// The status of a key.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = KeyStatus)]
@@ -91,7 +91,7 @@ pub struct PreviousKeyBody {
     #[schema(format = DateTime, example = "2026-01-20T10:05:00.000Z")]
     valid_until: String,
     /// When this value was last accepted; `null` means never.
-    #[schema(required, format = DateTime)]
+    #[schema(required, format = DateTime, example = "2026-01-20T10:01:00.000Z")]
     last_used_at: Option<String>,
 }
 
@@ -101,26 +101,26 @@ pub struct PreviousKeyBody {
 #[schema(as = ApiKeyList)]
 pub struct ApiKeyListBody {
     pub data: Vec<ApiKeyBody>,
-    /// Ask again with `cursor` set to this for the next page; `null` on the last one.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
-/// What a key is created with.
+/// The settings of a new key.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct CreateKeyRequest {
-    /// Display name; need not be unique.
+    /// Display name. It need not be unique.
     #[schema(example = "Production Integration", min_length = 1, max_length = 100)]
     pub name: String,
-    /// The permissions to grant: only scopes that the caller holds and its account allows.
+    /// The scopes to grant: only scopes that the caller holds and its account allows.
     #[schema(example = json!(["orders:read", "products:read"]), min_items = 1)]
     pub scopes: Vec<String>,
-    /// When the key stops working; left out or `null` means never, or, if the caller itself
-    /// expires, when the caller does.
+    /// The instant from which the key is refused. If it is left out or `null`, the key never
+    /// expires, or expires with the caller if the caller expires.
     #[schema(format = DateTime, example = "2099-01-20T00:00:00Z")]
     pub expires_at: Option<String>,
-    /// Whether the key works from the start; left out, it does.
+    /// Whether the key is enabled. Defaults to `true`.
     #[schema(nullable = false, example = true)]
     pub enabled: Option<bool>,
     /// At most 50 members and 4 KiB.
@@ -128,7 +128,7 @@ pub struct CreateKeyRequest {
     pub metadata: Option<Value>,
 }
 
-/// What is to change. What is left out stays as it is.
+/// The members to change. Members that are left out keep their values.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct UpdateKeyRequest {
@@ -139,26 +139,26 @@ pub struct UpdateKeyRequest {
         max_length = 100
     )]
     pub name: Option<String>,
-    /// All the permissions that the key is to have.
+    /// The complete new list of scopes.
     #[schema(nullable = false, min_items = 1)]
     pub scopes: Option<Vec<String>>,
-    /// When the key stops working; `null` means never.
+    /// The instant from which the key is refused; `null` means never.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
-    /// `false` has the key refused until it is `true` again.
+    /// A disabled key is refused until it is enabled again.
     #[schema(nullable = false, example = true)]
     pub enabled: Option<bool>,
-    /// Replaced whole; `null` empties it.
+    /// Replaces all metadata; `null` removes it. At most 50 members and 4 KiB.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }
 
-/// How a key is rotated.
+/// The options of a rotation.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct RotateKeyRequest {
-    /// How long the old value stays accepted, in seconds; never beyond the key's own end. With 0
-    /// every older value ends at once. Left out: as configured, 300 as it ships.
+    /// How long the old value stays accepted, in seconds, but never beyond `expiresAt`. With 0,
+    /// every older value ends at once. Defaults to the server's setting, 300 unless changed.
     #[schema(nullable = false, minimum = 0, maximum = 604_800, example = 300)]
     pub grace_period_seconds: Option<i64>,
 }

@@ -5,11 +5,11 @@ use utoipa::ToSchema;
 
 use crate::service::DayOfUse;
 
-/// How much a key was used.
+/// The usage of a key.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Usage)]
 pub struct UsageBody {
-    /// One entry for each day, today the last.
+    /// One entry for each day, today last.
     pub data: Vec<DayOfUseBody>,
 }
 

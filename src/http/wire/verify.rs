@@ -17,36 +17,36 @@ use crate::{
     service::{Fault, Keyward, Verification},
 };
 
-/// Is this key good for that, now?
+/// A presented key and the scopes that a request needs.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct VerifyKeyRequest {
-    /// What was presented, whatever it is.
+    /// The key as the client presented it.
     #[schema(example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK")]
     pub key: String,
-    /// Scopes that the key must grant, all of them.
+    /// The scopes that the key must grant. It must grant all of them.
     #[schema(nullable = false, example = json!(["orders:read"]))]
     pub scopes: Option<Vec<String>>,
-    /// The address that the request came from.
+    /// The IP address from which the request came.
     #[schema(nullable = false, example = "203.0.113.7")]
     pub client_ip: Option<String>,
 }
 
-/// What is known of the presented key, now.
+/// What is known about the presented key now.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Verification)]
 pub struct VerificationBody<'a> {
-    /// Whether to let the request through: true for `VALID` and for nothing else.
+    /// Whether to allow the request: `true` only for the code `VALID`.
     valid: bool,
     code: VerifyCode,
-    /// From `REVOKED` on.
+    /// The key; `null` for `MALFORMED` and `NOT_FOUND`.
     #[schema(required, value_type = Option<String>, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     key_id: Option<Printed<KeyId>>,
-    /// Of the value that was presented.
+    /// The prefix of the presented value.
     #[schema(required, example = "rg_8fK2mQ9zT")]
     key_prefix: Option<&'a str>,
-    /// `null` for a revoked key.
+    /// The name of the key; `null` for a revoked key.
     #[schema(required, example = "Production Integration")]
     name: Option<&'a str>,
     #[schema(required, value_type = Option<String>, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
@@ -54,19 +54,20 @@ pub struct VerificationBody<'a> {
     /// Your own identifier of the customer.
     #[schema(required, example = "cust_42")]
     external_id: Option<&'a str>,
-    /// What the key grants, in the order of the catalogue.
+    /// The scopes that the key grants, in the order of the catalogue.
     #[schema(example = json!(["orders:read"]))]
     scopes: Vec<&'a str>,
-    /// Of the scopes asked for, those that it does not grant.
+    /// The requested scopes that the key does not grant.
+    #[schema(example = json!([]))]
     missing_scopes: Vec<&'a str>,
-    /// When the key stops working; `null` means never, or that no key is told.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
+    /// The instant from which the key is refused; `null` means never, or that the key is unknown.
+    #[schema(required, value_type = Option<String>, format = DateTime, example = "2099-01-20T00:00:00.000Z")]
     expires_at: Option<Printed<Timestamp>>,
-    /// As it was stored with the key; empty for a revoked key.
-    #[schema(value_type = HashMap<String, Value>)]
+    /// The metadata of the key; empty for a revoked key. Written by the customer.
+    #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: StoredObject<&'a str>,
     /// The metadata of the account. Only the operator can write it.
-    #[schema(value_type = HashMap<String, Value>)]
+    #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "gold"}))]
     account_metadata: StoredObject<Arc<str>>,
 }
 
@@ -80,10 +81,11 @@ impl<T: Display> Serialize for Printed<T> {
     }
 }
 
-/// The first that applies, in this order. Who does not present a whole secret is told no more than
-/// `NOT_FOUND`.
+/// The outcome: the first code that applies, in this order. A caller that presents no complete
+/// secret gets no other code than `MALFORMED` and `NOT_FOUND`.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(example = "VALID")]
 pub enum VerifyCode {
     Malformed,
     NotFound,
@@ -102,14 +104,14 @@ pub enum VerifyCode {
 pub struct ScopeBody {
     #[schema(example = "orders:read")]
     pub name: String,
-    #[schema(example = "Read orders")]
+    #[schema(example = "Read order data")]
     pub description: String,
-    /// keyward's own, as opposed to your API's.
+    /// Whether the scope is one of keyward itself, not one of your API.
     #[schema(example = false)]
     pub reserved: bool,
 }
 
-/// The catalogue.
+/// The catalogue of scopes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ScopeList)]
 pub struct ScopeListBody {

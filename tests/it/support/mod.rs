@@ -9,6 +9,7 @@ mod logged;
 pub mod operations;
 mod process;
 pub mod proxy;
+pub mod schema;
 mod server;
 mod stream;
 mod stub;

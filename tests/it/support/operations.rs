@@ -5,12 +5,16 @@ use serde_json::{Value, json};
 use super::Request;
 
 /// A good body for each operation that takes one; `$SCOPE` is a scope of the caller's.
-pub const BODIES: [(&str, &str); 11] = [
+pub const BODIES: [(&str, &str); 15] = [
     ("createApiKey", r#"{"name": "x", "scopes": ["$SCOPE"]}"#),
     ("createAccountApiKey", r#"{"name": "x", "scopes": ["orders:read"]}"#),
     ("createAccount", r#"{"name": "x"}"#),
     ("updateAccount", r#"{"name": "y"}"#),
     ("patchAccount", r#"{"name": "y"}"#),
+    ("updateOwnAccount", r#"{"name": "y"}"#),
+    ("patchOwnAccount", r#"{"name": "y"}"#),
+    ("updateSelf", r#"{"name": "y"}"#),
+    ("patchSelf", r#"{"name": "y"}"#),
     ("updateApiKey", r#"{"name": "y"}"#),
     ("patchApiKey", r#"{"name": "y"}"#),
     ("rotateApiKey", r#"{"gracePeriodSeconds": 60}"#),
@@ -42,7 +46,6 @@ pub fn operations() -> Vec<Operation> {
         serde_json::from_str(&keyward::http::openapi::document_json()).expect("JSON");
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
-        let base = if item["servers"].is_null() { "/api/v1" } else { "" };
         for method in ["get", "put", "post", "patch", "delete", "head", "options", "trace"] {
             let Some(operation) = item.get(method) else { continue };
             let id = operation["operationId"].as_str().expect("an id").to_owned();
@@ -62,7 +65,7 @@ pub fn operations() -> Vec<Operation> {
                 parameters: asked().map(|it| it["name"].as_str().unwrap().to_owned()).collect(),
                 takes_if_match: parameters().any(|it| it["name"] == "If-Match"),
                 method: method.to_uppercase(),
-                path: format!("{base}{path}"),
+                path: path.clone(),
                 has_body: !operation["requestBody"].is_null(),
                 public: security.is_empty() || security.contains(&json!({})),
                 any_of: scopes.map(|it| it.as_str().expect("a name").to_owned()).collect(),

@@ -1,0 +1,95 @@
+//! What the server accepts, as far as a schema can say it, for members and parameters of one name
+//! in all schemas.
+
+use utoipa::openapi::{
+    RefOr, Schema,
+    path::Operation,
+    schema::{AdditionalProperties, ArrayItems, Object},
+};
+
+use crate::{
+    domain::{
+        event::EventType,
+        scope::Scope,
+        text::{ExternalId, Metadata, Name},
+    },
+    http::query,
+};
+
+const SCOPE_OR_ALL: &str = r"^(\*|[a-z0-9-]+:[a-z0-9-]+)$";
+/// What an account may allow: `*` is the operator's.
+const SCOPE: &str = "^[a-z0-9-]+:[a-z0-9-]+$";
+const VISIBLE_ASCII: &str = "^[!-~]+$";
+/// Something to see, and no control characters.
+const NAME: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$";
+const IP_ADDRESS: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$";
+/// As `query::cursor` and `events::event_cursor` write them.
+const ROW_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})\.[0-9a-f]{32}$";
+const EVENT_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})$";
+const SUBJECT: &str = "^(keyward|(key|acct)_[0-9A-Za-z]{22})$";
+const ACTOR: &str = "^(cli|scheduler|operator|key_[0-9A-Za-z]{22})$";
+
+/// Bounds the members of a schema. A body with a member that its schema does not name is refused;
+/// an answer may gain members.
+pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
+    if is_request {
+        schema.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    }
+    for (name, member) in &mut schema.properties {
+        match (name.as_str(), member) {
+            ("scopes" | "allowedScopes" | "missingScopes", RefOr::T(Schema::Array(array))) => {
+                if let ArrayItems::RefOrSchema(items) = &mut array.items
+                    && let RefOr::T(Schema::Object(item)) = &mut **items
+                {
+                    let pattern = if name == "allowedScopes" { SCOPE } else { SCOPE_OR_ALL };
+                    bound_text(item, pattern, Scope::MAX_LEN);
+                }
+            }
+            ("metadata", RefOr::T(Schema::Object(it))) => {
+                it.max_properties = Some(Metadata::MAX_MEMBERS);
+            }
+            ("externalId", RefOr::T(Schema::Object(it))) => {
+                bound_text(it, VISIBLE_ASCII, ExternalId::MAX_LEN);
+            }
+            ("name", RefOr::T(Schema::Object(it))) if is_request => {
+                bound_text(it, NAME, Name::MAX_CHARS);
+            }
+            ("clientIp", RefOr::T(Schema::Object(it))) if is_request => {
+                bound_text(it, IP_ADDRESS, 45);
+            }
+            _ => (),
+        }
+    }
+}
+
+/// Bounds the parameters of an operation.
+pub(super) fn bound_parameters(operation: &mut Operation) {
+    let of_events = operation.tags.iter().flatten().any(|it| it == "Audit log");
+    let cursor = if of_events { EVENT_CURSOR } else { ROW_CURSOR };
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { continue };
+        match parameter.name.as_str() {
+            "cursor" => bound_text(schema, cursor, 51),
+            "scope" => bound_text(schema, SCOPE_OR_ALL, Scope::MAX_LEN),
+            "externalId" => bound_text(schema, VISIBLE_ASCII, ExternalId::MAX_LEN),
+            "subject" => bound_text(schema, SUBJECT, 27),
+            "actor" => bound_text(schema, ACTOR, 26),
+            "type" => {
+                let all = EventType::ALL.iter().map(|it| it.as_str().into());
+                schema.enum_values = Some(all.collect());
+            }
+            "q" => {
+                schema.min_length = Some(1);
+                schema.max_length = Some(query::MAX_SEARCH_CHARS);
+            }
+            _ => (),
+        }
+    }
+}
+
+fn bound_text(schema: &mut Object, pattern: &str, longest: usize) {
+    schema.pattern = Some(pattern.to_owned());
+    schema.min_length = Some(1);
+    schema.max_length = Some(longest);
+}
