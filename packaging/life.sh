@@ -8,7 +8,7 @@
 # BASE is a root that debootstrap made before; it is copied.
 #
 # Needs root, debootstrap, systemd-container, curl, jq and python3. Says so and succeeds where containers cannot be
-# booted at all; once one is up, whatever fails is a failure. SIGINT and its like leave nothing running.
+# booted at all; once one is up, every fault is a failure. SIGINT and its like leave nothing running.
 set -euo pipefail
 
 readonly OLD=$(realpath "$1") NEW=$(realpath "$2") BASE=${3-}

@@ -20,6 +20,9 @@ use crate::{
 pub(super) enum AccountsCommand {
     /// List accounts
     List {
+        /// Show only accounts whose name or external identifier contains this text
+        #[arg(long, value_name = "TEXT")]
+        query: Option<String>,
         #[command(flatten)]
         limit: Limit,
         #[command(flatten)]
@@ -120,7 +123,9 @@ pub(super) struct Stop {
 
 pub(super) fn run(command: AccountsCommand) -> Result<(), Error> {
     match command {
-        AccountsCommand::List { limit, output, target } => list(limit, output, &target),
+        AccountsCommand::List { query, limit, output, target } => {
+            list(query.as_deref(), limit, output, &target)
+        }
         AccountsCommand::Create(it) => create(&it),
         AccountsCommand::Show { account, output, target } => show(&account, output, &target),
         AccountsCommand::Update(it) => update(&it),
@@ -130,7 +135,8 @@ pub(super) fn run(command: AccountsCommand) -> Result<(), Error> {
             let client = target.open()?;
             let id = account_id(&client, &account)?;
             let body = json!({ "status": "active" });
-            client.ask("PATCH", &format!("/accounts/{id}"), Some(&body))?;
+            let answer = client.ask("PATCH", &format!("/accounts/{id}"), Some(&body));
+            about_account(answer, &account)?;
             writeln!(io::stdout(), "{id} is active")?;
             client.close()
         }
@@ -144,12 +150,22 @@ pub(super) fn account_id(client: &Client, text: &str) -> Result<String, Error> {
     }
     let found = client.list(&format!("/accounts?externalId={}", encoded(text)))?;
     let id = found.first().map(|it| output::text(it, "id", ""));
-    id.ok_or_else(|| Error::Refused(format!("there is no account {text}")))
+    id.ok_or_else(|| no_account(text))
 }
 
-fn list(limit: Limit, output: Output, target: &Target) -> Result<(), Error> {
+fn no_account(text: &str) -> Error {
+    Error::Absent(format!("there is no account {text}; `keyward accounts list` shows identifiers"))
+}
+
+/// Names the account in the error if the API does not know it. `text` is as it was typed.
+pub(super) fn about_account<T>(outcome: Result<T, Error>, text: &str) -> Result<T, Error> {
+    outcome.map_err(|err| if let Error::Absent(_) = err { no_account(text) } else { err })
+}
+
+fn list(query: Option<&str>, limit: Limit, output: Output, target: &Target) -> Result<(), Error> {
     let client = target.open()?;
-    let mut accounts = client.first("/accounts?", limit.and_one_more())?;
+    let filter = query.map_or_else(String::new, |it| format!("q={}&", encoded(it)));
+    let mut accounts = client.first(&format!("/accounts?{filter}"), limit.and_one_more())?;
     limit.cut(&mut accounts);
     if output.output == Format::Json {
         output::list(&accounts)?;
@@ -207,7 +223,8 @@ fn print_created(it: &Create, made: &[u8], account: &Value) -> Result<(), Error>
 fn show(account: &str, output: Output, target: &Target) -> Result<(), Error> {
     let client = target.open()?;
     let id = account_id(&client, account)?;
-    one(&client.ask("GET", &format!("/accounts/{id}"), None)?, output)?;
+    let answer = client.ask("GET", &format!("/accounts/{id}"), None);
+    one(&about_account(answer, account)?, output)?;
     client.close()
 }
 
@@ -227,7 +244,8 @@ fn update(it: &Update) -> Result<(), Error> {
     }
     let client = it.target.open()?;
     let id = account_id(&client, &it.account)?;
-    one(&client.ask("PATCH", &format!("/accounts/{id}"), Some(&body.into()))?, it.output)?;
+    let answer = client.ask("PATCH", &format!("/accounts/{id}"), Some(&body.into()));
+    one(&about_account(answer, &it.account)?, it.output)?;
     client.close()
 }
 
@@ -239,7 +257,8 @@ fn stop(
 ) -> Result<(), Error> {
     let client = it.target.open()?;
     let id = account_id(&client, &it.account)?;
-    let account: Value = client.ask_for("GET", &format!("/accounts/{id}"), None)?;
+    let account = client.ask_for("GET", &format!("/accounts/{id}"), None);
+    let account: Value = about_account(account, &it.account)?;
     // No other account can stop an account, so only the operator's own is this one.
     let own: Value = client.ask_for("GET", "/accounts/self", None)?;
     if own["id"] == account["id"] {

@@ -16,7 +16,7 @@ use crate::{
         Error, Location, config,
         output::{self, Format, Output},
     },
-    domain::note::NoteKey,
+    domain::{note::NoteKey, visible::escaped},
     server,
     service::{Audit, Finding, LogFile, Sound},
     store::StoreError,
@@ -97,7 +97,7 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Err(finding) => {
-            writeln!(out, "{finding}")?;
+            writeln!(out, "{}", escaped(&finding.to_string()))?;
             Ok(ExitCode::from(BROKEN))
         }
     }

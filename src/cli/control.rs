@@ -84,11 +84,28 @@ pub(super) fn run_job(place: &Location, name: &str, output: Output) -> Result<()
         let done = json!({ "job": job.as_str(), "changed": answer.changed });
         return Ok(output::json(&done)?);
     }
-    if job == Job::Upkeep && answer.changed == 0 {
-        let says = "upkeep: the write-ahead log was not folded: a reader of the database holds it";
-        return Ok(writeln!(io::stdout(), "{says}")?);
+    Ok(writeln!(io::stdout(), "{name}: {}", outcome_of(job, answer.changed))?)
+}
+
+/// What a run of a job came to; `changed` is what it counts.
+fn outcome_of(job: Job, changed: u64) -> String {
+    let count = |thing| output::count(i64::try_from(changed).unwrap_or(i64::MAX), thing);
+    match (job, changed) {
+        (Job::EndGraces, _) => format!("{} ended", count("grace period")),
+        (Job::ExpireKeys, _) => format!("{} recorded as expired", count("key")),
+        (Job::Purge, _) => format!("{changed} removed"),
+        (Job::FlushUsage, _) => format!("uses of {} written down", count("key value")),
+        (Job::KeepTime, _) => format!("the time was written down; {}", count("step of the clock")),
+        (Job::RecordDenials, _) => format!("{} recorded", count("event")),
+        (Job::Checkpoint, 0) => "nothing was added to the log since the last one".to_owned(),
+        (Job::Checkpoint, _) => "signed".to_owned(),
+        (Job::Backup, 0) => "none was made".to_owned(),
+        (Job::Backup, _) => "made and checked".to_owned(),
+        (Job::Upkeep, 0) => {
+            "the write-ahead log was not folded: a reader of the database holds it".to_owned()
+        }
+        (Job::Upkeep, _) => "the write-ahead log was folded".to_owned(),
     }
-    Ok(writeln!(io::stdout(), "{}: {} changed", job.as_str(), answer.changed)?)
 }
 
 pub(super) fn accept_clock(place: &Location) -> Result<(), Error> {

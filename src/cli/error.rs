@@ -11,7 +11,7 @@ use std::{
 use super::{advice::Advice, backup};
 use crate::{
     config::ConfigErrors,
-    domain::{note::NoteError, text::masked},
+    domain::{note::NoteError, text::masked, visible::escaped},
     server::{self, DataDirError},
     service::{self, ImportSecretError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
@@ -115,7 +115,8 @@ impl Error {
         }
     }
 
-    /// The error and its causes, with no key in it that somebody may have typed.
+    /// The error and its causes. No key that a person may have typed is in it, and nothing that steers
+    /// the terminal.
     pub(super) fn with_causes(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -126,7 +127,8 @@ impl Error {
             }
             cause = it.source();
         }
-        masked(&text).into_owned()
+        let lines: Vec<_> = masked(&text).lines().map(|it| escaped(it).into_owned()).collect();
+        lines.join("\n")
     }
 
     /// Writes the error to standard error. A reader that has paused cannot keep the process from

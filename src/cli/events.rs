@@ -19,6 +19,7 @@ use crate::{
         socket,
     },
     config::Config,
+    domain::visible::escaped,
     http::{control::SOCKET, wire::EventBody},
     server::{self, Reached},
     service::{self, EventFilter, Keyward, Viewer},
@@ -289,19 +290,7 @@ fn line_of(json: &str) -> String {
     }
     let seq = event["seq"].to_string();
     let line = format!("{time} {seq:>6} {event_type:<24} {actor:<26} {subject:<27} {data}");
-    printable(line.trim_end())
-}
-
-/// Whatever a customer wrote into a name, it does not steer the terminal.
-fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    shown
+    escaped(line.trim_end()).into_owned()
 }
 
 /// What the last message means: all was told, or nothing more will be, and why.

@@ -109,7 +109,7 @@ pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
         let file = config.data_dir.join(IMPORT_KEY);
         writeln!(
             io::stderr(),
-            "keys that were imported as they are can only be found with {}, which no backup holds: \
+            "keys that were imported in plain text can only be found with {}, which no backup holds: \
              keep a copy elsewhere",
             file.display()
         )?;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{
         Error,
-        accounts::account_id,
+        accounts::{about_account, account_id},
         appendix::{examples_of, help},
         client::{Client, Target, encoded},
         output::{self, Format, Output},
@@ -154,8 +154,11 @@ fn create(it: &Create) -> Result<(), Error> {
     body.insert("scopes".to_owned(), json!(it.scopes));
     given(&mut body, "expiresAt", it.expires.as_ref());
     given(&mut body, "metadata", it.metadata.as_ref());
-    let made = client.ask("POST", &path, Some(&body.into()))?;
-    let printed = issued(&made, "created", it.quiet, it.output);
+    let mut made = client.ask("POST", &path, Some(&body.into()));
+    if let Some(account) = &it.account {
+        made = about_account(made, account);
+    }
+    let printed = issued(&made?, "created", it.quiet, it.output);
     client.close()?;
     printed
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, BufRead, BufReader},
     iter,
+    net::IpAddr,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -11,8 +12,8 @@ use std::{
 
 use rustls::crypto::ring;
 use ureq::{
-    Agent,
-    http::{Request, header},
+    Agent, Proxy,
+    http::{Request, Uri, header},
     tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
 };
 use zeroize::Zeroizing;
@@ -40,10 +41,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn to(url: &str) -> Result<Self, Error> {
-        let base = url.trim_end_matches('/').trim_end_matches(API).to_owned();
-        if !base.starts_with("http://") && !base.starts_with("https://") {
-            return Err(Error::Usage(format!("`{url}` is no URL that begins with http or https")));
-        }
+        let base = base_of(url)?;
         let key = match variable("KEYWARD_KEY_FILE") {
             Some(path) => fs::read_to_string(&path)
                 .map_err(|source| Error::File { path: path.into(), source })?,
@@ -51,7 +49,7 @@ impl Network {
         };
         let key = Zeroizing::new(key);
         let key = Zeroizing::new(key.trim().to_owned());
-        let agent = agent(PATIENCE)?;
+        let agent = agent(&base, PATIENCE)?;
         Ok(Self { agent, base, key })
     }
 
@@ -61,7 +59,7 @@ impl Network {
         target: &str,
         body: Option<&[u8]>,
     ) -> Result<socket::Answer, Error> {
-        let unreachable = |source| Error::Unreachable { url: self.base.clone(), source };
+        let unreachable = |source| unreachable(&self.base, source);
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{target}", self.base))
@@ -81,7 +79,7 @@ impl Network {
 
     /// An answer that has no end: only its beginning, and the silence in it, are bounded.
     pub(super) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
-        let unreachable = |source| Error::Unreachable { url: self.base.clone(), source };
+        let unreachable = |source| unreachable(&self.base, source);
         let request = Request::get(format!("{}{target}", self.base))
             .header("x-api-key", self.key.as_str())
             .body(())
@@ -102,7 +100,37 @@ impl Network {
     }
 }
 
-fn agent(patience: Duration) -> Result<Agent, Error> {
+/// The address of a server without the path of its API. Schemes have no case (RFC 3986, 3.1).
+fn base_of(url: &str) -> Result<String, Error> {
+    let base = url.trim_end_matches('/').trim_end_matches(API);
+    let scheme = base.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
+    match scheme {
+        Some((scheme, rest)) if scheme == "http" || scheme == "https" => {
+            Ok(format!("{scheme}://{rest}"))
+        }
+        _ => Err(Error::Usage(format!("`{url}` is no URL that begins with http or https"))),
+    }
+}
+
+/// The proxy that the environment names (`HTTPS_PROXY` and the like). Never for this machine itself:
+/// the proxy would get the key, and would look for the server on its own machine.
+fn proxy_for(base: &str) -> Option<Proxy> {
+    let uri: Uri = base.parse().ok()?;
+    let host = uri.host()?.trim_matches(['[', ']']);
+    let local = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|it| it.to_canonical().is_loopback());
+    Proxy::try_from_env().filter(|it| !local && !it.is_no_proxy(&uri))
+}
+
+/// Tells of a server that cannot be reached, and of the proxy between.
+fn unreachable(base: &str, source: ureq::Error) -> Error {
+    let proxy = proxy_for(base);
+    let through =
+        proxy.map_or_else(String::new, |it| format!(" (through {}:{})", it.host(), it.port()));
+    Error::Unreachable { url: format!("{base}{through}"), source }
+}
+
+fn agent(base: &str, patience: Duration) -> Result<Agent, Error> {
     let roots = match variable("KEYWARD_CA_FILE") {
         Some(path) => {
             own_roots(&path).map_err(|source| Error::File { path: path.into(), source })?
@@ -116,6 +144,7 @@ fn agent(patience: Duration) -> Result<Agent, Error> {
         .build();
     Ok(Agent::config_builder()
         .tls_config(tls)
+        .proxy(proxy_for(base))
         .http_status_as_error(false)
         .max_redirects(0) // The key is for this server and no other.
         .timeout_global(Some(patience))
@@ -126,14 +155,15 @@ fn agent(patience: Duration) -> Result<Agent, Error> {
 
 /// The status that a server answers to whoever has no key, and not later than that.
 pub(super) fn reach(url: &str, path: &str, patience: Duration) -> Result<u16, Error> {
-    let url = url.trim_end_matches('/').trim_end_matches(API);
-    let unreachable = |source| {
+    let base = base_of(url)?;
+    let unanswered = |source| {
         if matches!(source, ureq::Error::Timeout(_)) {
             return Error::Silent { patience };
         }
-        Error::Unreachable { url: url.to_owned(), source }
+        unreachable(&base, source)
     };
-    let answer = agent(patience)?.get(format!("{url}{path}")).call().map_err(unreachable)?;
+    let agent = agent(&base, patience)?;
+    let answer = agent.get(format!("{base}{path}")).call().map_err(unanswered)?;
     Ok(answer.status().as_u16())
 }
 

@@ -12,6 +12,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     cli::Error,
     config::ConfigErrors,
+    domain::visible::escaped,
     env::{Clock, SystemClock, Timestamp},
     http::numbers::{INEXACT, is_inexact},
 };
@@ -80,7 +81,7 @@ impl Confirmation {
         if !io::stdin().is_terminal() {
             return Err(Error::Usage(format!("{question} Say so with --yes")));
         }
-        write!(io::stderr(), "{question} [y/N] ")?;
+        write!(io::stderr(), "{} [y/N] ", escaped(question))?;
         io::stderr().flush()?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
@@ -119,20 +120,23 @@ impl Tone {
     }
 }
 
-/// Prints rows under their headings. No colour where `NO_COLOR` is set or nobody looks.
+/// Prints rows under their headings, each cell as [`escaped`] makes it. No colour where `NO_COLOR` is
+/// set or standard output is no terminal.
 pub(super) fn table<const N: usize>(
     headings: [&str; N],
     rows: &[[String; N]],
 ) -> Result<(), io::Error> {
+    let safe = |row: &[String; N]| row.each_ref().map(|cell| escaped(cell).into_owned());
+    let rows: Vec<_> = rows.iter().map(safe).collect();
     let mut widths = headings.map(UnicodeWidthStr::width);
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
     }
     let mut out = anstream::stdout().lock();
     line(&mut out, &headings.map(str::to_owned), &widths, |_| Some(Tone::Heading))?;
-    for row in rows {
+    for row in &rows {
         line(&mut out, row, &widths, Tone::of)?;
     }
     out.flush()
@@ -157,13 +161,15 @@ fn line(
     writeln!(out)
 }
 
-/// Prints names and values, one pair a line; those without a value are left out.
+/// Prints names and values, one pair a line, each value as [`escaped`] makes it; those without a value
+/// are left out.
 pub(super) fn facts(pairs: &[(&str, Option<String>)]) -> Result<(), io::Error> {
     let width = pairs.iter().map(|(name, _)| name.width()).max().unwrap_or_default();
     let mut out = anstream::stdout().lock();
     for (name, value) in pairs {
         if let Some(value) = value {
             let (gap, tone) = (width - name.width(), Tone::of(value));
+            let value = escaped(value);
             let (start, end) = tone.map_or(("", ""), |it| (it.escape(), "\x1b[0m"));
             writeln!(out, "{name}{:gap$}  {start}{value}{end}", "")?;
         }
@@ -240,6 +246,11 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     }
     let ahead = humantime::parse_duration(text)
         .map_err(|_| "must be like 90d, 2027-01-20 or 2027-01-20T12:00:00Z".to_owned())?;
+    if let Some(unit) = text.split(|it: char| !it.is_alphabetic()).find(|it| is_doubtful(it)) {
+        return Err(format!(
+            "`{unit}` can be read in more than one way; write 10min, 30d or 365d, or a date"
+        ));
+    }
     let now = SystemClock::new().wall();
     let instant = now.after(ahead);
     // An instant past the end of time is moved to it, which nobody asked for.
@@ -247,6 +258,11 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
         return Err("must be before the year 10000".to_owned());
     }
     Ok(instant)
+}
+
+/// Whether a unit of time is read in two ways: minutes or months, or a month or year of some length.
+fn is_doubtful(unit: &str) -> bool {
+    unit == "m" || unit == "M" || unit.starts_with("month") || unit.starts_with('y')
 }
 
 /// A length of time as the API takes it.
@@ -303,7 +319,14 @@ mod tests {
         assert_eq!(instant("2099-01-20").unwrap(), same);
         assert!(SystemClock::new().wall() < instant("90d").unwrap());
         assert!(instant("soon").is_err());
-        assert!(instant("9000y").is_err(), "not the last instant that there is");
+        assert!(instant("9999999d").is_err(), "not the last instant that there is");
+        for doubtful in ["1m", "1M", "1y", "2years", "3months", "1month", "1d 5m", "1h30m"] {
+            let says = instant(doubtful).unwrap_err();
+            assert!(says.contains("more than one way"), "{doubtful}: {says}");
+        }
+        for sure in ["10min", "1 minute", "90d", "12weeks", "2w", "1h 30min", "90s", "5msec"] {
+            assert!(instant(sure).is_ok(), "{sure}");
+        }
         assert!(whole_seconds("1500ms").is_err());
         assert_eq!(whole_seconds("2s 1000ms").unwrap(), Duration::from_secs(3));
         assert_eq!(expiry("never").unwrap(), Value::Null);

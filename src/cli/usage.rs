@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, io::Write, process::ExitCode};
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::domain::text::masked;
+use crate::domain::{text::masked, visible::escaped};
 
 /// The argument of `verify`, as it is called in messages.
 const STANDARD_INPUT: &str = "<->";
@@ -24,7 +24,7 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
     // Before they are coloured: the letter at the end of an escape sequence is none of a key's.
     let texts = err.context().filter_map(|(kind, value)| {
         let ContextValue::String(text) = value else { return None };
-        Some((kind, masked(text).into_owned()))
+        Some((kind, escaped(&masked(text)).into_owned()))
     });
     for (kind, text) in texts.collect::<Vec<_>>() {
         err.insert(kind, ContextValue::String(text));

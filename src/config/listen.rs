@@ -25,7 +25,7 @@ impl ListenAddress {
     /// Whether it can be reached from other machines.
     pub fn faces_the_network(&self) -> bool {
         match self {
-            Self::Tcp(address) => !address.ip().is_loopback(),
+            Self::Tcp(address) => !address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => false,
         }
     }

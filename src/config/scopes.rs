@@ -78,12 +78,17 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// All of Unicode's `Bidi_Control`, the separators of lines, the byte order mark and the tags.
+/// Characters that show nothing or turn others around; joiners and variation selectors, which belong in
+/// words and emoji, are not among them. The same as `domain::visible` has for names, which a test holds.
 fn turns_or_hides(c: char) -> bool {
     matches!(
         c,
-        '\u{61C}' | '\u{200B}' | '\u{200E}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-            | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}'
+        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
+            | '\u{180B}'..='\u{180F}' | '\u{200B}' | '\u{200E}'..='\u{200F}'
+            | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FEFF}'
+            | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E00FF}'
+            | '\u{E01F0}'..='\u{E0FFF}'
     )
 }
 

@@ -5,6 +5,7 @@ use crate::{
         id::AccountId,
         scope::ScopeSet,
         text::{ExternalId, Metadata, Name},
+        visible::folded,
     },
     env::Timestamp,
 };
@@ -44,6 +45,12 @@ pub enum AccountStatus {
 impl Account {
     pub fn is_operator(&self) -> bool {
         self.kind == AccountKind::Operator
+    }
+
+    /// Whether the name, in any case and any encoding of accents, or the external identifier holds `text`.
+    pub fn has_text(&self, text: &str) -> bool {
+        folded(self.name.as_str()).contains(&folded(text))
+            || self.external_id.as_ref().is_some_and(|it| it.as_str().contains(text))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which characters people can see: names are shown to people who decide by them.
 
+use std::borrow::Cow;
+
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// Whether the text holds a character that shows nothing, or turns others around. Joiners and
@@ -27,6 +29,23 @@ pub fn hides_something(text: &str) -> bool {
 /// Whether there is something to see of this character by itself.
 pub fn is_visible(c: char) -> bool {
     shows(c) && !is_combining_mark(c)
+}
+
+/// The text for a terminal: each character that shows nothing, turns others around or steers the
+/// terminal is written as its escape (`\u{9b}`), so that one line of text stays one line.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => shown.extend(c.escape_default()),
+            c if is_hidden(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// The text as it is compared with another: neither case nor the encoding of accents matters. Case
@@ -85,6 +104,17 @@ mod tests {
         }
         for c in ['\u{2800}', '\u{301}', ' ', '\u{3000}'] {
             assert!(!is_visible(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn an_escaped_text_steers_no_terminal_and_keeps_what_people_read() {
+        let text = "a\u{1b}[31m\u{9b}31m\n\u{202e}b\u{2066}\u{e0041}\u{feff}\u{7f}";
+        let shown = escaped(text);
+        assert_eq!(shown, "a\\u{1b}[31m\\u{9b}31m\\n\\u{202e}b\\u{2066}\\u{e0041}\\u{feff}\\u{7f}");
+        assert!(!shown.chars().any(is_hidden));
+        for kept in ["Jo\u{308}rg", "\u{1F468}\u{200D}\u{1F469}", "{\"a\":\"\\\\\"}", "\u{5d0}"] {
+            assert_eq!(escaped(kept), kept);
         }
     }
 

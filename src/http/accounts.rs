@@ -31,6 +31,7 @@ use crate::{
         ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
         ("externalId" = Option<String>, Query, description = "Only the account with this `externalId`."),
+        ("q" = Option<String>, Query, description = "Only accounts with this text in their name or `externalId`."),
     ),
     responses(
         (status = 200, description = "A page of accounts", body = AccountListBody),
@@ -47,13 +48,18 @@ pub async fn list_accounts(
     let after = query.take("cursor", "the nextCursor of a page", query::account_cursor);
     let external_id = query
         .take("externalId", "1 to 255 visible ASCII characters", |it| ExternalId::parse(it).ok());
+    let text = query.text("q");
     query.finish()?;
     let read = move |app: &Keyward, last: Option<&Account>, limit| match &external_id {
-        Some(id) if last.is_none() => Ok(app.account_with_external_id(id)?.into_iter().collect()),
+        Some(id) if last.is_none() => {
+            let found = app.account_with_external_id(id)?;
+            let matches = |it: &Account| text.as_ref().is_none_or(|text| it.has_text(text));
+            Ok(found.filter(matches).into_iter().collect())
+        }
         Some(_) => Ok(Vec::new()),
         None => {
             let after = last.map_or(after, |it| Some((it.created_at, it.id)));
-            app.list_accounts(AccountPage { after, limit })
+            app.list_accounts(AccountPage { after, limit }, text.as_deref())
         }
     };
     let show = |app: &Keyward, it: &Account| AccountBody::new(app, it, None);

@@ -102,7 +102,7 @@ pub async fn authenticate<B: MessageBody + 'static>(
     let presented = presented_key(&app, req.headers());
     let outcome = match presented {
         Some(text) => recognise(&app, text, origin).await,
-        None => Err(Error::Unauthenticated(Denial::MissingKey).into()),
+        None => Err(without_key(req.query_string())),
     };
     let admitted = outcome.and_then(|it| unambiguous(&app, req.request()).map(|()| it));
     match admitted {
@@ -281,6 +281,18 @@ pub fn ambiguity(
         return Some(("conflicting_keys", detail.into()));
     }
     key_in_query(query)
+}
+
+/// Refuses a request without a key. If one stands in its query, the answer says what to do about it.
+pub fn without_key(query: &str) -> Problem {
+    let problem = Problem::from(Error::Unauthenticated(Denial::MissingKey));
+    match key_in_query(query) {
+        Some((_, why)) => {
+            let detail = format!("{}; {why}", problem.detail());
+            problem.with_detail(detail)
+        }
+        None => problem,
+    }
 }
 
 /// The same of a key that stands in the query.

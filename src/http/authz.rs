@@ -27,7 +27,9 @@ use crate::{
         verdict::Verdict,
     },
     http::{
-        authn::{KEY_ONCE, ambiguity, identified, key_in_query, note_retired, presented_key},
+        authn::{
+            KEY_ONCE, ambiguity, identified, key_in_query, note_retired, presented_key, without_key,
+        },
         body,
         envelope::REQUEST_ID,
         gate::Gate,
@@ -118,7 +120,7 @@ impl Gate {
         };
         let Some(text) = presented else {
             *outcome = Outcome::MissingKey;
-            return Err(Error::Unauthenticated(Denial::MissingKey).into());
+            return Err(without_key(&query_of(original.as_ref(), req)));
         };
         let query = query_of(original.as_ref(), req);
         if let Some((code, detail)) = ambiguity(&self.app, &KEY_ONCE, req.headers(), &query) {

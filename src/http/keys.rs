@@ -290,16 +290,12 @@ pub(super) async fn list(
 
 fn read_filter(query: &mut Query) -> KeyFilter {
     let statuses = "one of active, expiring, expired, disabled";
-    let short = format!("1 to {} characters", query::MAX_SEARCH_CHARS);
     KeyFilter {
         status: query.take("status", statuses, KeyStatus::parse),
         scope: query.take("scope", "a scope like orders:read", |it| Scope::parse(it).ok()),
         unused_since: query.instant("unusedSince"),
         expiring_before: query.instant("expiringBefore"),
-        text: query.take("q", &short, |it| {
-            let fits = (1..=query::MAX_SEARCH_CHARS).contains(&it.chars().count());
-            fits.then(|| it.to_owned())
-        }),
+        text: query.text("q"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is not the API: health, metrics, the API document and Swagger UI.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource,
@@ -9,7 +9,8 @@ use actix_web::{
     get, guard,
     http::{
         StatusCode,
-        header::{self, HeaderValue},
+        header::{self, HeaderMap, HeaderValue},
+        uri::Authority,
     },
     middleware::Next,
     web,
@@ -110,7 +111,8 @@ pub async fn readyz(
 
 /// Get metrics for Prometheus
 ///
-/// Requests from the server's own machine need no key. Other requests need the scope
+/// Requests from the server's own machine, by an IP address or `localhost`, need no key. Other
+/// requests need the scope
 /// `metrics:read`.
 #[utoipa::path(
     operation_id = "metrics",
@@ -149,9 +151,23 @@ pub async fn metrics(
         .body(InPieces::in_place(text.into(), &streams, caller.as_ref())?))
 }
 
-/// From this machine; a proxy on it passes on what comes from others. What is not known is not local.
+/// Whether the request comes from this machine, and was meant for it. A proxy on the machine passes on
+/// what comes from others. What is not known is not local.
 fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
-    proxies.client_address(req).is_some_and(|it| it.is_loopback())
+    proxies.client_address(req).is_some_and(|it| it.is_loopback()) && names_no_domain(req.headers())
+}
+
+/// Whether `Host` is an IP address or `localhost`, or is not there (HTTP/1.0). A page of another site
+/// that has its own name resolve to this machine (DNS rebinding) sends that name, and a browser lets
+/// no page choose it.
+fn names_no_domain(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Some(authority) = host.to_str().ok().and_then(|it| it.parse::<Authority>().ok()) else {
+        return false;
+    };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Get this document as JSON

@@ -194,6 +194,11 @@ impl Problem {
         response
     }
 
+    #[must_use]
+    pub fn with_detail(self, detail: String) -> Self {
+        Self { detail, ..self }
+    }
+
     fn with_retry(self, seconds: u64) -> Self {
         Self { retry_after_secs: Some(seconds), ..self }
     }

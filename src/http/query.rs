@@ -92,6 +92,13 @@ impl Query {
         self.take(name, "a date and time like 2030-01-31T12:00:00Z", |it| Timestamp::parse(it).ok())
     }
 
+    /// A text to search for.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        self.take(name, &format!("1 to {MAX_SEARCH_CHARS} characters"), |it| {
+            (1..=MAX_SEARCH_CHARS).contains(&it.chars().count()).then(|| it.to_owned())
+        })
+    }
+
     pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
         let name: String = masked(name).chars().take(100).collect();
         self.faults.push(Fault::new(format!("/{name}"), code, detail));

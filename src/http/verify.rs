@@ -16,7 +16,7 @@ use crate::{
         Gate,
         authn::{
             AnyKey, Caller, Permission, Suspect, VerifyKeys, identified, note_retired,
-            presented_key, recognise, unambiguous,
+            presented_key, recognise, unambiguous, without_key,
         },
         body::RequestBody,
         envelope::{self, REQUEST_ID, RequestId},
@@ -26,7 +26,7 @@ use crate::{
             read_plain_question, read_question,
         },
     },
-    service::{Denial, DeniedCall, Error, Keyward},
+    service::{DeniedCall, Error, Keyward},
     telemetry::{Entry, Outcome},
 };
 
@@ -113,7 +113,7 @@ impl Gate {
         req: &HttpRequest,
         id: &RequestId,
     ) -> Result<(), Problem> {
-        let text = presented.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
+        let text = presented.ok_or_else(|| without_key(req.query_string()))?;
         let request_id = Some(id.clone().into());
         let client_ip = self.proxies.client_address(req);
         let origin = Origin { actor: Actor::Cli, request_id, client_ip };

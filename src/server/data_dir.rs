@@ -41,7 +41,7 @@ pub enum DataDirError {
     KeyFile { path: PathBuf, source: io::Error },
     #[error("{path} holds no key for checkpoints: {source}")]
     CheckpointKey { path: PathBuf, source: NoteError },
-    #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
+    #[error("{path} can be read by other users; allow its owner, or its group, only (chmod 640)")]
     Exposed { path: PathBuf },
     #[error(
         "the data directory {path} belongs to the user {owner}; the server could not read what this \

@@ -87,7 +87,7 @@ impl Listener {
     /// Whether it can be reached from other machines.
     pub fn faces_the_network(&self) -> bool {
         match self {
-            Self::Tcp(it) => it.local_addr().is_ok_and(|it| !it.ip().is_loopback()),
+            Self::Tcp(it) => it.local_addr().is_ok_and(|it| !it.ip().to_canonical().is_loopback()),
             Self::Unix(..) => false,
         }
     }

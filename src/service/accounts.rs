@@ -120,8 +120,13 @@ impl Keyward {
         found.filter(|it| it.deleted_at.is_none()).ok_or(Error::NO_ACCOUNT)
     }
 
-    pub fn list_accounts(&self, page: AccountPage) -> Result<Vec<Account>, Error> {
-        Ok(self.store.read(|tx| tx.accounts(page))?)
+    /// The accounts by age; with `text`, only those that have it in their name or external identifier.
+    pub fn list_accounts(
+        &self,
+        page: AccountPage,
+        text: Option<&str>,
+    ) -> Result<Vec<Account>, Error> {
+        Ok(self.store.read(|tx| tx.accounts(page, text))?)
     }
 
     /// The account with this identifier of the operator's, if there is one.

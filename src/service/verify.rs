@@ -17,6 +17,7 @@ use crate::{
     domain::{
         credential::PlaintextKey,
         event::{Actor, EventType, NewEvent, Origin, Subject},
+        id::AccountId,
         policy::Need,
         scope::ScopeBits,
         verdict::Verdict,
@@ -103,6 +104,11 @@ impl Keyward {
             self.initial_key_file.was_used(entry.prefix);
         }
         Verification { verdict, entry: Some(entry), account, missing }
+    }
+
+    /// The metadata of an account as compact JSON, from memory; `None` for the empty object.
+    pub fn account_metadata(&self, account: AccountId) -> Option<Arc<str>> {
+        self.store.index().account(account, |it| it.metadata.clone()).flatten()
     }
 
     /// Why the key is refused whatever it is asked for; `None` if it is not.

@@ -43,19 +43,25 @@ impl ReadTx<'_> {
         self.one_account("external_id = ?1 AND deleted_at_ms IS NULL", &external_id.as_str())
     }
 
-    /// The accounts by age; tombstones never are among them.
-    pub fn accounts(&self, page: AccountPage) -> Result<Vec<Account>, StoreError> {
+    /// The accounts by age, only those with `text` in their name or external identifier if it is given;
+    /// tombstones never are among them.
+    pub fn accounts(
+        &self,
+        page: AccountPage,
+        text: Option<&str>,
+    ) -> Result<Vec<Account>, StoreError> {
         let (created_at, id) = page
             .after
             .map_or((i64::MIN, String::new()), |(at, id)| (at.as_millis(), id.to_string()));
         let sql = format!(
             "SELECT {COLUMNS} FROM accounts
              WHERE deleted_at_ms IS NULL AND (created_at_ms, id) > (?1, ?2)
+               AND (?4 IS NULL OR instr(folded(name), folded(?4)) > 0 OR instr(external_id, ?4) > 0)
              ORDER BY created_at_ms, id LIMIT ?3"
         );
         let mut statement = self.sql.prepare_cached(&sql)?;
-        let rows =
-            statement.query_map(params![created_at, id, page.limit], |row| Ok(account(row)))?;
+        let rows = statement
+            .query_map(params![created_at, id, page.limit, text], |row| Ok(account(row)))?;
         rows.map(|row| row?).collect()
     }
 

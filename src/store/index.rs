@@ -116,6 +116,8 @@ pub struct AccountEntry {
     pub operator: bool,
     pub suspended: bool,
     pub external_id: Option<Box<str>>,
+    /// Compact JSON; `None` for the empty object.
+    pub metadata: Option<Arc<str>>,
 }
 
 /// A change to the index, prepared inside a transaction.
@@ -322,6 +324,7 @@ fn account_image(account: &Account) -> Image {
         operator: account.is_operator(),
         suspended: account.status == AccountStatus::Suspended,
         external_id: account.external_id.as_ref().map(|it| it.as_str().into()),
+        metadata: (!account.metadata.is_empty()).then(|| account.metadata.as_json().into()),
     }))
 }
 

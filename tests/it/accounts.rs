@@ -320,3 +320,36 @@ fn accounts_are_listed_by_age_page_by_page() {
     }
     assert_eq!(names, ["Operator", "a", "b", "c"]);
 }
+
+#[test]
+fn accounts_are_found_by_a_part_of_their_name_or_external_identifier() {
+    let server = TestServer::start();
+    for (name, external_id) in
+        [("Jo\u{308}rg & Sons", "cust_41"), ("Acme", "cust_42"), ("ACME 2", "x")]
+    {
+        server.account(&json!({ "name": name, "externalId": external_id }));
+    }
+    let find = |query: &str| {
+        let list = server.get(&server.root.text, &format!("/api/v1/accounts?{query}")).expect(200);
+        each(&list, "externalId")
+    };
+    for (query, found) in [
+        ("q=acme", &["cust_42", "x"][..]),
+        ("q=j%C3%B6rg", &["cust_41"]),
+        ("q=t_4", &["cust_41", "cust_42"]),
+        ("q=T_4", &[]),
+        ("q=%25", &[]),
+        ("q=acme&externalId=x", &["x"]),
+        ("q=acme&externalId=cust_41", &[]),
+    ] {
+        assert_eq!(find(query), found, "{query}");
+    }
+    let first = server.get(&server.root.text, "/api/v1/accounts?q=acme&limit=1").expect(200).json();
+    assert_eq!(first["data"][0]["externalId"], "cust_42");
+    let cursor = first["nextCursor"].as_str().unwrap();
+    assert_eq!(find(&format!("q=acme&limit=1&cursor={cursor}")), ["x"]);
+    for bad in ["", &"a".repeat(101)] {
+        let refused = server.get(&server.root.text, &format!("/api/v1/accounts?q={bad}"));
+        assert_eq!(refused.faults(), [("/q".to_owned(), "invalid_format".to_owned())]);
+    }
+}

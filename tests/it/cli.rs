@@ -217,7 +217,7 @@ fn a_job_can_be_run_by_hand_with_and_without_a_server() {
     post(&server, &root, "/api/v1/api-keys/verify", &json!({ "key": made["key"] }));
     assert!(assert_exit(&run("flush_usage"), 0).starts_with("flush_usage: "));
     let said = assert_exit(&run("end_graces"), 0);
-    assert_eq!(said.trim(), "end_graces: 0 changed");
+    assert_eq!(said.trim(), "end_graces: 0 grace periods ended");
     assert_exit(&run("sweep"), 2);
     assert_exit(&keyward_in(&data, &["clock", "accept"]), 0);
 }

@@ -58,6 +58,26 @@ fn what_does_not_exist_is_told_with_the_way_to_find_it() {
             let expected = format!("there is no key {}; `keyward keys list` shows", arguments[2]);
             assert!(said.contains(&expected), "{said}");
         }
+        let account = ["--account", "acct_none"];
+        for (name, arguments) in [
+            ("acct_none", &["accounts", "show", "acct_none"][..]),
+            ("acme", &["accounts", "show", "acme"]),
+            ("acct_none", &["accounts", "update", "acct_none", "--name", "x"]),
+            ("acct_none", &["accounts", "suspend", "acct_none", "--yes"]),
+            ("acct_none", &["accounts", "resume", "acct_none"]),
+            ("acme", &["accounts", "delete", "acme", "--yes"]),
+            ("acct_none", &[&["keys", "list"], &account[..]].concat()),
+            ("acct_none", &[&["keys", "unused"], &account[..]].concat()),
+            (
+                "acct_none",
+                &[&["keys", "create", "--name", "x", "--scope", "orders:read"], &account[..]]
+                    .concat(),
+            ),
+        ] {
+            let said = way.refused(arguments, 1);
+            let expected = format!("there is no account {name}; `keyward accounts list` shows");
+            assert!(said.contains(&expected), "{arguments:?}: {said}");
+        }
     }
 }
 
@@ -69,6 +89,8 @@ fn a_list_is_no_longer_than_wanted() {
     for name in ["a", "b", "c"] {
         way.run(&["accounts", "create", "--name", name, "--external-id", name]);
     }
+    let found = way.json(&["accounts", "list", "--query", "B"]);
+    assert_eq!((&found["data"][0]["name"], &found["data"][1]), (&"b".into(), &Value::Null));
     for list in [&["keys", "list", "--all"][..], &["accounts", "list"]] {
         for (limit, expected) in [("1", 1), ("3", 3), ("4", 4), ("9", 4)] {
             let output = way.try_run(&[list, &["--limit", limit, "-o", "json"]].concat(), "");

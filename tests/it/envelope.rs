@@ -184,6 +184,10 @@ fn a_key_in_an_address_is_refused_and_not_repeated() {
         let answer = server.get(root, &target);
         assert_refused(&answer, 400, "key_in_query");
         assert!(!format!("{answer:?}").contains(secret), "{answer:?}");
+        // Its owner is told in any case, but the caller comes first.
+        let nameless = server.send(&Request::new("GET", &target));
+        assert_refused(&nameless, 401, "missing_key");
+        assert!(nameless.text().contains("revoke it"), "{}", nameless.text());
     }
     for target in [format!("{KEYS}/{key}"), format!("/api/v1/{key}"), format!("/{key}")] {
         let answer = server.get(root, &target).expect(404);

@@ -243,6 +243,10 @@ fn a_plain_listener_that_faces_the_network_is_warned_about() {
     assert!(!server.said().contains("in the clear"));
     assert!(server.terminate().status.success());
     let dir = tempfile::tempdir().unwrap();
+    let server = Supervised::serve(dir.path(), "listen = \"[::ffff:127.0.0.1]:0\"\n");
+    assert!(!server.said().contains("in the clear"), "an IPv4 loopback address as IPv6");
+    assert!(server.terminate().status.success());
+    let dir = tempfile::tempdir().unwrap();
     let tls = certify(dir.path(), "a").replace("127.0.0.1:0", "0.0.0.0:0");
     let server = Supervised::serve(dir.path(), &tls);
     assert!(!server.said().contains("in the clear"));

@@ -63,6 +63,21 @@ fn manual_pages_have_the_sections_that_manuals_have() {
     printed(&["man", "--out", dir.path().to_str().unwrap()]);
     let page = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
     assert!(page("keyward-keys-create.1").contains("Display name"));
+    let synopsis = |name: &str| {
+        let page = page(name).replace("\\-", "-").replace("\\fB", "").replace("\\fI", "");
+        let lines = page.replace("\\fR", "");
+        lines.lines().skip_while(|it| *it != ".SH SYNOPSIS").nth(1).unwrap().to_owned()
+    };
+    for (name, part) in [
+        ("keyward.1", "keyward [-h|--help] [-V|--version] COMMAND"),
+        ("keyward-keys-create.1", "keyward keys create --name NAME --scope SCOPE... ["),
+        ("keyward-keys-create.1", " [--expires WHEN] [--metadata JSON] "),
+        ("keyward-keys-create.1", " [-q|--quiet] "),
+        ("keyward-keys-revoke.1", " ID..."),
+        ("keyward-verify.1", " -"),
+    ] {
+        assert!(synopsis(name).contains(part), "{name}: {}", synopsis(name));
+    }
     for name in ["keyward.1", "keyward-serve.1"] {
         let page = page(name);
         for section in ["EXIT STATUS", "ENVIRONMENT"] {

@@ -246,6 +246,26 @@ fn a_key_that_may_read_metrics_is_enough_from_elsewhere() {
 }
 
 #[test]
+fn what_is_for_the_machine_itself_is_not_for_a_page_whose_name_leads_here() {
+    let server = TestServer::start();
+    let reader = server.key(&["metrics:read"]);
+    let ask = |host: &str| Request::new("GET", "/metrics").header("Host", host);
+    let port = server.address.port();
+    for own in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "192.0.2.7"] {
+        server.send(&ask(own)).expect(200);
+        server.send(&ask(&format!("{own}:{port}"))).expect(200);
+    }
+    for other in ["rebound.example", "127.0.0.1.example", "localhost.example:8080", "a,127.0.0.1"] {
+        // What a page can choose is not believed.
+        let request = ask(other).header("X-Forwarded-Host", "localhost");
+        server.send(&request).expect(401);
+        server.send(&request.key(&reader.text)).expect(200);
+        let verbose = Request::new("GET", "/readyz?verbose").header("Host", other);
+        assert_eq!(server.send(&verbose).text().trim_end(), "ok");
+    }
+}
+
+#[test]
 fn readiness_is_found_out_by_writing_and_told_once_a_second() {
     let server = TestServer::start();
     let ready = || server.send(&Request::new("GET", "/readyz"));

@@ -291,7 +291,7 @@ fn who_reads_for_long_holds_the_log_and_nothing_else() {
 
     drop(reader);
     let said = keyward_in(dir.path(), &["run-job", "upkeep"]).stdout;
-    assert_eq!(String::from_utf8_lossy(&said), "upkeep: 1 changed\n");
+    assert_eq!(String::from_utf8_lossy(&said), "upkeep: the write-ahead log was folded\n");
     assert_eq!(fs::metadata(&wal).unwrap().len(), 0);
     let log = String::from_utf8(server.terminate().stderr).unwrap();
     assert!(log.contains("not folded: a reader holds it"), "{log}");

@@ -1,8 +1,17 @@
 //! Text and numbers that people give: nothing changes in silence, and nothing hides.
 
+use std::{fs, path::Path};
+
+use keyward::{
+    config::{Config, ConfigFile, Flags},
+    domain::visible::hides_something,
+};
 use serde_json::{Value, json};
 
-use crate::support::{Request, Response, TestServer};
+use crate::{
+    cli_keys::Way,
+    support::{Binary, Request, Response, TestServer},
+};
 
 const KEYS: &str = "/api/v1/api-keys";
 
@@ -164,5 +173,139 @@ fn an_identifier_of_our_own_form_is_kept() {
     assert_eq!(ask(&ours), ours);
     for other in ["req_", "req_5F3A9C0100000000002A", "req_5f3a9c0100000000002a0", "a_b"] {
         assert_ne!(ask(other), other);
+    }
+}
+
+/// Names as an earlier keyward took them, or as another program wrote them into the file.
+const STEERING: &str = "a\u{9b}31m\u{202e}b\u{1b}[2Jc\u{2066}\n\u{e0041}";
+
+#[test]
+fn no_command_lets_a_stored_text_steer_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let root = server.root_key();
+    let ask = |path: &str, body: &Value| {
+        let request = Request::new("POST", path).key(&root).json(body);
+        request.send(server.address).expect(201).json()
+    };
+    let made = ask(
+        KEYS,
+        &json!({ "name": "k", "scopes": ["orders:read"], "metadata": { STEERING: STEERING } }),
+    );
+    let account = json!({ "name": "k", "externalId": "ext", "metadata": { "x": STEERING } });
+    let account = ask("/api/v1/accounts", &account);
+    assert!(server.terminate().status.success());
+    let database = rusqlite::Connection::open(dir.path().join("keyward.db")).unwrap();
+    // The triggers want an event for every change.
+    let drop = "DROP TRIGGER api_keys_change_is_audited; DROP TRIGGER accounts_change_is_audited;";
+    database.execute_batch(drop).unwrap();
+    for table in ["api_keys", "accounts"] {
+        let sql = format!("UPDATE {table} SET name = ?1 WHERE name = 'k'");
+        assert_ne!(database.execute(&sql, [STEERING]).unwrap(), 0);
+    }
+    std::mem::drop(database);
+    let rows = dir.path().join("rows.jsonl");
+    let row = json!({ "name": "x", "scopes": [STEERING], "account": STEERING, "sha256": STEERING });
+    fs::write(&rows, row.to_string()).unwrap();
+
+    let (key, own) = (made["id"].as_str().unwrap(), account["id"].as_str().unwrap());
+    let way = Way::Here(dir.path());
+    for (arguments, shows) in [
+        (&["keys", "list"][..], true),
+        (&["keys", "show", key], true),
+        (&["keys", "show", STEERING], true),
+        (&["keys", "revoke", key], true),
+        (&["keys", "unused", "--all"], false),
+        (&["accounts", "list"], true),
+        (&["accounts", "show", own], true),
+        (&["accounts", "show", STEERING], false),
+        (&["keys", "list", "--status", STEERING], true),
+        (&["run-job", STEERING], true),
+        (&[STEERING], true),
+        (&["accounts", "suspend", own], true),
+        (&["accounts", "delete", own], true),
+        (&["verify", "-"], true),
+        (&["scopes"], false),
+        (&["events", "tail", "-n", "100"], true),
+        (&["import", rows.to_str().unwrap()], false),
+        (&["doctor"], false),
+    ] {
+        // The others read nothing, and may have ended before it is written.
+        let input = if arguments[0] == "verify" { made["key"].as_str().unwrap() } else { "" };
+        let output = way.try_run(arguments, input);
+        let said = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+        let steers = |line: &&str| hides_something(line);
+        assert_eq!(said.lines().find(steers), None, "{arguments:?}: {said:?}");
+        assert!(!shows || said.contains("\\u{9b}31m"), "{arguments:?} shows it: {said}");
+    }
+}
+
+#[test]
+fn a_number_that_would_change_is_refused_on_the_command_line_and_in_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let way = Way::Here(dir.path());
+    let (exact, changed) = (r#"{"a":1546130668394913822}"#, r#"{"a":12345678901234567890123}"#);
+    let create = ["keys", "create", "--name", "x", "--scope", "orders:read", "--metadata"];
+    assert_eq!(way.json(&[&create[..], &[exact]].concat())["metadata"].to_string(), exact);
+    let said = way.refused(&[&create[..], &[changed]].concat(), 2);
+    assert!(said.contains("would not be kept exactly"), "{said}");
+
+    let digest = |last: char| format!("{}{last}", "0123456789abcdef".repeat(4)[1..].to_owned());
+    let json_lines = |metadata: &str, last| {
+        let digest = digest(last);
+        format!(
+            r#"{{"name":"x","scopes":["orders:read"],"sha256":"{digest}","metadata":{metadata}}}"#
+        )
+    };
+    let csv = |metadata: &str, last| {
+        let (quoted, digest) = (metadata.replace('"', "\"\""), digest(last));
+        format!("name,scopes,sha256,metadata\nx,orders:read,{digest},\"{quoted}\"\n")
+    };
+    for (name, good, bad) in [
+        ("a.jsonl", json_lines(exact, '0'), json_lines(changed, '1')),
+        ("b.csv", csv(exact, '2'), csv(changed, '3')),
+    ] {
+        let file = dir.path().join(name);
+        let run = |text: &str| {
+            fs::write(&file, text).unwrap();
+            let output = way.try_run(&["import", file.to_str().unwrap(), "-o", "json"], "");
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            (output.status.code(), report)
+        };
+        assert_eq!(run(&good).0, Some(0), "{name}");
+        let (code, report) = run(&bad);
+        assert_eq!(
+            (code, &report["refusals"][0]["code"]),
+            (Some(3), &json!("out_of_range")),
+            "{report}"
+        );
+    }
+    assert!(server.terminate().status.success());
+}
+
+/// Whether a configuration may have scopes with these descriptions.
+fn may_be_described(descriptions: &[String]) -> bool {
+    let scope = |(i, it): (usize, &String)| {
+        let it = it.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("[[scopes]]\nname = \"s{i}:x\"\ndescription = \"{it}\"\n")
+    };
+    let text: String = descriptions.iter().enumerate().map(scope).collect();
+    let file = ConfigFile { path: Path::new("keyward.toml"), text: &text };
+    Config::assemble(&Flags::default(), Some(file), &[]).is_ok()
+}
+
+#[test]
+fn the_configuration_and_the_domain_agree_on_which_characters_hide() {
+    let inside = |c: char| format!("a{c}b");
+    let (hidden, shown): (Vec<char>, Vec<char>) =
+        ('\0'..=char::MAX).partition(|it| hides_something(&inside(*it)));
+    for c in hidden {
+        assert!(!may_be_described(&[inside(c)]), "{c:?} hides something");
+    }
+    for many in shown.chunks(60 * 100) {
+        let text = |some: &[char]| some.iter().map(|it| inside(*it)).collect::<String>();
+        let descriptions: Vec<_> = many.chunks(60).map(text).collect();
+        assert!(may_be_described(&descriptions), "{:?} to {:?}", many.first(), many.last());
     }
 }

@@ -219,3 +219,32 @@ fn a_server_pays_no_heed_to_the_url_of_another() {
     let server = Supervised::serve_with(dir.path(), "listen = \"127.0.0.1:0\"\n", &url);
     assert!(server.terminate().status.success());
 }
+
+#[test]
+fn a_proxy_of_the_environment_is_not_asked_about_this_machine() {
+    let site = Site::start();
+    let port = site.server.address.port();
+    let run = |url: &str, arguments: &[&str]| {
+        let mut command = site.command(&site.root, arguments);
+        // Port 9 discards (RFC 863); here it is closed.
+        for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env(name, "http://user:secret@127.0.0.1:9");
+        }
+        command.env_remove("NO_PROXY").env_remove("no_proxy");
+        command.env("KEYWARD_URL", url).output().unwrap()
+    };
+    for arguments in [&["scopes"][..], &["health"], &["events", "tail"]] {
+        for host in ["http://127.0.0.1", "HTTP://localhost", "Http://127.0.0.1"] {
+            let output = run(&format!("{host}:{port}/api/v1/"), arguments);
+            assert!(output.status.success(), "{host} {arguments:?}: {output:?}");
+        }
+        // Reserved for documentation (RFC 5737): only a proxy could lead there.
+        let output = run("http://192.0.2.7:8080", arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        let names_both = said.contains("http://192.0.2.7:8080 (through 127.0.0.1:9)");
+        assert!(names_both && !said.contains("secret"), "{arguments:?}: {said}");
+        let output = run("gopher://127.0.0.1", arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}

@@ -98,6 +98,7 @@ fn who_presents_no_whole_secret_is_told_nothing() {
             assert_eq!(found[member], Value::Null, "{text}: {member}");
         }
         assert_eq!((&found["scopes"], &found["metadata"]), (&json!([]), &json!({})), "{text}");
+        assert_eq!(found["accountMetadata"], json!({}), "{text}");
     }
     assert_eq!(last_use(&server, &key.id), Value::Null);
 }
@@ -119,6 +120,7 @@ fn a_valid_answer_says_whose_key_it_is_and_what_is_kept_with_it() {
         "name": "Production Integration", "accountId": account, "externalId": "cust_42",
         "scopes": ["orders:read", "orders:write"], "missingScopes": [],
         "expiresAt": "2027-01-20T00:00:00.000Z", "metadata": { "b": [1, 2.5, null], "a": "ü" },
+        "accountMetadata": { "plan": "x" },
     });
     assert_eq!(answer.text(), format!("{expected}\n"), "these members, in this order");
     assert_eq!(server.code(&forged("rg_")), "NOT_FOUND");
@@ -263,10 +265,14 @@ fn a_change_is_seen_by_the_very_next_question() {
         (&key.path(), "metadata", json!({})),
         (&path, "externalId", json!("b")),
         (&path, "externalId", json!(null)),
+        (&path, "metadata", json!({ "plan": "y" })),
+        (&path, "metadata", json!({})),
     ] {
-        assert_ne!(server.verify(&key.text, &[])[member], value, "{member}");
+        let of_account = *target == path && member == "metadata";
+        let told = if of_account { "accountMetadata" } else { member };
+        assert_ne!(server.verify(&key.text, &[])[told], value, "{told}");
         server.put(root, target, &json!({ member: value })).expect(200);
-        assert_eq!(server.verify(&key.text, &[])[member], value, "{member}");
+        assert_eq!(server.verify(&key.text, &[])[told], value, "{told}");
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cli::{
     Error,
-    accounts::account_id,
+    accounts::{about_account, account_id},
     client::{Client, Target, encoded},
     output::{self, Format, Limit, Output},
 };
@@ -109,7 +109,7 @@ fn keys_of(
     let of =
         |account: &str, most| client.first(&format!("/accounts/{account}/api-keys?{filter}"), most);
     match &accounts.account {
-        Some(account) => of(&account_id(client, account)?, most),
+        Some(account) => about_account(of(&account_id(client, account)?, most), account),
         None if accounts.all => {
             let mut keys = Vec::new();
             for account in client.first("/accounts?", usize::MAX)? {

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PathPattern {
     pub segments: Vec<Segment>,
-    /// Ends in `**`: whatever follows, be it nothing.
+    /// Ends in `**`: any segments may follow, or none.
     pub open: bool,
 }
 

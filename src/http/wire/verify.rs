@@ -1,6 +1,6 @@
 //! The question that a gateway asks, and the answer.
 
-use std::{borrow::Cow, fmt::Display, net::IpAddr};
+use std::{borrow::Cow, fmt::Display, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
@@ -65,7 +65,10 @@ pub struct VerificationBody<'a> {
     expires_at: Option<Printed<Timestamp>>,
     /// The metadata of the key; empty for a revoked key.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
-    metadata: StoredObject<'a>,
+    metadata: StoredObject<&'a str>,
+    /// The metadata of the account. Only the operator can write it.
+    #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "pro"}))]
+    account_metadata: StoredObject<Arc<str>>,
 }
 
 /// Goes onto the wire as it is printed, without a string in between.
@@ -202,6 +205,7 @@ impl<'a> VerificationBody<'a> {
             missing_scopes: catalogue.names(found.missing).collect(),
             expires_at: key.expires_at().map(Printed),
             metadata: StoredObject(key.metadata()),
+            account_metadata: StoredObject(app.account_metadata(key.account)),
         }
     }
 
@@ -218,6 +222,7 @@ impl<'a> VerificationBody<'a> {
             missing_scopes: Vec::new(),
             expires_at: None,
             metadata: StoredObject(None),
+            account_metadata: StoredObject(None),
         }
     }
 }
@@ -240,11 +245,12 @@ impl From<Verdict> for VerifyCode {
 
 /// Stored metadata goes out as it is, byte for byte; none is the empty object.
 #[derive(Debug)]
-struct StoredObject<'a>(Option<&'a str>);
+struct StoredObject<T>(Option<T>);
 
-impl Serialize for StoredObject<'_> {
+impl<T: AsRef<str>> Serialize for StoredObject<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self.0.and_then(|it| serde_json::from_str::<&RawValue>(it).ok()) {
+        let text = self.0.as_ref().map(AsRef::as_ref);
+        match text.and_then(|it| serde_json::from_str::<&RawValue>(it).ok()) {
             Some(raw) => raw.serialize(to),
             None => to.collect_map(std::iter::empty::<(&str, &str)>()),
         }

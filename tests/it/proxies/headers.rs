@@ -118,3 +118,26 @@ fn no_bearer_passes(kind: Kind) {
         }
     }
 }
+
+/// What keyward does not take as HTTP is no failure of keyward, after which a client would try again.
+#[test]
+fn nginx_tells_the_client_that_its_request_is_not_sound() {
+    if !Kind::Nginx.is_there() {
+        return;
+    }
+    for file in Kind::Nginx.files() {
+        let scene = Scene::new(Kind::Nginx, file);
+        let ask = || Request::new("GET", "/orders").key(&scene.reader.text);
+        let many = (0..100).fold(ask(), |it, i| it.header(&format!("X-Many-{i}"), "1"));
+        let strange = ask().header("Authorization", &format!("Bearer \u{c}{}", scene.reader.text));
+        for (request, status, code) in
+            [(strange, 400, "bad_request"), (many, 431, "headers_too_large")]
+        {
+            let answer = scene.send(request).expect(status);
+            assert_eq!(answer.json()["code"], code, "{file}");
+            assert_eq!(answer.header("retry-after"), None, "{file}: {answer:?}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"), "{file}: {answer:?}");
+            assert_eq!(scene.api.take_seen(), [""; 0], "{file}");
+        }
+    }
+}

@@ -93,7 +93,7 @@ impl Request {
         stream.set_read_timeout(Some(Duration::from_secs(45)))?;
         let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head.push_str("Host: keyward.test\r\n");
+            head.push_str("Host: localhost\r\n");
         }
         for (name, value) in &self.headers {
             head.extend([name, ": ", value, "\r\n"]);
