@@ -45,7 +45,7 @@ pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
                     bound_text(item, pattern, Scope::MAX_LEN);
                 }
             }
-            ("metadata", RefOr::T(Schema::Object(it))) => {
+            ("metadata" | "accountMetadata", RefOr::T(Schema::Object(it))) => {
                 it.max_properties = Some(Metadata::MAX_MEMBERS);
             }
             ("externalId", RefOr::T(Schema::Object(it))) => {
