@@ -263,11 +263,14 @@ impl Desk {
             batch.jobs.push(first);
             return Err(self.refusal());
         };
-        let before = self.marks;
+        let (before, rows) = (self.marks, conn.total_changes());
         let outcome = self.run_all(&conn, first, waiting, batch);
         match &outcome {
             Ok(()) => {
-                if let Some(fault) = self.state.works() {
+                // A commit of nothing says nothing of the disk.
+                if rows != conn.total_changes()
+                    && let Some(fault) = self.state.works()
+                {
                     tracing::info!("changes are taken again; before, {fault}");
                 }
                 self.conn = Some(conn);
