@@ -2,7 +2,8 @@
 //! again inside its transaction.
 //!
 //! [`Keyward::change`] is the only way from a caller to a write, and it wants a [`ChangePermit`],
-//! which only [`Keyward::permit_change`] makes. So no use case can forget the budget.
+//! which only [`Keyward::permit_change`] makes, and [`Keyward::permit_revocation`] without a budget.
+//! So no use case can forget it.
 
 use std::{
     collections::HashMap,

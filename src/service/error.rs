@@ -82,7 +82,7 @@ pub enum Conflict {
         "three values of this key are alive already; wait for a grace period to end, or end it"
     )]
     TooManyLiveKeys { retry_after: Duration },
-    #[error("the key's current value is in use; only it can rotate the key")]
+    #[error("a newer value of the key is in use; only the current one can rotate it")]
     Superseded,
     #[error("the key's current value was never used; ending this one could lock its holder out")]
     SuccessorUnused,

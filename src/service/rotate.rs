@@ -16,7 +16,7 @@ use crate::{
         Change, ChangePermit, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Minted,
         Principal, Reach, Rules, ended_credentials::delete_oldest, keys::WRITERS,
     },
-    store::{KeyIndex, KeyRecord, ReadTx, WriteTx},
+    store::{KeyIndex, KeyRecord, ReadTx, StoredCredential, WriteTx},
 };
 
 /// Scopes of which one is needed to rotate the presented key.
@@ -179,14 +179,15 @@ fn refuse_dead(now: Timestamp, record: &KeyRecord) -> Result<(), Error> {
     Ok(())
 }
 
-/// An old value may rotate its key only while the current one was never used, which is what a
-/// retry after a lost answer looks like. A leaked old value must not take the key over.
+/// An old value may rotate its key only while no newer one was ever used, which is what a retry
+/// after a lost answer looks like. A leaked old value must not take the key over, not even in the
+/// moment between a later rotation and the first use of its value.
 fn refuse_superseded(
     record: &KeyRecord,
     caller: &Principal,
     index: &KeyIndex,
 ) -> Result<(), Error> {
-    if is_old(record, caller) && is_current_used(record, index) {
+    if is_old(record, caller) && is_successor_used(record, caller, index) {
         return Err(Conflict::Superseded.into());
     }
     Ok(())
@@ -199,10 +200,22 @@ fn is_old(record: &KeyRecord, caller: &Principal) -> bool {
     presented.is_some_and(|it| Some(it.prefix) != current)
 }
 
+/// Whether any value that is newer than the presented one was ever used.
+fn is_successor_used(record: &KeyRecord, caller: &Principal, index: &KeyIndex) -> bool {
+    let presented = caller.presented.and_then(|it| record.find(it.prefix));
+    let issued_at = presented.map(|it| it.credential.issued_at);
+    let mut newer =
+        record.credentials.iter().filter(|it| Some(it.credential.issued_at) > issued_at);
+    is_current_used(record, index) || newer.any(|it| is_used(it, index))
+}
+
 fn is_current_used(record: &KeyRecord, index: &KeyIndex) -> bool {
-    let Some(current) = record.current() else { return false };
-    let live = index.find(current.credential.prefix).and_then(|it| it.live()?.last_used());
-    current.last_used_at.or(live).is_some()
+    record.current().is_some_and(|it| is_used(it, index))
+}
+
+fn is_used(value: &StoredCredential, index: &KeyIndex) -> bool {
+    let live = index.find(value.credential.prefix).and_then(|it| it.live()?.last_used());
+    value.last_used_at.or(live).is_some()
 }
 
 fn refuse_crowd(now: Timestamp, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {

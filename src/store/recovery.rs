@@ -9,11 +9,13 @@ use crate::store::{
     outage::{Identity, Outage},
     pragmas, schema,
     tx::{Marks, Touched},
-    writer::{Desk, Opened, fold},
+    writer::{Desk, Opened},
 };
 
 /// Another process may hold the file for a moment; the next attempt comes soon.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long folding the log back waits for readers.
+const FOLD_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What was on the disk when the storage last worked.
 pub(super) struct Known<'a> {
@@ -169,4 +171,21 @@ fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
         return Err(NotReopened::Ever(Divergence::Replaced { path: path() }));
     }
     Ok(Marks { head: found, last_id: read.last_id()?.max(known.marks.last_id) })
+}
+
+/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader
+/// holds the log: what it does not need is folded back, and the log keeps its size.
+///
+/// Waits for readers only a moment, for changes wait as long.
+pub(super) fn fold(conn: &Connection) -> Result<bool, StoreError> {
+    let passive = "PRAGMA wal_checkpoint(PASSIVE)";
+    let (pages, folded) =
+        conn.query_row(passive, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
+    if folded < pages {
+        return Ok(false);
+    }
+    conn.busy_timeout(FOLD_PATIENCE)?;
+    let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(!busy?)
 }

@@ -27,9 +27,10 @@ use tokio::sync::watch;
 use crate::{
     env::{Env, Monotonic},
     store::{
-        BUSY_TIMEOUT, KeyIndex, ReadTx, Readers, StorageFault, StoreError, WriteTx,
+        KeyIndex, ReadTx, Readers, StorageFault, StoreError, WriteTx,
         index::Image,
         outage::{Identity, Outage, StorageState},
+        recovery::fold,
         tx::{Marks, Touched},
     },
 };
@@ -40,8 +41,6 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 /// How long changes are added to one: those who came first wait for all.
 const BATCH_TIME: Duration = Duration::from_millis(10);
-/// How long folding the log back waits for readers.
-const FOLD_PATIENCE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -58,15 +57,19 @@ enum Work {
 
 /// A change, without the types of its answer.
 trait Job: Send {
-    /// Runs the body. Whether its changes are to stay.
-    fn run(&mut self, tx: &WriteTx<'_>) -> bool;
-    /// Tells the caller, who may have gone. `failed` if what ran is not on the disk after all.
+    /// Runs the body. Whether its changes are to stay. It is the `first` if nothing was changed before
+    /// it in the same transaction.
+    fn run(&mut self, tx: &WriteTx<'_>, first: bool) -> bool;
+    /// Tells the caller, who may have gone. `failed` if what ran is not on the disk after all; that
+    /// goes for a refusal, too, which may rest on a change before it.
     fn answer(self: Box<Self>, failed: Option<StoreError>);
 }
 
 struct Change<T, E, F> {
     body: Option<F>,
     outcome: Option<Result<T, E>>,
+    /// The outcome rests on what is on the disk.
+    first: bool,
     reply: SyncSender<Result<T, E>>,
 }
 
@@ -122,7 +125,7 @@ impl Writer {
         E: From<StoreError> + Send + 'static,
     {
         let (reply, answer) = sync_channel(1);
-        let change = Change { body: Some(body), outcome: None, reply };
+        let change = Change { body: Some(body), outcome: None, first: false, reply };
         self.enqueue(Work::Change(Box::new(change)))?;
         answer.recv().unwrap_or_else(|_| Err(StoreError::Halted.into()))
     }
@@ -168,20 +171,21 @@ where
     E: From<StoreError> + Send,
     F: for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send,
 {
-    fn run(&mut self, tx: &WriteTx<'_>) -> bool {
+    fn run(&mut self, tx: &WriteTx<'_>, first: bool) -> bool {
         let Some(body) = self.body.take() else { return false };
         let outcome = catch_unwind(AssertUnwindSafe(|| body(tx)))
             .unwrap_or_else(|_| Err(StoreError::Panicked.into()));
         let stays = outcome.is_ok();
         self.outcome = Some(outcome);
+        self.first = first;
         stays
     }
 
     fn answer(self: Box<Self>, failed: Option<StoreError>) {
         let outcome = match (self.outcome, failed) {
-            (Some(Err(refusal)), _) => Err(refusal),
+            (Some(Err(refusal)), _) if self.first => Err(refusal),
             (_, Some(failure)) => Err(failure.into()),
-            (Some(Ok(value)), None) => Ok(value),
+            (Some(outcome), None) => outcome,
             (None, None) => Err(StoreError::Halted.into()),
         };
         // A caller who no longer waits has no use for the answer.
@@ -259,11 +263,14 @@ impl Desk {
             batch.jobs.push(first);
             return Err(self.refusal());
         };
-        let before = self.marks;
+        let (before, rows) = (self.marks, conn.total_changes());
         let outcome = self.run_all(&conn, first, waiting, batch);
         match &outcome {
             Ok(()) => {
-                if let Some(fault) = self.state.works() {
+                // A commit of nothing says nothing of the disk.
+                if rows != conn.total_changes()
+                    && let Some(fault) = self.state.works()
+                {
                     tracing::info!("changes are taken again; before, {fault}");
                 }
                 self.conn = Some(conn);
@@ -325,8 +332,9 @@ impl Desk {
         conn.prepare_cached("SAVEPOINT body")?.execute([])?;
         let now = self.opened.env.time.now();
         let tx = WriteTx::new(conn, now, &*self.opened.env.entropy, self.marks);
-        if job.run(&tx) {
+        if job.run(&tx, !batch.changed) {
             self.marks = tx.marks.get();
+            batch.changed = true;
             batch.touched.extend(tx.touched.take());
         } else if !conn.is_autocommit() {
             conn.prepare_cached("ROLLBACK TO body")?.execute([])?;
@@ -346,27 +354,12 @@ impl Desk {
     }
 }
 
-/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader
-/// holds the log: what it does not need is folded back, and the log keeps its size.
-///
-/// Waits for readers only a moment, for changes wait as long.
-pub(super) fn fold(conn: &Connection) -> Result<bool, StoreError> {
-    let passive = "PRAGMA wal_checkpoint(PASSIVE)";
-    let (pages, folded) =
-        conn.query_row(passive, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
-    if folded < pages {
-        return Ok(false);
-    }
-    conn.busy_timeout(FOLD_PATIENCE)?;
-    let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    Ok(!busy?)
-}
-
 /// What shares one commit.
 #[derive(Default)]
 struct Batch {
     jobs: Vec<Box<dyn Job>>,
+    /// Whether a job ran that is to stay.
+    changed: bool,
     /// What it changes in the index.
     touched: HashSet<Touched>,
     /// Who waits for the log to be folded back; done once the transaction is over.
@@ -398,3 +391,6 @@ fn again(err: &StoreError) -> StoreError {
         StoreError::CommitFailed(err.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

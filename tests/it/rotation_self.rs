@@ -147,6 +147,25 @@ fn a_leaked_old_value_cannot_take_the_key_over() {
 }
 
 #[test]
+fn an_old_value_whose_successor_was_used_does_not_retry_the_rotation_of_another() {
+    let server = TestServer::start();
+    let key = server.key(&["api-keys:rotate"]);
+    server.advance(secs(1));
+    let second = text(&rotate_self(&server, &key.text, &grace(604_800)).expect(200));
+    server.advance(secs(1));
+    let third = text(&rotate_self(&server, &second, &grace(60)).expect(200));
+    // The third is not used yet, but the first has nothing to ask for again.
+    let refused = rotate_self(&server, &key.text, &grace(60));
+    assert_eq!((refused.status, &*refused.problem()), (409, "superseded"));
+    // Nor once the value between is over, and so also after a restart.
+    server.advance(secs(60));
+    server.run_job("end_graces");
+    let refused = rotate_self(&server, &key.text, &grace(60));
+    assert_eq!((refused.status, &*refused.problem()), (409, "superseded"));
+    assert_eq!(server.code(&third), "VALID");
+}
+
+#[test]
 fn a_current_value_that_was_only_refused_does_not_count_as_used() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:rotate"]);

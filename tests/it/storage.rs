@@ -91,6 +91,12 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     assert_eq!(refused.clone().expect(503).problem(), "unavailable");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(refused.json()["detail"], "the storage is full");
+    // A change of nothing writes nothing, and so says nothing of the disk.
+    let path = format!("/api/v1/api-keys/{}", before["id"].as_str().unwrap());
+    let same = json!({ "name": before["name"] });
+    Request::new("PUT", &path).key(&root).json(&same).send(server.address).expect(200);
+    let metrics = Request::new("GET", "/metrics").send(server.address).expect(200).text();
+    assert!(metrics.contains("\nkeyward_storage_available 0\n"), "{metrics}");
     let key = before["key"].as_str().unwrap();
     assert_eq!(verify(&server, &root, key).expect(200).json()["code"], "VALID");
 
