@@ -227,10 +227,13 @@ where
         map_config(app, |()| AppConfig::default()),
         |mut request: Request, app: &_| {
             let with_body = !matches!(request.payload(), Payload::None);
-            let running = request.conn_data::<Requests>().map(|it| it.begin(with_body));
+            let mut running = request.conn_data::<Requests>().map(|it| it.begin(with_body));
             let answer = app.call(request);
             async move {
                 let answer: ServiceResponse<BoxBody> = answer.await?;
+                if let Some(running) = &mut running {
+                    running.has_its_answer();
+                }
                 Ok(answer.map_body(|_, body| Answer::new(body, running)))
             }
         },

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -19,7 +20,7 @@ pub(super) struct Requests(Rc<RefCell<Running>>);
 #[derive(Debug, Default)]
 struct Running {
     count: usize,
-    /// How many of them came with a body.
+    /// How many of them came with a body and have no answer yet.
     with_body: usize,
     waker: Option<Waker>,
 }
@@ -37,6 +38,14 @@ pub(super) struct Answer {
     _request: Option<Request>,
 }
 
+impl Request {
+    /// Nothing is read for it any more: what comes now are further requests.
+    pub fn has_its_answer(&mut self) {
+        let was_reading = mem::take(&mut self.with_body);
+        self.requests.0.borrow_mut().with_body -= usize::from(was_reading);
+    }
+}
+
 impl Requests {
     pub fn begin(&self, with_body: bool) -> Request {
         let mut running = self.0.borrow_mut();
@@ -45,7 +54,7 @@ impl Requests {
         Request { requests: self.clone(), with_body }
     }
 
-    /// Whether a request is being answered that came with a body.
+    /// Whether a body may still be read.
     pub fn are_reading(&self) -> bool {
         self.0.borrow().with_body != 0
     }

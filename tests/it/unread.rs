@@ -170,3 +170,79 @@ fn clients_that_do_not_read_cost_little_within_tls_and_are_let_go() {
     assert!(most < before + MOST_TLS_MEMORY, "{before} KiB before, {most} KiB at most");
     drop(clients);
 }
+
+/// The processor time that a process has taken, in ticks of 10 ms (proc_pid_stat(5)).
+fn processor_time(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let (_, fields) = stat.rsplit_once(") ").expect("its name");
+    let fields = fields.split(' ').skip(11).take(2);
+    fields.map(|it| it.parse::<u64>().expect("a number")).sum()
+}
+
+#[test]
+fn requests_that_wait_behind_a_stream_take_no_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Binary::serve_quietly(&dir.path().join("data"));
+    let (root, pid) = (server.root_key(), server.child.id());
+    let mut stream = TcpStream::connect(server.address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+    let head = format!("Host: localhost\r\nX-API-Key: {root}\r\nContent-Length: 2\r\n\r\n{{}}");
+    let request = format!("GET /api/v1/events/stream HTTP/1.1\r\n{head}");
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut first = [0; 16];
+    stream.read_exact(&mut first).expect("an answer");
+    assert!(first.starts_with(b"HTTP/1.1 200"), "{first:?}");
+    stream.set_nonblocking(true).expect("it does not block");
+    let flood = get("/livez", None).repeat(10_000);
+    let mut sent = 0;
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < deadline {
+        match stream.write(&flood[sent..]) {
+            Ok(length) => sent += length,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    let before = processor_time(pid);
+    thread::sleep(Duration::from_secs(2));
+    let ticks = processor_time(pid) - before;
+    assert!(ticks < 10, "{ticks} ticks of 200 for nothing; {sent} bytes were taken");
+}
+
+#[test]
+fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
+    let server = TestServer::start();
+    let mut stream = TcpStream::connect(server.address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+    let mut reader = stream.try_clone().expect("its other half");
+    let count = 2000;
+    let sender = thread::spawn(move || {
+        for number in 0..count {
+            let target = if number % 3 == 0 { "/readyz" } else { "/livez" };
+            let id = format!("X-Request-Id: pipelined-{number}\r\n");
+            let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{id}\r\n");
+            stream.write_all(text.as_bytes()).expect("the server reads");
+        }
+        stream
+    });
+    let mut text = String::new();
+    let last = format!("x-request-id: pipelined-{}\r\n", count - 1);
+    let mut piece = [0; 16 * 1024];
+    while !(text.contains(&last) && text.ends_with("\r\n\r\nok\n")) {
+        let length = reader.read(&mut piece).expect("more");
+        assert_ne!(length, 0, "{text}");
+        text.push_str(std::str::from_utf8(&piece[..length]).expect("ASCII"));
+    }
+    let ids = text.lines().filter_map(|it| it.strip_prefix("x-request-id: pipelined-"));
+    let ids: Vec<usize> = ids.map(|it| it.parse().expect("a number")).collect();
+    assert_eq!(ids, (0..count).collect::<Vec<_>>());
+    drop(sender.join());
+}
+
+#[test]
+fn a_body_that_speaks_of_http_is_not_taken_for_pipelined_requests() {
+    let server = TestServer::start();
+    let text = "GET / HTTP/1.1 ".repeat(200);
+    let body = json!({ "name": "x", "scopes": ["orders:read"], "metadata": { "text": text } });
+    let request = Request::new("POST", KEYS).key(&server.root.text).json(&body);
+    server.send(&request).expect(201);
+}
