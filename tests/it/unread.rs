@@ -171,7 +171,7 @@ fn clients_that_do_not_read_cost_little_within_tls_and_are_let_go() {
     drop(clients);
 }
 
-/// The processor time that a process has taken, in ticks of 10 ms (proc_pid_stat(5)).
+/// The processor time that a process has taken, in ticks of 10 ms (`proc_pid_stat(5)`).
 fn processor_time(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
     let (_, fields) = stat.rsplit_once(") ").expect("its name");
