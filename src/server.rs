@@ -11,6 +11,7 @@ mod limits;
 mod listen;
 mod policy;
 mod reach;
+mod requests;
 mod restore;
 mod tls;
 mod users;

@@ -6,24 +6,20 @@
 //! waits for ever for its client to take an answer.
 
 use std::{
-    cell::RefCell,
     io, mem,
     net::SocketAddr,
     pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use actix_web::{
-    body::{BodySize, BoxBody, MessageBody},
-    rt::net::{ActixStream, Ready},
-    web::Bytes,
-};
+use actix_web::rt::net::{ActixStream, Ready};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Interval, MissedTickBehavior, interval},
 };
+
+use super::requests::Requests;
 
 /// How often a connection is looked at.
 const TICK: Duration = Duration::from_secs(10);
@@ -82,37 +78,7 @@ struct Input {
     handed_on: usize,
 }
 
-/// The requests of a connection that are being answered.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Requests(Rc<RefCell<Running>>);
-
-#[derive(Debug, Default)]
-struct Running {
-    count: usize,
-    /// How many of them came with a body.
-    with_body: usize,
-    waker: Option<Waker>,
-}
-
-/// One request, until its answer was handed over or given up.
-#[derive(Debug)]
-pub(super) struct Request {
-    requests: Requests,
-    with_body: bool,
-}
-
-/// A body that ends its request.
-pub(super) struct Answer {
-    body: BoxBody,
-    _request: Option<Request>,
-}
-
 impl<IO> Connection<IO> {
-    /// What HTTP needs to know of it: its requests, and the address at its other end.
-    pub fn facts(&self) -> (&Requests, Option<SocketAddr>) {
-        (&self.requests, self.peer)
-    }
-
     pub fn new(io: IO, peer: Option<SocketAddr>) -> Self {
         Self {
             io,
@@ -150,7 +116,7 @@ impl<IO> Connection<IO> {
         true
     }
 
-    fn wrote(&mut self, cx: &mut Context<'_>, outcome: &Poll<io::Result<usize>>) -> io::Result<()> {
+    fn wrote<T>(&mut self, cx: &mut Context<'_>, outcome: &Poll<io::Result<T>>) -> io::Result<()> {
         match outcome {
             Poll::Ready(Ok(_)) => {
                 (self.progress.taken, self.progress.moved) = (true, true);
@@ -225,62 +191,6 @@ impl Input {
     }
 }
 
-impl Requests {
-    pub fn begin(&self, with_body: bool) -> Request {
-        let mut running = self.0.borrow_mut();
-        running.count += 1;
-        running.with_body += usize::from(with_body);
-        Request { requests: self.clone(), with_body }
-    }
-
-    /// Whether a request is being answered that came with a body.
-    fn are_reading(&self) -> bool {
-        self.0.borrow().with_body != 0
-    }
-
-    fn are_answered(&self) -> bool {
-        self.0.borrow().count == 0
-    }
-
-    fn wake_when_answered(&self, waker: &Waker) {
-        self.0.borrow_mut().waker = Some(waker.clone());
-    }
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        let mut running = self.requests.0.borrow_mut();
-        running.count -= 1;
-        running.with_body -= usize::from(self.with_body);
-        if running.count == 0
-            && let Some(waker) = running.waker.take()
-        {
-            waker.wake();
-        }
-    }
-}
-
-impl Answer {
-    pub fn new(body: BoxBody, request: Option<Request>) -> Self {
-        Self { body, _request: request }
-    }
-}
-
-impl MessageBody for Answer {
-    type Error = <BoxBody as MessageBody>::Error;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(cx)
-    }
-}
-
 impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -339,12 +249,21 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
         self.io.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.io).poll_flush(cx);
+        // TLS has taken what the socket has not. A flush of nothing moves nothing.
+        if outcome.is_pending() || this.blocked {
+            this.wrote(cx, &outcome)?;
+        }
+        outcome
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.io).poll_shutdown(cx);
+        this.wrote(cx, &outcome)?;
+        outcome
     }
 }
 

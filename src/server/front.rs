@@ -23,9 +23,10 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     DRAIN, Error, Site,
-    connection::{Answer, Connection, Requests},
+    connection::Connection,
     limits::connections_per_worker,
     listen::{Listener, SocketFile},
+    requests::{Answer, Requests},
     tls::Certificate,
     workers::Workers,
 };
@@ -50,8 +51,6 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// Threads for each worker that wait for the disk; group commit is what they wait for together.
 const BLOCKING_THREADS: usize = 64;
-
-type Secure = TlsStream<Connection<TcpStream>>;
 
 /// What the public server is made from.
 pub(super) struct Front<'a> {
@@ -89,45 +88,33 @@ pub(super) fn public_server(
                 let mut config = certificate.server_config()?;
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];
                 server.listen(&address, it, move || {
-                    let tls = Acceptor::new(config.clone())
+                    Acceptor::new(config.clone())
                         .map_init_err(drop)
-                        .map_err(AcceptError::into_service_error);
-                    accepted()
-                        .and_then(tls)
-                        .map(|io: Secure| {
-                            let peer = io.get_ref().0.peer;
-                            (io, peer)
+                        .map_err(AcceptError::into_service_error)
+                        .map(|io: TlsStream<TcpStream>| {
+                            let peer = io.get_ref().0.peer_addr().ok();
+                            // Around TLS: what counts is what is said inside of it.
+                            (Connection::new(io, peer), peer)
                         })
                         .and_then(
-                            http_service(parts.clone(), draining.clone(), |it: &Secure| {
-                                it.get_ref().0.facts()
-                            })
-                            .map_err(AcceptError::Service),
+                            http_service(parts.clone(), draining.clone())
+                                .map_err(AcceptError::Service),
                         )
                 })
             }
             (Listener::Tcp(it), None) => server.listen(&address, it, move || {
-                accepted()
-                    .map(|io: Connection<TcpStream>| {
-                        let peer = io.peer;
-                        (io, peer)
-                    })
-                    .and_then(http_service(
-                        parts.clone(),
-                        draining.clone(),
-                        Connection::<TcpStream>::facts,
-                    ))
+                fn_service(async |io: TcpStream| {
+                    let peer = io.peer_addr().ok();
+                    Ok((Connection::new(io, peer), peer))
+                })
+                .and_then(http_service(parts.clone(), draining.clone()))
             }),
             // No other machine can listen to a Unix socket.
             (Listener::Unix(it, file), _) => {
                 sockets.extend(file);
                 server.listen_uds(&address, it, move || {
                     fn_service(async |io: UnixStream| Ok((Connection::new(io, None), None)))
-                        .and_then(http_service(
-                            parts.clone(),
-                            draining.clone(),
-                            Connection::<UnixStream>::facts,
-                        ))
+                        .and_then(http_service(parts.clone(), draining.clone()))
                 })
             }
         }
@@ -217,28 +204,13 @@ impl Parts {
     }
 }
 
-/// An accepted TCP connection under its limits.
-fn accepted<E>() -> impl ServiceFactory<
-    TcpStream,
-    Config = (),
-    Response = Connection<TcpStream>,
-    Error = E,
-    InitError = (),
-> {
-    fn_service(async |io: TcpStream| {
-        let peer = io.peer_addr().ok();
-        Ok(Connection::new(io, peer))
-    })
-}
-
 /// HTTP/1 on connections that count their requests. As [`HttpServer`] makes it, which leaves no
 /// place for a connection of our own.
 fn http_service<IO, Draining>(
     parts: Parts,
     draining: impl Fn() -> Draining + 'static,
-    facts: impl Fn(&IO) -> (&Requests, Option<SocketAddr>) + 'static,
 ) -> impl ServiceFactory<
-    (IO, Option<SocketAddr>),
+    (Connection<IO>, Option<SocketAddr>),
     Config = (),
     Response = (),
     Error = DispatchError,
@@ -255,10 +227,13 @@ where
         map_config(app, |()| AppConfig::default()),
         |mut request: Request, app: &_| {
             let with_body = !matches!(request.payload(), Payload::None);
-            let running = request.conn_data::<Requests>().map(|it| it.begin(with_body));
+            let mut running = request.conn_data::<Requests>().map(|it| it.begin(with_body));
             let answer = app.call(request);
             async move {
                 let answer: ServiceResponse<BoxBody> = answer.await?;
+                if let Some(running) = &mut running {
+                    running.has_its_answer();
+                }
                 Ok(answer.map_body(|_, body| Answer::new(body, running)))
             }
         },
@@ -268,10 +243,9 @@ where
         .client_request_timeout(HEAD_PATIENCE)
         .client_disconnect_timeout(CLOSE_PATIENCE)
         .graceful_shutdown_signal(draining)
-        .on_connect_ext(move |io: &IO, data| {
-            let (requests, peer) = facts(io);
-            data.insert(requests.clone());
-            malformed.watch(peer, data);
+        .on_connect_ext(move |io: &Connection<IO>, data| {
+            data.insert(io.requests.clone());
+            malformed.watch(io.peer, data);
         })
         .h1(counted)
 }

@@ -2,20 +2,27 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use rcgen::generate_simple_self_signed;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Request, TestServer};
+use crate::support::{Binary, Request, Supervised, TestServer};
 
 const KEYS: &str = "/api/v1/api-keys";
 const CLIENTS: usize = 500;
 /// What all of them together may cost, in KiB.
 const MOST_MEMORY: u64 = 150 * 1024;
+/// The same with TLS, which needs some more memory.
+const TLS_CLIENTS: usize = 60;
+const MOST_TLS_MEMORY: u64 = 40 * 1024;
 /// All of them are gone much earlier, 30 seconds after the server has filled their buffers; a busy
 /// machine takes its time for that.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -95,18 +102,110 @@ fn clients_that_do_not_read_cost_little_and_are_let_go() {
     let (before, idle) = (resident(pid), sockets(pid));
     let clients: Vec<_> =
         (0..CLIENTS).map(|it| ask(server.address, &requests[it % requests.len()])).collect();
+    let most = most_memory_until_gone(pid, idle);
+    assert!(most < before + MOST_MEMORY, "{before} KiB before, {most} KiB at most");
+    drop(clients);
+    Request::new("GET", KEYS).key(&owner).send(server.address).expect(200);
+}
+
+/// The most resident memory of a process, in KiB, until nearly all its clients are gone.
+fn most_memory_until_gone(pid: u32, idle: usize) -> u64 {
     let started = Instant::now();
-    let mut most = 0;
+    let mut most = resident(pid);
     while idle + 8 < sockets(pid) {
         most = most.max(resident(pid));
         assert!(started.elapsed() < PATIENCE, "{} sockets are open", sockets(pid) - idle);
         thread::sleep(Duration::from_millis(50));
     }
-    let grown = most.saturating_sub(before);
-    let after = resident(pid);
-    assert!(grown < MOST_MEMORY, "{before} KiB before, {most} KiB at most, {after} KiB after");
+    most
+}
+
+/// As [`ask`], within TLS.
+fn ask_in_secret(address: SocketAddr, config: &Arc<ClientConfig>, request: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let name = "localhost".try_into().expect("a name");
+    let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a client");
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream).expect("a handshake");
+    }
+    stream.set_nonblocking(true).expect("it does not block");
+    for piece in request.repeat(MOST_SENT / request.len()).chunks(16 * 1024) {
+        tls.writer().write_all(piece).expect("it is buffered");
+        while tls.wants_write() {
+            if tls.write_tls(&mut stream).is_err() {
+                return stream;
+            }
+        }
+    }
+    stream
+}
+
+#[test]
+fn clients_that_do_not_read_cost_little_within_tls_and_are_let_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pair = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (dir.path().join("a.pem"), dir.path().join("a.key"));
+    fs::write(&certificate, pair.cert.pem()).expect("a file");
+    fs::write(&key, pair.signing_key.serialize_pem()).expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n"
+    );
+    let server = Supervised::serve(dir.path(), &config);
+    let url = server.url("https://");
+    let address = url.trim_start_matches("https://").parse().expect("an address");
+    let mut roots = RootCertStore::empty();
+    roots.add(pair.cert.der().clone()).expect("an authority");
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let client = client.with_safe_default_protocol_versions().expect("versions");
+    let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
+    let pid = server.child.id();
+    let (before, idle) = (resident(pid), sockets(pid));
+    let requests =
+        [get("/readyz", None), get("/docs/swagger-ui-bundle.js", None), get("/authz/nginx", None)];
+    let clients: Vec<_> = (0..TLS_CLIENTS)
+        .map(|it| ask_in_secret(address, &client, &requests[it % requests.len()]))
+        .collect();
+    let most = most_memory_until_gone(pid, idle);
+    assert!(most < before + MOST_TLS_MEMORY, "{before} KiB before, {most} KiB at most");
     drop(clients);
-    Request::new("GET", KEYS).key(&owner).send(server.address).expect(200);
+}
+
+/// The processor time that a process has taken, in ticks of 10 ms (`proc_pid_stat(5)`).
+fn processor_time(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let (_, fields) = stat.rsplit_once(") ").expect("its name");
+    let fields = fields.split(' ').skip(11).take(2);
+    fields.map(|it| it.parse::<u64>().expect("a number")).sum()
+}
+
+#[test]
+fn requests_that_wait_behind_a_stream_take_no_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Binary::serve_quietly(&dir.path().join("data"));
+    let (root, pid) = (server.root_key(), server.child.id());
+    let mut stream = TcpStream::connect(server.address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+    let head = format!("Host: localhost\r\nX-API-Key: {root}\r\nContent-Length: 2\r\n\r\n{{}}");
+    let request = format!("GET /api/v1/events/stream HTTP/1.1\r\n{head}");
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut first = [0; 16];
+    stream.read_exact(&mut first).expect("an answer");
+    assert!(first.starts_with(b"HTTP/1.1 200"), "{first:?}");
+    stream.set_nonblocking(true).expect("it does not block");
+    let flood = get("/livez", None).repeat(10_000);
+    let mut sent = 0;
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < deadline {
+        match stream.write(&flood[sent..]) {
+            Ok(length) => sent += length,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    let before = processor_time(pid);
+    thread::sleep(Duration::from_secs(2));
+    let ticks = processor_time(pid) - before;
+    assert!(ticks < 10, "{ticks} ticks of 200 for nothing; {sent} bytes were taken");
 }
 
 #[test]
@@ -129,7 +228,7 @@ fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
     let last = format!("x-request-id: pipelined-{}\r\n", count - 1);
     let mut piece = [0; 16 * 1024];
     while !(text.contains(&last) && text.ends_with("\r\n\r\nok\n")) {
-        let length = std::io::Read::read(&mut reader, &mut piece).expect("more");
+        let length = reader.read(&mut piece).expect("more");
         assert_ne!(length, 0, "{text}");
         text.push_str(std::str::from_utf8(&piece[..length]).expect("ASCII"));
     }

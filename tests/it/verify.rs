@@ -155,6 +155,16 @@ fn a_scope_that_does_not_exist_is_a_fault_of_the_question_for_every_key() {
 }
 
 #[test]
+fn a_question_is_an_object_and_nothing_else() {
+    let server = TestServer::start();
+    for question in [json!([server.root.text]), json!([server.root.text, ["orders:read"]])] {
+        let answer = server.post(&server.root.text, VERIFY, &question);
+        let fault = |pointer: &str, code: &str| (pointer.to_owned(), code.to_owned());
+        assert_eq!(answer.faults(), [fault("", "invalid_type"), fault("/key", "required")]);
+    }
+}
+
+#[test]
 fn only_a_valid_answer_moves_the_last_use() {
     let server = TestServer::start();
     let root = &server.root.text;

@@ -139,6 +139,8 @@ struct PlainQuestion<'a> {
 /// Reads a [`VerifyKeyRequest`] that has nothing wrong and nothing unusual about it; `None` for
 /// any other, which [`read_question`] then looks at closely.
 pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQuestion> {
+    // serde also takes an array for a struct.
+    body.trim_ascii_start().starts_with(b"{").then_some(())?;
     let plain: PlainQuestion<'_> = serde_json::from_slice(body).ok()?;
     let key = zeroize::Zeroizing::new(plain.key.into_owned());
     let wanted = plain
