@@ -1,6 +1,6 @@
 //! The API document: collected from the routes, completed here, never written by hand.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc, thread};
 
 use actix_web::{App, HttpRequest, HttpResponse, http::Method, web};
 use utoipa::{
@@ -14,7 +14,7 @@ use utoipa::{
 use utoipa_actix_web::AppExt;
 
 use crate::{
-    http::{hot_routes, problem::Problem, routes},
+    http::{api, hot_routes, open_routes, problem::Problem},
     service::Error,
 };
 
@@ -52,7 +52,9 @@ struct Frame;
 pub fn document() -> utoipa::openapi::OpenApi {
     // The frame first: handing it over later would replace what was collected.
     let app = App::new().into_utoipa_app().openapi(Frame::openapi());
-    let (_, mut document) = app.configure(hot_routes).configure(routes).split_for_parts();
+    let scope = utoipa_actix_web::scope(BASE).configure(|cfg| api(cfg));
+    let app = app.configure(|cfg| hot_routes(cfg)).service(scope).configure(|cfg| open_routes(cfg));
+    let (_, mut document) = app.split_for_parts();
     document.servers = Some(vec![Server::new(BASE)]);
     let paths = std::mem::take(&mut document.paths.paths);
     for (path, mut item) in paths {
@@ -72,6 +74,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
     components.add_security_scheme("ApiKeyAuth", scheme);
     document.security = Some(vec![SecurityRequirement::new("ApiKeyAuth", Vec::<String>::new())]);
     document
+}
+
+/// What a server needs of the document. It is made on a thread that ends, so that a thread which is
+/// started later takes over the memory that this needs for a moment.
+pub fn of_document<T: Send>(make: fn(&utoipa::openapi::OpenApi) -> T) -> T {
+    let made = thread::scope(|scope| scope.spawn(|| make(&document())).join());
+    made.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    sync::LazyLock,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use actix_web::{
     rt::net::{ActixStream, Ready},
     web::Bytes,
 };
+use memchr::memmem::Finder;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Interval, MissedTickBehavior, interval},
@@ -38,6 +40,8 @@ const PIECE: usize = 2048;
 const MOST_PIPELINED: usize = 16;
 /// Stands once in each request line (RFC 9112, 3).
 const MARK: &[u8] = b"HTTP/1.";
+/// Made once: making it costs more than to search a request.
+static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
 /// Bytes of a mark that may lie before the piece in which it ends.
 const OVERLAP: usize = MARK.len() - 1;
 
@@ -203,7 +207,7 @@ impl Input {
         let mut end = self.end.min(start.saturating_add(room));
         let before = start - OVERLAP;
         let seen = self.bytes.get(before..end).unwrap_or_default();
-        for mark in memchr::memmem::find_iter(seen, MARK) {
+        for mark in MARKS.find_iter(seen) {
             self.handed_on += 1;
             if self.handed_on == MOST_PIPELINED {
                 end = before + mark + MARK.len();
