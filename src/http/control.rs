@@ -15,7 +15,6 @@ use actix_web::{
 };
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     http::{
@@ -153,7 +152,7 @@ pub fn app(
                 .wrap(from_fn(authn::admit_operator))
                 .wrap(from_fn(http::read_body))
                 .route("/api-keys/verify", web::post().to(verify::verify_for_operator))
-                .configure(|cfg| http::api(&mut ServiceConfig::new(cfg)))
+                .configure(http::api)
                 .default_service(web::to(openapi::no_such_operation)),
         )
 }

@@ -47,12 +47,14 @@ mod strict;
 use std::sync::Arc;
 
 use actix_web::{
-    HttpRequest,
+    HttpRequest, Route,
+    dev::HttpServiceFactory,
     http::header::{self, HeaderValue},
     middleware::from_fn,
     web,
 };
 use tokio::sync::oneshot;
+use utoipa_actix_web::{OpenApiFactory, service_config::ServiceConfig};
 
 pub use self::{
     body::read_body,
@@ -89,61 +91,97 @@ pub(crate) async fn minted(app: &web::Data<Keyward>) -> Result<Minted, Problem> 
     told.await.map_err(|_| Problem::internal())
 }
 
-/// The one operation that stands outside of [`wrap`], before all others.
-pub fn hot_routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
-    cfg.service(verify::verify_key);
+/// Where routes are listed: in what a server serves, or in what also collects the API document. That
+/// takes megabytes, which the threads that serve would keep.
+pub trait Routes {
+    fn add(&mut self, operation: impl HttpServiceFactory + OpenApiFactory + 'static) -> &mut Self;
+
+    /// Adds what the document does not show.
+    fn add_hidden(&mut self, path: &str, route: Route) -> &mut Self;
 }
 
-/// Routing and documentation are one list: an endpoint missing here is missing from both.
-pub fn routes(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
+impl Routes for web::ServiceConfig {
+    fn add(&mut self, operation: impl HttpServiceFactory + OpenApiFactory + 'static) -> &mut Self {
+        self.service(operation)
+    }
+
+    fn add_hidden(&mut self, path: &str, route: Route) -> &mut Self {
+        self.route(path, route)
+    }
+}
+
+impl Routes for ServiceConfig<'_> {
+    fn add(&mut self, operation: impl HttpServiceFactory + OpenApiFactory + 'static) -> &mut Self {
+        self.service(operation)
+    }
+
+    fn add_hidden(&mut self, path: &str, route: Route) -> &mut Self {
+        self.route(path, route)
+    }
+}
+
+/// The one operation that stands outside of [`wrap`], before all others.
+pub fn hot_routes(cfg: &mut impl Routes) {
+    cfg.add(verify::verify_key);
+}
+
+/// All others of the public address.
+pub fn routes(cfg: &mut web::ServiceConfig) {
     cfg.service(
-        utoipa_actix_web::scope("/api/v1")
+        web::scope("/api/v1")
             .wrap(from_fn(authn::authenticate)) // Before any extractor, so that 401 beats 400.
             .configure(api)
             .default_service(web::to(openapi::no_such_operation)),
     )
-    .service(pages::livez)
-    .route("/healthz", web::get().to(pages::healthz)) // As some probes call it.
-    .service(pages::readyz)
-    .service(pages::metrics)
-    .service(pages::openapi_json)
-    .service(pages::openapi_yaml);
+    .configure(open_routes);
 }
 
-/// What the public address and the control socket have in common.
-fn api(cfg: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
+/// What needs no key, or decides for itself.
+fn open_routes(cfg: &mut impl Routes) {
+    cfg.add(pages::livez)
+        .add_hidden("/healthz", web::get().to(pages::healthz)) // As some probes call it.
+        .add(pages::readyz)
+        .add(pages::metrics)
+        .add(pages::openapi_json)
+        .add(pages::openapi_yaml);
+}
+
+/// What the public address and the control socket have in common, under `/api/v1`.
+///
+/// Routing and documentation are one list: an endpoint missing here is missing from both.
+fn api(cfg: &mut impl Routes) {
     let other = || web::route().to(openapi::no_such_operation);
-    cfg.service(keys::list_keys)
-        .service(keys::create_key)
-        .route("/api-keys/verify", other()) // Not the key with the identifier "verify".
-        .service(keys::show_self)
-        .service(keys::revoke_self)
-        .service(rotation::rotate_self)
-        .service(keys::show_key)
-        .service(keys::update_key)
-        .service(keys::patch_key)
-        .service(keys::revoke_key)
-        .service(rotation::rotate_key)
-        .service(rotation::complete_rotation)
-        .service(usage::show_usage)
-        .service(verify::list_scopes)
-        .service(accounts::list_accounts)
-        .service(accounts::create_account)
-        .service(accounts::show_own_account)
-        .service(accounts::show_account)
-        .service(accounts::update_account)
-        .service(accounts::patch_account)
-        .service(accounts::delete_account)
-        .service(accounts::list_account_keys)
-        .service(accounts::create_account_key)
-        .service(events::list_events)
-        .service(stream::stream_events) // Not the event with the number "stream".
-        .service(events::show_event)
-        .service(checkpoints::prove_event)
-        .service(checkpoints::list_checkpoints)
-        .service(checkpoints::show_last_checkpoint)
-        .service(checkpoints::show_checkpoint_key)
-        .service(checkpoints::prove_consistency);
+    cfg.add(keys::list_keys)
+        .add(keys::create_key)
+        .add_hidden("/api-keys/verify", other()) // Not the key with the identifier "verify".
+        .add(keys::show_self)
+        .add(keys::revoke_self)
+        .add(rotation::rotate_self)
+        .add(keys::show_key)
+        .add(keys::update_key)
+        .add(keys::patch_key)
+        .add(keys::revoke_key)
+        .add(rotation::rotate_key)
+        .add(rotation::complete_rotation)
+        .add(usage::show_usage)
+        .add(verify::list_scopes)
+        .add(accounts::list_accounts)
+        .add(accounts::create_account)
+        .add(accounts::show_own_account)
+        .add(accounts::show_account)
+        .add(accounts::update_account)
+        .add(accounts::patch_account)
+        .add(accounts::delete_account)
+        .add(accounts::list_account_keys)
+        .add(accounts::create_account_key)
+        .add(events::list_events)
+        .add(stream::stream_events) // Not the event with the number "stream".
+        .add(events::show_event)
+        .add(checkpoints::prove_event)
+        .add(checkpoints::list_checkpoints)
+        .add(checkpoints::show_last_checkpoint)
+        .add(checkpoints::show_checkpoint_key)
+        .add(checkpoints::prove_consistency);
 }
 
 /// The key that the path names: an identifier, the prefix of one of its values, or `self` for the

@@ -5,7 +5,7 @@ mod complete;
 mod examples;
 mod route_table;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
 use actix_web::{App, HttpRequest, HttpResponse, http::Method, web};
 use utoipa::{
@@ -17,7 +17,7 @@ use utoipa_actix_web::AppExt;
 use self::complete::operations;
 pub use self::route_table::RouteTable;
 use crate::{
-    http::{hot_routes, problem::Problem, routes},
+    http::{api, hot_routes, open_routes, problem::Problem},
     service::Error,
 };
 
@@ -48,7 +48,9 @@ struct Frame;
 pub fn document() -> utoipa::openapi::OpenApi {
     // The frame first: handing it over later would replace what was collected.
     let app = App::new().into_utoipa_app().openapi(Frame::openapi());
-    let (_, mut document) = app.configure(hot_routes).configure(routes).split_for_parts();
+    let scope = utoipa_actix_web::scope("/api/v1").configure(|cfg| api(cfg));
+    let app = app.configure(|cfg| hot_routes(cfg)).service(scope).configure(|cfg| open_routes(cfg));
+    let (_, mut document) = app.split_for_parts();
     // Generated clients lose servers that belong to a single path, so all paths share this one.
     document.servers = Some(vec![Server::new("/")]);
     for operation in document.paths.paths.values_mut().flat_map(operations) {
@@ -57,6 +59,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
     }
     complete::complete(&mut document);
     document
+}
+
+/// What a server needs of the document. It is made on a thread that ends, so that a thread which is
+/// started later takes over the memory that this needs for a moment.
+pub fn of_document<T: Send>(make: fn(&utoipa::openapi::OpenApi) -> T) -> T {
+    let made = thread::scope(|scope| scope.spawn(|| make(&document())).join());
+    made.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Tells the scopes, of which one is enough, in the description and in an extension.

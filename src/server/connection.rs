@@ -9,11 +9,13 @@ use std::{
     io, mem,
     net::SocketAddr,
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll},
     time::Duration,
 };
 
 use actix_web::rt::net::{ActixStream, Ready};
+use memchr::memmem::Finder;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Interval, MissedTickBehavior, interval},
@@ -34,6 +36,8 @@ const PIECE: usize = 2048;
 const MOST_PIPELINED: usize = 16;
 /// Stands once in each request line (RFC 9112, 3).
 const MARK: &[u8] = b"HTTP/1.";
+/// Made once: making it costs more than to search a request.
+static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
 /// Bytes of a mark that may lie before the piece in which it ends.
 const OVERLAP: usize = MARK.len() - 1;
 
@@ -179,7 +183,7 @@ impl Input {
         let mut end = self.end.min(start.saturating_add(room));
         let before = start - OVERLAP;
         let seen = self.bytes.get(before..end).unwrap_or_default();
-        for mark in memchr::memmem::find_iter(seen, MARK) {
+        for mark in MARKS.find_iter(seen) {
             self.handed_on += 1;
             if self.handed_on == MOST_PIPELINED {
                 end = before + mark + MARK.len();

@@ -19,7 +19,6 @@ use actix_web::{
     rt::net::{ActixStream, TcpStream, UnixStream},
     web,
 };
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     DRAIN, Error, Site,
@@ -35,7 +34,7 @@ use crate::{
     http::{
         self, Gate, MalformedRequests, Seldom, TrustedProxies,
         control::{self, JobRunner},
-        openapi::RouteTable,
+        openapi::{RouteTable, of_document},
         pages::Documents,
         stream::Streams,
     },
@@ -140,7 +139,8 @@ struct Parts {
 
 impl Parts {
     fn of(shared: &Front<'_>) -> Self {
-        let document = http::openapi::document();
+        let (documents, table) =
+            of_document(|document| (Documents::of(document), RouteTable::of(document)));
         let app = web::Data::from(Arc::clone(&shared.site.app));
         let metrics = web::Data::from(Arc::clone(shared.metrics));
         Self {
@@ -151,8 +151,8 @@ impl Parts {
             metrics,
             streams: web::Data::from(Arc::clone(&shared.site.streams)),
             proxies: web::Data::from(Arc::clone(shared.proxies)),
-            documents: web::Data::new(Documents::of(&document)),
-            table: web::Data::new(RouteTable::of(&document)),
+            documents: web::Data::new(documents),
+            table: web::Data::new(table),
             docs: shared.config.docs,
         }
     }
@@ -184,14 +184,14 @@ impl Parts {
             .app_data(proxies)
             .app_data(gate.clone())
             .configure(|cfg| Gate::mount(&gate, cfg))
-            .configure(|cfg| http::hot_routes(&mut ServiceConfig::new(cfg)))
+            .configure(http::hot_routes)
             // A target that is no path, such as that of `OPTIONS *`.
             .default_service(web::to(http::openapi::no_such_operation).wrap(from_fn(http::wrap)))
             .service(
                 web::scope("")
                     .wrap(from_fn(http::read_body))
                     .wrap(from_fn(http::wrap))
-                    .configure(|cfg| http::routes(&mut ServiceConfig::new(cfg)))
+                    .configure(http::routes)
                     .configure(|cfg| {
                         if docs {
                             http::pages::docs(cfg);
@@ -258,7 +258,7 @@ pub(super) fn control_server(
     let jobs = web::Data::new(jobs);
     let app = web::Data::from(Arc::clone(&site.app));
     let streams = web::Data::from(Arc::clone(&site.streams));
-    let table = web::Data::new(RouteTable::of(&http::openapi::document()));
+    let table = web::Data::new(of_document(RouteTable::of));
     let server = HttpServer::new(move || {
         control::app(app.clone(), streams.clone(), table.clone(), jobs.clone())
     });

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
 };
@@ -45,15 +45,25 @@ pub(super) struct Prover {
     pub retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
     /// To the threads that derive. A key always goes to the same one, so concurrent first uses of
     /// it wait for one run.
-    queues: Box<[SyncSender<Task>]>,
+    queues: Box<[Queue]>,
     /// To the one thread for derivations that take long.
-    slow: Option<SyncSender<Task>>,
+    slow: Option<Queue>,
     waiting: Arc<AtomicUsize>,
     /// For each new hash that is still to be derived. Proofs need none.
     tickets: Arc<Semaphore>,
     derivations: AtomicU64,
     /// Those that wait for a long derivation which somebody else has asked for.
     joined: Arc<Joined>,
+}
+
+/// To one of the threads. Bounded by a count: a bounded channel takes the memory for all that it may
+/// hold from the start.
+#[derive(Debug)]
+struct Queue {
+    tasks: Sender<Task>,
+    waiting: Arc<AtomicUsize>,
+    /// Tasks that may wait.
+    room: usize,
 }
 
 /// For each value that is being derived, those who wait for the same.
@@ -152,7 +162,7 @@ impl Prover {
         // The last characters of a prefix are random.
         let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
         let queue = self.queues.get(pick % self.queues.len().max(1)).ok_or(Crowded)?;
-        queue.try_send(task).map_err(|_| Crowded)
+        queue.push(task)
     }
 
     /// A key takes one place in the queue, however many requests carry it: those that join find the
@@ -175,7 +185,7 @@ impl Prover {
             drop(joined);
             others.into_iter().flatten().for_each(attempt);
         };
-        queue.try_send(Box::new(first)).map_err(|_| Crowded)?;
+        queue.push(Box::new(first))?;
         joined.insert(prefix, Vec::new());
         Ok(())
     }
@@ -186,11 +196,28 @@ impl Prover {
     }
 }
 
+impl Queue {
+    fn push(&self, task: Task) -> Result<(), Crowded> {
+        if self.room <= self.waiting.fetch_add(1, Ordering::Relaxed) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Crowded);
+        }
+        let waiting = Arc::clone(&self.waiting);
+        let task = move || {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            task();
+        };
+        // The thread ends only with the queue.
+        self.tasks.send(Box::new(task)).map_err(|_| Crowded)
+    }
+}
+
 /// Ends with the queue. `None` if the system has no thread left.
-fn start_thread(room: usize) -> Option<SyncSender<Task>> {
-    let (queue, tasks) = sync_channel(room);
+fn start_thread(room: usize) -> Option<Queue> {
+    let (tasks, work) = channel();
     let thread = thread::Builder::new().name("keyward-prover".to_owned());
-    thread.spawn(|| work(tasks)).ok().map(|_| queue)
+    thread.spawn(|| self::work(work)).ok()?;
+    Some(Queue { tasks, waiting: Arc::default(), room })
 }
 
 fn work(tasks: Receiver<Task>) {
