@@ -101,6 +101,14 @@ impl Process {
         self.status("RssAnon:")
     }
 
+    /// How many sockets it has open.
+    pub fn sockets(&self) -> Outcome<usize> {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?;
+        // A file may be closed meanwhile.
+        let targets = files.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok());
+        Ok(targets.filter(|it| it.to_string_lossy().starts_with("socket:")).count())
+    }
+
     fn status(&self, field: &str) -> Outcome<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|it| it.strip_prefix(field));
