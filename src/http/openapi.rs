@@ -64,8 +64,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
 /// What a server needs of the document. It is made on a thread that ends, so that a thread which is
 /// started later takes over the memory that this needs for a moment.
 pub fn of_document<T: Send>(make: fn(&utoipa::openapi::OpenApi) -> T) -> T {
-    let made = thread::scope(|scope| scope.spawn(|| make(&document())).join());
-    made.unwrap_or_else(|panic| resume_unwind(panic))
+    let outcome = thread::scope(|scope| scope.spawn(|| make(&document())).join());
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Tells the scopes, of which one is enough, in the description and in an extension.

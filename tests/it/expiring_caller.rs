@@ -75,7 +75,8 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             (json!({ "status": "active" }), |it, caller| !it.disabled && outlives(it.end, caller)),
         ],
         // They reach the caller alone, which keeps its end; and verification changes nothing.
-        "rotateSelf" | "revokeSelf" | "verifyApiKey" => vec![],
+        "rotateSelf" | "revokeSelf" | "updateSelf" | "patchSelf" | "verifyApiKey"
+        | "updateOwnAccount" | "patchOwnAccount" | "deleteOwnAccount" => vec![],
         other => panic!("{other}: what does it give, and how long does that last?"),
     }
 }

@@ -130,7 +130,7 @@ mod tests {
             Some(methods.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(at("/api/v1/api-keys/verify"), names("POST"));
-        assert_eq!(at("/api/v1/api-keys/self"), names("GET HEAD DELETE PUT PATCH"));
+        assert_eq!(at("/api/v1/api-keys/self"), names("GET HEAD PUT PATCH DELETE"));
         assert_eq!(at("/api/v1/api-keys/key_1"), names("GET HEAD PUT PATCH DELETE"));
         assert_eq!(at("/livez"), names("GET HEAD"));
         assert_eq!(at("/api/v1/api-keys/"), None);
