@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::ToSocketAddrs,
     path::Path,
     process::{ChildStdout, Command, Output, Stdio},
 };
@@ -235,6 +236,10 @@ fn a_proxy_of_the_environment_is_not_asked_about_this_machine() {
     };
     for arguments in [&["scopes"][..], &["health"], &["events", "tail"]] {
         for host in ["http://127.0.0.1", "HTTP://localhost", "Http://127.0.0.1"] {
+            // A bare Debian has no /etc/hosts, and does not know the name.
+            if host.ends_with("localhost") && ("localhost", port).to_socket_addrs().is_err() {
+                continue;
+            }
             let output = run(&format!("{host}:{port}/api/v1/"), arguments);
             assert!(output.status.success(), "{host} {arguments:?}: {output:?}");
         }
