@@ -41,7 +41,7 @@ struct Buckets {
     sweep_at: usize,
 }
 
-/// That the caller's account had a change left. It is spent by one call of [`Keyward::change`].
+/// That the caller's account had a change left. Creating, rotating and changing spend it.
 pub struct ChangePermit {
     caller: Principal,
 }
