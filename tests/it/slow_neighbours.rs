@@ -189,3 +189,21 @@ fn tracer(pid: u32) -> u32 {
     let line = status.lines().find_map(|it| it.strip_prefix("TracerPid:")).expect("a line");
     line.trim().parse().expect("a number")
 }
+
+#[test]
+fn a_server_that_may_open_64_files_verifies_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrapper = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
+    let server = Binary::serve_under(&wrapper, &dir.path().join("data"));
+    let root = server.root_key();
+    let idle: Vec<_> = (0..20).map(|_| TcpStream::connect(server.address)).collect();
+    assert!(idle.iter().all(Result::is_ok));
+    drop(idle);
+    let body = json!({ "key": root });
+    let verify = Request::new("POST", "/api/v1/api-keys/verify").key(&root).json(&body);
+    assert_eq!(verify.send(server.address).expect(200).json()["code"], "VALID");
+    let started = Instant::now();
+    let output = server.terminate();
+    assert!(output.status.success() && started.elapsed() < LIMIT);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("allows fewer connections"));
+}
