@@ -12,15 +12,15 @@ use keyward::{
     config::Config,
     domain::{
         credential::{Brand, PlaintextKey},
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         key_hash::KeyHash,
-        policy::{Need, Policy, RouteRule},
+        policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     env::{Env, SystemClock, SystemEntropy},
-    server::Site,
+    server::Instance,
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
 };
@@ -35,7 +35,7 @@ fn main() {
 /// An application on a data directory of its own.
 struct Scene {
     dir: TempDir,
-    site: Site,
+    site: Instance,
     root: PlaintextKey,
 }
 
@@ -44,7 +44,7 @@ impl Scene {
         let dir = TempDir::new().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
         let site =
-            Site::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+            Instance::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
     }
@@ -55,7 +55,7 @@ impl Scene {
 
     fn caller(&self) -> Principal {
         let found = judged(self.app(), &self.root);
-        self.app().principal(&found, Origin::CLI).unwrap()
+        self.app().principal(&found, EventSource::CLI).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.
@@ -89,13 +89,13 @@ fn new_key() -> NewKey {
 
 fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {
     match app.identify(key.expose().as_bytes()) {
-        Identity::Unproven(it) => app.prove(it).unwrap().0,
+        Identity::Unverified(it) => app.verify_secret(it).unwrap().0,
         known @ (Identity::Known(_) | Identity::Unknown | Identity::Malformed) => known,
     }
 }
 
 fn judged(app: &Keyward, key: &PlaintextKey) -> Verification {
-    app.judge(&proved(app, key), Need::default())
+    app.judge(&proved(app, key), RequiredScopes::default())
 }
 
 static SCENE: LazyLock<Scene> = LazyLock::new(|| {
@@ -121,7 +121,7 @@ fn identify(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn judge(bencher: Bencher<'_, '_>) {
     let identity = proved(SCENE.app(), &SCENE.root);
-    bencher.bench(|| SCENE.app().judge(black_box(&identity), Need::default()));
+    bencher.bench(|| SCENE.app().judge(black_box(&identity), RequiredScopes::default()));
 }
 
 /// 500 routes as an API of 100 resources has them: a list, one, its parts, each to read and to change.
@@ -195,7 +195,7 @@ fn append_256_events(bencher: Bencher<'_, '_>) {
         let event = event.clone();
         store.write(move |tx| {
             for _ in 0..256 {
-                tx.record(&Origin::CLI, &event)?;
+                tx.record(&EventSource::CLI, &event)?;
             }
             Ok::<_, StoreError>(())
         })

@@ -16,7 +16,7 @@ use crate::{
         Error, Location, config,
         output::{self, Format, Output},
     },
-    domain::{note::NoteKey, visible::escaped},
+    domain::{checkpoint::CheckpointKey, visible::escaped},
     server,
     service::{Audit, Finding, LogFile, Sound},
     store::StoreError,
@@ -54,7 +54,7 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
     };
     let key = key_file.map(|file| {
         let wrong = |source| Error::PublicKey { path: file.clone(), source };
-        NoteKey::parse(&read(&file)?).map_err(wrong)
+        CheckpointKey::parse(&read(&file)?).map_err(wrong)
     });
     let mut audit = Audit { key: key.transpose()?, kept: Vec::new() };
     let beside = place.data_dir.as_ref().map(|it| it.join("checkpoint"));
@@ -103,14 +103,14 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
     }
 }
 
-fn verdict(outcome: &Result<Sound, Finding>, key: Option<&NoteKey>) -> Value {
+fn verdict(outcome: &Result<Sound, Finding>, key: Option<&CheckpointKey>) -> Value {
     match outcome {
         Ok(it) => json!({
             "sound": true,
             "events": it.events,
             "checkpoints": it.checkpoints,
             "signed": key.map(|_| it.checkpoints - it.unsigned),
-            "signer": key.map(NoteKey::name),
+            "signer": key.map(CheckpointKey::name),
             "head": it.head.to_string(),
             "root": it.root.to_string(),
         }),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{Error, Location, config, control, network::Network, socket, variable},
     config::Config,
-    server::{AtHand, Reached},
+    server::{Backend, InProcessServer},
 };
 
 pub(super) const API: &str = "/api/v1";
@@ -36,7 +36,7 @@ pub(super) struct Target {
 pub(super) enum Client {
     Network(Network),
     Socket(PathBuf),
-    AtHand(AtHand),
+    InProcessServer(InProcessServer),
 }
 
 impl Target {
@@ -62,9 +62,11 @@ impl Target {
 impl Client {
     pub(super) fn on_this_machine(config: &Config) -> Result<Self, Error> {
         config::database(&config.data_dir)?;
-        match control::reach(config)? {
-            Reached::Database(site) => Ok(Self::AtHand(AtHand::start(site)?)),
-            Reached::Server(socket) => Ok(Self::Socket(socket)),
+        match control::open_or_connect(config)? {
+            Backend::Local(instance) => {
+                Ok(Self::InProcessServer(InProcessServer::start(instance)?))
+            }
+            Backend::Server(socket) => Ok(Self::Socket(socket)),
         }
     }
 
@@ -87,7 +89,7 @@ impl Client {
         let (status, answer) = match self {
             Self::Network(it) => it.send(method, &target, body)?,
             Self::Socket(path) => socket::send(path, method, &target, body).map_err(unanswered)?,
-            Self::AtHand(it) => {
+            Self::InProcessServer(it) => {
                 socket::send(&it.socket(), method, &target, body).map_err(unanswered)?
             }
         };
@@ -102,7 +104,7 @@ impl Client {
     ) -> Result<T, Error> {
         let socket = match self {
             Self::Socket(path) => path.clone(),
-            Self::AtHand(it) => it.socket(),
+            Self::InProcessServer(it) => it.socket(),
             Self::Network(_) => return Err(Error::Usage("this is done on the machine".to_owned())),
         };
         let (status, answer) = socket::post(&socket, path, body).map_err(Error::Control)?;
@@ -130,7 +132,7 @@ impl Client {
         match self {
             Self::Network(it) => it.stream(&target),
             Self::Socket(path) => here(path),
-            Self::AtHand(it) => here(&it.socket()),
+            Self::InProcessServer(it) => here(&it.socket()),
         }
     }
 
@@ -180,7 +182,7 @@ impl Client {
     /// To be called when everything went well: a database at hand is complete only then.
     pub(super) fn close(self) -> Result<(), Error> {
         match self {
-            Self::AtHand(it) => Ok(it.close()?),
+            Self::InProcessServer(it) => Ok(it.close()?),
             Self::Network(_) | Self::Socket(_) => Ok(()),
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     env::{Clock, SystemClock, SystemEntropy},
     http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest},
-    server::{self, Reached},
+    server::{self, Backend},
     service::{self, Job, Keyward},
 };
 
@@ -127,13 +127,13 @@ pub(super) fn ask<T: DeserializeOwned>(
     here: impl FnOnce(&Keyward) -> Result<T, service::Error>,
 ) -> Result<T, Error> {
     config::database(&config.data_dir)?;
-    match reach(config)? {
-        Reached::Database(site) => {
-            let answer = here(&site.app).map_err(server::Error::Service)?;
-            site.close()?;
+    match open_or_connect(config)? {
+        Backend::Local(instance) => {
+            let answer = here(&instance.app).map_err(server::Error::Service)?;
+            instance.close()?;
             Ok(answer)
         }
-        Reached::Server(socket) => {
+        Backend::Server(socket) => {
             let (status, body) = socket::post(&socket, path, request).map_err(Error::Control)?;
             if status != 200 {
                 return Err(refusal(status, &body));
@@ -144,9 +144,9 @@ pub(super) fn ask<T: DeserializeOwned>(
 }
 
 /// Opens the database or finds its server, in turn with other commands.
-pub(super) fn reach(config: &Config) -> Result<Reached, server::Error> {
+pub(super) fn open_or_connect(config: &Config) -> Result<Backend, server::Error> {
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    server::reach(config, clock, entropy, &mut patience(Duration::from_secs(10)))
+    server::open_or_connect(config, clock, entropy, &mut patience(Duration::from_secs(10)))
 }
 
 /// Waits a moment each time that it is asked, and says no when it has taken as long as this.

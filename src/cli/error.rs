@@ -11,7 +11,7 @@ use std::{
 use super::{advice::Advice, backup};
 use crate::{
     config::ConfigErrors,
-    domain::{note::NoteError, text::masked, visible::escaped},
+    domain::{checkpoint::CheckpointError, text::masked, visible::escaped},
     server::{self, DataDirError},
     service::{self, ImportSecretError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
@@ -65,7 +65,7 @@ pub(super) enum Error {
     #[error("{path} cannot be used")]
     File { path: PathBuf, source: io::Error },
     #[error("{path} holds no public key: {source}")]
-    PublicKey { path: PathBuf, source: NoteError },
+    PublicKey { path: PathBuf, source: CheckpointError },
     #[error("no server answers in {dir}, so nothing can be added to its log")]
     NothingToFollow { dir: PathBuf },
     #[error(

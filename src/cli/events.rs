@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     domain::visible::escaped,
     http::{control::SOCKET, wire::EventBody},
-    server::{self, Reached},
+    server::{self, Backend},
     service::{self, EventFilter, Keyward, Viewer},
 };
 
@@ -216,9 +216,9 @@ impl Follower {
     /// Prints the newest events of the file, under the lock of the data directory. Whether it did:
     /// a server may have come meanwhile.
     fn print_file(&self, config: &Config) -> Result<bool, Error> {
-        let Reached::Database(site) = control::reach(config)? else { return Ok(false) };
-        let printed = self.print_newest(&site.app);
-        site.close()?;
+        let Backend::Local(instance) = control::open_or_connect(config)? else { return Ok(false) };
+        let printed = self.print_newest(&instance.app);
+        instance.close()?;
         printed.map(|()| true)
     }
 

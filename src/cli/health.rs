@@ -19,13 +19,13 @@ use crate::{
         backup::holds,
         client::Target,
         config,
-        network::reach,
+        network::probe,
         output::{self, Format, Output},
         socket,
         writable::obstacle,
     },
     config::{Config, ListenAddress},
-    domain::note::NoteKey,
+    domain::checkpoint::CheckpointKey,
     env::{Clock, SystemClock, Timestamp},
     http::control::SOCKET,
     server::{self, IMPORT_KEY, KeyPair, user_name},
@@ -55,7 +55,7 @@ pub(super) struct Health {
 pub(super) fn health(it: &Health) -> Result<ExitCode, Error> {
     let path = if it.ready { "/readyz" } else { "/livez" };
     let answer = if let Some(url) = it.target.url() {
-        reach(&url, path, PATIENCE)?
+        probe(&url, path, PATIENCE)?
     } else {
         let dir = it.target.config()?.data_dir;
         socket::probe(dir.join(SOCKET), path, PATIENCE).map_err(|err| unanswered(dir, err))?
@@ -235,7 +235,7 @@ fn data_files(dir: &Path) -> Diagnosis {
 }
 
 fn database(dir: &Path) -> Diagnosis {
-    match store::foresee(&dir.join("keyward.db")) {
+    match store::check_startup(&dir.join("keyward.db")) {
         Ok(it) => ok(holds(it.events, it.accounts, it.keys)),
         Err(err) => failed(err.to_string()),
     }
@@ -245,7 +245,8 @@ fn audit_log(config: &Config) -> Diagnosis {
     let dir = &config.data_dir;
     let signer = server::find_signer(dir, config.audit.checkpoint_key.as_deref());
     let key = signer.ok().map(|it| it.public().clone());
-    let public = || NoteKey::parse(&fs::read_to_string(dir.join("checkpoint.pub")).ok()?).ok();
+    let public =
+        || CheckpointKey::parse(&fs::read_to_string(dir.join("checkpoint.pub")).ok()?).ok();
     let Some(key) = key.or_else(public) else {
         return warning("there is no key to check its signatures with");
     };

@@ -154,7 +154,7 @@ fn agent(base: &str, patience: Duration) -> Result<Agent, Error> {
 }
 
 /// The status that a server answers to whoever has no key, and not later than that.
-pub(super) fn reach(url: &str, path: &str, patience: Duration) -> Result<u16, Error> {
+pub(super) fn probe(url: &str, path: &str, patience: Duration) -> Result<u16, Error> {
     let base = base_of(url)?;
     let unanswered = |source| {
         if matches!(source, ureq::Error::Timeout(_)) {

@@ -16,7 +16,7 @@ use crate::{
     },
     config::ConfigErrors,
     domain::{
-        policy::{Access, Need, Undecided},
+        policy::{Access, RequiredScopes, Undecided},
         request_path::RequestPath,
         scope::Catalogue,
     },
@@ -111,7 +111,7 @@ pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
     let (line, name) = routes.get(place).map_or((0, ""), |it| (it.line, it.name.as_str()));
     if as_json {
         let (public, optional, need) = match route.access {
-            Access::Everybody => (true, false, Need::default()),
+            Access::Public => (true, false, RequiredScopes::default()),
             Access::Optional(need) => (false, true, need),
             Access::Key(need) => (false, false, need),
         };
@@ -132,7 +132,7 @@ pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
 fn needs(access: Access, catalogue: &Catalogue) -> String {
     let list = |bits, word: &str| catalogue.names(bits).collect::<Vec<_>>().join(word);
     let (need, before) = match access {
-        Access::Everybody => return "passes without a key".to_owned(),
+        Access::Public => return "passes without a key".to_owned(),
         Access::Optional(need) => (need, "passes without a key; a key that is presented "),
         Access::Key(need) => (need, ""),
     };

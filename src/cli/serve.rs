@@ -21,7 +21,7 @@ use crate::{
     },
     config::Config,
     env::{SystemClock, SystemEntropy},
-    server::{self, DataDir, DataDirError, Listener, Purpose, Running, STOP_LIMIT, Site},
+    server::{self, DataDir, DataDirError, Instance, Listener, Purpose, Running, STOP_LIMIT},
     service::{Job, RootKey, write_key_file},
     telemetry::{self, Log},
 };
@@ -55,11 +55,11 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
     let dir = DataDir::take_in_turn(&config.data_dir, &mut control::patience(PATIENCE));
     let dir = dir.map_err(server::Error::DataDir)?;
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let site = Site::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
-    let key_file = site.dir.initial_key();
+    let instance = Instance::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
+    let key_file = instance.dir.initial_key();
     let terminal = io::stdout().is_terminal();
-    let root_key =
-        site.first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
+    let root_key = instance
+        .first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
     let supervisor = Arc::new(Supervisor::of_environment().map_err(server::Error::Run)?);
     let (progress, reports) = mpsc::channel();
     let server = Server {
@@ -71,7 +71,7 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
         progress,
     };
     let thread = thread::Builder::new().name("server".to_owned());
-    thread.spawn(move || server.run(site, listeners, root_key)).map_err(server::Error::Run)?;
+    thread.spawn(move || server.run(instance, listeners, root_key)).map_err(server::Error::Run)?;
     let outcome = wait_for_end(&reports);
     supervisor.finish();
     Ok(outcome?)
@@ -112,12 +112,12 @@ struct Server {
 }
 
 impl Server {
-    fn run(self, site: Site, listeners: Vec<Listener>, root_key: Option<RootKey>) {
+    fn run(self, instance: Instance, listeners: Vec<Listener>, root_key: Option<RootKey>) {
         let progress = self.progress.clone();
         let outcome = actix_web::rt::System::new().block_on(async {
             // Before any other program can know that the server runs, so that no signal is lost.
             let signals = Signals::watch()?;
-            let running = server::start(site, listeners, &self.config).await?;
+            let running = server::start(instance, listeners, &self.config).await?;
             running.metrics.watch_log(self.log.outlet());
             let greeting = greeting(&running, &self.config, root_key.as_ref(), self.terminal);
             drop(root_key);
@@ -212,7 +212,7 @@ impl Serving {
 
     /// One line for `systemctl status`.
     fn status(&self) -> String {
-        let values = self.running.app().value_count();
+        let values = self.running.app().credential_count();
         format!("{values} key values; {}", self.running.urls.join(" "))
     }
 

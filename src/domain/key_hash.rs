@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     domain::{
         credential::PlaintextKey,
-        foreign_key::{ForeignKey, Material},
+        imported_key::{ImportedKey, Material},
     },
     env::Entropy,
 };
@@ -65,7 +65,7 @@ impl KeyHash {
     }
 
     /// Of a key that another system issued.
-    pub fn of_foreign(key: &ForeignKey, iterations: u32, entropy: &dyn Entropy) -> Self {
+    pub fn of_imported(key: &ImportedKey, iterations: u32, entropy: &dyn Entropy) -> Self {
         Self::new(key.expose(), Input::Text, iterations, entropy)
     }
 
@@ -88,7 +88,7 @@ impl KeyHash {
     }
 
     /// As [`KeyHash::matches`], for a key that another system issued.
-    pub fn matches_foreign(&self, key: &ForeignKey) -> bool {
+    pub fn matches_imported(&self, key: &ImportedKey) -> bool {
         match self.input() {
             Input::Text => self.matches_bytes(key.expose()),
             Input::Sha256 => self.matches_bytes(&key.sha256()),

@@ -18,11 +18,11 @@ pub mod event;
 
 pub mod merkle;
 
-pub mod note;
+pub mod checkpoint;
 
 pub mod verdict;
 
-pub mod foreign_key;
+pub mod imported_key;
 
 pub mod id;
 

@@ -18,7 +18,7 @@ use crate::{
     http::{
         problem::Problem,
         query, run,
-        stream::{Place, Streams},
+        stream::{StreamPermit, Streams},
     },
     service::{Error, Keyward, Principal},
 };
@@ -35,7 +35,7 @@ const ROWS: u32 = 128;
 /// A body that needs no copy but of the piece that is being sent.
 pub(super) struct InPieces {
     rest: Bytes,
-    _place: Option<Place>,
+    _place: Option<StreamPermit>,
 }
 
 impl InPieces {

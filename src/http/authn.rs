@@ -24,9 +24,9 @@ use tokio::sync::oneshot;
 use crate::{
     domain::{
         credential::{self, KeyPrefix, PlaintextKey},
-        event::{Actor, Origin},
+        event::{Actor, EventSource},
         id::{AccountId, KeyId},
-        policy::Need,
+        policy::RequiredScopes,
         scope,
     },
     http::{TrustedProxies, envelope, problem::Problem, run},
@@ -94,14 +94,14 @@ pub async fn authenticate<B: MessageBody + 'static>(
     req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let origin = Origin {
+    let source = EventSource {
         actor: Actor::Cli, // Replaced by the key itself once it is known.
         request_id: Some(envelope::request_id(req.request()).into()),
         client_ip: proxies.client_address(req.request()),
     };
     let presented = presented_key(&app, req.headers());
     let outcome = match presented {
-        Some(text) => recognise(&app, text, origin).await,
+        Some(text) => recognise(&app, text, source).await,
         None => Err(without_key(req.query_string())),
     };
     let admitted = outcome.and_then(|it| unambiguous(&app, req.request()).map(|()| it));
@@ -111,7 +111,8 @@ pub async fn authenticate<B: MessageBody + 'static>(
             Ok(next.call(req).await?.map_into_left_body())
         }
         Err(problem) => {
-            let suspect = presented_key(&app, req.headers()).map(|text| Suspect::of(&app, text));
+            let suspect =
+                presented_key(&app, req.headers()).map(|text| DeniedCaller::of(&app, text));
             req.extensions_mut().insert(suspect.unwrap_or_default());
             Ok(req.error_response(problem).map_into_right_body())
         }
@@ -126,8 +127,8 @@ pub async fn admit_operator<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let request_id = Some(envelope::request_id(req.request()).into());
-    let origin = Origin { actor: Actor::Cli, request_id, client_ip: None };
-    match run(&app, move |app| app.at_the_machine(origin)).await {
+    let source = EventSource { actor: Actor::Cli, request_id, client_ip: None };
+    match run(&app, move |app| app.local_operator(source)).await {
         Ok(principal) => {
             req.extensions_mut().insert(principal);
             Ok(next.call(req).await?.map_into_left_body())
@@ -138,18 +139,18 @@ pub async fn admit_operator<B: MessageBody + 'static>(
 
 /// What is known of a caller who was refused.
 #[derive(Clone, Copy, Default)]
-pub struct Suspect {
+pub struct DeniedCaller {
     pub prefix: Option<KeyPrefix>,
     /// Only if the whole secret was presented.
     pub key: Option<(KeyId, AccountId)>,
 }
 
-impl Suspect {
+impl DeniedCaller {
     pub(super) fn of(app: &Keyward, text: &[u8]) -> Self {
         let prefix = PlaintextKey::parse(text).ok().map(|it| it.prefix());
         let key = match app.identify(text) {
             Identity::Known(entry) => Some((entry.key.id, entry.key.account)),
-            Identity::Malformed | Identity::Unknown | Identity::Unproven(_) => None,
+            Identity::Malformed | Identity::Unknown | Identity::Unverified(_) => None,
         };
         Self { prefix, key }
     }
@@ -167,23 +168,23 @@ impl Suspect {
 pub(super) async fn recognise(
     app: &web::Data<Keyward>,
     text: &[u8],
-    origin: Origin,
+    source: EventSource,
 ) -> Result<Principal, Problem> {
     let identity = identified(app, text).await?;
-    let found = app.judge(&identity, Need::default());
-    note_retired(app, &found, &origin);
-    Ok(app.principal(&found, origin)?)
+    let found = app.judge(&identity, RequiredScopes::default());
+    record_retired_use(app, &found, &source);
+    Ok(app.principal(&found, source)?)
 }
 
 /// Whose key this is; only the first use of a secret leaves this thread.
 pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, Problem> {
-    let unproven = match app.identify(text) {
-        Identity::Unproven(it) => it,
+    let unverified = match app.identify(text) {
+        Identity::Unverified(it) => it,
         known @ (Identity::Malformed | Identity::Unknown | Identity::Known(_)) => return Ok(known),
     };
     let (tell, told) = oneshot::channel();
     // Whoever asked may have gone meanwhile; the proof is for the next one, then.
-    let proved = app.prove_apart(unproven, |outcome| drop(tell.send(outcome)));
+    let proved = app.verify_secret_apart(unverified, |outcome| drop(tell.send(outcome)));
     proved.map_err(|_| Problem::unavailable())?;
     let (identity, upgrade) = told.await.map_err(|_| Problem::internal())??;
     if let Some(upgrade) = upgrade {
@@ -203,11 +204,11 @@ async fn rehash(app: &web::Data<Keyward>, upgrade: Upgrade) -> Result<(), Proble
 }
 
 /// Records, at most once an hour for each key, that a retired value is still in use somewhere.
-pub fn note_retired(app: &web::Data<Keyward>, found: &Verification, origin: &Origin) {
+pub fn record_retired_use(app: &web::Data<Keyward>, found: &Verification, source: &EventSource) {
     if app.should_note_retired_use(found) {
-        let (app, found, origin) = (app.clone(), found.clone(), origin.clone());
+        let (app, found, source) = (app.clone(), found.clone(), source.clone());
         actix_web::rt::spawn(async move {
-            run(&app, move |app| app.note_retired_use(&found, origin)).await
+            run(&app, move |app| app.record_retired_use(&found, source)).await
         });
     }
 }

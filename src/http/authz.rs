@@ -21,23 +21,24 @@ use actix_web::{
 
 use crate::{
     domain::{
-        event::{Actor, Origin},
-        policy::{Access, Need},
+        event::{Actor, EventSource},
+        policy::{Access, RequiredScopes},
         scope::ScopeBits,
         verdict::Verdict,
     },
     http::{
         authn::{
-            KEY_ONCE, ambiguity, identified, key_in_query, note_retired, presented_key, without_key,
+            KEY_ONCE, ambiguity, identified, key_in_query, presented_key, record_retired_use,
+            without_key,
         },
+        authz_response::Allowed,
         body,
         envelope::REQUEST_ID,
-        gate::Gate,
-        identity::Pass,
+        gate::VerificationState,
         problem::Problem,
     },
     service::{Denial, Error, OriginalRequest},
-    telemetry::{Entry, Outcome},
+    telemetry::{EntryPoint, Outcome},
 };
 
 static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
@@ -63,7 +64,7 @@ enum Mount {
     Bare,
 }
 
-impl Gate {
+impl VerificationState {
     /// The mounts, for every method.
     pub fn mount(gate: &web::Data<Self>, cfg: &mut web::ServiceConfig) {
         for (path, mount) in [
@@ -101,12 +102,12 @@ impl Gate {
         mount: Mount,
         req: &HttpRequest,
         outcome: &mut Outcome,
-    ) -> Result<Pass<'_>, Problem> {
+    ) -> Result<Allowed<'_>, Problem> {
         let asked = self.asked_scopes(mount, req)?;
         let presented = presented_key(&self.app, req.headers());
         let original = mount.original(req, presented.is_none())?;
         let need = match self.app.access(original.as_ref(), asked) {
-            Ok(Access::Everybody) => return nameless(original.as_ref(), req, outcome),
+            Ok(Access::Public) => return nameless(original.as_ref(), req, outcome),
             Ok(Access::Optional(_)) if presented.is_none() => {
                 return nameless(original.as_ref(), req, outcome);
             }
@@ -132,15 +133,15 @@ impl Gate {
     async fn admit(
         &self,
         text: &[u8],
-        need: Need,
+        need: RequiredScopes,
         req: &HttpRequest,
         outcome: &mut Outcome,
-    ) -> Result<Pass<'_>, Problem> {
+    ) -> Result<Allowed<'_>, Problem> {
         let identity = identified(&self.app, text).await?;
         let found = self.app.judge(&identity, need);
         *outcome = Outcome::Judged(found.verdict);
         match (found.verdict, &found.entry) {
-            (Verdict::Valid, Some(_)) => Ok(Pass::Key(&self.app.rules().catalogue, found)),
+            (Verdict::Valid, Some(_)) => Ok(Allowed::Key(&self.app.rules().catalogue, found)),
             (Verdict::InsufficientScopes, _) => {
                 let names = self.app.rules().catalogue.names(found.missing);
                 Err(Error::LacksScopes(names.map(str::to_owned).collect()).into())
@@ -148,8 +149,8 @@ impl Gate {
             (verdict, _) => {
                 if verdict == Verdict::Rotated {
                     let client_ip = self.proxies.client_address(req);
-                    let origin = Origin { actor: Actor::Cli, request_id: None, client_ip };
-                    note_retired(&self.app, &found, &origin);
+                    let source = EventSource { actor: Actor::Cli, request_id: None, client_ip };
+                    record_retired_use(&self.app, &found, &source);
                 }
                 Err(Error::Unauthenticated(Denial::from(verdict)).into())
             }
@@ -200,12 +201,12 @@ impl Gate {
 }
 
 impl Mount {
-    fn entry(self) -> Entry {
+    fn entry(self) -> EntryPoint {
         match self {
-            Self::Nginx => Entry::Nginx,
-            Self::Forward => Entry::Forward,
-            Self::Envoy => Entry::Envoy,
-            Self::Bare => Entry::Plain,
+            Self::Nginx => EntryPoint::Nginx,
+            Self::Forward => EntryPoint::Forward,
+            Self::Envoy => EntryPoint::Envoy,
+            Self::Bare => EntryPoint::Plain,
         }
     }
 
@@ -255,12 +256,12 @@ fn nameless<'p>(
     original: Option<&OriginalRequest<'_>>,
     req: &HttpRequest,
     outcome: &mut Outcome,
-) -> Result<Pass<'p>, Problem> {
+) -> Result<Allowed<'p>, Problem> {
     if let Some((code, detail)) = key_in_query(&query_of(original, req)) {
         return Err(Problem::ambiguous_key(code, detail));
     }
     *outcome = Outcome::Public;
-    Ok(Pass::Anybody)
+    Ok(Allowed::Anybody)
 }
 
 /// The query of the original request, as far as it is told.

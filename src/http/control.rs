@@ -20,11 +20,10 @@ use crate::{
     http::{
         self, RequestIds, TrustedProxies, authn, import,
         openapi::{self, RouteTable},
-        pages,
         problem::Problem,
         run,
         stream::{self, Streams},
-        verify,
+        system, verify,
     },
     service::{Census, Error, Job, Keyward},
 };
@@ -137,8 +136,8 @@ pub fn app(
         .app_data(table)
         .app_data(jobs)
         .wrap(from_fn(http::wrap))
-        .service(pages::livez)
-        .service(pages::readyz)
+        .service(system::livez)
+        .service(system::readyz)
         .route("/root-key/reset", web::post().to(reset_root_key))
         .route("/jobs/{name}/run", web::post().to(run_job))
         .app_data(web::JsonConfig::default().limit(import::MAX_LEN))

@@ -25,7 +25,7 @@ use actix_web::{
 use crate::{
     http::{
         TrustedProxies,
-        authn::{Suspect, key_in_query},
+        authn::{DeniedCaller, key_in_query},
         connection::{self, Unread},
         openapi::RouteTable,
         problem::Problem,
@@ -246,8 +246,8 @@ fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward, proxies: &Tr
         return;
     }
     let extensions = req.extensions();
-    let admitted = extensions.get::<Principal>().map(Suspect::of_principal);
-    let Suspect { prefix, key } =
+    let admitted = extensions.get::<Principal>().map(DeniedCaller::of_principal);
+    let DeniedCaller { prefix, key } =
         admitted.or_else(|| extensions.get().copied()).unwrap_or_default();
     let address = proxies.client_address(req);
     app.note_denial(DeniedCall { reason: problem.code(), prefix, key, address });

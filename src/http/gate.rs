@@ -29,7 +29,7 @@ use crate::{
 const COMPLAINT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What an answer needs, found once instead of for each request.
-pub struct Gate {
+pub struct VerificationState {
     pub(super) app: web::Data<Keyward>,
     pub(super) metrics: web::Data<Metrics>,
     pub(super) ids: web::Data<RequestIds>,
@@ -38,7 +38,7 @@ pub struct Gate {
     pub(super) complaints: web::Data<Seldom>,
 }
 
-impl Gate {
+impl VerificationState {
     /// One for each worker, with identifiers of its own.
     pub fn new(
         app: web::Data<Keyward>,

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     domain::{
-        foreign_key::{ForeignKey, Material},
         id::AccountId,
+        imported_key::{ImportedKey, Material},
     },
     http::{json::Members, problem::Problem, run, wire::read_new_key},
     service::{Error, Expiry, Fault, ImportRow, Keyward, NewKey},
@@ -106,7 +106,7 @@ pub(super) async fn finish(
 }
 
 fn carry_out(app: &Keyward, request: ImportRequest) -> Result<ImportAnswer, Error> {
-    let caller = app.at_the_machine(crate::domain::event::Origin::CLI)?;
+    let caller = app.local_operator(crate::domain::event::EventSource::CLI)?;
     let now = app.env().time.now();
     let mut outcomes: Vec<Option<RowOutcome>> = Vec::new();
     let mut sound = Vec::new();
@@ -173,7 +173,7 @@ fn read_row(
 }
 
 /// Where the row tells everybody what its key is.
-fn member_with(key: &ForeignKey, new: &NewKey) -> Option<&'static str> {
+fn member_with(key: &ImportedKey, new: &NewKey) -> Option<&'static str> {
     let holds =
         |text: &str| text.as_bytes().windows(key.expose().len()).any(|it| it == key.expose());
     if holds(new.name.as_str()) {
@@ -197,7 +197,7 @@ fn read_material(members: &mut Members) -> Option<Material> {
         return None;
     };
     let material = match *name {
-        "key" => ForeignKey::parse_raw(text.as_bytes()).ok().map(Material::Raw),
+        "key" => ImportedKey::parse_raw(text.as_bytes()).ok().map(Material::Raw),
         "sha256" => decoded(text).map(Material::Sha256),
         _ => decoded(text).map(|it| Material::Sha512(Box::new(it))),
     };

@@ -18,7 +18,8 @@ use crate::{
         },
     },
     service::{
-        Change, Error, Expiry, IssuedKey, KeyFilter, KeyPage, KeyView, Keyward, Principal, Reach,
+        Change, Error, Expiry, IssuedKey, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward,
+        Principal,
     },
 };
 
@@ -102,7 +103,7 @@ pub async fn show_self(
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.principal;
     let id = caller.key().ok_or(Error::NO_KEY)?;
-    let view = run(&app, move |app| app.find_key(&caller, id, Reach::Itself)).await?;
+    let view = run(&app, move |app| app.find_key(&caller, id, KeyAccess::Itself)).await?;
     Ok(shown(&app, &view))
 }
 
@@ -126,7 +127,7 @@ pub async fn show_key(
     caller: Caller<ReadKeys>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(&app, &caller.principal, &id, Reach::Read).await?;
+    let view = find(&app, &caller.principal, &id, KeyAccess::Read).await?;
     Ok(shown(&app, &view))
 }
 
@@ -211,7 +212,7 @@ pub async fn revoke_self(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, "self", Reach::Itself, &req, body).await
+    revoke(&app, caller.principal, "self", KeyAccess::Itself, &req, body).await
 }
 
 /// Revoke an API key
@@ -238,22 +239,22 @@ pub async fn revoke_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, &id, Reach::Write, &req, body).await
+    revoke(&app, caller.principal, &id, KeyAccess::Write, &req, body).await
 }
 
 async fn revoke(
     app: &web::Data<Keyward>,
     caller: Principal,
     id: &str,
-    reach: Reach,
+    access: KeyAccess,
     req: &HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, reach).await?;
+    let view = find(app, &caller, id, access).await?;
     let nothing = body.none()?;
     let expected = expected_revision(req, view.key.revision)?;
     nothing.finish(Some(())).map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, reach, expected };
+    let change = Change { id: view.key.id, access, expected };
     run(app, move |app| app.revoke_key(&caller, change)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -324,10 +325,10 @@ pub(super) async fn find(
     app: &web::Data<Keyward>,
     caller: &Principal,
     id: &str,
-    reach: Reach,
+    access: KeyAccess,
 ) -> Result<KeyView, Problem> {
     let (caller, id) = (caller.clone(), key_in_path(app, caller, id)?);
-    run(app, move |app| app.find_key(&caller, id, reach)).await
+    run(app, move |app| app.find_key(&caller, id, access)).await
 }
 
 async fn update(
@@ -337,14 +338,14 @@ async fn update(
     req: &HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, Reach::Write).await?;
+    let view = find(app, &caller, id, KeyAccess::Write).await?;
     let members = body.members()?;
     let expected = expected_revision(req, view.key.revision)?;
     let now = app.env().time.now();
     let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
     let patch = read_key_patch(members, &app.rules().catalogue, expiry, &view.key)
         .map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, reach: Reach::Write, expected };
+    let change = Change { id: view.key.id, access: KeyAccess::Write, expected };
     let view = run(app, move |app| app.update_key(&caller, change, patch)).await?;
     Ok(shown(app, &view))
 }

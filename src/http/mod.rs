@@ -18,7 +18,7 @@ pub mod checkpoints;
 
 pub mod stream;
 
-pub mod pages;
+pub mod system;
 
 pub mod openapi;
 
@@ -33,12 +33,12 @@ pub mod import;
 pub mod authz;
 
 mod answers;
+mod authz_response;
 mod body;
 mod client_address;
 mod connection;
 mod envelope;
 mod gate;
-mod identity;
 pub mod json;
 pub mod numbers;
 mod query;
@@ -61,7 +61,7 @@ pub use self::{
     client_address::TrustedProxies,
     connection::MalformedRequests,
     envelope::{RequestIds, wrap},
-    gate::{Gate, Seldom},
+    gate::{Seldom, VerificationState},
 };
 use crate::{
     domain::id::KeyId,
@@ -138,12 +138,12 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 
 /// What needs no key, or decides for itself.
 fn open_routes(cfg: &mut impl Routes) {
-    cfg.add(pages::livez)
-        .add_hidden("/healthz", web::get().to(pages::healthz)) // As some probes call it.
-        .add(pages::readyz)
-        .add(pages::metrics)
-        .add(pages::openapi_json)
-        .add(pages::openapi_yaml);
+    cfg.add(system::livez)
+        .add_hidden("/healthz", web::get().to(system::healthz)) // As some probes call it.
+        .add(system::readyz)
+        .add(system::metrics)
+        .add(system::openapi_json)
+        .add(system::openapi_yaml);
 }
 
 /// What the public address and the control socket have in common, under `/api/v1`.

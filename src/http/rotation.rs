@@ -13,7 +13,7 @@ use crate::{
         run,
         wire::{ApiKeyBody, RotateKeyRequest, read_grace},
     },
-    service::{Change, Keyward, Principal, Reach},
+    service::{Change, KeyAccess, Keyward, Principal},
 };
 
 /// Rotate the presented key
@@ -37,7 +37,7 @@ pub async fn rotate_self(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    rotate(&app, caller.principal, "self", Reach::Itself, &req, body).await
+    rotate(&app, caller.principal, "self", KeyAccess::Itself, &req, body).await
 }
 
 /// Rotate an API key
@@ -67,7 +67,7 @@ pub async fn rotate_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    rotate(&app, caller.principal, &id, Reach::Write, &req, body).await
+    rotate(&app, caller.principal, &id, KeyAccess::Write, &req, body).await
 }
 
 /// End the grace periods of an API key
@@ -95,11 +95,11 @@ pub async fn complete_rotation(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(&app, &caller.principal, &id, Reach::Write).await?;
+    let view = find(&app, &caller.principal, &id, KeyAccess::Write).await?;
     let nothing = body.none()?;
     let expected = expected_revision(&req, view.key.revision)?;
     nothing.finish(Some(())).map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, reach: Reach::Write, expected };
+    let change = Change { id: view.key.id, access: KeyAccess::Write, expected };
     let view = run(&app, move |app| app.complete_rotation(&caller.principal, change)).await?;
     Ok(shown(&app, &view))
 }
@@ -108,15 +108,15 @@ async fn rotate(
     app: &web::Data<Keyward>,
     caller: Principal,
     id: &str,
-    reach: Reach,
+    access: KeyAccess,
     req: &HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, reach).await?;
+    let view = find(app, &caller, id, access).await?;
     let members = body.optional_members()?;
     let expected = expected_revision(req, view.key.revision)?;
     let grace = read_grace(members).map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, reach, expected };
+    let change = Change { id: view.key.id, access, expected };
     let permit = run(app, move |app| app.permit_rotation(&caller, change, grace)).await?;
     let minted = minted(app).await?;
     let issued = run(app, move |app| app.rotate_key(permit, change, grace, minted)).await?;

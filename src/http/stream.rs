@@ -1,7 +1,7 @@
 //! `/events/stream`: the audit log as it grows, as server-sent events (WHATWG HTML, 9.2).
 
 mod feed;
-mod places;
+mod limits;
 
 use actix_web::{
     HttpRequest, HttpResponse, get,
@@ -13,8 +13,8 @@ use actix_web::{
 };
 
 use self::feed::{EventStream, Feed};
-pub(super) use self::places::Place;
-pub use self::places::{PlaceLimits, StreamLimits, Streams};
+pub(super) use self::limits::StreamPermit;
+pub use self::limits::{PlaceLimits, StreamLimits, Streams};
 use crate::{
     http::{
         authn::{Caller, ReadEvents},
@@ -35,7 +35,7 @@ pub(super) enum Reader {
     /// Somebody on the machine, by the control socket.
     Operator,
     /// A key, looked at again for as long as the stream lasts, and the place that it takes.
-    Caller { principal: Box<Principal>, _place: Place },
+    Caller { principal: Box<Principal>, _place: StreamPermit },
 }
 
 impl Reader {

@@ -11,7 +11,7 @@ use crate::{
         run,
         wire::UsageBody,
     },
-    service::{Keyward, Reach},
+    service::{KeyAccess, Keyward},
 };
 
 const USUAL_DAYS: u32 = 30;
@@ -39,7 +39,7 @@ pub async fn show_usage(
     id: web::Path<String>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(&app, &caller.principal, &id, Reach::Read).await?;
+    let view = find(&app, &caller.principal, &id, KeyAccess::Read).await?;
     let mut query = Query::of(&req);
     let expected = format!("a whole number from 1 to {}", Keyward::MOST_DAYS);
     let days = query.take("days", &expected, |it| {

@@ -8,15 +8,15 @@ use actix_web::{
 
 use crate::{
     domain::{
-        event::{Actor, Origin},
-        policy::Need,
+        event::{Actor, EventSource},
+        policy::RequiredScopes,
         verdict::Verdict,
     },
     http::{
-        Gate,
+        VerificationState,
         authn::{
-            AnyKey, Caller, Permission, Suspect, VerifyKeys, identified, note_retired,
-            presented_key, recognise, unambiguous, without_key,
+            AnyKey, Caller, DeniedCaller, Permission, VerifyKeys, identified, presented_key,
+            recognise, record_retired_use, unambiguous, without_key,
         },
         body::RequestBody,
         envelope::{self, REQUEST_ID, RequestId},
@@ -27,7 +27,7 @@ use crate::{
         },
     },
     service::{DeniedCall, Error, Keyward},
-    telemetry::{Entry, Outcome},
+    telemetry::{EntryPoint, Outcome},
 };
 
 /// Room for nearly every answer.
@@ -52,7 +52,7 @@ const ANSWER_LEN: usize = 512;
 )]
 #[post("/api/v1/api-keys/verify")]
 pub async fn verify_key(
-    gate: web::Data<Gate>,
+    gate: web::Data<VerificationState>,
     req: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
@@ -68,10 +68,10 @@ pub async fn verify_key(
     };
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    Gate::finish(&req, unread, response, &id)
+    VerificationState::finish(&req, unread, response, &id)
 }
 
-impl Gate {
+impl VerificationState {
     async fn verify(
         &self,
         req: &HttpRequest,
@@ -82,7 +82,7 @@ impl Gate {
         self.admit_caller(req, id).await?;
         let (verdict, answer) = answer(&self.app, id, body).await?;
         let took = self.app.env().time.monotonic().since(started);
-        self.metrics.count_verification(Entry::Api, Outcome::Judged(verdict), took);
+        self.metrics.count_verification(EntryPoint::Api, Outcome::Judged(verdict), took);
         Ok(answer)
     }
 
@@ -90,7 +90,8 @@ impl Gate {
     /// has been proved.
     async fn admit_caller(&self, req: &HttpRequest, id: &RequestId) -> Result<(), Problem> {
         let presented = presented_key(&self.app, req.headers());
-        let at_once = presented.is_some_and(|it| self.app.admits_at_once(it, VerifyKeys::ANY_OF));
+        let at_once =
+            presented.is_some_and(|it| self.app.admits_from_memory(it, VerifyKeys::ANY_OF));
         let outcome = if at_once {
             unambiguous(&self.app, req)
         } else {
@@ -99,8 +100,8 @@ impl Gate {
         if let Err(problem) = outcome.as_ref()
             && problem.is_denial()
         {
-            let suspect = presented.map(|it| Suspect::of(&self.app, it)).unwrap_or_default();
-            let (Suspect { prefix, key }, reason) = (suspect, problem.code());
+            let suspect = presented.map(|it| DeniedCaller::of(&self.app, it)).unwrap_or_default();
+            let (DeniedCaller { prefix, key }, reason) = (suspect, problem.code());
             let address = self.proxies.client_address(req);
             self.app.note_denial(DeniedCall { reason, prefix, key, address });
         }
@@ -116,8 +117,8 @@ impl Gate {
         let text = presented.ok_or_else(|| without_key(req.query_string()))?;
         let request_id = Some(id.clone().into());
         let client_ip = self.proxies.client_address(req);
-        let origin = Origin { actor: Actor::Cli, request_id, client_ip };
-        let caller = recognise(&self.app, text, origin).await?;
+        let source = EventSource { actor: Actor::Cli, request_id, client_ip };
+        let caller = recognise(&self.app, text, source).await?;
         unambiguous(&self.app, req)?;
         if !self.app.rules().permits(caller.powers, VerifyKeys::ANY_OF) {
             return Err(Error::MissingScope(VerifyKeys::ANY_OF).into());
@@ -149,10 +150,10 @@ async fn answer(
         None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
     };
     let identity = identified(app, key.as_bytes()).await?;
-    let found = app.judge(&identity, Need::all(wanted));
+    let found = app.judge(&identity, RequiredScopes::all(wanted));
     if found.verdict == Verdict::Rotated {
         let request_id = Some(id.clone().into());
-        note_retired(app, &found, &Origin { actor: Actor::Cli, request_id, client_ip });
+        record_retired_use(app, &found, &EventSource { actor: Actor::Cli, request_id, client_ip });
     }
     let mut answer = Vec::with_capacity(ANSWER_LEN);
     let written = serde_json::to_writer(&mut answer, &VerificationBody::new(app, &found));

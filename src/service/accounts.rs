@@ -95,7 +95,7 @@ impl Keyward {
                 subject: Subject::Account(account.id),
                 data: json!({ "after": facts(&rules.catalogue, &account) }),
             };
-            let receipt = tx.record(&caller.origin, &event)?;
+            let receipt = tx.record(&caller.source, &event)?;
             tx.insert_account(&account, &receipt)?;
             let new = NewKey {
                 name: account.name.clone(),
@@ -144,7 +144,7 @@ impl Keyward {
     ) -> Result<Account, Error> {
         let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
         self.change(permit, MANAGERS, move |tx, caller| {
-            let before = standing(tx, id, expected)?;
+            let before = account_to_change(tx, id, expected)?;
             let after = patch.applied_to(&before);
             refuse_revival(tx, &caller, &before, &after)?;
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
@@ -163,7 +163,7 @@ impl Keyward {
                 subject: Subject::Account(id),
                 data: changes(&facts(&rules.catalogue, &before), &facts(&rules.catalogue, &after)),
             };
-            let receipt = tx.record(&caller.origin, &event)?;
+            let receipt = tx.record(&caller.source, &event)?;
             tx.update_account(&after, &receipt)?;
             tx.account(id)?.ok_or(Error::NO_ACCOUNT)
         })
@@ -178,12 +178,12 @@ impl Keyward {
     ) -> Result<(), Error> {
         let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
         self.change(permit, MANAGERS, move |tx, caller| {
-            let account = standing(tx, id, expected)?;
+            let account = account_to_change(tx, id, expected)?;
             if account.is_operator() {
                 return Err(Conflict::OperatorAccount.into());
             }
             for record in tx.standing_keys(id)? {
-                revoke(tx, &caller.origin, &record, "account_deleted")?;
+                revoke(tx, &caller.source, &record, "account_deleted")?;
             }
             let event = NewEvent {
                 event_type: EventType::AccountDeleted,
@@ -191,7 +191,7 @@ impl Keyward {
                 subject: Subject::Account(id),
                 data: json!({ "before": facts(&rules.catalogue, &account) }),
             };
-            let receipt = tx.record(&caller.origin, &event)?;
+            let receipt = tx.record(&caller.source, &event)?;
             let tombstone = Account { deleted_at: Some(tx.now()), ..account };
             Ok(tx.update_account(&tombstone, &receipt)?)
         })
@@ -215,7 +215,11 @@ impl AccountPatch {
     }
 }
 
-fn standing(tx: &ReadTx<'_>, id: AccountId, expected: Option<i64>) -> Result<Account, Error> {
+fn account_to_change(
+    tx: &ReadTx<'_>,
+    id: AccountId,
+    expected: Option<i64>,
+) -> Result<Account, Error> {
     let account = tx.account(id)?.filter(|it| it.deleted_at.is_none()).ok_or(Error::NO_ACCOUNT)?;
     if expected.is_some_and(|it| it != account.revision) {
         return Err(Error::PreconditionFailed);

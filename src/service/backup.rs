@@ -1,6 +1,6 @@
 //! Backups: a file counts as one only once it was read back whole.
 
-mod whole;
+mod verify;
 
 use std::{
     fs::{self, File},
@@ -12,8 +12,8 @@ use std::{
 
 use serde_json::json;
 
-pub use self::whole::{check_backup, compare_digest, is_backup};
-use self::whole::{digest, digest_file, read_whole, rehearse_copy, write_digest};
+pub use self::verify::{check_backup, compare_digest, is_backup};
+use self::verify::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
     domain::event::EventType,
     service::{Audit, Error, Finding, Keyward},

@@ -17,7 +17,7 @@ use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
         credential::{KeyPrefix, PlaintextKey},
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         id::KeyId,
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
@@ -128,7 +128,7 @@ impl Keyward {
                 subject: Subject::Account(account.id),
                 data: json!({ "after": { "name": account.name.as_str(), "kind": "operator" } }),
             };
-            let receipt = tx.record(&Origin::CLI, &event)?;
+            let receipt = tx.record(&EventSource::CLI, &event)?;
             tx.insert_account(&account, &receipt)?;
             let root = root_key()?;
             let record = rules.insert_key(tx, Maker::CLI, account.id, root, prefix, hash)?;
@@ -176,7 +176,7 @@ impl Keyward {
                     "revoked": revoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 }),
             };
-            tx.record(&Origin::CLI, &event)?;
+            tx.record(&EventSource::CLI, &event)?;
             Ok::<_, Error>((record.key.id, revoked))
         })?;
         if let Some(path) = to_file {
@@ -191,7 +191,7 @@ fn revoke_root_keys(tx: &WriteTx<'_>, operator: &Account) -> Result<Vec<KeyId>, 
     let mut revoked = Vec::new();
     for record in tx.standing_keys(operator.id)? {
         if record.key.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
-            revoke(tx, &Origin::CLI, &record, "root_key_reset")?;
+            revoke(tx, &EventSource::CLI, &record, "root_key_reset")?;
             revoked.push(record.key.id);
         }
     }

@@ -115,7 +115,7 @@ impl Keyward {
     {
         let rules = Arc::clone(&self.rules);
         self.store.write(move |tx| {
-            let caller = rules.recheck(tx, &permit.caller, any_of)?;
+            let caller = rules.reauthorize(tx, &permit.caller, any_of)?;
             body(tx, caller)
         })
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     domain::{
         credential::KeyPrefix,
-        event::{Actor, EventType, NewEvent, Origin, Subject},
+        event::{Actor, EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
     },
     env::Timestamp,
@@ -138,8 +138,8 @@ impl Keyward {
             let due = due.clone();
             move |tx| {
                 for (group, tally) in &due {
-                    let (origin, event) = event(*group, tally);
-                    tx.record(&origin, &event)?;
+                    let (source, event) = event(*group, tally);
+                    tx.record(&source, &event)?;
                 }
                 Ok::<_, Error>(due.len() as u64)
             }
@@ -155,7 +155,7 @@ impl Keyward {
     }
 }
 
-fn event((reason, prefix, address): Group, tally: &Tally) -> (Origin, NewEvent) {
+fn event((reason, prefix, address): Group, tally: &Tally) -> (EventSource, NewEvent) {
     let actor = match (tally.key, prefix) {
         (Some((id, account)), Some(prefix)) => Actor::Key { id, prefix, account },
         // Nobody that we know. The scheduler is who writes it down.
@@ -173,5 +173,5 @@ fn event((reason, prefix, address): Group, tally: &Tally) -> (Origin, NewEvent) 
             "lastAt": tally.last.to_string(),
         }),
     };
-    (Origin { actor, request_id: None, client_ip: address }, event)
+    (EventSource { actor, request_id: None, client_ip: address }, event)
 }

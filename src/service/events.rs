@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{
-        event::{Event, EventType, NewEvent, Origin, Subject},
+        event::{Event, EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
     },
     service::{Error, Keyward, Principal},
@@ -105,7 +105,7 @@ impl Keyward {
         self.record_with_put_off(Vec::new(), |_| Ok(()))?;
         let event = server_event(event_type, data);
         self.store.write(move |tx| {
-            tx.record(&Origin::CLI, &event)?;
+            tx.record(&EventSource::CLI, &event)?;
             Ok(())
         })
     }
@@ -127,7 +127,7 @@ impl Keyward {
         let data = serde_json::json!({ "before": before.to_string(), "after": after.to_string() });
         let event = server_event(EventType::ClockAccepted, data);
         self.store.write(move |tx| {
-            tx.record(&Origin::CLI, &event)?;
+            tx.record(&EventSource::CLI, &event)?;
             tx.keep_time_floor(floor)
         })?;
         Ok(before.since(after))

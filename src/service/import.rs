@@ -8,15 +8,15 @@ use crate::{
     domain::{
         credential::KeyPrefix,
         event::EventType,
-        foreign_key::{Material, Origin as ImportOrigin, Tagger},
         id::{AccountId, KeyId},
+        imported_key::{ImportForm, Material, Tagger},
         key_hash::KeyHash,
         scope::Scope,
         text::ExternalId,
     },
     service::{
-        Conflict, Error, Fault, Keyward, NewKey, Principal, Rules, expiry::Maker, keys::WRITERS,
-        prover,
+        Conflict, Error, Fault, Keyward, NewKey, Principal, Rules, expiry::Maker, kdf_pool,
+        keys::WRITERS,
     },
     store::WriteTx,
 };
@@ -85,7 +85,7 @@ impl Keyward {
         rehearsal: Option<Rehearsed>,
     ) -> Result<Vec<ImportOutcome>, Error> {
         let permit = self.permit_change(caller)?;
-        let texts = rows.iter().any(|it| it.material.origin() == ImportOrigin::Raw);
+        let texts = rows.iter().any(|it| it.material.origin() == ImportForm::Raw);
         let tagger = self.tagger(texts, rehearsal.is_some())?;
         let prepared = self.prepare(&tagger, rows);
         let rules = Arc::clone(&self.rules);
@@ -127,7 +127,7 @@ impl Keyward {
             (0..threads).map(|_| rest.by_ref().take(share).collect()).collect();
         let prepare = |row: ImportRow| {
             let handle = tagger.handle(&row.material);
-            let digests = [ImportOrigin::Sha256, ImportOrigin::Sha512];
+            let digests = [ImportForm::Sha256, ImportForm::Sha512];
             let (twins, marks): (Vec<_>, Vec<_>) = match &row.material {
                 Material::Raw(key) => (
                     digests.into_iter().filter_map(|it| tagger.handle_of(it, key)).collect(),
@@ -150,7 +150,7 @@ impl Keyward {
                 .into_iter()
                 .map(|share| {
                     scope.spawn(move || {
-                        prover::give_way();
+                        kdf_pool::lower_priority();
                         share.into_iter().map(prepare).collect::<Vec<_>>()
                     })
                 })
@@ -184,7 +184,7 @@ impl Rules {
         }
         let wanted = self.catalogue.bits(&new.scopes);
         if let Err(Error::ScopeEscalation(names)) =
-            self.within(wanted, self.grantable(caller, &account))
+            self.refuse_beyond(wanted, self.grantable(caller, &account))
         {
             let says = format!("this account cannot have {}", names.join(", "));
             return refuse("/scopes", "scope_escalation", says);

@@ -12,7 +12,7 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use crate::{
-    domain::foreign_key::{self, Tagger},
+    domain::imported_key::{self, Tagger},
     service::{Error, Keyward},
     store::{LogFile, ReadTx, StoreError},
 };
@@ -93,7 +93,7 @@ impl Keyward {
                 fresh
             }
         };
-        let check = foreign_key::check_of(&secret);
+        let check = imported_key::check_of(&secret);
         self.store.write::<_, Error>(move |tx| Ok(tx.keep_import_check(check)?))?;
         tracing::warn!(
             path = %path.display(),
@@ -125,7 +125,7 @@ fn find_tagger(path: &Path, tx: &ReadTx<'_>) -> Result<Option<Tagger>, ImportSec
     let tagger = Tagger::new(stored.digests);
     let Some(check) = stored.texts else { return Ok(Some(tagger)) };
     match read(path)? {
-        Content::Secret(it) if foreign_key::check_of(&it) == check => {
+        Content::Secret(it) if imported_key::check_of(&it) == check => {
             Ok(Some(tagger.with_texts(*it)))
         }
         Content::Secret(_) | Content::Garbage => {

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         account::AccountKind,
         credential::KeyPrefix,
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         id::KeyId,
     },
     env::{ClockStep, StepKind, Timestamp},
@@ -135,7 +135,7 @@ impl Keyward {
         let (mut after, mut ended) = (None, 0);
         loop {
             let batch = self.rules.batch;
-            let page = self.store.read(|tx| tx.values_in_grace(after, batch))?;
+            let page = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
             let Some((_, last_prefix, last_deadline)) = page.last().copied() else {
                 return Ok(ended);
             };
@@ -177,7 +177,7 @@ impl Keyward {
                         "expiresAt": record.key.expires_at.map(|it| it.to_string()),
                     }),
                 );
-                let receipt = tx.record(&Origin::SCHEDULER, &event)?;
+                let receipt = tx.record(&EventSource::SCHEDULER, &event)?;
                 tx.mark_expiry_recorded(&receipt)?;
             }
             Ok(expired.len() as u64)
@@ -200,10 +200,10 @@ impl Keyward {
                 let reason = if record.key.revoked_at.is_some() { "revoked" } else { "expired" };
                 let data = json!({ "keyPrefixes": prefixes(&record), "reason": reason });
                 let event = about(&record, EventType::ApiKeyPurged, data);
-                tx.delete_key(&tx.record(&Origin::SCHEDULER, &event)?)?;
+                tx.delete_key(&tx.record(&EventSource::SCHEDULER, &event)?)?;
                 purged += 1;
             }
-            purged += purge_values(tx, cutoff, batch)?;
+            purged += purge_credentials(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
             let forgotten = tx.forget_usage_before(first_day, batch)?;
             for id in tx.purgeable_accounts(cutoff, batch)? {
@@ -213,7 +213,7 @@ impl Keyward {
                     subject: Subject::Account(id),
                     data: json!({ "kind": AccountKind::Customer.as_str() }),
                 };
-                tx.delete_account(&tx.record(&Origin::SCHEDULER, &event)?)?;
+                tx.delete_account(&tx.record(&EventSource::SCHEDULER, &event)?)?;
                 purged += 1;
             }
             let batch = u64::from(batch);
@@ -225,7 +225,7 @@ impl Keyward {
     pub fn keep_time(&self) -> Result<u64, Error> {
         self.env.time.tick();
         let steps = self.env.time.take_steps();
-        let steps = steps.into_iter().map(|it| (Origin::SCHEDULER, clock_event(it))).collect();
+        let steps = steps.into_iter().map(|it| (EventSource::SCHEDULER, clock_event(it))).collect();
         let floor = self.env.time.floor();
         self.record_with_put_off(steps, move |tx| Ok(tx.keep_time_floor(floor)?))
     }
@@ -242,19 +242,19 @@ fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix, batch: u32) -> Resu
         "validUntil": value.credential.valid_until.map(|it| it.to_string()),
     });
     let event = about(&record, EventType::ApiKeyGraceEnded, data);
-    tx.end_grace(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+    tx.end_grace(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
     let record = tx.key(id)?.ok_or(Error::NotFound)?;
-    delete_oldest(tx, &Origin::SCHEDULER, record, batch)?;
+    delete_oldest(tx, &EventSource::SCHEDULER, record, batch)?;
     Ok(true)
 }
 
-fn purge_values(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64, Error> {
+fn purge_credentials(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64, Error> {
     let mut purged = 0;
-    for (id, prefix) in tx.purgeable_values(cutoff, batch)? {
+    for (id, prefix) in tx.purgeable_credentials(cutoff, batch)? {
         let Some(record) = tx.key(id)? else { continue };
         let data = json!({ "keyPrefixes": [prefix.as_str()], "reason": "rotated" });
         let event = about(&record, EventType::ApiKeyPurged, data);
-        tx.delete_value(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+        tx.delete_credential(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
         purged += 1;
     }
     Ok(purged)

@@ -9,17 +9,17 @@ use crate::{
         account::Account,
         api_key::ApiKey,
         credential::{Credential, KeyPrefix, PlaintextKey},
-        event::{EventType, NewEvent, Origin, Subject},
-        foreign_key::Origin as ImportOrigin,
+        event::{EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
+        imported_key::ImportForm,
         key_hash::KeyHash,
         scope::{self, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     env::Timestamp,
     service::{
-        Change, ChangePermit, Conflict, Error, Expiry, Gain, KeyView, Keyward, Minted, Principal,
-        Reach, Rules,
+        Change, ChangePermit, Conflict, Error, Expiry, Gain, KeyAccess, KeyView, Keyward, Minted,
+        Principal, Rules,
         expiry::{Maker, outlives},
         view::{changes, key_facts, settings},
     },
@@ -37,7 +37,7 @@ pub struct NewKey {
     pub enabled: bool,
     pub metadata: Metadata,
     /// What was imported of it, if another system issued it.
-    pub imported: Option<ImportOrigin>,
+    pub imported: Option<ImportForm>,
 }
 
 /// What is to change; an absent part stays as it is.
@@ -128,8 +128,13 @@ impl Keyward {
     }
 
     /// One key, if the caller may do this with it.
-    pub fn find_key(&self, caller: &Principal, id: KeyId, reach: Reach) -> Result<KeyView, Error> {
-        let record = self.store.read(|tx| self.rules.reach(tx, caller, id, reach))?;
+    pub fn find_key(
+        &self,
+        caller: &Principal,
+        id: KeyId,
+        access: KeyAccess,
+    ) -> Result<KeyView, Error> {
+        let record = self.store.read(|tx| self.rules.accessible_key(tx, caller, id, access))?;
         Ok(self.view(caller, record))
     }
 
@@ -137,7 +142,7 @@ impl Keyward {
     /// nothing about what a caller may do with it.
     pub fn key_with_prefix(&self, text: &str) -> Option<KeyId> {
         let prefix = KeyPrefix::from_stored(text)?;
-        let live = |it: &Arc<store::Entry>| (!it.key.revoked).then_some(it.key.id);
+        let live = |it: &Arc<store::IndexedCredential>| (!it.key.revoked).then_some(it.key.id);
         let found = self.store.index().look(prefix, live)??;
         (!self.store.index().grace_is_over(prefix)).then_some(found)
     }
@@ -160,7 +165,7 @@ impl Keyward {
                 let account = tx.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
                 let held = rules.catalogue.bits(&before.scopes);
                 let added = rules.catalogue.bits(scopes).minus(held);
-                rules.within(added, rules.grantable(&caller, &account))?;
+                rules.refuse_beyond(added, rules.grantable(&caller, &account))?;
             }
             let after = patch.applied_to(before);
             if after.expires_at != before.expires_at && before.is_expired_at(tx.now()) {
@@ -170,7 +175,7 @@ impl Keyward {
                 return Ok(record);
             }
             let receipt = tx.record(
-                &caller.origin,
+                &caller.source,
                 &NewEvent {
                     event_type: EventType::ApiKeyUpdated,
                     account: Some(before.account_id),
@@ -192,10 +197,10 @@ impl Keyward {
     /// revokes itself needs no scope.
     pub fn revoke_key(&self, caller: &Principal, change: Change) -> Result<(), Error> {
         let (rules, permit) = (Arc::clone(&self.rules), Self::permit_revocation(caller));
-        let needed: &[_] = if change.reach == Reach::Itself { &[] } else { WRITERS };
+        let needed: &[_] = if change.access == KeyAccess::Itself { &[] } else { WRITERS };
         self.change(permit, needed, move |tx, caller| {
             let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Nothing)?;
-            revoke(tx, &caller.origin, &record, "requested")?;
+            revoke(tx, &caller.source, &record, "requested")?;
             keep_a_root_key(tx, &record.key)
         })
     }
@@ -219,7 +224,7 @@ impl Rules {
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let expiry = Expiry { now, caller, existing: None };
         expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
-        self.within(self.catalogue.bits(&new.scopes), self.grantable(caller, &account))?;
+        self.refuse_beyond(self.catalogue.bits(&new.scopes), self.grantable(caller, &account))?;
         self.refuse_too_many(tx, now, &account, 0)?;
         Ok(account)
     }
@@ -235,7 +240,7 @@ impl Rules {
         prefix: KeyPrefix,
         hash: KeyHash,
     ) -> Result<KeyRecord, Error> {
-        let (now, origin) = (tx.now(), maker.origin);
+        let (now, source) = (tx.now(), maker.source);
         let expires_at = new.expires_at.unwrap_or(maker.expires_at);
         if outlives(expires_at, maker.expires_at) {
             let detail = "must not be later than the end of the key that asks";
@@ -250,7 +255,7 @@ impl Rules {
             expires_at,
             metadata: new.metadata,
             created_at: now,
-            created_by: origin.actor.key_id(),
+            created_by: source.actor.key_id(),
             updated_at: now,
             rotated_at: None,
             revoked_at: None,
@@ -269,7 +274,7 @@ impl Rules {
                 }),
             },
         };
-        let receipt = tx.record(origin, &event)?;
+        let receipt = tx.record(source, &event)?;
         tx.insert_key(&key, &credential, &receipt)?;
         tx.key(key.id)?.ok_or(Error::NotFound)
     }
@@ -318,7 +323,7 @@ fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
 /// verification can say why it refuses.
 pub(super) fn revoke(
     tx: &WriteTx<'_>,
-    origin: &Origin,
+    source: &EventSource,
     record: &KeyRecord,
     reason: &'static str,
 ) -> Result<(), Error> {
@@ -337,7 +342,7 @@ pub(super) fn revoke(
             "before": { "name": record.key.name.as_str(), "keyPrefixes": prefixes },
         }),
     };
-    let receipt = tx.record(origin, &event)?;
+    let receipt = tx.record(source, &event)?;
     let tombstone = ApiKey { revoked_at: Some(tx.now()), ..record.key.clone() };
     Ok(tx.update_key(&tombstone, &receipt)?)
 }

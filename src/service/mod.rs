@@ -11,7 +11,7 @@ mod identify;
 
 mod verify;
 
-mod prover;
+mod kdf_pool;
 
 mod authorize;
 
@@ -84,28 +84,28 @@ pub use self::{
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
-    identify::{Identity, Proof, Rehashed, Unproven, Upgrade},
+    identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},
     janitor::Job,
+    kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     mint::Minted,
-    principal::{Change, Presented, Principal, Reach},
-    prover::Crowded,
+    principal::{Change, KeyAccess, Presented, Principal},
     statistics::Statistics,
-    verify::{Verification, Whose},
-    view::{KeyView, PreviousValue},
+    verify::{KeyOwner, Verification},
+    view::{KeyView, PreviousCredential},
 };
 use self::{
     bootstrap::InitialKeyFile, change_budget::ChangeBudget, denials::DenialRecorder,
-    prover::Prover, put_off::PutOff, statistics::Remembered, usage::UsageRecorder,
+    kdf_pool::KdfPool, put_off::PutOff, statistics::Remembered, usage::UsageRecorder,
 };
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
     AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
 };
 use crate::{
-    domain::{credential::Brand, foreign_key::Tagger, policy::Policy, scope::Catalogue},
+    domain::{credential::Brand, imported_key::Tagger, policy::Policy, scope::Catalogue},
     env::Env,
     store::{Divergence, StorageFault, Store, StoreError},
 };
@@ -116,7 +116,7 @@ pub struct Keyward {
     store: Store,
     env: Env,
     rules: Arc<Rules>,
-    prover: Prover,
+    kdf_pool: KdfPool,
     usage: UsageRecorder,
     denials: DenialRecorder,
     put_off: PutOff,
@@ -183,12 +183,12 @@ impl Keyward {
             store.write(move |tx| tx.remember_brand(brand))?;
             brands.push(brand);
         }
-        let prover = Prover::new(&*env.entropy, brands, rules.hash_iterations);
+        let kdf_pool = KdfPool::new(&*env.entropy, brands, rules.hash_iterations);
         Ok(Self {
             store,
             env,
             rules: Arc::new(rules),
-            prover,
+            kdf_pool,
             usage: UsageRecorder::default(),
             denials: DenialRecorder::default(),
             put_off: PutOff::default(),
@@ -233,12 +233,12 @@ impl Keyward {
     }
 
     /// How many first uses of keys wait for their derivation.
-    pub fn waiting_proofs(&self) -> usize {
-        self.prover.waiting()
+    pub fn waiting_verifications(&self) -> usize {
+        self.kdf_pool.waiting()
     }
 
     /// How many key values are known.
-    pub fn value_count(&self) -> usize {
+    pub fn credential_count(&self) -> usize {
         self.store.index().len()
     }
 

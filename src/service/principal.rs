@@ -4,7 +4,7 @@ use crate::{
     domain::{
         account::{Account, AccountStatus},
         credential::KeyPrefix,
-        event::Origin,
+        event::EventSource,
         id::{AccountId, KeyId},
         scope::{self, ScopeBits},
     },
@@ -27,7 +27,7 @@ pub struct Principal {
     pub powers: ScopeBits,
     /// `None` means that the caller never expires.
     pub expires_at: Option<Timestamp>,
-    pub origin: Origin,
+    pub source: EventSource,
 }
 
 /// Which of a key's values was presented; it may have several alive.
@@ -46,14 +46,14 @@ impl Principal {
 
 /// What is to be done with a key, and so which scopes allow it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reach {
+pub enum KeyAccess {
     Read,
     Write,
     /// The caller itself, whatever else it may do.
     Itself,
 }
 
-impl Reach {
+impl KeyAccess {
     /// Within the caller's own account, and across all.
     fn scopes(self) -> (&'static str, &'static str) {
         match self {
@@ -68,7 +68,7 @@ impl Reach {
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
     pub id: KeyId,
-    pub reach: Reach,
+    pub access: KeyAccess,
     pub expected: Option<i64>,
 }
 
@@ -82,19 +82,19 @@ impl Rules {
     }
 
     /// The key, if it stands and the caller may do this with it; otherwise it is not there.
-    pub(super) fn reach(
+    pub(super) fn accessible_key(
         &self,
         tx: &ReadTx<'_>,
         caller: &Principal,
         id: KeyId,
-        reach: Reach,
+        access: KeyAccess,
     ) -> Result<KeyRecord, Error> {
         let record = tx.key(id)?.filter(|it| it.key.revoked_at.is_none());
         let record = record.ok_or(Error::NO_KEY)?;
-        let (own, all) = reach.scopes();
-        let reachable = match reach {
-            Reach::Itself => caller.key() == Some(id),
-            Reach::Read | Reach::Write => {
+        let (own, all) = access.scopes();
+        let reachable = match access {
+            KeyAccess::Itself => caller.key() == Some(id),
+            KeyAccess::Read | KeyAccess::Write => {
                 self.permits(caller.powers, &[all])
                     || record.key.account_id == caller.account
                         && self.permits(caller.powers, &[own])
@@ -106,7 +106,7 @@ impl Rules {
     /// The caller as the transaction sees it: still alive, and with one of these scopes still.
     ///
     /// A caller that was revoked before this commits must change nothing.
-    pub(super) fn recheck(
+    pub(super) fn reauthorize(
         &self,
         tx: &WriteTx<'_>,
         caller: &Principal,
@@ -155,7 +155,7 @@ impl Rules {
         change: Change,
         gain: Gain<'_>,
     ) -> Result<KeyRecord, Error> {
-        let record = self.reach(tx, caller, change.id, change.reach)?;
+        let record = self.accessible_key(tx, caller, change.id, change.access)?;
         let key = &record.key;
         if change.expected.is_some_and(|it| it != key.revision) {
             return Err(Error::PreconditionFailed);
@@ -166,7 +166,7 @@ impl Rules {
         }
         // Across accounts only the operator comes here: it manages accounts as such.
         if key.account_id == caller.account {
-            self.within(self.catalogue.bits(&key.scopes), self.gives(caller))?;
+            self.refuse_beyond(self.catalogue.bits(&key.scopes), self.gives(caller))?;
         }
         Ok(record)
     }
@@ -189,7 +189,7 @@ impl Rules {
         if account.id == caller.account { ceiling.and(self.gives(caller)) } else { ceiling }
     }
 
-    pub(super) fn within(&self, wanted: ScopeBits, limit: ScopeBits) -> Result<(), Error> {
+    pub(super) fn refuse_beyond(&self, wanted: ScopeBits, limit: ScopeBits) -> Result<(), Error> {
         let beyond = wanted.minus(limit);
         if beyond.is_empty() {
             return Ok(());

@@ -8,13 +8,13 @@ use crate::{
     domain::{
         api_key::ApiKey,
         credential::{Credential, KeyPrefix},
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         scope,
     },
     env::Timestamp,
     service::{
-        Change, ChangePermit, Conflict, Error, Gain, IssuedKey, KeyView, Keyward, Minted,
-        Principal, Reach, Rules, ended_credentials::delete_oldest, keys::WRITERS,
+        Change, ChangePermit, Conflict, Error, Gain, IssuedKey, KeyAccess, KeyView, Keyward,
+        Minted, Principal, Rules, ended_credentials::delete_oldest, keys::WRITERS,
     },
     store::{KeyIndex, KeyRecord, ReadTx, StoredCredential, WriteTx},
 };
@@ -59,7 +59,7 @@ impl Keyward {
         let (rules, reader) = (Arc::clone(&self.rules), permit.caller().clone());
         let index = Arc::clone(self.store.index());
         let time = Arc::clone(&self.env.time);
-        let needed = if change.reach == Reach::Itself { ROTATORS } else { WRITERS };
+        let needed = if change.access == KeyAccess::Itself { ROTATORS } else { WRITERS };
         let record = self.change(permit, needed, move |tx, caller| {
             let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Secret)?;
             let id = change.id;
@@ -72,9 +72,9 @@ impl Keyward {
             let keeps_older = retry || tx.now() < deadline;
             let ended = ended_by_rotation(tx, &record, &index, keeps_older, time.is_settled());
             let replacement = Replacement { fresh, deadline, ended };
-            replace_value(tx, &caller.origin, &record, &replacement)?;
+            replace_current_credential(tx, &caller.source, &record, &replacement)?;
             let record = tx.key(id)?.ok_or(Error::NotFound)?;
-            delete_oldest(tx, &caller.origin, record, rules.batch)
+            delete_oldest(tx, &caller.source, record, rules.batch)
         })?;
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
@@ -97,7 +97,7 @@ impl Keyward {
             }
             let shown: Vec<_> = old.iter().map(KeyPrefix::as_str).collect();
             let receipt = tx.record(
-                &caller.origin,
+                &caller.source,
                 &NewEvent {
                     event_type: EventType::ApiKeyGraceEnded,
                     account: Some(record.key.account_id),
@@ -110,7 +110,7 @@ impl Keyward {
             }
             tx.update_key(&record.key, &receipt)?;
             let record = tx.key(id)?.ok_or(Error::NotFound)?;
-            delete_oldest(tx, &caller.origin, record, rules.batch)
+            delete_oldest(tx, &caller.source, record, rules.batch)
         })?;
         Ok(self.view(reader, record))
     }
@@ -136,7 +136,7 @@ impl Rules {
         refuse_superseded(record, caller, index)?;
         // A retry replaces a value and adds none.
         if !grace.is_zero() && !is_old(record, caller) {
-            refuse_crowd(now, record, index)?;
+            refuse_too_many_credentials(now, record, index)?;
         }
         Ok(grace)
     }
@@ -218,7 +218,11 @@ fn is_used(value: &StoredCredential, index: &KeyIndex) -> bool {
     value.last_used_at.or(live).is_some()
 }
 
-fn refuse_crowd(now: Timestamp, record: &KeyRecord, index: &KeyIndex) -> Result<(), Error> {
+fn refuse_too_many_credentials(
+    now: Timestamp,
+    record: &KeyRecord,
+    index: &KeyIndex,
+) -> Result<(), Error> {
     let deadlines: Vec<Timestamp> =
         record.in_grace(now, index).filter_map(|it| it.credential.valid_until).collect();
     match deadlines.iter().min() {
@@ -240,9 +244,9 @@ struct Replacement {
     ended: Vec<KeyPrefix>,
 }
 
-fn replace_value(
+fn replace_current_credential(
     tx: &WriteTx<'_>,
-    origin: &Origin,
+    source: &EventSource,
     record: &KeyRecord,
     replacement: &Replacement,
 ) -> Result<(), Error> {
@@ -262,7 +266,7 @@ fn replace_value(
             "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
         }),
     };
-    let receipt = tx.record(origin, &event)?;
+    let receipt = tx.record(source, &event)?;
     for prefix in ended {
         tx.end_grace(*prefix, &receipt)?;
     }

@@ -9,29 +9,29 @@ use crate::{
     domain::id::KeyId,
     domain::verdict::Verdict,
     env::Timestamp,
-    service::{Error, Keyward, Principal, Reach},
-    store::{Day, DayOfUse, Entry, Live, Use},
+    service::{Error, KeyAccess, Keyward, Principal},
+    store::{Day, DayOfUse, IndexedCredential, RuntimeState, Use},
 };
 
 /// Values used since the last flush, each once.
 #[derive(Debug, Default)]
 pub(super) struct UsageRecorder {
-    used: Mutex<Vec<Arc<Entry>>>,
+    used: Mutex<Vec<Arc<IndexedCredential>>>,
 }
 
 impl UsageRecorder {
     /// Costs a few atomics, and a lock only for the first use of a value since the last flush.
-    pub fn note(&self, entry: &Arc<Entry>, verdict: Verdict, now: Timestamp) {
+    pub fn record(&self, entry: &Arc<IndexedCredential>, verdict: Verdict, now: Timestamp) {
         if entry.live().is_some_and(|it| it.count(verdict, now)) {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
         }
     }
 
-    fn take(&self) -> Vec<Arc<Entry>> {
+    fn take(&self) -> Vec<Arc<IndexedCredential>> {
         std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn put_back(&self, entries: Vec<Arc<Entry>>) {
+    fn put_back(&self, entries: Vec<Arc<IndexedCredential>>) {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
     }
 }
@@ -82,7 +82,7 @@ impl Keyward {
         let today = Day::of(self.env.time.now());
         let first = today.before(days.clamp(1, Self::MOST_DAYS) - 1);
         let found = self.store.read(|tx| {
-            self.rules.reach(tx, caller, id, Reach::Read)?;
+            self.rules.accessible_key(tx, caller, id, KeyAccess::Read)?;
             Ok::<_, Error>(tx.usage_of(id, first)?)
         })?;
         let mut all = Vec::new();
@@ -96,7 +96,7 @@ impl Keyward {
     }
 }
 
-fn taken(entry: &Entry) -> Use {
-    let (last_used, counts) = entry.live().map(Live::take).unwrap_or_default();
+fn taken(entry: &IndexedCredential) -> Use {
+    let (last_used, counts) = entry.live().map(RuntimeState::take).unwrap_or_default();
     Use { key: entry.key.id, prefix: entry.prefix, last_used, counts }
 }

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, ToSql, params};
 
 use crate::{
     domain::{
-        event::{Actor, ChainHash, Event, NewEvent, Origin, Subject},
+        event::{Actor, ChainHash, Event, EventSource, NewEvent, Subject},
         id::{AccountId, KeyId},
     },
     env::Timestamp,
@@ -24,10 +24,10 @@ const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, acto
 ///
 /// Spent in the transaction that it comes from, it changes what it names:
 /// ```
-/// use keyward::{domain::event::{NewEvent, Origin}, service::Error, store::{AuditReceipt, Store}};
+/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::{AuditReceipt, Store}};
 /// fn honest(store: &Store, it: NewEvent) -> Result<(), Error> {
 ///     store.write(move |tx| {
-///         let receipt: AuditReceipt<'_> = tx.record(&Origin::CLI, &it)?;
+///         let receipt: AuditReceipt<'_> = tx.record(&EventSource::CLI, &it)?;
 ///         Ok(tx.delete_key(&receipt)?)
 ///     })
 /// }
@@ -41,16 +41,16 @@ const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, acto
 /// ```
 /// nor carried out of its transaction,
 /// ```compile_fail
-/// use keyward::{domain::event::{NewEvent, Origin}, store::{AuditReceipt, WriteTx}};
+/// use keyward::{domain::event::{NewEvent, EventSource}, store::{AuditReceipt, WriteTx}};
 /// fn smuggle(tx: &WriteTx<'_>, kept: &mut Option<AuditReceipt<'static>>, it: NewEvent) {
-///     *kept = tx.record(&Origin::CLI, &it).ok();
+///     *kept = tx.record(&EventSource::CLI, &it).ok();
 /// }
 /// ```
 /// nor returned from it,
 /// ```compile_fail
-/// use keyward::{domain::event::{NewEvent, Origin}, service::Error, store::Store};
+/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::Store};
 /// fn give_back(store: &Store, it: NewEvent) {
-///     let _ = store.write(move |tx| Ok::<_, Error>(tx.record(&Origin::CLI, &it)?));
+///     let _ = store.write(move |tx| Ok::<_, Error>(tx.record(&EventSource::CLI, &it)?));
 /// }
 /// ```
 /// nor spent in another one,
@@ -135,11 +135,11 @@ impl WriteTx<'_> {
     /// Appends `event` to the chain.
     pub fn record<'tx>(
         &'tx self,
-        origin: &Origin,
+        source: &EventSource,
         event: &NewEvent,
     ) -> Result<AuditReceipt<'tx>, StoreError> {
         let mut marks = self.marks.get();
-        let (actor_prefix, actor_account) = match origin.actor {
+        let (actor_prefix, actor_account) = match source.actor {
             Actor::Key { prefix, account, .. } => (Some(prefix), Some(account)),
             Actor::Cli | Actor::Scheduler => (None, None),
         };
@@ -148,12 +148,12 @@ impl WriteTx<'_> {
             time: self.now(),
             event_type: event.event_type.as_str().to_owned(),
             account_id: event.account.map(|it| it.to_string()),
-            actor: origin.actor.encode(),
+            actor: source.actor.encode(),
             actor_prefix: actor_prefix.map(|it| it.as_str().to_owned()),
             actor_account_id: actor_account.map(|it| it.to_string()),
             subject: event.subject.to_string(),
-            request_id: origin.request_id.as_deref().map(str::to_owned),
-            client_ip: origin.client_ip.map(|it| it.to_string()),
+            request_id: source.request_id.as_deref().map(str::to_owned),
+            client_ip: source.client_ip.map(|it| it.to_string()),
             data: event.data.to_string(),
             prev_hash: marks.head.hash,
             hash: ChainHash::GENESIS,

@@ -4,8 +4,8 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use crate::{
     domain::{
+        checkpoint::{Checkpoint, CheckpointSigner},
         event::ChainHash,
-        note::{Checkpoint, NoteSigner},
     },
     env::Timestamp,
     store::{ReadTx, StoreError, WriteTx},
@@ -37,7 +37,10 @@ impl WriteTx<'_> {
     /// Signs what the log is now, unless nothing happened since the last time.
     ///
     /// No receipt: it changes nothing that an event could tell of.
-    pub fn checkpoint(&self, signer: &NoteSigner) -> Result<Option<StoredCheckpoint>, StoreError> {
+    pub fn checkpoint(
+        &self,
+        signer: &CheckpointSigner,
+    ) -> Result<Option<StoredCheckpoint>, StoreError> {
         let head = self.marks.get().head;
         if self.last_checkpoint()?.map_or(0, |it| it.size) >= head.seq {
             return Ok(None);

@@ -5,8 +5,8 @@ use rusqlite::params;
 use crate::{
     domain::{
         credential::{Credential, KeyPrefix},
-        foreign_key::Origin,
         id::{AccountId, KeyId},
+        imported_key::ImportForm,
         key_hash::KeyHash,
     },
     env::Timestamp,
@@ -15,7 +15,7 @@ use crate::{
 
 /// An ended value that is one too many for its key.
 #[derive(Clone, Copy, Debug)]
-pub struct ExcessValue {
+pub struct ExcessCredential {
     pub account: AccountId,
     pub key: KeyId,
     pub prefix: KeyPrefix,
@@ -24,7 +24,7 @@ pub struct ExcessValue {
 impl ReadTx<'_> {
     /// Values whose grace no event has ended yet, the earliest deadline first. A revocation ended
     /// those of its key.
-    pub fn values_in_grace(
+    pub fn credentials_in_grace(
         &self,
         after: Option<(Timestamp, KeyPrefix)>,
         limit: u32,
@@ -51,7 +51,11 @@ impl ReadTx<'_> {
     }
 
     /// Ended values beyond the newest `kept` of their key. Reads every ended value in the file.
-    pub fn excess_values(&self, kept: u32, limit: u32) -> Result<Vec<ExcessValue>, StoreError> {
+    pub fn excess_credentials(
+        &self,
+        kept: u32,
+        limit: u32,
+    ) -> Result<Vec<ExcessCredential>, StoreError> {
         let mut statement = self.sql.prepare(
             "SELECT v.key_id, v.prefix, k.account_id
              FROM (SELECT key_id, prefix, row_number() OVER (
@@ -67,13 +71,13 @@ impl ReadTx<'_> {
         rows.map(|row| {
             let (key, prefix, account) = row?;
             let (key, prefix) = (key_id(key)?, key_prefix(prefix)?);
-            Ok(ExcessValue { account: account_id(account)?, key, prefix })
+            Ok(ExcessCredential { account: account_id(account)?, key, prefix })
         })
         .collect()
     }
 
     /// Whether this is a value of the key whose end was recorded.
-    pub fn has_ended_value(&self, key: KeyId, prefix: KeyPrefix) -> Result<bool, StoreError> {
+    pub fn has_ended_credential(&self, key: KeyId, prefix: KeyPrefix) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT 1 FROM credentials
              WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
@@ -82,7 +86,7 @@ impl ReadTx<'_> {
     }
 
     /// Rotated values whose end was recorded before `cutoff`.
-    pub fn purgeable_values(
+    pub fn purgeable_credentials(
         &self,
         cutoff: Timestamp,
         limit: u32,
@@ -180,7 +184,7 @@ impl WriteTx<'_> {
     }
 
     /// Removes one value whose grace has ended. Its last use stays with the key.
-    pub fn delete_value<'tx>(
+    pub fn delete_credential<'tx>(
         &'tx self,
         prefix: KeyPrefix,
         receipt: &AuditReceipt<'tx>,
@@ -229,7 +233,7 @@ impl WriteTx<'_> {
                 credential.valid_until.map(Timestamp::as_millis),
                 receipt.seq(),
             ])?;
-        if Origin::of(credential.prefix).is_some() {
+        if ImportForm::of(credential.prefix).is_some() {
             self.sql
                 .prepare_cached("INSERT INTO imported_values (prefix) VALUES (?1)")?
                 .execute([credential.prefix.as_str()])?;

@@ -3,7 +3,7 @@
 //! A projection of the file, loaded at start and changed only by the writer, after a commit and
 //! before anybody hears of it. Nothing fills it on demand, so nothing can refill it with something
 //! stale: revoked means revoked because of this. Entries are immutable and swapped whole, so that
-//! readers need no lock; what does change under them lives in [`Live`] and moves from one entry to
+//! readers need no lock; what does change under them lives in [`RuntimeState`] and moves from one entry to
 //! the next.
 
 use std::{
@@ -21,13 +21,13 @@ use crate::{
     domain::{
         account::{Account, AccountStatus},
         credential::KeyPrefix,
-        foreign_key::Origin,
         id::{AccountId, KeyId},
+        imported_key::ImportForm,
         key_hash::KeyHash,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::{Env, Monotonic, Timestamp},
-    store::{KeyRecord, Live, ReadTx, StoreError, tx::Touched},
+    store::{KeyRecord, ReadTx, RuntimeState, StoreError, tx::Touched},
 };
 
 /// Later than any instant that can be written down.
@@ -37,9 +37,9 @@ const NEVER: i64 = i64::MAX;
 pub struct KeyIndex {
     env: Env,
     catalogue: Arc<Catalogue>,
-    entries: HashMap<KeyPrefix, Arc<Entry>>,
+    entries: HashMap<KeyPrefix, Arc<IndexedCredential>>,
     accounts: HashMap<AccountId, Arc<AccountEntry>>,
-    /// A bit for each kind of imported values that there are, or were; see [`Origin`].
+    /// A bit for each kind of imported values that there are, or were; see [`ImportForm`].
     foreign: AtomicU8,
     /// Scope sets that occur: many keys share few of them. Only writers look here.
     scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
@@ -48,12 +48,12 @@ pub struct KeyIndex {
 /// One value of a key, as verification sees it. There may be a million: every byte counts, and one
 /// allocation is less than two.
 #[derive(Debug)]
-pub struct Entry {
+pub struct IndexedCredential {
     pub prefix: KeyPrefix,
     pub hash: KeyHash,
     pub key: KeyEntry,
     /// Only for values that were presented since the start; the others need no room for it.
-    live: OnceLock<Arc<Live>>,
+    live: OnceLock<Arc<RuntimeState>>,
     /// Boxed, for hardly any value is in grace.
     grace: Option<Box<Grace>>,
 }
@@ -122,7 +122,7 @@ pub struct AccountEntry {
 
 /// A change to the index, prepared inside a transaction.
 pub(super) enum Image {
-    Entry(Arc<Entry>),
+    IndexedCredential(Arc<IndexedCredential>),
     NoEntry(KeyPrefix),
     Account(Arc<AccountEntry>),
     NoAccount(AccountId),
@@ -164,7 +164,7 @@ impl KeyIndex {
     }
 
     /// The value with this prefix. No lock, no disk.
-    pub fn find(&self, prefix: KeyPrefix) -> Option<Arc<Entry>> {
+    pub fn find(&self, prefix: KeyPrefix) -> Option<Arc<IndexedCredential>> {
         self.entries.pin().get(&prefix).cloned()
     }
 
@@ -175,7 +175,11 @@ impl KeyIndex {
     }
 
     /// As [`KeyIndex::find`], and looked at where it lies.
-    pub fn look<T>(&self, prefix: KeyPrefix, read: impl FnOnce(&Arc<Entry>) -> T) -> Option<T> {
+    pub fn look<T>(
+        &self,
+        prefix: KeyPrefix,
+        read: impl FnOnce(&Arc<IndexedCredential>) -> T,
+    ) -> Option<T> {
         self.entries.pin().get(&prefix).map(read)
     }
 
@@ -187,7 +191,7 @@ impl KeyIndex {
     }
 
     /// Whether there may be values that were imported so.
-    pub fn has_foreign(&self, origin: Origin) -> bool {
+    pub fn has_imported(&self, origin: ImportForm) -> bool {
         self.foreign.load(Ordering::Acquire) & 1 << origin as u8 != 0
     }
 
@@ -234,7 +238,7 @@ impl KeyIndex {
 
     fn apply_one(&self, image: Image) {
         match image {
-            Image::Entry(entry) => self.insert(entry),
+            Image::IndexedCredential(entry) => self.insert(entry),
             Image::NoEntry(prefix) => {
                 self.entries.pin().remove(&prefix);
             }
@@ -267,7 +271,7 @@ impl KeyIndex {
                 valid_until,
                 ended: stored.ended_at.is_some(),
             });
-            images.push(Image::Entry(self.entry(
+            images.push(Image::IndexedCredential(self.entry(
                 credential.prefix,
                 credential.hash.clone(),
                 entry.clone(),
@@ -284,7 +288,7 @@ impl KeyIndex {
         hash: KeyHash,
         key: KeyEntry,
         grace: Option<GraceFacts>,
-    ) -> Arc<Entry> {
+    ) -> Arc<IndexedCredential> {
         let known = self.find(prefix);
         let live = known.as_ref().and_then(|it| it.live.get());
         let live = live.map_or_else(OnceLock::new, |it| OnceLock::from(Arc::clone(it)));
@@ -296,11 +300,11 @@ impl KeyIndex {
             let ends = promised.map_or(ends, |it| it.ends.min(ends));
             Box::new(Grace { rotated_at, valid_until, ends, ended })
         });
-        Arc::new(Entry { prefix, hash, key, live, grace })
+        Arc::new(IndexedCredential { prefix, hash, key, live, grace })
     }
 
-    pub(super) fn insert(&self, entry: Arc<Entry>) {
-        if let Some(origin) = Origin::of(entry.prefix) {
+    pub(super) fn insert(&self, entry: Arc<IndexedCredential>) {
+        if let Some(origin) = ImportForm::of(entry.prefix) {
             self.foreign.fetch_or(1 << origin as u8, Ordering::Release);
         }
         self.entries.pin().insert(entry.prefix, entry);
@@ -328,16 +332,16 @@ fn account_image(account: &Account) -> Image {
     }))
 }
 
-impl Entry {
+impl IndexedCredential {
     /// What changes without the writer; `None` until the secret was presented since the start.
-    pub fn live(&self) -> Option<&Live> {
+    pub fn live(&self) -> Option<&RuntimeState> {
         self.live.get().map(|it| &**it)
     }
 
     /// Remembers the digest of the text that was proved to be this secret.
-    pub fn remember_proof(&self, proof: [u8; 32]) {
-        // A second proof of the same secret is the same digest.
-        self.live.get_or_init(|| Arc::new(Live::new(proof)));
+    pub fn remember_digest(&self, digest: [u8; 32]) {
+        // A second digest of the same secret is the same digest.
+        self.live.get_or_init(|| Arc::new(RuntimeState::new(digest)));
     }
 
     /// `None` for a key's current value.

@@ -16,7 +16,7 @@ use crate::{
     },
     env::Timestamp,
     store::{
-        Entry, KeyEntry, KeyIndex, StoreError,
+        IndexedCredential, KeyEntry, KeyIndex, StoreError,
         index::{GraceFacts, KeyFacts},
         records::{instant, unreadable},
     },
@@ -44,7 +44,7 @@ impl KeyIndex {
     pub(super) fn load_keys(
         &self,
         conn: &Connection,
-        put: &mut dyn FnMut(Arc<Entry>),
+        put: &mut dyn FnMut(Arc<IndexedCredential>),
     ) -> Result<(), StoreError> {
         let mut known = Known::default();
         let (mut keys, mut values) = (conn.prepare(KEYS)?, conn.prepare(VALUES)?);
@@ -56,7 +56,7 @@ impl KeyIndex {
                 key = Some(self.key_with(id, &mut keys, &mut known)?);
             }
             if let Some((_, key)) = &key {
-                put(self.value_in(row, key.clone())?);
+                put(self.credential_in(row, key.clone())?);
             }
         }
         Ok(())
@@ -94,7 +94,11 @@ impl KeyIndex {
         }))
     }
 
-    fn value_in(&self, row: &Row<'_>, key: KeyEntry) -> Result<Arc<Entry>, StoreError> {
+    fn credential_in(
+        &self,
+        row: &Row<'_>,
+        key: KeyEntry,
+    ) -> Result<Arc<IndexedCredential>, StoreError> {
         let bad = |column, row: &str| StoreError::Corrupt {
             table: "credentials",
             column,

@@ -11,15 +11,15 @@ mod credentials;
 mod error;
 mod index;
 mod keys;
-mod live;
 mod load;
 mod log_file;
 mod outage;
 mod readers;
 mod records;
 mod recovery;
-mod rehearsal;
+mod runtime_state;
 mod schema;
+mod startup_check;
 mod statistics;
 #[cfg(test)]
 pub mod steps;
@@ -45,16 +45,16 @@ pub use self::{
     audit::{AuditHead, AuditReceipt, EventFilter},
     checkpoints::StoredCheckpoint,
     copy::{Census, fold},
-    credentials::ExcessValue,
+    credentials::ExcessCredential,
     error::StoreError,
-    index::{AccountEntry, Entry, KeyEntry, KeyIndex},
+    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
-    live::{Counts, Live},
     log_file::LogFile,
     outage::{Divergence, StorageFault},
     records::{KeyRecord, StoredCredential},
-    rehearsal::{foresee, rehearse},
+    runtime_state::{Counts, RuntimeState},
     schema::stored_time_floor,
+    startup_check::{check_startup, try_start},
     statistics::KeyStates,
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},

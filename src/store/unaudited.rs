@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     domain::{
         credential::{Brand, KeyPrefix},
-        foreign_key::Origin,
+        imported_key::ImportForm,
     },
     env::Timestamp,
     store::{ReadTx, StoreError, WriteTx, schema},
@@ -110,7 +110,7 @@ impl ReadTx<'_> {
         let mut statement = self
             .sql
             .prepare_cached("SELECT 1 FROM credentials WHERE ?1 <= prefix AND prefix < ?2")?;
-        Ok(statement.exists(Origin::Raw.handles())?)
+        Ok(statement.exists(ImportForm::Raw.handles())?)
     }
 
     /// Whether a value with this handle was ever imported.

@@ -8,7 +8,7 @@ use std::{
 
 use keyward::{
     domain::{
-        foreign_key::{ForeignKey, Material},
+        imported_key::{ImportedKey, Material},
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
@@ -184,7 +184,7 @@ fn a_revoked_key_does_not_come_back_in_whatever_form() {
 #[test]
 fn a_purged_key_is_remembered() {
     let server = TestServer::start();
-    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = || {
         let row = ImportRow { material: Material::Sha256([7; 32]), account: None, new: new_key() };
         server.app.import_keys(&caller, vec![row], None).unwrap().remove(0)
@@ -203,9 +203,9 @@ fn a_purged_key_is_remembered() {
 #[test]
 fn a_key_that_came_by_both_digests_falls_with_either() {
     let server = TestServer::start();
-    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = |text: &str| {
-        let key = ForeignKey::parse(text.as_bytes()).unwrap();
+        let key = ImportedKey::parse(text.as_bytes()).unwrap();
         let digests = [Material::Sha256(key.sha256()), Material::Sha512(Box::new(key.sha512()))];
         let rows = digests.map(|material| ImportRow { material, account: None, new: new_key() });
         let made = server.app.import_keys(&caller, rows.into(), None).unwrap();
@@ -243,10 +243,10 @@ fn a_key_that_came_by_both_digests_falls_with_either() {
 #[test]
 fn two_imports_of_a_file_at_once_make_each_key_once() {
     let server = TestServer::start();
-    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = || {
         let row = || {
-            let key = ForeignKey::parse_raw(OLD.as_bytes()).unwrap();
+            let key = ImportedKey::parse_raw(OLD.as_bytes()).unwrap();
             ImportRow { material: Material::Raw(key), account: None, new: new_key() }
         };
         server.app.import_keys(&caller, vec![row(), row()], None).unwrap()

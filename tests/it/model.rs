@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::{domain::policy::Need, service::Identity};
+use keyward::{domain::policy::RequiredScopes, service::Identity};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -170,10 +170,10 @@ fn take(server: &mut TestServer, model: &mut Model, step: &Step) {
 
 fn code(server: &TestServer, text: &str) -> &'static str {
     let identity = match server.app.identify(text.as_bytes()) {
-        Identity::Unproven(it) => server.app.prove(it).unwrap().0,
+        Identity::Unverified(it) => server.app.verify_secret(it).unwrap().0,
         known => known,
     };
-    server.app.judge(&identity, Need::default()).verdict.as_str()
+    server.app.judge(&identity, RequiredScopes::default()).verdict.as_str()
 }
 
 #[test]

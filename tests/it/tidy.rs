@@ -182,7 +182,7 @@ fn a_caller_changes_something_only_by_way_of_its_budget() {
         for function in code.split("fn ").skip(1) {
             let name = function.split(['(', '<']).next().unwrap_or_default();
             let (signature, body) = function.split_once('{').unwrap_or((function, ""));
-            let writes = body.contains("store.write") || body.contains(".recheck(");
+            let writes = body.contains("store.write") || body.contains(".reauthorize(");
             let called = signature.contains("Principal");
             assert!(!(writes && called), "{}: {name} must use Keyward::change", source.path);
         }

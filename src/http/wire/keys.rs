@@ -13,7 +13,9 @@ use crate::{
         json::{Given, Members},
         wire::{read_metadata, read_name, read_scopes},
     },
-    service::{Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousValue},
+    service::{
+        Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
+    },
 };
 
 /// An API key.
@@ -205,8 +207,8 @@ impl From<crate::domain::api_key::KeyStatus> for StatusBody {
     }
 }
 
-impl From<&PreviousValue> for PreviousKeyBody {
-    fn from(value: &PreviousValue) -> Self {
+impl From<&PreviousCredential> for PreviousKeyBody {
+    fn from(value: &PreviousCredential) -> Self {
         Self {
             key_prefix: value.prefix.as_str().to_owned(),
             valid_until: value.valid_until.to_string(),

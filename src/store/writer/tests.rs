@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::{
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         scope::Catalogue,
     },
     env::{ManualClock, SystemEntropy, Timekeeper, Timestamp},
@@ -45,7 +45,7 @@ fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
             subject: Subject::Server,
             data: serde_json::json!({}),
         };
-        tx.record(&Origin::CLI, &event)?;
+        tx.record(&EventSource::CLI, &event)?;
         Ok(1)
     });
     let refused = queue(&store.writer, |tx| match tx.audit_head()?.seq {

@@ -15,7 +15,7 @@ use crate::{
     domain::event::ChainHash,
     env::{Entropy, SystemEntropy},
     service::Audit,
-    store::{Census, LogFile, rehearse},
+    store::{Census, LogFile, try_start},
 };
 
 /// Whether there is a digest beside the file at `path`; refused if it is another file's.
@@ -86,7 +86,7 @@ pub(super) fn rehearse_copy(path: &Path, copy: &Path) -> Result<Census, BackupEr
     let unusable = |source| BackupError::File { path: path.to_owned(), source };
     refuse_crowded(copy, fs::metadata(path).map_err(unusable)?.len())?;
     LogFile::open(path)?.copy_to(copy, |_, _| ())?;
-    Ok(rehearse(copy)?)
+    Ok(try_start(copy)?)
 }
 
 /// A directory for its owner alone, which goes with all that is in it.

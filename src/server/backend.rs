@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{DataDir, DataDirError, Error, Purpose, Site};
+use super::{DataDir, DataDirError, Error, Instance, Purpose};
 use crate::{
     config::Config,
     env::{Clock, Entropy},
@@ -10,27 +10,27 @@ use crate::{
 
 /// Where the data is for a command.
 #[derive(Debug)]
-pub enum Reached {
+pub enum Backend {
     /// In this process.
-    Database(Site),
+    Local(Instance),
     /// Behind this socket.
     Server(PathBuf),
 }
 
 /// Opens the data directory, or finds the server that has it; for `wait` see
 /// [`DataDir::take_in_turn`].
-pub fn reach(
+pub fn open_or_connect(
     config: &Config,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     wait: &mut dyn FnMut() -> bool,
-) -> Result<Reached, Error> {
+) -> Result<Backend, Error> {
     match DataDir::take_in_turn(&config.data_dir, wait) {
         Ok(dir) => {
-            Site::open_in(dir, config, clock, entropy, Purpose::Command).map(Reached::Database)
+            Instance::open_in(dir, config, clock, entropy, Purpose::Command).map(Backend::Local)
         }
         Err(DataDirError::InUse { .. }) if DataDir::answers(&config.data_dir) => {
-            Ok(Reached::Server(DataDir::socket_in(&config.data_dir)))
+            Ok(Backend::Server(DataDir::socket_in(&config.data_dir)))
         }
         Err(err) => Err(err.into()),
     }

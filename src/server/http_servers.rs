@@ -21,7 +21,7 @@ use actix_web::{
 };
 
 use super::{
-    DRAIN, Error, Site,
+    DRAIN, Error, Instance,
     connection::Connection,
     limits::connections_per_worker,
     listen::{Listener, SocketFile},
@@ -32,11 +32,11 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, Gate, MalformedRequests, Seldom, TrustedProxies,
+        self, MalformedRequests, Seldom, TrustedProxies, VerificationState,
         control::{self, JobRunner},
         openapi::{RouteTable, of_document},
-        pages::Documents,
         stream::Streams,
+        system::Documents,
     },
     service::Keyward,
     telemetry::Metrics,
@@ -52,8 +52,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 const BLOCKING_THREADS: usize = 64;
 
 /// What the public server is made from.
-pub(super) struct Front<'a> {
-    pub site: &'a Site,
+pub(super) struct PublicServer<'a> {
+    pub instance: &'a Instance,
     pub config: &'a Config,
     pub metrics: &'a Arc<Metrics>,
     pub proxies: &'a Arc<TrustedProxies>,
@@ -61,7 +61,7 @@ pub(super) struct Front<'a> {
 }
 
 pub(super) fn public_server(
-    shared: &Front<'_>,
+    shared: &PublicServer<'_>,
     listeners: Vec<Listener>,
     certificate: Option<&Arc<Certificate>>,
 ) -> Result<(Server, Vec<SocketFile>), Error> {
@@ -138,10 +138,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(shared: &Front<'_>) -> Self {
+    fn of(shared: &PublicServer<'_>) -> Self {
         let (documents, table) =
             of_document(|document| (Documents::of(document), RouteTable::of(document)));
-        let app = web::Data::from(Arc::clone(&shared.site.app));
+        let app = web::Data::from(Arc::clone(&shared.instance.app));
         let metrics = web::Data::from(Arc::clone(shared.metrics));
         Self {
             malformed: MalformedRequests::new(app.clone(), metrics.clone()),
@@ -149,7 +149,7 @@ impl Parts {
             workers: Arc::clone(shared.workers),
             app,
             metrics,
-            streams: web::Data::from(Arc::clone(&shared.site.streams)),
+            streams: web::Data::from(Arc::clone(&shared.instance.streams)),
             proxies: web::Data::from(Arc::clone(shared.proxies)),
             documents: web::Data::new(documents),
             table: web::Data::new(table),
@@ -171,8 +171,13 @@ impl Parts {
         let Self { app, metrics, streams, proxies, documents, table, docs, .. } = self;
         self.workers.join();
         let ids = web::Data::new(http::RequestIds::new(&app));
-        let gate =
-            Gate::new(app.clone(), metrics.clone(), ids.clone(), proxies.clone(), self.complaints);
+        let gate = VerificationState::new(
+            app.clone(),
+            metrics.clone(),
+            ids.clone(),
+            proxies.clone(),
+            self.complaints,
+        );
         let gate = web::Data::new(gate);
         App::new()
             .app_data(app)
@@ -183,7 +188,7 @@ impl Parts {
             .app_data(table)
             .app_data(proxies)
             .app_data(gate.clone())
-            .configure(|cfg| Gate::mount(&gate, cfg))
+            .configure(|cfg| VerificationState::mount(&gate, cfg))
             .configure(http::hot_routes)
             // A target that is no path, such as that of `OPTIONS *`.
             .default_service(web::to(http::openapi::no_such_operation).wrap(from_fn(http::wrap)))
@@ -194,9 +199,9 @@ impl Parts {
                     .configure(http::routes)
                     .configure(|cfg| {
                         if docs {
-                            http::pages::docs(cfg);
+                            http::system::docs(cfg);
                         } else {
-                            http::pages::without_docs(cfg);
+                            http::system::without_docs(cfg);
                         }
                     })
                     .default_service(web::to(http::openapi::no_such_operation)),
@@ -251,13 +256,13 @@ where
 }
 
 pub(super) fn control_server(
-    site: &Site,
+    instance: &Instance,
     socket: &Path,
     jobs: JobRunner,
 ) -> Result<Server, io::Error> {
     let jobs = web::Data::new(jobs);
-    let app = web::Data::from(Arc::clone(&site.app));
-    let streams = web::Data::from(Arc::clone(&site.streams));
+    let app = web::Data::from(Arc::clone(&instance.app));
+    let streams = web::Data::from(Arc::clone(&instance.streams));
     let table = web::Data::new(of_document(RouteTable::of));
     let server = HttpServer::new(move || {
         control::app(app.clone(), streams.clone(), table.clone(), jobs.clone())
@@ -266,7 +271,7 @@ pub(super) fn control_server(
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
-        .listen_uds(site.dir.listen_at(socket)?)?;
+        .listen_uds(instance.dir.listen_at(socket)?)?;
     Ok(server.run())
 }
 

@@ -30,13 +30,13 @@ const HIDDEN: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 const NONE: &str = "-";
 
 /// Whom the request that may pass comes from.
-pub(super) enum Pass<'a> {
+pub(super) enum Allowed<'a> {
     /// It needs no key.
     Anybody,
     Key(&'a Catalogue, Verification),
 }
 
-impl Pass<'_> {
+impl Allowed<'_> {
     /// 200 without a body.
     pub fn respond(&self) -> HttpResponse {
         let mut response = HttpResponse::Ok().finish();

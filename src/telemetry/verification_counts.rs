@@ -10,7 +10,7 @@ use crate::domain::verdict::Verdict;
 
 /// Who asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Entry {
+pub enum EntryPoint {
     Api,
     Plain,
     Nginx,
@@ -30,12 +30,12 @@ pub enum Outcome {
     Refused,
 }
 
-const ENTRIES: [(Entry, &str); 5] = [
-    (Entry::Api, "api"),
-    (Entry::Plain, "plain"),
-    (Entry::Nginx, "nginx"),
-    (Entry::Forward, "forward"),
-    (Entry::Envoy, "envoy"),
+const ENTRIES: [(EntryPoint, &str); 5] = [
+    (EntryPoint::Api, "api"),
+    (EntryPoint::Plain, "plain"),
+    (EntryPoint::Nginx, "nginx"),
+    (EntryPoint::Forward, "forward"),
+    (EntryPoint::Envoy, "envoy"),
 ];
 const OTHERS: [(Outcome, &str); 4] = [
     (Outcome::Public, "PUBLIC"),
@@ -78,7 +78,7 @@ thread_local! {
 }
 
 impl Tallies {
-    pub fn count(&self, entry: Entry, outcome: Outcome, took: Duration) {
+    pub fn count(&self, entry: EntryPoint, outcome: Outcome, took: Duration) {
         let shard = SHARD.with(|it| self.0.get(*it));
         let Some(tally) = shard.and_then(|it| it.0.get(entry as usize)) else { return };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -124,7 +124,7 @@ impl Tallies {
         writeln!(text)
     }
 
-    fn sum(&self, entry: Entry, part: impl Fn(&OfEntry) -> Option<&AtomicU64>) -> u64 {
+    fn sum(&self, entry: EntryPoint, part: impl Fn(&OfEntry) -> Option<&AtomicU64>) -> u64 {
         let of_entry = self.0.iter().filter_map(|it| it.0.get(entry as usize));
         of_entry.filter_map(part).map(|it| it.load(Ordering::Relaxed)).sum()
     }
@@ -153,9 +153,9 @@ mod tests {
         let count = |entry, outcome, micros| {
             tallies.count(entry, outcome, Duration::from_micros(micros));
         };
-        count(Entry::Api, Outcome::Judged(Verdict::Valid), 50);
-        count(Entry::Api, Outcome::Judged(Verdict::Valid), 51);
-        count(Entry::Envoy, Outcome::NoRoute, 2_000_000);
+        count(EntryPoint::Api, Outcome::Judged(Verdict::Valid), 50);
+        count(EntryPoint::Api, Outcome::Judged(Verdict::Valid), 51);
+        count(EntryPoint::Envoy, Outcome::NoRoute, 2_000_000);
         let mut text = String::new();
         tallies.render(&mut text);
         for line in [

@@ -47,15 +47,15 @@ impl Default for StreamLimits {
 pub struct Streams {
     pub(super) heartbeat: Duration,
     pub(super) reading: Semaphore,
-    pub(super) places: Arc<Places>,
+    pub(super) places: Arc<StreamPermits>,
     pub(in crate::http) writing: Semaphore,
-    pub(in crate::http) long_answers: Arc<Places>,
+    pub(in crate::http) long_answers: Arc<StreamPermits>,
     closing: watch::Sender<bool>,
 }
 
 /// Places that callers take and give back.
 #[derive(Debug)]
-pub(in crate::http) struct Places {
+pub(in crate::http) struct StreamPermits {
     limits: PlaceLimits,
     /// `None` is the machine itself, which presents no key.
     taken: Mutex<HashMap<Option<AccountId>, usize>>,
@@ -63,8 +63,8 @@ pub(in crate::http) struct Places {
 
 /// One place, given back when this is dropped.
 #[derive(Debug)]
-pub(in crate::http) struct Place {
-    places: Arc<Places>,
+pub(in crate::http) struct StreamPermit {
+    places: Arc<StreamPermits>,
     account: Option<AccountId>,
 }
 
@@ -73,9 +73,9 @@ impl Streams {
         Self {
             heartbeat: limits.heartbeat,
             reading: Semaphore::new(READING),
-            places: Arc::new(Places::new(limits.places)),
+            places: Arc::new(StreamPermits::new(limits.places)),
             writing: Semaphore::new(WRITING),
-            long_answers: Arc::new(Places::new(LONG_ANSWERS)),
+            long_answers: Arc::new(StreamPermits::new(LONG_ANSWERS)),
             closing: watch::Sender::new(false),
         }
     }
@@ -90,23 +90,23 @@ impl Streams {
     }
 }
 
-impl Places {
+impl StreamPermits {
     fn new(limits: PlaceLimits) -> Self {
         Self { limits, taken: Mutex::default() }
     }
 
     /// Returns `None` if too many places are taken already. Without a caller, the request came from
     /// the machine itself.
-    pub fn take(self: &Arc<Self>, caller: Option<&Principal>) -> Option<Place> {
+    pub fn take(self: &Arc<Self>, caller: Option<&Principal>) -> Option<StreamPermit> {
         let mut taken = self.taken();
         self.is_free(&taken, caller).then(|| {
             let account = caller.map(|it| it.account);
             *taken.entry(account).or_default() += 1;
-            Place { places: Arc::clone(self), account }
+            StreamPermit { places: Arc::clone(self), account }
         })
     }
 
-    /// Whether [`Places::take`] would give a place now.
+    /// Whether [`StreamPermits::take`] would give a place now.
     pub fn has_place(&self, caller: Option<&Principal>) -> bool {
         self.is_free(&self.taken(), caller)
     }
@@ -132,7 +132,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         let left = taken.get(&self.account).map_or(0, |it| it.saturating_sub(1));

@@ -1,4 +1,4 @@
-//! What changes under an index entry without the writer: the proof of its secret, its uses.
+//! What changes under an index entry without the writer: the cached digest of its secret, its uses.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
@@ -7,9 +7,9 @@ use crate::{domain::verdict::Verdict, env::Timestamp};
 /// Belongs to one secret that was presented since the start, and follows it from one index entry
 /// to the next.
 #[derive(Debug)]
-pub struct Live {
+pub struct RuntimeState {
     /// A keyed digest of the secret: a fact that no change can make untrue.
-    proof: [u8; 32],
+    cached_digest: [u8; 32],
     last_used_ms: AtomicI64,
     counts: [AtomicU32; Verdict::COUNTED.len()],
     queued: AtomicBool,
@@ -18,10 +18,10 @@ pub struct Live {
 /// How often each outcome of [`Verdict::COUNTED`] came, in that order.
 pub type Counts = [u32; Verdict::COUNTED.len()];
 
-impl Live {
-    pub(super) fn new(proof: [u8; 32]) -> Self {
+impl RuntimeState {
+    pub(super) fn new(cached_digest: [u8; 32]) -> Self {
         Self {
-            proof,
+            cached_digest,
             last_used_ms: AtomicI64::new(i64::MIN),
             counts: Default::default(),
             queued: AtomicBool::new(false),
@@ -29,8 +29,8 @@ impl Live {
     }
 
     /// The digest of the right secret.
-    pub fn proof(&self) -> &[u8; 32] {
-        &self.proof
+    pub fn cached_digest(&self) -> &[u8; 32] {
+        &self.cached_digest
     }
 
     /// The last use since the start.
@@ -39,7 +39,7 @@ impl Live {
         (millis != i64::MIN).then(|| Timestamp::from_millis(millis))
     }
 
-    /// Counts an outcome. Whether this is the first since [`Live::take`], so that it must be
+    /// Counts an outcome. Whether this is the first since [`RuntimeState::take`], so that it must be
     /// queued to be stored.
     pub fn count(&self, verdict: Verdict, now: Timestamp) -> bool {
         let counted = Verdict::COUNTED.iter().position(|it| *it == verdict);

@@ -3,8 +3,8 @@
 use super::*;
 use crate::env::SeededEntropy;
 
-fn signer() -> NoteSigner {
-    NoteSigner::generate("keyward-test", &SeededEntropy::new(1))
+fn signer() -> CheckpointSigner {
+    CheckpointSigner::generate("keyward-test", &SeededEntropy::new(1))
 }
 
 fn checkpoint() -> Checkpoint {
@@ -21,7 +21,7 @@ fn checkpoint() -> Checkpoint {
 fn a_key_of_the_specification_has_the_identifier_that_it_gives() {
     // The example of https://c2sp.org/signed-note.
     let text = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-    let key = NoteKey::parse(text).unwrap();
+    let key = CheckpointKey::parse(text).unwrap();
     assert_eq!((key.name(), key.to_string().as_str()), ("PeterNeumann", text));
 }
 
@@ -29,26 +29,26 @@ fn a_key_of_the_specification_has_the_identifier_that_it_gives() {
 fn a_signature_of_another_implementation_is_accepted_and_no_other() {
     // The note of the same page: not a checkpoint, so its text is refused only after its signature.
     let key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-    let key = NoteKey::parse(key).unwrap();
+    let key = CheckpointKey::parse(key).unwrap();
     let note = "If you think cryptography is the answer to your problem,\n\
         then you don't know what your problem is.\n\n\
         \u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
-    assert_eq!(key.open(note), Err(NoteError::Form));
-    assert_eq!(key.open(&note.replace("answer", "anwser")), Err(NoteError::Forged));
+    assert_eq!(key.open(note), Err(CheckpointError::Form));
+    assert_eq!(key.open(&note.replace("answer", "anwser")), Err(CheckpointError::Forged));
 }
 
 #[test]
 fn keys_survive_their_text() {
     let signer = signer();
-    let again = NoteSigner::parse(&signer.expose()).unwrap();
+    let again = CheckpointSigner::parse(&signer.expose()).unwrap();
     assert_eq!(again.public(), signer.public());
-    assert_eq!(NoteKey::parse(&signer.public().to_string()).unwrap(), *signer.public());
+    assert_eq!(CheckpointKey::parse(&signer.public().to_string()).unwrap(), *signer.public());
     assert!(!format!("{signer:?}").contains(signer.expose().rsplit('+').next().unwrap()));
     for wrong in ["", "a", "a+b", "a+00000000+", &signer.public().to_string()] {
-        assert!(NoteSigner::parse(wrong).is_err(), "{wrong}");
+        assert!(CheckpointSigner::parse(wrong).is_err(), "{wrong}");
     }
     for wrong in ["", "a+00000000+AQ==", &signer.expose()] {
-        assert!(NoteKey::parse(wrong).is_err(), "{wrong}");
+        assert!(CheckpointKey::parse(wrong).is_err(), "{wrong}");
     }
 }
 
@@ -68,8 +68,8 @@ fn whatever_is_changed_in_a_note_is_noticed() {
         changed.replace_range(i..i + old.len_utf8(), new.encode_utf8(&mut [0; 4]));
         assert!(signer.public().open(&changed).is_err(), "{changed}");
     }
-    let other = NoteSigner::generate("keyward-test", &SeededEntropy::new(2));
-    assert_eq!(other.public().open(&note), Err(NoteError::Unsigned));
+    let other = CheckpointSigner::generate("keyward-test", &SeededEntropy::new(2));
+    assert_eq!(other.public().open(&note), Err(CheckpointError::Unsigned));
     // What another wrote under it does no harm.
     let line = other.sign(&checkpoint());
     let line = line.lines().last().unwrap();

@@ -19,8 +19,8 @@ use utoipa_swagger_ui::Config;
 
 use crate::{
     domain::{
-        event::{Actor, Origin},
-        policy::Need,
+        event::{Actor, EventSource},
+        policy::RequiredScopes,
         scope,
     },
     http::{
@@ -134,9 +134,9 @@ pub async fn metrics(
         let text = presented_key(&app, req.headers());
         let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
         let identity = identified(&app, text).await?;
-        let origin = Origin { actor: Actor::Cli, request_id: None, client_ip: None };
-        let found = app.judge(&identity, Need::default());
-        let found = app.principal(&found, origin)?;
+        let source = EventSource { actor: Actor::Cli, request_id: None, client_ip: None };
+        let found = app.judge(&identity, RequiredScopes::default());
+        let found = app.principal(&found, source)?;
         if !app.rules().permits(found.powers, &[scope::METRICS_READ]) {
             return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
         }

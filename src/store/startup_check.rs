@@ -12,13 +12,13 @@ use crate::{
 
 /// Opens the file at `path` as a start would, reads all that a start reads, and closes it again.
 /// One of an earlier version is brought up to date by that: it must be a copy that nobody misses.
-pub fn rehearse(path: &Path) -> Result<Census, StoreError> {
+pub fn try_start(path: &Path) -> Result<Census, StoreError> {
     examine(&schema::open_to_write(path)?)
 }
 
 /// Whether a start would take the file at `path`. Changes nothing, so a server may be running; of an
 /// earlier version it tells what can be told before the migration.
-pub fn foresee(path: &Path) -> Result<Census, StoreError> {
+pub fn check_startup(path: &Path) -> Result<Census, StoreError> {
     schema::check_mode(path)?;
     let mut file = LogFile::open(path)?;
     if file.outdated()?.is_none() {

@@ -38,7 +38,7 @@ type Task = Box<dyn FnOnce() + Send>;
 /// Recognises secrets that were proved before, by a digest under a key that this process made and
 /// nobody else ever sees.
 #[derive(Debug)]
-pub(super) struct Prover {
+pub(super) struct KdfPool {
     mac: Hmac<Sha256>,
     pub brands: Vec<Brand>,
     /// When the use of a retired value was last recorded, for each key.
@@ -88,9 +88,9 @@ pub(super) enum Lane {
 /// More hashes wait to be derived than any client would wait for.
 #[derive(Debug, thiserror::Error)]
 #[error("too many hashes wait to be derived")]
-pub struct Crowded;
+pub struct QueueFull;
 
-impl Prover {
+impl KdfPool {
     /// # Panics
     ///
     /// Never: a MAC takes a key of any length.
@@ -117,8 +117,8 @@ impl Prover {
     }
 
     /// The right to have one new hash derived.
-    pub fn take_ticket(&self) -> Result<OwnedSemaphorePermit, Crowded> {
-        Arc::clone(&self.tickets).try_acquire_owned().map_err(|_| Crowded)
+    pub fn take_ticket(&self) -> Result<OwnedSemaphorePermit, QueueFull> {
+        Arc::clone(&self.tickets).try_acquire_owned().map_err(|_| QueueFull)
     }
 
     pub fn count_derivation(&self) {
@@ -142,7 +142,7 @@ impl Prover {
         lane: Lane,
         prefix: KeyPrefix,
         task: impl FnOnce() + Send + 'static,
-    ) -> Result<(), Crowded> {
+    ) -> Result<(), QueueFull> {
         let waiting = Arc::clone(&self.waiting);
         waiting.fetch_add(1, Ordering::Relaxed);
         let task = Box::new(move || {
@@ -158,21 +158,21 @@ impl Prover {
         })
     }
 
-    fn run_quick(&self, prefix: KeyPrefix, task: Task) -> Result<(), Crowded> {
+    fn run_quick(&self, prefix: KeyPrefix, task: Task) -> Result<(), QueueFull> {
         // The last characters of a prefix are random.
         let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
-        let queue = self.queues.get(pick % self.queues.len().max(1)).ok_or(Crowded)?;
+        let queue = self.queues.get(pick % self.queues.len().max(1)).ok_or(QueueFull)?;
         queue.push(task)
     }
 
     /// A key takes one place in the queue, however many requests carry it: those that join find the
     /// proof that the first one made.
-    fn run_slow(&self, prefix: KeyPrefix, task: Task) -> Result<(), Crowded> {
-        let queue = self.slow.as_ref().ok_or(Crowded)?;
+    fn run_slow(&self, prefix: KeyPrefix, task: Task) -> Result<(), QueueFull> {
+        let queue = self.slow.as_ref().ok_or(QueueFull)?;
         let mut joined = self.joined.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(others) = joined.get_mut(&prefix) {
             if MOST_WAITING <= others.len() {
-                return Err(Crowded);
+                return Err(QueueFull);
             }
             others.push(task);
             return Ok(());
@@ -197,10 +197,10 @@ impl Prover {
 }
 
 impl Queue {
-    fn push(&self, task: Task) -> Result<(), Crowded> {
+    fn push(&self, task: Task) -> Result<(), QueueFull> {
         if self.room <= self.waiting.fetch_add(1, Ordering::Relaxed) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Crowded);
+            return Err(QueueFull);
         }
         let waiting = Arc::clone(&self.waiting);
         let task = move || {
@@ -208,20 +208,20 @@ impl Queue {
             task();
         };
         // The thread ends only with the queue.
-        self.tasks.send(Box::new(task)).map_err(|_| Crowded)
+        self.tasks.send(Box::new(task)).map_err(|_| QueueFull)
     }
 }
 
 /// Ends with the queue. `None` if the system has no thread left.
 fn start_thread(room: usize) -> Option<Queue> {
     let (tasks, work) = channel();
-    let thread = thread::Builder::new().name("keyward-prover".to_owned());
+    let thread = thread::Builder::new().name("keyward-kdf_pool".to_owned());
     thread.spawn(|| self::work(work)).ok()?;
     Some(Queue { tasks, waiting: Arc::default(), room })
 }
 
 fn work(tasks: Receiver<Task>) {
-    give_way();
+    lower_priority();
     tasks.into_iter().for_each(attempt);
 }
 
@@ -232,7 +232,7 @@ fn attempt(task: Task) {
 
 /// This thread gets a tenth of what another gets, where both want all: whoever has a proved key must
 /// not wait for those who have not. Where the system does not let us, they wait a little.
-pub(super) fn give_way() {
+pub(super) fn lower_priority() {
     const NICENESS: i32 = 10;
     let _ = rustix::process::nice(NICENESS);
 }

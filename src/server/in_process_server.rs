@@ -1,4 +1,4 @@
-//! A site that answers on a socket for itself alone: for commands that find no running server.
+//! An instance that answers on a socket for itself alone: for commands that find no running server.
 
 use std::{
     io,
@@ -10,24 +10,24 @@ use std::{
 use actix_web::rt::System;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::{Error, Site, control_server};
+use super::{Error, Instance, control_server};
 use crate::http::control::JobRunner;
 
 /// Holds the data directory and answers as a running server would, in a thread of its own.
 #[derive(Debug)]
-pub struct AtHand {
-    site: Arc<Site>,
+pub struct InProcessServer {
+    instance: Arc<Instance>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<io::Result<()>>,
 }
 
-impl AtHand {
+impl InProcessServer {
     /// Returns once the socket can be connected to.
-    pub fn start(site: Site) -> Result<Self, Error> {
-        let site = Arc::new(site);
+    pub fn start(instance: Instance) -> Result<Self, Error> {
+        let instance = Arc::new(instance);
         let (ready, is_ready) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let inside = Arc::clone(&site);
+        let inside = Arc::clone(&instance);
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
                 let app = Arc::clone(&inside.app);
@@ -52,20 +52,20 @@ impl AtHand {
             let ended = || Error::Run(io::Error::other("the thread ended before it was ready"));
             return Err(joined(thread).err().unwrap_or_else(ended));
         }
-        Ok(Self { site, stop, thread })
+        Ok(Self { instance, stop, thread })
     }
 
     /// The socket to be asked.
     pub fn socket(&self) -> PathBuf {
-        self.site.dir.command_socket()
+        self.instance.dir.command_socket()
     }
 
-    /// Lets the running requests finish, then closes the site.
+    /// Lets the running requests finish, then closes the instance.
     pub fn close(self) -> Result<(), Error> {
         drop(self.stop);
         joined(self.thread)?;
-        self.site.streams.close();
-        self.site.close()
+        self.instance.streams.close();
+        self.instance.close()
     }
 }
 

@@ -20,11 +20,11 @@ use crate::domain::{
 };
 
 /// The text of a key that is not of our shape. `Debug` shows nothing of it, and it is wiped on drop.
-pub struct ForeignKey(Zeroizing<Box<[u8]>>);
+pub struct ImportedKey(Zeroizing<Box<[u8]>>);
 
 /// What was imported of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum ImportForm {
     Raw,
     Sha256,
     Sha512,
@@ -32,7 +32,7 @@ pub enum Origin {
 
 /// What is known of a key when it is imported.
 pub enum Material {
-    Raw(ForeignKey),
+    Raw(ImportedKey),
     Sha256([u8; 32]),
     Sha512(Box<[u8; 64]>),
 }
@@ -46,7 +46,7 @@ pub struct Tagger {
 
 type Secret = Zeroizing<[u8; 32]>;
 
-impl ForeignKey {
+impl ImportedKey {
     pub const MAX_LEN: usize = 512;
     /// Of a key that is imported as it is. Shorter ones can be guessed, whatever they are hashed
     /// with; of what stands behind a digest nobody knows how long it is.
@@ -61,7 +61,7 @@ impl ForeignKey {
         Ok(Self(Zeroizing::new(text.into())))
     }
 
-    /// As [`ForeignKey::parse`], of a key that is to be imported.
+    /// As [`ImportedKey::parse`], of a key that is to be imported.
     pub fn parse_raw(text: &[u8]) -> Result<Self, MalformedKey> {
         Self::parse(text).ok().filter(Self::may_be_raw).ok_or(MalformedKey)
     }
@@ -84,13 +84,13 @@ impl ForeignKey {
     }
 }
 
-impl fmt::Debug for ForeignKey {
+impl fmt::Debug for ImportedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ForeignKey(…)")
+        f.write_str("ImportedKey(…)")
     }
 }
 
-impl Origin {
+impl ImportForm {
     /// The surest first.
     pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha512, Self::Raw];
 
@@ -124,11 +124,11 @@ impl Origin {
 }
 
 impl Material {
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> ImportForm {
         match self {
-            Self::Raw(_) => Origin::Raw,
-            Self::Sha256(_) => Origin::Sha256,
-            Self::Sha512(_) => Origin::Sha512,
+            Self::Raw(_) => ImportForm::Raw,
+            Self::Sha256(_) => ImportForm::Sha256,
+            Self::Sha512(_) => ImportForm::Sha512,
         }
     }
 
@@ -163,11 +163,11 @@ impl Tagger {
     }
 
     /// Under which a presented key is found, had it been imported so.
-    pub fn handle_of(&self, origin: Origin, key: &ForeignKey) -> Option<KeyPrefix> {
+    pub fn handle_of(&self, origin: ImportForm, key: &ImportedKey) -> Option<KeyPrefix> {
         match origin {
-            Origin::Raw => self.handle_under(origin, key.expose()),
-            Origin::Sha256 => self.handle_under(origin, &key.sha256()),
-            Origin::Sha512 => self.handle_under(origin, &key.sha512()),
+            ImportForm::Raw => self.handle_under(origin, key.expose()),
+            ImportForm::Sha256 => self.handle_under(origin, &key.sha256()),
+            ImportForm::Sha512 => self.handle_under(origin, &key.sha512()),
         }
     }
 
@@ -177,10 +177,10 @@ impl Tagger {
         self.texts.as_ref().map(|secret| tagged(secret, b'x', digest))
     }
 
-    fn handle_under(&self, origin: Origin, bytes: &[u8]) -> Option<KeyPrefix> {
+    fn handle_under(&self, origin: ImportForm, bytes: &[u8]) -> Option<KeyPrefix> {
         let secret = match origin {
-            Origin::Raw => self.texts.as_ref()?,
-            Origin::Sha256 | Origin::Sha512 => &self.digests,
+            ImportForm::Raw => self.texts.as_ref()?,
+            ImportForm::Sha256 | ImportForm::Sha512 => &self.digests,
         };
         Some(tagged(secret, origin.letter(), bytes))
     }
@@ -220,8 +220,8 @@ impl fmt::Debug for Tagger {
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> ForeignKey {
-        ForeignKey::parse(text.as_bytes()).unwrap()
+    fn key(text: &str) -> ImportedKey {
+        ImportedKey::parse(text.as_bytes()).unwrap()
     }
 
     #[test]
@@ -238,23 +238,23 @@ mod tests {
             assert_eq!(tagger.handle_of(origin, &it), Some(given));
             let other = Tagger::new([8; 32]).with_texts([7; 32]);
             assert_ne!(other.handle_of(origin, &it), Some(given), "it hangs on the secret");
-            assert_eq!(Origin::of(given), Some(origin));
+            assert_eq!(ImportForm::of(given), Some(origin));
             assert!(given.brand().is_none() && given.as_str().starts_with('0'));
         }
-        assert!(Tagger::new([7; 32]).handle_of(Origin::Raw, &it).is_none());
+        assert!(Tagger::new([7; 32]).handle_of(ImportForm::Raw, &it).is_none());
         let own = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
-        assert_eq!(Origin::of(own), None);
+        assert_eq!(ImportForm::of(own), None);
     }
 
     #[test]
     fn only_what_can_stand_in_a_header_is_a_key() {
-        assert!(ForeignKey::parse(b"short").is_ok() && ForeignKey::parse_raw(b"short").is_err());
+        assert!(ImportedKey::parse(b"short").is_ok() && ImportedKey::parse_raw(b"short").is_err());
         for text in ["with a blank in the middle", "ümlaut-ümlaut-ümlaut-x", ""] {
-            assert!(ForeignKey::parse(text.as_bytes()).is_err(), "{text}");
+            assert!(ImportedKey::parse(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(ForeignKey::parse(&[b'x'; 513]).is_err());
+        assert!(ImportedKey::parse(&[b'x'; 513]).is_err());
         let own = b"rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
-        assert!(ForeignKey::parse(own).is_err());
-        assert_eq!(format!("{:?}", key("sk_live_51HabcdefGHIJKL")), "ForeignKey(…)");
+        assert!(ImportedKey::parse(own).is_err());
+        assert_eq!(format!("{:?}", key("sk_live_51HabcdefGHIJKL")), "ImportedKey(…)");
     }
 }

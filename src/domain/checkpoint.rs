@@ -36,21 +36,21 @@ pub struct Checkpoint {
 
 /// Signs checkpoints. Wiped from memory when it goes.
 #[derive(Clone)]
-pub struct NoteSigner {
-    public: NoteKey,
+pub struct CheckpointSigner {
+    public: CheckpointKey,
     key: SigningKey,
 }
 
 /// Checks the signatures of one signer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NoteKey {
+pub struct CheckpointKey {
     name: String,
     id: [u8; 4],
     key: VerifyingKey,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NoteError {
+pub enum CheckpointError {
     #[error("this is not a key of the form name+hash+base64")]
     Key,
     #[error("this is not a signed note with a checkpoint of keyward's in it")]
@@ -61,7 +61,7 @@ pub enum NoteError {
     Forged,
 }
 
-impl NoteSigner {
+impl CheckpointSigner {
     /// A new key under this name.
     pub fn generate(name: &str, entropy: &dyn Entropy) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
@@ -71,17 +71,20 @@ impl NoteSigner {
 
     fn new(name: &str, seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
-        Self { public: NoteKey::new(name, key.verifying_key()), key }
+        Self { public: CheckpointKey::new(name, key.verifying_key()), key }
     }
 
-    /// Reads what [`NoteSigner::expose`] wrote.
-    pub fn parse(text: &str) -> Result<Self, NoteError> {
-        let rest = text.trim_end().strip_prefix(PRIVATE).ok_or(NoteError::Key)?;
+    /// Reads what [`CheckpointSigner::expose`] wrote.
+    pub fn parse(text: &str) -> Result<Self, CheckpointError> {
+        let rest = text.trim_end().strip_prefix(PRIVATE).ok_or(CheckpointError::Key)?;
         let (name, id, encoded) = fields(rest)?;
-        let decoded = Zeroizing::new(Base64::decode_vec(encoded).map_err(|_| NoteError::Key)?);
-        let Some((&ED25519, seed)) = decoded.split_first() else { return Err(NoteError::Key) };
-        let signer = Self::new(name, seed.try_into().map_err(|_| NoteError::Key)?);
-        if signer.public.id == id { Ok(signer) } else { Err(NoteError::Key) }
+        let decoded =
+            Zeroizing::new(Base64::decode_vec(encoded).map_err(|_| CheckpointError::Key)?);
+        let Some((&ED25519, seed)) = decoded.split_first() else {
+            return Err(CheckpointError::Key);
+        };
+        let signer = Self::new(name, seed.try_into().map_err(|_| CheckpointError::Key)?);
+        if signer.public.id == id { Ok(signer) } else { Err(CheckpointError::Key) }
     }
 
     /// The key as text. Whoever has it can sign.
@@ -89,11 +92,11 @@ impl NoteSigner {
         let mut secret = Zeroizing::new(vec![ED25519]);
         secret.extend_from_slice(self.key.as_bytes());
         let encoded = Zeroizing::new(Base64::encode_string(&secret));
-        let NoteKey { name, id, .. } = &self.public;
+        let CheckpointKey { name, id, .. } = &self.public;
         Zeroizing::new(format!("{PRIVATE}{name}+{:08x}+{}", u32::from_be_bytes(*id), *encoded))
     }
 
-    pub fn public(&self) -> &NoteKey {
+    pub fn public(&self) -> &CheckpointKey {
         &self.public
     }
 
@@ -107,13 +110,13 @@ impl NoteSigner {
     }
 }
 
-impl fmt::Debug for NoteSigner {
+impl fmt::Debug for CheckpointSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NoteSigner").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("CheckpointSigner").field("public", &self.public).finish_non_exhaustive()
     }
 }
 
-impl NoteKey {
+impl CheckpointKey {
     fn new(name: &str, key: VerifyingKey) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(name);
@@ -124,14 +127,14 @@ impl NoteKey {
     }
 
     /// Reads what [`fmt::Display`] writes.
-    pub fn parse(text: &str) -> Result<Self, NoteError> {
+    pub fn parse(text: &str) -> Result<Self, CheckpointError> {
         let (name, id, encoded) = fields(text.trim_end())?;
-        let decoded = Base64::decode_vec(encoded).map_err(|_| NoteError::Key)?;
-        let Some((&ED25519, key)) = decoded.split_first() else { return Err(NoteError::Key) };
-        let key = key.try_into().map_err(|_| NoteError::Key)?;
-        let key = VerifyingKey::from_bytes(key).map_err(|_| NoteError::Key)?;
+        let decoded = Base64::decode_vec(encoded).map_err(|_| CheckpointError::Key)?;
+        let Some((&ED25519, key)) = decoded.split_first() else { return Err(CheckpointError::Key) };
+        let key = key.try_into().map_err(|_| CheckpointError::Key)?;
+        let key = VerifyingKey::from_bytes(key).map_err(|_| CheckpointError::Key)?;
         let public = Self::new(name, key);
-        if public.id == id { Ok(public) } else { Err(NoteError::Key) }
+        if public.id == id { Ok(public) } else { Err(CheckpointError::Key) }
     }
 
     /// The name of the log whose checkpoints this key signs.
@@ -140,28 +143,29 @@ impl NoteKey {
     }
 
     /// The checkpoint in this note, if this key signed it. Signatures of others are passed over.
-    pub fn open(&self, note: &str) -> Result<Checkpoint, NoteError> {
+    pub fn open(&self, note: &str) -> Result<Checkpoint, CheckpointError> {
         let (text, signatures) = parts(note)?;
         for line in signatures.lines() {
-            let rest = line.strip_prefix("\u{2014} ").ok_or(NoteError::Form)?;
-            let (name, encoded) = rest.split_once(' ').ok_or(NoteError::Form)?;
-            let decoded = Base64::decode_vec(encoded).map_err(|_| NoteError::Form)?;
-            let (id, signature) = decoded.split_at_checked(4).ok_or(NoteError::Form)?;
+            let rest = line.strip_prefix("\u{2014} ").ok_or(CheckpointError::Form)?;
+            let (name, encoded) = rest.split_once(' ').ok_or(CheckpointError::Form)?;
+            let decoded = Base64::decode_vec(encoded).map_err(|_| CheckpointError::Form)?;
+            let (id, signature) = decoded.split_at_checked(4).ok_or(CheckpointError::Form)?;
             if name != self.name || id != self.id {
                 continue;
             }
-            let signature = Signature::from_slice(signature).map_err(|_| NoteError::Forged)?;
+            let signature =
+                Signature::from_slice(signature).map_err(|_| CheckpointError::Forged)?;
             let genuine = self.key.verify_strict(text.as_bytes(), &signature);
-            genuine.map_err(|_| NoteError::Forged)?;
+            genuine.map_err(|_| CheckpointError::Forged)?;
             return Checkpoint::parse(text)
                 .filter(|it| it.origin == self.name)
-                .ok_or(NoteError::Form);
+                .ok_or(CheckpointError::Form);
         }
-        Err(NoteError::Unsigned)
+        Err(CheckpointError::Unsigned)
     }
 }
 
-impl fmt::Display for NoteKey {
+impl fmt::Display for CheckpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut public = vec![ED25519];
         public.extend_from_slice(self.key.as_bytes());
@@ -184,8 +188,8 @@ impl Checkpoint {
     }
 
     /// What a note says, whoever signed it. To be believed only where the disk is.
-    pub fn unverified(note: &str) -> Result<Self, NoteError> {
-        Self::parse(parts(note)?.0).ok_or(NoteError::Form)
+    pub fn unverified(note: &str) -> Result<Self, CheckpointError> {
+        Self::parse(parts(note)?.0).ok_or(CheckpointError::Form)
     }
 }
 
@@ -199,9 +203,9 @@ impl fmt::Display for Checkpoint {
 }
 
 /// The text of a note with its last newline, and the signatures under it.
-fn parts(note: &str) -> Result<(&str, &str), NoteError> {
-    let cut = note.rfind("\n\n").ok_or(NoteError::Form)?;
-    let (text, signatures) = note.split_at_checked(cut + 1).ok_or(NoteError::Form)?;
+fn parts(note: &str) -> Result<(&str, &str), CheckpointError> {
+    let cut = note.rfind("\n\n").ok_or(CheckpointError::Form)?;
+    let (text, signatures) = note.split_at_checked(cut + 1).ok_or(CheckpointError::Form)?;
     Ok((text, signatures.strip_prefix('\n').unwrap_or(signatures)))
 }
 
@@ -210,14 +214,14 @@ fn hash(encoded: &str) -> Option<[u8; 32]> {
 }
 
 /// `name+hash+base64`: a name has neither blanks nor a plus.
-fn fields(text: &str) -> Result<(&str, [u8; 4], &str), NoteError> {
+fn fields(text: &str) -> Result<(&str, [u8; 4], &str), CheckpointError> {
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(id), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(NoteError::Key);
+        return Err(CheckpointError::Key);
     };
     let plain = !name.is_empty() && !name.chars().any(|it| it.is_whitespace() || it.is_control());
     let id = u32::from_str_radix(id, 16).ok().filter(|it| format!("{it:08x}") == id);
-    let id = id.filter(|_| plain).ok_or(NoteError::Key)?;
+    let id = id.filter(|_| plain).ok_or(CheckpointError::Key)?;
     Ok((name, id.to_be_bytes(), encoded))
 }
 
