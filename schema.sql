@@ -54,9 +54,9 @@ CREATE TABLE event_tree (
 
 -- Signed checkpoints of the log. Append-only. They are computed from the log, so they need no event.
 CREATE TABLE checkpoints (
-        size    INTEGER PRIMARY KEY,        -- the number of events
+    size    INTEGER PRIMARY KEY,        -- the number of events
     time_ms INTEGER NOT NULL,
-        head    BLOB    NOT NULL CHECK (length(head) = 32), -- the hash of the newest event
+    head    BLOB    NOT NULL CHECK (length(head) = 32), -- the hash of the newest event
     note    TEXT    NOT NULL
 ) STRICT;
 
@@ -82,7 +82,7 @@ CREATE TABLE accounts (
     metadata       TEXT    NOT NULL CHECK (json_valid(metadata)),
     created_at_ms  INTEGER NOT NULL,
     updated_at_ms  INTEGER NOT NULL,
-        deleted_at_ms  INTEGER,             -- set: the row is a tombstone
+    deleted_at_ms  INTEGER,             -- set: the row is a tombstone
     revision       INTEGER NOT NULL,
     audit_seq      INTEGER NOT NULL REFERENCES events (seq),
     CHECK (kind = 'customer' OR (status = 'active' AND deleted_at_ms IS NULL))
@@ -97,7 +97,7 @@ CREATE TABLE api_keys (
     id                     TEXT    PRIMARY KEY,
     account_id             TEXT    NOT NULL REFERENCES accounts (id),
     name                   TEXT    NOT NULL,
-        scopes                 TEXT    NOT NULL, -- names, separated by a space
+    scopes                 TEXT    NOT NULL, -- names, separated by a space
     enabled                INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     expires_at_ms          INTEGER,          -- NULL: never
     metadata               TEXT    NOT NULL CHECK (json_valid(metadata)),
@@ -105,7 +105,7 @@ CREATE TABLE api_keys (
     created_by             TEXT,
     updated_at_ms          INTEGER NOT NULL,
     rotated_at_ms          INTEGER,
-        revoked_at_ms          INTEGER,          -- set: the row is a tombstone
+    revoked_at_ms          INTEGER,          -- set: the row is a tombstone
     expiry_recorded_at_ms  INTEGER,          -- when the scheduler recorded that it had expired
     revision               INTEGER NOT NULL,
     audit_seq              INTEGER NOT NULL REFERENCES events (seq)
