@@ -25,7 +25,7 @@ use crate::{
         output::{self, Output},
     },
     domain::event::ChainHash,
-    http::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
+    http::control::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
     server::IMPORT_KEY,
 };
 
