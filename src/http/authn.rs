@@ -23,9 +23,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     domain::{
-        credential::{self, KeyPrefix, PlaintextKey},
         event::{Actor, EventSource},
         id::{AccountId, KeyId},
+        mask,
+        plaintext_key::{KeyPrefix, PlaintextKey},
         policy::RequiredScopes,
         scope,
     },
@@ -306,9 +307,9 @@ pub fn key_in_query(query: &str) -> Option<(&'static str, Cow<'static, str>)> {
 fn holds_key(query: &str) -> bool {
     let decoded = || {
         let mut parts = form_urlencoded::parse(query.as_bytes());
-        parts.any(|(name, value)| credential::holds_key(&name) || credential::holds_key(&value))
+        parts.any(|(name, value)| mask::holds_key(&name) || mask::holds_key(&value))
     };
-    credential::holds_key(query) || query.contains('%') && decoded()
+    mask::holds_key(query) || query.contains('%') && decoded()
 }
 
 impl<P: Permission> FromRequest for Caller<P> {
@@ -322,7 +323,7 @@ impl<P: Permission> FromRequest for Caller<P> {
         let Some(app) = req.app_data::<web::Data<Keyward>>() else {
             return ready(Err(Problem::internal()));
         };
-        if !P::ANY_OF.is_empty() && !app.rules().permits(principal.powers, P::ANY_OF) {
+        if !P::ANY_OF.is_empty() && !app.permits(principal.powers, P::ANY_OF) {
             return ready(Err(Error::MissingScope(P::ANY_OF).into()));
         }
         ready(Ok(Self { principal, permission: PhantomData }))

@@ -120,7 +120,7 @@ impl VerificationState {
         let source = EventSource { actor: Actor::Cli, request_id, client_ip };
         let caller = recognise(&self.app, text, source).await?;
         unambiguous(&self.app, req)?;
-        if !self.app.rules().permits(caller.powers, VerifyKeys::ANY_OF) {
+        if !self.app.permits(caller.powers, VerifyKeys::ANY_OF) {
             return Err(Error::MissingScope(VerifyKeys::ANY_OF).into());
         }
         Ok(())
@@ -143,7 +143,7 @@ async fn answer(
     id: &RequestId,
     body: RequestBody,
 ) -> Result<(Verdict, Vec<u8>), Problem> {
-    let catalogue = &app.rules().catalogue;
+    let catalogue = app.catalogue();
     let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
     let VerifyQuestion { key, wanted, client_ip } = match plain {
         Some(question) => question,
@@ -178,7 +178,7 @@ pub async fn list_scopes(
     _caller: Caller<AnyKey>,
     _req: HttpRequest,
 ) -> HttpResponse {
-    let entries = app.rules().catalogue.entries().iter();
+    let entries = app.catalogue().entries().iter();
     let data = entries.map(|it| ScopeBody {
         name: it.scope.as_str().to_owned(),
         description: it.description.clone(),

@@ -20,10 +20,10 @@ use rusqlite::Connection;
 use crate::{
     domain::{
         account::{Account, AccountStatus},
-        credential::KeyPrefix,
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::{Env, Monotonic, Timestamp},

@@ -9,9 +9,9 @@ use rusqlite::{Connection, Row, Rows};
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::{ScopeBits, ScopeSet},
     },
     env::Timestamp,
