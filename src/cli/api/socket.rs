@@ -12,18 +12,17 @@ use std::{
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::cli::client::Lines;
+use super::answer::{Answer, Lines};
 
 /// Longer than a stream is silent.
-pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a probe waits: a later answer is of no use to a monitor.
+pub(crate) const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than any job takes.
 const LONG_PATIENCE: Duration = Duration::from_hours(1);
 
-/// The status of the answer, and its body.
-pub(super) type Answer = (u16, Zeroizing<Vec<u8>>);
-
 /// Sends `request` as JSON; what is asked for may take as long as it needs.
-pub(super) fn post(
+pub(crate) fn post(
     socket: &Path,
     path: &str,
     request: &impl Serialize,
@@ -32,7 +31,7 @@ pub(super) fn post(
 }
 
 /// Asks what is answered in a moment, by a server that is well.
-pub(super) fn send(
+pub(crate) fn send(
     socket: &Path,
     method: &str,
     target: &str,
@@ -42,7 +41,7 @@ pub(super) fn send(
 }
 
 /// Whether an answer did not come in time.
-pub(super) fn is_silence(err: &io::Error) -> bool {
+pub(crate) fn is_silence(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
@@ -73,7 +72,7 @@ fn exchange(
 ///
 /// In a thread of its own, as a server that stands still also keeps whoever connects waiting once
 /// its queue is full, and no time limit of a socket bounds that.
-pub(super) fn probe(
+pub(crate) fn probe(
     socket: PathBuf,
     target: &'static str,
     patience: Duration,
@@ -89,7 +88,7 @@ pub(super) fn probe(
 }
 
 /// The status of the answer, and the lines of its body as they come.
-pub(super) fn get(socket: &Path, target: &str) -> Result<(u16, Lines), io::Error> {
+pub(crate) fn get(socket: &Path, target: &str) -> Result<(u16, Lines), io::Error> {
     let mut stream = connect(socket)?;
     write!(stream, "GET {target} HTTP/1.0\r\nhost: keyward\r\n\r\n")?;
     let mut answer = BufReader::new(stream);
