@@ -139,9 +139,13 @@ impl Follower {
                 let last = || format!("?last={}&follow={}", self.lines, self.follow);
                 let stream =
                     machine.stream(&format!("/events/stream{}", after.unwrap_or_else(last)));
-                stream.map_err(|err| match err {
-                    Error::Control(_) => Error::NothingToFollow { dir: config.data_dir.clone() },
-                    err => err,
+                stream.map_err(|err| {
+                    let silent = !matches!(err, Error::Control(_));
+                    if silent {
+                        err
+                    } else {
+                        Error::NothingToFollow { dir: config.data_dir.clone() }
+                    }
                 })
             }
             Source::Network(client) => {
