@@ -26,7 +26,7 @@ use crate::{
         settings::{self, Location},
     },
     domain::event::ChainHash,
-    http::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
+    http::control::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
     server::IMPORT_KEY,
 };
 

@@ -14,7 +14,7 @@ use crate::{
     config::ConfigErrors,
     domain::visible::escaped,
     env::{Clock, SystemClock, Timestamp},
-    http::numbers::{INEXACT, is_inexact},
+    http::request::numbers::{INEXACT, is_inexact},
 };
 
 const DAY: Duration = Duration::from_hours(24);

@@ -7,9 +7,11 @@ use serde_json::{Map, Value, json};
 use crate::{
     cli::{error::Error, import::LONGEST_LINE},
     http::{
-        import::{MEMBERS, RowFault},
-        json::{self, NotJson},
-        numbers::{INEXACT, inexact_members, is_inexact},
+        control::import::{MEMBERS, RowFault},
+        request::{
+            json::{self, NotJson},
+            numbers::{INEXACT, inexact_members, is_inexact},
+        },
     },
 };
 
