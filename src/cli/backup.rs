@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        api::machine::{Machine, patience},
+        api::machine::{control, patience},
         appendix::{examples_of, help},
         error::{Error, readable},
         exit_code::{self, done},
@@ -87,9 +87,7 @@ fn create(it: &Create) -> Result<(), Error> {
     let config = settings::load_here(&it.place)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and reading back");
-    let machine = Machine::open(&config)?;
-    let made: BackupAnswer = machine.control("/backups", &request)?;
-    machine.close()?;
+    let made: BackupAnswer = control(&config, "/backups", &request)?;
     // A service may see other files under this name than this process does.
     if !is_backup(&made.path, made.bytes, &made.sha256).map_err(server::Error::Backup)? {
         return Err(Error::OutOfSight { path: made.path });

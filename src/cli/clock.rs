@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 use crate::{
     cli::{
-        api::machine::Machine,
+        api::machine::control,
         error::Error,
         settings::{self, Location},
     },
@@ -25,9 +25,8 @@ pub(super) enum Command {
 impl Command {
     pub(super) fn run(&self) -> Result<(), Error> {
         let Self::Accept(place) = self;
-        let machine = Machine::open(&settings::load_here(place)?)?;
-        let answer: ClockAnswer = machine.control("/clock/accept", &())?;
-        machine.close()?;
+        let config = settings::load_here(place)?;
+        let answer: ClockAnswer = control(&config, "/clock/accept", &())?;
         let back = humantime::format_duration(Duration::from_millis(answer.back_ms));
         let mut out = io::stdout();
         Ok(writeln!(out, "The machine's clock is taken for right; time went back by {back}.")?)

@@ -18,7 +18,7 @@ use serde_json::json;
 use self::writable::obstacle;
 use crate::{
     cli::{
-        api::socket::{PROBE_PATIENCE, probe},
+        api::socket::probe,
         error::Error,
         exit_code,
         output::{self, Format, Output, holds},
@@ -316,13 +316,10 @@ fn backup(config: &Config, server: &Diagnosis) -> Diagnosis {
 }
 
 fn running(dir: &Path) -> Diagnosis {
-    match probe(dir.join(SOCKET), "/readyz", PROBE_PATIENCE) {
+    match probe(dir.join(SOCKET), "/readyz") {
         Ok(200) => ok("ready"),
         Ok(status) => failed(format!("it runs and is not ready: status {status}")),
-        Err(err) if err.kind() == io::ErrorKind::TimedOut => {
-            failed(Error::Silent { patience: PROBE_PATIENCE }.to_string())
-        }
-        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => failed(err.to_string()),
+        Err(err @ (Error::Silent { .. } | Error::NoAccess { .. })) => failed(err.to_string()),
         Err(_) => warning("none runs here"),
     }
 }

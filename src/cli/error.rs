@@ -58,8 +58,6 @@ pub(super) enum Error {
     File { path: PathBuf, source: io::Error },
     #[error("{path} holds no public key: {source}")]
     PublicKey { path: PathBuf, source: CheckpointError },
-    #[error("no server answers in {dir}, so nothing can be added to its log")]
-    NothingToFollow { dir: PathBuf },
     #[error(
         "the server says that it made {path}, and from here that file is not there: the service has \
          its own /tmp and may write only to its own directories. Leave --to out, or give it a \

@@ -69,7 +69,6 @@ impl Error {
             | Self::Absent(_)
             | Self::Unreachable { .. }
             | Self::NotConfirmed
-            | Self::NothingToFollow { .. }
             | Self::OutOfSight { .. }
             | Self::File { .. }
             | Self::Undelivered { .. }

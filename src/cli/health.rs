@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -38,24 +37,10 @@ impl Options {
         let answer = if let Some(url) = self.target.url() {
             network::probe(&url, path, PROBE_PATIENCE)?
         } else {
-            let dir = self.target.config()?.data_dir;
-            let answer = socket::probe(dir.join(SOCKET), path, PROBE_PATIENCE);
-            answer.map_err(|err| unanswered(dir, err))?
+            socket::probe(self.target.config()?.data_dir.join(SOCKET), path)?
         };
         let well = answer == 200;
         writeln!(io::stdout(), "{}", if well { "ok" } else { "not well" })?;
         Ok(exit_code::health(well))
     }
-}
-
-fn unanswered(dir: PathBuf, err: io::Error) -> Error {
-    use io::ErrorKind as Kind;
-    if err.kind() == Kind::TimedOut {
-        return Error::Silent { patience: PROBE_PATIENCE };
-    }
-    if err.kind() == Kind::PermissionDenied {
-        return Error::NoAccess { path: dir.join(SOCKET) };
-    }
-    let absent = matches!(err.kind(), Kind::NotFound | Kind::ConnectionRefused);
-    if absent { Error::NoServer { dir } } else { Error::Control(err) }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        api::machine::Machine,
+        api::machine::control,
         error::Error,
         output::{self, Format, Output},
         settings::{self, Location},
@@ -48,9 +48,7 @@ impl Reset {
         let file = path::absolute(config.data_dir.join("initial-root-key"))?;
         let file = (!io::stdout().is_terminal()).then_some(file);
         let request = ResetRequest { revoke_others: self.revoke_others, to_file: file.clone() };
-        let machine = Machine::open(&config)?;
-        let answer: ResetAnswer = machine.control("/root-key/reset", &request)?;
-        machine.close()?;
+        let answer: ResetAnswer = control(&config, "/root-key/reset", &request)?;
         if self.output.output == Format::Json {
             return Ok(output::json(&json!({
                 "keyId": answer.key_id,

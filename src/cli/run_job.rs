@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        api::machine::Machine,
+        api::machine::control,
         error::Error,
         output::{self, Format, Output},
         settings::{self, Location},
@@ -33,9 +33,8 @@ impl Options {
             let known = Job::ALL.map(Job::as_str).join(", ");
             return Err(Error::NoSuchJob { name: self.name.clone(), known });
         };
-        let machine = Machine::open(&settings::load_here(&self.place)?)?;
-        let answer: JobAnswer = machine.control(&format!("/jobs/{}/run", job.as_str()), &())?;
-        machine.close()?;
+        let config = settings::load_here(&self.place)?;
+        let answer: JobAnswer = control(&config, &format!("/jobs/{}/run", job.as_str()), &())?;
         if self.output.output == Format::Json {
             let done = json!({ "job": job.as_str(), "changed": answer.changed });
             return Ok(output::json(&done)?);

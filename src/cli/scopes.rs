@@ -19,9 +19,7 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let client = self.target.open()?;
-        let body = client.ask("GET", "/scopes", None)?;
-        client.close()?;
+        let body = self.target.ask("GET", "/scopes", None)?;
         if self.output.output == Format::Json {
             return Ok(output::raw(&body)?);
         }

@@ -40,9 +40,7 @@ impl Options {
         if let Some(address) = self.client_ip {
             question["clientIp"] = json!(address.to_string());
         }
-        let client = self.target.open()?;
-        let body = client.ask("POST", "/api-keys/verify", Some(&question))?;
-        client.close()?;
+        let body = self.target.ask("POST", "/api-keys/verify", Some(&question))?;
         let found: Value = parse(&body)?;
         if self.output.output == Format::Json {
             output::raw(&body)?;

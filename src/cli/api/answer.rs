@@ -6,6 +6,9 @@ use zeroize::Zeroizing;
 
 use crate::cli::error::Error;
 
+/// The path of the API.
+pub(super) const API: &str = "/api/v1";
+
 /// The status of an answer, and its body.
 pub(crate) type Answer = (u16, Zeroizing<Vec<u8>>);
 

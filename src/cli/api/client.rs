@@ -6,7 +6,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    answer::{Lines, parse, refusal},
+    answer::{API, Lines, parse, refusal},
     machine::Machine,
     network::Network,
 };
@@ -18,8 +18,6 @@ use crate::{
     config::Config,
 };
 
-/// The path of the API.
-pub(super) const API: &str = "/api/v1";
 /// The most elements that the API answers at once.
 const LARGEST_PAGE: usize = 1000;
 
@@ -50,6 +48,20 @@ impl Target {
             Some(url) => Network::to(&url).map(Client::Network),
             None => Machine::open(&self.config()?).map(Client::Machine),
         }
+    }
+
+    /// Asks the API one question and returns the body of the answer; `path` is what comes after
+    /// `/api/v1`.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let client = self.open()?;
+        let answer = client.ask(method, path, body)?;
+        client.close()?;
+        Ok(answer)
     }
 }
 

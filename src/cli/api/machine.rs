@@ -40,8 +40,9 @@ impl Machine {
     }
 
     /// Returns the server of the data directory, whether or not it runs.
-    pub(crate) fn server_of(config: &Config) -> Self {
-        Self::Server(config.data_dir.join(SOCKET))
+    pub(crate) fn server_of(config: &Config) -> Result<Self, Error> {
+        settings::database(&config.data_dir)?;
+        Ok(Self::Server(config.data_dir.join(SOCKET)))
     }
 
     fn socket(&self) -> PathBuf {
@@ -58,21 +59,21 @@ impl Machine {
         target: &str,
         body: Option<&[u8]>,
     ) -> Result<Answer, Error> {
-        socket::send(&self.socket(), method, target, body).map_err(unanswered)
+        socket::send(&self.socket(), method, target, body)
     }
 
-    /// Asks for an answer that has no end.
+    /// Asks for an answer that has no end. Returns its status, and its lines as they come.
     pub(crate) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
-        socket::get(&self.socket(), target).map_err(unanswered)
+        socket::stream(&self.socket(), target)
     }
 
-    /// Asks what only the control socket can do.
+    /// Sends a request that only the control socket takes, and reads the answer.
     pub(crate) fn control<T: DeserializeOwned>(
         &self,
         path: &str,
         request: &impl Serialize,
     ) -> Result<T, Error> {
-        let (status, body) = socket::post(&self.socket(), path, request).map_err(Error::Control)?;
+        let (status, body) = socket::post(&self.socket(), path, request)?;
         if status == 200 { parse(&body) } else { Err(refusal(status, &body)) }
     }
 
@@ -85,11 +86,16 @@ impl Machine {
     }
 }
 
-fn unanswered(err: std::io::Error) -> Error {
-    if socket::is_silence(&err) {
-        return Error::Silent { patience: socket::PATIENCE };
-    }
-    Error::Control(err)
+/// Sends one request to the control socket of this machine's keyward, and reads the answer.
+pub(crate) fn control<T: DeserializeOwned>(
+    config: &Config,
+    path: &str,
+    request: &impl Serialize,
+) -> Result<T, Error> {
+    let machine = Machine::open(config)?;
+    let answer = machine.control(path, request)?;
+    machine.close()?;
+    Ok(answer)
 }
 
 /// Returns a function that waits for a moment and tells whether less than `limit` has passed.

@@ -18,10 +18,7 @@ use ureq::{
 };
 use zeroize::Zeroizing;
 
-use super::{
-    answer::{Answer, Lines},
-    client::API,
-};
+use super::answer::{API, Answer, Lines};
 use crate::cli::{error::Error, settings::variable};
 
 /// Of a server on the network; those on this machine may take as long as they need.

@@ -1,4 +1,4 @@
-//! The tiny HTTP client for the control socket. HTTP/1.0, so that an answer ends with its connection.
+//! An HTTP client for the control socket. It speaks HTTP/1.0, so an answer ends with its connection.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -13,36 +13,29 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, Lines};
+use crate::cli::error::Error;
 
-/// Longer than a stream is silent.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// How long an answer is awaited. Longer than a stream is silent.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a probe waits: a later answer is of no use to a monitor.
 pub(crate) const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than any job takes.
-const LONG_PATIENCE: Duration = Duration::from_hours(1);
+const JOB_PATIENCE: Duration = Duration::from_hours(1);
 
-/// Sends `request` as JSON; what is asked for may take as long as it needs.
-pub(crate) fn post(
-    socket: &Path,
-    path: &str,
-    request: &impl Serialize,
-) -> Result<Answer, io::Error> {
-    exchange(socket, "POST", path, Some(&serde_json::to_vec(request)?), LONG_PATIENCE)
+/// Sends a request that may take as long as a job.
+pub(super) fn post(socket: &Path, path: &str, request: &impl Serialize) -> Result<Answer, Error> {
+    let body = serde_json::to_vec(request).map_err(|err| Error::Control(err.into()))?;
+    exchange(socket, "POST", path, Some(&body), JOB_PATIENCE)
 }
 
-/// Asks what is answered in a moment, by a server that is well.
-pub(crate) fn send(
+/// Sends a request that a healthy server answers at once.
+pub(super) fn send(
     socket: &Path,
     method: &str,
     target: &str,
     body: Option<&[u8]>,
-) -> Result<Answer, io::Error> {
+) -> Result<Answer, Error> {
     exchange(socket, method, target, body, PATIENCE)
-}
-
-/// Whether an answer did not come in time.
-pub(crate) fn is_silence(err: &io::Error) -> bool {
-    matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn exchange(
@@ -51,63 +44,84 @@ fn exchange(
     target: &str,
     body: Option<&[u8]>,
     patience: Duration,
-) -> Result<Answer, io::Error> {
-    let mut stream = connect(socket)?;
-    stream.set_read_timeout(Some(patience))?;
-    let length = body.map_or(0, <[u8]>::len);
-    write!(stream, "{method} {target} HTTP/1.0\r\nhost: keyward\r\ncontent-length: {length}\r\n")?;
-    let kind = if body.is_some() { "content-type: application/json\r\n" } else { "" };
-    write!(stream, "{kind}\r\n")?;
-    stream.write_all(body.unwrap_or_default())?;
-    // Read at once, and not through a buffer that would keep a copy: there may be a key in it.
-    let mut answer = Zeroizing::new(Vec::new());
-    stream.read_to_end(&mut answer)?;
-    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").ok_or_else(malformed)?;
-    let head = String::from_utf8_lossy(&answer[..end]);
-    Ok((status(&head)?, answer[end + 4..].to_vec().into()))
+) -> Result<Answer, Error> {
+    let exchange = || {
+        let mut stream = connect(socket, patience)?;
+        let length = body.map_or(0, <[u8]>::len);
+        write!(
+            stream,
+            "{method} {target} HTTP/1.0\r\nhost: keyward\r\ncontent-length: {length}\r\n"
+        )?;
+        let kind = if body.is_some() { "content-type: application/json\r\n" } else { "" };
+        write!(stream, "{kind}\r\n")?;
+        stream.write_all(body.unwrap_or_default())?;
+        // Not through a buffer, which would keep a copy of a key.
+        let mut answer = Zeroizing::new(Vec::new());
+        stream.read_to_end(&mut answer)?;
+        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").ok_or_else(malformed)?;
+        let head = String::from_utf8_lossy(&answer[..end]);
+        Ok((status(&head)?, answer[end + 4..].to_vec().into()))
+    };
+    exchange().map_err(|err| unanswered(socket, patience, err))
 }
 
-/// The status that `target` is answered, unless that takes longer than `patience`: then the error is
-/// [`io::ErrorKind::TimedOut`].
+/// Returns the status of the answer to a GET request.
 ///
-/// In a thread of its own, as a server that stands still also keeps whoever connects waiting once
-/// its queue is full, and no time limit of a socket bounds that.
-pub(crate) fn probe(
-    socket: PathBuf,
-    target: &'static str,
-    patience: Duration,
-) -> Result<u16, io::Error> {
+/// The request runs in a thread of its own, because connecting to a stuck server blocks once the queue
+/// of its socket is full, and no time limit of a socket bounds that.
+pub(crate) fn probe(socket: PathBuf, target: &'static str) -> Result<u16, Error> {
     let (tell, answer) = mpsc::channel();
-    // Nobody listens any more if it comes too late.
+    // Nothing receives an answer that comes too late.
     thread::spawn(move || tell.send(send(&socket, "GET", target, None)));
-    match answer.recv_timeout(patience) {
+    match answer.recv_timeout(PROBE_PATIENCE) {
         Ok(answer) => answer.map(|(status, _)| status),
-        Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread panicked")),
-    }
-}
-
-/// The status of the answer, and the lines of its body as they come.
-pub(crate) fn get(socket: &Path, target: &str) -> Result<(u16, Lines), io::Error> {
-    let mut stream = connect(socket)?;
-    write!(stream, "GET {target} HTTP/1.0\r\nhost: keyward\r\n\r\n")?;
-    let mut answer = BufReader::new(stream);
-    let mut line = String::new();
-    answer.read_line(&mut line)?;
-    let status = status(&line)?;
-    while !line.trim_end().is_empty() {
-        line.clear();
-        if answer.read_line(&mut line)? == 0 {
-            return Err(malformed());
+        Err(RecvTimeoutError::Timeout) => Err(Error::Silent { patience: PROBE_PATIENCE }),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Error::Control(io::Error::other("the thread panicked")))
         }
     }
-    Ok((status, Box::new(answer.lines().map_while(Result::ok))))
 }
 
-fn connect(socket: &Path) -> Result<UnixStream, io::Error> {
+/// Returns the status of the answer to a GET request, and the lines of its body as they come.
+pub(super) fn stream(socket: &Path, target: &str) -> Result<(u16, Lines), Error> {
+    let start = || {
+        let mut stream = connect(socket, PATIENCE)?;
+        write!(stream, "GET {target} HTTP/1.0\r\nhost: keyward\r\n\r\n")?;
+        let mut answer = BufReader::new(stream);
+        let mut line = String::new();
+        answer.read_line(&mut line)?;
+        let status = status(&line)?;
+        while !line.trim_end().is_empty() {
+            line.clear();
+            if answer.read_line(&mut line)? == 0 {
+                return Err(malformed());
+            }
+        }
+        let lines: Lines = Box::new(answer.lines().map_while(Result::ok));
+        Ok((status, lines))
+    };
+    start().map_err(|err| unanswered(socket, PATIENCE, err))
+}
+
+fn connect(socket: &Path, patience: Duration) -> Result<UnixStream, io::Error> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     Ok(stream)
+}
+
+fn unanswered(socket: &Path, patience: Duration, err: io::Error) -> Error {
+    use io::ErrorKind as Kind;
+    let is_one_of = |kinds: [Kind; 2]| kinds.contains(&err.kind());
+    if is_one_of([Kind::WouldBlock, Kind::TimedOut]) {
+        return Error::Silent { patience };
+    }
+    if is_one_of([Kind::NotFound, Kind::ConnectionRefused]) {
+        return Error::NoServer { dir: socket.parent().unwrap_or(socket).to_owned() };
+    }
+    if err.kind() == Kind::PermissionDenied {
+        return Error::NoAccess { path: socket.to_owned() };
+    }
+    Error::Control(err)
 }
 
 fn status(head: &str) -> Result<u16, io::Error> {
@@ -131,6 +145,6 @@ mod tests {
         let _silent = UnixListener::bind(&socket).unwrap();
         let patience = Duration::from_millis(1);
         let answer = exchange(&socket, "GET", "/livez", None, patience);
-        assert!(answer.is_err_and(|err| is_silence(&err)));
+        assert!(matches!(answer, Err(Error::Silent { .. })));
     }
 }

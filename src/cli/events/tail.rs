@@ -12,22 +12,18 @@ use serde_json::Value;
 use crate::{
     cli::{
         api::{
-            answer::refusal,
+            answer::{Lines, refusal},
             client::{Client, Target},
             machine::Machine,
         },
         error::Error,
         output::Format,
-        settings,
     },
-    config::Config,
     domain::visible::escaped,
 };
 
 /// Between two attempts to reach a server that has gone.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often a server that ends meanwhile is replaced by the next, or by the database.
-const MOST_TURNS: u32 = 3;
 /// How many times as far back the next attempt looks for enough events.
 const FURTHER: i64 = 8;
 /// What is shown of longer data, in characters; as JSON it is shown whole.
@@ -59,14 +55,9 @@ enum EventFormat {
 
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let source = if self.target.url().is_some() {
-            Source::Network(self.target.open()?)
-        } else {
-            let config = Box::new(self.target.config()?);
-            settings::database(&config.data_dir)?;
-            let server = || Ok(Machine::server_of(&config));
-            let machine = if self.follow { server() } else { Machine::open(&config) }?;
-            Source::Machine { config, machine }
+        let source = match self.target.url() {
+            Some(_) => Source::Network(self.target.open()?),
+            None => Source::Machine(self.machine()?),
         };
         let format = self.output.map_or(self.format, |it| match it {
             Format::Table => EventFormat::Text,
@@ -74,21 +65,18 @@ impl Options {
         });
         Follower { source, lines: self.lines, follow: self.follow, format, seen: None }.run()
     }
+
+    /// Without a running server, nothing adds events to follow.
+    fn machine(&self) -> Result<Machine, Error> {
+        let config = self.target.config()?;
+        if self.follow { Machine::server_of(&config) } else { Machine::open(&config) }
+    }
 }
 
 /// Where the events come from.
 enum Source {
-    Machine { config: Box<Config>, machine: Machine },
+    Machine(Machine),
     Network(Client),
-}
-
-impl Source {
-    fn close(self) -> Result<(), Error> {
-        match self {
-            Self::Machine { machine, .. } => machine.close(),
-            Self::Network(client) => client.close(),
-        }
-    }
 }
 
 struct Follower {
@@ -109,50 +97,42 @@ enum Outcome {
 
 impl Follower {
     fn run(mut self) -> Result<(), Error> {
-        let mut turns = 0;
         loop {
             match self.receive()? {
-                Outcome::Complete => return self.source.close(),
+                Outcome::Complete => {
+                    return match self.source {
+                        Source::Machine(machine) => machine.close(),
+                        Source::Network(client) => client.close(),
+                    };
+                }
                 Outcome::Broken if self.follow => {
                     say("the connection to the server broke; waiting for it");
                 }
                 Outcome::Broken => return Err(Error::Control(io::ErrorKind::UnexpectedEof.into())),
                 Outcome::NoServer(_) if self.follow && self.seen.is_some() => (),
-                Outcome::NoServer(err) => match &mut self.source {
-                    Source::Machine { config, machine } if !self.follow && turns < MOST_TURNS => {
-                        turns += 1;
-                        *machine = Machine::open(config)?;
-                        continue;
-                    }
-                    Source::Machine { .. } | Source::Network(_) => return Err(err),
-                },
+                Outcome::NoServer(err) => return Err(err),
             }
             thread::sleep(RETRY);
         }
     }
 
-    /// Prints what the running server tells, until it has no more or goes away.
-    fn receive(&mut self) -> Result<Outcome, Error> {
+    /// Opens the stream after the event that was printed last.
+    fn connect(&self) -> Result<(u16, Lines), Error> {
         let after = self.seen.map(|it| format!("?after={it}"));
-        let answer = match &self.source {
-            Source::Machine { config, machine } => {
-                let last = || format!("?last={}&follow={}", self.lines, self.follow);
-                let stream =
-                    machine.stream(&format!("/events/stream{}", after.unwrap_or_else(last)));
-                stream.map_err(|err| {
-                    let silent = !matches!(err, Error::Control(_));
-                    if silent {
-                        err
-                    } else {
-                        Error::NothingToFollow { dir: config.data_dir.clone() }
-                    }
-                })
+        match &self.source {
+            Source::Machine(machine) => {
+                let newest = || format!("?last={}&follow={}", self.lines, self.follow);
+                machine.stream(&format!("/events/stream{}", after.unwrap_or_else(newest)))
             }
             Source::Network(client) => {
                 client.stream(&format!("/events/stream{}", after.unwrap_or_default()))
             }
-        };
-        let (status, lines) = match answer {
+        }
+    }
+
+    /// Prints the events that the server sends, until it has no more or goes away.
+    fn receive(&mut self) -> Result<Outcome, Error> {
+        let (status, lines) = match self.connect() {
             Ok(answer) => answer,
             Err(err) => return Ok(Outcome::NoServer(err)),
         };
