@@ -19,8 +19,10 @@ mod outage;
 mod readers;
 mod records;
 mod recovery;
+mod rows;
 mod runtime_state;
 mod schema;
+mod sql_types;
 mod startup_check;
 mod statistics;
 #[cfg(test)]

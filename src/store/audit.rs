@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use rusqlite::{OptionalExtension, Row, ToSql, params};
+use rusqlite::{OptionalExtension, ToSql, params};
 
 use crate::{
     domain::{
@@ -10,9 +10,13 @@ use crate::{
         id::{AccountId, KeyId},
     },
     env::Timestamp,
-    store::{AuditHead, ReadTx, StoreError, WriteTx},
+    store::{
+        AuditHead, ReadTx, StoreError, WriteTx,
+        rows::{Fields, Table},
+    },
 };
 
+const EVENTS: Table = Table { name: "events", key: "seq" };
 const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, actor_account_id,
     subject, request_id, client_ip, data, prev_hash, hash";
 
@@ -149,7 +153,7 @@ impl WriteTx<'_> {
             )?
             .execute(params![
                 row.seq,
-                row.time.as_millis(),
+                row.time,
                 row.event_type,
                 row.account_id,
                 row.actor,
@@ -159,8 +163,8 @@ impl WriteTx<'_> {
                 row.request_id,
                 row.client_ip,
                 row.data,
-                row.prev_hash.0,
-                row.hash.0,
+                row.prev_hash,
+                row.hash,
             ])?;
         marks.head = AuditHead { seq: row.seq, hash: row.hash };
         self.marks.set(marks);
@@ -176,7 +180,7 @@ impl ReadTx<'_> {
             "SELECT actor_account_id FROM events
              WHERE subject = ?1 AND type = 'api_key.created' ORDER BY seq LIMIT 1",
         )?;
-        let found = statement.query_row([key.to_string()], |row| row.get::<_, Option<String>>(0));
+        let found = statement.query_row([key], |row| row.get::<_, Option<String>>(0));
         Ok(found.optional()?.flatten().and_then(|it| AccountId::parse(&it).ok()))
     }
 
@@ -184,18 +188,15 @@ impl ReadTx<'_> {
         let head = self
             .sql
             .prepare_cached("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| Ok(AuditHead { seq: row.get(0)?, hash: ChainHash(row.get(1)?) }))
+            .query_row([], |row| Ok(AuditHead { seq: row.get("seq")?, hash: row.get("hash")? }))
             .optional()?;
         Ok(head.unwrap_or(AuditHead::NONE))
     }
 
     pub fn event(&self, seq: i64) -> Result<Option<Event>, StoreError> {
-        let found = self
-            .sql
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?
-            .query_row([seq], event)
-            .optional()?;
-        Ok(found)
+        let mut statement =
+            self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?;
+        EVENTS.first(&mut statement, [seq], event)
     }
 
     /// Events in the order of `seq`.
@@ -207,7 +208,7 @@ impl ReadTx<'_> {
             values.push(value);
         };
         if let Some(account) = filter.account {
-            add("account_id = ?", Box::new(account.to_string()));
+            add("account_id = ?", Box::new(account));
         }
         if let Some(event_type) = &filter.event_type {
             add("type = ?", Box::new(event_type.clone()));
@@ -219,20 +220,19 @@ impl ReadTx<'_> {
             add("actor = ?", Box::new(actor.clone()));
         }
         if let Some(account) = filter.actor_account {
-            add("actor_account_id = ?", Box::new(account.to_string()));
+            add("actor_account_id = ?", Box::new(account));
         }
         if let Some(since) = filter.since {
-            add("time_ms >= ?", Box::new(since.as_millis()));
+            add("time_ms >= ?", Box::new(since));
         }
         if let Some(until) = filter.until {
-            add("time_ms < ?", Box::new(until.as_millis()));
+            add("time_ms < ?", Box::new(until));
         }
         add("1 = 1 ORDER BY seq LIMIT ?", Box::new(filter.limit));
         let sql = format!("SELECT {COLUMNS} FROM events WHERE {}", conditions.join(" AND "));
         let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
         let mut statement = self.sql.prepare_cached(&sql)?;
-        let rows = statement.query_map(&*params, event)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        EVENTS.all(&mut statement, &*params, event)
     }
 
     /// When the use of a retired credential of this key was last recorded.
@@ -242,8 +242,7 @@ impl ReadTx<'_> {
              WHERE subject = ?1 AND type = 'api_key.retired_key_used'
              ORDER BY seq DESC LIMIT 1",
         )?;
-        let time = statement.query_row([key.to_string()], |row| row.get::<_, i64>(0)).optional()?;
-        Ok(time.map(Timestamp::from_millis))
+        Ok(statement.query_row([key], |row| row.get(0)).optional()?)
     }
 
     /// Gives every event after `seq` to `take`, in order, until it says that it is enough.
@@ -254,12 +253,7 @@ impl ReadTx<'_> {
     ) -> Result<(), StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq");
         let mut statement = self.sql.prepare(&sql)?;
-        for event in statement.query_map([after], event)? {
-            if !take(event?) {
-                break;
-            }
-        }
-        Ok(())
+        EVENTS.each(&mut statement, [after], |row| Ok(take(event(row)?)))
     }
 
     /// Recomputes the chain after `seq`. Returns the first event that does not fit, if any.
@@ -282,20 +276,20 @@ impl ReadTx<'_> {
     }
 }
 
-fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
+fn event(row: Fields<'_>) -> Result<Event, StoreError> {
     Ok(Event {
-        seq: row.get(0)?,
-        time: Timestamp::from_millis(row.get(1)?),
-        event_type: row.get(2)?,
-        account_id: row.get(3)?,
-        actor: row.get(4)?,
-        actor_prefix: row.get(5)?,
-        actor_account_id: row.get(6)?,
-        subject: row.get(7)?,
-        request_id: row.get(8)?,
-        client_ip: row.get(9)?,
-        data: row.get(10)?,
-        prev_hash: ChainHash(row.get(11)?),
-        hash: ChainHash(row.get(12)?),
+        seq: row.get("seq")?,
+        time: row.get("time_ms")?,
+        event_type: row.get("type")?,
+        account_id: row.get("account_id")?,
+        actor: row.get("actor")?,
+        actor_prefix: row.get("actor_prefix")?,
+        actor_account_id: row.get("actor_account_id")?,
+        subject: row.get("subject")?,
+        request_id: row.get("request_id")?,
+        client_ip: row.get("client_ip")?,
+        data: row.get("data")?,
+        prev_hash: row.get("prev_hash")?,
+        hash: row.get("hash")?,
     })
 }

@@ -1,6 +1,6 @@
 //! Signed checkpoints, and the log held against them.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::params;
 
 use crate::{
     domain::{
@@ -8,8 +8,13 @@ use crate::{
         event::ChainHash,
     },
     env::Timestamp,
-    store::{ReadTx, StoreError, WriteTx},
+    store::{
+        ReadTx, StoreError, WriteTx,
+        rows::{Fields, Table},
+    },
 };
+
+const CHECKPOINTS: Table = Table { name: "checkpoints", key: "size" };
 
 /// How many of the newest events are verified at each start, whatever was signed.
 const VERIFIED_AT_START: i64 = 10_000;
@@ -57,7 +62,7 @@ impl WriteTx<'_> {
             .prepare_cached(
                 "INSERT INTO checkpoints (size, time_ms, head, note) VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute(params![head.seq, self.now().as_millis(), head.hash.0, note])?;
+            .execute(params![head.seq, self.now(), head.hash, note])?;
         Ok(Some(StoredCheckpoint { size: head.seq, time: self.now(), head: head.hash, note }))
     }
 }
@@ -67,14 +72,14 @@ impl ReadTx<'_> {
         let mut statement = self.sql.prepare_cached(
             "SELECT size, time_ms, head, note FROM checkpoints ORDER BY size DESC LIMIT 1",
         )?;
-        Ok(statement.query_row([], checkpoint).optional()?)
+        CHECKPOINTS.first(&mut statement, [], checkpoint)
     }
 
     pub fn checkpoint_of(&self, size: i64) -> Result<Option<StoredCheckpoint>, StoreError> {
         let mut statement = self
             .sql
             .prepare_cached("SELECT size, time_ms, head, note FROM checkpoints WHERE size = ?1")?;
-        Ok(statement.query_row([size], checkpoint).optional()?)
+        CHECKPOINTS.first(&mut statement, [size], checkpoint)
     }
 
     /// Checkpoints of more than `after` events, the smallest first.
@@ -83,8 +88,7 @@ impl ReadTx<'_> {
             "SELECT size, time_ms, head, note FROM checkpoints WHERE size > ?1
              ORDER BY size LIMIT ?2",
         )?;
-        let rows = statement.query_map(params![after, limit], checkpoint)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        CHECKPOINTS.all(&mut statement, params![after, limit], checkpoint)
     }
 
     /// Whether the log is still what it was at this checkpoint. Looks at one event only, whose hash
@@ -111,11 +115,11 @@ impl ReadTx<'_> {
     }
 }
 
-fn checkpoint(row: &Row<'_>) -> Result<StoredCheckpoint, rusqlite::Error> {
+fn checkpoint(row: Fields<'_>) -> Result<StoredCheckpoint, StoreError> {
     Ok(StoredCheckpoint {
-        size: row.get(0)?,
-        time: Timestamp::from_millis(row.get(1)?),
-        head: ChainHash(row.get(2)?),
-        note: row.get(3)?,
+        size: row.get("size")?,
+        time: row.get("time_ms")?,
+        head: row.get("head")?,
+        note: row.get("note")?,
     })
 }

@@ -75,7 +75,7 @@ pub(super) fn inspect(conn: &Connection) -> Result<(), StoreError> {
     }
     let mut orphans = conn.prepare("PRAGMA foreign_key_check")?;
     if let Some(row) = orphans.query([])?.next()? {
-        let table: String = row.get(0)?;
+        let table: String = row.get("table")?;
         return Err(StoreError::Damaged(format!("a row of {table} refers to one that is gone")));
     }
     Ok(())
@@ -92,16 +92,16 @@ pub fn fold(path: &Path) -> Result<(), StoreError> {
 impl ReadTx<'_> {
     /// How much there is of everything.
     pub fn census(&self) -> Result<Census, StoreError> {
-        let sql = "SELECT (SELECT coalesce(max(seq), 0) FROM events),
-                          (SELECT count(*) FROM accounts),
-                          (SELECT count(*) FROM api_keys),
-                          (SELECT count(*) FROM credentials)";
+        let sql = "SELECT (SELECT coalesce(max(seq), 0) FROM events) AS events,
+                          (SELECT count(*) FROM accounts) AS accounts,
+                          (SELECT count(*) FROM api_keys) AS keys,
+                          (SELECT count(*) FROM credentials) AS credentials";
         let census = self.sql.query_row(sql, [], |row| {
             Ok(Census {
-                events: row.get(0)?,
-                accounts: row.get(1)?,
-                keys: row.get(2)?,
-                values: row.get(3)?,
+                events: row.get("events")?,
+                accounts: row.get("accounts")?,
+                keys: row.get("keys")?,
+                values: row.get("credentials")?,
             })
         });
         Ok(census?)

@@ -19,8 +19,8 @@ use std::{
 
 use papaya::HashMap;
 
+use self::credential::GraceFacts;
 pub use self::credential::{Grace, IndexedCredential, KeyEntry};
-use self::credential::{GraceFacts, KeyFacts};
 
 use crate::{
     domain::{
@@ -32,7 +32,7 @@ use crate::{
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::Env,
-    store::{KeyRecord, ReadTx, StoreError, tx::Touched},
+    store::{ReadTx, StoreError, tx::Touched},
 };
 
 #[derive(Debug)]
@@ -60,8 +60,8 @@ pub struct AccountEntry {
 
 /// A change to the index, prepared inside a transaction.
 pub(super) enum Image {
-    IndexedCredential(Arc<IndexedCredential>),
-    NoEntry(KeyPrefix),
+    Credential(Arc<IndexedCredential>),
+    NoCredential(KeyPrefix),
     Account(Arc<AccountEntry>),
     NoAccount(AccountId),
 }
@@ -127,19 +127,15 @@ impl KeyIndex {
         images: &mut Vec<Image>,
     ) -> Result<(), StoreError> {
         match touched {
-            Touched::Key(id) => {
-                if let Some(record) = read.key(id)? {
-                    self.key_images(&record, images);
-                }
-            }
+            Touched::Key(id) => self.key_images(read, id, images)?,
             Touched::Account(id) => {
                 let account = read.account(id)?;
                 images.push(account.map_or(Image::NoAccount(id), |it| account_image(&it)));
             }
             // Unless another change in the same batch took the prefix again: then it is a key's.
-            Touched::Gone(prefix) => match read.key_with_prefix(prefix)? {
-                Some(record) => self.key_images(&record, images),
-                None => images.push(Image::NoEntry(prefix)),
+            Touched::Gone(prefix) => match read.key_of(prefix)? {
+                Some(id) => self.key_images(read, id, images)?,
+                None => images.push(Image::NoCredential(prefix)),
             },
         }
         Ok(())
@@ -153,8 +149,8 @@ impl KeyIndex {
 
     fn apply_one(&self, image: Image) {
         match image {
-            Image::IndexedCredential(entry) => self.insert(entry),
-            Image::NoEntry(prefix) => {
+            Image::Credential(entry) => self.insert(entry),
+            Image::NoCredential(prefix) => {
                 self.entries.pin().remove(&prefix);
             }
             Image::Account(account) => {
@@ -163,35 +159,6 @@ impl KeyIndex {
             Image::NoAccount(id) => {
                 self.accounts.pin().remove(&id);
             }
-        }
-    }
-
-    fn key_images(&self, record: &KeyRecord, images: &mut Vec<Image>) {
-        let key = &record.key;
-        let entry = KeyEntry::new(&KeyFacts {
-            id: key.id,
-            account: key.account_id,
-            name: key.name.as_str(),
-            scopes: self.shared_scopes(&key.scopes),
-            enabled: key.enabled,
-            revoked: key.revoked_at.is_some(),
-            expiry_recorded: record.expiry_recorded_at.is_some(),
-            expires_at: key.expires_at,
-            metadata: if key.metadata.is_empty() { "" } else { key.metadata.as_json() },
-        });
-        for stored in &record.credentials {
-            let credential = &stored.credential;
-            let grace = credential.valid_until.map(|valid_until| GraceFacts {
-                rotated_at: key.rotated_at,
-                valid_until,
-                ended: stored.ended_at.is_some(),
-            });
-            images.push(Image::IndexedCredential(self.entry(
-                credential.prefix,
-                credential.hash.clone(),
-                entry.clone(),
-                grace,
-            )));
         }
     }
 

@@ -30,7 +30,7 @@ impl WriteTx<'_> {
                 .prepare_cached(
                     "INSERT INTO event_tree (level, position, hash) VALUES (?1, ?2, ?3)",
                 )?
-                .execute(params![len.ilog2(), (leaves.start / len).cast_signed(), hash.0])?;
+                .execute(params![len.ilog2(), (leaves.start / len).cast_signed(), hash])?;
             len *= WIDTH;
         }
         Ok(())
@@ -74,7 +74,7 @@ impl ReadTx<'_> {
             .prepare_cached("SELECT hash FROM event_tree WHERE level = ?1 AND position = ?2")?
             .query_row(params![len.ilog2(), (leaves.start / len).cast_signed()], |row| row.get(0))
             .optional()?;
-        kept.map(TreeHash).ok_or_else(|| missing(&leaves))
+        kept.ok_or_else(|| missing(&leaves))
     }
 
     /// The same from its parts: kept subtrees, or else the events themselves.
@@ -94,7 +94,7 @@ impl ReadTx<'_> {
             .prepare_cached("SELECT hash FROM events WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq")?;
         let hashes = statement.query_map(
             params![leaves.start.cast_signed() + 1, leaves.end.cast_signed()],
-            |row| row.get(0).map(ChainHash),
+            |row| row.get::<_, ChainHash>(0),
         )?;
         let mut tree = Frontier::default();
         for hash in hashes {
@@ -108,9 +108,9 @@ impl ReadTx<'_> {
     pub fn kept_subtrees(&self) -> Result<Vec<(u64, u64, TreeHash)>, StoreError> {
         let mut statement = self.sql.prepare("SELECT level, position, hash FROM event_tree")?;
         let rows = statement.query_map([], |row| {
-            let (level, position): (u32, i64) = (row.get(0)?, row.get(1)?);
+            let (level, position): (u32, i64) = (row.get("level")?, row.get("position")?);
             let len = 1_u64.checked_shl(level).unwrap_or_default();
-            Ok((len, position.unsigned_abs().saturating_mul(len), TreeHash(row.get(2)?)))
+            Ok((len, position.unsigned_abs().saturating_mul(len), row.get("hash")?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

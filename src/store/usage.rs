@@ -1,12 +1,27 @@
 //! How much keys are used: the last time of each value, and outcomes counted by day.
 
-use rusqlite::{Row, params};
+use rusqlite::params;
 
 use crate::{
     domain::{credential::KeyPrefix, id::KeyId, verdict::Verdict},
     env::Timestamp,
-    store::{Counts, ReadTx, StoreError, WriteTx},
+    store::{
+        Counts, ReadTx, StoreError, WriteTx,
+        rows::{Fields, Table},
+    },
 };
+
+const KEY_USAGE: Table = Table { name: "key_usage", key: "key_id" };
+/// The columns of the counts, in the order of [`Verdict::COUNTED`].
+const COUNTS: [&str; Verdict::COUNTED.len()] = [
+    "valid",
+    "revoked",
+    "rotated",
+    "account_suspended",
+    "disabled",
+    "expired",
+    "insufficient_scopes",
+];
 
 /// A day in UTC, counted from 1970-01-01.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -81,19 +96,11 @@ impl WriteTx<'_> {
         let today = Day::of(self.now()).0;
         for it in uses {
             if let Some(at) = it.last_used {
-                last.execute(params![it.key.to_string(), it.prefix.as_str(), at.as_millis()])?;
+                last.execute(params![it.key, it.prefix, at])?;
             }
             let [valid, revoked, rotated, suspended, disabled, expired, scopes] = it.counts;
             daily.execute(params![
-                it.key.to_string(),
-                today,
-                valid,
-                revoked,
-                rotated,
-                suspended,
-                disabled,
-                expired,
-                scopes
+                it.key, today, valid, revoked, rotated, suspended, disabled, expired, scopes
             ])?;
         }
         Ok(())
@@ -118,17 +125,16 @@ impl ReadTx<'_> {
                     insufficient_scopes
              FROM key_usage WHERE key_id = ?1 AND day >= ?2 ORDER BY day",
         )?;
-        let rows = statement.query_map(params![key.to_string(), first.0], day_of_use)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        KEY_USAGE.all(&mut statement, params![key, first.0], day_of_use)
     }
 }
 
-fn day_of_use(row: &Row<'_>) -> Result<DayOfUse, rusqlite::Error> {
+fn day_of_use(row: Fields<'_>) -> Result<DayOfUse, StoreError> {
     let mut counts = [0; Verdict::COUNTED.len()];
-    for (i, count) in counts.iter_mut().enumerate() {
-        *count = u64::try_from(row.get::<_, i64>(i + 1)?).unwrap_or_default();
+    for (count, column) in counts.iter_mut().zip(COUNTS) {
+        *count = u64::try_from(row.get::<i64>(column)?).unwrap_or_default();
     }
-    Ok(DayOfUse { day: Day(row.get(0)?), counts })
+    Ok(DayOfUse { day: Day(row.get("day")?), counts })
 }
 
 #[cfg(test)]

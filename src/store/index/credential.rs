@@ -10,7 +10,7 @@ use crate::{
         scope::ScopeBits,
     },
     env::{Monotonic, Timestamp},
-    store::RuntimeState,
+    store::{RuntimeState, StoreError, rows::Fields},
 };
 
 /// Later than any instant that can be written down.
@@ -59,20 +59,6 @@ pub struct KeyEntry {
     name_len: u16,
 }
 
-/// What [`KeyEntry`] is made of.
-pub(super) struct KeyFacts<'a> {
-    pub id: KeyId,
-    pub account: AccountId,
-    pub name: &'a str,
-    pub scopes: Arc<ScopeBits>,
-    pub enabled: bool,
-    pub revoked: bool,
-    pub expiry_recorded: bool,
-    pub expires_at: Option<Timestamp>,
-    /// Compact JSON; nothing for the empty object.
-    pub metadata: &'a str,
-}
-
 /// What [`Grace`] is made of.
 pub(super) struct GraceFacts {
     pub rotated_at: Option<Timestamp>,
@@ -99,21 +85,39 @@ impl IndexedCredential {
 }
 
 impl KeyEntry {
-    pub(super) fn new(facts: &KeyFacts<'_>) -> Self {
+    /// What the index reads of a key, `rotated_at_ms` for the grace of its credentials.
+    pub(super) const COLUMNS: &str =
+        "id, account_id, name, scopes, enabled, expires_at_ms, metadata,
+        revoked_at_ms, expiry_recorded_at_ms, rotated_at_ms";
+
+    /// Reads a row of [`KeyEntry::COLUMNS`], of which the caller has read account and scopes.
+    pub(super) fn read(
+        row: Fields<'_>,
+        account: AccountId,
+        scopes: Arc<ScopeBits>,
+    ) -> Result<Self, StoreError> {
+        let id = row.get("id")?;
+        let name = row.text("name")?;
+        let enabled = row.get("enabled")?;
+        let expires_at: Option<Timestamp> = row.get("expires_at_ms")?;
+        let metadata = row.text("metadata")?;
+        let revoked = row.get::<Option<Timestamp>>("revoked_at_ms")?.is_some();
+        let expired = row.get::<Option<Timestamp>>("expiry_recorded_at_ms")?.is_some();
         // Verification never shows them of a revoked key, and those may be many. The file keeps them.
-        let (name, metadata) = if facts.revoked { ("", "") } else { (facts.name, facts.metadata) };
-        Self {
-            id: facts.id,
-            account: facts.account,
-            enabled: facts.enabled,
-            revoked: facts.revoked,
-            expired: facts.expiry_recorded,
-            scopes: Arc::clone(&facts.scopes),
-            expires_at_ms: facts.expires_at.map_or(NEVER, Timestamp::as_millis),
+        let (name, metadata) = if revoked { ("", "") } else { (name, metadata) };
+        let metadata = if metadata == "{}" { "" } else { metadata };
+        Ok(Self {
+            id,
+            account,
+            enabled,
+            revoked,
+            expired,
+            scopes,
+            expires_at_ms: expires_at.map_or(NEVER, Timestamp::as_millis),
             text: [name, metadata].concat().into(),
             // A name is at most 100 characters, so at most 400 bytes.
             name_len: u16::try_from(name.len()).unwrap_or_default(),
-        }
+        })
     }
 
     /// What the key grants; `*` is still a bit among the others.
