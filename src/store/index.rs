@@ -19,8 +19,8 @@ use std::{
 
 use papaya::HashMap;
 
-use self::credential::GraceFacts;
 pub use self::credential::{Grace, IndexedCredential, KeyEntry};
+use self::{credential::GraceFacts, load::ReadCredential};
 
 use crate::{
     domain::{
@@ -28,7 +28,6 @@ use crate::{
         credential::KeyPrefix,
         id::AccountId,
         imported_key::ImportForm,
-        key_hash::KeyHash,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::Env,
@@ -164,13 +163,8 @@ impl KeyIndex {
 
     /// What the index is to hold of a value, keeping what memory knows of it. Only a rotated value
     /// has a `grace`.
-    fn entry(
-        &self,
-        prefix: KeyPrefix,
-        hash: KeyHash,
-        key: KeyEntry,
-        grace: Option<GraceFacts>,
-    ) -> Arc<IndexedCredential> {
+    fn entry(&self, it: ReadCredential) -> Arc<IndexedCredential> {
+        let ReadCredential { prefix, hash, key, grace } = it;
         let known = self.find(prefix);
         let live = known.as_ref().and_then(|it| it.live.get());
         let live = live.map_or_else(OnceLock::new, |it| OnceLock::from(Arc::clone(it)));

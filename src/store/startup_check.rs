@@ -1,14 +1,10 @@
 //! What a start makes of a file, found out without one.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::{
-    domain::scope::Catalogue,
-    env::Env,
-    store::{Census, KeyIndex, LogFile, ReadTx, StoreError, schema},
-};
+use crate::store::{Census, KeyIndex, LogFile, ReadTx, StoreError, schema};
 
 /// Opens the file at `path` as a start would, reads all that a start reads, and closes it again.
 /// One of an earlier version is brought up to date by that: it must be a copy that nobody misses.
@@ -46,8 +42,7 @@ impl LogFile {
 /// Refuses what [`super::Store::open`], and who uses what it opened, would stumble over.
 fn examine(conn: &Connection) -> Result<Census, StoreError> {
     schema::check(conn)?;
-    // A scope that is in no catalogue is no obstacle to a start, so an empty one will do.
-    KeyIndex::check(conn, &Env::system(), Arc::new(Catalogue::new([])))?;
+    KeyIndex::check(conn)?;
     let read = ReadTx::new(conn);
     read.time_floor()?;
     read.brands()?;
