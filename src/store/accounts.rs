@@ -43,18 +43,18 @@ pub struct AccountPage {
 }
 
 impl ReadTx<'_> {
-    /// One account, tombstones included.
+    /// Returns one account; a deleted one as well, until it is purged.
     pub fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
         self.one_account("id = ?1", &id)
     }
 
-    /// The account that runs keyward; none before the first start is through.
+    /// Returns the operator account; `None` until the first start has created it.
     pub fn operator_account(&self) -> Result<Option<Account>, StoreError> {
-        // Written out as well, or the partial index could not be used.
+        // The literal is needed as well: without it SQLite cannot use the partial index.
         self.one_account("kind = 'operator' AND kind = ?1", &AccountKind::Operator)
     }
 
-    /// The account that has this identifier of the operator's now.
+    /// Returns the account that has this external identifier now.
     pub fn account_with_external_id(
         &self,
         external_id: &ExternalId,
@@ -62,8 +62,8 @@ impl ReadTx<'_> {
         self.one_account("external_id = ?1 AND deleted_at_ms IS NULL", external_id)
     }
 
-    /// The accounts by age, only those with `text` in their name or external identifier if it is given;
-    /// tombstones never are among them.
+    /// Returns the accounts that are not deleted, the oldest first. With `text`, only those that have
+    /// it in their name or external identifier.
     pub fn accounts(
         &self,
         page: AccountPage,
@@ -81,7 +81,7 @@ impl ReadTx<'_> {
         COLUMNS.table.all(&mut statement, params![created_at, id, page.limit, text], account)
     }
 
-    /// Accounts that were deleted before `cutoff` and have no key left.
+    /// Returns accounts that were deleted before `cutoff` and have no key left.
     pub fn purgeable_accounts(
         &self,
         cutoff: Timestamp,
@@ -96,7 +96,7 @@ impl ReadTx<'_> {
         COLUMNS.table.all(&mut statement, params![cutoff, limit], |row| row.get("id"))
     }
 
-    /// Streams every account, tombstones included.
+    /// Gives every account to `take`, deleted ones included.
     pub(super) fn for_each_account(&self, mut take: impl FnMut(Account)) -> Result<(), StoreError> {
         let mut statement = self.sql.prepare(&format!("SELECT {COLUMNS} FROM accounts"))?;
         COLUMNS.table.each(&mut statement, [], |row| {
@@ -113,6 +113,7 @@ impl ReadTx<'_> {
 }
 
 impl WriteTx<'_> {
+    /// Adds an account.
     pub fn insert_account<'tx>(
         &'tx self,
         account: &Account,
@@ -124,7 +125,7 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Writes everything about the account that can change, as the next revision.
+    /// Writes all changeable columns of the account as its next revision.
     pub fn update_account<'tx>(
         &'tx self,
         account: &Account,
@@ -135,7 +136,7 @@ impl WriteTx<'_> {
         COLUMNS.update(self, &id, account, receipt.seq())
     }
 
-    /// Removes the tombstone of an account that has no key left.
+    /// Purges a deleted account that has no key left.
     pub fn delete_account<'tx>(&'tx self, receipt: &AuditReceipt<'tx>) -> Result<(), StoreError> {
         let id = receipt.account()?;
         let deleted = self

@@ -20,13 +20,13 @@ const EVENTS: Table = Table { name: "events", key: "seq" };
 const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, actor_account_id,
     subject, request_id, client_ip, data, prev_hash, hash";
 
-/// Proof that a change to `subject` has its event in this same transaction.
+/// Shows that a change to `subject` has its event in the same transaction.
 ///
-/// Only [`WriteTx::record`] makes one. It is bound to its transaction by `'tx` and cannot be
-/// copied, so it can neither be kept for a later transaction nor forged; and it names the row to
-/// change, so what was recorded is what changes.
+/// Only [`WriteTx::record`] creates a receipt. The lifetime `'tx` binds it to its transaction, and it
+/// cannot be copied, so it can neither be kept for a later transaction nor forged. It names the row
+/// to change, so the recorded row is the changed row.
 ///
-/// Spent in the transaction that it comes from, it changes what it names:
+/// In its own transaction, a receipt allows the change:
 /// ```
 /// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::{AuditReceipt, Store}};
 /// fn honest(store: &Store, it: NewEvent) -> Result<(), Error> {
@@ -36,35 +36,35 @@ const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, acto
 ///     })
 /// }
 /// ```
-/// But it cannot be made by hand,
+/// A receipt cannot be built by hand:
 /// ```compile_fail
 /// use keyward::{domain::event::Subject, store::AuditReceipt};
 /// fn forge() -> AuditReceipt<'static> {
 ///     AuditReceipt { seq: 1, subject: Subject::Server, tx: std::marker::PhantomData }
 /// }
 /// ```
-/// nor carried out of its transaction,
+/// It cannot be stored outside its transaction:
 /// ```compile_fail
 /// use keyward::{domain::event::{NewEvent, EventSource}, store::{AuditReceipt, WriteTx}};
 /// fn smuggle(tx: &WriteTx<'_>, kept: &mut Option<AuditReceipt<'static>>, it: NewEvent) {
 ///     *kept = tx.record(&EventSource::CLI, &it).ok();
 /// }
 /// ```
-/// nor returned from it,
+/// It cannot be returned from its transaction:
 /// ```compile_fail
 /// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::Store};
 /// fn give_back(store: &Store, it: NewEvent) {
 ///     let _ = store.write(move |tx| Ok::<_, Error>(tx.record(&EventSource::CLI, &it)?));
 /// }
 /// ```
-/// nor spent in another one,
+/// It cannot be used in another transaction:
 /// ```compile_fail
 /// use keyward::store::{AuditReceipt, WriteTx};
 /// fn cross<'one>(_: &'one WriteTx<'_>, other: &WriteTx<'_>, receipt: &AuditReceipt<'one>) {
 ///     let _ = other.delete_key(receipt);
 /// }
 /// ```
-/// and a reader changes nothing at all.
+/// A reading transaction has no method that takes one:
 /// ```compile_fail
 /// use keyward::store::{AuditReceipt, ReadTx};
 /// fn change(tx: &ReadTx<'_>, receipt: &AuditReceipt<'_>) {
@@ -78,20 +78,20 @@ pub struct AuditReceipt<'tx> {
     tx: PhantomData<fn(&'tx ()) -> &'tx ()>,
 }
 
-/// Which events to read; an absent part selects everything.
+/// Which events to read; an absent field selects all.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Events of this account only.
+    /// Only events of this account.
     pub account: Option<AccountId>,
     pub event_type: Option<String>,
     pub subject: Option<String>,
     pub actor: Option<String>,
-    /// What keys of this account did.
+    /// Only events that keys of this account caused.
     pub actor_account: Option<AccountId>,
     /// Only events with a greater `seq`.
     pub after: i64,
     pub since: Option<Timestamp>,
-    /// Half open: not the events of this instant.
+    /// Half open: excludes events of this instant.
     pub until: Option<Timestamp>,
     pub limit: u32,
 }
@@ -117,7 +117,7 @@ impl AuditReceipt<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Appends `event` to the chain.
+    /// Appends `event` to the chain. Returns the receipt for the change that it describes.
     pub fn record<'tx>(
         &'tx self,
         source: &EventSource,
@@ -174,7 +174,7 @@ impl WriteTx<'_> {
 }
 
 impl ReadTx<'_> {
-    /// The account of the key that created this one.
+    /// Returns the account of the key that created `key`.
     pub fn creator_account(&self, key: KeyId) -> Result<Option<AccountId>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT actor_account_id FROM events
@@ -184,6 +184,7 @@ impl ReadTx<'_> {
         Ok(found.optional()?.flatten().and_then(|it| AccountId::parse(&it).ok()))
     }
 
+    /// Returns the end of the log.
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
         let head = self
             .sql
@@ -193,13 +194,14 @@ impl ReadTx<'_> {
         Ok(head.unwrap_or(AuditHead::NONE))
     }
 
+    /// Returns the event with this number.
     pub fn event(&self, seq: i64) -> Result<Option<Event>, StoreError> {
         let mut statement =
             self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?;
         EVENTS.first(&mut statement, [seq], event)
     }
 
-    /// Events in the order of `seq`.
+    /// Returns the selected events in the order of `seq`.
     pub fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, StoreError> {
         let mut conditions = vec!["seq > ?"];
         let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(filter.after)];
@@ -235,7 +237,7 @@ impl ReadTx<'_> {
         EVENTS.all(&mut statement, &*params, event)
     }
 
-    /// When the use of a retired credential of this key was last recorded.
+    /// Returns when the use of a retired credential of this key was last recorded.
     pub fn last_retired_use(&self, key: KeyId) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT time_ms FROM events INDEXED BY events_of_retired_use
@@ -245,7 +247,7 @@ impl ReadTx<'_> {
         Ok(statement.query_row([key], |row| row.get(0)).optional()?)
     }
 
-    /// Gives every event after `seq` to `take`, in order, until it says that it is enough.
+    /// Gives every event after the number `after` to `take`, in order, until `take` returns `false`.
     pub fn for_each_event(
         &self,
         after: i64,
@@ -256,7 +258,8 @@ impl ReadTx<'_> {
         EVENTS.each(&mut statement, [after], |row| Ok(take(event(row)?)))
     }
 
-    /// Recomputes the chain after `seq`. Returns the first event that does not fit, if any.
+    /// Recomputes the chain after the event `after`. Returns the first event that does not follow, if
+    /// any.
     pub fn first_broken_event(&self, after: i64) -> Result<Option<i64>, StoreError> {
         let mut last = AuditHead::NONE;
         if 0 < after {

@@ -1,4 +1,4 @@
-//! Statements about the values of keys: what rotation adds, retires and ends.
+//! Statements about credentials: what a rotation adds, retires and ends.
 
 use rusqlite::params;
 
@@ -13,7 +13,7 @@ use crate::{
     store::{AuditReceipt, ReadTx, StoreError, WriteTx, records::CREDENTIALS, tx::Touched},
 };
 
-/// An ended value that is one too many for its key.
+/// An ended credential beyond the number that is kept for each key.
 #[derive(Clone, Copy, Debug)]
 pub struct ExcessCredential {
     pub account: AccountId,
@@ -22,8 +22,8 @@ pub struct ExcessCredential {
 }
 
 impl ReadTx<'_> {
-    /// Values whose grace no event has ended yet, the earliest deadline first. A revocation ended
-    /// those of its key.
+    /// Returns rotated credentials whose end is not recorded yet, the earliest deadline first.
+    /// Without those of revoked keys, which ended with their key.
     pub fn credentials_in_grace(
         &self,
         after: Option<(Timestamp, KeyPrefix)>,
@@ -44,7 +44,7 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Ended values beyond the newest `kept` of their key. Reads every ended value in the file.
+    /// Returns ended credentials beyond the newest `kept` of their key. Reads every ended credential.
     pub fn excess_credentials(
         &self,
         kept: u32,
@@ -68,7 +68,7 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Whether this is a value of the key whose end was recorded.
+    /// Returns whether this is a credential of the key whose end was recorded.
     pub fn has_ended_credential(&self, key: KeyId, prefix: KeyPrefix) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT 1 FROM credentials
@@ -77,7 +77,7 @@ impl ReadTx<'_> {
         Ok(statement.exists(params![key, prefix])?)
     }
 
-    /// Rotated values whose end was recorded before `cutoff`.
+    /// Returns credentials whose end was recorded before `cutoff`.
     pub fn purgeable_credentials(
         &self,
         cutoff: Timestamp,
@@ -93,8 +93,8 @@ impl ReadTx<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Makes `fresh` the key's current value; the one before it stays valid until `deadline`.
-    /// With a deadline that is now, its end needs no event of its own.
+    /// Makes `fresh` the current credential of the key; the one before stays valid until `deadline`.
+    /// If the deadline is not later than now, its end is recorded by the same event.
     pub fn replace_credential<'tx>(
         &'tx self,
         fresh: &Credential,
@@ -114,7 +114,7 @@ impl WriteTx<'_> {
         self.insert_credential(fresh, receipt)
     }
 
-    /// Ends the grace of one value, now. Its deadline never moves away by this.
+    /// Ends the grace of one credential now. This never moves its deadline to a later time.
     pub fn end_grace<'tx>(
         &'tx self,
         prefix: KeyPrefix,
@@ -134,7 +134,7 @@ impl WriteTx<'_> {
         StoreError::unless_one(ended)
     }
 
-    /// Stores a value under a stronger hash, if it still has the weaker one.
+    /// Replaces the hash `from` of a credential by the stronger hash `to`.
     pub fn replace_hash<'tx>(
         &'tx self,
         prefix: KeyPrefix,
@@ -154,7 +154,7 @@ impl WriteTx<'_> {
         StoreError::unless_one(replaced)
     }
 
-    /// Removes one value whose grace has ended. Its last use stays with the key.
+    /// Removes one credential whose grace has ended. The key keeps the time of its last use.
     pub fn delete_credential<'tx>(
         &'tx self,
         prefix: KeyPrefix,

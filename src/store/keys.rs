@@ -1,4 +1,4 @@
-//! Statements about API keys and their credentials.
+//! Statements about API keys.
 
 use rusqlite::{OptionalExtension, ToSql, params};
 
@@ -17,15 +17,15 @@ use crate::{
     },
 };
 
-/// Which keys to list. Tombstones never are.
+/// Which keys to list. Revoked keys are never listed.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFilter {
     pub status: Option<KeyStatus>,
     pub scope: Option<Scope>,
-    /// Made before this instant and not used since.
+    /// Created before this instant and not used since.
     pub unused_since: Option<Timestamp>,
     pub expiring_before: Option<Timestamp>,
-    /// Part of the name, whatever its case, or the beginning of one of its prefixes.
+    /// A part of the name, in upper or lower case, or the beginning of one of its prefixes.
     pub text: Option<String>,
 }
 
@@ -37,7 +37,7 @@ pub struct KeyPage {
 }
 
 impl ReadTx<'_> {
-    /// The keys of an account by age, as they stand at `now`.
+    /// Returns keys of an account, the oldest first, by their status at `now`.
     pub fn keys_of(
         &self,
         account: AccountId,
@@ -99,7 +99,7 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Keys of an account that count towards its limit: neither revoked nor expired.
+    /// Counts the keys of an account that its limit counts: neither revoked nor expired.
     pub fn live_key_count(&self, account: AccountId, now: Timestamp) -> Result<u32, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT (SELECT count(*) FROM api_keys INDEXED BY api_keys_by_end
@@ -110,7 +110,7 @@ impl ReadTx<'_> {
         Ok(statement.query_row(params![account, now], |row| row.get(0))?)
     }
 
-    /// Whether an enabled key of this account works at `limit` and after it.
+    /// Returns whether an enabled key of this account is valid after `limit`.
     pub fn has_key_beyond(&self, account: AccountId, limit: Timestamp) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM api_keys
@@ -120,7 +120,7 @@ impl ReadTx<'_> {
         Ok(statement.query_row(params![account, limit], |row| row.get(0))?)
     }
 
-    /// Whether a key of this account, or the account itself, still names this scope.
+    /// Returns whether a key of this account, or the account itself, has this scope.
     pub fn names_scope(&self, scope: &Scope, account: AccountId) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM api_keys
@@ -133,9 +133,9 @@ impl ReadTx<'_> {
         Ok(statement.query_row(params![padded, account], |row| row.get(0))?)
     }
 
-    /// Whether any key or account still names this scope.
+    /// Returns whether any key or account has this scope.
     ///
-    /// Reads all of them, so only the operator may ask this, about a scope that the catalogue lacks.
+    /// Reads all of them, so only the operator may ask for it.
     pub fn names_scope_anywhere(&self, scope: &Scope) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare(
             "SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at_ms IS NULL
@@ -147,7 +147,7 @@ impl ReadTx<'_> {
         Ok(statement.query_row([padded], |row| row.get(0))?)
     }
 
-    /// How many keys of an account are stored, revoked and expired ones included.
+    /// Counts the stored keys of an account, revoked and expired ones included.
     pub fn stored_key_count(&self, account: AccountId) -> Result<u32, StoreError> {
         let mut statement =
             self.sql.prepare_cached("SELECT stored FROM key_counts WHERE account_id = ?1")?;
@@ -155,7 +155,8 @@ impl ReadTx<'_> {
         Ok(count.unwrap_or_default())
     }
 
-    /// When the first of the keys of an account that have ended by `now` was revoked or expired.
+    /// Returns the earliest end, by revocation or expiry, of the keys of an account that have ended by
+    /// `now`.
     pub fn oldest_end(
         &self,
         account: AccountId,
@@ -172,8 +173,8 @@ impl ReadTx<'_> {
         Ok(statement.query_row(params![account, now], |row| row.get(0))?)
     }
 
-    /// Keys of an account that are not revoked; all of them, with no page to them.
-    pub fn standing_keys(&self, account: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
+    /// Returns all keys of an account that are not revoked.
+    pub fn unrevoked_keys(&self, account: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
         self.records(&Selection {
             index: Some("api_keys_by_account"),
             filter: "k.account_id = ?1 AND k.revoked_at_ms IS NULL",
@@ -182,7 +183,7 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Enabled, never-expiring keys that may do everything.
+    /// Returns the enabled, never-expiring keys of the operator account with the scope `*`.
     pub fn root_keys(&self, operator: AccountId) -> Result<Vec<KeyRecord>, StoreError> {
         self.records(&Selection {
             index: Some("api_keys_for_everything"),
@@ -193,7 +194,7 @@ impl ReadTx<'_> {
         })
     }
 
-    /// The key that `prefix` is or was a value of.
+    /// Returns the key that has or had a credential with this prefix.
     pub fn key_with_prefix(&self, prefix: KeyPrefix) -> Result<Option<KeyRecord>, StoreError> {
         let one = Selection {
             index: None,
@@ -204,14 +205,14 @@ impl ReadTx<'_> {
         Ok(self.records(&one)?.pop())
     }
 
-    /// Returns the identifier of the key that `prefix` is or was a credential of.
+    /// Returns the identifier of the key that has or had a credential with this prefix.
     pub(super) fn key_of(&self, prefix: KeyPrefix) -> Result<Option<KeyId>, StoreError> {
         let mut statement =
             self.sql.prepare_cached("SELECT key_id FROM credentials WHERE prefix = ?1")?;
         CREDENTIALS.first(&mut statement, [prefix], |row| row.get("key_id"))
     }
 
-    /// Keys that have expired by `now` without an event saying so, the oldest first.
+    /// Returns keys that have expired by `now` and whose expiry has no event yet, the earliest first.
     pub fn unrecorded_expiries(
         &self,
         now: Timestamp,
@@ -226,7 +227,7 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Keys that have been dead, by expiry or revocation, since before `cutoff`.
+    /// Returns keys that expired or were revoked before `cutoff`.
     pub fn purgeable_keys(
         &self,
         cutoff: Timestamp,
@@ -234,7 +235,7 @@ impl ReadTx<'_> {
     ) -> Result<Vec<KeyRecord>, StoreError> {
         self.records(&Selection {
             index: None,
-            // Limited inside, or every batch would gather all that there are.
+            // Limited inside, so that a batch does not collect all keys first.
             filter: "k.id IN (
                 SELECT id FROM (SELECT id FROM api_keys WHERE revoked_at_ms < ?1 LIMIT ?2)
                 UNION
@@ -244,7 +245,7 @@ impl ReadTx<'_> {
         })
     }
 
-    /// The highest identifier ever given that is still in the file.
+    /// Returns the highest identifier in the file.
     pub(super) fn last_id(&self) -> Result<u128, StoreError> {
         let max = |sql| self.sql.query_row(sql, [], |row| row.get::<_, Option<String>>(0));
         let key = max("SELECT max(id) FROM api_keys")?;
@@ -257,6 +258,7 @@ impl ReadTx<'_> {
 }
 
 impl WriteTx<'_> {
+    /// Adds a key and its first credential.
     pub fn insert_key<'tx>(
         &'tx self,
         key: &ApiKey,
@@ -267,7 +269,7 @@ impl WriteTx<'_> {
         self.insert_credential(credential, receipt)
     }
 
-    /// Writes everything about the key that can change, as the next revision.
+    /// Writes all changeable columns of the key as its next revision.
     pub fn update_key<'tx>(
         &'tx self,
         key: &ApiKey,
@@ -278,7 +280,8 @@ impl WriteTx<'_> {
         KEYS.update(self, &id, key, receipt.seq())
     }
 
-    /// Remembers that the expiry of this key has its event. Its revision stays: nobody changed it.
+    /// Marks that the expiry of this key has its event. The revision stays, because no caller changed
+    /// the key.
     pub fn mark_expiry_recorded<'tx>(
         &'tx self,
         receipt: &AuditReceipt<'tx>,
@@ -294,7 +297,7 @@ impl WriteTx<'_> {
         StoreError::unless_one(marked)
     }
 
-    /// Removes the key and, with it, every value it had.
+    /// Removes the key with all its credentials.
     pub fn delete_key<'tx>(&'tx self, receipt: &AuditReceipt<'tx>) -> Result<(), StoreError> {
         let id = receipt.key()?;
         let mut values =

@@ -1,4 +1,4 @@
-//! A key with all its values, as the file holds it. The one reading of those rows.
+//! A key with all its credentials, as the file holds it.
 
 use rusqlite::ToSql;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A key and every value it has had that is still remembered.
+/// A key with every credential that is still stored.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
     pub key: ApiKey,
@@ -23,7 +23,7 @@ pub struct KeyRecord {
     pub credentials: Vec<StoredCredential>,
     /// When the scheduler recorded that the key had expired.
     pub expiry_recorded_at: Option<Timestamp>,
-    /// When any of its values, deleted ones included, was last accepted, as far as the file knows.
+    /// When a credential of the key, deleted ones included, was last accepted, as stored.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -58,12 +58,12 @@ pub(super) const CREDENTIALS: Table = Table { name: "credentials", key: "prefix"
 /// The credentials of a key: the oldest first, the current one last.
 const BY_AGE: &str = "c.valid_until_ms IS NULL, c.issued_at_ms, c.valid_until_ms";
 
-/// Which keys to read: `filter` is the inside of a WHERE over `api_keys AS k`, its parameters
-/// counted from 1; `order` says which come first and how many.
+/// Which keys to read: `filter` is the condition of a WHERE over `api_keys AS k`, `order` its ORDER BY
+/// and LIMIT; their parameters count from 1.
 #[derive(Clone, Copy)]
 pub(super) struct Selection<'a> {
-    /// The index that finds them; `None` is the primary key. Named, because a planner that chooses
-    /// another one reads what is not asked for.
+    /// The index that finds them; `None` is the primary key. It is named, because with another index
+    /// SQLite would read rows that are not wanted.
     pub index: Option<&'static str>,
     pub filter: &'a str,
     pub order: &'a str,
@@ -71,16 +71,17 @@ pub(super) struct Selection<'a> {
 }
 
 impl KeyRecord {
-    /// The value that the key has now.
+    /// Returns the current credential; `None` if all are purged.
     pub fn current(&self) -> Option<&StoredCredential> {
         self.credentials.iter().rev().find(|it| it.credential.valid_until.is_none())
     }
 
+    /// Returns the credential with this prefix.
     pub fn find(&self, prefix: KeyPrefix) -> Option<&StoredCredential> {
         self.credentials.iter().find(|it| it.credential.prefix == prefix)
     }
 
-    /// Old values whose grace has not ended at `now`, nor by the monotonic clock, oldest first.
+    /// Returns rotated credentials still in grace by both clocks, the oldest first.
     pub fn in_grace<'a>(
         &'a self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! How much there is of everything, for whoever watches over the service.
+//! Counts of keys and events, for metrics.
 
 use rusqlite::{OptionalExtension, Row};
 
@@ -8,7 +8,7 @@ use crate::{
     store::{ReadTx, StoreError},
 };
 
-/// Keys by how they stand; each in one of the first five.
+/// The numbers of keys by status. Each key is counted in one of the first five.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct KeyStates {
     pub active: i64,
@@ -16,14 +16,14 @@ pub struct KeyStates {
     pub expired: i64,
     pub disabled: i64,
     pub revoked: i64,
-    /// Of those, the ones that have an old value in grace.
+    /// Keys with a credential in grace; they are counted above as well.
     pub rotating: i64,
-    /// The next end of a key that works now.
+    /// The next expiry of a valid key.
     pub next_expiry: Option<Timestamp>,
 }
 
 impl ReadTx<'_> {
-    /// Looks at every key: for now and then, not for each request.
+    /// Counts the keys at `now`. Reads every key, so it is not for each request.
     pub fn key_states(&self, now: Timestamp) -> Result<KeyStates, StoreError> {
         let soon = now.after(ApiKey::EXPIRING);
         let sql = "
@@ -57,7 +57,7 @@ impl ReadTx<'_> {
         Ok(self.sql.query_row(sql, [now, soon], states)?)
     }
 
-    /// When the last backup was made that the log knows of.
+    /// Returns when the last recorded backup was made.
     pub fn last_backup(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT time_ms FROM events INDEXED BY events_by_type WHERE type = ?1
@@ -67,7 +67,7 @@ impl ReadTx<'_> {
         Ok(statement.query_row([backup], |row| row.get(0)).optional()?)
     }
 
-    /// How many events there are of each type after the one with this number, and the newest.
+    /// Returns how many events of each type follow the event `after`, and the number of the newest.
     pub fn event_counts(&self, after: i64) -> Result<(Vec<(String, u64)>, i64), StoreError> {
         let sql = "SELECT type, count(*) AS count, max(seq) AS newest FROM events
                    WHERE ?1 < seq GROUP BY type";

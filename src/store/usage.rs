@@ -1,4 +1,4 @@
-//! How much keys are used: the last time of each value, and outcomes counted by day.
+//! The use of keys: the last use of each credential, and counts of verdicts by day.
 
 use rusqlite::params;
 
@@ -27,7 +27,7 @@ const COUNTS: [&str; Verdict::COUNTED.len()] = [
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Day(i64);
 
-/// What is to be stored of the uses of one value since the last time.
+/// The uses of one credential since they were last stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Use {
     pub key: KeyId,
@@ -36,7 +36,7 @@ pub struct Use {
     pub counts: Counts,
 }
 
-/// The outcomes of one day.
+/// The counts of one day.
 #[derive(Clone, Copy, Debug)]
 pub struct DayOfUse {
     pub day: Day,
@@ -51,7 +51,7 @@ impl Day {
         Self(at.as_millis().div_euclid(Self::MILLIS))
     }
 
-    /// So many days earlier.
+    /// Returns the day that is `days` earlier.
     #[must_use]
     pub fn before(self, days: u32) -> Self {
         Self(self.0 - i64::from(days))
@@ -62,16 +62,16 @@ impl Day {
         Self(self.0 + 1)
     }
 
-    /// Its first instant.
+    /// Returns the first instant of the day.
     pub fn start(self) -> Timestamp {
         Timestamp::from_millis(self.0.saturating_mul(Self::MILLIS))
     }
 }
 
 impl WriteTx<'_> {
-    /// Adds what was gathered since the last time. The use of a value that is deleted meanwhile still
-    /// counts for its key; a last use that is older than the stored one changes nothing.
-    pub fn note_usage(&self, uses: &[Use]) -> Result<(), StoreError> {
+    /// Adds uses to what is stored. A use of a credential that was deleted meanwhile still counts for
+    /// its key. A last use that is older than the stored one changes nothing.
+    pub fn add_usage(&self, uses: &[Use]) -> Result<(), StoreError> {
         let mut last = self.sql.prepare_cached(
             "INSERT INTO credential_usage (key_id, prefix, last_used_at_ms)
              SELECT id, coalesce((SELECT prefix FROM credentials
@@ -106,8 +106,8 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Drops at most `limit` rows of counts of earlier days. Returns how many they were.
-    pub fn forget_usage_before(&self, day: Day, limit: u32) -> Result<usize, StoreError> {
+    /// Deletes at most `limit` rows of counts of earlier days. Returns how many it deleted.
+    pub fn delete_usage_before(&self, day: Day, limit: u32) -> Result<usize, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "DELETE FROM key_usage WHERE (key_id, day) IN (
                  SELECT key_id, day FROM key_usage INDEXED BY key_usage_by_day
@@ -118,7 +118,7 @@ impl WriteTx<'_> {
 }
 
 impl ReadTx<'_> {
-    /// The days from `first` on that have any counts, the oldest first.
+    /// Returns the days from `first` on that have counts, the oldest first.
     pub fn usage_of(&self, key: KeyId, first: Day) -> Result<Vec<DayOfUse>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT day, valid, revoked, rotated, account_suspended, disabled, expired,
