@@ -1,87 +1,34 @@
-//! The SQLite file: one writer, many readers, and the key index that mirrors part of it.
-//!
-//! The only module that speaks SQL. [`ReadTx`] and [`WriteTx`] are all that leaves it, and a
-//! [`WriteTx`] changes a row only for an [`AuditReceipt`].
-
-mod accounts;
-mod audit;
-mod checkpoints;
-mod copy;
-mod credentials;
-mod error;
-mod index;
-mod keys;
-mod load;
-mod log_file;
-mod outage;
-mod readers;
-mod records;
-mod recovery;
-mod runtime_state;
-mod schema;
-mod startup_check;
-mod statistics;
-#[cfg(test)]
-pub mod steps;
-mod tree;
-mod tx;
-mod unaudited;
-mod usage;
-mod writer;
+//! The open database: the file, the threads and connections that use it, and the key index.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use r2d2::CustomizeConnection;
-use rusqlite::{Connection, functions::FunctionFlags};
+use rusqlite::Connection;
 use tokio::sync::watch;
 
-pub use self::{
-    accounts::AccountPage,
-    audit::{AuditHead, AuditReceipt, EventFilter},
-    checkpoints::StoredCheckpoint,
-    copy::{Census, fold},
-    credentials::ExcessCredential,
-    error::StoreError,
-    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
-    keys::{KeyFilter, KeyPage},
-    log_file::LogFile,
-    outage::{Divergence, StorageFault},
-    records::{KeyRecord, StoredCredential},
-    runtime_state::{Counts, RuntimeState},
-    schema::stored_time_floor,
-    startup_check::{check_startup, try_start},
-    statistics::KeyStates,
-    tx::{ReadTx, WriteTx},
-    usage::{Day, DayOfUse, Use},
-};
-use self::{
-    readers::{ReaderPragmas, Readers},
-    schema::Access,
-    writer::{Opened, Writer},
-};
 use crate::{
-    domain::{scope::Catalogue, visible::folded},
+    domain::scope::Catalogue,
     env::Env,
+    store::{
+        Divergence, KeyIndex, PoolState, ReadTx, StorageFault, StoreError, WriteTx,
+        connection::{READ_MAP, ReaderPragmas},
+        copy,
+        readers::Readers,
+        schema::{self, Access},
+        writer::{Opened, Writer},
+    },
 };
-
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the write-ahead log may keep on disk once it has been folded back, in bytes.
-const WAL_LIMIT: i64 = 64 * 1024 * 1024;
-/// How much of the file a start maps, which reads all of it: without it, the two threads that do so
-/// queue for one lock inside SQLite. A running server maps nothing.
-const READ_MAP: i64 = 1024 * 1024 * 1024;
 
 /// Everything that is remembered. One for each file and process.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     readers: Arc<Readers>,
-    writer: Writer,
+    pub(super) writer: Writer,
     index: Arc<KeyIndex>,
 }
 
@@ -223,34 +170,4 @@ impl Opening {
         ReaderPragmas.on_acquire(&mut conn)?;
         Ok(Self { conn, access, fault: Some(fault) })
     }
-}
-
-/// How many connections do something, and how many nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PoolState {
-    pub idle: u32,
-    pub busy: u32,
-}
-
-/// Each connection gets these, not just the first: a pragma that is set once on a pool holds for
-/// whichever connection happened to run it.
-fn pragmas(conn: &Connection) -> Result<(), rusqlite::Error> {
-    add_functions(conn)?;
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.set_prepared_statement_cache_capacity(128);
-    conn.pragma_update(None, "journal_mode", "WAL")?;
-    // NORMAL would lose answered commits at power loss, and with them perhaps a revocation.
-    conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "foreign_keys", true)?;
-    conn.pragma_update(None, "recursive_triggers", true)?;
-    // Each change has a savepoint, which keeps a copy of the pages it touches: not in a file.
-    conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "trusted_schema", false)?;
-    conn.pragma_update(None, "journal_size_limit", WAL_LIMIT)
-}
-
-/// SQLite's own `lower` knows the letters of ASCII and no others, and no accents.
-fn add_functions(conn: &Connection) -> Result<(), rusqlite::Error> {
-    let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    conn.create_scalar_function("folded", 1, pure, |call| Ok(folded(&call.get::<String>(0)?)))
 }

@@ -7,17 +7,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, Row, Rows};
 
+use super::{GraceFacts, KeyFacts, account_image};
 use crate::{
     domain::{
         credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
-        scope::{ScopeBits, ScopeSet},
+        scope::{Catalogue, ScopeBits, ScopeSet},
     },
-    env::Timestamp,
+    env::{Env, Timestamp},
     store::{
-        IndexedCredential, KeyEntry, KeyIndex, StoreError,
-        index::{GraceFacts, KeyFacts},
+        IndexedCredential, KeyEntry, KeyIndex, ReadTx, StoreError,
         records::{instant, unreadable},
     },
 };
@@ -40,8 +40,31 @@ struct Known {
 }
 
 impl KeyIndex {
+    pub(in crate::store) fn load(
+        conn: &Connection,
+        env: &Env,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<Self, StoreError> {
+        let index = Self::empty(env, catalogue);
+        let read = ReadTx::new(conn);
+        read.for_each_account(|it| index.apply_one(account_image(&it)))?;
+        index.load_keys(conn, &mut |entry| index.insert(entry))?;
+        Ok(index)
+    }
+
+    /// Whether all that an index needs can be read. Keeps none of it: beside a server with a million
+    /// keys there may be no room for as many once more.
+    pub(in crate::store) fn check(
+        conn: &Connection,
+        env: &Env,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<(), StoreError> {
+        ReadTx::new(conn).for_each_account(|_| ())?;
+        Self::empty(env, catalogue).load_keys(conn, &mut drop)
+    }
+
     /// Makes of every value of every key what an index that is still empty is to hold of it.
-    pub(super) fn load_keys(
+    fn load_keys(
         &self,
         conn: &Connection,
         put: &mut dyn FnMut(Arc<IndexedCredential>),
