@@ -23,14 +23,26 @@ use crate::{
     },
 };
 
-/// Everything that is remembered. One for each file and process.
+/// What is remembered, to be read. One for each file and process.
+///
+/// Only the [`StoreWriter`] that [`Store::open`] returns beside it changes anything:
+/// ```compile_fail
+/// use keyward::{service::Error, store::Store};
+/// fn change(store: &Store) {
+///     let _ = store.write(|_| Ok::<_, Error>(()));
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     readers: Arc<Readers>,
-    pub(super) writer: Writer,
+    pub(super) writer: Arc<Writer>,
     index: Arc<KeyIndex>,
 }
+
+/// The right to change what is remembered.
+#[derive(Debug)]
+pub struct StoreWriter(Arc<Writer>);
 
 impl Store {
     /// Opens the file, making it if there is none, checks it, and loads the index.
@@ -39,7 +51,11 @@ impl Store {
     /// earlier version is brought up to date; that a copy of it was kept is up to the caller. If the
     /// file can be read and not written, changes are refused until it can; see
     /// [`Store::storage_fault`].
-    pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
+    pub fn open(
+        path: &Path,
+        env: &Env,
+        catalogue: &Arc<Catalogue>,
+    ) -> Result<(Self, StoreWriter), StoreError> {
         let Opening { conn, access, fault } = Opening::of(path)?;
         // Both read all of the file, so they do it side by side, and without copying it.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
@@ -58,8 +74,9 @@ impl Store {
             readers: Arc::clone(&readers),
             env: env.clone(),
         };
-        let writer = Writer::start(opened, conn, fault)?;
-        Ok(Self { path: path.to_owned(), readers, writer, index })
+        let writer = Arc::new(Writer::start(opened, conn, fault)?);
+        let store = Self { path: path.to_owned(), readers, writer: Arc::clone(&writer), index };
+        Ok((store, StoreWriter(writer)))
     }
 
     /// What verification needs, in memory.
@@ -73,22 +90,6 @@ impl Store {
         body: impl FnOnce(&ReadTx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.readers.read(body)
-    }
-
-    /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise leaves no trace.
-    ///
-    /// Blocks until the change is on the disk and in the index; others may share the commit, none
-    /// shares the fate. `body` must not write through another call of this method: it would wait
-    /// for itself.
-    pub fn write<T, E>(
-        &self,
-        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
-        self.writer.write(body)
     }
 
     /// The `seq` of the newest event that is on the disk and in the index; moves with each commit
@@ -141,6 +142,24 @@ impl Store {
         let mut wal = self.path.clone().into_os_string();
         wal.push("-wal");
         (size(&self.path), size(Path::new(&wal)))
+    }
+}
+
+impl StoreWriter {
+    /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise leaves no trace.
+    ///
+    /// Blocks until the change is on the disk and in the index; others may share the commit, none
+    /// shares the fate. `body` must not write through another call of this method: it would wait
+    /// for itself.
+    pub fn write<T, E>(
+        &self,
+        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.0.write(body)
     }
 }
 

@@ -25,10 +25,10 @@ use self::credential::{GraceFacts, KeyFacts};
 use crate::{
     domain::{
         account::{Account, AccountStatus},
-        credential::KeyPrefix,
         id::AccountId,
         imported_key::ImportForm,
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::Env,

@@ -10,9 +10,9 @@ use rusqlite::{Connection, Row, Rows};
 use super::{GraceFacts, KeyFacts, account_image};
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::{Env, Timestamp},
