@@ -12,7 +12,7 @@ use keyward::{
     config::Config,
     domain::{
         credential::{Brand, PlaintextKey},
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent, RequestContext, Subject},
         key_hash::KeyHash,
         policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
@@ -55,7 +55,7 @@ impl Scene {
 
     fn caller(&self) -> Principal {
         let found = judged(self.app(), &self.root);
-        self.app().principal(&found, EventSource::CLI).unwrap()
+        self.app().principal(&found, RequestContext::default()).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.
