@@ -19,8 +19,8 @@ use keyward::{
         scope::{Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    env::{Env, SystemClock, SystemEntropy},
-    server::Instance,
+    env::{Env, SystemEntropy},
+    server::{Instance, Sources},
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
 };
@@ -43,8 +43,7 @@ impl Scene {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-        let site =
-            Instance::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let site = Instance::open(&config, Sources::system()).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
     }
@@ -219,7 +218,7 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
         scene
     };
     site.close().unwrap();
-    let path = site.dir.database();
+    let path = site.dir.layout().database();
     drop(site);
     let env = Env::system();
     let catalogue = Arc::new(Catalogue::new([]));

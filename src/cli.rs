@@ -94,8 +94,7 @@ enum Command {
     },
     /// Run a scheduled job now; if it is running already, wait and run it again
     RunJob {
-        /// The job: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
-        /// `record_denials`, `checkpoint`, `backup` or `upkeep`
+        #[arg(help = control::known_jobs())]
         name: String,
         #[command(flatten)]
         output: Output,

@@ -16,7 +16,7 @@ use crate::{
         Error, Location, config,
         output::{self, Format, Output},
     },
-    domain::{checkpoint::CheckpointKey, visible::escaped},
+    domain::{checkpoint::CheckpointKey, data_layout::DataLayout, visible::escaped},
     server,
     service::{Audit, Finding, LogFile, Sound},
     store::StoreError,
@@ -49,7 +49,9 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
     let place = Place::of(arguments.db.as_deref(), &arguments.place)?;
     let key_file = match (&arguments.public_key, &place.data_dir) {
         (Some(file), _) => Some(file.clone()),
-        (None, Some(dir)) => Some(dir.join("checkpoint.pub")).filter(|it| it.exists()),
+        (None, Some(dir)) => {
+            Some(DataLayout::new(dir).checkpoint_public_key()).filter(|it| it.exists())
+        }
         (None, None) => None,
     };
     let key = key_file.map(|file| {
@@ -57,7 +59,7 @@ pub(super) fn verify(arguments: &Verify) -> Result<ExitCode, Error> {
         CheckpointKey::parse(&read(&file)?).map_err(wrong)
     });
     let mut audit = Audit { key: key.transpose()?, kept: Vec::new() };
-    let beside = place.data_dir.as_ref().map(|it| it.join("checkpoint"));
+    let beside = place.data_dir.as_ref().map(|it| DataLayout::new(it).checkpoint());
     let beside = beside.filter(|it| it.exists() && arguments.checkpoint.is_empty());
     for file in arguments.checkpoint.iter().chain(&beside) {
         // Whoever kept it may have kept a line too many.

@@ -17,6 +17,7 @@ use crate::{
         variable, variables,
     },
     config::{Config, ConfigFile, Fault, Flags, unknown_variable},
+    domain::data_layout::DataLayout,
     server::{self, PolicyError},
 };
 
@@ -141,7 +142,7 @@ pub(super) fn insist_on_this_machine(place: &Location, options: &str) -> Result<
 /// The database in the data directory, if there is one. That somebody may not look is not that
 /// there is nothing to see.
 pub(super) fn database(data_dir: &Path) -> Result<PathBuf, Error> {
-    let path = data_dir.join("keyward.db");
+    let path = DataLayout::new(data_dir).database();
     match fs::metadata(&path) {
         Ok(_) => Ok(path),
         Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Err(Error::NoAccess { path }),

@@ -3,9 +3,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path,
-    sync::Arc,
-    thread,
+    path, thread,
     time::Duration,
 };
 
@@ -21,9 +19,9 @@ use crate::{
         socket,
     },
     config::Config,
-    env::{Clock, SystemClock, SystemEntropy},
+    env::{Clock, SystemClock},
     http::control::{ClockAnswer, JobAnswer, ResetAnswer, ResetRequest},
-    server::{self, Backend},
+    server::{self, Backend, Sources},
     service::{self, Job, Keyward},
 };
 
@@ -37,7 +35,7 @@ pub(super) fn reset_root_key(
 ) -> Result<(), Error> {
     let config = config::load_here(place)?;
     let terminal = io::stdout().is_terminal();
-    let file = path::absolute(config.data_dir.join("initial-root-key"))?;
+    let file = path::absolute(config.layout().initial_root_key())?;
     let to_file = (!terminal).then_some(file.clone());
     let request = ResetRequest { revoke_others, to_file };
     let answer: ResetAnswer =
@@ -69,6 +67,12 @@ pub(super) fn reset_root_key(
         revoked => writeln!(out, "Root keys revoked: {revoked}.")?,
     }
     Ok(())
+}
+
+/// Returns the help text of the argument of `run-job`.
+pub(super) fn known_jobs() -> String {
+    let [others @ .., last] = Job::ALL.map(|it| format!("`{}`", it.as_str()));
+    format!("The job: {} or {last}", others.join(", "))
 }
 
 pub(super) fn run_job(place: &Location, name: &str, output: Output) -> Result<(), Error> {
@@ -145,8 +149,7 @@ pub(super) fn ask<T: DeserializeOwned>(
 
 /// Opens the database or finds its server, in turn with other commands.
 pub(super) fn open_or_connect(config: &Config) -> Result<Backend, server::Error> {
-    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    server::open_or_connect(config, clock, entropy, &mut patience(Duration::from_secs(10)))
+    server::open_or_connect(config, Sources::system(), &mut patience(Duration::from_secs(10)))
 }
 
 /// Waits a moment each time that it is asked, and says no when it has taken as long as this.

@@ -20,7 +20,7 @@ use crate::{
     },
     config::Config,
     domain::visible::escaped,
-    http::{control::SOCKET, wire::EventBody},
+    http::wire::EventBody,
     server::{self, Backend},
     service::{self, EventFilter, Keyward, Viewer},
 };
@@ -86,7 +86,7 @@ enum Source {
 impl Source {
     fn here(config: Config) -> Result<Self, Error> {
         config::database(&config.data_dir)?;
-        let socket = config.data_dir.join(SOCKET);
+        let socket = config.layout().control_socket();
         Ok(Self::Here { config: Box::new(config), socket })
     }
 }

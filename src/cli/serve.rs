@@ -20,8 +20,9 @@ use crate::{
         supervisor::{self, Supervisor},
     },
     config::Config,
-    env::{SystemClock, SystemEntropy},
-    server::{self, DataDir, DataDirError, Instance, Listener, Purpose, Running, STOP_LIMIT},
+    server::{
+        self, DataDir, DataDirError, Instance, Listener, Purpose, Running, STOP_LIMIT, Sources,
+    },
     service::{Job, RootKey, write_key_file},
     telemetry::{self, Log},
 };
@@ -54,9 +55,8 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
     // A command is done in a moment; another server that answers will not make room.
     let dir = DataDir::take_in_turn(&config.data_dir, &mut control::patience(PATIENCE));
     let dir = dir.map_err(server::Error::DataDir)?;
-    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let instance = Instance::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
-    let key_file = instance.dir.initial_key();
+    let instance = Instance::open_in(dir, &config, Sources::system(), Purpose::Serve)?;
+    let key_file = instance.dir.layout().initial_root_key();
     let terminal = io::stdout().is_terminal();
     let root_key = instance
         .first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
@@ -134,7 +134,7 @@ impl Server {
 /// Another keyward at the same address has the same directory, mostly, and that says more.
 fn in_use(config: &Config, err: server::Error) -> server::Error {
     let server::Error::Listen { source, .. } = &err else { return err };
-    if source.kind() != io::ErrorKind::AddrInUse || !config.data_dir.join("keyward.lock").exists() {
+    if source.kind() != io::ErrorKind::AddrInUse || !config.layout().lock().exists() {
         return err;
     }
     match DataDir::take(&config.data_dir) {
@@ -265,6 +265,7 @@ fn greeting(
         Some(path) => (format!("curl --unix-socket {path}"), "http://localhost"),
         None => ("curl".to_owned(), url.as_str()),
     };
+    let layout = config.layout();
     let dir = config.data_dir.display();
     let mut say = |line: &str| {
         // Writing to a text cannot fail.
@@ -283,9 +284,11 @@ fn greeting(
             say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()));
         }
         Some(_) => {
-            say(&format!("\n  A root key was made. It waits in {dir}/initial-root-key,"));
+            let file = layout.initial_root_key();
+            let file = file.display();
+            say(&format!("\n  A root key was made. It waits in {file},"));
             say("  which is removed when the key is first used. Try it:\n");
-            say(&format!("      export KEYWARD_KEY=\"$(cat {dir}/initial-root-key)\""));
+            say(&format!("      export KEYWARD_KEY=\"$(cat {file})\""));
         }
         None => {
             say("\n  Root key lost?  keyward root-key reset");
@@ -296,6 +299,8 @@ fn greeting(
     say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"));
     say(&format!("  Swagger UI  {host}/docs/"));
     say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()));
-    say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"));
+    let public_key = layout.checkpoint_public_key();
+    let public_key = public_key.display();
+    say(&format!("              {public_key}); keep that key elsewhere, for auditors"));
     out
 }

@@ -136,6 +136,8 @@ impl fmt::Debug for KeyPrefix {
 
 impl Brand {
     const MAX_LEN: usize = 4;
+    /// The brand of an operator who sets none.
+    pub const DEFAULT: Self = Self { text: *b"rg\0\0", len: 2 };
 
     pub fn parse(text: &str) -> Result<Self, InvalidBrand> {
         Self::from_bytes(text.as_bytes()).ok_or(InvalidBrand)

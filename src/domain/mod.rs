@@ -24,6 +24,10 @@ pub mod verdict;
 
 pub mod imported_key;
 
+pub mod job;
+
+pub mod data_layout;
+
 pub mod id;
 
 pub mod text;

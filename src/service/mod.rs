@@ -87,7 +87,6 @@ pub use self::{
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},
-    janitor::Job,
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     mint::Minted,
@@ -100,6 +99,7 @@ use self::{
     bootstrap::InitialKeyFile, change_budget::ChangeBudget, denials::DenialRecorder,
     kdf_pool::KdfPool, put_off::PutOff, statistics::Remembered, usage::UsageRecorder,
 };
+pub use crate::domain::job::Job;
 /// Questions to the store that the outside may ask as they are.
 pub use crate::store::{
     AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
