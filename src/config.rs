@@ -35,7 +35,7 @@ use self::{
     read::Raw,
     settings::{SETTINGS, Setting},
 };
-use crate::domain::{credential::Brand, data_layout::DataLayout, job::Job};
+use crate::domain::{data_layout::DataLayout, job::Job, plaintext_key::PrefixLabel};
 
 /// The commented configuration file that packages install. It has every setting at its default.
 pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
@@ -100,7 +100,7 @@ pub struct LogConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeysConfig {
     /// The first part of new keys, before the underscore.
-    pub prefix: Brand,
+    pub prefix: PrefixLabel,
     /// The grace period of a rotation that names none. Whole seconds.
     pub rotation_grace: Duration,
     pub hash_iterations: u32,
@@ -166,7 +166,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
             keys: KeysConfig {
-                prefix: Brand::DEFAULT,
+                prefix: PrefixLabel::DEFAULT,
                 rotation_grace: Duration::from_mins(5),
                 hash_iterations: 1000,
                 max_keys_per_account: 1000,

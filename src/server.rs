@@ -177,7 +177,7 @@ impl Running {
     /// Applies the settings that may change while the server runs. On an error nothing changes.
     /// Returns the changed settings that need a restart.
     pub fn reload(&mut self, config: Config) -> Result<Vec<String>, Error> {
-        let policy = configured_policy(&config, &self.instance.app.rules().catalogue)?;
+        let policy = configured_policy(&config, self.instance.app.catalogue())?;
         let pair = KeyPair::load(&config.tls)?;
         report_certificate(pair.as_ref(), &self.instance.app, &self.metrics);
         let routes = policy.as_ref().map(Policy::len);
@@ -189,7 +189,7 @@ impl Running {
             (Some(_), None) | (None, Some(_)) => waiting.push("tls".to_owned()),
         }
         self.instance.app.use_policy(policy);
-        self.instance.app.rules().set_allow_preflight(config.authz.allow_preflight);
+        self.instance.app.set_allow_preflight(config.authz.allow_preflight);
         self.proxies.replace(config.trusted_proxies.clone());
         self.config.log.clone_from(&config.log);
         self.config.authz = config.authz;

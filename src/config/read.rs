@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::faults::{nearest, quoted};
-use crate::domain::credential::Brand;
+use crate::domain::plaintext_key::PrefixLabel;
 
 /// A value before it is read.
 #[derive(Clone, Copy)]
@@ -181,10 +181,10 @@ pub(super) fn networks(raw: Raw<'_>) -> Result<Vec<IpNet>, String> {
     texts(raw)?.iter().map(read).collect()
 }
 
-pub(super) fn key_prefix(raw: Raw<'_>) -> Result<Brand, String> {
+pub(super) fn key_prefix(raw: Raw<'_>) -> Result<PrefixLabel, String> {
     const WHAT: &str = "1 to 4 lower-case letters or digits, a letter first";
     let text = raw.text(WHAT)?;
-    Brand::parse(text).map_err(|_| format!("must be {WHAT}, not {}", quoted(text)))
+    PrefixLabel::parse(text).map_err(|_| format!("must be {WHAT}, not {}", quoted(text)))
 }
 
 /// Reads a duration of whole seconds, the unit of grace periods in the API.

@@ -5,10 +5,10 @@ use std::{io, sync::Arc};
 use super::{DataDir, Error, catalogue, files::configured_policy};
 use crate::{
     config::Config,
-    domain::credential::PlaintextKey,
+    domain::plaintext_key::PlaintextKey,
     env::{Clock, Entropy, Env, SystemClock, SystemEntropy, Timekeeper},
     http::stream_limits::{StreamLimits, Streams},
-    service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Rules, keep_before_migration},
+    service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration},
     store::{self, Store},
 };
 
@@ -76,9 +76,8 @@ impl Instance {
         keep_before_migration(dir.layout()).map_err(Error::Migration)?;
         let store = Store::open(&database, &env, &catalogue)?;
         let policy = configured_policy(config, &catalogue)?;
-        let rules = Rules {
-            catalogue,
-            brand: config.keys.prefix,
+        let settings = Settings {
+            prefix_label: config.keys.prefix,
             rotation_grace: config.keys.rotation_grace,
             hash_iterations: config.keys.hash_iterations,
             max_keys: config.keys.max_keys_per_account,
@@ -87,7 +86,6 @@ impl Instance {
                 per_second: config.keys.max_changes_per_second,
             },
             retention: config.keys.retention,
-            allow_preflight: config.authz.allow_preflight.into(),
             batch: JOB_BATCH,
             backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
             import_key_file: dir.import_key(),
@@ -97,9 +95,10 @@ impl Instance {
             Purpose::Serve => dir.checkpointer(key_file, &env),
             Purpose::Command => dir.checkpointer_of_command(key_file, &env),
         }?;
-        let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
+        let app = Arc::new(Keyward::new(store, env, catalogue, settings, checkpointer)?);
         app.load_import_secrets()?;
         app.use_policy(policy);
+        app.set_allow_preflight(config.authz.allow_preflight);
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.layout().initial_root_key());
         let streams = Arc::new(Streams::new(StreamLimits::default()));

@@ -15,8 +15,8 @@ use super::{DataDir, DataDirError, Error, Instance, Purpose, Sources, check_file
 use crate::{
     config::Config,
     domain::{
-        checkpoint::CheckpointKey, credential::PlaintextKey, data_layout::DataLayout,
-        event::EventType,
+        checkpoint::CheckpointKey, data_layout::DataLayout, event::EventType,
+        plaintext_key::PlaintextKey,
     },
     env::Timestamp,
     service::{
@@ -57,7 +57,7 @@ pub fn restore(
     let key = key.and_then(|it| CheckpointKey::parse(&it).ok());
     let audit = Audit { key, kept: Vec::new() };
     let room = Some(layout.root()).filter(|it| it.is_dir());
-    let census = check_backup(backup, &audit, room, progress)?;
+    let census = check_backup(backup, &audit, room, &*sources.entropy, progress)?;
     let dir = DataDir::take_in_turn(layout.root(), wait)?;
     check_import_key(&dir.import_key(), backup)?;
     let outdated = copy(backup, &layout, &census)?;

@@ -27,7 +27,7 @@ pub async fn list_scopes(
     _caller: Caller<AnyKey>,
     _req: HttpRequest,
 ) -> HttpResponse {
-    let entries = app.rules().catalogue.entries().iter();
+    let entries = app.catalogue().entries().iter();
     let data = entries.map(|it| ScopeBody {
         name: it.scope.as_str().to_owned(),
         description: it.description.clone(),

@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 use super::presented::{presented_key, unambiguous, without_key};
 use crate::{
     domain::{
-        credential::{KeyPrefix, PlaintextKey},
         event::{Actor, EventSource},
         id::{AccountId, KeyId},
+        plaintext_key::{KeyPrefix, PlaintextKey},
         policy::RequiredScopes,
     },
     http::{

@@ -8,7 +8,7 @@ use actix_web::{
 };
 
 use crate::{
-    domain::credential::{self, PlaintextKey},
+    domain::{mask, plaintext_key::PlaintextKey},
     http::problem::Problem,
     service::{Denial, Error, Keyward},
 };
@@ -122,7 +122,7 @@ pub fn key_in_query(query: &str) -> Option<(&'static str, Cow<'static, str>)> {
 fn holds_key(query: &str) -> bool {
     let decoded = || {
         let mut parts = form_urlencoded::parse(query.as_bytes());
-        parts.any(|(name, value)| credential::holds_key(&name) || credential::holds_key(&value))
+        parts.any(|(name, value)| mask::holds_key(&name) || mask::holds_key(&value))
     };
-    credential::holds_key(query) || query.contains('%') && decoded()
+    mask::holds_key(query) || query.contains('%') && decoded()
 }

@@ -48,7 +48,7 @@ pub async fn metrics(
         let source = EventSource { actor: Actor::Cli, request_id: None, client_ip: None };
         let found = app.judge(&identity, RequiredScopes::default());
         let found = app.principal(&found, source)?;
-        if !app.rules().permits(found.powers, &[scope::METRICS_READ]) {
+        if !app.permits(found.powers, &[scope::METRICS_READ]) {
             return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
         }
         caller = Some(found);

@@ -139,9 +139,9 @@ impl VerificationState {
         let found = self.app.judge(&identity, need);
         *outcome = Outcome::Judged(found.verdict);
         match (found.verdict, &found.entry) {
-            (Verdict::Valid, Some(_)) => Ok(Allowed::Key(&self.app.rules().catalogue, found)),
+            (Verdict::Valid, Some(_)) => Ok(Allowed::Key(self.app.catalogue(), found)),
             (Verdict::InsufficientScopes, _) => {
-                let names = self.app.rules().catalogue.names(found.missing);
+                let names = self.app.catalogue().names(found.missing);
                 Err(Error::LacksScopes(names.map(str::to_owned).collect()).into())
             }
             (verdict, _) => {
@@ -162,7 +162,7 @@ impl VerificationState {
         let query = if mount == Mount::Envoy { "" } else { req.query_string() };
         // As it is written in a proxy's configuration: nothing to be decoded.
         if let Some(name) = query.strip_prefix("scope=")
-            && let Some(bit) = self.app.rules().catalogue.find(name)
+            && let Some(bit) = self.app.catalogue().find(name)
         {
             return Ok(bit);
         }
@@ -172,7 +172,7 @@ impl VerificationState {
                 let what = "the proxy's question has a parameter other than `scope`";
                 return Err(mistake(what.to_owned()).into());
             }
-            let bit = self.app.rules().catalogue.find(&value);
+            let bit = self.app.catalogue().find(&value);
             let unknown =
                 || mistake(format!("the proxy asks for a scope that does not exist: `{value}`"));
             asked = asked.or(bit.ok_or_else(unknown)?);

@@ -121,7 +121,7 @@ impl VerificationState {
         let source = EventSource { actor: Actor::Cli, request_id, client_ip };
         let caller = recognise(&self.app, text, source).await?;
         unambiguous(&self.app, req)?;
-        if !self.app.rules().permits(caller.powers, VerifyKeys::ANY_OF) {
+        if !self.app.permits(caller.powers, VerifyKeys::ANY_OF) {
             return Err(Error::MissingScope(VerifyKeys::ANY_OF).into());
         }
         Ok(())
@@ -144,7 +144,7 @@ async fn answer(
     id: &RequestId,
     body: RequestBody,
 ) -> Result<(Verdict, Vec<u8>), Problem> {
-    let catalogue = &app.rules().catalogue;
+    let catalogue = app.catalogue();
     let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
     let VerifyQuestion { key, wanted, client_ip } = match plain {
         Some(question) => question,
