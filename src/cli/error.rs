@@ -158,6 +158,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::NotStored(_)
         | server::Error::DiskFull { .. }
         | server::Error::Halted(Divergence::Replaced { .. }) => 75,
+        server::Error::Halted(Divergence::WriterPanicked) => 1,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::ImportSecret(ImportSecretError::Store(err))
