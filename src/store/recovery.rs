@@ -159,6 +159,18 @@ impl Desk {
         self.conn = Some(conn);
     }
 
+    /// See [`fold`]. An error is treated as that of a change.
+    pub fn upkeep(&mut self) -> Result<bool, StoreError> {
+        let Some(conn) = self.conn.take() else { return Err(self.refusal()) };
+        let optimized = conn.execute_batch("PRAGMA optimize;").map_err(StoreError::from);
+        let outcome = optimized.and_then(|()| fold(&conn));
+        match &outcome {
+            Ok(_) => self.conn = Some(conn),
+            Err(err) => self.undo(conn, err, HashSet::new()),
+        }
+        outcome
+    }
+
     pub fn begin_outage(&mut self, fault: StorageFault, touched: HashSet<Touched>) {
         self.state.failed(fault);
         self.outage = Some(Outage::new(fault, touched, self.now()));
@@ -241,7 +253,7 @@ fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
 /// holds the log: what it does not need is folded back, and the log keeps its size.
 ///
 /// Waits for readers only a moment, for changes wait as long.
-pub(super) fn fold(conn: &Connection) -> Result<bool, StoreError> {
+fn fold(conn: &Connection) -> Result<bool, StoreError> {
     let passive = "PRAGMA wal_checkpoint(PASSIVE)";
     let (pages, folded) =
         conn.query_row(passive, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;

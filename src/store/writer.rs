@@ -30,7 +30,6 @@ use crate::{
         Divergence, KeyIndex, ReadTx, Readers, StorageFault, StoreError, WriteTx,
         index::Image,
         outage::{Identity, Outage, StorageState},
-        recovery::fold,
         tx::{Marks, Touched},
     },
 };
@@ -163,7 +162,7 @@ impl Drop for Writer {
     /// Lets the thread finish what is queued, and waits for it: the file is closed after this.
     fn drop(&mut self) {
         self.queue = None;
-        // A panic is told by `StorageState::divergence`.
+        // `StorageState::divergence` tells of a panic.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -347,12 +346,6 @@ impl Desk {
         }
         conn.prepare_cached("RELEASE body")?.execute([])?;
         Ok(())
-    }
-
-    fn upkeep(&self) -> Result<bool, StoreError> {
-        let conn = self.conn.as_ref().ok_or_else(|| self.refusal())?;
-        conn.execute_batch("PRAGMA optimize;")?;
-        fold(conn)
     }
 }
 

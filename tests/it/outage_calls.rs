@@ -19,7 +19,7 @@ const KEYS: &str = "/api/v1/api-keys";
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 /// No action of these tests makes more calls of one name.
-const CALLS: usize = 120;
+const CALLS: usize = 100;
 
 /// A server, and the keys that it answered as good or as revoked.
 struct Victim {
@@ -169,15 +169,28 @@ impl Victim {
     }
 }
 
-/// Fails each call of this name that `act` makes the thread do, one after the other, with these errors
-/// in turn; `also` fails as well. Returns how many were failed.
-fn fail_each(call: &str, errors: &[&str], also: &[&str], act: impl Fn(&Victim)) -> usize {
+/// What a call fails with, in turn; and what else fails, and when.
+#[derive(Clone, Copy, Default)]
+struct Faults {
+    errors: &'static [&'static str],
+    also: &'static [&'static str],
+    /// Folds the log back before each, so that the next change goes to its start.
+    folded: bool,
+}
+
+const IO: Faults = Faults { errors: &["EIO"], also: &[], folded: false };
+
+/// Fails each call of this name that `act` makes the thread do, one after the other. Returns how many
+/// were failed.
+fn fail_each(call: &str, faults: Faults, act: impl Fn(&Victim)) -> usize {
     let Some(victim) = Victim::start() else { return usize::MAX };
     for n in 1..CALLS {
-        let fault = format!("{call}:error={}:when={n}", errors[n % errors.len()]);
-        eprintln!("{fault}");
-        let faults = [&[fault.as_str()], also].concat();
-        let failed = victim.failing(&faults, || {
+        if faults.folded {
+            upkeep(&victim);
+        }
+        let error = faults.errors[n % faults.errors.len()];
+        let fault = format!("{call}:error={error}:when={n}");
+        let failed = victim.failing(&[&[fault.as_str()], faults.also].concat(), || {
             act(&victim);
             victim.check(&victim.server);
         });
@@ -195,6 +208,11 @@ fn change(victim: &Victim) {
     victim.insist("while a call fails");
 }
 
+fn change_twice(victim: &Victim) {
+    change(victim);
+    change(victim);
+}
+
 fn upkeep(victim: &Victim) {
     // It may fail, and says so.
     keyward_in(&victim.data(), &["run-job", "upkeep"]);
@@ -207,30 +225,54 @@ fn upkeep_and_change(victim: &Victim) {
 
 #[test]
 fn any_write_of_a_commit_may_fail() {
-    assert!(20 < fail_each("pwrite64", &["EIO", "ENOSPC", "EINTR"], &[], change));
+    let faults = Faults { errors: &["EIO", "ENOSPC", "EINTR"], ..IO };
+    assert!(20 < fail_each("pwrite64", faults, change));
 }
 
 #[test]
 fn any_lock_of_a_commit_may_fail_to_be_taken_or_given_back() {
-    assert!(3 < fail_each("fcntl", &["EIO", "ENOLCK"], &[], change));
+    assert!(3 < fail_each("fcntl", Faults { errors: &["EIO", "ENOLCK"], ..IO }, change));
 }
 
-/// The first change goes to the start of an empty log.
+/// After a log that was folded back, a commit does more than usual.
+#[test]
+fn any_call_of_a_commit_that_starts_the_log_again_may_fail() {
+    let faults = Faults { folded: true, ..IO };
+    for (call, least) in [("fcntl", 3), ("fsync", 1), ("newfstatat", 0)] {
+        assert!(least < fail_each(call, faults, change), "{call}");
+    }
+}
+
 #[test]
 fn any_call_that_folds_the_log_back_may_fail() {
+    let faults = Faults { errors: &["EIO", "ENOSPC"], ..IO };
     for (call, least) in [("fsync", 3), ("pread64", 9), ("pwrite64", 9), ("ftruncate", 1)] {
-        assert!(least < fail_each(call, &["EIO", "ENOSPC"], &[], upkeep_and_change), "{call}");
+        assert!(least < fail_each(call, faults, upkeep_and_change), "{call}");
     }
-    assert!(1 < fail_each("newfstatat", &["EIO", "EACCES"], &[], upkeep_and_change));
+    let faults = Faults { errors: &["EIO", "EACCES"], ..IO };
+    assert!(1 < fail_each("newfstatat", faults, upkeep_and_change));
 }
 
-/// After a commit that failed, the file is opened and read again, and one more call fails.
+/// After a commit that failed, the file is opened and read again, and one more call fails. SQLite
+/// calls a page that it cannot read a damaged one.
 #[test]
 fn any_call_that_opens_the_file_again_may_fail() {
-    let also = &["fsync:error=EIO:when=1"];
-    for (call, least) in [("pread64", 9), ("newfstatat", 9), ("openat", 0), ("statfs", 0)] {
-        let made = fail_each(call, &["EIO", "EACCES", "ENOMEM"], also, change);
-        eprintln!("{call} {made}");
-        assert!(least < made, "{call}");
+    let faults = Faults { also: &["fsync:error=EIO:when=1"], ..IO };
+    for (call, least) in [("pread64", 19), ("newfstatat", 19), ("fcntl", 19), ("statfs", 0)] {
+        assert!(least < fail_each(call, faults, change), "{call}");
+    }
+    let others = Faults { errors: &["EACCES", "ENOMEM", "EROFS"], ..faults };
+    for (call, least) in [("openat", 1), ("newfstatat", 19)] {
+        assert!(least < fail_each(call, others, change), "{call}");
+    }
+}
+
+/// A lock that could not be given up goes with the last connection of the process, and all that
+/// connections share is made anew.
+#[test]
+fn any_call_that_opens_a_locked_file_again_may_fail() {
+    let faults = Faults { also: &["fcntl:error=EIO:when=3"], ..IO };
+    for call in ["mmap", "ftruncate"] {
+        assert!(0 < fail_each(call, faults, change_twice), "{call}");
     }
 }
