@@ -11,16 +11,16 @@ use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
     domain::{
-        credential::{Brand, PlaintextKey},
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         key_hash::KeyHash,
-        policy::{Need, Policy, RouteRule},
+        plaintext_key::{PlaintextKey, PrefixLabel},
+        policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    env::{Env, SystemClock, SystemEntropy},
-    server::Site,
+    env::{Env, SystemClock, SystemEntropy, Timekeeper},
+    server::Instance,
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
 };
@@ -32,10 +32,16 @@ fn main() {
     divan::main();
 }
 
+/// The clocks and the randomness of this machine.
+fn machine() -> Env {
+    let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
+    Env { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
+}
+
 /// An application on a data directory of its own.
 struct Scene {
     dir: TempDir,
-    site: Site,
+    site: Instance,
     root: PlaintextKey,
 }
 
@@ -44,7 +50,7 @@ impl Scene {
         let dir = TempDir::new().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
         let site =
-            Site::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+            Instance::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
     }
@@ -55,7 +61,7 @@ impl Scene {
 
     fn caller(&self) -> Principal {
         let found = judged(self.app(), &self.root);
-        self.app().principal(&found, Origin::CLI).unwrap()
+        self.app().principal(&found, EventSource::CLI).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.
@@ -89,13 +95,13 @@ fn new_key() -> NewKey {
 
 fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {
     match app.identify(key.expose().as_bytes()) {
-        Identity::Unproven(it) => app.prove(it).unwrap().0,
+        Identity::Unverified(it) => app.verify_secret(it).unwrap().0,
         known @ (Identity::Known(_) | Identity::Unknown | Identity::Malformed) => known,
     }
 }
 
 fn judged(app: &Keyward, key: &PlaintextKey) -> Verification {
-    app.judge(&proved(app, key), Need::default())
+    app.judge(&proved(app, key), RequiredScopes::default())
 }
 
 static SCENE: LazyLock<Scene> = LazyLock::new(|| {
@@ -121,7 +127,7 @@ fn identify(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn judge(bencher: Bencher<'_, '_>) {
     let identity = proved(SCENE.app(), &SCENE.root);
-    bencher.bench(|| SCENE.app().judge(black_box(&identity), Need::default()));
+    bencher.bench(|| SCENE.app().judge(black_box(&identity), RequiredScopes::default()));
 }
 
 /// 500 routes as an API of 100 resources has them: a list, one, its parts, each to read and to change.
@@ -166,7 +172,7 @@ fn pbkdf2_1000(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn generate_key(bencher: Bencher<'_, '_>) {
-    let brand = Brand::parse("rg").unwrap();
+    let brand = PrefixLabel::parse("rg").unwrap();
     bencher.bench(|| PlaintextKey::generate(black_box(brand), &SystemEntropy));
 }
 
@@ -182,8 +188,8 @@ fn append_event(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn append_256_events(bencher: Bencher<'_, '_>) {
     let dir = TempDir::new().unwrap();
-    let store =
-        Store::open(&dir.path().join("keyward.db"), &Env::system(), &Arc::new(Catalogue::new([])))
+    let (_store, writer) =
+        Store::open(&dir.path().join("keyward.db"), &machine(), &Arc::new(Catalogue::new([])))
             .unwrap();
     let event = NewEvent {
         event_type: EventType::ServerStarted,
@@ -193,9 +199,9 @@ fn append_256_events(bencher: Bencher<'_, '_>) {
     };
     bencher.bench_local(|| {
         let event = event.clone();
-        store.write(move |tx| {
+        writer.write(move |tx| {
             for _ in 0..256 {
-                tx.record(&Origin::CLI, &event)?;
+                tx.record(&EventSource::CLI, &event)?;
             }
             Ok::<_, StoreError>(())
         })
@@ -221,7 +227,7 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
     site.close().unwrap();
     let path = site.dir.database();
     drop(site);
-    let env = Env::system();
+    let env = machine();
     let catalogue = Arc::new(Catalogue::new([]));
     bencher.bench(|| {
         stored_time_floor(&path).unwrap();

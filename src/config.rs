@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::faults::{ConfigErrors, Fault, Origin};
+pub use self::faults::{ConfigErrors, Fault, SettingSource};
 pub use self::listen::ListenAddress;
 pub use self::read::{LogFormat, LogLevel};
 pub use self::routes::RouteSetting;
@@ -217,13 +217,13 @@ impl Config {
         }
         for (name, value) in variables {
             if let Err(message) = config.apply_variable(name, value) {
-                faults.push(Fault { origin: Origin::Variable(name.clone()), message });
+                faults.push(Fault { origin: SettingSource::Variable(name.clone()), message });
             }
             faults.extend(variables::unknown(name, value));
         }
         for (flag, value) in flags.given() {
             if let Err(message) = config.apply_flag(flag, value) {
-                faults.push(Fault { origin: Origin::Flag(flag), message });
+                faults.push(Fault { origin: SettingSource::Flag(flag), message });
             }
         }
 

@@ -1,16 +1,16 @@
 //! The composition root: builds the whole from its parts, starts it, stops it in order.
 
-mod at_hand;
+mod backend;
 mod connection;
 mod data_dir;
 mod data_files;
 mod error;
 mod files;
-mod front;
+mod http_servers;
+mod in_process_server;
 mod limits;
 mod listen;
 mod policy;
-mod reach;
 mod requests;
 mod restore;
 mod tls;
@@ -26,14 +26,14 @@ use actix_web::{
 use serde_json::json;
 
 pub use self::{
-    at_hand::AtHand,
+    backend::{Backend, open_or_connect},
     data_dir::{DataDir, DataDirError, IMPORT_KEY, find_signer},
     data_files::faults as data_file_faults,
     error::Error,
     files::{catalogue, check_files, file_faults},
+    in_process_server::InProcessServer,
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
-    reach::{Reached, reach},
     restore::{Restored, restore},
     tls::{KeyPair, TlsError},
     users::{user_name, user_of},
@@ -41,25 +41,27 @@ pub use self::{
 };
 use self::{
     files::{configured_policy, report_certificate},
-    front::{Front, control_server, public_server},
+    http_servers::{PublicServer, control_server, public_server},
     listen::SocketFile,
     tls::Certificate,
 };
 use crate::{
     config::{Config, JobsConfig},
     domain::{
-        credential::{Brand, PlaintextKey},
         event::EventType,
+        plaintext_key::{PlaintextKey, PrefixLabel},
         policy::Policy,
     },
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
         TrustedProxies,
         control::JobRunner,
-        stream::{StreamLimits, Streams},
+        stream_limits::{StreamLimits, Streams},
     },
     jobs::Jobs,
-    service::{self, BackupRules, ChangeRate, Job, Keyward, RootKey, Rules, keep_before_migration},
+    service::{
+        self, BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration,
+    },
     store::{self, Store},
     telemetry::Metrics,
 };
@@ -84,13 +86,13 @@ const HALT_CHECK: Duration = Duration::from_millis(200);
 
 /// The application with the directory that it owns, before it listens anywhere.
 #[derive(Debug)]
-pub struct Site {
+pub struct Instance {
     pub app: Arc<Keyward>,
     pub streams: Arc<Streams>,
     pub dir: DataDir,
 }
 
-/// What a site is opened for.
+/// What an instance is opened for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
     Serve,
@@ -98,7 +100,7 @@ pub enum Purpose {
     Command,
 }
 
-impl Site {
+impl Instance {
     /// Takes the data directory and opens what is in it, to serve it.
     pub fn open(
         config: &Config,
@@ -134,11 +136,11 @@ impl Site {
         let catalogue = Arc::new(catalogue(config));
         keep_before_migration(&dir.database()).map_err(Error::Migration)?;
         let store = Store::open(&dir.database(), &env, &catalogue)?;
-        let brand = Brand::parse(&config.keys.prefix).map_err(|_| DataDirError::KeyPrefix)?;
+        let prefix_label =
+            PrefixLabel::parse(&config.keys.prefix).map_err(|_| DataDirError::KeyPrefix)?;
         let policy = configured_policy(config, &catalogue)?;
-        let rules = Rules {
-            catalogue,
-            brand,
+        let settings = Settings {
+            prefix_label,
             rotation_grace: config.keys.rotation_grace,
             hash_iterations: config.keys.hash_iterations,
             max_keys: config.keys.max_keys_per_account,
@@ -147,7 +149,6 @@ impl Site {
                 per_second: config.keys.max_changes_per_second,
             },
             retention: config.keys.retention,
-            allow_preflight: config.authz.allow_preflight.into(),
             batch: JOB_BATCH,
             backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
             import_key_file: dir.import_key(),
@@ -157,9 +158,10 @@ impl Site {
             Purpose::Serve => dir.checkpointer(key_file, &env),
             Purpose::Command => dir.checkpointer_at_hand(key_file, &env),
         }?;
-        let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
+        let app = Arc::new(Keyward::new(store, env, catalogue, settings, checkpointer)?);
         app.load_import_secrets()?;
         app.use_policy(policy);
+        app.set_allow_preflight(config.authz.allow_preflight);
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.initial_key());
         let streams = Arc::new(Streams::new(StreamLimits::default()));
@@ -195,7 +197,7 @@ pub struct Running {
     pub urls: Vec<String>,
     pub metrics: Arc<Metrics>,
     pub workers: Arc<Workers>,
-    site: Site,
+    instance: Instance,
     jobs: Jobs,
     config: Config,
     proxies: Arc<TrustedProxies>,
@@ -207,22 +209,22 @@ pub struct Running {
 
 /// Starts everything. Must be called inside an actix system.
 pub async fn start(
-    site: Site,
+    instance: Instance,
     listeners: Vec<Listener>,
     config: &Config,
 ) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::new());
     let pair = KeyPair::load(&config.tls)?;
-    report_certificate(pair.as_ref(), &site.app, &metrics);
+    report_certificate(pair.as_ref(), &instance.app, &metrics);
     let certificate = pair.map(|it| Arc::new(Certificate::new(it)));
-    site.app.record_start(json!({
+    instance.app.record_start(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "keyPrefix": config.keys.prefix,
-        "checkpointKey": site.app.checkpoint_key().to_string(),
+        "checkpointKey": instance.app.checkpoint_key().to_string(),
         "scopes": config.scopes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
     }))?;
     let cron = |job| cron_line(&config.jobs, job).to_owned();
-    let jobs = Jobs::start(Arc::clone(&site.app), Arc::clone(&metrics), cron).await?;
+    let jobs = Jobs::start(Arc::clone(&instance.app), Arc::clone(&metrics), cron).await?;
     let urls: Vec<_> = listeners.iter().map(|it| it.url(certificate.is_some())).collect();
     for it in listeners.iter().filter(|it| certificate.is_none() && it.faces_the_network()) {
         tracing::warn!(
@@ -237,13 +239,18 @@ pub async fn start(
     });
     let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
     let workers = Arc::new(Workers::default());
-    let shared =
-        Front { site: &site, config, metrics: &metrics, proxies: &proxies, workers: &workers };
+    let shared = PublicServer {
+        instance: &instance,
+        config,
+        metrics: &metrics,
+        proxies: &proxies,
+        workers: &workers,
+    };
     let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
-    let socket = site.dir.control_socket();
-    let control = match control_server(&site, &socket, JobRunner(Box::new(jobs.by_hand()))) {
+    let socket = instance.dir.control_socket();
+    let control = match control_server(&instance, &socket, JobRunner(Box::new(jobs.by_hand()))) {
         Ok(server) => Some(server),
-        Err(err) if site.app.storage().0.is_some() => {
+        Err(err) if instance.app.storage().0.is_some() => {
             let error = &err as &dyn std::error::Error;
             tracing::error!(error, "commands on this machine cannot ask this server: no socket");
             None
@@ -266,7 +273,7 @@ pub async fn start(
         urls,
         metrics,
         workers,
-        site,
+        instance,
         jobs,
         config,
         proxies,
@@ -278,15 +285,15 @@ pub async fn start(
 
 impl Running {
     pub fn app(&self) -> &Arc<Keyward> {
-        &self.site.app
+        &self.instance.app
     }
 
     /// Puts into force what may change while it runs; on an error everything stays as it was.
     /// Returns the settings that changed and need a restart.
     pub fn reload(&mut self, config: Config) -> Result<Vec<String>, Error> {
-        let policy = configured_policy(&config, &self.site.app.rules().catalogue)?;
+        let policy = configured_policy(&config, self.instance.app.catalogue())?;
         let pair = KeyPair::load(&config.tls)?;
-        report_certificate(pair.as_ref(), &self.site.app, &self.metrics);
+        report_certificate(pair.as_ref(), &self.instance.app, &self.metrics);
         let routes = policy.as_ref().map(Policy::len);
         let mut waiting = self.config.differences(&config);
         waiting.retain(|it| !LIVE_SETTINGS.contains(&it.as_str()));
@@ -295,8 +302,8 @@ impl Running {
             (None, None) => (),
             (Some(_), None) | (None, Some(_)) => waiting.push("tls".to_owned()),
         }
-        self.site.app.use_policy(policy);
-        self.site.app.rules().set_allow_preflight(config.authz.allow_preflight);
+        self.instance.app.use_policy(policy);
+        self.instance.app.set_allow_preflight(config.authz.allow_preflight);
         self.proxies.replace(config.trusted_proxies.clone());
         self.config.log.clone_from(&config.log);
         self.config.authz = config.authz;
@@ -315,7 +322,7 @@ impl Running {
 
     /// Waits until writing has halted, which nothing but a new start can mend.
     pub async fn halted(&self) {
-        while self.site.app.divergence().is_none() {
+        while self.instance.app.divergence().is_none() {
             tokio::time::sleep(HALT_CHECK).await;
         }
     }
@@ -323,8 +330,8 @@ impl Running {
     /// Stops accepting, ends the streams, lets requests finish, stops the jobs, writes what is only
     /// in memory.
     pub async fn stop(self) -> Result<(), Error> {
-        self.site.app.drain();
-        self.site.streams.close();
+        self.instance.app.drain();
+        self.instance.streams.close();
         // All of them drain at once, so that they share one limit.
         let drained: Vec<_> =
             self.servers.iter().map(|(handle, _)| rt::spawn(handle.stop(true))).collect();
@@ -336,16 +343,15 @@ impl Running {
             server.await.map_err(|err| Error::Run(io::Error::other(err)))?.map_err(Error::Run)?;
         }
         self.jobs.stop().await;
-        let site = self.site;
+        let instance = self.instance;
         let closed = tokio::task::spawn_blocking(move || {
-            if let Some(why) = site.app.divergence() {
+            if let Some(why) = instance.app.divergence() {
                 return Err(Error::Halted(why.clone()));
             }
-            let recorded = site
-                .app
-                .record_denials(true)
-                .and_then(|_| site.app.record_server_event(EventType::ServerStopped, json!({})));
-            match recorded.map_err(Error::from).and_then(|()| site.close()) {
+            let recorded = instance.app.record_denials(true).and_then(|_| {
+                instance.app.record_server_event(EventType::ServerStopped, json!({}))
+            });
+            match recorded.map_err(Error::from).and_then(|()| instance.close()) {
                 Err(Error::Service(err @ service::Error::Unavailable(_))) => {
                     Err(Error::NotStored(err))
                 }

@@ -7,7 +7,7 @@ mod journal;
 mod metrics;
 mod outlet;
 mod protocol_errors;
-mod tally;
+mod verification_counts;
 
 use std::{
     io::{self, Write},
@@ -31,7 +31,7 @@ pub use self::{
     metrics::Metrics,
     outlet::Outlet,
     protocol_errors::take_protocol_error,
-    tally::{Entry, Outcome},
+    verification_counts::{EntryPoint, Outcome},
 };
 
 use crate::{

@@ -12,7 +12,7 @@ use std::{
 use keyward::{
     config::Config,
     env::{ManualClock, SystemEntropy, Timestamp},
-    server::{self, Site},
+    server::{self, Instance},
 };
 
 use super::Outcome;
@@ -43,7 +43,7 @@ pub fn serve(dir: &Path) -> Outcome<()> {
             hand.advance(Duration::from_secs(line.parse().unwrap_or_default()));
         }
     });
-    let site = Site::open(&config, clock, Arc::new(SystemEntropy))?;
+    let site = Instance::open(&config, clock, Arc::new(SystemEntropy))?;
     let key_file = site.dir.initial_key();
     site.first_start(|key| keyward::service::write_key_file(&key_file, key))?;
     actix_web::rt::System::new().block_on(async {

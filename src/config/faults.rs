@@ -12,13 +12,13 @@ pub struct ConfigErrors(pub Vec<Fault>);
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{origin}: {message}")]
 pub struct Fault {
-    pub origin: Origin,
+    pub origin: SettingSource,
     pub message: String,
 }
 
 /// Where a fault stands.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Origin {
+pub enum SettingSource {
     /// A line of the configuration file, counted from one.
     File { path: PathBuf, line: usize },
     /// A variable of the environment.
@@ -27,7 +27,7 @@ pub enum Origin {
     Flag(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),

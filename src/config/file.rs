@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::faults::{Fault, Origin, nearest, quoted};
+use super::faults::{Fault, SettingSource, nearest, quoted};
 use super::read::Raw;
 use super::scopes::{self, ScopeSetting};
 use super::{Config, ConfigFile, SETTINGS, Setting};
@@ -28,7 +28,7 @@ pub(super) fn apply(config: &mut Config, file: ConfigFile<'_>) -> Vec<Fault> {
 
     let mut faults = walk.faults;
     faults.sort_by_key(|(at, _)| *at);
-    let origin = |at| Origin::File { path: file.path.to_owned(), line: line(file.text, at) };
+    let origin = |at| SettingSource::File { path: file.path.to_owned(), line: line(file.text, at) };
     faults.into_iter().map(|(at, message)| Fault { origin: origin(at), message }).collect()
 }
 

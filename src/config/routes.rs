@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigFile;
-use super::faults::{ConfigErrors, Fault, Origin, nearest, quoted};
+use super::faults::{ConfigErrors, Fault, SettingSource, nearest, quoted};
 use super::file::line;
 use super::read::{self, Raw};
 
@@ -51,7 +51,7 @@ impl RouteSetting {
         }
         let mut faults = reader.faults;
         faults.sort_by_key(|(line, _)| *line);
-        let origin = |line| Origin::File { path: file.path.to_owned(), line };
+        let origin = |line| SettingSource::File { path: file.path.to_owned(), line };
         let fault = |(line, message)| Fault { origin: origin(line), message };
         Err(ConfigErrors(faults.into_iter().map(fault).collect()))
     }

@@ -1,7 +1,7 @@
 //! Variables of the environment that begin with `KEYWARD_` and are no settings.
 
 use super::{
-    COMMAND_LINE_VARIABLES, Fault, Origin, SETTINGS,
+    COMMAND_LINE_VARIABLES, Fault, SETTINGS, SettingSource,
     faults::{nearest, quoted},
 };
 
@@ -30,7 +30,7 @@ pub fn unknown(name: &str, value: &str) -> Option<Fault> {
             None => "unknown variable".to_owned(),
         }
     };
-    Some(Fault { origin: Origin::Variable(name.to_owned()), message })
+    Some(Fault { origin: SettingSource::Variable(name.to_owned()), message })
 }
 
 /// Whether Kubernetes sets such a variable by itself, in every pod of the namespace of a Service

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     env::Timestamp,
 };
@@ -32,7 +32,7 @@ pub enum Subject {
 
 /// Where a change came from: who, by which request, from which address.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct EventSource {
     pub actor: Actor,
     pub request_id: Option<Arc<str>>,
     pub client_ip: Option<IpAddr>,
@@ -121,7 +121,7 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ChainHash(pub [u8; 32]);
 
-impl Origin {
+impl EventSource {
     pub const CLI: Self = Self { actor: Actor::Cli, request_id: None, client_ip: None };
     pub const SCHEDULER: Self = Self { actor: Actor::Scheduler, request_id: None, client_ip: None };
 }

@@ -38,7 +38,7 @@ pub struct RouteRule {
 
 /// What a key must grant.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Need {
+pub struct RequiredScopes {
     pub all: ScopeBits,
     /// At least one of these, unless there are none.
     pub any: ScopeBits,
@@ -47,11 +47,11 @@ pub struct Need {
 /// Who may pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
-    Everybody,
+    Public,
     /// Callers without a key, and those with an accepted key that grants this.
-    Optional(Need),
+    Optional(RequiredScopes),
     /// Callers with an accepted key that grants this.
-    Key(Need),
+    Key(RequiredScopes),
 }
 
 /// Why no route decides.
@@ -92,7 +92,7 @@ pub struct PolicyFault {
     pub message: String,
 }
 
-impl Need {
+impl RequiredScopes {
     pub fn all(scopes: ScopeBits) -> Self {
         Self { all: scopes, any: ScopeBits::default() }
     }
@@ -185,7 +185,8 @@ impl Route {
             });
             known.fold(ScopeBits::default(), ScopeBits::or)
         };
-        let need = Need { all: bits("scopes", &rule.scopes), any: bits("any_of", &rule.any_of) };
+        let need =
+            RequiredScopes { all: bits("scopes", &rule.scopes), any: bits("any_of", &rule.any_of) };
         match (rule.public, &rule.scopes, &rule.any_of) {
             (false, None, None) if !rule.optional => fault(
                 "route",
@@ -206,7 +207,7 @@ impl Route {
             fault("optional", why.to_owned());
         }
         let access = match (rule.public, rule.optional) {
-            (true, _) => Access::Everybody,
+            (true, _) => Access::Public,
             (false, true) => Access::Optional(need),
             (false, false) => Access::Key(need),
         };

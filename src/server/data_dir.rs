@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{data_files, user_name};
 use crate::{
-    domain::note::{NoteError, NoteKey, NoteSigner},
+    domain::checkpoint::{CheckpointError, CheckpointKey, CheckpointSigner},
     env::Env,
     http::control::SOCKET,
     service::Checkpointer,
@@ -40,7 +40,7 @@ pub enum DataDirError {
     #[error("{path}, the key that signs checkpoints, cannot be read")]
     KeyFile { path: PathBuf, source: io::Error },
     #[error("{path} holds no key for checkpoints: {source}")]
-    CheckpointKey { path: PathBuf, source: NoteError },
+    CheckpointKey { path: PathBuf, source: CheckpointError },
     #[error("{path} can be read by other users; allow its owner, or its group, only (chmod 640)")]
     Exposed { path: PathBuf },
     #[error(
@@ -211,7 +211,7 @@ impl DataDir {
                 if public.exists() {
                     return Err(DataDirError::NoCheckpointKey { path, public });
                 }
-                let signer = NoteSigner::generate(&log_name(env), &*env.entropy);
+                let signer = CheckpointSigner::generate(&log_name(env), &*env.entropy);
                 let unusable = |source| DataDirError::Unusable { path: path.clone(), source };
                 write_new(&path, 0o600, &signer.expose()).map_err(unusable)?;
                 signer
@@ -234,7 +234,7 @@ impl DataDir {
         env: &Env,
     ) -> Result<Checkpointer, DataDirError> {
         let public = fs::read_to_string(self.public_key()).ok();
-        let Some(public) = public.and_then(|it| NoteKey::parse(&it).ok()) else {
+        let Some(public) = public.and_then(|it| CheckpointKey::parse(&it).ok()) else {
             return self.checkpointer(file, env);
         };
         match find_signer(&self.path, file) {
@@ -275,7 +275,7 @@ impl DataDir {
 }
 
 /// Reads the key that signs checkpoints, from `file` or else from the data directory `dir`.
-pub fn find_signer(dir: &Path, file: Option<&Path>) -> Result<NoteSigner, DataDirError> {
+pub fn find_signer(dir: &Path, file: Option<&Path>) -> Result<CheckpointSigner, DataDirError> {
     let own = dir.join("checkpoint.key");
     let path = file.unwrap_or(&own);
     let unreadable = |source| DataDirError::KeyFile { path: path.to_owned(), source };
@@ -284,7 +284,7 @@ pub fn find_signer(dir: &Path, file: Option<&Path>) -> Result<NoteSigner, DataDi
         return Err(DataDirError::Exposed { path: path.to_owned() });
     }
     let wrong = |source| DataDirError::CheckpointKey { path: path.to_owned(), source };
-    NoteSigner::parse(&text).map_err(wrong)
+    CheckpointSigner::parse(&text).map_err(wrong)
 }
 
 /// A name that no other log has.

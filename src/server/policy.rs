@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    config::{ConfigErrors, ConfigFile, Fault, Origin, RouteSetting},
+    config::{ConfigErrors, ConfigFile, Fault, RouteSetting, SettingSource},
     domain::{
         policy::{Policy, PolicyFault, RouteRule},
         scope::Catalogue,
@@ -41,7 +41,7 @@ pub fn load_policy(path: &Path, catalogue: &Catalogue) -> Result<PolicyFile, Pol
         faults.sort_by_key(line);
         let placed = |fault: PolicyFault| {
             let setting = routes.get(fault.route);
-            let origin = Origin::File { path: path.to_owned(), line: line(&fault) };
+            let origin = SettingSource::File { path: path.to_owned(), line: line(&fault) };
             let name = setting.map(|it| it.name.as_str()).filter(|it| !it.is_empty());
             let name = name.map_or_else(String::new, |it| format!(" ({it})"));
             let PolicyFault { route, field, message } = fault;

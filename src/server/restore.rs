@@ -12,10 +12,10 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{DataDir, DataDirError, Error, Purpose, Site, check_files};
+use super::{DataDir, DataDirError, Error, Instance, Purpose, check_files};
 use crate::{
     config::Config,
-    domain::{credential::PlaintextKey, event::EventType, note::NoteKey},
+    domain::{checkpoint::CheckpointKey, event::EventType, plaintext_key::PlaintextKey},
     env::{Clock, Entropy},
     service::{
         self, Audit, BackupError, Census, Keyward, LogFile, check_backup, check_import_key,
@@ -49,10 +49,10 @@ pub fn restore(
     compare_digest(backup)?;
     // What our own key seems to have signed, and did not, would keep the server from starting.
     let key = fs::read_to_string(config.data_dir.join("checkpoint.pub")).ok();
-    let key = key.and_then(|it| NoteKey::parse(&it).ok());
+    let key = key.and_then(|it| CheckpointKey::parse(&it).ok());
     let audit = Audit { key, kept: Vec::new() };
     let room = Some(&*config.data_dir).filter(|it| it.is_dir());
-    let census = check_backup(backup, &audit, room, progress)?;
+    let census = check_backup(backup, &audit, room, &*entropy, progress)?;
     let dir = DataDir::take_in_turn(&config.data_dir, wait)?;
     check_import_key(&dir.import_key(), backup)?;
     let database = dir.database();
@@ -128,9 +128,9 @@ fn open_restored(
     record: impl FnOnce(&Keyward) -> Result<(), service::Error>,
 ) -> Result<(), Error> {
     sync(&config.data_dir)?;
-    let site = Site::open_in(dir, config, clock, entropy, Purpose::Command)?;
-    record(&site.app)?;
-    site.close()
+    let instance = Instance::open_in(dir, config, clock, entropy, Purpose::Command)?;
+    record(&instance.app)?;
+    instance.close()
 }
 
 /// Nobody must have to look for what was there before.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use crate::{
     domain::{
+        checkpoint::{Checkpoint, CheckpointError, CheckpointKey},
         event::ChainHash,
         merkle::{Frontier, TreeHash},
-        note::{Checkpoint, NoteError, NoteKey},
     },
     store::{AuditHead, ReadTx, StoreError},
 };
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Audit {
     /// Who must have signed; without it signatures are not looked at.
-    pub key: Option<NoteKey>,
+    pub key: Option<CheckpointKey>,
     /// Checkpoints that were kept elsewhere: a name for the report, and the signed note.
     pub kept: Vec<(String, String)>,
 }
@@ -136,7 +136,7 @@ impl Audit {
                 Ok(promise) if promise.signed || self.key.is_none() => promises.push(promise),
                 Ok(promise) => {
                     let seq = promise.checkpoint.size.cast_signed();
-                    let what = format!("{place}: {}", NoteError::Unsigned);
+                    let what = format!("{place}: {}", CheckpointError::Unsigned);
                     return Ok(Err(Finding { seq, what }));
                 }
                 Err(why) => {
@@ -147,12 +147,12 @@ impl Audit {
         Ok(Ok(promises))
     }
 
-    fn open(&self, place: &str, note: &str) -> Result<Promise, NoteError> {
+    fn open(&self, place: &str, note: &str) -> Result<Promise, CheckpointError> {
         let opened = self.key.as_ref().map(|it| it.open(note));
         let (checkpoint, signed) = match opened {
             Some(Ok(checkpoint)) => (checkpoint, true),
             // By a key that was replaced, as the log itself tells.
-            Some(Err(NoteError::Unsigned)) | None => (Checkpoint::unverified(note)?, false),
+            Some(Err(CheckpointError::Unsigned)) | None => (Checkpoint::unverified(note)?, false),
             Some(Err(why)) => return Err(why),
         };
         Ok(Promise { place: place.to_owned(), checkpoint, signed })

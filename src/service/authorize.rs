@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     domain::{
-        policy::{Access, Need, Policy, Undecided},
+        policy::{Access, Policy, RequiredScopes, Undecided},
         request_path::RequestPath,
         scope::ScopeBits,
     },
@@ -24,6 +24,11 @@ pub struct OriginalRequest<'a> {
 }
 
 impl Keyward {
+    /// Sets whether a CORS preflight request needs no key. May change while the server runs.
+    pub fn set_allow_preflight(&self, allow: bool) {
+        self.allow_preflight.store(allow, Ordering::Relaxed);
+    }
+
     /// Replaces the route policy whole; requests that are being judged keep the one they have.
     pub fn use_policy(&self, policy: Option<Policy>) {
         self.policy.store(policy.map(Arc::new));
@@ -36,21 +41,21 @@ impl Keyward {
         request: Option<&OriginalRequest<'_>>,
         asked: ScopeBits,
     ) -> Result<Access, Error> {
-        let Some(request) = request else { return Ok(Access::Key(Need::all(asked))) };
+        let Some(request) = request else { return Ok(Access::Key(RequiredScopes::all(asked))) };
         let policy = self.policy.load();
         let Some(target) = request.target else {
             return match *policy {
                 Some(_) => {
                     Err(Error::ProxyMistake("the proxy does not say which path it is".into()))
                 }
-                None => Ok(Access::Key(Need::all(asked))),
+                None => Ok(Access::Key(RequiredScopes::all(asked))),
             };
         };
         let path = RequestPath::parse(target).map_err(Error::AmbiguousPath)?;
-        if request.preflight && self.rules.allow_preflight.load(Ordering::Relaxed) {
-            return Ok(Access::Everybody);
+        if request.preflight && self.allow_preflight.load(Ordering::Relaxed) {
+            return Ok(Access::Public);
         }
-        let Some(policy) = &*policy else { return Ok(Access::Key(Need::all(asked))) };
+        let Some(policy) = &*policy else { return Ok(Access::Key(RequiredScopes::all(asked))) };
         let method = request.method;
         let method = method.ok_or_else(|| {
             Error::ProxyMistake("the proxy does not say which method it is".into())
@@ -63,10 +68,10 @@ impl Keyward {
             }
         })?;
         Ok(match route.access {
-            free @ (Access::Everybody | Access::Optional(_)) if asked.is_empty() => free,
-            Access::Everybody => Access::Key(Need::all(asked)),
+            free @ (Access::Public | Access::Optional(_)) if asked.is_empty() => free,
+            Access::Public => Access::Key(RequiredScopes::all(asked)),
             Access::Optional(need) | Access::Key(need) => {
-                Access::Key(Need { all: need.all.or(asked), ..need })
+                Access::Key(RequiredScopes { all: need.all.or(asked), ..need })
             }
         })
     }

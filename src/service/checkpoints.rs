@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     domain::{
+        checkpoint::{Checkpoint, CheckpointError, CheckpointKey, CheckpointSigner},
         merkle::TreeHash,
-        note::{Checkpoint, NoteError, NoteKey, NoteSigner},
     },
     env::Timestamp,
     service::{Conflict, Error, Keyward, Viewer},
@@ -20,10 +20,10 @@ use crate::{
 /// Who signs, and where the newest checkpoint is kept outside of the database.
 #[derive(Debug)]
 pub struct Checkpointer {
-    key: NoteKey,
+    key: CheckpointKey,
     /// A command on the machine may do without: the key can be a credential that only the service is
     /// given. What such a command records is signed at the next start of the server.
-    signer: Option<NoteSigner>,
+    signer: Option<CheckpointSigner>,
     file: PathBuf,
     /// One at a time, so that the file never gets an older one.
     turn: Mutex<()>,
@@ -43,7 +43,7 @@ pub enum Mismatch {
         "{place} is not what our key signed ({why}). Keep a copy of everything as it is; `keyward \
          events verify` tells more"
     )]
-    Note { place: String, why: NoteError },
+    Note { place: String, why: CheckpointError },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{place} cannot be read")]
@@ -63,18 +63,18 @@ pub struct EventProof {
 }
 
 impl Checkpointer {
-    pub fn new(signer: NoteSigner, file: PathBuf) -> Self {
+    pub fn new(signer: CheckpointSigner, file: PathBuf) -> Self {
         let key = signer.public().clone();
         Self { key, signer: Some(signer), file, turn: Mutex::default() }
     }
 
     /// Checks what `key` signed, and signs nothing.
-    pub fn without_signer(key: NoteKey, file: PathBuf) -> Self {
+    pub fn without_signer(key: CheckpointKey, file: PathBuf) -> Self {
         Self { key, signer: None, file, turn: Mutex::default() }
     }
 
     /// What anybody needs to check our checkpoints.
-    pub fn key(&self) -> &NoteKey {
+    pub fn key(&self) -> &CheckpointKey {
         &self.key
     }
 
@@ -89,7 +89,7 @@ impl Checkpointer {
 }
 
 impl Keyward {
-    pub fn checkpoint_key(&self) -> &NoteKey {
+    pub fn checkpoint_key(&self) -> &CheckpointKey {
         self.checkpointer.key()
     }
 
@@ -99,7 +99,7 @@ impl Keyward {
         let mine = &self.checkpointer;
         let Some(signer) = mine.signer.clone() else { return Ok(0) };
         let _turn = mine.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = self.store.write::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
+        let made = self.system_change::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
         let Some(made) = made else { return Ok(0) };
         // The journal is often sent elsewhere, where nobody on this machine can change it.
         tracing::info!(checkpoint.size = made.size, checkpoint.note = made.note, "checkpoint");
@@ -175,7 +175,11 @@ impl Keyward {
 ///
 /// One that another key signed is passed over with a warning: keys can be replaced. The first thing
 /// asked of `log`, or its snapshot is older than a file that a server writes meanwhile.
-pub fn hold_to_checkpoints(log: &ReadTx<'_>, key: &NoteKey, file: &Path) -> Result<(), Mismatch> {
+pub fn hold_to_checkpoints(
+    log: &ReadTx<'_>,
+    key: &CheckpointKey,
+    file: &Path,
+) -> Result<(), Mismatch> {
     let place = file.display().to_string();
     let beside = match fs::read_to_string(file) {
         Ok(note) => Some(note),
@@ -188,10 +192,15 @@ pub fn hold_to_checkpoints(log: &ReadTx<'_>, key: &NoteKey, file: &Path) -> Resu
     beside.map_or(Ok(()), |note| check_note(log, key, &place, &note))
 }
 
-fn check_note(log: &ReadTx<'_>, key: &NoteKey, place: &str, note: &str) -> Result<(), Mismatch> {
+fn check_note(
+    log: &ReadTx<'_>,
+    key: &CheckpointKey,
+    place: &str,
+    note: &str,
+) -> Result<(), Mismatch> {
     let Checkpoint { size, root, head, time, .. } = match key.open(note) {
         Ok(checkpoint) => checkpoint,
-        Err(NoteError::Unsigned) => {
+        Err(CheckpointError::Unsigned) => {
             tracing::warn!(place, "a checkpoint was signed with another key; not checked");
             return Ok(());
         }

@@ -12,9 +12,9 @@ use serde_json::json;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
-        event::{Actor, EventType, NewEvent, Origin, Subject},
+        event::{Actor, EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     env::Timestamp,
     service::{Error, Keyward},
@@ -134,12 +134,12 @@ impl Keyward {
         if due.is_empty() {
             return Ok(0);
         }
-        let written = self.store.write({
+        let written = self.system_change({
             let due = due.clone();
             move |tx| {
                 for (group, tally) in &due {
-                    let (origin, event) = event(*group, tally);
-                    tx.record(&origin, &event)?;
+                    let (source, event) = event(*group, tally);
+                    tx.record(&source, &event)?;
                 }
                 Ok::<_, Error>(due.len() as u64)
             }
@@ -155,7 +155,7 @@ impl Keyward {
     }
 }
 
-fn event((reason, prefix, address): Group, tally: &Tally) -> (Origin, NewEvent) {
+fn event((reason, prefix, address): Group, tally: &Tally) -> (EventSource, NewEvent) {
     let actor = match (tally.key, prefix) {
         (Some((id, account)), Some(prefix)) => Actor::Key { id, prefix, account },
         // Nobody that we know. The scheduler is who writes it down.
@@ -173,5 +173,5 @@ fn event((reason, prefix, address): Group, tally: &Tally) -> (Origin, NewEvent) 
             "lastAt": tally.last.to_string(),
         }),
     };
-    (Origin { actor, request_id: None, client_ip: address }, event)
+    (EventSource { actor, request_id: None, client_ip: address }, event)
 }

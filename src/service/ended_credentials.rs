@@ -9,12 +9,12 @@ use serde_json::json;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     service::{Error, Keyward},
-    store::{ExcessValue, KeyRecord, WriteTx},
+    store::{ExcessCredential, KeyRecord, WriteTx},
 };
 
 /// How many ended credentials of one key are kept. Older ones answer `NOT_FOUND`.
@@ -24,7 +24,7 @@ pub(super) const KEPT: u32 = 20;
 /// every change that ends a credential. Returns the record without them.
 pub(super) fn delete_oldest(
     tx: &WriteTx<'_>,
-    origin: &Origin,
+    source: &EventSource,
     mut record: KeyRecord,
     most: u32,
 ) -> Result<KeyRecord, Error> {
@@ -33,7 +33,7 @@ pub(super) fn delete_oldest(
     let excess = ended.len().saturating_sub(KEPT as usize).min(most as usize);
     let oldest = ended.get(..excess).unwrap_or_default();
     if !oldest.is_empty() {
-        delete(tx, origin, record.key.account_id, record.key.id, oldest)?;
+        delete(tx, source, record.key.account_id, record.key.id, oldest)?;
         record.credentials.retain(|it| !oldest.contains(&it.credential.prefix));
     }
     Ok(record)
@@ -41,7 +41,7 @@ pub(super) fn delete_oldest(
 
 fn delete(
     tx: &WriteTx<'_>,
-    origin: &Origin,
+    source: &EventSource,
     account: AccountId,
     key: KeyId,
     prefixes: &[KeyPrefix],
@@ -53,9 +53,9 @@ fn delete(
         subject: Subject::Key(key),
         data: json!({ "keyPrefixes": shown, "reason": "too_many_rotated" }),
     };
-    let receipt = tx.record(origin, &event)?;
+    let receipt = tx.record(source, &event)?;
     for prefix in prefixes {
-        tx.delete_value(*prefix, &receipt)?;
+        tx.delete_credential(*prefix, &receipt)?;
     }
     Ok(())
 }
@@ -70,16 +70,16 @@ impl Keyward {
         if self.ended_bounded.load(Ordering::Acquire) {
             return Ok((0, true));
         }
-        let limit = self.rules.batch.saturating_mul(BATCHES);
-        let found = self.store.read(|tx| tx.excess_values(KEPT, limit))?;
+        let limit = self.settings.batch.saturating_mul(BATCHES);
+        let found = self.store.read(|tx| tx.excess_credentials(KEPT, limit))?;
         if found.is_empty() {
             self.ended_bounded.store(true, Ordering::Release);
             return Ok((0, true));
         }
         let mut deleted = 0;
-        for batch in found.chunks(self.rules.batch.max(1) as usize) {
+        for batch in found.chunks(self.settings.batch.max(1) as usize) {
             let batch = batch.to_vec();
-            deleted += self.store.write(move |tx| {
+            deleted += self.system_change(move |tx| {
                 let mut deleted = 0;
                 for of_one_key in batch.chunk_by(|one, next| one.key == next.key) {
                     deleted += delete_excess(tx, of_one_key)?;
@@ -92,16 +92,16 @@ impl Keyward {
 }
 
 /// Deletes credentials of one key that were found by another transaction.
-fn delete_excess(tx: &WriteTx<'_>, excess: &[ExcessValue]) -> Result<u64, Error> {
+fn delete_excess(tx: &WriteTx<'_>, excess: &[ExcessCredential]) -> Result<u64, Error> {
     let Some(first) = excess.first() else { return Ok(0) };
     let mut prefixes = Vec::with_capacity(excess.len());
     for it in excess {
-        if tx.has_ended_value(it.key, it.prefix)? {
+        if tx.has_ended_credential(it.key, it.prefix)? {
             prefixes.push(it.prefix);
         }
     }
     if !prefixes.is_empty() {
-        delete(tx, &Origin::SCHEDULER, first.account, first.key, &prefixes)?;
+        delete(tx, &EventSource::SCHEDULER, first.account, first.key, &prefixes)?;
     }
     Ok(prefixes.len() as u64)
 }

@@ -1,7 +1,7 @@
 //! Ends of callers and of keys: a caller that expires gives no later end than its own.
 
 use crate::{
-    domain::{api_key::ApiKey, event::Origin, scope::ScopeSet},
+    domain::{api_key::ApiKey, event::EventSource, scope::ScopeSet},
     env::Timestamp,
     service::{Fault, KeyPatch, Principal},
 };
@@ -20,20 +20,14 @@ pub enum Gain<'a> {
 /// The maker of a key: the source of its event, and its own end.
 #[derive(Clone, Copy)]
 pub(super) struct Maker<'a> {
-    pub origin: &'a Origin,
+    pub source: &'a EventSource,
     /// `None` means that the maker never expires.
     pub expires_at: Option<Timestamp>,
 }
 
 impl Maker<'static> {
     /// The program itself, or a command on the machine.
-    pub const CLI: Self = Self { origin: &Origin::CLI, expires_at: None };
-}
-
-impl<'a> From<&'a Principal> for Maker<'a> {
-    fn from(caller: &'a Principal) -> Self {
-        Self { origin: &caller.origin, expires_at: caller.expires_at }
-    }
+    pub const CLI: Self = Self { source: &EventSource::CLI, expires_at: None };
 }
 
 /// What an expiry is held against.
@@ -128,7 +122,7 @@ mod tests {
                 operator: false,
                 powers: ScopeBits::default(),
                 expires_at: end.map(at),
-                origin: Origin::CLI,
+                source: EventSource::CLI.into(),
             };
             let expiry = Expiry { now: at(1_000), caller: &caller, existing: None };
             expiry.fault(wanted.map(|it| it.map(at))).map(|it| it.code)

@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::{
     domain::{
         account::AccountKind,
-        credential::KeyPrefix,
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         id::KeyId,
+        plaintext_key::KeyPrefix,
     },
     env::{ClockStep, StepKind, Timestamp},
     service::{Error, Keyward, ended_credentials::delete_oldest, events::server_event},
@@ -95,7 +95,7 @@ impl Keyward {
 
     /// One batch: how many things it changed, and whether there may be more.
     fn run_batch(&self, job: Job) -> Result<(u64, bool), Error> {
-        let full = |done: u64| (done, u64::from(self.rules.batch) <= done);
+        let full = |done: u64| (done, u64::from(self.settings.batch) <= done);
         match job {
             Job::EndGraces => Ok((self.end_graces()?, false)),
             Job::ExpireKeys => Ok(full(self.record_expiries()?)),
@@ -134,8 +134,8 @@ impl Keyward {
         }
         let (mut after, mut ended) = (None, 0);
         loop {
-            let batch = self.rules.batch;
-            let page = self.store.read(|tx| tx.values_in_grace(after, batch))?;
+            let batch = self.settings.batch;
+            let page = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
             let Some((_, last_prefix, last_deadline)) = page.last().copied() else {
                 return Ok(ended);
             };
@@ -149,7 +149,7 @@ impl Keyward {
                 })
                 .map(|(id, prefix, _)| (id, prefix))
                 .collect();
-            ended += self.store.write(move |tx| {
+            ended += self.system_change(move |tx| {
                 let mut ended = 0;
                 for (id, prefix) in over {
                     ended += u64::from(end_grace(tx, id, prefix, batch)?);
@@ -164,8 +164,8 @@ impl Keyward {
         if !self.env.time.is_settled() {
             return Ok(0);
         }
-        let batch = self.rules.batch;
-        self.store.write(move |tx| {
+        let batch = self.settings.batch;
+        self.system_change(move |tx| {
             let expired = tx.unrecorded_expiries(tx.now(), batch)?;
             for record in &expired {
                 let event = about(
@@ -177,7 +177,7 @@ impl Keyward {
                         "expiresAt": record.key.expires_at.map(|it| it.to_string()),
                     }),
                 );
-                let receipt = tx.record(&Origin::SCHEDULER, &event)?;
+                let receipt = tx.record(&EventSource::SCHEDULER, &event)?;
                 tx.mark_expiry_recorded(&receipt)?;
             }
             Ok(expired.len() as u64)
@@ -192,20 +192,20 @@ impl Keyward {
         if !self.env.time.is_settled_since_start() {
             return Ok((0, false));
         }
-        let (retention, batch) = (self.rules.retention, self.rules.batch / Self::PURGE_SHARE);
-        self.store.write(move |tx| {
+        let (retention, batch) = (self.settings.retention, self.settings.batch / Self::PURGE_SHARE);
+        self.system_change(move |tx| {
             let cutoff = tx.now().before(retention);
             let mut purged = 0;
             for record in tx.purgeable_keys(cutoff, batch)? {
                 let reason = if record.key.revoked_at.is_some() { "revoked" } else { "expired" };
                 let data = json!({ "keyPrefixes": prefixes(&record), "reason": reason });
                 let event = about(&record, EventType::ApiKeyPurged, data);
-                tx.delete_key(&tx.record(&Origin::SCHEDULER, &event)?)?;
+                tx.delete_key(&tx.record(&EventSource::SCHEDULER, &event)?)?;
                 purged += 1;
             }
-            purged += purge_values(tx, cutoff, batch)?;
+            purged += purge_credentials(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
-            let forgotten = tx.forget_usage_before(first_day, batch)?;
+            let forgotten = tx.delete_usage_before(first_day, batch)?;
             for id in tx.purgeable_accounts(cutoff, batch)? {
                 let event = NewEvent {
                     event_type: EventType::AccountPurged,
@@ -213,7 +213,7 @@ impl Keyward {
                     subject: Subject::Account(id),
                     data: json!({ "kind": AccountKind::Customer.as_str() }),
                 };
-                tx.delete_account(&tx.record(&Origin::SCHEDULER, &event)?)?;
+                tx.delete_account(&tx.record(&EventSource::SCHEDULER, &event)?)?;
                 purged += 1;
             }
             let batch = u64::from(batch);
@@ -225,7 +225,7 @@ impl Keyward {
     pub fn keep_time(&self) -> Result<u64, Error> {
         self.env.time.tick();
         let steps = self.env.time.take_steps();
-        let steps = steps.into_iter().map(|it| (Origin::SCHEDULER, clock_event(it))).collect();
+        let steps = steps.into_iter().map(|it| (EventSource::SCHEDULER, clock_event(it))).collect();
         let floor = self.env.time.floor();
         self.record_with_put_off(steps, move |tx| Ok(tx.keep_time_floor(floor)?))
     }
@@ -242,19 +242,19 @@ fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix, batch: u32) -> Resu
         "validUntil": value.credential.valid_until.map(|it| it.to_string()),
     });
     let event = about(&record, EventType::ApiKeyGraceEnded, data);
-    tx.end_grace(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+    tx.end_grace(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
     let record = tx.key(id)?.ok_or(Error::NotFound)?;
-    delete_oldest(tx, &Origin::SCHEDULER, record, batch)?;
+    delete_oldest(tx, &EventSource::SCHEDULER, record, batch)?;
     Ok(true)
 }
 
-fn purge_values(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64, Error> {
+fn purge_credentials(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64, Error> {
     let mut purged = 0;
-    for (id, prefix) in tx.purgeable_values(cutoff, batch)? {
+    for (id, prefix) in tx.purgeable_credentials(cutoff, batch)? {
         let Some(record) = tx.key(id)? else { continue };
         let data = json!({ "keyPrefixes": [prefix.as_str()], "reason": "rotated" });
         let event = about(&record, EventType::ApiKeyPurged, data);
-        tx.delete_value(prefix, &tx.record(&Origin::SCHEDULER, &event)?)?;
+        tx.delete_credential(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
         purged += 1;
     }
     Ok(purged)

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
-        credential::{KeyPrefix, PlaintextKey},
-        foreign_key::Origin as ImportOrigin,
+        imported_key::ImportForm,
         key_hash::KeyHash,
+        plaintext_key::{KeyPrefix, PlaintextKey},
     },
-    service::{Crowded, Keyward, Upgrade, identify::Rehashed, prover::Lane},
+    service::{Keyward, QueueFull, Upgrade, identify::Rehashed, kdf_pool::Lane},
 };
 
 /// A new plaintext key and its hash.
@@ -21,7 +21,7 @@ impl Keyward {
     /// Makes a new key, here and now. Slow on purpose, so it runs before a transaction, never
     /// inside one: the writer waits for no derivation.
     pub fn mint(&self) -> Minted {
-        self.hashed(PlaintextKey::generate(self.rules.brand, &*self.env.entropy))
+        self.hashed(PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy))
     }
 
     /// As [`Keyward::mint`], on a thread that gives way to all others; `then` is called there.
@@ -29,11 +29,11 @@ impl Keyward {
     pub fn mint_apart(
         self: &Arc<Self>,
         then: impl FnOnce(Minted) + Send + 'static,
-    ) -> Result<(), Crowded> {
-        let ticket = self.prover.take_ticket()?;
-        let plaintext = PlaintextKey::generate(self.rules.brand, &*self.env.entropy);
+    ) -> Result<(), QueueFull> {
+        let ticket = self.kdf_pool.take_ticket()?;
+        let plaintext = PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy);
         let (app, prefix) = (Arc::clone(self), plaintext.prefix());
-        self.prover.run(Lane::Quick, prefix, move || {
+        self.kdf_pool.run(Lane::Quick, prefix, move || {
             then(app.hashed(plaintext));
             drop(ticket);
         })
@@ -44,31 +44,31 @@ impl Keyward {
         self: &Arc<Self>,
         upgrade: Upgrade,
         then: impl FnOnce(Rehashed) + Send + 'static,
-    ) -> Result<(), Crowded> {
-        let ticket = self.prover.take_ticket()?;
+    ) -> Result<(), QueueFull> {
+        let ticket = self.kdf_pool.take_ticket()?;
         let (app, prefix) = (Arc::clone(self), upgrade.prefix());
-        self.prover.run(lane_of(prefix), prefix, move || {
+        self.kdf_pool.run(lane_of(prefix), prefix, move || {
             then(app.rehashed(upgrade));
             drop(ticket);
         })
     }
 
     fn hashed(&self, plaintext: PlaintextKey) -> Minted {
-        self.prover.count_derivation();
-        let hash = KeyHash::of(&plaintext, self.rules.hash_iterations, &*self.env.entropy);
+        self.kdf_pool.count_derivation();
+        let hash = KeyHash::of(&plaintext, self.settings.hash_iterations, &*self.env.entropy);
         Minted { plaintext, hash }
     }
 
     /// How many hashes were derived since the start.
     pub fn derivations(&self) -> u64 {
-        self.prover.derivations()
+        self.kdf_pool.derivations()
     }
 }
 
 /// The threads that derive the hash of this value.
 pub(super) fn lane_of(prefix: KeyPrefix) -> Lane {
-    match ImportOrigin::of(prefix) {
-        Some(ImportOrigin::Raw) => Lane::Slow,
-        None | Some(ImportOrigin::Sha256 | ImportOrigin::Sha512) => Lane::Quick,
+    match ImportForm::of(prefix) {
+        Some(ImportForm::Raw) => Lane::Slow,
+        None | Some(ImportForm::Sha256 | ImportForm::Sha512) => Lane::Quick,
     }
 }

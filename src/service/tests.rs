@@ -3,19 +3,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    AccountDraft, Change, Error, IssuedKey, KeyPatch, Keyward, NewKey, Presented, Principal, Reach,
+    AccountDraft, Error, IssuedKey, KeyAccess, KeyChange, KeyPatch, Keyward, NewKey, Presented,
+    Principal,
 };
 use crate::{
     config::Config,
     domain::{
-        event::{Actor, Origin},
+        event::{Actor, EventSource},
         id::AccountId,
         scope::ScopeSet,
         text::{Metadata, Name},
         verdict::Verdict,
     },
     env::{ManualClock, SeededEntropy, Timestamp},
-    server::Site,
+    server::Instance,
     store::steps,
 };
 
@@ -37,10 +38,10 @@ impl Bench {
             ..Config::default()
         };
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_767_225_600_000)));
-        let site = Site::open(&config, clock, Arc::new(SeededEntropy::new(1))).unwrap();
-        site.first_start(|_| Ok(())).unwrap();
-        let app = Arc::clone(&site.app);
-        let operator = app.at_the_machine(Origin::CLI).unwrap();
+        let instance = Instance::open(&config, clock, Arc::new(SeededEntropy::new(1))).unwrap();
+        instance.first_start(|_| Ok(())).unwrap();
+        let app = Arc::clone(&instance.app);
+        let operator = app.local_operator(EventSource::CLI).unwrap();
         let draft = AccountDraft {
             name: name("shop"),
             external_id: None,
@@ -57,7 +58,7 @@ impl Bench {
 
     /// The steps that SQLite takes on the writer thread for `change`.
     fn steps(&self, change: impl FnOnce()) -> u64 {
-        let taken = || self.app.store.write(|_| Ok::<_, Error>(steps::taken())).unwrap();
+        let taken = || self.app.system_change(|_| Ok::<_, Error>(steps::taken())).unwrap();
         // The first empty write leaves its own steps to the second.
         taken();
         let empty = taken();
@@ -95,13 +96,13 @@ impl Bench {
     }
 
     fn use_once(&self, key: &IssuedKey) {
-        let super::Identity::Unproven(unproven) =
+        let super::Identity::Unverified(unverified) =
             self.app.identify(key.plaintext.expose().as_bytes())
         else {
             panic!("it was used before")
         };
-        let (identity, _) = self.app.prove(unproven).unwrap();
-        let found = self.app.judge(&identity, crate::domain::policy::Need::default());
+        let (identity, _) = self.app.verify_secret(unverified).unwrap();
+        let found = self.app.judge(&identity, crate::domain::policy::RequiredScopes::default());
         assert_eq!(found.verdict, Verdict::Valid);
     }
 
@@ -130,8 +131,8 @@ impl Bench {
     }
 }
 
-fn change(key: &IssuedKey) -> Change {
-    Change { id: key.view.key.id, reach: Reach::Write, expected: None }
+fn change(key: &IssuedKey) -> KeyChange {
+    KeyChange { id: key.view.key.id, access: KeyAccess::Write, expected: None }
 }
 
 fn name(text: &str) -> Name {
@@ -144,13 +145,14 @@ fn caller(app: &Keyward, account: AccountId, key: &IssuedKey) -> Principal {
         presented: Some(Presented { key: id, prefix }),
         account,
         operator: false,
-        powers: app.rules().catalogue.powers(app.rules().catalogue.bits(&key.view.key.scopes)),
+        powers: app.catalogue().powers(app.catalogue().bits(&key.view.key.scopes)),
         expires_at: None,
-        origin: Origin {
+        source: EventSource {
             actor: Actor::Key { id, prefix, account },
             request_id: None,
             client_ip: None,
-        },
+        }
+        .into(),
     }
 }
 

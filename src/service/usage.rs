@@ -9,29 +9,29 @@ use crate::{
     domain::id::KeyId,
     domain::verdict::Verdict,
     env::Timestamp,
-    service::{Error, Keyward, Principal, Reach},
-    store::{Day, DayOfUse, Entry, Live, Use},
+    service::{Error, KeyAccess, Keyward, Principal},
+    store::{Day, DayOfUse, IndexedCredential, RuntimeState, Use},
 };
 
 /// Values used since the last flush, each once.
 #[derive(Debug, Default)]
 pub(super) struct UsageRecorder {
-    used: Mutex<Vec<Arc<Entry>>>,
+    used: Mutex<Vec<Arc<IndexedCredential>>>,
 }
 
 impl UsageRecorder {
     /// Costs a few atomics, and a lock only for the first use of a value since the last flush.
-    pub fn note(&self, entry: &Arc<Entry>, verdict: Verdict, now: Timestamp) {
+    pub fn record(&self, entry: &Arc<IndexedCredential>, verdict: Verdict, now: Timestamp) {
         if entry.live().is_some_and(|it| it.count(verdict, now)) {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
         }
     }
 
-    fn take(&self) -> Vec<Arc<Entry>> {
+    fn take(&self) -> Vec<Arc<IndexedCredential>> {
         std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn put_back(&self, entries: Vec<Arc<Entry>>) {
+    fn put_back(&self, entries: Vec<Arc<IndexedCredential>>) {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
     }
 }
@@ -50,12 +50,12 @@ impl Keyward {
         left.sort_unstable_by_key(|it| it.key.id);
         let mut stored = 0;
         while !left.is_empty() {
-            let batch_len = left.len().min(self.rules.batch as usize);
+            let batch_len = left.len().min(self.settings.batch as usize);
             let batch: Vec<_> = left.drain(..batch_len).collect();
             let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
-            let written = self.store.write({
+            let written = self.system_change({
                 let uses = uses.clone();
-                move |tx| tx.note_usage(&uses)
+                move |tx| tx.add_usage(&uses)
             });
             if let Err(err) = written {
                 for (entry, it) in batch.iter().zip(&uses) {
@@ -82,7 +82,7 @@ impl Keyward {
         let today = Day::of(self.env.time.now());
         let first = today.before(days.clamp(1, Self::MOST_DAYS) - 1);
         let found = self.store.read(|tx| {
-            self.rules.reach(tx, caller, id, Reach::Read)?;
+            self.authorizer.accessible_key(tx, caller, id, KeyAccess::Read)?;
             Ok::<_, Error>(tx.usage_of(id, first)?)
         })?;
         let mut all = Vec::new();
@@ -96,7 +96,7 @@ impl Keyward {
     }
 }
 
-fn taken(entry: &Entry) -> Use {
-    let (last_used, counts) = entry.live().map(Live::take).unwrap_or_default();
+fn taken(entry: &IndexedCredential) -> Use {
+    let (last_used, counts) = entry.live().map(RuntimeState::take).unwrap_or_default();
     Use { key: entry.key.id, prefix: entry.prefix, last_used, counts }
 }

@@ -1,7 +1,7 @@
 //! The question on every request: is this key good for that, now?
 //!
 //! Three steps. [`Keyward::identify`] finds out whose secret was presented, from memory; only the
-//! first use of a secret since the start needs [`Keyward::prove`], which is slow. How the key then
+//! first use of a secret since the start needs [`Keyward::verify_secret`], which is slow. How the key then
 //! stands is read from the index each time by [`Keyward::judge`]: what memory keeps is the fact
 //! that a text is a secret, never a verdict, so there is nothing to invalidate.
 
@@ -15,16 +15,16 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::PlaintextKey,
-        event::{Actor, EventType, NewEvent, Origin, Subject},
+        event::{Actor, EventSource, EventType, NewEvent, Subject},
         id::AccountId,
-        policy::Need,
+        plaintext_key::PlaintextKey,
+        policy::RequiredScopes,
         scope::ScopeBits,
         verdict::Verdict,
     },
     env::Timestamp,
     service::{Denial, Error, Identity, Keyward, Presented, Principal},
-    store::{Entry, Live},
+    store::{IndexedCredential, RuntimeState},
 };
 
 /// A verdict, and whom it is about.
@@ -32,15 +32,15 @@ use crate::{
 pub struct Verification {
     pub verdict: Verdict,
     /// Known from [`Verdict::Revoked`] on: only who presents a whole secret is told.
-    pub entry: Option<Arc<Entry>>,
-    pub account: Option<Whose>,
+    pub entry: Option<Arc<IndexedCredential>>,
+    pub account: Option<KeyOwner>,
     /// Of the wanted scopes, those that the key does not grant.
     pub missing: ScopeBits,
 }
 
 /// The account behind a verdict.
 #[derive(Clone, Debug)]
-pub struct Whose {
+pub struct KeyOwner {
     pub operator: bool,
     pub external_id: Option<Box<str>>,
 }
@@ -49,19 +49,19 @@ impl Keyward {
     /// Whether `text` is a proved key that stands and holds one of these scopes; its use is counted
     /// then, and only then. For callers who come with every question: what else there is to say
     /// about them, and about all others, [`Keyward::identify`] and [`Keyward::judge`] find out.
-    pub fn admits_at_once(&self, text: &[u8], any_of: &[&'static str]) -> bool {
+    pub fn admits_from_memory(&self, text: &[u8], any_of: &[&'static str]) -> bool {
         let Ok(presented) = PlaintextKey::parse(text) else { return false };
-        let digest = self.prover.digest(presented.expose().as_bytes());
+        let digest = self.kdf_pool.digest(presented.expose().as_bytes());
         let admitted = self.store.index().look(presented.prefix(), |entry| {
-            let proof = entry.live().map(Live::proof);
+            let cached_digest = entry.live().map(RuntimeState::cached_digest);
             let key = &entry.key;
             let account = self.store.index().account(key.account, |it| it.suspended);
             let now = self.env.time.now();
-            let admitted = proof.is_some_and(|it| bool::from(it.ct_eq(&digest)))
-                && self.standing(entry, account.unwrap_or(true), now).is_none()
-                && self.rules.permits(self.rules.catalogue.powers(key.scopes()), any_of);
+            let admitted = cached_digest.is_some_and(|it| bool::from(it.ct_eq(&digest)))
+                && self.refusal_reason(entry, account.unwrap_or(true), now).is_none()
+                && self.authorizer.permits(self.authorizer.catalogue.powers(key.scopes()), any_of);
             if admitted {
-                self.usage.note(entry, Verdict::Valid, now);
+                self.usage.record(entry, Verdict::Valid, now);
                 self.initial_key_file.was_used(entry.prefix);
             }
             admitted
@@ -71,7 +71,7 @@ impl Keyward {
 
     /// How the identified key stands, and whether it grants what is wanted. To be asked right after
     /// it was identified, in the same request: the entry is of that moment.
-    pub fn judge(&self, identity: &Identity, need: Need) -> Verification {
+    pub fn judge(&self, identity: &Identity, need: RequiredScopes) -> Verification {
         let nobody = |verdict| Verification {
             verdict,
             entry: None,
@@ -81,25 +81,26 @@ impl Keyward {
         let entry = match identity {
             Identity::Known(entry) => Arc::clone(entry),
             Identity::Malformed => return nobody(Verdict::Malformed),
-            Identity::Unknown | Identity::Unproven(_) => return nobody(Verdict::NotFound),
+            Identity::Unknown | Identity::Unverified(_) => return nobody(Verdict::NotFound),
         };
         let (account, suspended) = self
             .store
             .index()
             .account(entry.key.account, |it| {
-                let whose = Whose { operator: it.operator, external_id: it.external_id.clone() };
+                let whose = KeyOwner { operator: it.operator, external_id: it.external_id.clone() };
                 (Some(whose), it.suspended)
             })
             .unwrap_or((None, true));
         let now = self.env.time.now();
-        let granted = self.rules.catalogue.powers(entry.key.scopes());
+        let granted = self.authorizer.catalogue.powers(entry.key.scopes());
         let missing = need.missing(granted);
-        let verdict = self.standing(&entry, suspended, now).unwrap_or(if missing.is_empty() {
-            Verdict::Valid
-        } else {
-            Verdict::InsufficientScopes
-        });
-        self.usage.note(&entry, verdict, now);
+        let verdict =
+            self.refusal_reason(&entry, suspended, now).unwrap_or(if missing.is_empty() {
+                Verdict::Valid
+            } else {
+                Verdict::InsufficientScopes
+            });
+        self.usage.record(&entry, verdict, now);
         if verdict == Verdict::Valid {
             self.initial_key_file.was_used(entry.prefix);
         }
@@ -112,9 +113,9 @@ impl Keyward {
     }
 
     /// Why the key is refused whatever it is asked for; `None` if it is not.
-    pub(super) fn standing(
+    pub(super) fn refusal_reason(
         &self,
-        entry: &Entry,
+        entry: &IndexedCredential,
         suspended: bool,
         now: Timestamp,
     ) -> Option<Verdict> {
@@ -139,30 +140,35 @@ impl Keyward {
         let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
         let account = self.store.index().account(entry.key.account, |it| it.suspended);
         let suspended = account.unwrap_or(true);
-        if let Some(verdict) = self.standing(&entry, suspended, self.env.time.now()) {
+        if let Some(verdict) = self.refusal_reason(&entry, suspended, self.env.time.now()) {
             return Err(Error::Unauthenticated(Denial::from(verdict)));
         }
-        let powers = self.rules.catalogue.powers(entry.key.scopes());
-        if self.rules.permits(powers, any_of) { Ok(()) } else { Err(Error::MissingScope(any_of)) }
+        let powers = self.authorizer.catalogue.powers(entry.key.scopes());
+        if self.authorizer.permits(powers, any_of) {
+            Ok(())
+        } else {
+            Err(Error::MissingScope(any_of))
+        }
     }
 
-    /// Turns whoever was judged good into a caller, who made the request that `origin` tells of.
-    pub fn principal(&self, found: &Verification, origin: Origin) -> Result<Principal, Error> {
+    /// Turns whoever was judged good into a caller, who made the request that `source` tells of.
+    pub fn principal(&self, found: &Verification, source: EventSource) -> Result<Principal, Error> {
         match (found.verdict, &found.entry, &found.account) {
             (Verdict::Valid, Some(entry), Some(account)) => Ok(Principal {
                 presented: Some(Presented { key: entry.key.id, prefix: entry.prefix }),
                 account: entry.key.account,
                 operator: account.operator,
-                powers: self.rules.catalogue.powers(entry.key.scopes()),
+                powers: self.authorizer.catalogue.powers(entry.key.scopes()),
                 expires_at: entry.key.expires_at(),
-                origin: Origin {
+                source: EventSource {
                     actor: Actor::Key {
                         id: entry.key.id,
                         prefix: entry.prefix,
                         account: entry.key.account,
                     },
-                    ..origin
-                },
+                    ..source
+                }
+                .into(),
             }),
             (verdict, _, _) => Err(Error::Unauthenticated(Denial::from(verdict))),
         }
@@ -170,15 +176,15 @@ impl Keyward {
 
     /// Whoever may use the control socket of this data directory, and so owns the database: may do
     /// everything that an operator's key may.
-    pub fn at_the_machine(&self, origin: Origin) -> Result<Principal, Error> {
+    pub fn local_operator(&self, source: EventSource) -> Result<Principal, Error> {
         let account = self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?;
         Ok(Principal {
             presented: None,
             account: account.ok_or(Error::NotFound)?.id,
             operator: true,
-            powers: self.rules.catalogue.everything(),
+            powers: self.authorizer.catalogue.everything(),
             expires_at: None,
-            origin,
+            source: source.into(),
         })
     }
 
@@ -188,7 +194,7 @@ impl Keyward {
         const MOST_KEYS: usize = 10_000;
         let (Verdict::Rotated, Some(entry)) = (found.verdict, &found.entry) else { return false };
         let now = self.env.time.now();
-        let mut notes = self.prover.retired_uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.kdf_pool.retired_uses.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.get(&entry.key.id).is_some_and(|it| now < it.after(RETIRED_USE_INTERVAL)) {
             return false;
         }
@@ -200,9 +206,13 @@ impl Keyward {
     }
 
     /// Records that somebody still uses a value whose grace is over.
-    pub fn note_retired_use(&self, found: &Verification, origin: Origin) -> Result<(), Error> {
+    pub fn record_retired_use(
+        &self,
+        found: &Verification,
+        source: EventSource,
+    ) -> Result<(), Error> {
         let Some(entry) = found.entry.clone() else { return Ok(()) };
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             let subject = Subject::Key(entry.key.id);
             let event_type = EventType::ApiKeyRetiredKeyUsed;
             let last = tx.last_retired_use(entry.key.id)?;
@@ -217,7 +227,7 @@ impl Keyward {
             };
             let actor =
                 Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account };
-            tx.record(&Origin { actor, ..origin }, &event)?;
+            tx.record(&EventSource { actor, ..source }, &event)?;
             Ok(())
         })
     }

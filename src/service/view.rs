@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus},
-        credential::KeyPrefix,
         id::KeyId,
+        plaintext_key::KeyPrefix,
         scope::Catalogue,
         text::Metadata,
     },
@@ -26,13 +26,13 @@ pub struct KeyView {
     pub status: KeyStatus,
     pub last_used_at: Option<Timestamp>,
     /// The old values still in grace, the oldest first.
-    pub previous: Vec<PreviousValue>,
+    pub previous: Vec<PreviousCredential>,
     /// An operator's key made this one, which is not the reader's to know.
     pub creator_hidden: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct PreviousValue {
+pub struct PreviousCredential {
     pub prefix: KeyPrefix,
     pub valid_until: Timestamp,
     pub last_used_at: Option<Timestamp>,
@@ -93,7 +93,7 @@ impl Keyward {
             .in_grace(now, self.store.index())
             .filter_map(|it| {
                 let prefix = it.credential.prefix;
-                Some(PreviousValue {
+                Some(PreviousCredential {
                     prefix,
                     valid_until: record.key.ends_by(it.credential.valid_until?),
                     last_used_at: seen(prefix).max(it.last_used_at),

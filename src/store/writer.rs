@@ -27,9 +27,10 @@ use tokio::sync::watch;
 use crate::{
     env::{Env, Monotonic},
     store::{
-        Divergence, KeyIndex, ReadTx, Readers, StorageFault, StoreError, WriteTx,
+        Divergence, KeyIndex, ReadTx, StorageFault, StoreError, WriteTx,
         index::Image,
         outage::{Identity, Outage, StorageState},
+        readers::Readers,
         tx::{Marks, Touched},
     },
 };
@@ -50,12 +51,12 @@ pub(super) struct Writer {
 }
 
 enum Work {
-    Change(Box<dyn Job>),
+    Change(Box<dyn WriteRequest>),
     Upkeep(SyncSender<Result<bool, StoreError>>),
 }
 
 /// A change, without the types of its answer.
-trait Job: Send {
+trait WriteRequest: Send {
     /// Runs the body. Whether its changes are to stay. It is the `first` if nothing was changed before
     /// it in the same transaction.
     fn run(&mut self, tx: &WriteTx<'_>, first: bool) -> bool;
@@ -167,7 +168,7 @@ impl Drop for Writer {
     }
 }
 
-impl<T, E, F> Job for Change<T, E, F>
+impl<T, E, F> WriteRequest for Change<T, E, F>
 where
     T: Send,
     E: From<StoreError> + Send,
@@ -256,7 +257,7 @@ impl Desk {
     /// Waits for no further change, so one that comes alone is not delayed.
     fn commit(
         &mut self,
-        first: Box<dyn Job>,
+        first: Box<dyn WriteRequest>,
         waiting: &Receiver<Work>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
@@ -287,7 +288,7 @@ impl Desk {
     fn run_all(
         &mut self,
         conn: &Connection,
-        first: Box<dyn Job>,
+        first: Box<dyn WriteRequest>,
         waiting: &Receiver<Work>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
@@ -327,7 +328,7 @@ impl Desk {
     fn run_one(
         &mut self,
         conn: &Connection,
-        job: &mut dyn Job,
+        job: &mut dyn WriteRequest,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         conn.prepare_cached("SAVEPOINT body")?.execute([])?;
@@ -352,7 +353,7 @@ impl Desk {
 /// What shares one commit.
 #[derive(Default)]
 struct Batch {
-    jobs: Vec<Box<dyn Job>>,
+    jobs: Vec<Box<dyn WriteRequest>>,
     /// Whether a job ran that is to stay.
     changed: bool,
     /// What it changes in the index.

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{
 
 use super::{
     outlet::Outlet,
-    tally::{Entry, Outcome, Tallies},
+    verification_counts::{EntryPoint, Outcome, Tallies},
 };
 use crate::{
     env::Timestamp,
@@ -117,7 +117,7 @@ impl Metrics {
     }
 
     /// One question about a key: who asked, what came of it, and how long that took.
-    pub fn count_verification(&self, entry: Entry, outcome: Outcome, took: Duration) {
+    pub fn count_verification(&self, entry: EntryPoint, outcome: Outcome, took: Duration) {
         self.tallies.count(entry, outcome, took);
     }
 
@@ -185,14 +185,14 @@ impl Metrics {
             self.gauge(POOL, &[("state", state)]).set(f64::from(count));
         }
         let (db, wal) = app.file_sizes();
-        set("keyward_key_values", app.value_count() as f64);
+        set("keyward_key_values", app.credential_count() as f64);
         set("keyward_db_size_bytes", db as f64);
         set("keyward_db_wal_size_bytes", wal as f64);
         let (fault, failures) = app.storage();
         set("keyward_storage_available", if fault.is_none() { 1.0 } else { 0.0 });
         let key = Key::from_static_name(STORAGE_FAILURES);
         self.recorder.register_counter(&key, &META).absolute(failures);
-        set("keyward_first_proofs_waiting", app.waiting_proofs() as f64);
+        set("keyward_first_proofs_waiting", app.waiting_verifications() as f64);
         let dropped = self.log.get().map_or(0, Outlet::dropped);
         for (name, count) in [(LOG_LINES_DROPPED, dropped), (DERIVATIONS, app.derivations())] {
             let key = Key::from_static_name(name);

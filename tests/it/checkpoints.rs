@@ -4,9 +4,9 @@ use std::{fs, process::Command};
 
 use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
 use keyward::{
-    domain::note::{Checkpoint, NoteKey},
+    domain::checkpoint::{Checkpoint, CheckpointKey},
     env::SeededEntropy,
-    server::{self, DataDirError, Site},
+    server::{self, DataDirError, Instance},
     service::{LogFile, Mismatch, hold_to_checkpoints},
     store::StoreError,
 };
@@ -35,14 +35,14 @@ fn last(server: &TestServer) -> Value {
     server.get(&server.root.text, "/api/v1/checkpoints/last").expect(200).json()
 }
 
-fn public_key(server: &TestServer) -> NoteKey {
+fn public_key(server: &TestServer) -> CheckpointKey {
     let body = server.get(&server.root.text, "/api/v1/checkpoints/key").expect(200).json();
-    NoteKey::parse(body["publicKey"].as_str().unwrap()).unwrap()
+    CheckpointKey::parse(body["publicKey"].as_str().unwrap()).unwrap()
 }
 
-fn open(server: &TestServer, seed: u64) -> Result<Site, server::Error> {
+fn open(server: &TestServer, seed: u64) -> Result<Instance, server::Error> {
     let entropy = std::sync::Arc::new(SeededEntropy::new(seed));
-    Site::open(&server.config, std::sync::Arc::clone(&server.clock) as _, entropy)
+    Instance::open(&server.config, std::sync::Arc::clone(&server.clock) as _, entropy)
 }
 
 fn digests(path: &Value) -> Vec<Output<Sha256>> {
@@ -119,7 +119,7 @@ fn the_end_of_the_log_is_signed_when_the_server_stops() {
     server.stop();
     let key = fs::read_to_string(server.data_dir().join("checkpoint.pub")).unwrap();
     let note = fs::read_to_string(server.data_dir().join("checkpoint")).unwrap();
-    let Checkpoint { size, head, .. } = NoteKey::parse(&key).unwrap().open(&note).unwrap();
+    let Checkpoint { size, head, .. } = CheckpointKey::parse(&key).unwrap().open(&note).unwrap();
     let conn = Connection::open(server.database()).unwrap();
     let newest = conn
         .query_row("SELECT seq, hash, type FROM events ORDER BY seq DESC LIMIT 1", [], |row| {

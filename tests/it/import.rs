@@ -8,7 +8,7 @@ use std::{
 
 use keyward::{
     domain::{
-        foreign_key::{ForeignKey, Material},
+        imported_key::{ImportedKey, Material},
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
@@ -30,6 +30,21 @@ fn three_kinds() -> (String, [String; 3]) {
         json!({ "name": "sha512", "scopes": ["orders:read"], "sha512": sha512(&keys[2]) }),
     ]);
     (rows, keys)
+}
+
+/// Waits for the two events: rehashing happens beside the answer, on threads that give way.
+fn rehashed(server: &Binary, root: &str) -> Vec<Value> {
+    let rehashed = Request::new("GET", "/api/v1/events?type=api_key.rehashed").key(root);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let events = rehashed.send(server.address).expect(200).json();
+        let events = events["data"].as_array().unwrap().clone();
+        if 2 <= events.len() {
+            return events;
+        }
+        assert!(Instant::now() < deadline, "{events:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -76,18 +91,7 @@ fn keys_of_every_kind_work_at_once_and_after_a_restart() {
         assert_eq!(code(&server, &root, key), "VALID");
     }
     // Digests became hashes of the text, and are as quick to prove as our own.
-    let rehashed = Request::new("GET", "/api/v1/events?type=api_key.rehashed").key(&root);
-    // That happens beside the answer, on threads that give way.
-    let deadline = Instant::now() + Duration::from_mins(1);
-    let rehashed = loop {
-        let events = rehashed.send(server.address).expect(200).json();
-        let events = events["data"].as_array().unwrap().clone();
-        if 2 <= events.len() {
-            break events;
-        }
-        assert!(Instant::now() < deadline, "{events:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let rehashed = rehashed(&server, &root);
     assert_eq!(rehashed.len(), 2);
     for input in ["sha256", "sha512"] {
         let before = json!({ "iterations": 1_000, "input": input });
@@ -184,7 +188,7 @@ fn a_revoked_key_does_not_come_back_in_whatever_form() {
 #[test]
 fn a_purged_key_is_remembered() {
     let server = TestServer::start();
-    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = || {
         let row = ImportRow { material: Material::Sha256([7; 32]), account: None, new: new_key() };
         server.app.import_keys(&caller, vec![row], None).unwrap().remove(0)
@@ -203,9 +207,9 @@ fn a_purged_key_is_remembered() {
 #[test]
 fn a_key_that_came_by_both_digests_falls_with_either() {
     let server = TestServer::start();
-    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = |text: &str| {
-        let key = ForeignKey::parse(text.as_bytes()).unwrap();
+        let key = ImportedKey::parse(text.as_bytes()).unwrap();
         let digests = [Material::Sha256(key.sha256()), Material::Sha512(Box::new(key.sha512()))];
         let rows = digests.map(|material| ImportRow { material, account: None, new: new_key() });
         let made = server.app.import_keys(&caller, rows.into(), None).unwrap();
@@ -243,10 +247,10 @@ fn a_key_that_came_by_both_digests_falls_with_either() {
 #[test]
 fn two_imports_of_a_file_at_once_make_each_key_once() {
     let server = TestServer::start();
-    let caller = server.app.at_the_machine(keyward::domain::event::Origin::CLI).unwrap();
+    let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = || {
         let row = || {
-            let key = ForeignKey::parse_raw(OLD.as_bytes()).unwrap();
+            let key = ImportedKey::parse_raw(OLD.as_bytes()).unwrap();
             ImportRow { material: Material::Raw(key), account: None, new: new_key() }
         };
         server.app.import_keys(&caller, vec![row(), row()], None).unwrap()

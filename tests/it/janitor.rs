@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward::{
     domain::{
-        policy::Need,
+        policy::RequiredScopes,
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
@@ -61,7 +61,7 @@ fn dead_keys_are_forgotten_after_retention_and_the_log_keeps_their_story() {
     server.advance(Duration::from_mins(1));
     server.delete(&server.root.text, &revoked.path()).expect(204);
     server.run_job("expire_keys");
-    let known = server.app.value_count();
+    let known = server.app.credential_count();
     server.advance(DAY);
     assert_eq!(server.run_job("purge"), 0);
     assert_eq!(server.code(&revoked.text), "REVOKED");
@@ -69,7 +69,7 @@ fn dead_keys_are_forgotten_after_retention_and_the_log_keeps_their_story() {
     server.advance(MS);
     assert_eq!(server.run_job("purge"), 2);
     assert_eq!(server.run_job("purge"), 0);
-    assert_eq!(server.app.value_count(), known - 2);
+    assert_eq!(server.app.credential_count(), known - 2);
     for (key, code) in [
         (&expired, "NOT_FOUND"),
         (&revoked, "NOT_FOUND"),
@@ -111,12 +111,12 @@ fn a_deleted_account_is_forgotten_with_its_keys() {
 /// The root key as the use cases know it.
 fn root(server: &TestServer) -> Principal {
     let identity = match server.app.identify(server.root.text.as_bytes()) {
-        Identity::Unproven(it) => server.app.prove(it).unwrap().0,
+        Identity::Unverified(it) => server.app.verify_secret(it).unwrap().0,
         known => known,
     };
-    let origin = keyward::domain::event::Origin::CLI;
-    let found = server.app.judge(&identity, Need::default());
-    server.app.principal(&found, origin).expect("the root key is good")
+    let source = keyward::domain::event::EventSource::CLI;
+    let found = server.app.judge(&identity, RequiredScopes::default());
+    server.app.principal(&found, source).expect("the root key is good")
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn the_janitor_works_in_batches_until_nothing_is_left() {
         assert_eq!(server.app.run_job(job, &|| false).unwrap(), 0, "{job:?}");
         server.advance(after);
     }
-    assert_eq!(server.app.value_count(), 1, "the root key");
+    assert_eq!(server.app.credential_count(), 1, "the root key");
     let conn = Connection::open(server.database()).unwrap();
     let events = |name: &str| {
         let sql = "SELECT count(DISTINCT subject) FROM events WHERE type = ?1";
@@ -179,7 +179,7 @@ fn old_values_and_accounts_are_purged_in_batches_too() {
     // Three values, three accounts with a key each.
     assert_eq!(server.run_job("purge"), 9);
     assert_eq!(server.run_job("purge"), 0);
-    assert_eq!(server.app.value_count(), 2);
+    assert_eq!(server.app.credential_count(), 2);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    domain::policy::Need,
+    domain::policy::RequiredScopes,
     env::{ManualClock, SeededEntropy, Timestamp},
-    server::Site,
+    server::Instance,
     service::Identity,
 };
 use serde_json::{Value, json};
@@ -247,12 +247,12 @@ fn code_after_a_crash(server: &TestServer, wall: Timestamp, text: &str) -> &'sta
         std::fs::copy(server.data_dir().join(file), config.data_dir.join(file)).unwrap();
     }
     let clock = Arc::new(ManualClock::at(wall));
-    let site = Site::open(&config, clock, Arc::new(SeededEntropy::new(2))).unwrap();
+    let site = Instance::open(&config, clock, Arc::new(SeededEntropy::new(2))).unwrap();
     let identity = match site.app.identify(text.as_bytes()) {
-        Identity::Unproven(it) => site.app.prove(it).unwrap().0,
+        Identity::Unverified(it) => site.app.verify_secret(it).unwrap().0,
         known => known,
     };
-    site.app.judge(&identity, Need::default()).verdict.as_str()
+    site.app.judge(&identity, RequiredScopes::default()).verdict.as_str()
 }
 
 #[test]

@@ -7,16 +7,16 @@ use std::{
 use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy},
-    server::{self, DataDir, DataDirError, Reached},
+    server::{self, Backend, DataDir, DataDirError},
 };
 use rustix::fs::inotify;
 
 use crate::support::{Binary, Process, TestServer, keyward, keyward_in};
 
-fn reach(data: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Reached, server::Error> {
+fn reach(data: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Backend, server::Error> {
     let config = Config { data_dir: data.to_owned(), ..Config::default() };
     let clock = Arc::new(ManualClock::at(TestServer::EPOCH));
-    server::reach(&config, clock, Arc::new(SeededEntropy::new(1)), wait)
+    server::open_or_connect(&config, clock, Arc::new(SeededEntropy::new(1)), wait)
 }
 
 /// Lets `start` something that needs the directory, holds it until that has tried in vain once, and
@@ -60,7 +60,7 @@ fn a_command_waits_for_its_turn_and_in_the_end_says_who_is_in_the_way() {
         held = None;
         true
     };
-    assert!(matches!(reach(dir.path(), &mut make_room), Ok(Reached::Database(_))));
+    assert!(matches!(reach(dir.path(), &mut make_room), Ok(Backend::Local(_))));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_command_finds_a_server_that_was_only_starting() {
         true
     };
     match reach(dir.path(), &mut bind) {
-        Ok(Reached::Server(socket)) => assert_eq!(socket, held.control_socket()),
+        Ok(Backend::Server(socket)) => assert_eq!(socket, held.control_socket()),
         other => panic!("{other:?}"),
     }
 }

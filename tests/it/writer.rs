@@ -10,7 +10,7 @@ use std::{
 };
 
 use keyward::{
-    domain::{policy::Need, verdict::Verdict},
+    domain::{policy::RequiredScopes, verdict::Verdict},
     service::Identity,
 };
 use rusqlite::Connection;
@@ -137,10 +137,10 @@ impl End {
 
 fn is_valid(server: &TestServer, text: &str) -> bool {
     let identity = match server.app.identify(text.as_bytes()) {
-        Identity::Unproven(it) => server.app.prove(it).unwrap().0,
+        Identity::Unverified(it) => server.app.verify_secret(it).unwrap().0,
         known => known,
     };
-    server.app.judge(&identity, Need::default()).verdict == Verdict::Valid
+    server.app.judge(&identity, RequiredScopes::default()).verdict == Verdict::Valid
 }
 
 /// A key that will be ended, and what verification says of it meanwhile.

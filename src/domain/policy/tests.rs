@@ -161,7 +161,7 @@ fn scopes_become_a_need() {
     assert_eq!(missing(&["orders:write"]), "products:read");
     assert_eq!(missing(&["products:read"]), "orders:read orders:write");
     assert_eq!(missing(&[]), "orders:read orders:write products:read");
-    assert!(Need::default().missing(ScopeBits::default()).is_empty());
+    assert!(RequiredScopes::default().missing(ScopeBits::default()).is_empty());
 }
 
 #[test]

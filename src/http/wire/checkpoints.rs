@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{merkle::TreeHash, note::NoteKey},
+    domain::{checkpoint::CheckpointKey, merkle::TreeHash},
     service::{EventProof, StoredCheckpoint},
 };
 
@@ -121,8 +121,8 @@ impl From<StoredCheckpoint> for CheckpointBody {
     }
 }
 
-impl From<&NoteKey> for CheckpointKeyBody {
-    fn from(key: &NoteKey) -> Self {
+impl From<&CheckpointKey> for CheckpointKeyBody {
+    fn from(key: &CheckpointKey) -> Self {
         Self { name: key.name().to_owned(), public_key: key.to_string() }
     }
 }

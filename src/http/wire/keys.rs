@@ -7,13 +7,15 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{api_key::ApiKey, credential::PlaintextKey, scope::Catalogue, text::Metadata},
+    domain::{api_key::ApiKey, plaintext_key::PlaintextKey, scope::Catalogue, text::Metadata},
     env::{InvalidTimestamp, Timestamp},
     http::{
-        json::{Given, Members},
-        wire::{read_metadata, read_name, read_scopes},
+        request::json::{Given, Members},
+        wire::fields::{read_metadata, read_name, read_scopes},
     },
-    service::{Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousValue},
+    service::{
+        Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
+    },
 };
 
 /// An API key.
@@ -168,7 +170,7 @@ impl ApiKeyBody {
     pub fn new(app: &Keyward, view: &KeyView, plaintext: Option<&PlaintextKey>) -> Self {
         let key = &view.key;
         let shown = |it: Option<Timestamp>| it.map(|it| it.to_string());
-        let scopes = app.rules().catalogue.ordered(&key.scopes);
+        let scopes = app.catalogue().ordered(&key.scopes);
         Self {
             id: key.id.to_string(),
             name: key.name.as_str().to_owned(),
@@ -205,8 +207,8 @@ impl From<crate::domain::api_key::KeyStatus> for StatusBody {
     }
 }
 
-impl From<&PreviousValue> for PreviousKeyBody {
-    fn from(value: &PreviousValue) -> Self {
+impl From<&PreviousCredential> for PreviousKeyBody {
+    fn from(value: &PreviousCredential) -> Self {
         Self {
             key_prefix: value.prefix.as_str().to_owned(),
             valid_until: value.valid_until.to_string(),

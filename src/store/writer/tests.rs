@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     domain::{
-        event::{EventType, NewEvent, Origin, Subject},
+        event::{EventSource, EventType, NewEvent, Subject},
         scope::Catalogue,
     },
     env::{ManualClock, SystemEntropy, Timekeeper, Timestamp},
-    store::Store,
+    store::{Store, StoreWriter},
 };
 
 type Answer = std::sync::mpsc::Receiver<Result<u64, StoreError>>;
@@ -24,20 +24,20 @@ fn queue(
 }
 
 /// The file is gone with the directory.
-fn opened() -> (tempfile::TempDir, Arc<ManualClock>, Store) {
+fn opened() -> (tempfile::TempDir, Arc<ManualClock>, Store, StoreWriter) {
     let dir = tempfile::tempdir().unwrap();
     let catalogue = Arc::new(Catalogue::new([]));
     // A clock that stands still, or the time for a batch could be over.
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_767_225_600_000)));
     let time = Arc::new(Timekeeper::start(Arc::clone(&clock) as _, None));
     let env = Env { time, entropy: Arc::new(SystemEntropy) };
-    let store = Store::open(&dir.path().join("keyward.db"), &env, &catalogue).unwrap();
-    (dir, clock, store)
+    let (store, writer) = Store::open(&dir.path().join("keyward.db"), &env, &catalogue).unwrap();
+    (dir, clock, store, writer)
 }
 
 #[test]
 fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
-    let (_dir, clock, store) = opened();
+    let (_dir, clock, store, writer) = opened();
     let (go, told) = sync_channel::<()>(0);
     // Holds the writer until the others are in the queue, so that they share a commit.
     let sure = queue(&store.writer, move |_| {
@@ -51,7 +51,7 @@ fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
             subject: Subject::Server,
             data: serde_json::json!({}),
         };
-        tx.record(&Origin::CLI, &event)?;
+        tx.record(&EventSource::CLI, &event)?;
         Ok(1)
     });
     let refused = queue(&store.writer, |tx| match tx.audit_head()?.seq {
@@ -73,13 +73,13 @@ fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
     assert_eq!(newest.unwrap(), 0);
     assert_eq!(store.storage_fault(), Some(StorageFault::Failed), "the file is opened again");
     clock.advance(Duration::from_secs(1));
-    store.write(|_| Ok::<_, StoreError>(())).unwrap();
+    writer.write(|_| Ok::<_, StoreError>(())).unwrap();
     assert_eq!(store.storage_fault(), None);
 }
 
 #[test]
 fn no_change_runs_between_a_lost_transaction_and_the_file_opened_again() {
-    let (_dir, _, store) = opened();
+    let (_dir, _, store, _writer) = opened();
     let (go, told) = sync_channel::<()>(0);
     let first = queue(&store.writer, move |_| {
         told.recv().unwrap();
@@ -116,7 +116,7 @@ impl Drop for Bomb {
 
 #[test]
 fn a_panic_outside_of_a_change_is_told_as_the_end_of_writing() {
-    let (_dir, _, store) = opened();
+    let (_dir, _, store, writer) = opened();
     let (reply, answer) = sync_channel(1);
     drop(answer);
     let body = |_: &WriteTx<'_>| Ok::<_, StoreError>(Bomb);
@@ -126,6 +126,6 @@ fn a_panic_outside_of_a_change_is_told_as_the_end_of_writing() {
         thread::yield_now();
     }
     assert_eq!(store.divergence(), Some(&Divergence::WriterPanicked));
-    let refused = store.write(|_| Ok::<_, StoreError>(()));
+    let refused = writer.write(|_| Ok::<_, StoreError>(()));
     assert!(matches!(refused, Err(StoreError::Halted)), "{refused:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Output};
 
-use keyward::domain::foreign_key::ForeignKey;
+use keyward::domain::imported_key::ImportedKey;
 use serde_json::{Value, json};
 
 use super::{Binary, Request, keyward_in};
@@ -14,11 +14,11 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 pub fn sha256(text: &str) -> String {
-    hex(&ForeignKey::parse(text.as_bytes()).unwrap().sha256())
+    hex(&ImportedKey::parse(text.as_bytes()).unwrap().sha256())
 }
 
 pub fn sha512(text: &str) -> String {
-    hex(&ForeignKey::parse(text.as_bytes()).unwrap().sha512())
+    hex(&ImportedKey::parse(text.as_bytes()).unwrap().sha512())
 }
 
 /// Imports these rows and returns the exit code and the report.

@@ -11,8 +11,8 @@ use std::{
 use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy, Timestamp},
-    http::stream::{StreamLimits, Streams},
-    server::{self, DataDirError, Site},
+    http::stream_limits::{StreamLimits, Streams},
+    server::{self, DataDirError, Instance},
     service::Keyward,
 };
 use serde_json::{Value, json};
@@ -246,11 +246,11 @@ type Running = (oneshot::Sender<()>, JoinHandle<()>);
 
 /// A test beside this one that starts a program holds all our files open for a moment, between its
 /// fork and its exec, and with them the lock of a server that has just stopped.
-fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Site {
+fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Instance {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let entropy = Arc::new(SeededEntropy::new(seed));
-        match Site::open(config, Arc::clone(clock) as _, entropy) {
+        match Instance::open(config, Arc::clone(clock) as _, entropy) {
             Err(server::Error::DataDir(DataDirError::InUse { .. }))
                 if Instant::now() < deadline =>
             {

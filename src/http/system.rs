@@ -1,0 +1,6 @@
+//! What is not the API: health, metrics, the API document and Swagger UI.
+
+pub mod documents;
+pub(super) mod health;
+pub(super) mod metrics;
+pub mod swagger_ui;
