@@ -27,7 +27,7 @@ use serde_json::json;
 
 pub use self::{
     backend::{Backend, open_or_connect},
-    data_dir::{DataDir, DataDirError, IMPORT_KEY, find_signer},
+    data_dir::{DataDir, DataDirError, find_signer},
     data_files::faults as data_file_faults,
     error::Error,
     files::{catalogue, check_files, file_faults},
@@ -150,7 +150,6 @@ impl Instance {
             allow_preflight: config.authz.allow_preflight.into(),
             batch: JOB_BATCH,
             backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
-            import_key_file: dir.import_key(),
         };
         let key_file = config.audit.checkpoint_key.as_deref();
         let checkpointer = match purpose {
@@ -158,7 +157,6 @@ impl Instance {
             Purpose::Command => dir.checkpointer_at_hand(key_file, &env),
         }?;
         let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
-        app.load_import_secrets()?;
         app.use_policy(policy);
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.initial_key());

@@ -13,7 +13,7 @@ use crate::{
     config::ConfigErrors,
     domain::{checkpoint::CheckpointError, text::masked, visible::escaped},
     server::{self, DataDirError},
-    service::{self, ImportSecretError, Mismatch},
+    service::{self, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
 
@@ -160,14 +160,12 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Halted(Divergence::Replaced { .. }) => 75,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
-        | server::Error::ImportSecret(ImportSecretError::Store(err))
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
         server::Error::DataDir(_)
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)
-        | server::Error::ImportSecret(_)
         | server::Error::Tls(_)
         | server::Error::Policy(_) => 78,
         server::Error::Migration(err) => backup::migration_exit_code(err),

@@ -28,8 +28,8 @@ use crate::{
     domain::checkpoint::CheckpointKey,
     env::{Clock, SystemClock, Timestamp},
     http::control::SOCKET,
-    server::{self, IMPORT_KEY, KeyPair, user_name},
-    service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
+    server::{self, KeyPair, user_name},
+    service::{LogFile, Mismatch, hold_to_checkpoints, own_backups},
     store,
 };
 
@@ -154,7 +154,6 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("clock", clock(dir)),
         ("initial root key", initial_key(dir)),
         ("checkpoint key", checkpoint_key(config, &server)),
-        ("import key", import_key(dir)),
         ("backup", backup(config, &server)),
         ("server", server),
     ]);
@@ -319,15 +318,6 @@ fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
             Ok(false) => warning("there is none yet; `serve` makes it"),
             Err(err) => failed(err.to_string()),
         },
-        Err(err) => failed(err.to_string()),
-    }
-}
-
-fn import_key(dir: &Path) -> Diagnosis {
-    let path = dir.join(IMPORT_KEY);
-    match check_import_key(&path, &dir.join("keyward.db")) {
-        Ok(true) => ok("there; keep a copy elsewhere, it is in no backup"),
-        Ok(false) => ok("not needed"),
         Err(err) => failed(err.to_string()),
     }
 }

@@ -73,9 +73,6 @@ pub enum DataDirError {
 
 pub(super) const LOCK: &str = "keyward.lock";
 
-/// See [`DataDir::import_key`].
-pub const IMPORT_KEY: &str = "import.key";
-
 impl DataDirError {
     /// Whether a key is not there for this user to see, which does not mean that it is bad.
     pub fn is_out_of_sight(&self) -> bool {
@@ -179,11 +176,6 @@ impl DataDir {
 
     pub fn database(&self) -> PathBuf {
         self.path.join("keyward.db")
-    }
-
-    /// The secret by which keys are found that were imported as they are.
-    pub fn import_key(&self) -> PathBuf {
-        self.path.join(IMPORT_KEY)
     }
 
     /// Where the first root key waits for its first use, if nobody could be shown it.

@@ -17,10 +17,7 @@ use crate::{
     config::Config,
     domain::{checkpoint::CheckpointKey, credential::PlaintextKey, event::EventType},
     env::{Clock, Entropy},
-    service::{
-        self, Audit, BackupError, Census, Keyward, LogFile, check_backup, check_import_key,
-        compare_digest,
-    },
+    service::{self, Audit, BackupError, Census, Keyward, LogFile, check_backup, compare_digest},
     store::StoreError,
 };
 
@@ -54,7 +51,6 @@ pub fn restore(
     let room = Some(&*config.data_dir).filter(|it| it.is_dir());
     let census = check_backup(backup, &audit, room, progress)?;
     let dir = DataDir::take_in_turn(&config.data_dir, wait)?;
-    check_import_key(&dir.import_key(), backup)?;
     let database = dir.database();
     let fresh = database.with_extension("restored");
     if_there(&fresh, fs::remove_file(&fresh))?;

@@ -37,8 +37,6 @@ mod events;
 
 mod import;
 
-mod import_secrets;
-
 mod checkpoints;
 
 mod audit;
@@ -59,9 +57,8 @@ mod bootstrap;
 mod tests;
 
 use std::{
-    path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -85,8 +82,7 @@ pub use self::{
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
-    import::{ImportOutcome, ImportRow, Imported, Rehearsed},
-    import_secrets::{ImportSecretError, check_import_key},
+    import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     janitor::Job,
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
@@ -105,7 +101,7 @@ pub use crate::store::{
     AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
 };
 use crate::{
-    domain::{credential::Brand, imported_key::Tagger, policy::Policy, scope::Catalogue},
+    domain::{credential::Brand, imported_key::PrefixMaker, policy::Policy, scope::Catalogue},
     env::Env,
     store::{Divergence, StorageFault, Store, StoreError},
 };
@@ -128,10 +124,8 @@ pub struct Keyward {
     statistics: Mutex<Remembered>,
     readiness: Mutex<readiness::Remembered>,
     draining: AtomicBool,
-    /// Once anything was imported.
-    tagger: ArcSwapOption<Tagger>,
-    /// One makes the secrets.
-    import_turn: Mutex<()>,
+    /// Set once any key was imported.
+    imported_prefixes: OnceLock<PrefixMaker>,
     /// No key has more ended credentials than are kept: see [`ended_credentials`].
     ended_bounded: AtomicBool,
     changes: ChangeBudget,
@@ -158,8 +152,6 @@ pub struct Rules {
     /// How many rows a job changes in one transaction.
     pub batch: u32,
     pub backup: BackupRules,
-    /// Where the secret is by which keys are found that were imported as they are.
-    pub import_key_file: PathBuf,
 }
 
 impl Rules {
@@ -177,7 +169,8 @@ impl Keyward {
         checkpointer: Checkpointer,
     ) -> Result<Self, Error> {
         let brand = rules.brand;
-        let mut brands = store.read::<_, Error>(|tx| Ok(tx.brands()?))?;
+        let (mut brands, import_secret) =
+            store.read::<_, Error>(|tx| Ok((tx.brands()?, tx.import_secret()?)))?;
         // A start that has nothing new to say writes nothing: the storage may take no changes.
         if !brands.contains(&brand) {
             store.write(move |tx| tx.remember_brand(brand))?;
@@ -199,8 +192,8 @@ impl Keyward {
             statistics: Mutex::default(),
             readiness: Mutex::default(),
             draining: AtomicBool::new(false),
-            tagger: ArcSwapOption::empty(),
-            import_turn: Mutex::default(),
+            imported_prefixes: import_secret
+                .map_or_else(OnceLock::new, |it| OnceLock::from(PrefixMaker::new(it))),
             ended_bounded: AtomicBool::new(false),
             changes: ChangeBudget::default(),
         })

@@ -9,7 +9,9 @@ mod checkpoints;
 mod copy;
 mod credentials;
 mod error;
+mod import_secrets;
 mod index;
+mod key_prefixes;
 mod keys;
 mod load;
 mod log_file;
@@ -23,9 +25,9 @@ mod startup_check;
 mod statistics;
 #[cfg(test)]
 pub mod steps;
+mod time_floor;
 mod tree;
 mod tx;
-mod unaudited;
 mod usage;
 mod writer;
 
