@@ -232,7 +232,7 @@ impl Keyward {
         let Upgrade { presented, entry } = upgrade;
         self.kdf_pool.count_derivation();
         let fresh = presented.hashed(self.rules.hash_iterations, &*self.env.entropy);
-        Rehashed { fresh, entry }
+        Rehashed { entry, fresh }
     }
 
     /// Stores the new hash of a verified secret, unless another request changed the hash meanwhile.

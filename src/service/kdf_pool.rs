@@ -39,7 +39,7 @@ type Task = Box<dyn FnOnce() + Send>;
 pub(super) struct KdfPool {
     mac: Hmac<Sha256>,
     pub brands: Vec<Brand>,
-    /// When the use of a retired value was last recorded, for each key.
+    /// When the use of a retired credential was last recorded, for each key.
     pub retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
     /// One for each thread. A key always goes to the same thread, so concurrent first uses of a key
     /// share one derivation.
