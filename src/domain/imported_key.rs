@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::{
     base62,
-    credential::{KeyPrefix, MalformedKey, PlaintextKey},
+    plaintext_key::{KeyPrefix, MalformedKey, PlaintextKey},
 };
 
 /// The text of a key that has not keyward's shape. `Debug` shows nothing of it; dropping it wipes it.
@@ -178,7 +178,7 @@ mod tests {
             let other = PrefixMaker::new([8; 32].into());
             assert_ne!(other.prefix_for(form, &it), given, "it depends on the secret");
             assert_eq!(ImportForm::of(given), Some(form));
-            assert!(given.brand().is_none() && given.as_str().starts_with('0'));
+            assert!(given.label().is_none() && given.as_str().starts_with('0'));
         }
         let own = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
         assert_eq!(ImportForm::of(own), None);

@@ -8,10 +8,10 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::{KeyPrefix, PlaintextKey},
         event::{Actor, EventSource, EventType, NewEvent, Subject},
         imported_key::{ImportForm, ImportedKey},
         key_hash::{Input, KeyHash},
+        plaintext_key::{KeyPrefix, PlaintextKey},
     },
     env::Entropy,
     service::{Error, Keyward, QueueFull, keys::revoke},
@@ -97,7 +97,7 @@ impl Keyward {
         let Ok(presented) = PlaintextKey::parse(text) else { return self.identify_imported(text) };
         let prefix = presented.prefix();
         let Some(entry) = self.store.index().find(prefix) else {
-            let ours = prefix.brand().is_some_and(|it| self.kdf_pool.brands.contains(&it));
+            let ours = prefix.label().is_some_and(|it| self.kdf_pool.prefix_labels.contains(&it));
             return if ours { Identity::Unknown } else { Identity::Malformed };
         };
         self.recognise(Secret::Own(presented), entry)
@@ -152,7 +152,7 @@ impl Keyward {
             return Ok(());
         }
         let (id, prefix) = (entry.key.id, entry.prefix);
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             let source = EventSource { actor: Actor::Scheduler, request_id: None, client_ip: None };
             let Some(record) = tx.key(id)? else { return Ok(()) };
             // After a rotation the key has a secret of keyward's own, which stays good.
@@ -206,7 +206,7 @@ impl Keyward {
             // The writer may have replaced the credential before the digest was cached.
             current.remember_digest(digest);
         }
-        let weak = entry.hash.iterations() < self.rules.hash_iterations
+        let weak = entry.hash.iterations() < self.settings.hash_iterations
             || entry.hash.input() != Input::Text;
         let upgrade = weak.then(|| Upgrade { presented, entry });
         Ok((current.map_or(Identity::Unknown, Identity::Known), upgrade))
@@ -231,14 +231,14 @@ impl Keyward {
     pub(super) fn rehashed(&self, upgrade: Upgrade) -> Rehashed {
         let Upgrade { presented, entry } = upgrade;
         self.kdf_pool.count_derivation();
-        let fresh = presented.hashed(self.rules.hash_iterations, &*self.env.entropy);
+        let fresh = presented.hashed(self.settings.hash_iterations, &*self.env.entropy);
         Rehashed { entry, fresh }
     }
 
     /// Stores the new hash of a verified secret, unless another request changed the hash meanwhile.
     pub fn store_rehashed(&self, rehashed: Rehashed) -> Result<(), Error> {
         let Rehashed { entry, fresh } = rehashed;
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             let Some(record) = tx.key(entry.key.id)? else { return Ok(()) };
             let stored = record.find(entry.prefix).map(|it| &it.credential.hash);
             if stored != Some(&entry.hash) {

@@ -1,23 +1,23 @@
 //! Imports keys that another system issued, by their digests.
 
-use std::{collections::HashMap, panic::resume_unwind, sync::Arc, thread};
+use std::{collections::HashMap, panic::resume_unwind, thread};
 
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
+        credential::Credential,
         event::EventType,
         id::{AccountId, KeyId},
         imported_key::{ImportedDigest, PrefixMaker},
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::Scope,
         text::ExternalId,
     },
     service::{
-        Conflict, Error, Fault, Keyward, NewKey, Principal, Rules, expiry::Maker, kdf_pool,
-        keys::WRITERS,
+        Change, Conflict, Error, Fault, Keyward, NewKey, Principal, kdf_pool, keys::WRITERS,
     },
     store::{StoreError, WriteTx},
 };
@@ -84,12 +84,11 @@ impl Keyward {
         let permit = self.permit_change(caller)?;
         let maker = self.prefix_maker(dry_run.is_some())?;
         let prepared = self.prepare(&maker, rows);
-        let rules = Arc::clone(&self.rules);
-        let outcome = self.change::<_, Rollback>(permit, WRITERS, move |tx, caller| {
+        let outcome = self.change::<_, Rollback>(permit, WRITERS, move |change| {
             let (is_dry_run, counts) = (dry_run.is_some(), dry_run.unwrap_or_default());
             let mut outcomes = Vec::with_capacity(prepared.len());
             for it in prepared {
-                outcomes.push(rules.import(tx, &caller, it, &counts)?);
+                outcomes.push(change.import(it, &counts)?);
             }
             if is_dry_run { Err(Rollback::DryRun(outcomes)) } else { Ok(outcomes) }
         });
@@ -119,7 +118,11 @@ impl Keyward {
     fn prepare(&self, maker: &PrefixMaker, rows: Vec<ImportRow>) -> Vec<Prepared> {
         let prepare = |row: ImportRow| Prepared {
             prefix: maker.prefix_of(&row.digest),
-            hash: KeyHash::of_digest(&row.digest, self.rules.hash_iterations, &*self.env.entropy),
+            hash: KeyHash::of_digest(
+                &row.digest,
+                self.settings.hash_iterations,
+                &*self.env.entropy,
+            ),
             row,
         };
         thread::scope(|scope| {
@@ -143,21 +146,16 @@ impl Keyward {
             return Ok(PrefixMaker::new(fresh));
         }
         // Of two first imports at once, both get the secret that was stored first.
-        let secret = self.store.write::<_, Error>(move |tx| Ok(tx.import_secret_or(fresh)?))?;
+        let secret = self.system_change::<_, Error>(move |tx| Ok(tx.import_secret_or(fresh)?))?;
         Ok(self.imported_prefixes.get_or_init(|| PrefixMaker::new(secret)).clone())
     }
 }
 
-impl Rules {
+impl Change<'_> {
     /// Imports one row, or returns why it is refused. Nothing is written before all checks passed, so a
     /// refused row leaves no trace in the transaction.
-    fn import(
-        &self,
-        tx: &WriteTx<'_>,
-        caller: &Principal,
-        prepared: Prepared,
-        counts: &DryRunCounts,
-    ) -> Result<ImportOutcome, Error> {
+    fn import(&self, prepared: Prepared, counts: &DryRunCounts) -> Result<ImportOutcome, Error> {
+        let (tx, caller, catalogue) = (&**self, self.caller(), &self.authorizer.catalogue);
         let Prepared { row: ImportRow { digest, account, new }, prefix, hash } = prepared;
         let refuse = |pointer, code, says: String| Ok(Err(Fault::new(pointer, code, &says)));
         let Some(account) = Self::account_named(tx, caller, account.as_deref())? else {
@@ -168,15 +166,15 @@ impl Rules {
             let says = "a root key is not imported; `keyward root-key reset` makes one".to_owned();
             return refuse("/scopes", "scope_escalation", says);
         }
-        let wanted = self.catalogue.bits(&new.scopes);
+        let wanted = catalogue.bits(&new.scopes);
         if let Err(Error::ScopeEscalation(names)) =
-            self.refuse_beyond(wanted, self.grantable(caller, &account))
+            self.authorizer.refuse_beyond(wanted, self.authorizer.grantable(caller, &account))
         {
             let says = format!("this account cannot have {}", names.join(", "));
             return refuse("/scopes", "scope_escalation", says);
         }
         let unseen = counts.get(&account.id).copied().unwrap_or(0);
-        match self.refuse_too_many(tx, tx.now(), &account, unseen) {
+        match self.checks().refuse_too_many(&account, unseen) {
             Err(Error::Conflict(Conflict::TooManyKeys { limit })) => {
                 let says = format!("the account has its {limit} keys already");
                 return refuse("/account", "too_many_keys", says);
@@ -195,8 +193,8 @@ impl Rules {
             return refuse("", "was_imported", says.to_owned());
         }
         let new = NewKey { imported: Some(digest.form()), ..new };
-        let maker = Maker::from(caller);
-        let record = self.insert_key(tx, maker, account.id, new, prefix, hash)?;
+        let credential = Credential::new(prefix, hash, tx.now());
+        let record = new.insert(tx, catalogue, self.maker(), account.id, credential)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::{credential::PlaintextKey, key_hash::KeyHash},
+    domain::{key_hash::KeyHash, plaintext_key::PlaintextKey},
     service::{Keyward, QueueFull, Upgrade, identify::Rehashed},
 };
 
@@ -17,7 +17,7 @@ impl Keyward {
     /// Makes a new key on this thread. It runs the KDF, so call it before a transaction and never
     /// inside one: the writer must not wait for it.
     pub fn mint(&self) -> Minted {
-        self.hashed(PlaintextKey::generate(self.rules.brand, &*self.env.entropy))
+        self.hashed(PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy))
     }
 
     /// As [`Keyward::mint`], on a thread of low priority, which then calls `then`.
@@ -30,7 +30,7 @@ impl Keyward {
         then: impl FnOnce(Minted) + Send + 'static,
     ) -> Result<(), QueueFull> {
         let ticket = self.kdf_pool.take_ticket()?;
-        let plaintext = PlaintextKey::generate(self.rules.brand, &*self.env.entropy);
+        let plaintext = PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy);
         let (app, prefix) = (Arc::clone(self), plaintext.prefix());
         self.kdf_pool.run(prefix, move || {
             then(app.hashed(plaintext));
@@ -54,7 +54,7 @@ impl Keyward {
 
     fn hashed(&self, plaintext: PlaintextKey) -> Minted {
         self.kdf_pool.count_derivation();
-        let hash = KeyHash::of(&plaintext, self.rules.hash_iterations, &*self.env.entropy);
+        let hash = KeyHash::of(&plaintext, self.settings.hash_iterations, &*self.env.entropy);
         Minted { plaintext, hash }
     }
 

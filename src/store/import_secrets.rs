@@ -4,7 +4,7 @@ use rusqlite::OptionalExtension;
 use zeroize::Zeroizing;
 
 use crate::{
-    domain::credential::KeyPrefix,
+    domain::plaintext_key::KeyPrefix,
     store::{ReadTx, StoreError, WriteTx},
 };
 

@@ -5,9 +5,10 @@ use rusqlite::{Row, ToSql};
 use crate::{
     domain::{
         api_key::ApiKey,
-        credential::{Credential, KeyPrefix},
+        credential::Credential,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::ScopeSet,
         text::{Metadata, Name},
     },

@@ -52,7 +52,7 @@ fn examine(conn: &Connection) -> Result<Census, StoreError> {
     KeyIndex::check(conn, &Env::system(), Arc::new(Catalogue::new([])))?;
     let read = ReadTx::new(conn);
     read.time_floor()?;
-    read.brands()?;
+    read.prefix_labels()?;
     read.import_secret()?;
     read.census()
 }

@@ -6,12 +6,14 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Error, import::LONGEST_LINE},
+    cli::{error::Error, import::LONGEST_LINE},
     domain::imported_key::ImportedKey,
     http::{
-        import::{ONE_FORM, RowFault},
-        json::{self, NotJson},
-        numbers::{INEXACT, inexact_members, is_inexact},
+        control::import::{ONE_FORM, RowFault},
+        request::{
+            json::{self, NotJson},
+            numbers::{INEXACT, inexact_members, is_inexact},
+        },
     },
 };
 
