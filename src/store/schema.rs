@@ -22,12 +22,13 @@ use crate::{
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// "KWRD": tells databases of keyward from other SQLite files.
 const APPLICATION_ID: i64 = 0x4B57_5244;
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// The migrations: each turns a file of the given version into one of the next. A new one goes to the
 /// end, and `schema.sql` gets the same change.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (1, include_str!("migrations/0002_import.sql")),
     (2, include_str!("migrations/0003_budgets.sql")),
+    (3, include_str!("migrations/0004_digests_only.sql")),
 ];
 /// Earlier versions of SQLite could lose committed changes when two connections reset the write-ahead
 /// log at the same time.
@@ -156,8 +157,18 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     for (_, step) in steps {
         tx.execute_batch(step)?;
     }
+    refuse_plain_text_imports(&tx)?;
     tx.pragma_update(None, "user_version", VERSION)?;
     Ok(tx.commit()?)
+}
+
+/// Refuses a file of version 2 or 3 into which keys were imported in plain text. No later version
+/// finds these keys, and the marks that keep a revoked one from coming back are of no use to it.
+pub(super) fn refuse_plain_text_imports(conn: &Connection) -> Result<(), StoreError> {
+    let found = conn
+        .prepare("SELECT 1 FROM imported_values WHERE '0r' <= prefix AND prefix < '0s'")?
+        .exists([])?;
+    if found { Err(StoreError::PlainTextImports) } else { Ok(()) }
 }
 
 /// Runs [`check`] on a connection of its own.
