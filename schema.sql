@@ -1,10 +1,10 @@
--- keyward's schema, version 4.
+-- keyward's schema, version 5.
 --
 -- This file is the complete current schema: keyward creates a new database from it. All instants are unix
 -- milliseconds, UTC. Intervals are half open: a `…_until_ms` is the first instant outside the interval.
 
 PRAGMA application_id = 0x4B575244; -- "KWRD"
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
 
 -- The audit log. Append-only, gapless, each row hashed together with the one before it.
 CREATE TABLE events (
@@ -85,6 +85,12 @@ CREATE TABLE accounts (
     deleted_at_ms  INTEGER,             -- set: the row is a tombstone
     revision       INTEGER NOT NULL,
     audit_seq      INTEGER NOT NULL REFERENCES events (seq),
+    rate_limit     INTEGER CHECK (0 < rate_limit),     -- for all its keys together; NULL: none
+    rate_window_s  INTEGER CHECK (0 < rate_window_s),
+    key_rate_limit INTEGER CHECK (0 < key_rate_limit), -- for each key without its own; NULL: none
+    key_rate_window_s  INTEGER CHECK (0 < key_rate_window_s),
+    max_lifetime_s     INTEGER CHECK (0 < max_lifetime_s),     -- of a key; NULL: the server's
+    default_lifetime_s INTEGER CHECK (0 < default_lifetime_s), -- of a key; NULL: the server's
     CHECK (kind = 'customer' OR (status = 'active' AND deleted_at_ms IS NULL))
 ) STRICT, WITHOUT ROWID;
 
@@ -108,7 +114,11 @@ CREATE TABLE api_keys (
     revoked_at_ms          INTEGER,          -- set: the row is a tombstone
     expiry_recorded_at_ms  INTEGER,          -- when the scheduler recorded that it had expired
     revision               INTEGER NOT NULL,
-    audit_seq              INTEGER NOT NULL REFERENCES events (seq)
+    audit_seq              INTEGER NOT NULL REFERENCES events (seq),
+    allowed_ips            TEXT,             -- networks with a blank between them; NULL: all
+    rate_limit             INTEGER CHECK (0 < rate_limit), -- NULL: none of its own
+    rate_window_s          INTEGER CHECK (0 < rate_window_s),
+    announced_days         INTEGER           -- the newest notice before its end: 30, 7 or 1 days
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
@@ -207,10 +217,63 @@ CREATE TABLE key_usage (
     disabled            INTEGER NOT NULL,
     expired             INTEGER NOT NULL,
     insufficient_scopes INTEGER NOT NULL,
+    ip_not_allowed      INTEGER NOT NULL DEFAULT 0,
+    rate_limited        INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (key_id, day)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX key_usage_by_day ON key_usage (day);
+
+-- The newest day (since 1970, UTC) on which each scope of a key was used. For the same reason.
+CREATE TABLE scope_usage (
+    key_id TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    scope  TEXT    NOT NULL,
+    day    INTEGER NOT NULL,
+    PRIMARY KEY (key_id, scope)
+) STRICT, WITHOUT ROWID;
+
+-- The last addresses that a key was accepted from: an IPv4 address, or the first 64 bits of an IPv6
+-- address. For the same reason.
+CREATE TABLE key_addresses (
+    key_id           TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    address          TEXT    NOT NULL,
+    first_used_at_ms INTEGER NOT NULL,
+    last_used_at_ms  INTEGER NOT NULL,
+    PRIMARY KEY (key_id, address)
+) STRICT, WITHOUT ROWID;
+
+-- What a key or an account used of its rate limit in the window that began at `started_at_ms`. For
+-- the same reason. `subject` is the identifier of the key or the account.
+CREATE TABLE rate_windows (
+    subject       TEXT    PRIMARY KEY,
+    started_at_ms INTEGER NOT NULL,
+    used          INTEGER NOT NULL CHECK (0 <= used),
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)) -- the newest event about it, in per cent
+) STRICT, WITHOUT ROWID;
+
+-- Answers to requests with an Idempotency-Key, for 24 hours. They repeat what an event tells, and
+-- only the key that made the request can open them.
+CREATE TABLE idempotent_answers (
+    caller        TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    token         BLOB    NOT NULL CHECK (length(token) = 32),   -- a digest of the Idempotency-Key
+    request       BLOB    NOT NULL CHECK (length(request) = 32), -- a digest of the request
+    subject       TEXT    NOT NULL,     -- the key that was created or rotated
+    prefix        TEXT    NOT NULL,     -- of the credential that the answer shows
+    sealed        BLOB    NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (caller, token)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+
+-- The newest event that each webhook has delivered. Delivery changes nothing that an event tells.
+CREATE TABLE webhook_cursors (
+    name             TEXT    PRIMARY KEY,
+    seq              INTEGER NOT NULL CHECK (0 <= seq),
+    attempts         INTEGER NOT NULL CHECK (0 <= attempts), -- at the event after it
+    next_attempt_ms  INTEGER,
+    disabled_at_ms   INTEGER            -- the receiver answered 410 Gone
+) STRICT, WITHOUT ROWID;
 
 -- How many keys of each account are stored, including revoked and expired ones. The number is computed
 -- from api_keys; the triggers below maintain it.

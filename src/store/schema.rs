@@ -22,13 +22,14 @@ use crate::{
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// "KWRD": tells databases of keyward from other SQLite files.
 const APPLICATION_ID: i64 = 0x4B57_5244;
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// The migrations: each turns a file of the given version into one of the next. A new one goes to the
 /// end, and `schema.sql` gets the same change.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (1, include_str!("migrations/0002_import.sql")),
     (2, include_str!("migrations/0003_budgets.sql")),
     (3, include_str!("migrations/0004_digests_only.sql")),
+    (4, include_str!("migrations/0005_limits.sql")),
 ];
 /// Earlier versions of SQLite could lose committed changes when two connections reset the write-ahead
 /// log at the same time.

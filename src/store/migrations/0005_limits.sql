@@ -1,0 +1,57 @@
+-- Limits for keys and accounts, and what they and safe retries, webhooks and reports remember.
+
+ALTER TABLE accounts ADD COLUMN rate_limit     INTEGER CHECK (0 < rate_limit);
+ALTER TABLE accounts ADD COLUMN rate_window_s  INTEGER CHECK (0 < rate_window_s);
+ALTER TABLE accounts ADD COLUMN key_rate_limit INTEGER CHECK (0 < key_rate_limit);
+ALTER TABLE accounts ADD COLUMN key_rate_window_s  INTEGER CHECK (0 < key_rate_window_s);
+ALTER TABLE accounts ADD COLUMN max_lifetime_s     INTEGER CHECK (0 < max_lifetime_s);
+ALTER TABLE accounts ADD COLUMN default_lifetime_s INTEGER CHECK (0 < default_lifetime_s);
+ALTER TABLE api_keys ADD COLUMN allowed_ips            TEXT;
+ALTER TABLE api_keys ADD COLUMN rate_limit             INTEGER CHECK (0 < rate_limit);
+ALTER TABLE api_keys ADD COLUMN rate_window_s          INTEGER CHECK (0 < rate_window_s);
+ALTER TABLE api_keys ADD COLUMN announced_days         INTEGER;
+ALTER TABLE key_usage ADD COLUMN ip_not_allowed      INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE key_usage ADD COLUMN rate_limited        INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE scope_usage (
+    key_id TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    scope  TEXT    NOT NULL,
+    day    INTEGER NOT NULL,
+    PRIMARY KEY (key_id, scope)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE key_addresses (
+    key_id           TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    address          TEXT    NOT NULL,
+    first_used_at_ms INTEGER NOT NULL,
+    last_used_at_ms  INTEGER NOT NULL,
+    PRIMARY KEY (key_id, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rate_windows (
+    subject       TEXT    PRIMARY KEY,
+    started_at_ms INTEGER NOT NULL,
+    used          INTEGER NOT NULL CHECK (0 <= used),
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE idempotent_answers (
+    caller        TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    token         BLOB    NOT NULL CHECK (length(token) = 32),
+    request       BLOB    NOT NULL CHECK (length(request) = 32),
+    subject       TEXT    NOT NULL,
+    prefix        TEXT    NOT NULL,
+    sealed        BLOB    NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (caller, token)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+
+CREATE TABLE webhook_cursors (
+    name             TEXT    PRIMARY KEY,
+    seq              INTEGER NOT NULL CHECK (0 <= seq),
+    attempts         INTEGER NOT NULL CHECK (0 <= attempts),
+    next_attempt_ms  INTEGER,
+    disabled_at_ms   INTEGER
+) STRICT, WITHOUT ROWID;
