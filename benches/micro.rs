@@ -11,9 +11,9 @@ use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
     domain::{
-        credential::{Brand, PlaintextKey},
         event::{EventSource, EventType, NewEvent, Subject},
         key_hash::KeyHash,
+        plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
@@ -172,7 +172,7 @@ fn pbkdf2_1000(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn generate_key(bencher: Bencher<'_, '_>) {
-    let brand = Brand::parse("rg").unwrap();
+    let brand = PrefixLabel::parse("rg").unwrap();
     bencher.bench(|| PlaintextKey::generate(black_box(brand), &SystemEntropy));
 }
 
@@ -188,7 +188,7 @@ fn append_event(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn append_256_events(bencher: Bencher<'_, '_>) {
     let dir = TempDir::new().unwrap();
-    let store =
+    let (_store, writer) =
         Store::open(&dir.path().join("keyward.db"), &machine(), &Arc::new(Catalogue::new([])))
             .unwrap();
     let event = NewEvent {
@@ -199,7 +199,7 @@ fn append_256_events(bencher: Bencher<'_, '_>) {
     };
     bencher.bench_local(|| {
         let event = event.clone();
-        store.write(move |tx| {
+        writer.write(move |tx| {
             for _ in 0..256 {
                 tx.record(&EventSource::CLI, &event)?;
             }

@@ -40,7 +40,7 @@ pub use self::{
     checkpoints::StoredCheckpoint,
     copy::{Census, fold},
     credentials::ExcessCredential,
-    database::Store,
+    database::{Store, StoreWriter},
     error::StoreError,
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},

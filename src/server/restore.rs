@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{DataDir, DataDirError, Error, Instance, Purpose, check_files};
 use crate::{
     config::Config,
-    domain::{checkpoint::CheckpointKey, credential::PlaintextKey, event::EventType},
+    domain::{checkpoint::CheckpointKey, event::EventType, plaintext_key::PlaintextKey},
     env::{Clock, Entropy},
     service::{
         self, Audit, BackupError, Census, Keyward, LogFile, check_backup, check_import_key,

@@ -28,9 +28,9 @@ const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, acto
 ///
 /// In its own transaction, a receipt allows the change:
 /// ```
-/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::{AuditReceipt, Store}};
-/// fn honest(store: &Store, it: NewEvent) -> Result<(), Error> {
-///     store.write(move |tx| {
+/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::{AuditReceipt, StoreWriter}};
+/// fn honest(writer: &StoreWriter, it: NewEvent) -> Result<(), Error> {
+///     writer.write(move |tx| {
 ///         let receipt: AuditReceipt<'_> = tx.record(&EventSource::CLI, &it)?;
 ///         Ok(tx.delete_key(&receipt)?)
 ///     })
@@ -52,9 +52,9 @@ const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, acto
 /// ```
 /// It cannot be returned from its transaction:
 /// ```compile_fail
-/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::Store};
-/// fn give_back(store: &Store, it: NewEvent) {
-///     let _ = store.write(move |tx| Ok::<_, Error>(tx.record(&EventSource::CLI, &it)?));
+/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::StoreWriter};
+/// fn give_back(writer: &StoreWriter, it: NewEvent) {
+///     let _ = writer.write(move |tx| Ok::<_, Error>(tx.record(&EventSource::CLI, &it)?));
 /// }
 /// ```
 /// It cannot be used in another transaction:

@@ -4,10 +4,11 @@ use rusqlite::params;
 
 use crate::{
     domain::{
-        credential::{Credential, KeyPrefix},
+        credential::Credential,
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
     },
     env::Timestamp,
     store::{AuditReceipt, ReadTx, StoreError, WriteTx, records::CREDENTIALS, tx::Touched},

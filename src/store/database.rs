@@ -23,14 +23,26 @@ use crate::{
     },
 };
 
-/// An open database. Each process opens one for each file.
+/// An open database, for reading. Each process opens one for each file.
+///
+/// Only the [`StoreWriter`] that [`Store::open`] returns beside it can change the database:
+/// ```compile_fail
+/// use keyward::{service::Error, store::Store};
+/// fn change(store: &Store) {
+///     let _ = store.write(|_| Ok::<_, Error>(()));
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     readers: Arc<Readers>,
-    pub(super) writer: Writer,
+    pub(super) writer: Arc<Writer>,
     index: Arc<KeyIndex>,
 }
+
+/// The right to change the database.
+#[derive(Debug)]
+pub struct StoreWriter(Arc<Writer>);
 
 impl Store {
     /// Opens the file, creates it if it does not exist, checks it, and loads the index.
@@ -38,7 +50,11 @@ impl Store {
     /// The caller holds the lock of the data directory, so no other process writes this file. A
     /// file of an earlier version is migrated; the caller keeps a copy of it before. If the file can
     /// be read but not written, changes are refused until it can be; see [`Store::storage_fault`].
-    pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
+    pub fn open(
+        path: &Path,
+        env: &Env,
+        catalogue: &Arc<Catalogue>,
+    ) -> Result<(Self, StoreWriter), StoreError> {
         let Opening { conn, access, fault } = Opening::of(path)?;
         // Both read the whole file, so they run side by side and read it mapped, without a copy.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
@@ -57,8 +73,9 @@ impl Store {
             readers: Arc::clone(&readers),
             env: env.clone(),
         };
-        let writer = Writer::start(opened, conn, fault)?;
-        Ok(Self { path: path.to_owned(), readers, writer, index })
+        let writer = Arc::new(Writer::start(opened, conn, fault)?);
+        let store = Self { path: path.to_owned(), readers, writer: Arc::clone(&writer), index };
+        Ok((store, StoreWriter(writer)))
     }
 
     /// Returns what verification needs, in memory.
@@ -72,22 +89,6 @@ impl Store {
         body: impl FnOnce(&ReadTx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.readers.read(body)
-    }
-
-    /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise nothing changes.
-    ///
-    /// Blocks until the change is on the disk and in the index. Other changes may share the commit;
-    /// an error of one does not undo the others. `body` must not call this method again: it would
-    /// wait for itself.
-    pub fn write<T, E>(
-        &self,
-        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
-        self.writer.write(body)
     }
 
     /// Returns a watch on the `seq` of the newest event that is on the disk and in the index.
@@ -142,6 +143,24 @@ impl Store {
         let mut wal = self.path.clone().into_os_string();
         wal.push("-wal");
         (size(&self.path), size(Path::new(&wal)))
+    }
+}
+
+impl StoreWriter {
+    /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise nothing changes.
+    ///
+    /// Blocks until the change is on the disk and in the index. Other changes may share the commit;
+    /// an error of one does not undo the others. `body` must not call this method again: it would
+    /// wait for itself.
+    pub fn write<T, E>(
+        &self,
+        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.0.write(body)
     }
 }
 

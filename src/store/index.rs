@@ -24,9 +24,9 @@ use self::{credential::GraceFacts, load::ReadCredential};
 use crate::{
     domain::{
         account::{Account, AccountStatus},
-        credential::KeyPrefix,
         id::AccountId,
         imported_key::ImportForm,
+        plaintext_key::KeyPrefix,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::Env,

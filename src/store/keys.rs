@@ -5,8 +5,9 @@ use rusqlite::{OptionalExtension, ToSql, params};
 use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus},
-        credential::{Credential, KeyPrefix},
+        credential::Credential,
         id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
         scope::Scope,
     },
     env::Timestamp,

@@ -3,11 +3,7 @@
 use rusqlite::ToSql;
 
 use crate::{
-    domain::{
-        api_key::ApiKey,
-        credential::{Credential, KeyPrefix},
-        id::KeyId,
-    },
+    domain::{api_key::ApiKey, credential::Credential, id::KeyId, plaintext_key::KeyPrefix},
     env::Timestamp,
     store::{
         KeyIndex, ReadTx, StoreError,

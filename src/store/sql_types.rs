@@ -8,11 +8,11 @@ use rusqlite::{
 use crate::{
     domain::{
         account::{AccountKind, AccountStatus},
-        credential::{Brand, KeyPrefix},
         event::ChainHash,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
         merkle::TreeHash,
+        plaintext_key::{KeyPrefix, PrefixLabel},
         scope::ScopeSet,
         text::{ExternalId, Metadata, Name},
     },
@@ -42,13 +42,13 @@ texts! {
     AccountId: |it| Self::parse(it).ok(), |it| it.to_string().into();
     AccountKind: Self::parse, |it| it.as_str().into();
     AccountStatus: Self::parse, |it| it.as_str().into();
-    Brand: |it| Self::parse(it).ok(), |it| it.as_str().into();
     ExternalId: |it| Self::parse(it).ok(), |it| it.as_str().into();
     KeyHash: Self::decode, |it| it.encode().into();
     KeyId: |it| Self::parse(it).ok(), |it| it.to_string().into();
     KeyPrefix: Self::from_stored, |it| it.as_str().into();
     Metadata: |it| Self::from_stored(it.to_owned()), |it| it.as_json().into();
     Name: |it| Some(Self::from_stored(it.to_owned())), |it| it.as_str().into();
+    PrefixLabel: |it| Self::parse(it).ok(), |it| it.as_str().into();
     ScopeSet: Self::from_stored, |it| it.to_string().into();
 }
 

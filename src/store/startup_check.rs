@@ -45,7 +45,7 @@ fn examine(conn: &Connection) -> Result<Census, StoreError> {
     KeyIndex::check(conn)?;
     let read = ReadTx::new(conn);
     read.time_floor()?;
-    read.brands()?;
+    read.prefix_labels()?;
     read.import_secrets()?;
     read.census()
 }

@@ -10,8 +10,8 @@ use rusqlite::Connection;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{self, AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     env::{Entropy, Timestamp},
     store::AuditHead,

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use crate::{
-    domain::{credential::KeyPrefix, id::KeyId, verdict::Verdict},
+    domain::{id::KeyId, plaintext_key::KeyPrefix, verdict::Verdict},
     env::Timestamp,
     store::{
         Counts, ReadTx, StoreError, WriteTx,

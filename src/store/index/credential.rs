@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::ScopeBits,
     },
     env::{Monotonic, Timestamp},

@@ -10,9 +10,9 @@ use rusqlite::{Connection, Params, Rows, Statement};
 use super::{Image, KeyEntry, KeyIndex, account_image, credential::GraceFacts};
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::{Env, Timestamp},
