@@ -1,4 +1,4 @@
-//! How values of the domain lie in the file: the one place that reads and writes each of them.
+//! How the types of the domain are stored: the one place that reads and writes each of them.
 
 use rusqlite::{
     Result, ToSql,
