@@ -48,6 +48,9 @@ pub(super) struct ColumnList<T: 'static> {
 }
 
 impl Table {
+    pub const KEYS: Self = Self { name: "api_keys", key: "id" };
+    pub const CREDENTIALS: Self = Self { name: "credentials", key: "prefix" };
+
     /// Returns what `read` makes of each row that the statement finds.
     pub fn all<T>(
         self,
