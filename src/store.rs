@@ -18,7 +18,6 @@ mod log_file;
 mod outage;
 mod readers;
 mod records;
-mod recovery;
 mod rows;
 mod runtime_state;
 mod schema;
@@ -27,6 +26,7 @@ mod startup_check;
 mod statistics;
 #[cfg(test)]
 pub mod steps;
+mod storage_fault;
 mod tree;
 mod tx;
 mod unaudited;
@@ -45,13 +45,14 @@ pub use self::{
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
     log_file::LogFile,
-    outage::{Divergence, StorageFault},
+    outage::Divergence,
     readers::PoolState,
     records::{KeyRecord, StoredCredential},
     runtime_state::{Counts, RuntimeState},
     schema::stored_time_floor,
     startup_check::{check_startup, try_start},
     statistics::KeyStates,
+    storage_fault::StorageFault,
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},
 };
