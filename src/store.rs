@@ -12,7 +12,9 @@ mod copy;
 mod credentials;
 mod database;
 mod error;
+mod import_secrets;
 mod index;
+mod key_prefixes;
 mod keys;
 mod log_file;
 mod outage;
@@ -27,9 +29,9 @@ mod statistics;
 #[cfg(test)]
 pub mod steps;
 mod storage_fault;
+mod time_floor;
 mod tree;
 mod tx;
-mod unaudited;
 mod usage;
 mod writer;
 
@@ -49,10 +51,10 @@ pub use self::{
     readers::PoolState,
     records::{KeyRecord, StoredCredential},
     runtime_state::{Counts, RuntimeState},
-    schema::stored_time_floor,
     startup_check::{check_startup, try_start},
     statistics::KeyStates,
     storage_fault::StorageFault,
+    time_floor::stored_time_floor,
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},
 };
