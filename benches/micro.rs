@@ -11,7 +11,7 @@ use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
     domain::{
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent, RequestContext, Subject},
         key_hash::KeyHash,
         plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
@@ -20,7 +20,7 @@ use keyward::{
         text::{Metadata, Name},
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
-    server::Instance,
+    server::{Instance, Sources},
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
 };
@@ -49,8 +49,7 @@ impl Scene {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-        let site =
-            Instance::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let site = Instance::open(&config, Sources::system()).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
     }
@@ -61,7 +60,7 @@ impl Scene {
 
     fn caller(&self) -> Principal {
         let found = judged(self.app(), &self.root);
-        self.app().principal(&found, EventSource::CLI).unwrap()
+        self.app().principal(&found, RequestContext::default()).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.
@@ -225,7 +224,7 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
         scene
     };
     site.close().unwrap();
-    let path = site.dir.database();
+    let path = site.dir.layout().database();
     drop(site);
     let env = machine();
     let catalogue = Arc::new(Catalogue::new([]));
