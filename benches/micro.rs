@@ -19,7 +19,7 @@ use keyward::{
         scope::{Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    env::{Env, SystemClock, SystemEntropy},
+    env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::Instance,
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
@@ -30,6 +30,12 @@ use tempfile::TempDir;
 fn main() {
     LazyLock::force(&SCENE); // Or the first sample would pay for it.
     divan::main();
+}
+
+/// The clocks and the randomness of this machine.
+fn machine() -> Env {
+    let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
+    Env { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
 }
 
 /// An application on a data directory of its own.
@@ -183,7 +189,7 @@ fn append_event(bencher: Bencher<'_, '_>) {
 fn append_256_events(bencher: Bencher<'_, '_>) {
     let dir = TempDir::new().unwrap();
     let (_store, writer) =
-        Store::open(&dir.path().join("keyward.db"), &Env::system(), &Arc::new(Catalogue::new([])))
+        Store::open(&dir.path().join("keyward.db"), &machine(), &Arc::new(Catalogue::new([])))
             .unwrap();
     let event = NewEvent {
         event_type: EventType::ServerStarted,
@@ -221,7 +227,7 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
     site.close().unwrap();
     let path = site.dir.database();
     drop(site);
-    let env = Env::system();
+    let env = machine();
     let catalogue = Arc::new(Catalogue::new([]));
     bencher.bench(|| {
         stored_time_floor(&path).unwrap();

@@ -52,7 +52,7 @@ pub fn restore(
     let key = key.and_then(|it| CheckpointKey::parse(&it).ok());
     let audit = Audit { key, kept: Vec::new() };
     let room = Some(&*config.data_dir).filter(|it| it.is_dir());
-    let census = check_backup(backup, &audit, room, progress)?;
+    let census = check_backup(backup, &audit, room, &*entropy, progress)?;
     let dir = DataDir::take_in_turn(&config.data_dir, wait)?;
     check_import_key(&dir.import_key(), backup)?;
     let database = dir.database();

@@ -205,7 +205,7 @@ impl Keyward {
             }
             purged += purge_credentials(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
-            let forgotten = tx.forget_usage_before(first_day, batch)?;
+            let forgotten = tx.delete_usage_before(first_day, batch)?;
             for id in tx.purgeable_accounts(cutoff, batch)? {
                 let event = NewEvent {
                     event_type: EventType::AccountPurged,

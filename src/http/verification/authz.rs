@@ -116,18 +116,17 @@ impl VerificationState {
                 *outcome = Outcome::Judged(found.verdict);
                 self.allowed(found)
             }
-            Err(refusal) => {
-                match &refusal {
-                    Refusal::MissingKey => *outcome = Outcome::MissingKey,
-                    Refusal::Key(verdict) => *outcome = Outcome::Judged(*verdict),
-                    Refusal::Ambiguous(_) | Refusal::Failed(_) => (),
-                }
-                Err(match refusal {
-                    // Proxies handle 401 and 403, but not 400.
-                    Refusal::Ambiguous((code, detail)) => Problem::ambiguous_key(code, detail),
-                    other => other.into_problem(&query),
-                })
+            Err(Refusal::MissingKey) => {
+                *outcome = Outcome::MissingKey;
+                Err(Refusal::MissingKey.into_problem(&query))
             }
+            Err(Refusal::Key(verdict)) => {
+                *outcome = Outcome::Judged(verdict);
+                Err(Refusal::Key(verdict).into_problem(&query))
+            }
+            // 401, as proxies do not handle 400.
+            Err(Refusal::Ambiguous((code, detail))) => Err(Problem::ambiguous_key(code, detail)),
+            Err(Refusal::Failed(problem)) => Err(problem),
         }
     }
 
