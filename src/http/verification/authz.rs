@@ -169,7 +169,7 @@ impl VerificationState {
         if problem.code() == "authz_misconfigured"
             && self.complaints.is_due(self.app.env().time.monotonic())
         {
-            tracing::warn!(reason = %problem.detail(), "a proxy is misconfigured");
+            tracing::warn!(reason = %problem.detail(), "a proxy is not set up as it should be");
         }
         let code = HeaderValue::from_static(problem.code());
         let mut response = problem.respond(id);
