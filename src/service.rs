@@ -19,7 +19,6 @@ mod events;
 mod expiry;
 mod identify;
 mod import;
-mod import_secrets;
 mod janitor;
 mod kdf_pool;
 mod keys;
@@ -54,9 +53,7 @@ pub use self::{
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
-    import::{ImportOutcome, ImportRow, Imported, Rehearsed},
-    import_secrets::{ImportSecretError, check_import_key},
-    janitor::Job,
+    import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     keyward::Keyward,
@@ -71,6 +68,7 @@ use self::{
     authorizer::Authorizer,
     change::{Change, Checks},
 };
+pub use crate::domain::job::Job;
 /// Types of the store that other layers may use as they are.
 pub use crate::store::{
     AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,

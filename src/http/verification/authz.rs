@@ -78,7 +78,7 @@ impl VerificationState {
         let started = self.app.env().time.monotonic();
         let mut outcome = Outcome::Refused;
         let response = match self.decide(mount, req, &mut outcome).await {
-            Ok(pass) => pass.respond(),
+            Ok(allowed) => allowed.respond(),
             Err(problem) => self.refusal(mount, &problem.for_a_proxy(), &id.to_string()),
         };
         let took = self.app.env().time.monotonic().since(started);
