@@ -1,4 +1,4 @@
-//! `keyward routes`: the route policy, without a server.
+//! `keyward routes`: checks and tries out the route policy, without a server.
 
 use std::{
     io::{self, Write},
@@ -29,7 +29,7 @@ use crate::{
 pub(super) enum Command {
     /// Check the policy; print every mistake, and exit 3 if there is one
     Check(Check),
-    /// Show which route decides about a request and what it needs; exit 3 if it is refused
+    /// Show which route applies to a request and what it needs; exit 3 if the request is refused
     Test(Test),
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Test {
     place: Location,
 }
 
-/// The policy in question, where it stands, and the scopes that there are.
+/// The policy, its file, and the known scopes.
 struct Found {
     file: PathBuf,
     catalogue: Catalogue,

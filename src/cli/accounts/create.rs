@@ -67,7 +67,7 @@ impl Options {
             return Ok(writeln!(out, "{key}")?);
         }
         print_facts(account)?;
-        writeln!(out, "\nIts first key, which manages its keys:\n\n    {key}\n")?;
-        Ok(writeln!(out, "It is shown this once; only its hash is kept.")?)
+        writeln!(out, "\nThe first key of the account, which can manage its keys:\n\n    {key}\n")?;
+        Ok(writeln!(out, "It is shown only once; keyward keeps its hash.")?)
     }
 }

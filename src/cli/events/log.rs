@@ -1,4 +1,4 @@
-//! Where the audit log is read from: the database, or a copy of it.
+//! The file that the audit log is read from: the database, or a copy.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ impl LogSource {
     }
 }
 
-/// Shows the bar, on a terminal.
+/// Shows the progress bar on a terminal.
 pub(super) fn start(bar: &ProgressBar, total: u64) {
     bar.set_length(total);
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} events, {eta} left");

@@ -1,4 +1,4 @@
-//! `keyward events verify`: the audit log without its server.
+//! `keyward events verify`: checks the audit log, without its server.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Lists of keys: chosen by account, asked for and printed.
+//! Lists of keys: the options of every list, and its output.
 
 use clap::Args;
 use serde_json::Value;
