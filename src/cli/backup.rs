@@ -110,7 +110,8 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
     let compared = compare_digest(&it.file);
     let has_digest = !matches!(compared, Ok(false));
     let outcome = compared.and_then(|_| {
-        check_backup(&it.file, &Audit::default(), None, &mut |events| bar.set_position(events))
+        let mut progress = |events| bar.set_position(events);
+        check_backup(&it.file, &Audit::default(), None, &SystemEntropy, &mut progress)
     });
     bar.finish_and_clear();
     let (sound, says) = match outcome {

@@ -98,14 +98,14 @@ impl Keyward {
 
     /// What the scheduler does: how many backups it made.
     pub(super) fn scheduled_backup(&self) -> Result<u64, Error> {
-        if self.rules.backup.keep == 0 {
+        if self.settings.backup.keep == 0 {
             return Ok(0);
         }
         self.create_backup(None).map(|_| 1)
     }
 
     fn usual_place(&self) -> Result<PathBuf, BackupError> {
-        let dir = &self.rules.backup.dir;
+        let dir = &self.settings.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
         fs::DirBuilder::new().recursive(true).create(dir).map_err(unusable)?;
         remove_leftovers(dir).map_err(unusable)?;
@@ -128,7 +128,7 @@ impl Keyward {
     }
 
     fn remove_old_backups(&self) -> Result<(), BackupError> {
-        let dir = &self.rules.backup.dir;
+        let dir = &self.settings.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
         let mut ours = own_backups(dir).map_err(unusable)?;
         // Those of a time that was too late, by a clock that was put right since, go first.
@@ -136,7 +136,7 @@ impl Keyward {
         let early = ours.partition_point(|it| it.file_name().is_some_and(|it| *it <= *end));
         ours.rotate_left(early);
         // Somebody who asks for one backup by hand wants to have it, whatever the schedule keeps.
-        let keep = usize::try_from(self.rules.backup.keep.max(1)).unwrap_or(usize::MAX);
+        let keep = usize::try_from(self.settings.backup.keep.max(1)).unwrap_or(usize::MAX);
         let surplus = ours.len().saturating_sub(keep);
         for path in ours.into_iter().take(surplus) {
             fs::remove_file(&path).map_err(unusable)?;

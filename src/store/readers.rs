@@ -20,7 +20,7 @@ use crate::store::{
 
 const READERS: u32 = 4;
 
-/// How many connections do something, and how many nothing.
+/// How many of the reading connections are idle, and how many are busy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PoolState {
     pub idle: u32,
