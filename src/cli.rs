@@ -172,8 +172,8 @@ mod tests {
             let parts = command.split('"').enumerate();
             let words: Vec<&str> =
                 parts
-                    .flat_map(|(place, it)| {
-                        if place % 2 == 1 { vec![it] } else { it.split_whitespace().collect() }
+                    .flat_map(|(index, it)| {
+                        if index % 2 == 1 { vec![it] } else { it.split_whitespace().collect() }
                     })
                     .collect();
             if let Err(err) = Cli::try_parse_from(words) {

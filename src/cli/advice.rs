@@ -59,7 +59,7 @@ impl Advice {
     fn elsewhere(address: &str, kind: io::ErrorKind) -> Option<Self> {
         let (host, port) = address.rsplit_once(':')?;
         let port: u16 = port.parse().ok()?;
-        let (says, place) = if kind == io::ErrorKind::AddrInUse {
+        let (says, address) = if kind == io::ErrorKind::AddrInUse {
             let free = port.checked_add(1).unwrap_or(OTHER_PORT);
             ("Another program listens there; choose another port", format!("{host}:{free}"))
         } else if kind == io::ErrorKind::PermissionDenied {
@@ -70,14 +70,14 @@ impl Advice {
         } else {
             return None;
         };
-        Some(Self { says: says.to_owned(), command: with(&[("--listen", &place)]) })
+        Some(Self { says: says.to_owned(), command: with(&[("--listen", &address)]) })
     }
 
     fn second_server(taken: &Path) -> Self {
         let other = format!("{}-2", taken.display());
         let says = "Stop that one, or give a second server its own data and its own address";
-        let place = format!("127.0.0.1:{OTHER_PORT}");
-        let command = with(&[("--data-dir", &other), ("--listen", &place)]);
+        let address = format!("127.0.0.1:{OTHER_PORT}");
+        let command = with(&[("--data-dir", &other), ("--listen", &address)]);
         Self { says: says.to_owned(), command }
     }
 }

@@ -74,7 +74,7 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
         ],
     ),
     ("import", &[("keyward import keys.jsonl --dry-run", "Show which rows would be refused")]),
-    ("backup create", &[("keyward backup create --to /srv/keyward.db", "A backup at this place")]),
+    ("backup create", &[("keyward backup create --to /srv/keyward.db", "A backup in this file")]),
     ("events tail", &[("keyward events tail -f", "The last ten events, then each new one")]),
 ];
 

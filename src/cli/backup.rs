@@ -50,7 +50,7 @@ pub(super) struct Create {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 #[derive(Args, Debug)]
@@ -70,7 +70,7 @@ pub(super) struct Restore {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Command {
@@ -84,7 +84,7 @@ impl Command {
 }
 
 fn create(it: &Create) -> Result<(), Error> {
-    let config = settings::load_here(&it.place)?;
+    let config = settings::load_here(&it.location)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and checking");
     let made: BackupAnswer = control(&config, "/backups", &request)?;
@@ -94,7 +94,7 @@ fn create(it: &Create) -> Result<(), Error> {
     }
     bar.finish_and_clear();
     if it.output.output == Format::Json {
-        return Ok(writeln!(io::stdout(), "{}", json!(made))?);
+        return Ok(output::json(&json!(made))?);
     }
     Ok(output::facts(&[
         ("file", Some(made.path.display().to_string())),
@@ -140,7 +140,7 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
 
 fn restore(it: &Restore) -> Result<(), Error> {
     readable(&it.file)?;
-    let config = settings::load_here(&it.place)?;
+    let config = settings::load_here(&it.location)?;
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");

@@ -24,8 +24,8 @@ pub(super) enum Command {
 
 impl Command {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let Self::Accept(place) = self;
-        let config = settings::load_here(place)?;
+        let Self::Accept(location) = self;
+        let config = settings::load_here(location)?;
         let answer: ClockAnswer = control(&config, "/clock/accept", &())?;
         let back = humantime::format_duration(Duration::from_millis(answer.back_ms));
         let mut out = io::stdout();

@@ -3,8 +3,7 @@
 mod writable;
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::ExitCode,
@@ -42,28 +41,25 @@ pub(super) struct Options {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Options {
     pub(super) fn run(&self) -> Result<ExitCode, Error> {
-        let config = settings::load_here(&self.place)?;
-        let findings: Vec<_> = examine(&config)
-            .into_iter()
-            .map(|(what, (state, says))| Finding { what, state, says })
-            .collect();
+        let config = settings::load_here(&self.location)?;
+        let findings = examine(&config);
         if self.output.output == Format::Json {
-            let list = findings.iter().map(
-                |it| json!({ "check": it.what, "state": it.state.as_str(), "detail": it.says }),
-            );
-            writeln!(io::stdout(), "{}", json!(list.collect::<Vec<_>>()))?;
+            let list = findings.iter().map(|(check, (state, detail))| {
+                json!({ "check": check, "state": state.as_str(), "detail": detail })
+            });
+            output::json(&list.collect())?;
         } else {
-            let rows = findings
-                .iter()
-                .map(|it| [it.what.to_owned(), it.state.as_str().to_owned(), it.says.clone()]);
+            let rows = findings.iter().map(|(check, (state, detail))| {
+                [(*check).to_owned(), state.as_str().to_owned(), detail.clone()]
+            });
             output::table(["CHECK", "STATE", "DETAIL"], &rows.collect::<Vec<_>>())?;
         }
-        let failed = findings.iter().any(|it| it.state == State::Failed);
+        let failed = findings.iter().any(|(_, (state, _))| *state == State::Failed);
         Ok(exit_code::health(!failed))
     }
 }
@@ -74,12 +70,6 @@ enum State {
     Ok,
     Warning,
     Failed,
-}
-
-struct Finding {
-    what: &'static str,
-    state: State,
-    says: String,
 }
 
 impl State {

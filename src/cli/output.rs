@@ -148,12 +148,12 @@ fn line(
     widths: &[usize],
     tone: impl Fn(&str) -> Option<Tone>,
 ) -> Result<(), io::Error> {
-    for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
+    for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
         match tone(cell) {
             Some(tone) => write!(out, "{}{cell}\x1b[0m", tone.escape())?,
             None => write!(out, "{cell}")?,
         }
-        if place + 1 < cells.len() {
+        if index + 1 < cells.len() {
             let gap = width.saturating_sub(cell.width()) + 2;
             write!(out, "{:gap$}", "")?;
         }

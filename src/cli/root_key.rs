@@ -32,7 +32,7 @@ pub(super) struct Reset {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Command {
@@ -44,7 +44,7 @@ impl Command {
 
 impl Reset {
     fn run(&self) -> Result<(), Error> {
-        let config = settings::load_here(&self.place)?;
+        let config = settings::load_here(&self.location)?;
         let file = path::absolute(config.data_dir.join("initial-root-key"))?;
         let file = (!io::stdout().is_terminal()).then_some(file);
         let request = ResetRequest { revoke_others: self.revoke_others, to_file: file.clone() };

@@ -24,7 +24,7 @@ pub(super) struct Options {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Options {
@@ -33,7 +33,7 @@ impl Options {
             let known = Job::ALL.map(Job::as_str).join(", ");
             return Err(Error::NoSuchJob { name: self.name.clone(), known });
         };
-        let config = settings::load_here(&self.place)?;
+        let config = settings::load_here(&self.location)?;
         let answer: JobAnswer = control(&config, &format!("/jobs/{}/run", job.as_str()), &())?;
         if self.output.output == Format::Json {
             let done = json!({ "job": job.as_str(), "changed": answer.changed });

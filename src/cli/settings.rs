@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The files that are tried, in this order, when no file is named.
-const USUAL_PLACES: [&str; 2] = ["keyward.toml", "/etc/keyward/keyward.toml"];
+const USUAL_FILES: [&str; 2] = ["keyward.toml", "/etc/keyward/keyward.toml"];
 pub(super) const NO_FILE: &str =
     "no configuration file: there is neither ./keyward.toml nor /etc/keyward/keyward.toml";
 
@@ -23,7 +23,7 @@ pub(super) const NO_FILE: &str =
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Settings {
     #[command(flatten)]
-    place: Location,
+    location: Location,
     /// Where to listen, such as 127.0.0.1:8080
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -48,7 +48,7 @@ pub(super) struct Location {
 }
 
 impl Location {
-    /// Whether an option names a place on this machine.
+    /// Tells whether an option names a place on this machine.
     pub(super) fn is_named(&self) -> bool {
         self.data_dir.is_some() || self.config.is_some()
     }
@@ -56,10 +56,10 @@ impl Location {
 
 /// Returns the configuration of a command other than `serve`. Such a command runs in the environment
 /// of a person or of another program, so an unknown variable `KEYWARD_…` is only a warning.
-pub(super) fn load(place: &Location) -> Result<Config, Error> {
+pub(super) fn load(location: &Location) -> Result<Config, Error> {
     let (strange, known): (Vec<_>, Vec<_>) =
         variables().into_iter().partition(|(name, value)| unknown_variable(name, value).is_some());
-    let settings = Settings { place: place.clone(), ..Settings::default() };
+    let settings = Settings { location: location.clone(), ..Settings::default() };
     let (config, _) = load_with(&settings, &known)?;
     for fault in strange.iter().filter_map(|(name, value)| unknown_variable(name, value)) {
         warn(&fault);
@@ -82,7 +82,7 @@ fn load_with(
     settings: &Settings,
     variables: &[(String, String)],
 ) -> Result<(Config, Option<PathBuf>), Error> {
-    let named = settings.place.config.clone().or_else(|| {
+    let named = settings.location.config.clone().or_else(|| {
         let found = variables.iter().find(|(name, _)| name == "KEYWARD_CONFIG");
         found.map(|(_, path)| PathBuf::from(path))
     });
@@ -92,7 +92,7 @@ fn load_with(
     };
     let flags = Flags {
         listen: settings.listen.clone(),
-        data_dir: settings.place.data_dir.clone(),
+        data_dir: settings.location.data_dir.clone(),
         log_level: settings.log_level.clone(),
         log_format: settings.log_format.clone(),
     };
@@ -106,14 +106,14 @@ fn load_with(
 
 /// Returns the configuration of a command that works on this machine only. If `KEYWARD_URL` names
 /// another server, that server may be meant, so the command must name a place on this machine.
-pub(super) fn load_here(place: &Location) -> Result<Config, Error> {
-    insist_on_this_machine(place, "--data-dir or --config")?;
-    load(place)
+pub(super) fn load_here(location: &Location) -> Result<Config, Error> {
+    insist_on_this_machine(location, "--data-dir or --config")?;
+    load(location)
 }
 
 /// Refuses if another server may be meant; `options` are those that name this machine.
-pub(super) fn insist_on_this_machine(place: &Location, options: &str) -> Result<(), Error> {
-    if place.is_named() || variable("KEYWARD_URL").is_none() {
+pub(super) fn insist_on_this_machine(location: &Location, options: &str) -> Result<(), Error> {
+    if location.is_named() || variable("KEYWARD_URL").is_none() {
         return Ok(());
     }
     Err(Error::Usage(format!(
@@ -155,11 +155,11 @@ fn use_credentials(config: &mut Config) {
 }
 
 fn usual_file() -> Result<Option<(PathBuf, String)>, Error> {
-    for place in USUAL_PLACES.map(PathBuf::from) {
-        match fs::read_to_string(&place) {
-            Ok(text) => return Ok(Some((place, text))),
+    for path in USUAL_FILES.map(PathBuf::from) {
+        match fs::read_to_string(&path) {
+            Ok(text) => return Ok(Some((path, text))),
             Err(err) if err.kind() == io::ErrorKind::NotFound => (),
-            Err(source) => return Err(Error::ConfigFile { path: place, source }),
+            Err(source) => return Err(Error::ConfigFile { path, source }),
         }
     }
     Ok(None)

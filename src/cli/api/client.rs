@@ -29,18 +29,18 @@ pub(crate) struct Target {
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "config"])]
     url: Option<String>,
     #[command(flatten)]
-    pub(crate) place: Location,
+    pub(crate) location: Location,
 }
 
 impl Target {
     /// Returns the URL of a server on the network, if one is meant. The flag overrides the variable.
     pub(crate) fn url(&self) -> Option<String> {
-        let from_variable = || variable("KEYWARD_URL").filter(|_| !self.place.is_named());
+        let from_variable = || variable("KEYWARD_URL").filter(|_| !self.location.is_named());
         self.url.clone().or_else(from_variable)
     }
 
     pub(crate) fn config(&self) -> Result<Config, Error> {
-        settings::load(&self.place)
+        settings::load(&self.location)
     }
 
     pub(crate) fn open(&self) -> Result<Client, Error> {

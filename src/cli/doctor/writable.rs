@@ -11,17 +11,17 @@ use rustix::{
     process::geteuid,
 };
 
-/// Returns why the server that owns this data directory cannot write to `place`, or `None`. The server
+/// Returns why the server that owns this data directory cannot write to `path`, or `None`. The server
 /// creates a missing directory, so the nearest parent counts. If the server is `running`, this looks at
-/// the place through the server's own root, because a unit can close directories for its service only.
-pub(super) fn obstacle(data_dir: &Path, place: &Path, running: bool) -> Option<String> {
-    let place = std::path::absolute(place).ok()?;
+/// the path through the server's own root, because a unit can close directories for its service only.
+pub(super) fn obstacle(data_dir: &Path, path: &Path, running: bool) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
     let root = if running { root_of_server(data_dir) } else { None };
     let seen = |path: &Path| match &root {
         Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
         None => path.to_owned(),
     };
-    for path in place.ancestors() {
+    for path in path.ancestors() {
         let shown = path.display();
         match fs::metadata(seen(path)) {
             Ok(found) if !found.is_dir() => return Some(format!("{shown} is not a directory")),

@@ -118,7 +118,7 @@ fn origin(client: &Client) -> Result<Option<String>, Error> {
 }
 
 fn from_file(it: &Options, sink: &mut Sink) -> Result<(), Error> {
-    let mut log = LogSource::of(it.db.as_deref(), &it.target.place)?.open()?;
+    let mut log = LogSource::of(it.db.as_deref(), &it.target.location)?.open()?;
     let bar = ProgressBar::hidden();
     let mut written = Ok(());
     log.read::<_, StoreError>(|tx| {

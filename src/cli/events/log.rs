@@ -25,12 +25,12 @@ pub(super) struct LogSource {
 
 impl LogSource {
     /// Returns the copy, if one is named, and otherwise the database of the data directory.
-    pub(super) fn of(copy: Option<&Path>, place: &Location) -> Result<Self, Error> {
+    pub(super) fn of(copy: Option<&Path>, location: &Location) -> Result<Self, Error> {
         if let Some(copy) = copy {
             return Ok(Self { database: copy.to_owned(), data_dir: None });
         }
-        settings::insist_on_this_machine(place, "--db, --data-dir or --config")?;
-        let dir = settings::load(place)?.data_dir;
+        settings::insist_on_this_machine(location, "--db, --data-dir or --config")?;
+        let dir = settings::load(location)?.data_dir;
         Ok(Self { database: settings::database(&dir)?, data_dir: Some(dir) })
     }
 

@@ -30,13 +30,13 @@ const LAST_MESSAGE: Duration = Duration::from_secs(1);
 pub(super) fn sockets() -> Result<Vec<Listener>, io::Error> {
     let mut given = ListenFd::from_env();
     let mut listeners = Vec::new();
-    for place in 0..given.len() {
+    for index in 0..given.len() {
         // Each is one or the other; taking the wrong kind leaves it in place.
-        match given.take_tcp_listener(place) {
+        match given.take_tcp_listener(index) {
             Ok(Some(it)) => listeners.push(Listener::of_tcp(it)?),
             Ok(None) => (),
             Err(_) => {
-                if let Some(it) = given.take_unix_listener(place)? {
+                if let Some(it) = given.take_unix_listener(index)? {
                     listeners.push(Listener::of_unix(it)?);
                 }
             }
