@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum Format {
-    /// For people
+    /// A table for people
     #[default]
     Table,
     /// The body of the API's answer, or an object that the command defines
@@ -38,7 +38,7 @@ pub(super) struct Output {
 /// The option of commands that print a list.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Limit {
-    /// Print at most this many
+    /// Print at most this many entries
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }

@@ -24,18 +24,18 @@ pub(super) const NO_FILE: &str =
 pub(super) struct Settings {
     #[command(flatten)]
     location: Location,
-    /// Where to listen, such as 127.0.0.1:8080
+    /// The address to listen on, such as 127.0.0.1:8080
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// error, warn, info, debug or trace
+    /// The log level: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// auto, text, json or journal
+    /// The log format: auto, text, json or journal
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
 }
 
-/// Where a command finds its data.
+/// The place of a keyward on this machine.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Location {
     /// The configuration file; also `KEYWARD_CONFIG`. Without it ./keyward.toml or

@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object to keep with the account
+    /// Metadata of the account: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     /// Print only the account's first key
