@@ -20,7 +20,7 @@ use keyward::{
         text::{Metadata, Name},
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
-    server::Instance,
+    server::{Instance, Sources},
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
 };
@@ -49,8 +49,7 @@ impl Scene {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-        let site =
-            Instance::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let site = Instance::open(&config, Sources::system()).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
     }
@@ -225,7 +224,7 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
         scene
     };
     site.close().unwrap();
-    let path = site.dir.database();
+    let path = site.dir.layout().database();
     drop(site);
     let env = machine();
     let catalogue = Arc::new(Catalogue::new([]));

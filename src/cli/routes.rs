@@ -121,7 +121,7 @@ impl Test {
                 return self.refuse("authz_misconfigured", why);
             }
         };
-        let (line, name) = routes.get(index).map_or((0, ""), |it| (it.line, it.name.as_str()));
+        let (line, name) = routes.get(index).map_or((0, ""), |it| (it.line, it.rule.name.as_str()));
         let number = index + 1;
         if self.policy.output.output == Format::Json {
             let (public, optional, need) = match route.access {

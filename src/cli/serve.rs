@@ -24,8 +24,9 @@ use crate::{
         settings::{NO_FILE, Settings, load_strictly},
     },
     config::Config,
-    env::{SystemClock, SystemEntropy},
-    server::{self, DataDir, DataDirError, Instance, Listener, Purpose, Running, STOP_LIMIT},
+    server::{
+        self, DataDir, DataDirError, Instance, Listener, Purpose, Running, STOP_LIMIT, Sources,
+    },
     service::{Job, RootKey, write_key_file},
     telemetry::{self, Log},
 };
@@ -58,9 +59,8 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
     // A command soon releases the directory; another server that answers does not.
     let dir = DataDir::take_in_turn(&config.data_dir, &mut patience(PATIENCE));
     let dir = dir.map_err(server::Error::DataDir)?;
-    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let instance = Instance::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
-    let key_file = instance.dir.initial_key();
+    let instance = Instance::open_in(dir, &config, Sources::system(), Purpose::Serve)?;
+    let key_file = instance.dir.layout().initial_root_key();
     let terminal = io::stdout().is_terminal();
     let root_key = instance
         .first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
@@ -139,7 +139,7 @@ impl Server {
 /// directory, and that error names it.
 fn in_use(config: &Config, err: server::Error) -> server::Error {
     let server::Error::Listen { source, .. } = &err else { return err };
-    if source.kind() != io::ErrorKind::AddrInUse || !config.data_dir.join("keyward.lock").exists() {
+    if source.kind() != io::ErrorKind::AddrInUse || !config.layout().lock().exists() {
         return err;
     }
     match DataDir::take(&config.data_dir) {

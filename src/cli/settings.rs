@@ -11,6 +11,7 @@ use clap::Args;
 use crate::{
     cli::error::Error,
     config::{Config, ConfigFile, Fault, Flags, unknown_variable},
+    domain::data_layout::DataLayout,
 };
 
 /// The files that are tried, in this order, when no file is named.
@@ -125,7 +126,7 @@ pub(super) fn insist_on_this_machine(location: &Location, options: &str) -> Resu
 /// Returns the database in the data directory. A directory that this user may not read is another
 /// error than one without a database.
 pub(super) fn database(data_dir: &Path) -> Result<PathBuf, Error> {
-    let path = data_dir.join("keyward.db");
+    let path = DataLayout::new(data_dir).database();
     match fs::metadata(&path) {
         Ok(_) => Ok(path),
         Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Err(Error::NoAccess { path }),

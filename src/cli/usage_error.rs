@@ -4,7 +4,10 @@ use std::{env, ffi::OsString, io::Write, process::ExitCode};
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::domain::{text::masked, visible::escaped};
+use crate::{
+    cli::exit_code::USAGE,
+    domain::{text::masked, visible::escaped},
+};
 
 /// The argument of `verify`, as messages name it.
 const STANDARD_INPUT: &str = "<->";
@@ -15,11 +18,10 @@ const HOW_TO_VERIFY: &str = "Pass keys by standard input, so that no list of pro
 /// Prints the help that was asked for, or the mistake. Never repeats a key that was typed in a wrong
 /// place, because messages end up in histories of terminals and in logs.
 pub(super) fn explain(mut err: Error) -> ExitCode {
-    let code = ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
     if !err.use_stderr() {
         // There is no further place to report to.
         let _ = err.print();
-        return code;
+        return ExitCode::SUCCESS;
     }
     // Masks before clap adds colours: the last letter of an escape sequence would be part of a key.
     let texts = err.context().filter_map(|(kind, value)| {
@@ -53,7 +55,7 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         text = format!("{}\n\n{HOW_TO_VERIFY}\n", text.trim_end());
     }
     let _ = anstream::stderr().write_all(masked(&text).as_bytes());
-    code
+    ExitCode::from(USAGE)
 }
 
 /// Suggests `--listen` for an argument by which other servers take a port or an address.

@@ -35,9 +35,6 @@ use crate::{
 
 pub mod import;
 
-/// The name of the socket in the data directory.
-pub const SOCKET: &str = "control.sock";
-
 /// What `root-key reset` asks.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -10,63 +10,13 @@ use crate::{
         account::AccountKind,
         event::{EventSource, EventType, NewEvent, Subject},
         id::KeyId,
+        job::Job,
         plaintext_key::KeyPrefix,
     },
     env::{ClockStep, StepKind, Timestamp},
     service::{Error, Keyward, ended_credentials::delete_oldest, events::server_event},
     store::{Day, KeyRecord, WriteTx},
 };
-
-/// The jobs of the scheduler, by the names under which they are configured and run by hand.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Job {
-    EndGraces,
-    ExpireKeys,
-    Purge,
-    FlushUsage,
-    KeepTime,
-    RecordDenials,
-    Checkpoint,
-    Backup,
-    Upkeep,
-}
-
-impl Job {
-    pub const ALL: [Self; 9] = [
-        Self::EndGraces,
-        Self::ExpireKeys,
-        Self::Purge,
-        Self::FlushUsage,
-        Self::KeepTime,
-        Self::RecordDenials,
-        Self::Checkpoint,
-        Self::Backup,
-        Self::Upkeep,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EndGraces => "end_graces",
-            Self::ExpireKeys => "expire_keys",
-            Self::Purge => "purge",
-            Self::FlushUsage => "flush_usage",
-            Self::KeepTime => "keep_time",
-            Self::RecordDenials => "record_denials",
-            Self::Checkpoint => "checkpoint",
-            Self::Backup => "backup",
-            Self::Upkeep => "upkeep",
-        }
-    }
-
-    /// Whether it also runs at each start, whatever its cron line says.
-    pub fn runs_at_start(self) -> bool {
-        self != Self::Backup // A server that is started over and over would fill the disk.
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == text)
-    }
-}
 
 impl Keyward {
     /// Does what the job is for, batch by batch, until nothing is left or `stop` says so between

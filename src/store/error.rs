@@ -16,6 +16,9 @@ pub enum StoreError {
     ReadOnly(#[source] rusqlite::Error),
     #[error("the disk failed")]
     Io(#[source] rusqlite::Error),
+    /// The disk failed, or the file is damaged: SQLite tells both of a page that it cannot read.
+    #[error("the database cannot be read")]
+    Unreadable(#[source] rusqlite::Error),
     /// An earlier change met this fault, and no write has succeeded since.
     #[error("{0}")]
     Unavailable(StorageFault),
@@ -78,7 +81,7 @@ impl StoreError {
         match self {
             Self::Full(_) => Some(StorageFault::Full),
             Self::ReadOnly(_) => Some(StorageFault::ReadOnly),
-            Self::Io(_) => Some(StorageFault::Failed),
+            Self::Io(_) | Self::Unreadable(_) => Some(StorageFault::Failed),
             Self::Unavailable(fault) => Some(*fault),
             _ => None,
         }
@@ -94,7 +97,8 @@ impl StoreError {
             | Self::Unavailable(_)
             | Self::Halted
             | Self::RolledBack => true,
-            Self::Taken(_)
+            Self::Unreadable(_)
+            | Self::Taken(_)
             | Self::CommitFailed(_)
             | Self::Corrupt { .. }
             | Self::RowsChanged { .. }
@@ -134,6 +138,7 @@ impl From<rusqlite::Error> for StoreError {
             ErrorCode::DiskFull => Self::Full(err),
             ErrorCode::ReadOnly => Self::ReadOnly(err),
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => Self::Io(err),
+            ErrorCode::DatabaseCorrupt => Self::Unreadable(err),
             _ => Self::Sqlite(err),
         }
     }

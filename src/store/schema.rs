@@ -1,7 +1,7 @@
 //! Creates, opens, migrates and checks the file.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
@@ -9,7 +9,7 @@ use std::{
 
 use r2d2::CustomizeConnection;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{Access as FileAccess, StatVfsMountFlags, access};
 
 use crate::{
     env::Timestamp,
@@ -106,8 +106,9 @@ pub(super) enum Access {
 #[expect(clippy::disallowed_methods, reason = "read only, and the one place that does so")]
 pub(super) fn open_to_read(path: &Path) -> Result<(Connection, Access), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // Opened here first for the reason of a failure, which SQLite does not give.
-    File::open(path).map_err(StoreError::File)?;
+    // Asked here first for the reason of a failure, which SQLite does not give. Not by opening the file:
+    // closing it would give up the locks that SQLite holds on it for this process.
+    access(path, FileAccess::READ_OK).map_err(|err| StoreError::File(err.into()))?;
     let shared = Connection::open_with_flags(path, flags).map_err(StoreError::from);
     match shared.and_then(|conn| version(&conn, path).map(|_| conn)) {
         Ok(conn) => Ok((conn, Access::Shared)),

@@ -11,6 +11,8 @@ use rustix::{
     process::geteuid,
 };
 
+use crate::domain::data_layout::DataLayout;
+
 /// Returns why the server that owns this data directory cannot write to `path`, or `None`. The server
 /// creates a missing directory, so the nearest parent counts. If the server is `running`, this looks at
 /// the path through the server's own root, because a unit can close directories for its service only.
@@ -59,7 +61,7 @@ fn closed(data_dir: &Path, seen: &Path, found: &fs::Metadata) -> Option<String> 
 /// Returns the root directory of the process that holds the data directory, if this user may read it.
 /// The process id in the lock may belong to another container, so this compares the lock files.
 fn root_of_server(data_dir: &Path) -> Option<PathBuf> {
-    let lock = std::path::absolute(data_dir.join("keyward.lock")).ok()?;
+    let lock = std::path::absolute(DataLayout::new(data_dir).lock()).ok()?;
     let holder: u32 = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
     let root = PathBuf::from(format!("/proc/{holder}/root"));
     let its = fs::metadata(root.join(lock.strip_prefix("/").ok()?)).ok()?;
