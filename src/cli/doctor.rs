@@ -27,11 +27,10 @@ use crate::{
     domain::{checkpoint::CheckpointKey, data_layout::DataLayout},
     env::{Clock, SystemClock, Timestamp},
     server::{self, IMPORT_KEY, KeyPair, user_name},
-    service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
+    service::{LEAST_FREE, LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
     store,
 };
 
-const LEAST_FREE: u64 = 64 * 1024 * 1024;
 const LARGE_LOG: u64 = 512 * 1024 * 1024;
 const OLD_BACKUP: Duration = Duration::from_hours(26);
 
