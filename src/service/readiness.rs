@@ -12,8 +12,8 @@ use crate::{
 
 /// Anybody may ask, and each probe is a write: whoever asks meanwhile is told the same.
 const MEMORY: Duration = Duration::from_secs(1);
-/// With less, changes will soon be refused.
-const LEAST_FREE: u64 = 64 * 1024 * 1024;
+/// The free space, in bytes, below which changes will soon be refused.
+pub const LEAST_FREE: u64 = 64 * 1024 * 1024;
 
 /// What was looked at, and what is wrong with it.
 pub type Checks = [(&'static str, Result<(), String>); 4];
