@@ -77,14 +77,8 @@ impl Scene {
 }
 
 fn new_key() -> NewKey {
-    NewKey {
-        name: Name::parse("Production Integration").unwrap(),
-        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
-        expires_at: None,
-        enabled: true,
-        metadata: Metadata::empty(),
-        imported: None,
-    }
+    let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
+    NewKey::new(Name::parse("Production Integration").unwrap(), scopes)
 }
 
 fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {

@@ -11,6 +11,7 @@ pub mod imported_key;
 pub mod key_hash;
 pub mod mask;
 pub mod merkle;
+mod named;
 pub mod plaintext_key;
 pub mod policy;
 pub mod request_path;
@@ -18,3 +19,5 @@ pub mod scope;
 pub mod text;
 pub mod verdict;
 pub mod visible;
+
+pub(crate) use self::named::named_enum;

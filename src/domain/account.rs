@@ -3,6 +3,7 @@
 use crate::{
     domain::{
         id::AccountId,
+        named_enum,
         scope::ScopeSet,
         text::{ExternalId, Metadata, Name},
         visible::folded,
@@ -29,17 +30,19 @@ pub struct Account {
     pub revision: i64,
 }
 
-/// There is one operator account, made at the first start; it runs keyward.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AccountKind {
-    Operator,
-    Customer,
+named_enum! {
+    /// The kind of an account. There is one operator account, made at the first start.
+    pub enum AccountKind {
+        Operator => "operator",
+        Customer => "customer",
+    }
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AccountStatus {
-    Active,
-    Suspended,
+named_enum! {
+    pub enum AccountStatus {
+        Active => "active",
+        Suspended => "suspended",
+    }
 }
 
 impl Account {
@@ -51,31 +54,5 @@ impl Account {
     pub fn has_text(&self, text: &str) -> bool {
         folded(self.name.as_str()).contains(&folded(text))
             || self.external_id.as_ref().is_some_and(|it| it.as_str().contains(text))
-    }
-}
-
-impl AccountKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Customer => "customer",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Operator, Self::Customer].into_iter().find(|it| it.as_str() == text)
-    }
-}
-
-impl AccountStatus {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Suspended].into_iter().find(|it| it.as_str() == text)
     }
 }

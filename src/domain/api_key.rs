@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     domain::{
         id::{AccountId, KeyId},
+        named_enum,
         scope::ScopeSet,
         text::{Metadata, Name},
     },
@@ -32,14 +33,36 @@ pub struct ApiKey {
     pub revision: i64,
 }
 
-/// How a key stands at some instant. Printed in lower case.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum KeyStatus {
-    Active,
-    /// Active, with less than [`ApiKey::EXPIRING`] left.
-    Expiring,
-    Expired,
-    Disabled,
+named_enum! {
+    /// The status of a key at an instant.
+    pub enum KeyStatus {
+        Active => "active",
+        /// Active, with less than [`ApiKey::EXPIRING`] left.
+        Expiring => "expiring",
+        Expired => "expired",
+        Disabled => "disabled",
+    }
+}
+
+/// The expiry that a request gives to a key.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RequestedExpiry {
+    /// The request names none: a new key expires with its maker, and a changed key as before.
+    #[default]
+    Inherit,
+    Never,
+    At(Timestamp),
+}
+
+impl RequestedExpiry {
+    /// Returns the expiry of the key; `None` means never.
+    pub fn or(self, inherited: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Self::Inherit => inherited,
+            Self::Never => None,
+            Self::At(instant) => Some(instant),
+        }
+    }
 }
 
 impl ApiKey {
@@ -63,23 +86,6 @@ impl ApiKey {
             Some(deadline) if deadline < now.after(Self::EXPIRING) => KeyStatus::Expiring,
             Some(_) | None => KeyStatus::Active,
         }
-    }
-}
-
-impl KeyStatus {
-    pub const ALL: [Self; 4] = [Self::Active, Self::Expiring, Self::Expired, Self::Disabled];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Expiring => "expiring",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == text)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     domain::{
         id::{AccountId, KeyId},
+        named_enum,
         plaintext_key::KeyPrefix,
     },
     env::Timestamp,
@@ -38,54 +39,31 @@ pub struct EventSource {
     pub client_ip: Option<IpAddr>,
 }
 
-macro_rules! event_types {
-    ($($variant:ident => $text:literal,)+) => {
-        /// The kind of an event. The strings are for ever: never renamed, never reused.
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub enum EventType {
-            $($variant,)+
-        }
-
-        impl EventType {
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)+
-                }
-            }
-        }
-    };
-}
-
-event_types! {
-    ApiKeyCreated => "api_key.created",
-    ApiKeyUpdated => "api_key.updated",
-    ApiKeyRotated => "api_key.rotated",
-    ApiKeyGraceEnded => "api_key.grace_ended",
-    ApiKeyRevoked => "api_key.revoked",
-    ApiKeyExpired => "api_key.expired",
-    ApiKeyPurged => "api_key.purged",
-    ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
-    ApiKeyRehashed => "api_key.rehashed",
-    ApiKeysImported => "api_keys.imported",
-    AccountCreated => "account.created",
-    AccountUpdated => "account.updated",
-    AccountDeleted => "account.deleted",
-    AccountPurged => "account.purged",
-    ClockStepped => "clock.stepped",
-    ClockAccepted => "clock.accepted",
-    AuthDenied => "auth.denied",
-    RootKeyReset => "root_key.reset",
-    BackupCreated => "backup.created",
-    BackupRestored => "backup.restored",
-    ServerStarted => "server.started",
-    ServerStopped => "server.stopped",
-}
-
-impl EventType {
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|it| it.as_str() == text)
+named_enum! {
+    /// The kind of an event. The strings are for ever: never renamed, never reused.
+    pub enum EventType {
+        ApiKeyCreated => "api_key.created",
+        ApiKeyUpdated => "api_key.updated",
+        ApiKeyRotated => "api_key.rotated",
+        ApiKeyGraceEnded => "api_key.grace_ended",
+        ApiKeyRevoked => "api_key.revoked",
+        ApiKeyExpired => "api_key.expired",
+        ApiKeyPurged => "api_key.purged",
+        ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
+        ApiKeyRehashed => "api_key.rehashed",
+        ApiKeysImported => "api_keys.imported",
+        AccountCreated => "account.created",
+        AccountUpdated => "account.updated",
+        AccountDeleted => "account.deleted",
+        AccountPurged => "account.purged",
+        ClockStepped => "clock.stepped",
+        ClockAccepted => "clock.accepted",
+        AuthDenied => "auth.denied",
+        RootKeyReset => "root_key.reset",
+        BackupCreated => "backup.created",
+        BackupRestored => "backup.restored",
+        ServerStarted => "server.started",
+        ServerStopped => "server.stopped",
     }
 }
 

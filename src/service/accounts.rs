@@ -95,14 +95,8 @@ impl Keyward {
             };
             let receipt = change.record(&event)?;
             tx.insert_account(&account, &receipt)?;
-            let new = NewKey {
-                name: account.name.clone(),
-                scopes: first_scopes(catalogue, &account).ok_or(Error::NotFound)?,
-                expires_at: None,
-                enabled: true,
-                metadata: Metadata::empty(),
-                imported: None,
-            };
+            let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
+            let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(prefix, hash, tx.now());
             let record = new.insert(tx, catalogue, change.maker(), account.id, credential)?;
             Ok::<_, Error>((account, record))
@@ -238,7 +232,7 @@ fn refuse_revival(
     let revived = before.status != after.status && after.status == AccountStatus::Active;
     if revived && tx.has_key_beyond(before.id, limit)? {
         let detail =
-            format!("keys of this account outlive the key that asks, which ends at {limit}");
+            format!("keys of this account outlive the calling key, which expires at {limit}");
         return Err(Error::invalid("/status", "expires_after_caller", detail));
     }
     Ok(())

@@ -203,14 +203,7 @@ fn revoke_root_keys(tx: &WriteTx<'_>, operator: &Account) -> Result<Vec<KeyId>, 
 
 fn root_key() -> Result<NewKey, Error> {
     let scopes = Scope::parse(Scope::EVERYTHING).ok().and_then(|it| ScopeSet::new([it]));
-    Ok(NewKey {
-        name: name("Root key")?,
-        scopes: scopes.ok_or(Error::NotFound)?,
-        expires_at: Some(None),
-        enabled: true,
-        metadata: Metadata::empty(),
-        imported: None,
-    })
+    Ok(NewKey::new(name("Root key")?, scopes.ok_or(Error::NotFound)?))
 }
 
 fn name(text: &'static str) -> Result<Name, Error> {

@@ -89,8 +89,8 @@ pub enum Conflict {
     #[error("the account has as many keys as it may have ({limit})")]
     TooManyKeys { limit: u32 },
     #[error(
-        "the account has {limit} revoked and expired keys, as many as may be stored; the first of \
-         them is purged after {room_at}"
+        "the account has {limit} or more revoked and expired keys, as many as may be stored; the purge \
+         makes room after {room_at}"
     )]
     TooManyEndedKeys { limit: u32, room_at: Timestamp, retry_after: Duration },
     #[error("the operator account must keep an enabled, never-expiring key with the scope *")]

@@ -102,12 +102,12 @@ impl Keyward {
 
     /// Records something about keyward itself.
     pub fn record_server_event(&self, event_type: EventType, data: Value) -> Result<(), Error> {
-        self.record_with_put_off(Vec::new(), |_| Ok(()))?;
         let event = server_event(event_type, data);
-        self.system_change(move |tx| {
+        self.record_with_put_off(Vec::new(), move |tx| {
             tx.record(&EventSource::CLI, &event)?;
             Ok(())
-        })
+        })?;
+        Ok(())
     }
 
     fn event_view(&self, viewer: Viewer, event: Event) -> EventView {

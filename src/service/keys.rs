@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     domain::{
         account::Account,
-        api_key::ApiKey,
+        api_key::{ApiKey, RequestedExpiry},
         credential::Credential,
         event::{EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
@@ -16,7 +16,6 @@ use crate::{
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    env::Timestamp,
     service::{
         ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
@@ -32,8 +31,7 @@ pub(super) const WRITERS: &[&str] = &[scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
 pub struct NewKey {
     pub name: Name,
     pub scopes: ScopeSet,
-    /// Outside: was it given, or is it the maker's own; inside: `None` means never.
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: RequestedExpiry,
     pub enabled: bool,
     pub metadata: Metadata,
     /// What was imported of it, if another system issued it.
@@ -45,7 +43,7 @@ pub struct NewKey {
 pub struct KeyPatch {
     pub name: Option<Name>,
     pub scopes: Option<ScopeSet>,
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: RequestedExpiry,
     pub enabled: Option<bool>,
     pub metadata: Option<Metadata>,
 }
@@ -233,14 +231,27 @@ impl Checks<'_> {
         if ended < limit {
             return Ok(());
         }
-        let oldest = tx.oldest_end(account.id, now)?.unwrap_or(now);
-        let room_at = oldest.after(settings.retention);
+        // If the limit was lowered, several keys must be purged before there is room.
+        let last_in_the_way = tx.nth_end(account.id, now, ended - limit)?.unwrap_or(now);
+        let room_at = last_in_the_way.after(settings.retention);
         let retry_after = room_at.since(now);
         Err(Conflict::TooManyEndedKeys { limit, room_at, retry_after }.into())
     }
 }
 
 impl NewKey {
+    /// Builds an enabled key that expires with its maker.
+    pub fn new(name: Name, scopes: ScopeSet) -> Self {
+        Self {
+            name,
+            scopes,
+            expires_at: RequestedExpiry::Inherit,
+            enabled: true,
+            metadata: Metadata::empty(),
+            imported: None,
+        }
+    }
+
     /// Writes the key and its first credential, with their event. The key ends with its maker unless
     /// another end is given, which the caller has checked.
     pub(super) fn insert(
@@ -258,7 +269,7 @@ impl NewKey {
             name: self.name,
             scopes: self.scopes,
             enabled: self.enabled,
-            expires_at: self.expires_at.unwrap_or(maker.expires_at),
+            expires_at: self.expires_at.or(maker.expires_at),
             metadata: self.metadata,
             created_at: now,
             created_by: maker.source.actor.key_id(),
@@ -328,7 +339,7 @@ impl KeyPatch {
         ApiKey {
             name: self.name.clone().unwrap_or_else(|| key.name.clone()),
             scopes: self.scopes.clone().unwrap_or_else(|| key.scopes.clone()),
-            expires_at: self.expires_at.unwrap_or(key.expires_at),
+            expires_at: self.expires_at.or(key.expires_at),
             enabled: self.enabled.unwrap_or(key.enabled),
             metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
             ..key.clone()

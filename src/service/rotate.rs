@@ -65,7 +65,7 @@ impl Keyward {
             let record = change.checks().key_to_change(wanted, Gain::Secret)?;
             let grace = change.checks().grace_of_rotation(&record, grace, &index)?;
             // The answer was lost: no client has its credential, which is replaced instead of kept.
-            let retry = is_old(&record, change.caller());
+            let retry = change.checks().is_retry(&record)?;
             let grace = if retry { Duration::ZERO } else { grace };
             let deadline = record.key.ends_by(now.after(grace));
             let keeps_older = retry || now < deadline;
@@ -135,10 +135,19 @@ impl Checks<'_> {
         }
         refuse_superseded(record, caller, index)?;
         // A retry replaces a credential and adds none.
-        if !grace.is_zero() && !is_old(record, caller) {
+        if !grace.is_zero() && !self.is_retry(record)? {
             refuse_too_many_credentials(now, record, index)?;
         }
         Ok(grace)
+    }
+
+    /// Returns whether the caller repeats a rotation of its own key whose answer was lost: it presents
+    /// an old credential, and the key itself made the current one.
+    fn is_retry(self, record: &KeyRecord) -> Result<bool, Error> {
+        let Some(current) = record.current().filter(|_| is_old(record, self.caller)) else {
+            return Ok(false);
+        };
+        Ok(self.tx.was_made_by_rotation_of(current.credential.prefix, record.key.id)?)
     }
 }
 

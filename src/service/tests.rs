@@ -67,14 +67,7 @@ impl Bench {
     }
 
     fn create(&self) -> IssuedKey {
-        let new = NewKey {
-            name: name("test"),
-            scopes: ScopeSet::from_stored("orders:read").unwrap(),
-            expires_at: None,
-            enabled: true,
-            metadata: Metadata::empty(),
-            imported: None,
-        };
+        let new = NewKey::new(name("test"), ScopeSet::from_stored("orders:read").unwrap());
         let permit = self.app.permit_new_key(&self.manager, self.account, &new).unwrap();
         self.app.create_key(permit, self.account, new, self.app.mint()).unwrap()
     }

@@ -42,14 +42,23 @@ impl Keyward {
     /// How many days can be asked for at once.
     pub const MOST_DAYS: u32 = 366;
 
-    /// Stores what was gathered, in batches so that other writes never wait long. Returns how many
-    /// values were used since the last time. What cannot be stored is kept for the next time.
+    /// Stores the gathered uses. Returns how many credentials were used since the last time. Uses that
+    /// cannot be stored are kept for the next time.
     pub fn flush_usage(&self) -> Result<u64, Error> {
+        self.flush_usage_while(|| true)
+    }
+
+    /// As [`Keyward::flush_usage`], and asks `continues` between two batches, so that other writes
+    /// never wait long. The uses that are left when it returns `false` are kept.
+    pub(super) fn flush_usage_while(
+        &self,
+        mut continues: impl FnMut() -> bool,
+    ) -> Result<u64, Error> {
         let mut left = self.usage.take();
-        // As their rows lie in the file: neighbours share a page, and a page is written once.
+        // In the order of their rows in the file: neighbours share a page, and a page is written once.
         left.sort_unstable_by_key(|it| it.key.id);
         let mut stored = 0;
-        while !left.is_empty() {
+        while !left.is_empty() && (stored == 0 || continues()) {
             let batch_len = left.len().min(self.settings.batch as usize);
             let batch: Vec<_> = left.drain(..batch_len).collect();
             let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
@@ -67,6 +76,7 @@ impl Keyward {
             }
             stored += batch_len as u64;
         }
+        self.usage.put_back(left);
         Ok(stored)
     }
 

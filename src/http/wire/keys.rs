@@ -7,7 +7,12 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{api_key::ApiKey, plaintext_key::PlaintextKey, scope::Catalogue, text::Metadata},
+    domain::{
+        api_key::{ApiKey, RequestedExpiry},
+        plaintext_key::PlaintextKey,
+        scope::Catalogue,
+        text::Metadata,
+    },
     env::{InvalidTimestamp, Timestamp},
     http::{
         json::{Given, Members},
@@ -236,12 +241,10 @@ pub fn read_new_key(
     let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
     let read = name.zip(scopes);
     let read = read.map(|(name, scopes)| NewKey {
-        name,
-        scopes,
         expires_at,
         enabled,
         metadata,
-        imported: None,
+        ..NewKey::new(name, scopes)
     });
     members.finish(read)
 }
@@ -287,19 +290,19 @@ pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Vec<Fault>> 
     }
 }
 
-fn read_expiry(members: &mut Members) -> Option<Option<Timestamp>> {
+fn read_expiry(members: &mut Members) -> RequestedExpiry {
     match members.string("expiresAt") {
-        Given::Absent => None,
-        Given::Null => Some(None),
+        Given::Absent => RequestedExpiry::Inherit,
+        Given::Null => RequestedExpiry::Never,
         Given::Value(text) => match Timestamp::parse(&text) {
-            Ok(at) => Some(Some(at)),
+            Ok(at) => RequestedExpiry::At(at),
             Err(err) => {
                 let code = match err {
                     InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
                     InvalidTimestamp::OutOfRange => "out_of_range",
                 };
                 members.fault("expiresAt", code, err.to_string());
-                None
+                RequestedExpiry::Inherit
             }
         },
     }
