@@ -56,7 +56,7 @@ use crate::{
     http::{
         TrustedProxies,
         control::JobRunner,
-        stream::{StreamLimits, Streams},
+        stream_limits::{StreamLimits, Streams},
     },
     jobs::Jobs,
     service::{

@@ -58,6 +58,20 @@ pub enum BackupError {
     Store(#[from] StoreError),
 }
 
+impl BackupError {
+    /// Tells whether the backup is at fault, rather than the attempt to read it.
+    pub fn is_verdict(&self) -> bool {
+        match self {
+            Self::Digest { .. } | Self::Differs | Self::Log(_) => true,
+            Self::Store(err) => {
+                !err.is_temporary()
+                    && !matches!(err, StoreError::File(_) | StoreError::NewerSchema { .. })
+            }
+            Self::File { .. } | Self::Space { .. } => false,
+        }
+    }
+}
+
 impl Keyward {
     /// Copies the database while it is in use, reads the copy back, and opens a copy of the copy as
     /// a start would. Only then does it get its name; anything else is removed. In the usual place

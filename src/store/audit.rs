@@ -10,7 +10,7 @@ use crate::{
         id::{AccountId, KeyId},
     },
     env::Timestamp,
-    store::{ReadTx, StoreError, WriteTx},
+    store::{AuditHead, ReadTx, StoreError, WriteTx},
 };
 
 const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, actor_account_id,
@@ -74,13 +74,6 @@ pub struct AuditReceipt<'tx> {
     tx: PhantomData<fn(&'tx ()) -> &'tx ()>,
 }
 
-/// Where the chain ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AuditHead {
-    pub seq: i64,
-    pub hash: ChainHash,
-}
-
 /// Which events to read; an absent part selects everything.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
@@ -97,18 +90,6 @@ pub struct EventFilter {
     /// Half open: not the events of this instant.
     pub until: Option<Timestamp>,
     pub limit: u32,
-}
-
-impl AuditHead {
-    /// Before the first event.
-    pub const NONE: Self = Self { seq: 0, hash: ChainHash::GENESIS };
-
-    /// Whether `event` is the next one, and says of itself what its hash says.
-    pub fn is_followed_by(&self, event: &Event) -> bool {
-        event.seq == self.seq + 1
-            && event.prev_hash == self.hash
-            && event.hash == event.expected_hash()
-    }
 }
 
 impl AuditReceipt<'_> {

@@ -11,7 +11,7 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-use crate::store::{ReadTx, StoreError, pragmas, schema};
+use crate::store::{ReadTx, StoreError, connection::pragmas, schema};
 
 /// How much is copied between two looks at the progress, in pages of 4 KiB.
 const STEP: i32 = 1_000;

@@ -13,7 +13,10 @@ use rustix::fs::StatVfsMountFlags;
 
 use crate::{
     env::Timestamp,
-    store::{READ_MAP, ReadTx, StorageFault, StoreError, pragmas, readers::ReaderPragmas},
+    store::{
+        ReadTx, StorageFault, StoreError,
+        connection::{READ_MAP, ReaderPragmas, pragmas},
+    },
 };
 
 const SCHEMA: &str = include_str!("../../schema.sql");

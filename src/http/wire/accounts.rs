@@ -11,8 +11,11 @@ use crate::{
         text::{ExternalId, Metadata},
     },
     http::{
-        json::{Given, Members},
-        wire::{ApiKeyBody, read_metadata, read_name, read_scopes},
+        request::json::{Given, Members},
+        wire::{
+            fields::{read_metadata, read_name, read_scopes},
+            keys::ApiKeyBody,
+        },
     },
     service::{AccountDraft, AccountPatch, Fault, Keyward},
 };

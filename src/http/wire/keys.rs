@@ -15,8 +15,8 @@ use crate::{
     },
     env::{InvalidTimestamp, Timestamp},
     http::{
-        json::{Given, Members},
-        wire::{read_metadata, read_name, read_scopes},
+        request::json::{Given, Members},
+        wire::fields::{read_metadata, read_name, read_scopes},
     },
     service::{
         Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,

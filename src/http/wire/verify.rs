@@ -13,7 +13,7 @@ use crate::{
         verdict::Verdict,
     },
     env::Timestamp,
-    http::{json::Members, wire::unknown_scope},
+    http::{request::json::Members, wire::fields::unknown_scope},
     service::{Fault, Keyward, Verification},
 };
 
