@@ -12,6 +12,7 @@ mod bootstrap;
 mod change;
 mod change_budget;
 mod checkpoints;
+mod deferred_events;
 mod denials;
 mod ended_credentials;
 mod error;
@@ -26,7 +27,6 @@ mod keys;
 mod keyward;
 mod mint;
 mod principal;
-mod put_off;
 mod readiness;
 mod rotate;
 mod settings;
@@ -48,7 +48,7 @@ pub use self::{
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     change::CallerSource,
     change_budget::{ChangePermit, ChangeRate},
-    checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},
+    checkpoints::{Checkpointer, EventProof, Mismatch, check_against_checkpoints},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, OPERATOR, Viewer},

@@ -29,7 +29,7 @@ use crate::{
     env::{Clock, SystemClock, Timestamp},
     http::control::SOCKET,
     server::{self, IMPORT_KEY, KeyPair, user_name},
-    service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
+    service::{LogFile, Mismatch, check_against_checkpoints, check_import_key, own_backups},
     store,
 };
 
@@ -212,9 +212,10 @@ fn audit_log(config: &Config) -> Diagnosis {
     let Some(key) = key.or_else(public) else {
         return warning("there is no key to check its signatures with");
     };
-    let held = LogFile::open(&dir.join("keyward.db"))
-        .map_err(Mismatch::Store)
-        .and_then(|mut it| it.read(|tx| hold_to_checkpoints(tx, &key, &dir.join("checkpoint"))));
+    let held =
+        LogFile::open(&dir.join("keyward.db")).map_err(Mismatch::Store).and_then(|mut it| {
+            it.read(|tx| check_against_checkpoints(tx, &key, &dir.join("checkpoint")))
+        });
     match held {
         Ok(()) => ok("as its last checkpoint says; `keyward events verify` checks all of it"),
         Err(err) => failed(err.to_string()),

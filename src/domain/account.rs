@@ -1,4 +1,4 @@
-//! Whose keys they are.
+//! Accounts: the owners of keys.
 
 use crate::{
     domain::{
@@ -18,14 +18,14 @@ pub struct Account {
     pub name: Name,
     pub external_id: Option<ExternalId>,
     pub status: AccountStatus,
-    /// What keys of this account may hold of the catalogue; `None` means all of it.
+    /// The scopes of the catalogue that keys of this account may have; `None` means all.
     pub allowed_scopes: Option<ScopeSet>,
-    /// `None` means the server's own limit.
+    /// `None` means the limit in the settings.
     pub max_keys: Option<u32>,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// A deleted account is a tombstone for as long as its keys are.
+    /// A deleted account is a tombstone as long as its keys are.
     pub deleted_at: Option<Timestamp>,
     pub revision: i64,
 }
@@ -50,7 +50,8 @@ impl Account {
         self.kind == AccountKind::Operator
     }
 
-    /// Whether the name, in any case and any encoding of accents, or the external identifier holds `text`.
+    /// Returns whether the name (in any case and any encoding of accents) or the external id
+    /// contains `text`.
     pub fn has_text(&self, text: &str) -> bool {
         folded(self.name.as_str()).contains(&folded(text))
             || self.external_id.as_ref().is_some_and(|it| it.as_str().contains(text))

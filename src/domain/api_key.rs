@@ -19,17 +19,17 @@ pub struct ApiKey {
     pub name: Name,
     pub scopes: ScopeSet,
     pub enabled: bool,
-    /// `None` means that the key never expires. Half open: dead at this very instant.
+    /// `None` means that the key never expires. Half open: at this very instant it has expired.
     pub expires_at: Option<Timestamp>,
     pub metadata: Metadata,
     pub created_at: Timestamp,
-    /// The key that created this one; `None` for what was made at the command line.
+    /// The key that created this one; `None` for a local command.
     pub created_by: Option<KeyId>,
     pub updated_at: Timestamp,
     pub rotated_at: Option<Timestamp>,
-    /// A revoked key is a tombstone: nobody sees it again, verification still knows it.
+    /// A revoked key is a tombstone: lists hide it, and verification still knows it.
     pub revoked_at: Option<Timestamp>,
-    /// Counts the changes; uses do not.
+    /// The number of changes, uses not included.
     pub revision: i64,
 }
 
@@ -72,7 +72,7 @@ impl ApiKey {
         self.expires_at.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The end of something that this key ends with, if not before.
+    /// Returns `end`, or the expiry of the key if that is earlier.
     pub fn ends_by(&self, end: Timestamp) -> Timestamp {
         self.expires_at.map_or(end, |it| it.min(end))
     }

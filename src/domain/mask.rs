@@ -1,4 +1,4 @@
-//! Keys in other text: found, and cut down to what may be shown.
+//! Finds API keys in other text, and masks them.
 
 use std::{borrow::Cow, str};
 

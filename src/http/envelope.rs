@@ -173,7 +173,7 @@ fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward, proxies: &Tr
     let DeniedCaller { prefix, key } =
         admitted.or_else(|| extensions.get().copied()).unwrap_or_default();
     let address = proxies.client_address(req);
-    app.note_denial(DeniedCall { reason: problem.code(), prefix, key, address });
+    app.count_denial(DeniedCall { reason: problem.code(), prefix, key, address });
 }
 
 /// Ends every text with a newline, so that the prompt of a shell begins on a line of its own.

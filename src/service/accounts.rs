@@ -1,4 +1,4 @@
-//! Accounts: the operator's customers.
+//! The use cases about accounts, which are the operator's customers.
 
 use serde_json::{Value, json};
 
@@ -19,11 +19,11 @@ use crate::{
     store::{AccountPage, ReadTx},
 };
 
-/// Scopes that the first key of an account has besides those of the catalogue.
+/// The scopes of the first key of an account, besides those of the catalogue.
 const FIRST_KEY: [&str; 3] = [scope::KEYS_READ, scope::KEYS_WRITE, scope::EVENTS_READ];
 const MANAGERS: &[&str] = &[scope::ACCOUNTS_WRITE];
 
-/// An account to be made.
+/// The properties of a new account.
 pub struct AccountDraft {
     pub name: Name,
     pub external_id: Option<ExternalId>,
@@ -32,7 +32,7 @@ pub struct AccountDraft {
     pub metadata: Metadata,
 }
 
-/// What is to change; an absent part stays as it is.
+/// The properties to change. An absent one stays as it is.
 #[derive(Default)]
 pub struct AccountPatch {
     pub name: Option<Name>,
@@ -112,7 +112,8 @@ impl Keyward {
         found.filter(|it| it.deleted_at.is_none()).ok_or(Error::NO_ACCOUNT)
     }
 
-    /// The accounts by age; with `text`, only those that have it in their name or external identifier.
+    /// Returns the accounts by age. With `text`, only accounts with it in their name or external
+    /// id.
     pub fn list_accounts(
         &self,
         page: AccountPage,
@@ -121,12 +122,12 @@ impl Keyward {
         Ok(self.store.read(|tx| tx.accounts(page, text))?)
     }
 
-    /// The account with this identifier of the operator's, if there is one.
+    /// Returns the account with this external id.
     pub fn account_with_external_id(&self, id: &ExternalId) -> Result<Option<Account>, Error> {
         Ok(self.store.read(|tx| tx.account_with_external_id(id))?)
     }
 
-    /// Changes what the patch names. Suspending stops all keys of the account at once.
+    /// Changes what the patch names. A suspension stops all keys of the account at once.
     pub fn update_account(
         &self,
         caller: &Principal,
@@ -139,7 +140,7 @@ impl Keyward {
             let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
             let before = account_to_change(tx, id, expected)?;
             let after = patch.applied_to(&before);
-            refuse_revival(tx, change.caller(), &before, &after)?;
+            refuse_reactivation(tx, change.caller(), &before, &after)?;
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
             let limited = after.status == AccountStatus::Suspended
                 || after.allowed_scopes.is_some()
@@ -221,8 +222,9 @@ fn account_to_change(
     Ok(account)
 }
 
-/// An account that is active again is all its keys enabled again, also those that outlive the caller.
-fn refuse_revival(
+/// Refuses to reactivate an account with keys that outlive the caller: that would enable them
+/// again.
+fn refuse_reactivation(
     tx: &ReadTx<'_>,
     caller: &Principal,
     before: &Account,
@@ -250,7 +252,7 @@ fn refuse_taken(
     }
 }
 
-/// Everything that the account allows of the catalogue, and what it takes to manage its keys.
+/// Returns all scopes that the account may have of the catalogue, and those that manage its keys.
 fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
     let ceiling = catalogue.ceiling(account.allowed_scopes.as_ref());
     let own = catalogue.entries().iter().filter(|it| !it.reserved).map(|it| it.scope.as_str());
@@ -258,7 +260,7 @@ fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
     ScopeSet::new(own.chain(FIRST_KEY).filter_map(|it| Scope::parse(it).ok()))
 }
 
-/// What of an account can be changed by the operator.
+/// Returns the properties that the operator can change, for the log.
 fn facts(catalogue: &Catalogue, account: &Account) -> Value {
     with_metadata(
         json!({

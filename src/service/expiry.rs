@@ -1,4 +1,4 @@
-//! Ends of callers and of keys: a caller that expires gives no later end than its own.
+//! The expiry of callers and keys: a caller that expires gives no later expiry than its own.
 
 use crate::{
     domain::{
@@ -10,18 +10,18 @@ use crate::{
     service::{Fault, KeyPatch, Principal},
 };
 
-/// What a change of a key gives.
+/// What a change gives to the holder of a key.
 #[derive(Clone, Copy)]
 pub enum Gain<'a> {
-    /// Neither a secret nor a power nor a later end.
+    /// Neither a secret nor a scope nor a later expiry.
     Nothing,
     /// A new plaintext key, which works as long as the key does.
     Secret,
-    /// These settings.
+    /// The settings in this patch.
     Settings(&'a KeyPatch),
 }
 
-/// The maker of a key: the source of its event, and its own end.
+/// The maker of a key: the source of the event, and its own expiry.
 #[derive(Clone, Copy)]
 pub(super) struct Maker<'a> {
     pub source: &'a EventSource,
@@ -30,21 +30,21 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'static> {
-    /// The program itself, or a command on the machine.
+    /// keyward itself, or a local command.
     pub const CLI: Self = Self { source: &EventSource::CLI, expires_at: None };
 }
 
-/// What an expiry is held against.
+/// The context of a requested expiry.
 #[derive(Clone, Copy)]
 pub struct Expiry<'a> {
     pub now: Timestamp,
-    /// Its own end is the latest that it gives.
+    /// The caller, whose own expiry is the latest that it gives.
     pub caller: &'a Principal,
-    /// The key that is changed; what it has already is no change.
+    /// The key to change. A setting that it already has is no change.
     pub existing: Option<&'a ApiKey>,
 }
 
-/// Whether a key with this end works after its caller has ended.
+/// Returns whether a key with this expiry outlives its caller.
 pub(super) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
     caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 named_enum! {
-    /// A job of the scheduler, with the name under which it is configured and run by hand.
+    /// A job of the scheduler, with its name in the configuration and on the command line.
     pub enum Job {
         EndGraces => "end_graces",
         ExpireKeys => "expire_keys",
@@ -35,7 +35,7 @@ named_enum! {
 }
 
 impl Job {
-    /// Returns whether the job also runs at each start, whatever its cron line says.
+    /// Returns whether the job also runs at each start, regardless of its cron line.
     pub fn runs_at_start(self) -> bool {
         self != Self::Backup // A server that is started over and over would fill the disk.
     }
@@ -82,7 +82,7 @@ impl<'a> Pace<'a> {
 }
 
 impl Keyward {
-    /// A batch of the purge is so many times smaller: it deletes rows of many tables for each key.
+    /// How many times smaller a batch of the purge is: it deletes rows of many tables for each key.
     const PURGE_SHARE: u32 = 4;
 
     /// Runs the job until nothing is left, or until `stop` returns `true` between two batches.
@@ -178,8 +178,8 @@ impl Keyward {
     /// Removes what has been dead for longer than the retention, one batch. Returns how many keys,
     /// credentials and accounts it removed, and whether there may be more.
     ///
-    /// Nothing else here cannot be undone. So after a start, and after a leap of the clock, the purge
-    /// waits until both clocks have agreed for a while.
+    /// A purge cannot be undone. So after a start, and after a leap of the clock, it waits until both
+    /// clocks have agreed for a while.
     fn purge(&self) -> Result<(u64, bool), Error> {
         if !self.env.time.is_settled_since_start() {
             return Ok((0, false));
@@ -210,7 +210,7 @@ impl Keyward {
         let steps = self.env.time.take_steps();
         let steps = steps.into_iter().map(|it| (EventSource::SCHEDULER, clock_event(it))).collect();
         let floor = self.env.time.floor();
-        self.record_with_put_off(steps, move |tx| Ok(tx.keep_time_floor(floor)?))
+        self.record_with_deferred(steps, move |tx| Ok(tx.keep_time_floor(floor)?))
     }
 }
 

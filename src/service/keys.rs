@@ -22,10 +22,10 @@ use crate::{
         expiry::Maker,
         view::{changes, key_facts, settings},
     },
-    store::{self, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
+    store::{IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
 };
 
-/// Scopes of which one is needed to change a key.
+/// The scopes of which a caller needs one to change a key.
 pub(super) const WRITERS: &[&str] = &[scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
 
 pub struct NewKey {
@@ -34,11 +34,11 @@ pub struct NewKey {
     pub expires_at: RequestedExpiry,
     pub enabled: bool,
     pub metadata: Metadata,
-    /// What was imported of it, if another system issued it.
+    /// How the key was imported, if another system issued it.
     pub imported: Option<ImportForm>,
 }
 
-/// What is to change; an absent part stays as it is.
+/// The properties to change. An absent one stays as it is.
 #[derive(Default)]
 pub struct KeyPatch {
     pub name: Option<Name>,
@@ -48,7 +48,7 @@ pub struct KeyPatch {
     pub metadata: Option<Metadata>,
 }
 
-/// A key together with its text, which exists nowhere else.
+/// A key and its plaintext, which exists nowhere else.
 pub struct IssuedKey {
     pub view: KeyView,
     pub plaintext: PlaintextKey,
@@ -68,7 +68,7 @@ impl Keyward {
         Ok(permit)
     }
 
-    /// Creates a key in the caller's account, or, for the operator, in another.
+    /// Creates a key in the caller's account, or in another if the caller is the operator.
     pub fn create_key(
         &self,
         permit: ChangePermit,
@@ -89,7 +89,7 @@ impl Keyward {
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
 
-    /// The keys of an account. Whoever may not see that account is told that there is none.
+    /// Returns the keys of an account. To a caller that may not see the account it does not exist.
     pub fn list_keys(
         &self,
         caller: &Principal,
@@ -110,8 +110,7 @@ impl Keyward {
         Ok(self.views(caller, records))
     }
 
-    /// Whether a key or an account that this caller sees still names a scope that the catalogue may have
-    /// lost.
+    /// Returns whether the catalogue, or a key or account that the caller sees, names this scope.
     pub fn knows_scope(&self, caller: &Principal, scope: &Scope) -> Result<bool, Error> {
         if self.authorizer.catalogue.find(scope.as_str()).is_some() {
             return Ok(true);
@@ -125,7 +124,7 @@ impl Keyward {
         })
     }
 
-    /// One key, if the caller may do this with it.
+    /// Returns one key, if the caller may do this with it.
     pub fn find_key(
         &self,
         caller: &Principal,
@@ -137,11 +136,11 @@ impl Keyward {
         Ok(self.view(caller, record))
     }
 
-    /// The key that has a value with this prefix, the current one or one in its grace period. Says
-    /// nothing about what a caller may do with it.
+    /// Returns the key with this prefix, of its current credential or of one in its grace period.
+    /// Does not check what the caller may do.
     pub fn key_with_prefix(&self, text: &str) -> Option<KeyId> {
         let prefix = KeyPrefix::from_stored(text)?;
-        let live = |it: &Arc<store::IndexedCredential>| (!it.key.revoked).then_some(it.key.id);
+        let live = |it: &Arc<IndexedCredential>| (!it.key.revoked).then_some(it.key.id);
         let found = self.store.index().look(prefix, live)??;
         (!self.store.index().grace_is_over(prefix)).then_some(found)
     }
@@ -294,10 +293,10 @@ impl NewKey {
     }
 }
 
-/// The operator must always have a way in that does not end by itself.
+/// Refuses a change after which the operator account has no root key that never expires.
 fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
     if !before.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
-        return Ok(()); // It was none of those that could be the last.
+        return Ok(()); // It was no root key.
     }
     let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
     if before.account_id == operator.id && tx.root_keys(operator.id)?.is_empty() {
@@ -306,8 +305,8 @@ fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a tombstone of the key, with its event. It stays until retention ends, so that
-/// verification can say why it refuses.
+/// Revokes the key, with an event. It stays as a tombstone until retention ends, so that
+/// verification can tell why it refuses.
 pub(super) fn revoke(
     tx: &WriteTx<'_>,
     source: &EventSource,

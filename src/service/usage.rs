@@ -1,4 +1,4 @@
-//! How much keys are used: gathered in memory, stored every few seconds and at shutdown.
+//! The usage of keys: gathered in memory, stored every few seconds and at shutdown.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,14 +13,14 @@ use crate::{
     store::{Day, DayOfUse, IndexedCredential, RuntimeState, Use},
 };
 
-/// Values used since the last flush, each once.
+/// The credentials that were used since the last flush, each once.
 #[derive(Debug, Default)]
 pub(super) struct UsageRecorder {
     used: Mutex<Vec<Arc<IndexedCredential>>>,
 }
 
 impl UsageRecorder {
-    /// Costs a few atomics, and a lock only for the first use of a value since the last flush.
+    /// Records a use. Costs a few atomics, and a lock only for the first use since the last flush.
     pub fn record(&self, entry: &Arc<IndexedCredential>, verdict: Verdict, now: Timestamp) {
         if entry.live().is_some_and(|it| it.count(verdict, now)) {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
@@ -37,9 +37,9 @@ impl UsageRecorder {
 }
 
 impl Keyward {
-    /// For how long counts by day are kept.
+    /// How long daily counts are kept.
     pub const USAGE_KEPT: Duration = Duration::from_hours(400 * 24);
-    /// How many days can be asked for at once.
+    /// The most days that a caller can ask for at once.
     pub const MOST_DAYS: u32 = 366;
 
     /// Stores the gathered uses. Returns how many credentials were used since the last time. Uses that
@@ -80,8 +80,8 @@ impl Keyward {
         Ok(stored)
     }
 
-    /// How often verification came to which outcome on each of the last `days` days, today the
-    /// last; days without use are there with zeros.
+    /// Returns the outcomes of verification on each of the last `days` days, the last one today.
+    /// Days without use have zeros.
     pub fn usage_of(
         &self,
         caller: &Principal,

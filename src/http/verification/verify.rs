@@ -104,7 +104,7 @@ impl VerificationState {
             let suspect = presented.map(|it| DeniedCaller::of(&self.app, it)).unwrap_or_default();
             let (DeniedCaller { prefix, key }, reason) = (suspect, problem.code());
             let address = self.proxies.client_address(req);
-            self.app.note_denial(DeniedCall { reason, prefix, key, address });
+            self.app.count_denial(DeniedCall { reason, prefix, key, address });
         }
         outcome
     }
