@@ -38,8 +38,8 @@ pub enum Error {
     PreconditionFailed,
     #[error("the request is not acceptable")]
     Invalid(Vec<Fault>),
-    /// The requested scopes that may not be granted.
-    #[error("a key cannot be given more than its maker holds and its account allows: {}", .0.join(", "))]
+    /// The scopes that the caller may not grant, or that make a key stronger than the caller.
+    #[error("the calling key does not have, or the account does not allow: {}", .0.join(", "))]
     ScopeEscalation(Vec<String>),
     #[error("{0}")]
     Conflict(Conflict),
@@ -80,14 +80,16 @@ pub enum Conflict {
     #[error("an expired key cannot be revived or rotated; create a new one")]
     KeyNotActive,
     #[error(
-        "three values of this key are alive already; wait for a grace period to end, or end it"
+        "three credentials of this key are valid already; wait for a grace period to end, or end it"
     )]
     TooManyLiveKeys { retry_after: Duration },
-    #[error("a newer value of the key is in use; only the current one can rotate it")]
+    #[error("a newer credential of the key was used; only the current one can rotate it")]
     Superseded,
-    #[error("the key's current value was never used; ending this one could lock its holder out")]
+    #[error(
+        "the current credential of the key was never used; ending the presented one could lock its holder out"
+    )]
     SuccessorUnused,
-    #[error("the account has as many keys as it may have ({limit})")]
+    #[error("the account has {limit} keys, as many as it may have")]
     TooManyKeys { limit: u32 },
     #[error(
         "the account has {limit} or more revoked and expired keys, as many as may be stored; the purge \
