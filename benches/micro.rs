@@ -17,7 +17,7 @@ use keyward::{
         policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
-        text::{Metadata, Name},
+        text::Name,
     },
     env::{Env, SystemClock, SystemEntropy},
     server::Instance,

@@ -5,7 +5,6 @@
 
 mod accounts;
 mod audit;
-mod authorize;
 mod authorizer;
 mod backup;
 mod bootstrap;
@@ -18,6 +17,7 @@ mod ended_credentials;
 mod error;
 mod events;
 mod expiry;
+mod forward_auth;
 mod identify;
 mod import;
 mod import_secrets;
@@ -40,7 +40,6 @@ mod view;
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     audit::{Audit, Finding, Sound},
-    authorize::OriginalRequest,
     backup::{
         BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup,
         keep_before_migration, own_backups,
@@ -53,6 +52,7 @@ pub use self::{
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
+    forward_auth::OriginalRequest,
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},

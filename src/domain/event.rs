@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     domain::{
+        api_key::ApiKey,
         id::{AccountId, KeyId},
         named_enum,
         plaintext_key::KeyPrefix,
@@ -75,6 +76,22 @@ pub struct NewEvent {
     pub account: Option<AccountId>,
     pub subject: Subject,
     pub data: Value,
+}
+
+impl NewEvent {
+    pub fn about_key(event_type: EventType, key: &ApiKey, data: Value) -> Self {
+        let (account, subject) = (Some(key.account_id), Subject::Key(key.id));
+        Self { event_type, account, subject, data }
+    }
+
+    pub fn about_account(event_type: EventType, account: AccountId, data: Value) -> Self {
+        Self { event_type, account: Some(account), subject: Subject::Account(account), data }
+    }
+
+    /// Builds an event about keyward itself.
+    pub fn about_server(event_type: EventType, data: Value) -> Self {
+        Self { event_type, account: None, subject: Subject::Server, data }
+    }
 }
 
 /// An event as it is stored, with all columns.

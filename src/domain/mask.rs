@@ -74,6 +74,7 @@ fn next_key(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::string_slice, reason = "keys are ASCII")]
 mod tests {
     use super::*;
     use crate::env::SeededEntropy;

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
         credential::Credential,
-        event::{EventType, NewEvent, Subject},
+        event::{EventType, NewEvent},
         id::AccountId,
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{ExternalId, Metadata, Name},
@@ -87,18 +87,17 @@ impl Keyward {
                 deleted_at: None,
                 revision: 1,
             };
-            let event = NewEvent {
-                event_type: EventType::AccountCreated,
-                account: Some(account.id),
-                subject: Subject::Account(account.id),
-                data: json!({ "after": facts(catalogue, &account) }),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountCreated,
+                account.id,
+                json!({ "after": facts(catalogue, &account) }),
+            );
             let receipt = change.record(&event)?;
             tx.insert_account(&account, &receipt)?;
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = new.insert(tx, catalogue, change.maker(), account.id, credential)?;
+            let record = new.insert(tx, catalogue, change.maker(), account.id, &credential)?;
             Ok::<_, Error>((account, record))
         })?;
         Ok(NewAccount {
@@ -151,12 +150,11 @@ impl Keyward {
             if after == before {
                 return Ok(before);
             }
-            let event = NewEvent {
-                event_type: EventType::AccountUpdated,
-                account: Some(id),
-                subject: Subject::Account(id),
-                data: changes(&facts(catalogue, &before), &facts(catalogue, &after)),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountUpdated,
+                id,
+                changes(&facts(catalogue, &before), &facts(catalogue, &after)),
+            );
             let receipt = change.record(&event)?;
             tx.update_account(&after, &receipt)?;
             tx.account(id)?.ok_or(Error::NO_ACCOUNT)
@@ -180,12 +178,11 @@ impl Keyward {
             for record in tx.standing_keys(id)? {
                 revoke(tx, change.source(), &record, "account_deleted")?;
             }
-            let event = NewEvent {
-                event_type: EventType::AccountDeleted,
-                account: Some(id),
-                subject: Subject::Account(id),
-                data: json!({ "before": facts(catalogue, &account) }),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountDeleted,
+                id,
+                json!({ "before": facts(catalogue, &account) }),
+            );
             let receipt = change.record(&event)?;
             let tombstone = Account { deleted_at: Some(tx.now()), ..account };
             Ok(tx.update_account(&tombstone, &receipt)?)

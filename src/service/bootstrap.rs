@@ -17,7 +17,7 @@ use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
         credential::Credential,
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent},
         id::KeyId,
         plaintext_key::{KeyPrefix, PlaintextKey},
         scope::{Scope, ScopeSet},
@@ -121,17 +121,16 @@ impl Keyward {
                 deleted_at: None,
                 revision: 1,
             };
-            let event = NewEvent {
-                event_type: EventType::AccountCreated,
-                account: Some(account.id),
-                subject: Subject::Account(account.id),
-                data: json!({ "after": { "name": account.name.as_str(), "kind": "operator" } }),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountCreated,
+                account.id,
+                json!({ "after": { "name": account.name.as_str(), "kind": "operator" } }),
+            );
             let receipt = tx.record(&EventSource::CLI, &event)?;
             tx.insert_account(&account, &receipt)?;
             let root = root_key()?;
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = root.insert(tx, &catalogue, Maker::CLI, account.id, credential)?;
+            let record = root.insert(tx, &catalogue, Maker::CLI, account.id, &credential)?;
             Ok::<_, Error>(record.key.id)
         })?;
         Ok(Some(RootKey { id, plaintext }))
@@ -167,17 +166,16 @@ impl Keyward {
             let revoked = if revoke_others { revoke_root_keys(tx, &operator)? } else { vec![] };
             let root = root_key()?;
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = root.insert(tx, &catalogue, Maker::CLI, operator.id, credential)?;
-            let event = NewEvent {
-                event_type: EventType::RootKeyReset,
-                account: Some(operator.id),
-                subject: Subject::Account(operator.id),
-                data: json!({
+            let record = root.insert(tx, &catalogue, Maker::CLI, operator.id, &credential)?;
+            let event = NewEvent::about_account(
+                EventType::RootKeyReset,
+                operator.id,
+                json!({
                     "keyId": record.key.id.to_string(),
                     "keyPrefix": prefix.as_str(),
                     "revoked": revoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 }),
-            };
+            );
             tx.record(&EventSource::CLI, &event)?;
             Ok::<_, Error>((record.key.id, revoked))
         })?;

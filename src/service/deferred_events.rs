@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     domain::event::{EventSource, EventType, NewEvent},
-    service::{Error, Keyward, events::server_event},
+    service::{Error, Keyward},
     store::WriteTx,
 };
 
@@ -33,7 +33,7 @@ impl DeferredEvents {
 impl Keyward {
     /// Records that the server started: now, or later if the storage takes no changes.
     pub fn record_start(&self, data: Value) -> Result<(), Error> {
-        let event = server_event(EventType::ServerStarted, data);
+        let event = NewEvent::about_server(EventType::ServerStarted, data);
         match self.record_with_deferred(vec![(EventSource::CLI, event)], |_| Ok(())) {
             Err(Error::Unavailable(_)) | Ok(_) => Ok(()),
             Err(err) => Err(err),

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{
-        event::{Event, EventSource, EventType, NewEvent, Subject},
+        event::{Event, EventSource, EventType, NewEvent},
         id::{AccountId, KeyId},
     },
     service::{Error, Keyward, Principal},
@@ -102,7 +102,7 @@ impl Keyward {
 
     /// Records an event about keyward itself.
     pub fn record_server_event(&self, event_type: EventType, data: Value) -> Result<(), Error> {
-        let event = server_event(event_type, data);
+        let event = NewEvent::about_server(event_type, data);
         self.record_with_deferred(Vec::new(), move |tx| {
             tx.record(&EventSource::CLI, &event)?;
             Ok(())
@@ -125,15 +125,11 @@ impl Keyward {
         let (before, after) = self.env.time.accept_wall();
         let floor = self.env.time.floor();
         let data = serde_json::json!({ "before": before.to_string(), "after": after.to_string() });
-        let event = server_event(EventType::ClockAccepted, data);
+        let event = NewEvent::about_server(EventType::ClockAccepted, data);
         self.system_change(move |tx| {
             tx.record(&EventSource::CLI, &event)?;
             tx.keep_time_floor(floor)
         })?;
         Ok(before.since(after))
     }
-}
-
-pub(super) fn server_event(event_type: EventType, data: Value) -> NewEvent {
-    NewEvent { event_type, account: None, subject: Subject::Server, data }
 }

@@ -9,13 +9,13 @@ use serde_json::json;
 use crate::{
     domain::{
         account::AccountKind,
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent},
         id::KeyId,
         named_enum,
         plaintext_key::KeyPrefix,
     },
     env::{ClockStep, Monotonic, StepKind, Timekeeper, Timestamp},
-    service::{Error, Keyward, ended_credentials::delete_oldest, events::server_event},
+    service::{Error, Keyward, ended_credentials::delete_oldest},
     store::{Day, KeyRecord, WriteTx},
 };
 
@@ -127,10 +127,10 @@ impl Keyward {
         }
         let (batch, mut after, mut ended) = (self.settings.batch, None, 0);
         loop {
-            let page = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
-            after = page.last().map(|(_, prefix, deadline)| (*deadline, *prefix));
-            let is_last = page.len() < batch as usize;
-            let over: Vec<(KeyId, KeyPrefix)> = page
+            let found = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
+            after = found.last().map(|(_, prefix, deadline)| (*deadline, *prefix));
+            let is_last = found.len() < batch as usize;
+            let over: Vec<(KeyId, KeyPrefix)> = found
                 .into_iter()
                 .filter(|(_, prefix, _)| self.store.index().grace_is_over(*prefix))
                 .map(|(id, prefix, _)| (id, prefix))
@@ -159,9 +159,9 @@ impl Keyward {
         self.system_change(move |tx| {
             let expired = tx.unrecorded_expiries(tx.now(), batch)?;
             for record in &expired {
-                let event = about(
-                    record,
+                let event = NewEvent::about_key(
                     EventType::ApiKeyExpired,
+                    &record.key,
                     json!({
                         "name": record.key.name.as_str(),
                         "keyPrefixes": prefixes(record),
@@ -191,7 +191,7 @@ impl Keyward {
             for record in tx.purgeable_keys(cutoff, batch)? {
                 let reason = if record.key.revoked_at.is_some() { "revoked" } else { "expired" };
                 let data = json!({ "keyPrefixes": prefixes(&record), "reason": reason });
-                let event = about(&record, EventType::ApiKeyPurged, data);
+                let event = NewEvent::about_key(EventType::ApiKeyPurged, &record.key, data);
                 tx.delete_key(&tx.record(&EventSource::SCHEDULER, &event)?)?;
                 purged += 1;
             }
@@ -224,7 +224,7 @@ fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix, batch: u32) -> Resu
         "reason": "elapsed",
         "validUntil": value.credential.valid_until.map(|it| it.to_string()),
     });
-    let event = about(&record, EventType::ApiKeyGraceEnded, data);
+    let event = NewEvent::about_key(EventType::ApiKeyGraceEnded, &record.key, data);
     tx.end_grace(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
     let record = tx.key(id)?.ok_or(Error::NotFound)?;
     delete_oldest(tx, &EventSource::SCHEDULER, record, batch)?;
@@ -236,7 +236,7 @@ fn purge_credentials(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<
     for (id, prefix) in tx.purgeable_credentials(cutoff, batch)? {
         let Some(record) = tx.key(id)? else { continue };
         let data = json!({ "keyPrefixes": [prefix.as_str()], "reason": "rotated" });
-        let event = about(&record, EventType::ApiKeyPurged, data);
+        let event = NewEvent::about_key(EventType::ApiKeyPurged, &record.key, data);
         tx.delete_credential(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
         purged += 1;
     }
@@ -246,24 +246,14 @@ fn purge_credentials(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<
 fn purge_accounts(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64, Error> {
     let accounts = tx.purgeable_accounts(cutoff, batch)?;
     for id in &accounts {
-        let event = NewEvent {
-            event_type: EventType::AccountPurged,
-            account: Some(*id),
-            subject: Subject::Account(*id),
-            data: json!({ "kind": AccountKind::Customer.as_str() }),
-        };
+        let event = NewEvent::about_account(
+            EventType::AccountPurged,
+            *id,
+            json!({ "kind": AccountKind::Customer.as_str() }),
+        );
         tx.delete_account(&tx.record(&EventSource::SCHEDULER, &event)?)?;
     }
     Ok(accounts.len() as u64)
-}
-
-fn about(record: &KeyRecord, event_type: EventType, data: serde_json::Value) -> NewEvent {
-    NewEvent {
-        event_type,
-        account: Some(record.key.account_id),
-        subject: Subject::Key(record.key.id),
-        data,
-    }
 }
 
 fn prefixes(record: &KeyRecord) -> Vec<&str> {
@@ -280,5 +270,5 @@ fn clock_event(step: ClockStep) -> NewEvent {
         "wall": step.wall.to_string(),
         "expected": step.expected.to_string(),
     });
-    server_event(EventType::ClockStepped, data)
+    NewEvent::about_server(EventType::ClockStepped, data)
 }

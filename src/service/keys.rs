@@ -9,7 +9,7 @@ use crate::{
         account::Account,
         api_key::{ApiKey, RequestedExpiry},
         credential::Credential,
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         plaintext_key::{KeyPrefix, PlaintextKey},
@@ -84,7 +84,7 @@ impl Keyward {
             let account = change.checks().account_of_new_key(account, &new)?;
             let credential = Credential::new(prefix, hash, change.now());
             let catalogue = &change.authorizer.catalogue;
-            new.insert(&change, catalogue, change.maker(), account.id, credential)
+            new.insert(&change, catalogue, change.maker(), account.id, &credential)
         })?;
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
@@ -169,12 +169,9 @@ impl Keyward {
             if after == *before {
                 return Ok(record);
             }
-            let receipt = change.record(&NewEvent {
-                event_type: EventType::ApiKeyUpdated,
-                account: Some(before.account_id),
-                subject: Subject::Key(wanted.id),
-                data: changes(&settings(catalogue, before), &settings(catalogue, &after)),
-            })?;
+            let data = changes(&settings(catalogue, before), &settings(catalogue, &after));
+            let event = NewEvent::about_key(EventType::ApiKeyUpdated, before, data);
+            let receipt = change.record(&event)?;
             change.update_key(&after, &receipt)?;
             keep_a_root_key(&change, before)?;
             change.key(wanted.id)?.ok_or(Error::NotFound)
@@ -259,7 +256,7 @@ impl NewKey {
         catalogue: &Catalogue,
         maker: Maker<'_>,
         account: AccountId,
-        credential: Credential,
+        credential: &Credential,
     ) -> Result<KeyRecord, Error> {
         let now = tx.now();
         let key = ApiKey {
@@ -281,14 +278,9 @@ impl NewKey {
         if let Some(form) = self.imported {
             data["imported"] = json!(form.as_str());
         }
-        let event = NewEvent {
-            event_type: EventType::ApiKeyCreated,
-            account: Some(account),
-            subject: Subject::Key(key.id),
-            data,
-        };
+        let event = NewEvent::about_key(EventType::ApiKeyCreated, &key, data);
         let receipt = tx.record(maker.source, &event)?;
-        tx.insert_key(&key, &credential, &receipt)?;
+        tx.insert_key(&key, credential, &receipt)?;
         tx.key(key.id)?.ok_or(Error::NotFound)
     }
 }
@@ -319,15 +311,11 @@ pub(super) fn revoke(
         .filter(|it| it.ended_at.is_none())
         .map(|it| it.credential.prefix.as_str())
         .collect();
-    let event = NewEvent {
-        event_type: EventType::ApiKeyRevoked,
-        account: Some(record.key.account_id),
-        subject: Subject::Key(record.key.id),
-        data: json!({
-            "reason": reason,
-            "before": { "name": record.key.name.as_str(), "keyPrefixes": prefixes },
-        }),
-    };
+    let data = json!({
+        "reason": reason,
+        "before": { "name": record.key.name.as_str(), "keyPrefixes": prefixes },
+    });
+    let event = NewEvent::about_key(EventType::ApiKeyRevoked, &record.key, data);
     let receipt = tx.record(source, &event)?;
     let tombstone = ApiKey { revoked_at: Some(tx.now()), ..record.key.clone() };
     Ok(tx.update_key(&tombstone, &receipt)?)

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         api_key::ApiKey,
         credential::Credential,
-        event::{EventType, NewEvent, Subject},
+        event::{EventType, NewEvent},
         plaintext_key::KeyPrefix,
         scope,
     },
@@ -98,12 +98,9 @@ impl Keyward {
                 return Err(Conflict::SuccessorUnused.into());
             }
             let shown: Vec<_> = old.iter().map(KeyPrefix::as_str).collect();
-            let receipt = change.record(&NewEvent {
-                event_type: EventType::ApiKeyGraceEnded,
-                account: Some(record.key.account_id),
-                subject: Subject::Key(wanted.id),
-                data: json!({ "keyPrefixes": shown, "reason": "completed" }),
-            })?;
+            let data = json!({ "keyPrefixes": shown, "reason": "completed" });
+            let event = NewEvent::about_key(EventType::ApiKeyGraceEnded, &record.key, data);
+            let receipt = change.record(&event)?;
             for prefix in old {
                 change.end_grace(prefix, &receipt)?;
             }
@@ -252,21 +249,17 @@ fn replace_current_credential(
     replacement: &Replacement,
 ) -> Result<(), Error> {
     let Replacement { fresh, deadline, ended } = replacement;
-    let event = NewEvent {
-        event_type: EventType::ApiKeyRotated,
-        account: Some(record.key.account_id),
-        subject: Subject::Key(record.key.id),
-        data: json!({
-            "before": {
-                "keyPrefix": record.current().map(|it| it.credential.prefix.as_str().to_owned()),
-            },
-            "after": {
-                "keyPrefix": fresh.prefix.as_str(),
-                "previousValidUntil": deadline.to_string(),
-            },
-            "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
-        }),
-    };
+    let data = json!({
+        "before": {
+            "keyPrefix": record.current().map(|it| it.credential.prefix.as_str().to_owned()),
+        },
+        "after": {
+            "keyPrefix": fresh.prefix.as_str(),
+            "previousValidUntil": deadline.to_string(),
+        },
+        "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
+    });
+    let event = NewEvent::about_key(EventType::ApiKeyRotated, &record.key, data);
     let receipt = change.record(&event)?;
     for prefix in ended {
         change.end_grace(*prefix, &receipt)?;
