@@ -11,7 +11,7 @@ use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
     domain::{
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent, RequestContext, Subject},
         key_hash::KeyHash,
         plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
@@ -19,8 +19,8 @@ use keyward::{
         scope::{Catalogue, Scope, ScopeSet},
         text::Name,
     },
-    env::{Env, SystemClock, SystemEntropy},
-    server::Instance,
+    env::{Env, SystemClock, SystemEntropy, Timekeeper},
+    server::{Instance, Sources},
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
 };
@@ -30,6 +30,12 @@ use tempfile::TempDir;
 fn main() {
     LazyLock::force(&SCENE); // Or the first sample would pay for it.
     divan::main();
+}
+
+/// The clocks and the randomness of this machine.
+fn machine() -> Env {
+    let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
+    Env { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
 }
 
 /// An application on a data directory of its own.
@@ -43,8 +49,7 @@ impl Scene {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-        let site =
-            Instance::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let site = Instance::open(&config, Sources::system()).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
     }
@@ -55,7 +60,7 @@ impl Scene {
 
     fn caller(&self) -> Principal {
         let found = judged(self.app(), &self.root);
-        self.app().principal(&found, EventSource::CLI).unwrap()
+        self.app().principal(&found, RequestContext::default()).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.
@@ -177,7 +182,7 @@ fn append_event(bencher: Bencher<'_, '_>) {
 fn append_256_events(bencher: Bencher<'_, '_>) {
     let dir = TempDir::new().unwrap();
     let (_store, writer) =
-        Store::open(&dir.path().join("keyward.db"), &Env::system(), &Arc::new(Catalogue::new([])))
+        Store::open(&dir.path().join("keyward.db"), &machine(), &Arc::new(Catalogue::new([])))
             .unwrap();
     let event = NewEvent {
         event_type: EventType::ServerStarted,
@@ -213,9 +218,9 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
         scene
     };
     site.close().unwrap();
-    let path = site.dir.database();
+    let path = site.dir.layout().database();
     drop(site);
-    let env = Env::system();
+    let env = machine();
     let catalogue = Arc::new(Catalogue::new([]));
     bencher.bench(|| {
         stored_time_floor(&path).unwrap();

@@ -56,7 +56,6 @@ pub use self::{
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
     import::{ImportOutcome, ImportRow, Imported, Rehearsed},
     import_secrets::{ImportSecretError, check_import_key},
-    janitor::Job,
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     keyward::Keyward,
@@ -71,6 +70,7 @@ use self::{
     authorizer::Authorizer,
     change::{Change, Checks},
 };
+pub use crate::domain::job::Job;
 /// Types of the store that other layers may use as they are.
 pub use crate::store::{
     AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,

@@ -4,7 +4,6 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{self, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,9 +20,9 @@ use crate::{
         output::{self, Confirmation, Format, Output, holds},
         settings::{self, Location},
     },
-    env::{SystemClock, SystemEntropy},
+    env::SystemEntropy,
     http::control::{BackupAnswer, BackupRequest},
-    server,
+    server::{self, Sources},
     service::{Audit, check_backup, compare_digest, is_backup},
 };
 
@@ -110,7 +109,8 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
     let compared = compare_digest(&it.file);
     let has_digest = !matches!(compared, Ok(false));
     let outcome = compared.and_then(|_| {
-        check_backup(&it.file, &Audit::default(), None, &mut |events| bar.set_position(events))
+        let mut progress = |events| bar.set_position(events);
+        check_backup(&it.file, &Audit::default(), None, &SystemEntropy, &mut progress)
     });
     bar.finish_and_clear();
     let (sound, says) = match outcome {
@@ -143,10 +143,9 @@ fn restore(it: &Restore) -> Result<(), Error> {
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");
-    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
     let mut wait = patience(PATIENCE);
     let mut progress = |events| bar.set_position(events);
-    let done = server::restore(&config, &it.file, clock, entropy, &mut wait, &mut progress);
+    let done = server::restore(&config, &it.file, Sources::system(), &mut wait, &mut progress);
     bar.finish_and_clear();
     let done = done?;
     let found = done.census;

@@ -25,9 +25,8 @@ use crate::{
         settings::{self, Location},
     },
     config::{Config, ListenAddress},
-    domain::checkpoint::CheckpointKey,
+    domain::{checkpoint::CheckpointKey, data_layout::DataLayout},
     env::{Clock, SystemClock, Timestamp},
-    http::control::SOCKET,
     server::{self, IMPORT_KEY, KeyPair, user_name},
     service::{LogFile, Mismatch, check_against_checkpoints, check_import_key, own_backups},
     store,
@@ -95,8 +94,9 @@ impl State {
 type Diagnosis = (State, String);
 
 fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
-    let dir = &config.data_dir;
-    let server = running(dir);
+    let layout = &config.layout();
+    let dir = layout.root();
+    let server = running(layout);
     let mut checks = vec![
         ("files named in the configuration", files(config)),
         ("certificate", certificate(config)),
@@ -109,14 +109,14 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
     }
     checks.extend([
         ("data files", data_files(dir)),
-        ("database", database(dir)),
+        ("database", database(layout)),
         ("audit log", audit_log(config)),
         ("free space", free_space(dir)),
-        ("write-ahead log", write_ahead_log(dir)),
-        ("clock", clock(dir)),
-        ("initial root key", initial_key(dir)),
+        ("write-ahead log", write_ahead_log(layout)),
+        ("clock", clock(layout)),
+        ("initial root key", initial_key(layout)),
         ("checkpoint key", checkpoint_key(config, &server)),
-        ("import key", import_key(dir)),
+        ("import key", import_key(layout)),
         ("backup", backup(config, &server)),
         ("server", server),
     ]);
@@ -196,26 +196,25 @@ fn data_files(dir: &Path) -> Diagnosis {
     }
 }
 
-fn database(dir: &Path) -> Diagnosis {
-    match store::check_startup(&dir.join("keyward.db")) {
+fn database(layout: &DataLayout) -> Diagnosis {
+    match store::check_startup(&layout.database()) {
         Ok(it) => ok(holds(it.events, it.accounts, it.keys)),
         Err(err) => failed(err.to_string()),
     }
 }
 
 fn audit_log(config: &Config) -> Diagnosis {
-    let dir = &config.data_dir;
-    let signer = server::find_signer(dir, config.audit.checkpoint_key.as_deref());
+    let layout = config.layout();
+    let signer = server::find_signer(&layout, config.audit.checkpoint_key.as_deref());
     let key = signer.ok().map(|it| it.public().clone());
     let public =
-        || CheckpointKey::parse(&fs::read_to_string(dir.join("checkpoint.pub")).ok()?).ok();
+        || CheckpointKey::parse(&fs::read_to_string(layout.checkpoint_public_key()).ok()?).ok();
     let Some(key) = key.or_else(public) else {
         return warning("there is no key to check its signatures with");
     };
-    let held =
-        LogFile::open(&dir.join("keyward.db")).map_err(Mismatch::Store).and_then(|mut it| {
-            it.read(|tx| check_against_checkpoints(tx, &key, &dir.join("checkpoint")))
-        });
+    let held = LogFile::open(&layout.database())
+        .map_err(Mismatch::Store)
+        .and_then(|mut it| it.read(|tx| check_against_checkpoints(tx, &key, &layout.checkpoint())));
     match held {
         Ok(()) => ok("as its last checkpoint says; `keyward events verify` checks all of it"),
         Err(err) => failed(err.to_string()),
@@ -238,8 +237,8 @@ fn free_space(dir: &Path) -> Diagnosis {
     }
 }
 
-fn write_ahead_log(dir: &Path) -> Diagnosis {
-    let size = fs::metadata(dir.join("keyward.db-wal")).map_or(0, |it| it.len());
+fn write_ahead_log(layout: &DataLayout) -> Diagnosis {
+    let size = fs::metadata(layout.wal()).map_or(0, |it| it.len());
     let says = format!("{} MiB", size / 1024 / 1024);
     if size < LARGE_LOG {
         ok(says)
@@ -248,9 +247,9 @@ fn write_ahead_log(dir: &Path) -> Diagnosis {
     }
 }
 
-fn clock(dir: &Path) -> Diagnosis {
+fn clock(layout: &DataLayout) -> Diagnosis {
     let now = SystemClock::new().wall();
-    let file = LogFile::open(&dir.join("keyward.db"));
+    let file = LogFile::open(&layout.database());
     match file.and_then(|it| it.time_floor()) {
         Ok(Some(floor)) if now < floor => warning(format!(
             "it is behind {floor}, which keyward has seen; `keyward clock accept` if it is right"
@@ -260,8 +259,8 @@ fn clock(dir: &Path) -> Diagnosis {
     }
 }
 
-fn initial_key(dir: &Path) -> Diagnosis {
-    match dir.join("initial-root-key").try_exists() {
+fn initial_key(layout: &DataLayout) -> Diagnosis {
+    match layout.initial_root_key().try_exists() {
         Ok(true) => warning("it still lies in a file; use it once, and the file goes"),
         Ok(false) => ok("used, or never in a file"),
         Err(err) => failed(err.to_string()),
@@ -269,12 +268,12 @@ fn initial_key(dir: &Path) -> Diagnosis {
 }
 
 fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
-    let dir = &config.data_dir;
-    match server::find_signer(dir, config.audit.checkpoint_key.as_deref()) {
+    let layout = config.layout();
+    match server::find_signer(&layout, config.audit.checkpoint_key.as_deref()) {
         Ok(_) => ok("there; keep a copy elsewhere, it is in no backup"),
         // Nothing answers as ready that has no key.
         Err(err) if err.is_out_of_sight() && server.0 == State::Ok => ok("the server has it"),
-        Err(err) if err.is_out_of_sight() => match dir.join("checkpoint.pub").try_exists() {
+        Err(err) if err.is_out_of_sight() => match layout.checkpoint_public_key().try_exists() {
             Ok(true) => warning(
                 "not where this user can see it; `serve` needs it, if not from here then as a \
                  credential of the service",
@@ -286,9 +285,9 @@ fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
     }
 }
 
-fn import_key(dir: &Path) -> Diagnosis {
-    let path = dir.join(IMPORT_KEY);
-    match check_import_key(&path, &dir.join("keyward.db")) {
+fn import_key(layout: &DataLayout) -> Diagnosis {
+    let path = layout.root().join(IMPORT_KEY);
+    match check_import_key(&path, &layout.database()) {
         Ok(true) => ok("there; keep a copy elsewhere, it is in no backup"),
         Ok(false) => ok("not needed"),
         Err(err) => failed(err.to_string()),
@@ -299,7 +298,7 @@ fn backup(config: &Config, server: &Diagnosis) -> Diagnosis {
     if config.backup.keep == 0 {
         return warning("none is scheduled: backup.keep is 0");
     }
-    let dir = config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups"));
+    let dir = config.backup_dir();
     if let Some(why) = obstacle(&config.data_dir, &dir, server.0 == State::Ok) {
         return failed(format!("none can be made: {why}"));
     }
@@ -316,8 +315,8 @@ fn backup(config: &Config, server: &Diagnosis) -> Diagnosis {
     }
 }
 
-fn running(dir: &Path) -> Diagnosis {
-    match probe(dir.join(SOCKET), "/readyz") {
+fn running(layout: &DataLayout) -> Diagnosis {
+    match probe(layout.control_socket(), "/readyz") {
         Ok(200) => ok("ready"),
         Ok(status) => failed(format!("it runs and is not ready: status {status}")),
         Err(err @ (Error::Silent { .. } | Error::NoAccess { .. })) => failed(err.to_string()),

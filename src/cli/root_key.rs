@@ -45,7 +45,7 @@ impl Command {
 impl Reset {
     fn run(&self) -> Result<(), Error> {
         let config = settings::load_here(&self.place)?;
-        let file = path::absolute(config.data_dir.join("initial-root-key"))?;
+        let file = path::absolute(config.layout().initial_root_key())?;
         let file = (!io::stdout().is_terminal()).then_some(file);
         let request = ResetRequest { revoke_others: self.revoke_others, to_file: file.clone() };
         let answer: ResetAnswer = control(&config, "/root-key/reset", &request)?;

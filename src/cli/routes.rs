@@ -127,7 +127,7 @@ fn test(arguments: &Test) -> Result<ExitCode, Error> {
             return refuse("authz_misconfigured", why);
         }
     };
-    let (line, name) = routes.get(place).map_or((0, ""), |it| (it.line, it.name.as_str()));
+    let (line, name) = routes.get(place).map_or((0, ""), |it| (it.line, it.rule.name.as_str()));
     if as_json {
         let (public, optional, need) = match route.access {
             Access::Public => (true, false, RequiredScopes::default()),

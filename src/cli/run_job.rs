@@ -18,13 +18,17 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// The job: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
-    /// `record_denials`, `checkpoint`, `backup` or `upkeep`
+    #[arg(help = known_jobs())]
     name: String,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
     place: Location,
+}
+
+fn known_jobs() -> String {
+    let [others @ .., last] = Job::ALL.map(|it| format!("`{}`", it.as_str()));
+    format!("The job: {} or {last}", others.join(", "))
 }
 
 impl Options {

@@ -23,8 +23,9 @@ use crate::{
         settings::{NO_FILE, Settings, load_strictly},
     },
     config::Config,
-    env::{SystemClock, SystemEntropy},
-    server::{self, DataDir, DataDirError, Instance, Listener, Purpose, Running, STOP_LIMIT},
+    server::{
+        self, DataDir, DataDirError, Instance, Listener, Purpose, Running, STOP_LIMIT, Sources,
+    },
     service::{Job, RootKey, write_key_file},
     telemetry::{self, Log},
 };
@@ -57,9 +58,8 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
     // A command is done in a moment; another server that answers will not make room.
     let dir = DataDir::take_in_turn(&config.data_dir, &mut patience(PATIENCE));
     let dir = dir.map_err(server::Error::DataDir)?;
-    let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let instance = Instance::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
-    let key_file = instance.dir.initial_key();
+    let instance = Instance::open_in(dir, &config, Sources::system(), Purpose::Serve)?;
+    let key_file = instance.dir.layout().initial_root_key();
     let terminal = io::stdout().is_terminal();
     let root_key = instance
         .first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
@@ -137,7 +137,7 @@ impl Server {
 /// Another keyward at the same address has the same directory, mostly, and that says more.
 fn in_use(config: &Config, err: server::Error) -> server::Error {
     let server::Error::Listen { source, .. } = &err else { return err };
-    if source.kind() != io::ErrorKind::AddrInUse || !config.data_dir.join("keyward.lock").exists() {
+    if source.kind() != io::ErrorKind::AddrInUse || !config.layout().lock().exists() {
         return err;
     }
     match DataDir::take(&config.data_dir) {

@@ -12,6 +12,7 @@ use clap::Args;
 use crate::{
     cli::error::Error,
     config::{Config, ConfigFile, Fault, Flags, unknown_variable},
+    domain::data_layout::DataLayout,
 };
 
 /// Looked for in this order, when no file is named.
@@ -127,7 +128,7 @@ pub(super) fn insist_on_this_machine(place: &Location, options: &str) -> Result<
 /// The database in the data directory, if there is one. That somebody may not look is not that
 /// there is nothing to see.
 pub(super) fn database(data_dir: &Path) -> Result<PathBuf, Error> {
-    let path = data_dir.join("keyward.db");
+    let path = DataLayout::new(data_dir).database();
     match fs::metadata(&path) {
         Ok(_) => Ok(path),
         Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Err(Error::NoAccess { path }),

@@ -54,6 +54,13 @@ pub enum RequestedExpiry {
     At(Timestamp),
 }
 
+impl From<Option<Option<Timestamp>>> for RequestedExpiry {
+    /// Converts a member of a request: absent, null or an instant.
+    fn from(member: Option<Option<Timestamp>>) -> Self {
+        member.map_or(Self::Inherit, |it| it.map_or(Self::Never, Self::At))
+    }
+}
+
 impl RequestedExpiry {
     /// Returns the expiry of the key; `None` means never.
     pub fn or(self, inherited: Option<Timestamp>) -> Option<Timestamp> {

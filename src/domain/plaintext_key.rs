@@ -127,6 +127,8 @@ impl fmt::Debug for KeyPrefix {
 
 impl PrefixLabel {
     pub(super) const MAX_LEN: usize = 4;
+    /// The label of an operator who sets none.
+    pub const DEFAULT: Self = Self { text: *b"rg\0\0", len: 2 };
 
     pub fn parse(text: &str) -> Result<Self, InvalidPrefixLabel> {
         Self::from_bytes(text.as_bytes()).ok_or(InvalidPrefixLabel)

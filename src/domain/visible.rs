@@ -74,7 +74,7 @@ fn is_selector(c: char) -> bool {
 /// Returns whether the character is a control character, a line or paragraph separator, an
 /// interlinear annotation, or `Default_Ignorable_Code_Point` of Unicode 17
 /// (`DerivedCoreProperties.txt`), except joiners and selectors. All of `Bidi_Control` is included.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

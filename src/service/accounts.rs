@@ -175,7 +175,7 @@ impl Keyward {
             if account.is_operator() {
                 return Err(Conflict::OperatorAccount.into());
             }
-            for record in tx.standing_keys(id)? {
+            for record in tx.unrevoked_keys(id)? {
                 revoke(tx, change.source(), &record, "account_deleted")?;
             }
             let event = NewEvent::about_account(

@@ -15,7 +15,7 @@ use serde_json::json;
 pub use self::verify::{check_backup, compare_digest, is_backup};
 use self::verify::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
-    domain::event::EventType,
+    domain::{data_layout::DataLayout, event::EventType},
     service::{Audit, Error, Finding, Keyward},
     store::{Census, LogFile, StoreError},
 };
@@ -149,18 +149,19 @@ impl Keyward {
 
 /// Copies a database of an earlier version to the directory of backups, before a start changes it.
 /// An earlier copy, of a start that failed, is replaced only by a complete one.
-pub fn keep_before_migration(database: &Path) -> Result<(), BackupError> {
+pub fn keep_before_migration(layout: &DataLayout) -> Result<(), BackupError> {
+    let database = &layout.database();
     let size = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
     if size(database) == 0 {
         return Ok(());
     }
     let file = LogFile::open(database)?;
     let Some(version) = file.outdated()? else { return Ok(()) };
-    let dir = database.with_file_name("backups");
+    let dir = layout.backups();
     let unusable = |source| BackupError::File { path: dir.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unusable)?;
     let path = dir.join(format!("before-migration-from-{version}.db"));
-    refuse_full_disk(&path, 2 * (size(database) + size(&suffixed(database, "-wal"))))?;
+    refuse_full_disk(&path, 2 * (size(database) + size(&layout.wal())))?;
     let partial = Partial::beside(&path, "partial");
     file.copy_to(&partial.0, |_, _| ())?;
     seal(&partial, &path)?;

@@ -189,7 +189,7 @@ impl Keyward {
 /// Revokes every key with the scope `*`, also keys that are disabled or that expire.
 fn revoke_root_keys(tx: &WriteTx<'_>, operator: &Account) -> Result<Vec<KeyId>, Error> {
     let mut revoked = Vec::new();
-    for record in tx.standing_keys(operator.id)? {
+    for record in tx.unrevoked_keys(operator.id)? {
         if record.key.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
             revoke(tx, &EventSource::CLI, &record, "root_key_reset")?;
             revoked.push(record.key.id);

@@ -11,35 +11,13 @@ use crate::{
         account::AccountKind,
         event::{EventSource, EventType, NewEvent},
         id::KeyId,
-        named_enum,
+        job::Job,
         plaintext_key::KeyPrefix,
     },
     env::{ClockStep, Monotonic, StepKind, Timekeeper, Timestamp},
     service::{Error, Keyward, ended_credentials::delete_oldest},
     store::{Day, KeyRecord, WriteTx},
 };
-
-named_enum! {
-    /// A job of the scheduler, with its name in the configuration and on the command line.
-    pub enum Job {
-        EndGraces => "end_graces",
-        ExpireKeys => "expire_keys",
-        Purge => "purge",
-        FlushUsage => "flush_usage",
-        KeepTime => "keep_time",
-        RecordDenials => "record_denials",
-        Checkpoint => "checkpoint",
-        Backup => "backup",
-        Upkeep => "upkeep",
-    }
-}
-
-impl Job {
-    /// Returns whether the job also runs at each start, regardless of its cron line.
-    pub fn runs_at_start(self) -> bool {
-        self != Self::Backup // A server that is started over and over would fill the disk.
-    }
-}
 
 /// The pauses of a job: between two batches it leaves the writer and the processors to others.
 pub(super) struct Pace<'a> {
@@ -198,7 +176,7 @@ impl Keyward {
             purged += purge_credentials(tx, cutoff, batch)?;
             purged += purge_accounts(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
-            let forgotten = tx.forget_usage_before(first_day, batch)?;
+            let forgotten = tx.delete_usage_before(first_day, batch)?;
             let batch = u64::from(batch);
             Ok((purged, batch <= purged || batch <= forgotten as u64))
         })

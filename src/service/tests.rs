@@ -16,7 +16,7 @@ use crate::{
         verdict::Verdict,
     },
     env::{ManualClock, SeededEntropy, Timestamp},
-    server::Instance,
+    server::{Instance, Sources},
     store::steps,
 };
 
@@ -38,7 +38,8 @@ impl Bench {
             ..Config::default()
         };
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_767_225_600_000)));
-        let instance = Instance::open(&config, clock, Arc::new(SeededEntropy::new(1))).unwrap();
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let instance = Instance::open(&config, Sources { clock, entropy }).unwrap();
         instance.first_start(|_| Ok(())).unwrap();
         let app = Arc::clone(&instance.app);
         let operator = app.local_operator(EventSource::CLI).unwrap();

@@ -64,7 +64,7 @@ impl Keyward {
             let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
             let written = self.system_change({
                 let uses = uses.clone();
-                move |tx| tx.note_usage(&uses)
+                move |tx| tx.add_usage(&uses)
             });
             if let Err(err) = written {
                 for (entry, it) in batch.iter().zip(&uses) {

@@ -20,7 +20,8 @@ pub(super) fn greeting(
         Some(path) => (format!("curl --unix-socket {path}"), "http://localhost"),
         None => ("curl".to_owned(), url.as_str()),
     };
-    let dir = config.data_dir.display();
+    let layout = config.layout();
+    let dir = layout.root().display();
     let mut say = |line: &str| {
         // Writing to a text cannot fail.
         let _ = writeln!(out, "{line}");
@@ -38,9 +39,11 @@ pub(super) fn greeting(
             say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()));
         }
         Some(_) => {
-            say(&format!("\n  A root key was made. It waits in {dir}/initial-root-key,"));
+            let file = layout.initial_root_key();
+            let file = file.display();
+            say(&format!("\n  A root key was made. It waits in {file},"));
             say("  which is removed when the key is first used. Try it:\n");
-            say(&format!("      export KEYWARD_KEY=\"$(cat {dir}/initial-root-key)\""));
+            say(&format!("      export KEYWARD_KEY=\"$(cat {file})\""));
         }
         None => {
             say("\n  Root key lost?  keyward root-key reset");
@@ -51,6 +54,8 @@ pub(super) fn greeting(
     say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"));
     say(&format!("  Swagger UI  {host}/docs/"));
     say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()));
-    say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"));
+    let public_key = layout.checkpoint_public_key();
+    let public_key = public_key.display();
+    say(&format!("              {public_key}); keep that key elsewhere, for auditors"));
     out
 }

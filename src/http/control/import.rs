@@ -12,7 +12,12 @@ use crate::{
         id::AccountId,
         imported_key::{ImportedKey, Material},
     },
-    http::{blocking::run, problem::Problem, request::json::Members, wire::read_new_key},
+    http::{
+        blocking::run,
+        problem::Problem,
+        request::json::{Members, as_it_is},
+        wire::read_new_key,
+    },
     service::{Error, Expiry, Fault, ImportRow, Keyward, NewKey},
 };
 
@@ -148,8 +153,7 @@ fn read_row(
     expiry: Expiry<'_>,
 ) -> Result<ImportRow, Vec<Fault>> {
     let mut members = Members::new(Value::Object(row));
-    let account = members.string("account");
-    let account = members.not_null("account", account);
+    let account = members.optional("account", as_it_is::<String>);
     let material = read_material(&mut members);
     let mut faults = std::mem::take(&mut members.faults);
     let read = read_new_key(members, app.catalogue(), expiry);
@@ -186,8 +190,7 @@ fn member_with(key: &ImportedKey, new: &NewKey) -> Option<&'static str> {
 fn read_material(members: &mut Members) -> Option<Material> {
     let mut given = Vec::new();
     for name in ["key", "sha256", "sha512"] {
-        let text = members.string(name);
-        if let Some(text) = members.not_null(name, text) {
+        if let Some(text) = members.optional(name, as_it_is::<String>) {
             given.push((name, text));
         }
     }

@@ -13,7 +13,7 @@ use pbkdf2::sha2::{Digest, Sha256};
 use super::{BackupError, refuse_full_disk, suffixed};
 use crate::{
     domain::event::ChainHash,
-    env::{Entropy, SystemEntropy},
+    env::Entropy,
     service::Audit,
     store::{Census, LogFile, try_start},
 };
@@ -51,6 +51,7 @@ pub fn check_backup(
     path: &Path,
     audit: &Audit,
     scratch: Option<&Path>,
+    entropy: &dyn Entropy,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Census, BackupError> {
     let census = read_whole(path, audit, progress)?;
@@ -60,7 +61,7 @@ pub fn check_backup(
     } else {
         // The migration must not change the backup itself.
         let temporary = env::temp_dir();
-        let scratch = Scratch::within(scratch.unwrap_or(&temporary))?;
+        let scratch = Scratch::within(scratch.unwrap_or(&temporary), entropy)?;
         rehearse_copy(path, &scratch.0.join("rehearsal.db"))?
     };
     if opened == census { Ok(census) } else { Err(BackupError::Differs) }
@@ -92,9 +93,9 @@ pub(super) fn rehearse_copy(path: &Path, copy: &Path) -> Result<Census, BackupEr
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn within(dir: &Path) -> Result<Self, BackupError> {
+    fn within(dir: &Path, entropy: &dyn Entropy) -> Result<Self, BackupError> {
         let mut random = [0; 8];
-        SystemEntropy.fill(&mut random);
+        entropy.fill(&mut random);
         let path = dir.join(format!("keyward-scratch-{:016x}", u64::from_be_bytes(random)));
         let unusable = |source| BackupError::File { path: path.clone(), source };
         DirBuilder::new().mode(0o700).create(&path).map_err(unusable)?;
