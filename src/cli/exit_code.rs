@@ -5,7 +5,7 @@ use std::{io, process::ExitCode};
 use crate::{
     cli::error::Error,
     server::{self, DataDirError},
-    service::{self, BackupError, ImportSecretError, Mismatch},
+    service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
 
@@ -88,14 +88,12 @@ fn server_exit_code(err: &server::Error) -> u8 {
         server::Error::Halted(Divergence::WriterPanicked) => FAILED,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
-        | server::Error::ImportSecret(ImportSecretError::Store(err))
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
         server::Error::DataDir(_)
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)
-        | server::Error::ImportSecret(_)
         | server::Error::Tls(_)
         | server::Error::Policy(_) => WRONG,
         server::Error::Migration(err) => migration_exit_code(err),

@@ -178,6 +178,11 @@ impl Members {
         self
     }
 
+    /// Whether a member of this name was given and not yet taken.
+    pub fn holds(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
     /// Takes a member that cannot be null. `None` if it is absent or at fault.
     ///
     /// `read` turns a value of the right JSON type into what it means. The pointers of its faults
