@@ -24,16 +24,6 @@ pub struct Env {
     pub entropy: Arc<dyn Entropy>,
 }
 
-impl Env {
-    /// The machine's clocks and randomness, for a program that has no earlier run to go on from.
-    ///
-    /// Who knows the floor of an earlier run starts a [`Timekeeper`] with it instead.
-    pub fn system() -> Self {
-        let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
-        Self { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
-    }
-}
-
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Env")

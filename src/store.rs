@@ -1,7 +1,7 @@
 //! The SQLite file: one writer, many readers, and the key index that mirrors part of it.
 //!
-//! The only module that speaks SQL. [`ReadTx`] and [`WriteTx`] are all that leaves it, and a
-//! [`WriteTx`] changes a row only for an [`AuditReceipt`].
+//! This is the only module with SQL. Other modules see [`ReadTx`] and [`WriteTx`], and a [`WriteTx`]
+//! changes an audited row only for an [`AuditReceipt`].
 
 mod accounts;
 mod audit;
@@ -19,8 +19,10 @@ mod outage;
 mod readers;
 mod records;
 mod recovery;
+mod rows;
 mod runtime_state;
 mod schema;
+mod sql_types;
 mod startup_check;
 mod statistics;
 #[cfg(test)]
@@ -38,7 +40,7 @@ pub use self::{
     checkpoints::StoredCheckpoint,
     copy::{Census, fold},
     credentials::ExcessCredential,
-    database::Store,
+    database::{Store, StoreWriter},
     error::StoreError,
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},

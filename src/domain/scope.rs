@@ -33,6 +33,11 @@ impl Scope {
         Err(InvalidScope)
     }
 
+    /// Whether it is one of keyward's own scopes.
+    pub fn is_reserved(&self) -> bool {
+        RESERVED.iter().any(|(name, ..)| *name == self.0)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

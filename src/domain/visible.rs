@@ -73,7 +73,7 @@ fn is_selector(c: char) -> bool {
 /// Control characters, line and paragraph separators, interlinear annotation, and what Unicode 17 calls
 /// `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`) but joiners and selectors. All of
 /// `Bidi_Control` is among these.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

@@ -1,4 +1,4 @@
-//! Why a server does not start, or ends.
+//! Why a server does not start, or why it ends.
 
 use std::{
     io,
@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Names the disk if it is full.
+    /// Turns the error of a full disk into one that names the disk.
     pub(super) fn on_the_disk_of(self, dir: &Path) -> Self {
         let (Self::Store(err) | Self::Service(service::Error::Unavailable(err))) = &self else {
             return self;

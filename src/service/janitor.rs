@@ -8,65 +8,15 @@ use serde_json::json;
 use crate::{
     domain::{
         account::AccountKind,
-        credential::KeyPrefix,
         event::{EventSource, EventType, NewEvent, Subject},
         id::KeyId,
+        job::Job,
+        plaintext_key::KeyPrefix,
     },
     env::{ClockStep, StepKind, Timestamp},
     service::{Error, Keyward, ended_credentials::delete_oldest, events::server_event},
     store::{Day, KeyRecord, WriteTx},
 };
-
-/// The jobs of the scheduler, by the names under which they are configured and run by hand.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Job {
-    EndGraces,
-    ExpireKeys,
-    Purge,
-    FlushUsage,
-    KeepTime,
-    RecordDenials,
-    Checkpoint,
-    Backup,
-    Upkeep,
-}
-
-impl Job {
-    pub const ALL: [Self; 9] = [
-        Self::EndGraces,
-        Self::ExpireKeys,
-        Self::Purge,
-        Self::FlushUsage,
-        Self::KeepTime,
-        Self::RecordDenials,
-        Self::Checkpoint,
-        Self::Backup,
-        Self::Upkeep,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::EndGraces => "end_graces",
-            Self::ExpireKeys => "expire_keys",
-            Self::Purge => "purge",
-            Self::FlushUsage => "flush_usage",
-            Self::KeepTime => "keep_time",
-            Self::RecordDenials => "record_denials",
-            Self::Checkpoint => "checkpoint",
-            Self::Backup => "backup",
-            Self::Upkeep => "upkeep",
-        }
-    }
-
-    /// Whether it also runs at each start, whatever its cron line says.
-    pub fn runs_at_start(self) -> bool {
-        self != Self::Backup // A server that is started over and over would fill the disk.
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == text)
-    }
-}
 
 impl Keyward {
     /// Does what the job is for, batch by batch, until nothing is left or `stop` says so between
@@ -95,7 +45,7 @@ impl Keyward {
 
     /// One batch: how many things it changed, and whether there may be more.
     fn run_batch(&self, job: Job) -> Result<(u64, bool), Error> {
-        let full = |done: u64| (done, u64::from(self.rules.batch) <= done);
+        let full = |done: u64| (done, u64::from(self.settings.batch) <= done);
         match job {
             Job::EndGraces => Ok((self.end_graces()?, false)),
             Job::ExpireKeys => Ok(full(self.record_expiries()?)),
@@ -134,7 +84,7 @@ impl Keyward {
         }
         let (mut after, mut ended) = (None, 0);
         loop {
-            let batch = self.rules.batch;
+            let batch = self.settings.batch;
             let page = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
             let Some((_, last_prefix, last_deadline)) = page.last().copied() else {
                 return Ok(ended);
@@ -149,7 +99,7 @@ impl Keyward {
                 })
                 .map(|(id, prefix, _)| (id, prefix))
                 .collect();
-            ended += self.store.write(move |tx| {
+            ended += self.system_change(move |tx| {
                 let mut ended = 0;
                 for (id, prefix) in over {
                     ended += u64::from(end_grace(tx, id, prefix, batch)?);
@@ -164,8 +114,8 @@ impl Keyward {
         if !self.env.time.is_settled() {
             return Ok(0);
         }
-        let batch = self.rules.batch;
-        self.store.write(move |tx| {
+        let batch = self.settings.batch;
+        self.system_change(move |tx| {
             let expired = tx.unrecorded_expiries(tx.now(), batch)?;
             for record in &expired {
                 let event = about(
@@ -192,8 +142,8 @@ impl Keyward {
         if !self.env.time.is_settled_since_start() {
             return Ok((0, false));
         }
-        let (retention, batch) = (self.rules.retention, self.rules.batch / Self::PURGE_SHARE);
-        self.store.write(move |tx| {
+        let (retention, batch) = (self.settings.retention, self.settings.batch / Self::PURGE_SHARE);
+        self.system_change(move |tx| {
             let cutoff = tx.now().before(retention);
             let mut purged = 0;
             for record in tx.purgeable_keys(cutoff, batch)? {
@@ -205,7 +155,7 @@ impl Keyward {
             }
             purged += purge_credentials(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
-            let forgotten = tx.forget_usage_before(first_day, batch)?;
+            let forgotten = tx.delete_usage_before(first_day, batch)?;
             for id in tx.purgeable_accounts(cutoff, batch)? {
                 let event = NewEvent {
                     event_type: EventType::AccountPurged,

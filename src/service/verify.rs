@@ -15,9 +15,9 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::PlaintextKey,
         event::{Actor, EventSource, EventType, NewEvent, RequestContext, Subject},
         id::AccountId,
+        plaintext_key::PlaintextKey,
         policy::RequiredScopes,
         scope::ScopeBits,
         verdict::Verdict,
@@ -70,7 +70,7 @@ impl Keyward {
             let found = self.assess(entry, suspended, RequiredScopes::default());
             let admitted = cached_digest.is_some_and(|it| bool::from(it.ct_eq(&digest)))
                 && found.verdict == Verdict::Valid
-                && self.rules.permits(found.granted, any_of);
+                && self.authorizer.permits(found.granted, any_of);
             if admitted {
                 self.count_use(entry, &found);
             }
@@ -116,7 +116,7 @@ impl Keyward {
         required: RequiredScopes,
     ) -> Assessment {
         let now = self.env.time.now();
-        let granted = self.rules.catalogue.powers(entry.key.scopes());
+        let granted = self.authorizer.catalogue.powers(entry.key.scopes());
         let missing = required.missing(granted);
         let verdict = match self.refusal_reason(entry, suspended, now) {
             Some(verdict) => verdict,
@@ -169,7 +169,7 @@ impl Keyward {
         if found.verdict != Verdict::Valid {
             return Err(Error::Unauthenticated(Denial::from(found.verdict)));
         }
-        if self.rules.permits(found.granted, any_of) {
+        if self.authorizer.permits(found.granted, any_of) {
             Ok(())
         } else {
             Err(Error::MissingScope(any_of))
@@ -187,9 +187,9 @@ impl Keyward {
                 presented: Some(Presented { key: entry.key.id, prefix: entry.prefix }),
                 account: entry.key.account,
                 operator: account.operator,
-                powers: self.rules.catalogue.powers(entry.key.scopes()),
+                powers: self.authorizer.catalogue.powers(entry.key.scopes()),
                 expires_at: entry.key.expires_at(),
-                source: context.caused_by(actor_of(entry)),
+                source: context.caused_by(actor_of(entry)).into(),
             }),
             (verdict, _, _) => Err(Error::Unauthenticated(Denial::from(verdict))),
         }
@@ -203,9 +203,9 @@ impl Keyward {
             presented: None,
             account: account.ok_or(Error::NotFound)?.id,
             operator: true,
-            powers: self.rules.catalogue.everything(),
+            powers: self.authorizer.catalogue.everything(),
             expires_at: None,
-            source,
+            source: source.into(),
         })
     }
 
@@ -234,7 +234,7 @@ impl Keyward {
         context: RequestContext,
     ) -> Result<(), Error> {
         let Some(entry) = found.entry.clone() else { return Ok(()) };
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             let subject = Subject::Key(entry.key.id);
             let event_type = EventType::ApiKeyRetiredKeyUsed;
             let last = tx.last_retired_use(entry.key.id)?;

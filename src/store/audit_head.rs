@@ -2,7 +2,7 @@
 
 use crate::domain::event::{ChainHash, Event};
 
-/// Where the chain ends.
+/// The newest event of the hash chain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AuditHead {
     pub seq: i64,
@@ -10,10 +10,10 @@ pub struct AuditHead {
 }
 
 impl AuditHead {
-    /// Before the first event.
+    /// The end of an empty log.
     pub const NONE: Self = Self { seq: 0, hash: ChainHash::GENESIS };
 
-    /// Whether `event` is the next one, and says of itself what its hash says.
+    /// Returns whether `event` is the next one, and its hash is right.
     pub fn is_followed_by(&self, event: &Event) -> bool {
         event.seq == self.seq + 1
             && event.prev_hash == self.hash

@@ -23,25 +23,40 @@ use crate::{
     },
 };
 
-/// Everything that is remembered. One for each file and process.
+/// An open database, to be read. Each process opens one for each file.
+///
+/// Only the [`StoreWriter`] that [`Store::open`] returns beside it changes anything:
+/// ```compile_fail
+/// use keyward::{service::Error, store::Store};
+/// fn change(store: &Store) {
+///     let _ = store.write(|_| Ok::<_, Error>(()));
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     readers: Arc<Readers>,
-    pub(super) writer: Writer,
+    pub(super) writer: Arc<Writer>,
     index: Arc<KeyIndex>,
 }
 
+/// The right to change what is remembered.
+#[derive(Debug)]
+pub struct StoreWriter(Arc<Writer>);
+
 impl Store {
-    /// Opens the file, making it if there is none, checks it, and loads the index.
+    /// Opens the file, creates it if it does not exist, checks it, and loads the index.
     ///
-    /// The caller holds the lock of the data directory: no other process writes this file. One of an
-    /// earlier version is brought up to date; that a copy of it was kept is up to the caller. If the
-    /// file can be read and not written, changes are refused until it can; see
-    /// [`Store::storage_fault`].
-    pub fn open(path: &Path, env: &Env, catalogue: &Arc<Catalogue>) -> Result<Self, StoreError> {
+    /// The caller holds the lock of the data directory, so no other process writes this file. A
+    /// file of an earlier version is migrated; the caller keeps a copy of it before. If the file can
+    /// be read but not written, changes are refused until it can be; see [`Store::storage_fault`].
+    pub fn open(
+        path: &Path,
+        env: &Env,
+        catalogue: &Arc<Catalogue>,
+    ) -> Result<(Self, StoreWriter), StoreError> {
         let Opening { conn, access, fault } = Opening::of(path)?;
-        // Both read all of the file, so they do it side by side, and without copying it.
+        // Both read the whole file, so they run side by side and read it mapped, without a copy.
         conn.pragma_update(None, "mmap_size", READ_MAP)?;
         let (sound, index) = thread::scope(|scope| {
             let check = scope.spawn(|| schema::check_file(path));
@@ -58,11 +73,12 @@ impl Store {
             readers: Arc::clone(&readers),
             env: env.clone(),
         };
-        let writer = Writer::start(opened, conn, fault)?;
-        Ok(Self { path: path.to_owned(), readers, writer, index })
+        let writer = Arc::new(Writer::start(opened, conn, fault)?);
+        let store = Self { path: path.to_owned(), readers, writer: Arc::clone(&writer), index };
+        Ok((store, StoreWriter(writer)))
     }
 
-    /// What verification needs, in memory.
+    /// Returns what verification needs, in memory.
     pub fn index(&self) -> &Arc<KeyIndex> {
         &self.index
     }
@@ -75,40 +91,24 @@ impl Store {
         self.readers.read(body)
     }
 
-    /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise leaves no trace.
-    ///
-    /// Blocks until the change is on the disk and in the index; others may share the commit, none
-    /// shares the fate. `body` must not write through another call of this method: it would wait
-    /// for itself.
-    pub fn write<T, E>(
-        &self,
-        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
-        self.writer.write(body)
-    }
-
-    /// The `seq` of the newest event that is on the disk and in the index; moves with each commit
-    /// that records one.
+    /// Returns a watch on the `seq` of the newest event that is on the disk and in the index.
     pub fn committed(&self) -> watch::Receiver<i64> {
         self.writer.committed()
     }
 
-    /// Why changes are refused at the moment, if they are: the storage did not take the last one.
+    /// Returns why changes are refused at the moment, if they are: the last write to the storage
+    /// failed.
     pub fn storage_fault(&self) -> Option<StorageFault> {
         self.writer.state().fault()
     }
 
-    /// How often the storage did not take a change.
+    /// Returns how many writes to the storage have failed since the start.
     pub fn storage_failures(&self) -> u64 {
         self.writer.state().failures()
     }
 
-    /// Why nothing can be written any more: the file is not what the index was made from. The
-    /// process must end, so that the next one starts from the file.
+    /// Returns why nothing can be written any more: the file is no longer the one that the index was
+    /// made from. The process must end, so that the next one starts from the file.
     pub fn divergence(&self) -> Option<&Divergence> {
         self.writer.state().divergence()
     }
@@ -119,23 +119,25 @@ impl Store {
         self.writer.upkeep()
     }
 
-    /// Copies the file, as it is at this moment, to a new one at `to`. Nobody has to wait for it.
+    /// Copies the file, as it is at this moment, to a new file at `to`. Reads and writes go on
+    /// meanwhile.
     pub fn copy_to(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
         copy::copy(&schema::open_to_read(&self.path)?.0, to, progress)
     }
 
-    /// What the connections that read are doing.
+    /// Returns how many of the reading connections are busy.
     pub fn pool_state(&self) -> PoolState {
         self.readers.state()
     }
 
-    /// How much room is left where the file is, in bytes; `None` if that cannot be told.
+    /// Returns the free space of the file system that holds the file, in bytes; `None` if it cannot
+    /// be determined.
     pub fn free_space(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.path).ok()?;
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// The sizes of the database and of its write-ahead log, in bytes.
+    /// Returns the sizes of the database and of its write-ahead log, in bytes.
     pub fn file_sizes(&self) -> (u64, u64) {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
         let mut wal = self.path.clone().into_os_string();
@@ -144,11 +146,29 @@ impl Store {
     }
 }
 
-/// How a file was opened by a start.
+impl StoreWriter {
+    /// Runs `body` as the only writer. Commits if it returns `Ok`; otherwise nothing changes.
+    ///
+    /// Blocks until the change is on the disk and in the index. Other changes may share the commit;
+    /// an error of one does not undo the others. `body` must not call this method again: it would
+    /// wait for itself.
+    pub fn write<T, E>(
+        &self,
+        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.0.write(body)
+    }
+}
+
+/// The result of opening a file at the start.
 struct Opening {
     conn: Connection,
     access: Access,
-    /// Why it can only be read.
+    /// Why the file can only be read, if so.
     fault: Option<StorageFault>,
 }
 
@@ -161,11 +181,11 @@ impl Opening {
         let Some(fault) = err.storage_fault() else { return Err(err) };
         tracing::error!(
             error = &err as &dyn std::error::Error,
-            "{fault}: changes are refused until it works again"
+            "{fault}: changes are refused until the storage works again"
         );
         let (mut conn, access) = schema::open_to_read(path)?;
         if !schema::is_current(&conn)? {
-            return Err(err); // It has to be made, or brought up to date, first.
+            return Err(err); // A new or older file has to be written before it can be read.
         }
         ReaderPragmas.on_acquire(&mut conn)?;
         Ok(Self { conn, access, fault: Some(fault) })

@@ -1,10 +1,9 @@
 //! The key index: what verification needs, in memory.
 //!
-//! A projection of the file, loaded at start and changed only by the writer, after a commit and
-//! before anybody hears of it. Nothing fills it on demand, so nothing can refill it with something
-//! stale: revoked means revoked because of this. Entries are immutable and swapped whole, so that
-//! readers need no lock; what does change under them lives in [`RuntimeState`](crate::store::RuntimeState) and moves from one entry to
-//! the next.
+//! The index is loaded from the file at the start. Later only the writer changes it, after a commit
+//! and before the answer. Nothing fills it on demand, so it never gets a stale entry back: a revoked
+//! key stays revoked. Entries are immutable and replaced as a whole, so readers need no lock. What
+//! changes without the writer is in [`RuntimeState`](crate::store::RuntimeState), which moves from an entry to the next.
 
 mod credential;
 mod load;
@@ -20,34 +19,34 @@ use std::{
 use papaya::HashMap;
 
 pub use self::credential::{Grace, IndexedCredential, KeyEntry};
-use self::credential::{GraceFacts, KeyFacts};
+use self::{credential::GraceFacts, load::ReadCredential};
 
 use crate::{
     domain::{
         account::{Account, AccountStatus},
-        credential::KeyPrefix,
         id::AccountId,
         imported_key::ImportForm,
-        key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::Env,
-    store::{KeyRecord, ReadTx, StoreError, tx::Touched},
+    store::{ReadTx, StoreError, tx::Touched},
 };
 
+/// Every credential and account by its prefix or identifier.
 #[derive(Debug)]
 pub struct KeyIndex {
     env: Env,
     catalogue: Arc<Catalogue>,
     entries: HashMap<KeyPrefix, Arc<IndexedCredential>>,
     accounts: HashMap<AccountId, Arc<AccountEntry>>,
-    /// A bit for each kind of imported values that there are, or were; see [`ImportForm`].
-    foreign: AtomicU8,
-    /// Scope sets that occur: many keys share few of them. Only writers look here.
+    /// A bit for each import form of a credential that is or was stored; see [`ImportForm`].
+    import_forms: AtomicU8,
+    /// The scope sets in use: many keys share a few of them. Only the writer looks here.
     scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
 }
 
-/// Whose keys they are.
+/// What the index holds of an account.
 #[derive(Debug)]
 pub struct AccountEntry {
     pub id: AccountId,
@@ -58,10 +57,10 @@ pub struct AccountEntry {
     pub metadata: Option<Arc<str>>,
 }
 
-/// A change to the index, prepared inside a transaction.
+/// A change to the index, prepared inside a transaction and applied after the commit.
 pub(super) enum Image {
-    IndexedCredential(Arc<IndexedCredential>),
-    NoEntry(KeyPrefix),
+    Credential(Arc<IndexedCredential>),
+    NoCredential(KeyPrefix),
     Account(Arc<AccountEntry>),
     NoAccount(AccountId),
 }
@@ -73,23 +72,23 @@ impl KeyIndex {
             catalogue,
             entries: HashMap::default(),
             accounts: HashMap::default(),
-            foreign: AtomicU8::new(0),
+            import_forms: AtomicU8::new(0),
             scope_sets: Mutex::default(),
         }
     }
 
-    /// The value with this prefix. No lock, no disk.
+    /// Returns the credential with this prefix. Takes no lock and reads no disk.
     pub fn find(&self, prefix: KeyPrefix) -> Option<Arc<IndexedCredential>> {
         self.entries.pin().get(&prefix).cloned()
     }
 
-    /// What `read` makes of the account. Taken where it lies: of an account with many keys, a count
-    /// of its users would be in everybody's way.
+    /// Returns what `read` makes of the account. Hands out no `Arc`, because all threads would
+    /// contend for the reference count of an account with many keys.
     pub fn account<T>(&self, id: AccountId, read: impl FnOnce(&AccountEntry) -> T) -> Option<T> {
         self.accounts.pin().get(&id).map(|it| read(it))
     }
 
-    /// As [`KeyIndex::find`], and looked at where it lies.
+    /// Returns what `read` makes of the credential with this prefix, without cloning the `Arc`.
     pub fn look<T>(
         &self,
         prefix: KeyPrefix,
@@ -98,28 +97,29 @@ impl KeyIndex {
         self.entries.pin().get(&prefix).map(read)
     }
 
-    /// Whether the grace of this value is over, by either clock. A current value has none.
+    /// Returns whether the grace of this credential is over by either clock. A current credential has
+    /// no grace, so this is `false`.
     pub fn grace_is_over(&self, prefix: KeyPrefix) -> bool {
         let time = &self.env.time;
         let grace = self.find(prefix).and_then(|it| it.grace());
         grace.is_some_and(|it| it.is_over(time.now(), time.monotonic()))
     }
 
-    /// Whether there may be values that were imported so.
-    pub fn has_imported(&self, origin: ImportForm) -> bool {
-        self.foreign.load(Ordering::Acquire) & 1 << origin as u8 != 0
+    /// Returns whether credentials of this import form may be stored.
+    pub fn has_imported(&self, form: ImportForm) -> bool {
+        self.import_forms.load(Ordering::Acquire) & 1 << form as u8 != 0
     }
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many values are known.
+    /// Returns the number of credentials.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Reads, inside the transaction, what the index must say about `touched` after it.
+    /// Reads, inside the transaction, what the index must hold of `touched` after the commit.
     pub(super) fn image(
         &self,
         read: &ReadTx<'_>,
@@ -127,19 +127,15 @@ impl KeyIndex {
         images: &mut Vec<Image>,
     ) -> Result<(), StoreError> {
         match touched {
-            Touched::Key(id) => {
-                if let Some(record) = read.key(id)? {
-                    self.key_images(&record, images);
-                }
-            }
+            Touched::Key(id) => self.key_images(read, id, images)?,
             Touched::Account(id) => {
                 let account = read.account(id)?;
                 images.push(account.map_or(Image::NoAccount(id), |it| account_image(&it)));
             }
-            // Unless another change in the same batch took the prefix again: then it is a key's.
-            Touched::Gone(prefix) => match read.key_with_prefix(prefix)? {
-                Some(record) => self.key_images(&record, images),
-                None => images.push(Image::NoEntry(prefix)),
+            // Another change of the same batch may have given the prefix to a key again.
+            Touched::Gone(prefix) => match read.key_of(prefix)? {
+                Some(id) => self.key_images(read, id, images)?,
+                None => images.push(Image::NoCredential(prefix)),
             },
         }
         Ok(())
@@ -153,8 +149,8 @@ impl KeyIndex {
 
     fn apply_one(&self, image: Image) {
         match image {
-            Image::IndexedCredential(entry) => self.insert(entry),
-            Image::NoEntry(prefix) => {
+            Image::Credential(entry) => self.insert(entry),
+            Image::NoCredential(prefix) => {
                 self.entries.pin().remove(&prefix);
             }
             Image::Account(account) => {
@@ -166,51 +162,17 @@ impl KeyIndex {
         }
     }
 
-    fn key_images(&self, record: &KeyRecord, images: &mut Vec<Image>) {
-        let key = &record.key;
-        let entry = KeyEntry::new(&KeyFacts {
-            id: key.id,
-            account: key.account_id,
-            name: key.name.as_str(),
-            scopes: self.shared_scopes(&key.scopes),
-            enabled: key.enabled,
-            revoked: key.revoked_at.is_some(),
-            expiry_recorded: record.expiry_recorded_at.is_some(),
-            expires_at: key.expires_at,
-            metadata: if key.metadata.is_empty() { "" } else { key.metadata.as_json() },
-        });
-        for stored in &record.credentials {
-            let credential = &stored.credential;
-            let grace = credential.valid_until.map(|valid_until| GraceFacts {
-                rotated_at: key.rotated_at,
-                valid_until,
-                ended: stored.ended_at.is_some(),
-            });
-            images.push(Image::IndexedCredential(self.entry(
-                credential.prefix,
-                credential.hash.clone(),
-                entry.clone(),
-                grace,
-            )));
-        }
-    }
-
-    /// What the index is to hold of a value, keeping what memory knows of it. Only a rotated value
-    /// has a `grace`.
-    fn entry(
-        &self,
-        prefix: KeyPrefix,
-        hash: KeyHash,
-        key: KeyEntry,
-        grace: Option<GraceFacts>,
-    ) -> Arc<IndexedCredential> {
+    /// Returns the new entry of a credential. It keeps the runtime state of the entry that it
+    /// replaces, and its deadline by the monotonic clock.
+    fn entry(&self, it: ReadCredential) -> Arc<IndexedCredential> {
+        let ReadCredential { prefix, hash, key, grace } = it;
         let known = self.find(prefix);
         let live = known.as_ref().and_then(|it| it.live.get());
         let live = live.map_or_else(OnceLock::new, |it| OnceLock::from(Arc::clone(it)));
         let grace = grace.map(|GraceFacts { rotated_at, valid_until, ended }| {
             let left = valid_until.since(self.env.time.now());
             let ends = self.env.time.monotonic().after(left);
-            // What was promised earlier by the monotonic clock stands.
+            // An earlier deadline by the monotonic clock stands, so that no grace gets longer.
             let promised = known.as_ref().and_then(|it| it.grace());
             let ends = promised.map_or(ends, |it| it.ends.min(ends));
             Box::new(Grace { rotated_at, valid_until, ends, ended })
@@ -219,8 +181,8 @@ impl KeyIndex {
     }
 
     fn insert(&self, entry: Arc<IndexedCredential>) {
-        if let Some(origin) = ImportForm::of(entry.prefix) {
-            self.foreign.fetch_or(1 << origin as u8, Ordering::Release);
+        if let Some(form) = ImportForm::of(entry.prefix) {
+            self.import_forms.fetch_or(1 << form as u8, Ordering::Release);
         }
         self.entries.pin().insert(entry.prefix, entry);
     }

@@ -6,7 +6,7 @@ use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
 use keyward::{
     domain::checkpoint::{Checkpoint, CheckpointKey},
     env::SeededEntropy,
-    server::{self, DataDirError, Instance},
+    server::{self, DataDirError, Instance, Sources},
     service::{LogFile, Mismatch, hold_to_checkpoints},
     store::StoreError,
 };
@@ -42,7 +42,8 @@ fn public_key(server: &TestServer) -> CheckpointKey {
 
 fn open(server: &TestServer, seed: u64) -> Result<Instance, server::Error> {
     let entropy = std::sync::Arc::new(SeededEntropy::new(seed));
-    Instance::open(&server.config, std::sync::Arc::clone(&server.clock) as _, entropy)
+    let clock = std::sync::Arc::clone(&server.clock);
+    Instance::open(&server.config, Sources { clock, entropy })
 }
 
 fn digests(path: &Value) -> Vec<Output<Sha256>> {

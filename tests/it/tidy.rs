@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("telemetry", &["config", "env", "domain", "service"]),
     ("jobs", &["service", "telemetry"]),
     ("http", &["env", "domain", "service", "telemetry"]),
-    ("config", &[]),
+    ("config", &["domain"]),
     ("server", &["config", "env", "domain", "http", "jobs", "service", "store", "telemetry"]),
 ];
 /// These may name everything.
@@ -174,21 +174,49 @@ fn sql_is_spoken_in_the_store_and_nowhere_else() {
     }
 }
 
+/// The compiler keeps every use case from the writer itself; see `service/change.rs`.
 #[test]
-fn a_caller_changes_something_only_by_way_of_its_budget() {
-    const WAY: &str = "service/change_budget.rs";
-    for source in sources("src").iter().filter(|it| it.layer() == "service" && it.path != WAY) {
+fn a_use_case_with_a_caller_changes_something_only_by_way_of_the_budget() {
+    const DOORS: &str = "service/change.rs";
+    for source in sources("src").iter().filter(|it| it.layer() == "service" && it.path != DOORS) {
         let code = source.statements();
         for function in code.split("fn ").skip(1) {
             let name = function.split(['(', '<']).next().unwrap_or_default();
             let (signature, body) = function.split_once('{').unwrap_or((function, ""));
-            let writes = body.contains("store.write") || body.contains(".reauthorize(");
+            let writes = body.contains("system_change") || body.contains(".reauthorize(");
             let called = signature.contains("Principal");
             assert!(!(writes && called), "{}: {name} must use Keyward::change", source.path);
         }
         let permits = code.matches("permit_revocation(").count();
-        let allowed = usize::from(source.path == "service/keys.rs");
+        let allowed = usize::from(source.path == "service/keys.rs")
+            + usize::from(source.path == "service/change_budget.rs");
         assert_eq!(permits, allowed, "{}: only a revocation needs no budget", source.path);
+    }
+}
+
+#[test]
+fn a_file_of_the_data_directory_is_named_in_one_place() {
+    const LAYOUT: &str = "domain/data_layout.rs";
+    // A credential that systemd hands over has the name of the file that it replaces.
+    const CREDENTIAL: (&str, &str) = ("cli/settings.rs", "checkpoint.key");
+    let sources = sources("src");
+    let layout = sources.iter().find(|it| it.path == LAYOUT).unwrap().code();
+    let names: Vec<_> = layout
+        .lines()
+        .filter_map(|it| it.trim().strip_suffix("\";")?.split_once(" = \"").map(|(_, name)| name))
+        .collect();
+    assert!(names.contains(&"keyward.db") && names.contains(&"backups"), "{names:?}");
+    for source in sources.iter().filter(|it| it.path != LAYOUT) {
+        let code = source.statements();
+        for name in names.iter().filter(|it| CREDENTIAL != (&*source.path, **it)) {
+            // A name of one word is also a word.
+            let is_word = name.chars().all(|it| it.is_ascii_lowercase());
+            let spellings = [format!("(\"{name}\")"), format!("\"{name}\""), format!("}}/{name}")];
+            let spelt = spellings.iter().take(if is_word { 1 } else { 3 });
+            for spelling in spelt {
+                assert!(!code.contains(spelling), "{}: {spelling}: use DataLayout", source.path);
+            }
+        }
     }
 }
 

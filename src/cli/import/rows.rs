@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::{Error, import::LONGEST_LINE},
+    cli::{error::Error, import::LONGEST_LINE},
     http::{
         control::import::{MEMBERS, RowFault},
         request::{

@@ -87,7 +87,7 @@ pub async fn create_account(
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let members = body.members()?;
-    let draft = read_account_draft(members, &app.rules().catalogue).map_err(Problem::invalid)?;
+    let draft = read_account_draft(members, app.catalogue()).map_err(Problem::invalid)?;
     let permit =
         move |app: &Keyward| Ok((app.permit_new_account(&caller.principal, &draft)?, draft));
     let (permit, draft) = run(&app, permit).await?;
@@ -161,8 +161,7 @@ pub async fn update_account(
     let account = find(&app, &caller, &id).await?;
     let members = body.members()?;
     let expected = expected_revision(&req, account.revision)?;
-    let patch =
-        read_account_patch(members, &app.rules().catalogue, &account).map_err(Problem::invalid)?;
+    let patch = read_account_patch(members, app.catalogue(), &account).map_err(Problem::invalid)?;
     let account =
         run(&app, move |app| app.update_account(&caller, account.id, expected, patch)).await?;
     Ok(shown(&app, &account))

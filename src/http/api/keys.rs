@@ -24,7 +24,7 @@ use crate::{
         },
     },
     service::{
-        Change, Error, Expiry, IssuedKey, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward,
+        Error, Expiry, IssuedKey, KeyAccess, KeyChange, KeyFilter, KeyPage, KeyView, Keyward,
         Principal,
     },
 };
@@ -138,9 +138,9 @@ pub async fn update_key(
     let expected = expected_revision(&req, view.key.revision)?;
     let now = app.env().time.now();
     let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
-    let patch = read_key_patch(members, &app.rules().catalogue, expiry, &view.key)
-        .map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, access: KeyAccess::Write, expected };
+    let patch =
+        read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
+    let change = KeyChange { id: view.key.id, access: KeyAccess::Write, expected };
     let view = run(&app, move |app| app.update_key(&caller, change, patch)).await?;
     Ok(shown(&app, &view))
 }
@@ -198,7 +198,7 @@ async fn revoke(
     let nothing = body.none()?;
     let expected = expected_revision(req, view.key.revision)?;
     nothing.finish(Some(())).map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, access, expected };
+    let change = KeyChange { id: view.key.id, access, expected };
     run(app, move |app| app.revoke_key(&caller, change)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -218,7 +218,7 @@ pub(super) async fn list(
         let reader = caller.clone();
         let wanted = scope.clone();
         if !run(app, move |app| app.knows_scope(&reader, &wanted)).await? {
-            let detail = unknown_scope(&app.rules().catalogue, scope.as_str());
+            let detail = unknown_scope(app.catalogue(), scope.as_str());
             query.fault("scope", "unknown_scope", detail);
         }
     }
@@ -253,7 +253,7 @@ pub(super) async fn create(
     let members = body.members()?;
     let now = app.env().time.now();
     let expiry = Expiry { now, caller: &caller, existing: None };
-    let new = read_new_key(members, &app.rules().catalogue, expiry).map_err(Problem::invalid)?;
+    let new = read_new_key(members, app.catalogue(), expiry).map_err(Problem::invalid)?;
     let (permit, new) =
         run(app, move |app| Ok((app.permit_new_key(&caller, account, &new)?, new))).await?;
     let minted = minted(app).await?;

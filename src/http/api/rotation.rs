@@ -14,7 +14,7 @@ use crate::{
         request::body::RequestBody,
         wire::{ApiKeyBody, RotateKeyRequest, read_grace},
     },
-    service::{Change, KeyAccess, Keyward, Principal},
+    service::{KeyAccess, KeyChange, Keyward, Principal},
 };
 
 /// Rotate the presented key
@@ -80,7 +80,7 @@ pub async fn complete_rotation(
     let nothing = body.none()?;
     let expected = expected_revision(&req, view.key.revision)?;
     nothing.finish(Some(())).map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, access: KeyAccess::Write, expected };
+    let change = KeyChange { id: view.key.id, access: KeyAccess::Write, expected };
     let view = run(&app, move |app| app.complete_rotation(&caller.principal, change)).await?;
     Ok(shown(&app, &view))
 }
@@ -97,7 +97,7 @@ async fn rotate(
     let members = body.optional_members()?;
     let expected = expected_revision(req, view.key.revision)?;
     let grace = read_grace(members).map_err(Problem::invalid)?;
-    let change = Change { id: view.key.id, access, expected };
+    let change = KeyChange { id: view.key.id, access, expected };
     let permit = run(app, move |app| app.permit_rotation(&caller, change, grace)).await?;
     let minted = minted(app).await?;
     let issued = run(app, move |app| app.rotate_key(permit, change, grace, minted)).await?;

@@ -23,7 +23,7 @@ use crate::{
 )]
 #[get("/scopes")]
 pub async fn list_scopes(app: web::Data<Keyward>, _caller: Caller<AnyKey>) -> HttpResponse {
-    let entries = app.rules().catalogue.entries().iter();
+    let entries = app.catalogue().entries().iter();
     let data = entries.map(|it| ScopeBody {
         name: it.scope.as_str().to_owned(),
         description: it.description.clone(),

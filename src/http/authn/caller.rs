@@ -62,7 +62,7 @@ impl<P: Permission> FromRequest for Caller<P> {
         let Some(app) = req.app_data::<web::Data<Keyward>>() else {
             return ready(Err(Problem::internal()));
         };
-        if !P::ANY_OF.is_empty() && !app.rules().permits(principal.powers, P::ANY_OF) {
+        if !P::ANY_OF.is_empty() && !app.permits(principal.powers, P::ANY_OF) {
             return ready(Err(Error::MissingScope(P::ANY_OF).into()));
         }
         ready(Ok(Self { principal, permission: PhantomData }))

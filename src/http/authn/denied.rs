@@ -5,8 +5,8 @@ use actix_web::http::header::HeaderMap;
 use super::presented::PresentedKey;
 use crate::{
     domain::{
-        credential::{KeyPrefix, PlaintextKey},
         id::{AccountId, KeyId},
+        plaintext_key::{KeyPrefix, PlaintextKey},
     },
     http::problem::Problem,
     service::{DeniedCall, Identity, Keyward, Principal},

@@ -44,7 +44,7 @@ pub async fn caller(
     let (presented, query) = (PresentedKey::in_request(app, req.headers()), req.query_string());
     let found = examine(app, presented, query, RequiredScopes::default(), || context.clone()).await;
     let principal = app.principal(&found.map_err(|it| it.into_problem(query))?, context)?;
-    if any_of.is_empty() || app.rules().permits(principal.powers, any_of) {
+    if any_of.is_empty() || app.permits(principal.powers, any_of) {
         Ok(principal)
     } else {
         Err(Error::MissingScope(any_of).into())

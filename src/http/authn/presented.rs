@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::{
-    domain::credential::{self, PlaintextKey},
+    domain::{mask, plaintext_key::PlaintextKey},
     http::problem::Problem,
     service::{Denial, Error, Keyward},
 };
@@ -131,7 +131,7 @@ pub fn key_in_query(query: &str) -> Option<Ambiguity> {
 fn holds_key(query: &str) -> bool {
     let decoded = || {
         let mut parts = form_urlencoded::parse(query.as_bytes());
-        parts.any(|(name, value)| credential::holds_key(&name) || credential::holds_key(&value))
+        parts.any(|(name, value)| mask::holds_key(&name) || mask::holds_key(&value))
     };
-    credential::holds_key(query) || query.contains('%') && decoded()
+    mask::holds_key(query) || query.contains('%') && decoded()
 }

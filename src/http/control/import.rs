@@ -156,7 +156,7 @@ fn read_row(
     let account = members.optional("account", as_it_is::<String>);
     let material = read_material(&mut members);
     let mut faults = std::mem::take(&mut members.faults);
-    let read = read_new_key(members, &app.rules().catalogue, expiry);
+    let read = read_new_key(members, app.catalogue(), expiry);
     if let (Ok(new), Some(Material::Raw(key))) = (&read, &material)
         && let Some(member) = member_with(key, new)
     {

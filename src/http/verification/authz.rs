@@ -133,7 +133,7 @@ impl VerificationState {
 
     /// Lets the caller pass if its key grants what is needed.
     fn allowed(&self, found: Verification) -> Result<Allowed<'_>, Problem> {
-        let catalogue = &self.app.rules().catalogue;
+        let catalogue = self.app.catalogue();
         if found.verdict == Verdict::Valid {
             return Ok(Allowed::Key(catalogue, found));
         }
@@ -148,7 +148,7 @@ impl VerificationState {
         let query = if mount == Mount::Envoy { "" } else { req.query_string() };
         // As it is written in a proxy's configuration: nothing to be decoded.
         if let Some(name) = query.strip_prefix("scope=")
-            && let Some(bit) = self.app.rules().catalogue.find(name)
+            && let Some(bit) = self.app.catalogue().find(name)
         {
             return Ok(bit);
         }
@@ -158,7 +158,7 @@ impl VerificationState {
                 let what = "the proxy's question has a parameter other than `scope`";
                 return Err(mistake(what.to_owned()).into());
             }
-            let bit = self.app.rules().catalogue.find(&value);
+            let bit = self.app.catalogue().find(&value);
             let unknown =
                 || mistake(format!("the proxy asks for a scope that does not exist: `{value}`"));
             asked = asked.or(bit.ok_or_else(unknown)?);

@@ -120,7 +120,7 @@ async fn answer(
     id: &RequestId,
     body: RequestBody,
 ) -> Result<(Verdict, Vec<u8>), Problem> {
-    let catalogue = &app.rules().catalogue;
+    let catalogue = app.catalogue();
     let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
     let VerifyQuestion { key, wanted, client_ip } = match plain {
         Some(question) => question,

@@ -107,7 +107,7 @@ const MOST_KEYS: u32 = 1_000_000;
 
 impl AccountBody {
     pub fn new(app: &Keyward, account: &Account, first_key: Option<ApiKeyBody>) -> Self {
-        let catalogue = &app.rules().catalogue;
+        let catalogue = app.catalogue();
         let scopes = account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it));
         Self {
             id: account.id.to_string(),

@@ -12,7 +12,7 @@ use utoipa::{
 use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus},
-        credential::PlaintextKey,
+        plaintext_key::PlaintextKey,
         scope::{Catalogue, ScopeSet},
         text::Metadata,
     },
@@ -178,7 +178,7 @@ impl ApiKeyBody {
     pub fn new(app: &Keyward, view: &KeyView, plaintext: Option<&PlaintextKey>) -> Self {
         let key = &view.key;
         let shown = |it: Option<Timestamp>| it.map(|it| it.to_string());
-        let scopes = app.rules().catalogue.ordered(&key.scopes);
+        let scopes = app.catalogue().ordered(&key.scopes);
         Self {
             id: key.id.to_string(),
             name: key.name.as_str().to_owned(),

@@ -169,7 +169,7 @@ fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Vec<
 
 impl<'a> VerificationBody<'a> {
     pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
-        let catalogue = &app.rules().catalogue;
+        let catalogue = app.catalogue();
         let entry = found.entry.as_deref();
         let Some(key) = entry.map(|it| &it.key) else {
             return Self::of_nobody(found.verdict);

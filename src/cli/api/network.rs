@@ -18,11 +18,8 @@ use ureq::{
 };
 use zeroize::Zeroizing;
 
-use crate::cli::{
-    Error,
-    client::{API, Lines},
-    socket, variable,
-};
+use super::answer::{API, Answer, Lines};
+use crate::cli::{error::Error, settings::variable};
 
 /// Of a server on the network; those on this machine may take as long as they need.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,14 +30,14 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 /// Lines of a stream that were received and not yet taken.
 const LINES_AHEAD: usize = 256;
 
-pub(super) struct Network {
+pub(crate) struct Network {
     agent: Agent,
     base: String,
     key: Zeroizing<String>,
 }
 
 impl Network {
-    pub(super) fn to(url: &str) -> Result<Self, Error> {
+    pub(crate) fn to(url: &str) -> Result<Self, Error> {
         let base = base_of(url)?;
         let key = match variable("KEYWARD_KEY_FILE") {
             Some(path) => fs::read_to_string(&path)
@@ -53,12 +50,12 @@ impl Network {
         Ok(Self { agent, base, key })
     }
 
-    pub(super) fn send(
+    pub(crate) fn send(
         &self,
         method: &str,
         target: &str,
         body: Option<&[u8]>,
-    ) -> Result<socket::Answer, Error> {
+    ) -> Result<Answer, Error> {
         let unreachable = |source| unreachable(&self.base, source);
         let request = Request::builder()
             .method(method)
@@ -78,7 +75,7 @@ impl Network {
     }
 
     /// An answer that has no end: only its beginning, and the silence in it, are bounded.
-    pub(super) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
+    pub(crate) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
         let unreachable = |source| unreachable(&self.base, source);
         let request = Request::get(format!("{}{target}", self.base))
             .header("x-api-key", self.key.as_str())
@@ -154,7 +151,7 @@ fn agent(base: &str, patience: Duration) -> Result<Agent, Error> {
 }
 
 /// The status that a server answers to whoever has no key, and not later than that.
-pub(super) fn probe(url: &str, path: &str, patience: Duration) -> Result<u16, Error> {
+pub(crate) fn probe(url: &str, path: &str, patience: Duration) -> Result<u16, Error> {
     let base = base_of(url)?;
     let unanswered = |source| {
         if matches!(source, ureq::Error::Timeout(_)) {

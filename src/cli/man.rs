@@ -1,35 +1,36 @@
-//! What packages ship besides the program, made from the commands themselves.
+//! `keyward man`: the manual pages, made from the commands themselves.
 
 use std::{
     fs::{self, Permissions},
     io,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use clap::{Arg, ArgAction, Command, CommandFactory};
-use clap_complete::Shell;
+use clap::{Arg, ArgAction, Args, Command};
 use clap_mangen::Man;
 
-use crate::cli::{Cli, Error, appendix};
+use crate::cli::{appendix, error::Error};
 
 /// The section before which a page's own stand.
 const VERSION: &str = ".SH VERSION\n";
 
-/// Prints a script for this shell.
-pub(super) fn completions(shell: Shell) -> Result<(), io::Error> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut script);
-    io::Write::write_all(&mut io::stdout(), &script)
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// The directory to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
 }
 
-/// Writes a page for the program and one for each command.
-pub(super) fn manual(directory: &Path) -> Result<(), Error> {
-    let unusable = |source| Error::File { path: directory.to_owned(), source };
-    fs::create_dir_all(directory).map_err(unusable)?;
-    let mut program = Cli::command().disable_help_subcommand(true);
-    program.build();
-    write_pages(&program, directory).map_err(unusable)
+impl Options {
+    /// Writes a page for the program and one for each command.
+    pub(super) fn run(&self, program: Command) -> Result<(), Error> {
+        let unusable = |source| Error::File { path: self.out.clone(), source };
+        fs::create_dir_all(&self.out).map_err(unusable)?;
+        let mut program = program.disable_help_subcommand(true);
+        program.build();
+        write_pages(&program, &self.out).map_err(unusable)
+    }
 }
 
 fn write_pages(command: &Command, directory: &Path) -> Result<(), io::Error> {

@@ -15,7 +15,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use crate::{
-    cli::environment,
+    cli::settings::environment,
     server::{Listener, Workers},
     service::Keyward,
     telemetry::{LogTarget, Outlet},

@@ -13,11 +13,11 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::Value;
 
+use super::log::{LogSource, STRIDE, start};
 use crate::{
     cli::{
-        Error,
-        audit::{self, Place, STRIDE},
-        client::{Client, Target},
+        api::client::{Client, Target},
+        error::Error,
     },
     server,
     store::StoreError,
@@ -27,7 +27,7 @@ use crate::{
 const NO_ORIGIN: &str = "keyward";
 
 #[derive(Args, Debug)]
-pub(super) struct Export {
+pub(crate) struct Options {
     /// A copy of the database; without it, the one in the data directory
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     db: Option<PathBuf>,
@@ -55,25 +55,24 @@ enum Format {
     Ocsf,
 }
 
-pub(super) fn export(it: &Export) -> Result<(), Error> {
-    let out: Box<dyn Write> = match &it.out {
-        Some(path) => {
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let unwritable = |source| Error::File { path: path.clone(), source };
-            Box::new(BufWriter::new(options.open(path).map_err(unwritable)?))
+impl Options {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let out: Box<dyn Write> = match &self.out {
+            Some(path) => {
+                let mut options = fs::OpenOptions::new();
+                options.write(true).create(true).truncate(true).mode(0o600);
+                let unwritable = |source| Error::File { path: path.clone(), source };
+                Box::new(BufWriter::new(options.open(path).map_err(unwritable)?))
+            }
+            None => Box::new(BufWriter::new(io::stdout().lock())),
+        };
+        let mut sink = Sink { format: self.format, source: NO_ORIGIN.to_owned(), out };
+        if self.db.is_none() && self.target.url().is_some() {
+            from_network(self, &mut sink)?;
+        } else {
+            from_file(self, &mut sink)?;
         }
-        None => Box::new(BufWriter::new(io::stdout().lock())),
-    };
-    let mut sink = Sink { format: it.format, source: NO_ORIGIN.to_owned(), out };
-    let written = match it.target.url().filter(|_| it.db.is_none()) {
-        Some(_) => from_network(it, &mut sink),
-        None => from_file(it, &mut sink),
-    };
-    match written.and_then(|()| Ok(sink.out.flush()?)) {
-        // Whoever reads has had enough.
-        Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
+        Ok(sink.out.flush()?)
     }
 }
 
@@ -98,7 +97,7 @@ impl Sink {
     }
 }
 
-fn from_network(it: &Export, sink: &mut Sink) -> Result<(), Error> {
+fn from_network(it: &Options, sink: &mut Sink) -> Result<(), Error> {
     let client = it.target.open()?;
     if let Some(origin) = origin(&client)? {
         sink.source = origin;
@@ -118,15 +117,15 @@ fn origin(client: &Client) -> Result<Option<String>, Error> {
     }
 }
 
-fn from_file(it: &Export, sink: &mut Sink) -> Result<(), Error> {
-    let mut log = Place::of(it.db.as_deref(), &it.target.place)?.open()?;
+fn from_file(it: &Options, sink: &mut Sink) -> Result<(), Error> {
+    let mut log = LogSource::of(it.db.as_deref(), &it.target.place)?.open()?;
     let bar = ProgressBar::hidden();
     let mut written = Ok(());
     log.read::<_, StoreError>(|tx| {
         let after = it.since_seq - 1;
         let total = (tx.audit_head()?.seq - after).max(0).unsigned_abs();
         if it.out.is_some() {
-            audit::start(&bar, total);
+            start(&bar, total);
         }
         if let Some(last) = tx.last_checkpoint()? {
             sink.source = last.origin();

@@ -11,6 +11,8 @@ use rustix::{
     process::geteuid,
 };
 
+use crate::domain::data_layout::DataLayout;
+
 /// Why the server that has this data directory cannot write to `place`, or `None`. A place that does
 /// not exist is made by the server, so its nearest parent counts. `running` says that the server
 /// answers; then the place is looked at as the server sees it, because a unit can close what is open
@@ -60,7 +62,7 @@ fn closed(data_dir: &Path, seen: &Path, found: &fs::Metadata) -> Option<String> 
 /// The root directory of the process that holds the data directory, if this user may look into it
 /// and it is the same machine's: the number in the lock may be of another container.
 fn root_of_server(data_dir: &Path) -> Option<PathBuf> {
-    let lock = std::path::absolute(data_dir.join("keyward.lock")).ok()?;
+    let lock = std::path::absolute(DataLayout::new(data_dir).lock()).ok()?;
     let holder: u32 = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
     let root = PathBuf::from(format!("/proc/{holder}/root"));
     let its = fs::metadata(root.join(lock.strip_prefix("/").ok()?)).ok()?;
