@@ -28,7 +28,7 @@ use crate::{
     domain::{checkpoint::CheckpointKey, data_layout::DataLayout},
     env::{Clock, SystemClock, Timestamp},
     server::{self, IMPORT_KEY, KeyPair, user_name},
-    service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
+    service::{LogFile, Mismatch, check_against_checkpoints, check_import_key, own_backups},
     store,
 };
 
@@ -214,7 +214,7 @@ fn audit_log(config: &Config) -> Diagnosis {
     };
     let held = LogFile::open(&layout.database())
         .map_err(Mismatch::Store)
-        .and_then(|mut it| it.read(|tx| hold_to_checkpoints(tx, &key, &layout.checkpoint())));
+        .and_then(|mut it| it.read(|tx| check_against_checkpoints(tx, &key, &layout.checkpoint())));
     match held {
         Ok(()) => ok("as its last checkpoint says; `keyward events verify` checks all of it"),
         Err(err) => failed(err.to_string()),

@@ -210,7 +210,7 @@ impl Change<'_> {
         }
         let new = NewKey { imported: Some(material.origin()), ..new };
         let credential = Credential::new(handle, hash, tx.now());
-        let record = new.insert(tx, catalogue, self.maker(), account.id, credential)?;
+        let record = new.insert(tx, catalogue, self.maker(), account.id, &credential)?;
         tx.mark_imported(&marks)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }

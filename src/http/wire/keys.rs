@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::{
     domain::{
-        api_key::{ApiKey, KeyStatus},
+        api_key::{ApiKey, KeyStatus, RequestedExpiry},
         plaintext_key::PlaintextKey,
         scope::{Catalogue, ScopeSet},
         text::Metadata,
@@ -224,12 +224,10 @@ pub fn read_new_key(
     let name = members.required("name", settings.name);
     let scopes = members.required("scopes", settings.scopes);
     let read = name.zip(scopes).map(|(name, scopes)| NewKey {
-        name,
-        scopes,
         expires_at: settings.expires_at,
         enabled: settings.enabled.unwrap_or(true),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
-        imported: None,
+        ..NewKey::new(name, scopes)
     });
     members.finish(read)
 }
@@ -255,7 +253,7 @@ fn read_settings(
     KeyPatch {
         name: read_name(members),
         scopes: members.optional("scopes", |it: Vec<_>| read_scopes(&it, catalogue, held)),
-        expires_at: members.nullable("expiresAt", read_instant),
+        expires_at: RequestedExpiry::from(members.nullable("expiresAt", read_instant)),
         enabled: members.optional("enabled", as_it_is),
         metadata: read_metadata(members),
     }
