@@ -1,6 +1,7 @@
 //! The rules about keys, accounts and events. Pure: no I/O, no SQL, no HTTP.
 
 pub mod account;
+pub mod address_list;
 pub mod api_key;
 mod base62;
 pub mod checkpoint;
@@ -16,6 +17,7 @@ pub mod merkle;
 mod named;
 pub mod plaintext_key;
 pub mod policy;
+pub mod rate_limit;
 pub mod request_path;
 pub mod scope;
 pub mod text;

@@ -13,6 +13,7 @@ mod envelope;
 mod once_per_minute;
 pub mod openapi;
 pub mod problem;
+mod rate_fields;
 pub mod request;
 mod respond;
 mod route_table;

@@ -4,6 +4,7 @@
 //! runtime run the others on a thread of their own.
 
 mod accounts;
+mod addresses;
 mod audit;
 mod authorizer;
 mod backup;
@@ -24,6 +25,7 @@ mod janitor;
 mod kdf_pool;
 mod keys;
 mod keyward;
+mod limits;
 mod mint;
 mod principal;
 mod readiness;
@@ -57,6 +59,7 @@ pub use self::{
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     keyward::Keyward,
+    limits::{Question, Rates},
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
     readiness::LEAST_FREE,

@@ -18,6 +18,8 @@ mod key_prefixes;
 mod keys;
 mod log_file;
 mod outage;
+mod rate_window;
+mod rate_windows;
 mod readers;
 mod records;
 mod rows;
@@ -44,10 +46,11 @@ pub use self::{
     credentials::ExcessCredential,
     database::{Store, StoreWriter},
     error::StoreError,
-    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
+    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits},
     keys::{KeyFilter, KeyPage},
     log_file::LogFile,
     outage::Divergence,
+    rate_window::{RateWindow, WindowUse},
     readers::PoolState,
     records::{KeyRecord, StoredCredential},
     runtime_state::{Counts, RuntimeState},

@@ -4,6 +4,7 @@ use crate::{
     domain::{
         id::AccountId,
         named_enum,
+        rate_limit::RateLimit,
         scope::ScopeSet,
         text::{ExternalId, Metadata, Name},
         visible::folded,
@@ -22,6 +23,10 @@ pub struct Account {
     pub allowed_scopes: Option<ScopeSet>,
     /// `None` means the limit in the settings.
     pub max_keys: Option<u32>,
+    /// The ceiling that all keys of the account share.
+    pub rate_limit: Option<RateLimit>,
+    /// The rate limit of each key that has none of its own.
+    pub key_rate_limit: Option<RateLimit>,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

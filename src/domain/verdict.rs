@@ -16,20 +16,26 @@ named_enum! {
         AccountSuspended => "ACCOUNT_SUSPENDED",
         Disabled => "DISABLED",
         Expired => "EXPIRED",
+        /// The key has an address list, and the client address is unknown or not on it.
+        IpNotAllowed => "IP_NOT_ALLOWED",
         InsufficientScopes => "INSUFFICIENT_SCOPES",
+        /// The rate limit of the key or of its account leaves too little.
+        RateLimited => "RATE_LIMITED",
         Valid => "VALID",
     }
 }
 
 impl Verdict {
     /// The verdicts that are counted for each key: the whole secret was presented.
-    pub const COUNTED: [Self; 7] = [
+    pub const COUNTED: [Self; 9] = [
         Self::Valid,
         Self::Revoked,
         Self::Rotated,
         Self::AccountSuspended,
         Self::Disabled,
         Self::Expired,
+        Self::IpNotAllowed,
         Self::InsufficientScopes,
+        Self::RateLimited,
     ];
 }

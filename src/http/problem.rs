@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::text::masked,
+    http::rate_fields::RateFields,
     service::{Conflict, Denial, Error, Fault},
 };
 
@@ -44,6 +45,8 @@ pub struct Problem {
     retry_after_secs: Option<u64>,
     #[serde(skip)]
     allow: Option<String>,
+    #[serde(skip)]
+    rate_fields: Option<RateFields>,
 }
 
 /// One fault of a request.
@@ -80,6 +83,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after_secs: None,
             allow: None,
+            rate_fields: None,
         }
     }
 
@@ -183,6 +187,9 @@ impl Problem {
         if let Some(seconds) = self.retry_after_secs {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
+        if let Some(fields) = &self.rate_fields {
+            fields.append_to(&mut response);
+        }
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
@@ -214,6 +221,18 @@ impl From<Error> for Problem {
             }
             Error::MissingScope(_) | Error::LacksScopes(_) => {
                 Self::new(StatusCode::FORBIDDEN, "missing_scope", "Not allowed", &err)
+            }
+            Error::AddressNotAllowed => {
+                Self::new(StatusCode::FORBIDDEN, "ip_not_allowed", "Not allowed", &err)
+            }
+            Error::RateLimited(rates, now) => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let wait = rates.exceeded.map_or(1, |it| it.secs_left(*now).max(1));
+                Self {
+                    rate_fields: RateFields::new(rates, || *now),
+                    ..Self::new(status, "rate_limited", "Rate limit reached", &err)
+                }
+                .with_retry(wait)
             }
             Error::AmbiguousPath(_) => {
                 Self::new(StatusCode::FORBIDDEN, "ambiguous_path", "Not allowed", &err)

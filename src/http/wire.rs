@@ -8,6 +8,7 @@ mod checkpoints;
 mod events;
 mod fields;
 mod keys;
+mod limits;
 mod usage;
 mod verify;
 

@@ -5,16 +5,19 @@ use serde_json::{Value, json};
 use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
+        api_key::ApiKey,
         credential::Credential,
         event::{EventType, NewEvent},
         id::AccountId,
+        rate_limit::RateLimit,
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{ExternalId, Metadata, Name},
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
+        addresses::{OUTSIDE, lies_within},
         keys::revoke,
-        view::{changes, with_metadata},
+        view::{changes, rate_fact, with_metadata},
     },
     store::{AccountPage, ReadTx},
 };
@@ -29,6 +32,8 @@ pub struct AccountDraft {
     pub external_id: Option<ExternalId>,
     pub allowed_scopes: Option<ScopeSet>,
     pub max_keys: Option<u32>,
+    pub rate_limit: Option<RateLimit>,
+    pub key_rate_limit: Option<RateLimit>,
     pub metadata: Metadata,
 }
 
@@ -40,6 +45,8 @@ pub struct AccountPatch {
     pub status: Option<AccountStatus>,
     pub allowed_scopes: Option<Option<ScopeSet>>,
     pub max_keys: Option<Option<u32>>,
+    pub rate_limit: Option<Option<RateLimit>>,
+    pub key_rate_limit: Option<Option<RateLimit>>,
     pub metadata: Option<Metadata>,
 }
 
@@ -81,6 +88,8 @@ impl Keyward {
                 status: AccountStatus::Active,
                 allowed_scopes: draft.allowed_scopes,
                 max_keys: draft.max_keys,
+                rate_limit: draft.rate_limit,
+                key_rate_limit: draft.key_rate_limit,
                 metadata: draft.metadata,
                 created_at: tx.now(),
                 updated_at: tx.now(),
@@ -201,6 +210,8 @@ impl AccountPatch {
                 .clone()
                 .unwrap_or_else(|| account.allowed_scopes.clone()),
             max_keys: self.max_keys.unwrap_or(account.max_keys),
+            rate_limit: self.rate_limit.unwrap_or(account.rate_limit),
+            key_rate_limit: self.key_rate_limit.unwrap_or(account.key_rate_limit),
             metadata: self.metadata.clone().unwrap_or_else(|| account.metadata.clone()),
             ..account.clone()
         }
@@ -219,20 +230,35 @@ fn account_to_change(
     Ok(account)
 }
 
-/// Refuses to reactivate an account with keys that outlive the caller: that would enable them
-/// again.
+/// Refuses to reactivate an account with keys that outlive the caller, or are accepted from more
+/// addresses than the caller: that would enable them again.
 fn refuse_reactivation(
     tx: &ReadTx<'_>,
     caller: &Principal,
     before: &Account,
     after: &Account,
 ) -> Result<(), Error> {
-    let Some(limit) = caller.expires_at else { return Ok(()) };
     let revived = before.status != after.status && after.status == AccountStatus::Active;
+    if revived && caller.allowed_ips.is_some() {
+        refuse_wider_keys(tx, caller, before.id)?;
+    }
+    let Some(limit) = caller.expires_at else { return Ok(()) };
     if revived && tx.has_key_beyond(before.id, limit)? {
         let detail =
             format!("keys of this account outlive the calling key, which expires at {limit}");
         return Err(Error::invalid("/status", "expires_after_caller", detail));
+    }
+    Ok(())
+}
+
+/// Refuses if an enabled key of the account is accepted from addresses from which the caller is not.
+fn refuse_wider_keys(tx: &ReadTx<'_>, caller: &Principal, id: AccountId) -> Result<(), Error> {
+    let limit = caller.allowed_ips.as_ref();
+    let is_wider = |it: &ApiKey| it.enabled && !lies_within(it.allowed_ips.as_ref(), limit);
+    if tx.unrevoked_keys(id)?.iter().any(|it| is_wider(&it.key)) {
+        let detail =
+            "keys of this account are accepted from addresses outside the allowedIps of the calling key";
+        return Err(Error::invalid("/status", OUTSIDE, detail));
     }
     Ok(())
 }
@@ -266,6 +292,8 @@ fn facts(catalogue: &Catalogue, account: &Account) -> Value {
             "status": account.status.as_str(),
             "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
             "maxKeys": account.max_keys,
+            "rateLimit": account.rate_limit.map(rate_fact),
+            "keyRateLimit": account.key_rate_limit.map(rate_fact),
         }),
         &account.metadata,
     )

@@ -130,7 +130,12 @@ impl Change<'_> {
 
     /// The caller as the maker of a key.
     pub fn maker(&self) -> Maker<'_> {
-        Maker { source: self.source(), expires_at: self.caller.expires_at }
+        let Principal { expires_at, allowed_ips, .. } = &self.caller;
+        Maker {
+            source: self.source(),
+            expires_at: *expires_at,
+            allowed_ips: allowed_ips.as_ref(),
+        }
     }
 
     /// Records an event of the caller.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     domain::{request_path::Ambiguity, verdict::Verdict},
     env::Timestamp,
-    service::BackupError,
+    service::{BackupError, Rates},
     store::StoreError,
 };
 
@@ -19,6 +19,12 @@ pub enum Error {
     /// The key does not grant these scopes.
     #[error("the API key does not grant {}", .0.join(", "))]
     LacksScopes(Vec<String>),
+    /// The key has an address list, and the client address is unknown or not on it.
+    #[error("the API key is not accepted from this address")]
+    AddressNotAllowed,
+    /// A rate limit has too little left. Holds the limits, and the instant of the refusal.
+    #[error("the rate limit of the API key or of its account is reached")]
+    RateLimited(Box<Rates>, Timestamp),
     #[error("{0}")]
     AmbiguousPath(Ambiguity),
     #[error("no route of the policy matches this request")]
@@ -129,6 +135,14 @@ fn why_unavailable(err: &StoreError) -> String {
 }
 
 impl Error {
+    /// Returns the error for a caller of this API whose key has this verdict.
+    pub fn of_caller(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::IpNotAllowed => Self::AddressNotAllowed,
+            other => Self::Unauthenticated(Denial::from(other)),
+        }
+    }
+
     pub const NO_KEY: Self = Self::UnknownId("API key");
     pub const NO_ACCOUNT: Self = Self::UnknownId("account");
     pub const NO_EVENT: Self = Self::UnknownId("event");
@@ -164,7 +178,9 @@ impl From<Verdict> for Denial {
             Verdict::Expired => Self::Expired,
             Verdict::Malformed
             | Verdict::NotFound
+            | Verdict::IpNotAllowed
             | Verdict::InsufficientScopes
+            | Verdict::RateLimited
             | Verdict::Valid => Self::InvalidKey,
         }
     }

@@ -2,9 +2,9 @@
 
 use crate::{
     domain::{
+        address_list::AddressList,
         api_key::{ApiKey, RequestedExpiry},
         event::EventSource,
-        scope::ScopeSet,
     },
     env::Timestamp,
     service::{Fault, KeyPatch, Principal},
@@ -21,17 +21,19 @@ pub enum Gain<'a> {
     Settings(&'a KeyPatch),
 }
 
-/// The maker of a key: the source of the event, and its own expiry.
+/// The maker of a key: the source of the event, and its own limits.
 #[derive(Clone, Copy)]
 pub(super) struct Maker<'a> {
     pub source: &'a EventSource,
     /// `None` means that the maker never expires.
     pub expires_at: Option<Timestamp>,
+    /// `None` means that the maker is accepted from everywhere.
+    pub allowed_ips: Option<&'a AddressList>,
 }
 
 impl Maker<'static> {
     /// keyward itself, or a local command.
-    pub const CLI: Self = Self { source: &EventSource::CLI, expires_at: None };
+    pub const CLI: Self = Self { source: &EventSource::CLI, expires_at: None, allowed_ips: None };
 }
 
 /// The context of a requested expiry.
@@ -73,7 +75,8 @@ impl Expiry<'_> {
         Some(Fault::new("/expiresAt", "expires_after_caller", detail))
     }
 
-    /// Returns everything in this change that would outlive the caller, or end in the past.
+    /// Returns everything in this change that would outlive the caller, end in the past, or work from
+    /// addresses from which the caller is not accepted.
     pub fn faults(self, gain: Gain<'_>) -> Vec<Fault> {
         let patch = match gain {
             Gain::Nothing => return Vec::new(),
@@ -81,7 +84,10 @@ impl Expiry<'_> {
             Gain::Settings(patch) => Some(patch),
         };
         let wanted = patch.map(|it| it.expires_at).unwrap_or_default();
-        self.fault(wanted).into_iter().chain(self.revivals(patch, wanted)).collect()
+        let mut faults: Vec<_> = self.fault(wanted).into_iter().collect();
+        faults.extend(self.revivals(patch, wanted));
+        faults.extend(self.address_faults(gain));
+        faults
     }
 
     /// Returns the gains other than a new expiry, if the key outlives its caller: a secret, a key
@@ -97,10 +103,8 @@ impl Expiry<'_> {
         let pointers = match patch {
             None => vec![("", true)],
             Some(patch) => {
-                let widened = patch.scopes.iter().flat_map(ScopeSet::iter);
-                let widened = widened.into_iter().any(|it| !key.scopes.contains(it));
                 let enabled = patch.enabled == Some(true) && !key.enabled;
-                vec![("/enabled", enabled), ("/scopes", widened)]
+                vec![("/enabled", enabled), ("/scopes", patch.widens_scopes_of(key))]
             }
         };
         let detail = format!("this key outlives the calling key, which expires at {limit}");
@@ -124,6 +128,8 @@ mod tests {
                 operator: false,
                 powers: ScopeBits::default(),
                 expires_at: end.map(at),
+                allowed_ips: None,
+                client_ip: None,
                 source: EventSource::CLI.into(),
             };
             let expiry = Expiry { now: at(1_000), caller: &caller, existing: None };

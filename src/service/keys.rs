@@ -7,12 +7,14 @@ use serde_json::json;
 use crate::{
     domain::{
         account::Account,
+        address_list::AddressList,
         api_key::{ApiKey, RequestedExpiry},
         credential::Credential,
         event::{EventSource, EventType, NewEvent},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         plaintext_key::{KeyPrefix, PlaintextKey},
+        rate_limit::RateLimit,
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
@@ -34,6 +36,9 @@ pub struct NewKey {
     pub expires_at: RequestedExpiry,
     pub enabled: bool,
     pub metadata: Metadata,
+    /// `None` means the address list of the maker.
+    pub allowed_ips: Option<Option<AddressList>>,
+    pub rate_limit: Option<RateLimit>,
     /// How the key was imported, if another system issued it.
     pub imported: Option<ImportForm>,
 }
@@ -46,6 +51,8 @@ pub struct KeyPatch {
     pub expires_at: RequestedExpiry,
     pub enabled: Option<bool>,
     pub metadata: Option<Metadata>,
+    pub allowed_ips: Option<Option<AddressList>>,
+    pub rate_limit: Option<Option<RateLimit>>,
 }
 
 /// A key and its plaintext, which exists nowhere else.
@@ -203,7 +210,14 @@ impl Checks<'_> {
         let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let expiry = Expiry { now, caller, existing: None };
-        expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
+        let faults = [
+            expiry.fault(new.expires_at),
+            expiry.address_fault(new.allowed_ips.as_ref()),
+        ];
+        let faults: Vec<_> = faults.into_iter().flatten().collect();
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
         let wanted = authorizer.catalogue.bits(&new.scopes);
         authorizer.refuse_beyond(wanted, authorizer.grantable(caller, &account))?;
         self.refuse_too_many(&account, 0)?;
@@ -244,6 +258,8 @@ impl NewKey {
             expires_at: RequestedExpiry::Inherit,
             enabled: true,
             metadata: Metadata::empty(),
+            allowed_ips: None,
+            rate_limit: None,
             imported: None,
         }
     }
@@ -267,6 +283,8 @@ impl NewKey {
             enabled: self.enabled,
             expires_at: self.expires_at.or(maker.expires_at),
             metadata: self.metadata,
+            allowed_ips: self.allowed_ips.unwrap_or_else(|| maker.allowed_ips.cloned()),
+            rate_limit: self.rate_limit,
             created_at: now,
             created_by: maker.source.actor.key_id(),
             updated_at: now,
@@ -322,6 +340,11 @@ pub(super) fn revoke(
 }
 
 impl KeyPatch {
+    /// Returns whether the key gets a scope that it has not.
+    pub(super) fn widens_scopes_of(&self, key: &ApiKey) -> bool {
+        self.scopes.iter().flat_map(ScopeSet::iter).any(|it| !key.scopes.contains(it))
+    }
+
     fn applied_to(&self, key: &ApiKey) -> ApiKey {
         ApiKey {
             name: self.name.clone().unwrap_or_else(|| key.name.clone()),
@@ -329,6 +352,8 @@ impl KeyPatch {
             expires_at: self.expires_at.or(key.expires_at),
             enabled: self.enabled.unwrap_or(key.enabled),
             metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
+            allowed_ips: self.allowed_ips.clone().unwrap_or_else(|| key.allowed_ips.clone()),
+            rate_limit: self.rate_limit.unwrap_or(key.rate_limit),
             ..key.clone()
         }
     }

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{
+        address_list::AddressList,
         api_key::{ApiKey, KeyStatus},
         id::KeyId,
         plaintext_key::KeyPrefix,
+        rate_limit::RateLimit,
         scope::Catalogue,
         text::Metadata,
     },
@@ -128,9 +130,20 @@ pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
             "scopes": catalogue.ordered(&key.scopes),
             "enabled": key.enabled,
             "expiresAt": key.expires_at.map(|it| it.to_string()),
+            "allowedIps": key.allowed_ips.as_ref().map(address_facts),
+            "rateLimit": key.rate_limit.map(rate_fact),
         }),
         &key.metadata,
     )
+}
+
+fn address_facts(list: &AddressList) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+/// Returns a rate limit, for the log.
+pub(super) fn rate_fact(rate: RateLimit) -> Value {
+    json!({ "limit": rate.limit(), "windowSeconds": rate.window_secs() })
 }
 
 /// The longest metadata in the log, in bytes of compact JSON. Clients choose the metadata, and the

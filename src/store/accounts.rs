@@ -5,13 +5,14 @@ use rusqlite::{ToSql, params};
 use crate::{
     domain::{
         account::{Account, AccountKind},
+        event::Subject,
         id::AccountId,
         text::ExternalId,
     },
     env::Timestamp,
     store::{
         AuditReceipt, ReadTx, StoreError, WriteTx,
-        rows::{Column, ColumnList, Fields, Table},
+        rows::{Column, ColumnList, Fields, Table, limit_of, window_of},
         tx::Touched,
     },
 };
@@ -27,6 +28,10 @@ const COLUMNS: ColumnList<Account> = ColumnList {
         Column::new("status", |it| &it.status),
         Column::new("allowed_scopes", |it| &it.allowed_scopes),
         Column::new("max_keys", |it| &it.max_keys),
+        Column::new("rate_limit", |it| limit_of(it.rate_limit.as_ref())),
+        Column::new("rate_window_s", |it| window_of(it.rate_limit.as_ref())),
+        Column::new("key_rate_limit", |it| limit_of(it.key_rate_limit.as_ref())),
+        Column::new("key_rate_window_s", |it| window_of(it.key_rate_limit.as_ref())),
         Column::new("metadata", |it| &it.metadata),
         Column::fixed("created_at_ms", |it| &it.created_at),
         Column::fixed("updated_at_ms", |it| &it.updated_at),
@@ -143,6 +148,7 @@ impl WriteTx<'_> {
             .sql
             .prepare_cached("DELETE FROM accounts WHERE id = ?1 AND deleted_at_ms IS NOT NULL")?
             .execute([id])?;
+        self.delete_rate_window(Subject::Account(id))?;
         self.touch(Touched::Account(id));
         StoreError::unless_one(deleted)
     }
@@ -157,6 +163,8 @@ fn account(row: Fields<'_>) -> Result<Account, StoreError> {
         status: row.get("status")?,
         allowed_scopes: row.get("allowed_scopes")?,
         max_keys: row.get("max_keys")?,
+        rate_limit: row.rate_limit("rate_limit", "rate_window_s")?,
+        key_rate_limit: row.rate_limit("key_rate_limit", "key_rate_window_s")?,
         metadata: row.get("metadata")?,
         created_at: row.get("created_at_ms")?,
         updated_at: row.get("updated_at_ms")?,

@@ -24,10 +24,11 @@ use crate::{
     http::{
         authn::{PresentedKey, Refusal, examine, key_in_query},
         problem::Problem,
+        rate_fields::RateFields,
         request::{body, id::REQUEST_ID},
         verification::{authz_response::Allowed, state::VerificationState},
     },
-    service::{Error, OriginalRequest, Verification},
+    service::{Error, OriginalRequest, Question, Verification},
     telemetry::{EntryPoint, Outcome},
 };
 
@@ -109,9 +110,10 @@ impl VerificationState {
                 return Err(err.into());
             }
         };
-        let context =
-            || RequestContext { request_id: None, client_ip: self.proxies.client_address(req) };
-        match examine(&self.app, presented, &query, required, context).await {
+        let client_ip = &|| self.proxies.client_address(req);
+        let question = Question { required, client_ip, cost: 1 };
+        let context = || RequestContext { request_id: None, client_ip: client_ip() };
+        match examine(&self.app, presented, &query, question, context).await {
             Ok(found) => {
                 *outcome = Outcome::Judged(found.verdict);
                 self.allowed(found)
@@ -130,11 +132,19 @@ impl VerificationState {
         }
     }
 
-    /// Lets the caller pass if its key grants what is needed.
+    /// Lets the caller pass if its key grants what is needed, and no rate limit refuses it.
     fn allowed(&self, found: Verification) -> Result<Allowed<'_>, Problem> {
         let catalogue = self.app.catalogue();
-        if found.verdict == Verdict::Valid {
-            return Ok(Allowed::Key(catalogue, found));
+        let now = || self.app.env().time.now();
+        match found.verdict {
+            Verdict::Valid => {
+                let fields = RateFields::new(&found.rates, now);
+                return Ok(Allowed::Key(catalogue, found, fields));
+            }
+            Verdict::RateLimited => {
+                return Err(Error::RateLimited(Box::new(found.rates), now()).into());
+            }
+            _ => (),
         }
         let names = catalogue.names(found.missing).map(str::to_owned).collect();
         Err(Error::LacksScopes(names).into())

@@ -18,6 +18,7 @@ use crate::{
         wire::{
             fields::{enum_body, read_metadata, read_name, read_number, read_scopes, update_of},
             keys::ApiKeyBody,
+            limits::{RateLimitBody, read_rate_limit},
         },
     },
     service::{AccountDraft, AccountPatch, Fault, Keyward},
@@ -42,6 +43,12 @@ pub struct AccountBody {
     /// The maximum number of keys; `null` means the server's own limit.
     #[schema(required, example = 50)]
     max_keys: Option<u32>,
+    /// The rate limit that all keys of the account share; `null` means none.
+    #[schema(required)]
+    rate_limit: Option<RateLimitBody>,
+    /// The rate limit of each key that has none of its own; `null` means none.
+    #[schema(required)]
+    key_rate_limit: Option<RateLimitBody>,
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "pro"}))]
     metadata: Value,
@@ -84,6 +91,10 @@ pub struct CreateAccountRequest {
     /// The maximum number of keys. Left out or `null` means the server's own limit.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_keys: Option<u32>,
+    /// The rate limit that all keys of the account share. Left out or `null` means none.
+    pub rate_limit: Option<RateLimitBody>,
+    /// The rate limit of each key that has none of its own. Left out or `null` means none.
+    pub key_rate_limit: Option<RateLimitBody>,
     /// At most 50 members and 4 KiB.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
@@ -116,6 +127,8 @@ impl AccountBody {
             status: account.status.into(),
             allowed_scopes: scopes.map(|it| it.into_iter().map(str::to_owned).collect()),
             max_keys: account.max_keys,
+            rate_limit: account.rate_limit.map(RateLimitBody::from),
+            key_rate_limit: account.key_rate_limit.map(RateLimitBody::from),
             metadata: account.metadata.to_value(),
             created_at: account.created_at.to_string(),
             api_key: first_key,
@@ -135,6 +148,8 @@ pub fn read_account_draft(
         external_id: settings.external_id.flatten(),
         allowed_scopes: settings.allowed_scopes.flatten(),
         max_keys: settings.max_keys.flatten(),
+        rate_limit: settings.rate_limit.flatten(),
+        key_rate_limit: settings.key_rate_limit.flatten(),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
     });
     members.finish(read)
@@ -165,6 +180,8 @@ fn read_settings(
         allowed_scopes: members
             .nullable("allowedScopes", |it: Vec<_>| read_allowed(&it, catalogue, held)),
         max_keys: members.nullable("maxKeys", |it| read_number(it, &(1..=MOST_KEYS))),
+        rate_limit: read_rate_limit(members, "rateLimit"),
+        key_rate_limit: read_rate_limit(members, "keyRateLimit"),
         metadata: read_metadata(members),
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         wire::fields::{
             enum_body, read_instant, read_metadata, read_name, read_number, read_scopes, update_of,
         },
+        wire::limits::{RateLimitBody, read_allowed_ips, read_rate_limit, shown_networks},
     },
     service::{
         Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
@@ -76,6 +77,12 @@ pub struct ApiKeyBody {
     rotated_at: Option<String>,
     /// Old values that are still accepted, the oldest first.
     previous_keys: Vec<PreviousKeyBody>,
+    /// The networks from which the key is accepted; `null` means all.
+    #[schema(required, example = json!(["203.0.113.0/24", "2001:db8::/32"]))]
+    allowed_ips: Option<Vec<String>>,
+    /// The rate limit of this key; `null` means the default of its account.
+    #[schema(required)]
+    rate_limit: Option<RateLimitBody>,
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: Value,
@@ -147,6 +154,12 @@ pub struct CreateKeyRequest {
     /// Whether the key is enabled. Defaults to `true`.
     #[schema(nullable = false, example = true)]
     pub enabled: Option<bool>,
+    /// The networks from which the key is accepted, IPv4 or IPv6; `null` means all. If it is left out,
+    /// the key gets the list of the caller. A caller with a list gives only lists within its own.
+    #[schema(min_items = 1, max_items = 50, example = json!(["203.0.113.0/24", "2001:db8::/32"]))]
+    pub allowed_ips: Option<Vec<String>>,
+    /// The rate limit of this key. Left out or `null` means the default of its account.
+    pub rate_limit: Option<RateLimitBody>,
     /// At most 50 members and 4 KiB.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
@@ -198,6 +211,8 @@ impl ApiKeyBody {
             updated_at: key.updated_at.to_string(),
             rotated_at: shown(key.rotated_at),
             previous_keys: view.previous.iter().map(PreviousKeyBody::from).collect(),
+            allowed_ips: shown_networks(key.allowed_ips.as_ref()),
+            rate_limit: key.rate_limit.map(RateLimitBody::from),
             metadata: key.metadata.to_value(),
         }
     }
@@ -221,12 +236,15 @@ pub fn read_new_key(
 ) -> Result<NewKey, Vec<Fault>> {
     let settings = read_settings(&mut members, catalogue, None);
     members.faults.extend(expiry.fault(settings.expires_at));
+    members.faults.extend(expiry.address_fault(settings.allowed_ips.as_ref()));
     let name = members.required("name", settings.name);
     let scopes = members.required("scopes", settings.scopes);
     let read = name.zip(scopes).map(|(name, scopes)| NewKey {
         expires_at: settings.expires_at,
         enabled: settings.enabled.unwrap_or(true),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
+        allowed_ips: settings.allowed_ips,
+        rate_limit: settings.rate_limit.flatten(),
         ..NewKey::new(name, scopes)
     });
     members.finish(read)
@@ -256,6 +274,8 @@ fn read_settings(
         expires_at: RequestedExpiry::from(members.nullable("expiresAt", read_instant)),
         enabled: members.optional("enabled", as_it_is),
         metadata: read_metadata(members),
+        allowed_ips: read_allowed_ips(members),
+        rate_limit: read_rate_limit(members, "rateLimit"),
     }
 }
 

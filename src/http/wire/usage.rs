@@ -35,7 +35,9 @@ pub struct DeniedBody {
     account_suspended: u64,
     disabled: u64,
     expired: u64,
+    ip_not_allowed: u64,
     insufficient_scopes: u64,
+    rate_limited: u64,
 }
 
 impl From<Vec<DayOfUse>> for UsageBody {
@@ -46,8 +48,17 @@ impl From<Vec<DayOfUse>> for UsageBody {
 
 impl From<DayOfUse> for DayOfUseBody {
     fn from(it: DayOfUse) -> Self {
-        let [allowed, revoked, rotated, account_suspended, disabled, expired, insufficient_scopes] =
-            it.counts;
+        let [
+            allowed,
+            revoked,
+            rotated,
+            account_suspended,
+            disabled,
+            expired,
+            ip_not_allowed,
+            insufficient_scopes,
+            rate_limited,
+        ] = it.counts;
         let midnight = it.day.start().to_string();
         Self {
             date: midnight.split('T').next().unwrap_or_default().to_owned(),
@@ -58,7 +69,9 @@ impl From<DayOfUse> for DayOfUseBody {
                 account_suspended,
                 disabled,
                 expired,
+                ip_not_allowed,
                 insufficient_scopes,
+                rate_limited,
             },
         }
     }

@@ -121,6 +121,10 @@ fn activity(event_type: &str) -> (u32, &'static str) {
         | EventType::AccountPurged => (4, "Delete"),
         EventType::AuthDenied
         | EventType::ApiKeyRetiredKeyUsed
+        | EventType::ApiKeyRateLimitNear
+        | EventType::ApiKeyRateLimitReached
+        | EventType::AccountRateLimitNear
+        | EventType::AccountRateLimitReached
         | EventType::ClockStepped
         | EventType::ClockAccepted
         | EventType::BackupCreated
