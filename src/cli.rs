@@ -15,6 +15,7 @@ mod exit_code;
 mod health;
 mod import;
 mod keys;
+mod limits;
 mod man;
 mod output;
 mod report;

@@ -140,10 +140,7 @@ mod tests {
             assert_eq!(AddressList::parse_network(text), Err(InvalidNetwork::Syntax), "{text}");
         }
         let meant = "10.0.0.0/8".parse().unwrap();
-        assert_eq!(
-            AddressList::parse_network("10.0.0.1/8"),
-            Err(InvalidNetwork::HostBits(meant))
-        );
+        assert_eq!(AddressList::parse_network("10.0.0.1/8"), Err(InvalidNetwork::HostBits(meant)));
     }
 
     #[test]

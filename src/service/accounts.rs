@@ -256,8 +256,7 @@ fn refuse_wider_keys(tx: &ReadTx<'_>, caller: &Principal, id: AccountId) -> Resu
     let limit = caller.allowed_ips.as_ref();
     let is_wider = |it: &ApiKey| it.enabled && !lies_within(it.allowed_ips.as_ref(), limit);
     if tx.unrevoked_keys(id)?.iter().any(|it| is_wider(&it.key)) {
-        let detail =
-            "keys of this account are accepted from addresses outside the allowedIps of the calling key";
+        let detail = "keys of this account are accepted from addresses outside the allowedIps of the calling key";
         return Err(Error::invalid("/status", OUTSIDE, detail));
     }
     Ok(())

@@ -52,7 +52,8 @@ impl Expiry<'_> {
             return Vec::new();
         }
         let gains = patch.map_or(vec![""], |it| settings_gained(it, key));
-        let detail = "this key is accepted from addresses outside the allowedIps of the calling key";
+        let detail =
+            "this key is accepted from addresses outside the allowedIps of the calling key";
         gains.into_iter().map(|at| Fault::new(at, OUTSIDE, detail)).collect()
     }
 }

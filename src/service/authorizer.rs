@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
-        address_list::AddressList,
         account::{Account, AccountStatus},
+        address_list::AddressList,
         id::KeyId,
         scope::{self, Catalogue, ScopeBits},
     },

@@ -131,11 +131,7 @@ impl Change<'_> {
     /// The caller as the maker of a key.
     pub fn maker(&self) -> Maker<'_> {
         let Principal { expires_at, allowed_ips, .. } = &self.caller;
-        Maker {
-            source: self.source(),
-            expires_at: *expires_at,
-            allowed_ips: allowed_ips.as_ref(),
-        }
+        Maker { source: self.source(), expires_at: *expires_at, allowed_ips: allowed_ips.as_ref() }
     }
 
     /// Records an event of the caller.

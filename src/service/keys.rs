@@ -210,10 +210,7 @@ impl Checks<'_> {
         let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let expiry = Expiry { now, caller, existing: None };
-        let faults = [
-            expiry.fault(new.expires_at),
-            expiry.address_fault(new.allowed_ips.as_ref()),
-        ];
+        let faults = [expiry.fault(new.expires_at), expiry.address_fault(new.allowed_ips.as_ref())];
         let faults: Vec<_> = faults.into_iter().flatten().collect();
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));

@@ -48,6 +48,8 @@ impl Bench {
             external_id: None,
             allowed_scopes: None,
             max_keys: None,
+            rate_limit: None,
+            key_rate_limit: None,
             metadata: Metadata::empty(),
         };
         let permit = app.permit_new_account(&operator, &draft).unwrap();
@@ -141,6 +143,8 @@ fn caller(app: &Keyward, account: AccountId, key: &IssuedKey) -> Principal {
         operator: false,
         powers: app.catalogue().powers(app.catalogue().bits(&key.view.key.scopes)),
         expires_at: None,
+        allowed_ips: None,
+        client_ip: None,
         source: EventSource {
             actor: Actor::Key { id, prefix, account },
             request_id: None,

@@ -19,11 +19,11 @@ use std::{
 
 use papaya::HashMap;
 
+use self::{credential::GraceFacts, limits::RateWindows, load::ReadCredential};
 pub use self::{
     credential::{Grace, IndexedCredential, KeyEntry},
     limits::KeyLimits,
 };
-use self::{credential::GraceFacts, limits::RateWindows, load::ReadCredential};
 
 use crate::{
     domain::{

@@ -106,8 +106,8 @@ impl WriteTx<'_> {
             let [valid, revoked, rotated, suspended, disabled, expired, address, scopes, rate] =
                 it.counts;
             daily.execute(params![
-                it.key, today, valid, revoked, rotated, suspended, disabled, expired, address, scopes,
-                rate
+                it.key, today, valid, revoked, rotated, suspended, disabled, expired, address,
+                scopes, rate
             ])?;
         }
         Ok(())

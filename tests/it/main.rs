@@ -17,6 +17,7 @@ mod support;
 
 mod accounts;
 mod accounts_apart;
+mod address_lists;
 mod audit_cli;
 mod audit_log;
 mod authorization;
@@ -61,6 +62,7 @@ mod plain_text;
 mod plans;
 mod processes;
 mod proxies;
+mod rate_limits;
 mod remote;
 mod rotation;
 mod rotation_self;

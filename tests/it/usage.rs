@@ -24,7 +24,7 @@ fn outcomes_are_counted_by_key_day_and_reason() {
     server.verify(&key.text, &[]);
     let denied = json!({
         "revoked": 0, "rotated": 0, "accountSuspended": 0, "disabled": 1, "expired": 0,
-        "insufficientScopes": 1,
+        "ipNotAllowed": 0, "insufficientScopes": 1, "rateLimited": 0,
     });
     let today = json!({ "date": "2026-01-01", "allowed": 3, "denied": denied });
     assert_eq!(days(&server, &key.id, "?days=1"), [today]);

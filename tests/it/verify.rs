@@ -119,7 +119,8 @@ fn a_valid_answer_says_whose_key_it_is_and_what_is_kept_with_it() {
         "valid": true, "code": "VALID", "keyId": key.id, "keyPrefix": key.text[..12],
         "name": "Production Integration", "accountId": account, "externalId": "cust_42",
         "scopes": ["orders:read", "orders:write"], "missingScopes": [],
-        "expiresAt": "2027-01-20T00:00:00.000Z", "metadata": { "b": [1, 2.5, null], "a": "ü" },
+        "expiresAt": "2027-01-20T00:00:00.000Z", "rateLimit": null,
+        "metadata": { "b": [1, 2.5, null], "a": "ü" },
         "accountMetadata": { "plan": "x" },
     });
     assert_eq!(answer.text(), format!("{expected}\n"), "these members, in this order");

@@ -9,6 +9,7 @@ use super::account::print_facts;
 use crate::cli::{
     api::{answer::parse, client::Target},
     error::Error,
+    limits::AccountLimits,
     output::{self, Format, Output},
     request, secret,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     /// Metadata of the account: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
+    #[command(flatten)]
+    limits: AccountLimits,
     /// Print only the account's first key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
@@ -41,13 +44,17 @@ pub(crate) struct Options {
 
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let body = request::object([
-            ("name", Some(self.name.clone().into())),
-            ("externalId", self.external_id.clone().map(Value::from)),
-            ("allowedScopes", request::list(&self.allowed)),
-            ("maxKeys", self.max_keys.map(Value::from)),
-            ("metadata", self.metadata.clone()),
-        ]);
+        let body = request::object(
+            [
+                ("name", Some(self.name.clone().into())),
+                ("externalId", self.external_id.clone().map(Value::from)),
+                ("allowedScopes", request::list(&self.allowed)),
+                ("maxKeys", self.max_keys.map(Value::from)),
+                ("metadata", self.metadata.clone()),
+            ]
+            .into_iter()
+            .chain(self.limits.members()),
+        );
         secret::check_output()?;
         let client = self.target.open()?;
         let made = client.ask("POST", "/accounts", Some(&body))?;

@@ -67,8 +67,7 @@ pub(super) fn shown_networks(list: Option<&AddressList>) -> Option<Vec<String>> 
 pub(super) fn read_rate_limit(members: &mut Members, name: &str) -> Option<Option<RateLimit>> {
     members.nullable(name, |it: Map<String, Value>| {
         let mut members = Members::new(Value::Object(it));
-        let limit =
-            members.optional("limit", |it| read_number(it, &(1..=RateLimit::MAX_LIMIT)));
+        let limit = members.optional("limit", |it| read_number(it, &(1..=RateLimit::MAX_LIMIT)));
         let limit = members.required("limit", limit);
         let window = members
             .optional("windowSeconds", |it| read_number(it, &(1..=RateLimit::MAX_WINDOW_SECS)));
