@@ -2,7 +2,7 @@
 default:
     @just --list
 
-# What must be green before a commit
+# Run the checks that must pass before a commit
 check:
     cargo fmt --all --check
     cargo clippy --all-targets --locked -- -D warnings
@@ -10,18 +10,18 @@ check:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
     cargo run --locked --quiet -- openapi | diff - openapi/openapi.json
 
-# Everything that is checked of a proposed change: also lints, a browser, the release build
+# Run all checks of a proposed change, including linters, a browser and the release build
 ci:
     .ci/run
 
-# Run the tests; with a word, those whose names hold it
+# Run the tests; with a word, only tests whose names contain it
 test *filter:
     cargo test --locked {{ filter }}
 
-# Write the API document anew
+# Write the API document again
 openapi:
     cargo run --locked --quiet -- openapi > openapi/openapi.json
 
-# Run a server on a scratch database under target/
+# Run a server with a temporary database under target/
 run *args:
     cargo run --locked -- serve --data-dir target/scratch {{ args }}

@@ -1,7 +1,7 @@
 -- keyward's schema, version 3.
 --
--- This file is the whole truth of now: a fresh database is made from it. All instants are unix
--- milliseconds, UTC. Intervals are half open: a `…_until_ms` is the first instant that is outside.
+-- This file is the complete current schema: keyward creates a new database from it. All instants are unix
+-- milliseconds, UTC. Intervals are half open: a `…_until_ms` is the first instant outside the interval.
 
 PRAGMA application_id = 0x4B575244; -- "KWRD"
 PRAGMA user_version = 3;
@@ -28,7 +28,7 @@ CREATE INDEX events_by_subject ON events (subject, seq);
 CREATE INDEX events_by_actor ON events (actor, seq);
 CREATE INDEX events_by_type ON events (type, seq);
 CREATE INDEX events_by_time ON events (time_ms);
--- Tells when a retired credential of a key was last used, however long the story of the key is.
+-- Finds the last use of a retired credential of a key, independent of the number of events of the key.
 CREATE INDEX events_of_retired_use ON events (subject, seq)
     WHERE type = 'api_key.retired_key_used';
 
@@ -38,13 +38,13 @@ BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 
--- Also what stops REPLACE, which deletes without asking the trigger above.
+-- This trigger also stops REPLACE, which deletes a row without firing the trigger above.
 CREATE TRIGGER events_have_no_gap BEFORE INSERT ON events
 WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM events)
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only and has no gap'); END;
 
--- Whole subtrees of the Merkle tree over the events: those of 256 leaves (level 8), of 65,536
--- (level 16) and so on, so that a proof reads a few rows. They follow from the events.
+-- Complete subtrees of the Merkle tree over the events: those of 256 leaves (level 8), of 65,536
+-- (level 16) and so on, so that a proof reads only a few rows. They are computed from the events.
 CREATE TABLE event_tree (
     level    INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -52,11 +52,11 @@ CREATE TABLE event_tree (
     PRIMARY KEY (level, position)
 ) STRICT, WITHOUT ROWID;
 
--- Signed statements of what the log was. Append-only; made from the log, so without an event.
+-- Signed checkpoints of the log. Append-only. They are computed from the log, so they need no event.
 CREATE TABLE checkpoints (
-    size    INTEGER PRIMARY KEY,        -- how many events there were
+    size    INTEGER PRIMARY KEY,        -- the number of events
     time_ms INTEGER NOT NULL,
-    head    BLOB    NOT NULL CHECK (length(head) = 32), -- the hash of the newest
+    head    BLOB    NOT NULL CHECK (length(head) = 32), -- the hash of the newest event
     note    TEXT    NOT NULL
 ) STRICT;
 
@@ -82,7 +82,7 @@ CREATE TABLE accounts (
     metadata       TEXT    NOT NULL CHECK (json_valid(metadata)),
     created_at_ms  INTEGER NOT NULL,
     updated_at_ms  INTEGER NOT NULL,
-    deleted_at_ms  INTEGER,             -- a tombstone from here on
+    deleted_at_ms  INTEGER,             -- set: the row is a tombstone
     revision       INTEGER NOT NULL,
     audit_seq      INTEGER NOT NULL REFERENCES events (seq),
     CHECK (kind = 'customer' OR (status = 'active' AND deleted_at_ms IS NULL))
@@ -97,7 +97,7 @@ CREATE TABLE api_keys (
     id                     TEXT    PRIMARY KEY,
     account_id             TEXT    NOT NULL REFERENCES accounts (id),
     name                   TEXT    NOT NULL,
-    scopes                 TEXT    NOT NULL, -- names with a blank between them
+    scopes                 TEXT    NOT NULL, -- names, separated by a space
     enabled                INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     expires_at_ms          INTEGER,          -- NULL: never
     metadata               TEXT    NOT NULL CHECK (json_valid(metadata)),
@@ -105,7 +105,7 @@ CREATE TABLE api_keys (
     created_by             TEXT,
     updated_at_ms          INTEGER NOT NULL,
     rotated_at_ms          INTEGER,
-    revoked_at_ms          INTEGER,          -- a tombstone from here on
+    revoked_at_ms          INTEGER,          -- set: the row is a tombstone
     expiry_recorded_at_ms  INTEGER,          -- when the scheduler recorded that it had expired
     revision               INTEGER NOT NULL,
     audit_seq              INTEGER NOT NULL REFERENCES events (seq)
@@ -113,7 +113,7 @@ CREATE TABLE api_keys (
 
 CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
     WHERE revoked_at_ms IS NULL;
--- Counts the live keys of an account, and finds its oldest ended one, without reading the others.
+-- Counts the live keys of an account, and finds its oldest ended key, without reading the others.
 CREATE INDEX api_keys_by_end ON api_keys (account_id, revoked_at_ms, expires_at_ms);
 CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
 CREATE INDEX api_keys_with_unrecorded_expiry ON api_keys (expires_at_ms)
@@ -122,8 +122,8 @@ CREATE INDEX api_keys_for_everything ON api_keys (account_id)
     WHERE revoked_at_ms IS NULL AND instr(' ' || scopes || ' ', ' * ') > 0;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
--- The values that a key has had. The current one has no deadline. Kept in the order of their keys,
--- so that a reader of keys with their values reads on where the last one ended.
+-- The credentials of the keys. The current credential of a key has no deadline. The rows are ordered by
+-- key, so that a query of keys with their credentials reads adjacent rows.
 CREATE TABLE credentials (
     key_id         TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
     prefix         TEXT    NOT NULL UNIQUE CHECK (length(prefix) = 12),
@@ -141,7 +141,7 @@ CREATE INDEX credentials_in_grace ON credentials (valid_until_ms)
     WHERE valid_until_ms IS NOT NULL AND ended_at_ms IS NULL;
 CREATE INDEX credentials_ended ON credentials (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 
--- A row is written only right after the event about it: the newest one in the log.
+-- A row is written only directly after its event, which is then the newest one in the log.
 CREATE VIEW newest_event AS
 SELECT seq, type, subject FROM events ORDER BY seq DESC LIMIT 1;
 
@@ -184,11 +184,11 @@ CREATE TRIGGER credentials_purge_is_audited BEFORE DELETE ON credentials
 WHEN NOT EXISTS (SELECT 1 FROM newest_event WHERE subject = OLD.key_id AND type = 'api_key.purged')
 BEGIN SELECT RAISE(ABORT, 'credentials row deleted without an event'); END;
 
--- What changes without an event, each with its reason.
+-- The tables below change without an event. Each states the reason.
 
--- When a value was last accepted. Thousands of times a second; not a decision of anybody's.
--- The row with the prefix '' stands for all deleted values of its key, so that the key's last use
--- never falls back.
+-- When a credential was last accepted. This changes thousands of times a second, and no person decides it.
+-- The row with the prefix '' represents all deleted credentials of its key, so that the key's last use
+-- never moves back.
 CREATE TABLE credential_usage (
     key_id          TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
     prefix          TEXT    NOT NULL,
@@ -196,8 +196,7 @@ CREATE TABLE credential_usage (
     PRIMARY KEY (key_id, prefix)
 ) STRICT, WITHOUT ROWID;
 
--- How often each outcome of verification came, by key and day (days since 1970, UTC). For the same
--- reason.
+-- The number of each verdict, by key and day (days since 1970, UTC). The reason is the same.
 CREATE TABLE key_usage (
     key_id              TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
     day                 INTEGER NOT NULL,
@@ -213,8 +212,8 @@ CREATE TABLE key_usage (
 
 CREATE INDEX key_usage_by_day ON key_usage (day);
 
--- How many keys of each account are stored, revoked and expired ones included. It follows from
--- api_keys; the triggers below keep it.
+-- How many keys of each account are stored, including revoked and expired ones. The number is computed
+-- from api_keys; the triggers below maintain it.
 CREATE TABLE key_counts (
     account_id TEXT    PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
     stored     INTEGER NOT NULL CHECK (0 <= stored)
@@ -229,14 +228,14 @@ END;
 CREATE TRIGGER api_keys_purge_is_counted AFTER DELETE ON api_keys
 BEGIN UPDATE key_counts SET stored = stored - 1 WHERE account_id = OLD.account_id; END;
 
--- Every brand that keys ever began with, so that keys under an older one stay recognisable. It
--- follows from the configuration, which the event of the start shows.
+-- Every brand, the first characters of keys, that was ever configured. keyward needs them to recognise
+-- older keys. They come from the configuration, which the event of the start shows.
 CREATE TABLE key_brands (
     brand            TEXT    PRIMARY KEY,
     first_used_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The largest confirmed wall time: keyward's now never falls behind it. Written every minute.
+-- The latest confirmed wall time: keyward's time never goes behind it. Written every minute.
 CREATE TABLE time_floor (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
     floor_ms INTEGER NOT NULL

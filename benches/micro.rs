@@ -11,15 +11,15 @@ use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
     domain::{
-        credential::{Brand, PlaintextKey},
         event::{EventSource, EventType, NewEvent, Subject},
         key_hash::KeyHash,
+        plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    env::{Env, SystemClock, SystemEntropy},
+    env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::Instance,
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
@@ -30,6 +30,12 @@ use tempfile::TempDir;
 fn main() {
     LazyLock::force(&SCENE); // Or the first sample would pay for it.
     divan::main();
+}
+
+/// The clocks and the randomness of this machine.
+fn machine() -> Env {
+    let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
+    Env { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
 }
 
 /// An application on a data directory of its own.
@@ -166,7 +172,7 @@ fn pbkdf2_1000(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn generate_key(bencher: Bencher<'_, '_>) {
-    let brand = Brand::parse("rg").unwrap();
+    let brand = PrefixLabel::parse("rg").unwrap();
     bencher.bench(|| PlaintextKey::generate(black_box(brand), &SystemEntropy));
 }
 
@@ -182,8 +188,8 @@ fn append_event(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn append_256_events(bencher: Bencher<'_, '_>) {
     let dir = TempDir::new().unwrap();
-    let store =
-        Store::open(&dir.path().join("keyward.db"), &Env::system(), &Arc::new(Catalogue::new([])))
+    let (_store, writer) =
+        Store::open(&dir.path().join("keyward.db"), &machine(), &Arc::new(Catalogue::new([])))
             .unwrap();
     let event = NewEvent {
         event_type: EventType::ServerStarted,
@@ -193,7 +199,7 @@ fn append_256_events(bencher: Bencher<'_, '_>) {
     };
     bencher.bench_local(|| {
         let event = event.clone();
-        store.write(move |tx| {
+        writer.write(move |tx| {
             for _ in 0..256 {
                 tx.record(&EventSource::CLI, &event)?;
             }
@@ -221,7 +227,7 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
     site.close().unwrap();
     let path = site.dir.database();
     drop(site);
-    let env = Env::system();
+    let env = machine();
     let catalogue = Arc::new(Catalogue::new([]));
     bencher.bench(|| {
         stored_time_floor(&path).unwrap();

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the Debian package. Needs `cargo deb` (cargo install cargo-deb) and dpkg-dev. Arguments go to it.
+# Builds the Debian package. Needs `cargo deb` (cargo install cargo-deb) and dpkg-dev. Passes its arguments to
+# `cargo deb`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Without it, cargo deb would warn, and the package would not depend on libc6.
+# Without dpkg-shlibdeps, cargo deb would warn, and the package would not depend on libc6.
 command -v dpkg-shlibdeps >/dev/null ||
     { echo "build-deb.sh: there is no dpkg-shlibdeps: apt-get install dpkg-dev" >&2; exit 1; }
 cargo deb --version >/dev/null 2>&1 ||
@@ -14,7 +15,7 @@ binary=${CARGO_TARGET_DIR:-target}/release/keyward
 made=target/deb
 rm -rf "$made"
 mkdir -p "$made"
-# What the program can say about itself is not written twice.
+# The program itself generates these files.
 "$binary" man --out "$made/man"
 for shell in bash zsh fish; do
     "$binary" completions "$shell" >"$made/keyward.$shell"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The life of keyward on a bare Debian: a root made by debootstrap, booted with systemd-nspawn, with a
-# network of its own. Installs the package there, loads the service, kills it, reloads, stops, backs up,
-# restores, upgrades, removes and purges it. Then types every command of docs/operations.md, in order.
+# Tests the package on a minimal Debian: a root file system from debootstrap, booted with systemd-nspawn, with
+# its own network. Installs the package there, loads the service, kills it, reloads, stops, backs up, restores,
+# upgrades, removes and purges it. Then runs every command of docs/operations.md, in order.
 #
 #   packaging/life.sh OLD.deb NEW.deb [BASE]
 #
-# BASE is a root that debootstrap made before; it is copied.
+# BASE is an existing root file system from debootstrap; the script copies it.
 #
-# Needs root, debootstrap, systemd-container, curl, jq and python3. Says so and succeeds where containers cannot be
-# booted at all; once one is up, every fault is a failure. SIGINT and its like leave nothing running.
+# Needs root, debootstrap, systemd-container, curl, jq and python3. Where no container can be booted, the script
+# reports this and succeeds. After a container has started, every fault is a failure. After SIGINT and similar
+# signals, no process keeps running.
 set -euo pipefail
 
 readonly OLD=$(realpath "$1") NEW=$(realpath "$2") BASE=${3-}
@@ -42,7 +43,7 @@ trap 'exit 130' INT
 say() { printf -- '-- %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 inside() { nsenter -t "$init" -m -u -i -n -p -C -- "$@"; }
-# curl of this machine, in the container's network.
+# Runs this machine's curl in the container's network.
 ask() { nsenter -t "$init" -n -- curl -sS --max-time 10 -H "X-API-Key: $key" "$@"; }
 as_keyward() { inside setpriv --reuid keyward --regid keyward --clear-groups env -C / "$@"; }
 
@@ -57,7 +58,7 @@ until_true() {
 }
 
 boot() {
-    say "a bare Debian"
+    say "start a minimal Debian"
     if [[ -n $BASE ]]; then
         cp -a "$BASE" "$root"
     else
@@ -80,7 +81,7 @@ boot() {
         sleep 0.1
     done
     container=
-    say "not tried: systemd-nspawn cannot boot a container here:"
+    say "skipped: systemd-nspawn cannot boot a container here:"
     tail -n 5 "$work/console"
     exit 0
 }
@@ -93,8 +94,8 @@ journal_has() {
 }
 status_text() { inside systemctl show -P StatusText keyward; }
 
-# Everything, over and over, four at a time for five minutes at most: verification, changes, the pages.
-# Which keys were answered for is written down.
+# Sends requests of every kind from four threads, for at most five minutes: verification, changes, pages. Writes
+# down the id of each key whose creation was answered.
 start_load() {
     mkdir "$work/answered"
     cat >"$work/load.py" <<'PYTHON'
@@ -124,7 +125,7 @@ def work(number):
                             server.request("POST", "/api/v1/api-keys/verify", question, headers)
                             server.getresponse().read()
             except (OSError, http.client.HTTPException, ValueError):
-                time.sleep(0.05)  # It was killed: another connection.
+                time.sleep(0.05)  # The server was killed: connect again.
             finally:
                 server.close()
 
@@ -141,19 +142,19 @@ stop_load() {
     load=
 }
 
-# The keys that were answered for by now.
+# Prints the keys whose creation has been answered.
 answered() { cat "$work/answered/"* | sort; }
-# That each of them is among the keys that are listed on standard input.
+# Checks that each of these keys is in the list on standard input.
 all_there() {
     jq -r '.data[].id' | sort >"$work/there"
-    [[ -z $(comm -23 "$1" "$work/there") ]] || fail "answered for, and not there: $(comm -23 "$1" "$work/there")"
+    [[ -z $(comm -23 "$1" "$work/there") ]] || fail "answered, but missing: $(comm -23 "$1" "$work/there")"
 }
 
 boot
 
-say "installed, and ready at once"
+say "install: the service is ready at once"
 inside dpkg -i /packages/old.deb
-is_active || fail "the service is not up"
+is_active || fail "the service is not active"
 [[ $(inside systemctl show -P NRestarts keyward) == 0 ]]
 [[ $(status_text) == *"$URL"* ]] || fail "no status: $(status_text)"
 inside stat -c '%n %U:%G %a' /etc/keyward /etc/keyward/keyward.toml /etc/keyward/routes.toml \
@@ -173,28 +174,28 @@ MODES
 [[ $(inside systemctl is-enabled keyward.socket) == disabled ]]
 inside systemctl cat keyward.service | grep -q SystemCallFilter
 
-say "a key by the command line, beside the server, as root and as the service's user"
+say "create a key on the command line while the server runs, as root and as the service's user"
 key=$(inside cat $DATA/initial-root-key)
 made=$(inside keyward keys create --name first --scope orders:read -q)
 [[ $(inside sh -c "echo '$made' | keyward verify - --scope orders:read -o json" | jq -r .code) == VALID ]]
 as_keyward keyward keys list | grep -q first
 [[ $(ask -o /dev/null -w '%{http_code}' "$URL/api/v1/api-keys") == 200 ]]
-until_true "the root key's file stays" inside test ! -e $DATA/initial-root-key
+until_true "the root key's file was not removed" inside test ! -e $DATA/initial-root-key
 
-say "under load: the system-call filter refuses nothing, the watchdog is content"
+say "load: the system-call filter refuses no call, and the watchdog does not act"
 start_load
 sleep 12
-is_active || fail "it did not stand the load"
+is_active || fail "the service stopped under load"
 [[ $(inside systemctl show -P NRestarts keyward) == 0 ]]
 inside journalctl -u keyward -p warning --no-pager -o cat >"$work/warnings"
-[[ ! -s $work/warnings ]] || { cat "$work/warnings"; fail "something was wrong"; }
+[[ ! -s $work/warnings ]] || { cat "$work/warnings"; fail "the log contains warnings"; }
 inside journalctl -u keyward -o json --no-pager |
     jq -e --slurp 'any(.[]; .KEYWARD_HTTP_STATUS == "201")' >/dev/null || fail "no fields in the journal"
 for job in end_graces expire_keys purge flush_usage keep_time record_denials checkpoint upkeep; do
     inside keyward run-job "$job" >/dev/null
 done
 
-say "a backup during the load, restored elsewhere with nothing missing"
+say "make a backup during the load, and restore it in another directory with every key"
 answered >"$work/before"
 backup=$(inside keyward backup create -o json)
 file=$(jq -r .path <<<"$backup")
@@ -205,48 +206,48 @@ as_keyward keyward keys list -o json --data-dir /tmp/elsewhere | all_there "$wor
     keyward verify - --data-dir /tmp/elsewhere -o json" | jq -r .code) == VALID ]]
 as_keyward keyward events verify --data-dir /tmp/elsewhere >/dev/null
 
-say "killed under load, and back by itself with all that it answered for"
+say "kill the server under load: systemd starts it again, with every answered key"
 killed=$(main_pid)
 inside sh -c "kill -KILL $killed"
-until_true "it does not come back" changed_from "$killed"
-until_true "it is not active again" is_active
+until_true "systemd does not start the server again" changed_from "$killed"
+until_true "the service is not active again" is_active
 stop_load
 answered >"$work/all"
 (($(wc -l <"$work/before") < $(wc -l <"$work/all"))) || fail "the load had stopped"
 inside keyward keys list -o json | all_there "$work/all"
-wc -l <"$work/all" | sed 's/$/ keys, all there/'
+wc -l <"$work/all" | sed 's/$/ keys, none missing/'
 
-say "stopped in its tracks, and noticed by the watchdog"
+say "freeze the process: the watchdog notices it"
 hung=$(main_pid)
 inside sh -c "kill -STOP $hung"
-until_true "the watchdog does not bite" changed_from "$hung" # WatchdogSec is 30 s.
-until_true "it is not active again" is_active
+until_true "the watchdog does not restart the server" changed_from "$hung" # WatchdogSec is 30 s.
+until_true "the service is not active again" is_active
 
-say "reloaded: a broken file fails and changes nothing, a good one does"
+say "reload: a broken file fails and changes nothing, a correct file takes effect"
 inside cp -p /etc/keyward/keyward.toml /etc/keyward/keyward.toml.kept
 inside sh -c 'echo "nonsense = 1" >>/etc/keyward/keyward.toml'
 before_pid=$(main_pid)
-inside systemctl reload keyward 2>/dev/null && fail "a broken file is reloaded"
-is_active || fail "a reload that failed ended the server"
+inside systemctl reload keyward 2>/dev/null && fail "a reload accepted a broken file"
+is_active || fail "a failed reload ended the server"
 inside sh -c "kill -HUP $before_pid"
-until_true "no complaint" journal_has "not reloaded; what was in force stays"
+until_true "the journal has no error" journal_has "not reloaded; what was in force stays"
 [[ $(ask -o /dev/null -w '%{http_code}' "$URL/readyz") == 200 ]]
 inside mv /etc/keyward/keyward.toml.kept /etc/keyward/keyward.toml
 inside sed -i 's/^#level = "info"/level = "debug"/' /etc/keyward/keyward.toml
 inside systemctl reload keyward
-until_true "not reloaded" journal_has reloaded
+until_true "the server did not reload" journal_has reloaded
 [[ $(main_pid) == "$before_pid" ]]
 
-say "stopped clean; a mistake in the configuration ends the start, once and for all"
+say "stop cleanly; a mistake in the configuration ends the start, and systemd does not repeat it"
 inside systemctl stop keyward
 [[ $(inside systemctl show -P Result keyward) == success ]]
-inside keyward keys list >/dev/null 2>"$work/owner" && fail "root must not open the service's files"
+inside keyward keys list >/dev/null 2>"$work/owner" && fail "root opened the service's files"
 grep -q 'sudo -u' "$work/owner"
 as_keyward keyward keys list | grep -q first
 inside cp -p /etc/keyward/keyward.toml /etc/keyward/keyward.toml.kept
-for mistake in 'nonsense = 1' 'listen = "127.0.0.1:80"'; do # The second shows only when it listens.
+for mistake in 'nonsense = 1' 'listen = "127.0.0.1:80"'; do # The second fails only when the server listens.
     printf '%s\ndata_dir = "%s"\n' "$mistake" "$DATA" | inside tee /etc/keyward/keyward.toml >/dev/null
-    inside systemctl start keyward 2>/dev/null && fail "it starts with $mistake"
+    inside systemctl start keyward 2>/dev/null && fail "the server starts with $mistake"
     sleep 5 # Longer than RestartSec.
     [[ $(inside systemctl show -p NRestarts,ActiveState keyward | sort | paste -sd ' ') == 'ActiveState=failed NRestarts=0' ]] ||
         fail "started again with $mistake: $(inside systemctl show -p NRestarts,ActiveState keyward)"
@@ -254,14 +255,14 @@ done
 inside mv /etc/keyward/keyward.toml.kept /etc/keyward/keyward.toml
 inside systemctl start keyward
 
-say "upgraded: configuration and keys stay"
+say "upgrade: configuration and keys stay"
 inside dpkg -i --force-confold /packages/new.deb
-is_active || fail "not up after the upgrade"
+is_active || fail "the service is not active after the upgrade"
 inside grep -q '^level = "debug"' /etc/keyward/keyward.toml || fail "the configuration was replaced"
 [[ $(inside sh -c "echo '$made' | keyward verify - -o json" | jq -r .code) == VALID ]]
 [[ $(inside dpkg-query -W -f '${Version}' keyward) == "$(dpkg-deb -f "$NEW" Version)" ]]
 
-say "a certificate by way of systemd, which alone can read it; a socket that systemd keeps"
+say "systemd passes a certificate that only root can read, and keeps a socket open"
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
     -keyout "$root/etc/keyward/credentials/tls.key" -out "$root/etc/keyward/credentials/tls.pem" 2>/dev/null
 chmod 600 "$root/etc/keyward/credentials/"*
@@ -271,11 +272,11 @@ cp "$root/etc/keyward/credentials/tls.pem" "$work/ca.pem"
 rm "$root/etc/keyward/credentials/"*
 inside systemctl stop keyward
 inside systemctl start keyward.socket
-[[ $(ask "$URL/livez") == ok ]] || fail "the socket starts nothing"
+[[ $(ask "$URL/livez") == ok ]] || fail "the socket does not start the service"
 is_active
 inside systemctl stop keyward.socket
 
-say "removed: the keys stay; purged: nothing does"
+say "remove: the keys stay; purge: all files are deleted"
 inside dpkg -r keyward
 inside test -e $DATA/keyward.db
 inside test -e /etc/keyward/keyward.toml
@@ -283,21 +284,21 @@ inside dpkg -P keyward
 left=$(inside find / -xdev -path /proc -prune -o -path /packages -prune -o -iname '*keyward*' -print)
 left=$(grep -vE '^/(tmp/elsewhere|var/log/journal|run/log|var/log/(dpkg|apt))' <<<"$left" || true)
 [[ -z $left ]] || fail "left behind: $left"
-inside getent passwd keyward && fail "the user is still there"
+inside getent passwd keyward && fail "the user still exists"
 
-say "docs/operations.md, command by command"
+say "run each command of docs/operations.md"
 mkdir "$root/typed"
 cp "$OLD" "$root/typed/keyward.deb"
 cp "$NEW" "$root/typed/keyward-new.deb"
 sed -n '/^```sh$/,/^```$/{/^```/!p}' "$page" >"$root/typed/all"
-# What stands after the packing is for a machine that has seen nothing of this.
+# The commands after the packing are for a new machine, so remove the package and its files first.
 sed -i '/^    srv\/keyward-backups etc/a dpkg -P keyward; rm -r /srv/keyward-backups /etc/systemd/system/keyward.service.d' \
     "$root/typed/all"
-grep -q '^dpkg -P keyward; rm' "$root/typed/all" || fail "where does $page pack for another machine?"
-(($(wc -l <"$root/typed/all") > 60)) || fail "where are the commands of $page?"
+grep -q '^dpkg -P keyward; rm' "$root/typed/all" || fail "$page has no command that packs for another machine"
+(($(wc -l <"$root/typed/all") > 60)) || fail "$page has too few commands"
 inside bash -c 'cd /typed && exec bash -euxo pipefail all </dev/null' >"$work/typed" 2>&1 ||
-    { tail -n 30 "$work/typed" >&2; fail "a command of docs/operations.md"; }
+    { tail -n 30 "$work/typed" >&2; fail "a command of docs/operations.md failed"; }
 inside test -e $DATA && fail "left behind: $DATA"
 grep -c '^+ ' "$work/typed" | sed 's/$/ commands/'
 
-say "all of it"
+say "all checks passed"

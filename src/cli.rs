@@ -1,53 +1,47 @@
-//! What people type.
+//! The command line: every command, and which file runs it.
 
 mod accounts;
 mod advice;
+mod api;
 mod appendix;
-mod audit;
 mod backup;
-mod client;
+mod clock;
+mod completions;
 mod config;
-mod control;
-mod documents;
+mod doctor;
 mod error;
 mod events;
-mod export;
+mod exit_code;
 mod health;
 mod import;
 mod keys;
-mod network;
+mod man;
 mod output;
+mod report;
+mod request;
+mod root_key;
 mod routes;
+mod run_job;
+mod scopes;
 mod secret;
 mod serve;
-mod socket;
-mod supervisor;
-mod usage;
+mod settings;
+mod usage_error;
 mod verify;
-mod writable;
 
 use std::{
-    env,
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{CommandFactory, Parser, Subcommand};
 use rustix::{
     fs::Mode,
     process::{self, DumpableBehavior, Resource, Rlimit},
 };
 
-use self::{
-    accounts::AccountsCommand, backup::BackupCommand, error::Error, keys::KeysCommand,
-    output::Output,
-};
+use self::{error::Error, exit_code::done, settings::Settings};
 use crate::http::openapi;
-
-/// The answer is no.
-const NO: u8 = 3;
 
 /// A self-hosted API-key server.
 #[derive(Debug, Parser)]
@@ -64,78 +58,47 @@ enum Command {
     #[command(after_long_help = appendix::help(&appendix::of_serve()))]
     Serve(Settings),
     /// Manage keys
-    Keys {
-        #[command(subcommand)]
-        command: KeysCommand,
-    },
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Manage accounts
-    Accounts {
-        #[command(subcommand)]
-        command: AccountsCommand,
-    },
+    #[command(subcommand)]
+    Accounts(accounts::Command),
     /// List the scopes
-    Scopes(verify::Scopes),
+    Scopes(scopes::Options),
     /// Verify a key; exit 3 if it is not good
     #[command(after_long_help = appendix::help(&appendix::examples_of("verify")))]
-    Verify(verify::Verify),
+    Verify(verify::Options),
     /// Check that the server works; exit 1 if it does not
-    Health(health::Health),
+    Health(health::Options),
     /// Diagnose this installation; exit 1 if a check failed
-    Doctor(health::Doctor),
+    Doctor(doctor::Options),
     /// Check and print the configuration
-    Config {
-        #[command(subcommand)]
-        command: ConfigCommand,
-    },
+    #[command(subcommand)]
+    Config(config::Command),
     /// Recover access on this machine
-    RootKey {
-        #[command(subcommand)]
-        command: RootKeyCommand,
-    },
+    #[command(subcommand)]
+    RootKey(root_key::Command),
     /// Run a scheduled job now; if it is running already, wait and run it again
-    RunJob {
-        /// The job: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
-        /// `record_denials`, `checkpoint`, `backup` or `upkeep`
-        name: String,
-        #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        place: Location,
-    },
+    RunJob(run_job::Options),
     /// Import keys that another system issued; exit 3 if any was refused
     #[command(after_long_help = appendix::help(&appendix::examples_of("import")))]
     Import(import::Import),
     /// Create, check and restore backups
-    Backup {
-        #[command(subcommand)]
-        command: BackupCommand,
-    },
+    #[command(subcommand)]
+    Backup(backup::Command),
     /// Print, check and export the audit log
-    Events {
-        #[command(subcommand)]
-        command: EventsCommand,
-    },
+    #[command(subcommand)]
+    Events(events::Command),
     /// Check the route policy of forward auth
-    Routes {
-        #[command(subcommand)]
-        command: RoutesCommand,
-    },
+    #[command(subcommand)]
+    Routes(routes::Command),
     /// Accept the machine's clock
-    Clock {
-        #[command(subcommand)]
-        command: ClockCommand,
-    },
+    #[command(subcommand)]
+    Clock(clock::Command),
     /// Print a script that completes commands in your shell
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
+    Completions(completions::Options),
     /// Write the manual pages
-    Man {
-        /// The directory to write to
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
+    Man(man::Options),
     /// Print the API document
     Openapi {
         /// Print YAML instead of JSON
@@ -144,106 +107,28 @@ enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Check the configuration; print every mistake, and exit 78 if there is one
-    Check(config::Check),
-    /// Print the configuration that is in force
-    Print(Settings),
-    /// Print a commented configuration file with every default
-    Default,
-}
-
-#[derive(Debug, Subcommand)]
-enum RootKeyCommand {
-    /// Create another root key; all other keys keep working
-    Reset {
-        /// Revoke all other keys with the scope `*`
-        #[arg(long)]
-        revoke_others: bool,
-        #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        place: Location,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum EventsCommand {
-    /// Print the newest events, the oldest of them first
-    #[command(after_long_help = appendix::help(&appendix::examples_of("events tail")))]
-    Tail(events::Tail),
-    /// Check the whole log; if it was changed, print the first changed event and exit 3
-    Verify(audit::Verify),
-    /// Export the log for other systems, one line for each event
-    Export(export::Export),
-}
-
-#[derive(Debug, Subcommand)]
-enum RoutesCommand {
-    /// Check the policy; print every mistake, and exit 3 if there is one
-    Check(routes::Check),
-    /// Show which route decides about a request and what it needs; exit 3 if it is refused
-    Test(routes::Test),
-}
-
-#[derive(Debug, Subcommand)]
-enum ClockCommand {
-    /// Accept the machine's clock although keyward has seen a later time
-    Accept(Location),
-}
-
-/// The settings of a server. Flags win over the environment (`KEYWARD_…`), that over the file, that
-/// over the defaults.
-#[derive(Args, Clone, Debug, Default)]
-struct Settings {
-    #[command(flatten)]
-    place: Location,
-    /// Where to listen, such as 127.0.0.1:8080
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// auto, text, json or journal
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
-}
-
-/// Where a command finds its data.
-#[derive(Args, Clone, Debug, Default)]
-struct Location {
-    /// The configuration file; also `KEYWARD_CONFIG`. Without it ./keyward.toml or
-    /// /etc/keyward/keyward.toml, if one exists
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
-}
-
 /// Runs the command in the arguments of this process.
 pub fn main() -> ExitCode {
-    keep_to_itself();
+    protect_secrets();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(err) => return usage::explain(err),
+        Err(err) => return usage_error::explain(err),
     };
     match run(cli.command) {
         Ok(code) => code,
-        // The reader of a list has seen enough.
+        // The reader of the output closed it early, as `head` does.
         Err(Error::Output(err)) if err.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(err) => {
-            err.report();
+            report::report(&err);
             ExitCode::from(err.exit_code())
         }
     }
 }
 
-/// No other user reads the files that are made from here on, and no core dump holds a key.
-fn keep_to_itself() {
+/// Keeps new files unreadable for other users, and keys out of core dumps.
+fn protect_secrets() {
     process::umask(Mode::RWXG | Mode::RWXO);
-    // Best effort: either alone is enough, and a command is no worse for a kernel that has neither.
+    // Best effort: either call alone prevents a core dump, and a kernel may support neither.
     let _ = process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let _ = process::setrlimit(Resource::Core, none);
@@ -251,55 +136,60 @@ fn keep_to_itself() {
 
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
-        Command::Events { command: EventsCommand::Verify(it) } => return audit::verify(&it),
-        Command::Events { command: EventsCommand::Export(it) } => export::export(&it),
-        Command::Routes { command: RoutesCommand::Check(it) } => return routes::check(&it),
-        Command::Routes { command: RoutesCommand::Test(it) } => return routes::test(&it),
-        Command::Import(it) => return import::import(&it),
-        Command::Health(it) => return health::health(&it),
-        Command::Doctor(it) => return health::doctor(&it),
-        Command::Verify(it) => return verify::verify(&it),
-        Command::Scopes(it) => verify::scopes(&it),
-        Command::Backup { command } => return backup::run(command),
-        Command::Keys { command } => return keys::run(command),
-        Command::Accounts { command } => accounts::run(command),
-        Command::Completions { shell } => Ok(documents::completions(shell)?),
-        Command::Man { out } => documents::manual(&out),
-        Command::Serve(settings) => serve::serve(&settings),
-        Command::Config { command: ConfigCommand::Check(it) } => return config::check(&it),
-        Command::Config { command: ConfigCommand::Print(settings) } => config::print(&settings),
-        Command::Config { command: ConfigCommand::Default } => {
-            Ok(write!(io::stdout(), "{}", crate::config::DEFAULT_FILE)?)
-        }
-        Command::RootKey { command: RootKeyCommand::Reset { revoke_others, output, place } } => {
-            control::reset_root_key(&place, revoke_others, output)
-        }
-        Command::RunJob { name, output, place } => control::run_job(&place, &name, output),
-        Command::Clock { command: ClockCommand::Accept(place) } => control::accept_clock(&place),
-        Command::Events { command: EventsCommand::Tail(it) } => events::tail(&it),
+        Command::Serve(settings) => serve::run(&settings).map(done),
+        Command::Keys(command) => command.run(),
+        Command::Accounts(command) => command.run().map(done),
+        Command::Scopes(it) => it.run().map(done),
+        Command::Verify(it) => it.run(),
+        Command::Health(it) => it.run(),
+        Command::Doctor(it) => it.run(),
+        Command::Config(command) => command.run(),
+        Command::RootKey(command) => command.run().map(done),
+        Command::RunJob(it) => it.run().map(done),
+        Command::Import(it) => import::import(&it),
+        Command::Backup(command) => command.run(),
+        Command::Events(command) => command.run(),
+        Command::Routes(command) => command.run(),
+        Command::Clock(command) => command.run().map(done),
+        Command::Completions(it) => it.run(&mut Cli::command()).map(done),
+        Command::Man(it) => it.run(Cli::command()).map(done),
         Command::Openapi { yaml } => {
             let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
-            Ok(write!(io::stdout(), "{document}")?)
+            Ok(write!(io::stdout(), "{document}").map(done)?)
         }
-    }?;
-    Ok(ExitCode::SUCCESS)
+    }
 }
 
-/// The one of them with this name; empty means not set.
-fn variable(name: &str) -> Option<String> {
-    let found = variables().into_iter().find(|(it, _)| it == name);
-    found.map(|(_, value)| value).filter(|it| !it.is_empty())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The variables of this process that begin with `KEYWARD_`.
-fn variables() -> Vec<(String, String)> {
-    environment().filter(|(name, _)| name.starts_with("KEYWARD_")).collect()
-}
+    #[test]
+    fn every_example_is_a_command() {
+        for (line, _) in appendix::EXAMPLES.iter().flat_map(|(_, all)| *all) {
+            let command = line.split(['|', '<', '>']).next().unwrap_or_default();
+            // Between quotes, a blank does not end a word.
+            let parts = command.split('"').enumerate();
+            let words: Vec<&str> =
+                parts
+                    .flat_map(|(place, it)| {
+                        if place % 2 == 1 { vec![it] } else { it.split_whitespace().collect() }
+                    })
+                    .collect();
+            if let Err(err) = Cli::try_parse_from(words) {
+                panic!("{line}: {err}");
+            }
+        }
+    }
 
-/// Every variable of this process whose name is UTF-8. The standard library's own iterator panics at
-/// the first variable that is not, of any program.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-    })
+    #[test]
+    fn every_command_with_examples_exists() {
+        for (name, _) in appendix::EXAMPLES {
+            let program = Cli::command();
+            let mut command = &program;
+            for word in name.split(' ') {
+                command = command.find_subcommand(word).expect(name);
+            }
+        }
+    }
 }

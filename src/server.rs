@@ -48,18 +48,20 @@ use self::{
 use crate::{
     config::{Config, JobsConfig},
     domain::{
-        credential::{Brand, PlaintextKey},
         event::EventType,
+        plaintext_key::{PlaintextKey, PrefixLabel},
         policy::Policy,
     },
     env::{Clock, Entropy, Env, Timekeeper},
     http::{
         TrustedProxies,
         control::JobRunner,
-        stream::{StreamLimits, Streams},
+        stream_limits::{StreamLimits, Streams},
     },
     jobs::Jobs,
-    service::{self, BackupRules, ChangeRate, Job, Keyward, RootKey, Rules, keep_before_migration},
+    service::{
+        self, BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration,
+    },
     store::{self, Store},
     telemetry::Metrics,
 };
@@ -134,11 +136,11 @@ impl Instance {
         let catalogue = Arc::new(catalogue(config));
         keep_before_migration(&dir.database()).map_err(Error::Migration)?;
         let store = Store::open(&dir.database(), &env, &catalogue)?;
-        let brand = Brand::parse(&config.keys.prefix).map_err(|_| DataDirError::KeyPrefix)?;
+        let prefix_label =
+            PrefixLabel::parse(&config.keys.prefix).map_err(|_| DataDirError::KeyPrefix)?;
         let policy = configured_policy(config, &catalogue)?;
-        let rules = Rules {
-            catalogue,
-            brand,
+        let settings = Settings {
+            prefix_label,
             rotation_grace: config.keys.rotation_grace,
             hash_iterations: config.keys.hash_iterations,
             max_keys: config.keys.max_keys_per_account,
@@ -147,7 +149,6 @@ impl Instance {
                 per_second: config.keys.max_changes_per_second,
             },
             retention: config.keys.retention,
-            allow_preflight: config.authz.allow_preflight.into(),
             batch: JOB_BATCH,
             backup: BackupRules { dir: backup_dir(config), keep: config.backup.keep },
             import_key_file: dir.import_key(),
@@ -157,9 +158,10 @@ impl Instance {
             Purpose::Serve => dir.checkpointer(key_file, &env),
             Purpose::Command => dir.checkpointer_at_hand(key_file, &env),
         }?;
-        let app = Arc::new(Keyward::new(store, env, rules, checkpointer)?);
+        let app = Arc::new(Keyward::new(store, env, catalogue, settings, checkpointer)?);
         app.load_import_secrets()?;
         app.use_policy(policy);
+        app.set_allow_preflight(config.authz.allow_preflight);
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.initial_key());
         let streams = Arc::new(Streams::new(StreamLimits::default()));
@@ -289,7 +291,7 @@ impl Running {
     /// Puts into force what may change while it runs; on an error everything stays as it was.
     /// Returns the settings that changed and need a restart.
     pub fn reload(&mut self, config: Config) -> Result<Vec<String>, Error> {
-        let policy = configured_policy(&config, &self.instance.app.rules().catalogue)?;
+        let policy = configured_policy(&config, self.instance.app.catalogue())?;
         let pair = KeyPair::load(&config.tls)?;
         report_certificate(pair.as_ref(), &self.instance.app, &self.metrics);
         let routes = policy.as_ref().map(Policy::len);
@@ -301,7 +303,7 @@ impl Running {
             (Some(_), None) | (None, Some(_)) => waiting.push("tls".to_owned()),
         }
         self.instance.app.use_policy(policy);
-        self.instance.app.rules().set_allow_preflight(config.authz.allow_preflight);
+        self.instance.app.set_allow_preflight(config.authz.allow_preflight);
         self.proxies.replace(config.trusted_proxies.clone());
         self.config.log.clone_from(&config.log);
         self.config.authz = config.authz;

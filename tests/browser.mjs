@@ -1,9 +1,9 @@
-// Does Swagger UI work, as a person would use it? Opens / of a running server, which leads to /docs/, in a real browser, authorizes through
-// the dialog and executes every operation, unedited, in the order of the page.
+// Tests Swagger UI as a person uses it. Opens / of a running server in a real browser, which redirects to /docs/.
+// Authorizes through the dialog and executes every operation, unedited, in the order of the page.
 //
-//   KEYWARD_URL    where the server is, as http://127.0.0.1:8080
-//   KEYWARD_KEY    its root key; the browser rotates it, so the server should be one for this check alone
-//   SCREENSHOT     where to leave a picture of the page (optional)
+//   KEYWARD_URL    the address of the server, as http://127.0.0.1:8080
+//   KEYWARD_KEY    its root key; the browser rotates it, so use a server only for this test
+//   SCREENSHOT     the file for a picture of the page (optional)
 //   CHROMIUM       the browser (optional; /usr/bin/chromium)
 //   NODE_PATH      where puppeteer-core is installed
 
@@ -20,13 +20,13 @@ if (!base || !rootKey) {
 }
 const origin = new URL(base).origin;
 
-// What changes a key or an account is prefilled with an example of an identifier, which names nothing: no operation that
-// is tried unedited may change the key that one is logged in with, but for those whose name says so.
+// Operations that change a key or an account are prefilled with an identifier that does not exist. An unedited
+// operation must not change the key that the user is logged in with, except the operations on `self`.
 const REFUSED = new Map([
   'updateApiKey', 'patchApiKey', 'revokeApiKey', 'rotateApiKey', 'completeRotation',
   'updateAccount', 'patchAccount', 'deleteAccount',
 ].map((name) => [name, 404]));
-// What the operator's account and its only key do not do.
+// Operations that the operator's account and its only key refuse.
 REFUSED.set('revokeSelf', 409);
 REFUSED.set('deleteOwnAccount', 409);
 
@@ -37,7 +37,7 @@ const stopped = new Set(); // Addresses of answers that this script cut off itse
 
 const apiDocument = await (await fetch(`${origin}/openapi.json`)).json();
 const documented = new Map();
-const endless = new Set(); // Event streams: such an answer goes on until somebody stops it.
+const endless = new Set(); // Event streams: such an answer continues until the client stops it.
 for (const item of Object.values(apiDocument.paths)) {
   for (const operation of Object.values(item)) {
     if (operation.operationId) {
@@ -94,7 +94,7 @@ try {
     check(known, `${name} was answered ${status}, which is not documented`);
     const answer = text.startsWith('{') ? JSON.parse(text) : {};
     if (answer.id === self.id && answer.key) {
-      await authorize(page, answer.key); // Whoever rotates their own key goes on with the new value.
+      await authorize(page, answer.key); // The key was rotated: continue with its new credential.
     }
   }
 
@@ -122,7 +122,7 @@ if (faults.length) {
   console.error(`browser: FAILED with ${faults.length} faults`);
   process.exit(1);
 }
-console.log('browser: all is well');
+console.log('browser: all checks passed');
 
 function check(good, fault) {
   if (!good) {
@@ -130,7 +130,7 @@ function check(good, fault) {
   }
 }
 
-// Nothing may be asked of another host, and the console stays free of errors, but for the refusals that are wanted.
+// The page must send no request to another host. The console must contain no errors, except the expected refusals.
 async function watch(page) {
   await page.setRequestInterception(true);
   page.on('request', (request) => {
@@ -155,7 +155,7 @@ async function watch(page) {
   });
 }
 
-// By the dialog behind the button *Authorize*.
+// Authorizes through the dialog of the button *Authorize*.
 async function authorize(page, key) {
   await page.click('.auth-wrapper .btn.authorize');
   await page.waitForSelector('.dialog-ux .auth-container');
@@ -175,7 +175,7 @@ async function authorize(page, key) {
   await page.waitForSelector('.dialog-ux', { hidden: true });
 }
 
-// Whatever still moves while the page opens a block would be missed by the mouse.
+// Waits until the element stops moving. The mouse would miss an element that moves while the page opens a block.
 async function settled(element) {
   await element.evaluate((it) => new Promise((resolve) => {
     let last;
@@ -192,7 +192,7 @@ async function settled(element) {
   }));
 }
 
-// Opens the operation, presses *Execute* and reads what is shown.
+// Opens the operation, presses *Execute* and reads the shown result.
 async function execute(page, at, name) {
   const block = (await page.$$('.opblock'))[at];
   await (await block.$('.opblock-summary-control')).click();
@@ -208,7 +208,7 @@ async function execute(page, at, name) {
     const type = response.headers()['content-type'];
     check(type === 'text/event-stream', `${name} was answered with ${type}`);
     stopped.add(response.url());
-    await page.evaluate(() => window.stop()); // As the browser's own button does; the page waits for the end.
+    await page.evaluate(() => window.stop()); // The same as the browser's stop button; the page waits for the end.
     await (await block.$('.opblock-summary-control')).click();
     return { status: response.status(), text: '' };
   }

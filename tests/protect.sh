@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# README's "Protect an API", pasted: the block is run as it stands, by root, in a mount namespace of its
-# own, so that nothing of it is left on the machine.
+# Runs the block of README's "Protect an API" unchanged, as root. It runs in its own mount namespace, so that it
+# leaves no files on the machine.
 set -euo pipefail
 
 if [[ ${1:-} != inside ]]; then
@@ -23,7 +23,7 @@ trap finish EXIT
 finish() {
     local code=$?
     [[ ! -s /run/nginx.pid ]] || kill -TERM "$(</run/nginx.pid)" || true
-    # Each job is a group of processes: the shell of a list and the program that it runs.
+    # Each job is a process group: the shell of a command list and the program that it runs.
     for job in $(jobs -p); do
         kill -TERM -- "-$job" 2>/dev/null || true
     done
@@ -31,15 +31,15 @@ finish() {
     umount /usr/share/keyward
     [[ -z ${made:-} ]] || rmdir /usr/share/keyward
     rm -rf "$work" /tmp/api
-    ((code == 0)) || echo "FAILED: README's way to protect an API" >&2
+    ((code == 0)) || echo "FAILED: the commands of README's \"Protect an API\"" >&2
 }
 
-# Root needs none, and not every machine has one.
+# Root does not need sudo, and some machines do not have it.
 command -v sudo >/dev/null || sudo() { "$@"; }
 
 block=$(sed -n '/^## Protect an API/,/^## /p' README.md | sed -n '/^```sh/,/^```/p' | sed '1d;$d')
 lines=$(grep -c . <<<"$block")
-((lines < 20)) || { echo "the block has $lines lines" >&2; exit 1; }
+((lines < 20)) || { echo "the block has $lines lines; at most 19 are allowed" >&2; exit 1; }
 
 set -m
 eval "$(grep -v '^curl' <<<"$block")" >"$work/log" 2>&1

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Validates the lines of `keyward events export --format ocsf` on standard input.
 
-Needs the packages ocsf-json-schema and jsonschema. Ends with 1 after printing what does not fit."""
+Needs the packages ocsf-json-schema and jsonschema. Prints each error and exits with 1 if there is any."""
 import json, sys
 
 from jsonschema import Draft202012Validator

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks a copy of keyward's audit log with nothing of keyward's: Python, sqlite3 and openssl.
+"""Checks a copy of keyward's audit log without keyward's code, with Python, sqlite3 and openssl.
 
     verify_events.py COPY.db [CHECKPOINT CHECKPOINT.PUB]
 
-Ends with 0 if the events are one unbroken chain and, if they are given, a checkpoint that was kept
-elsewhere and the public key agree with it. Otherwise it says what is wrong and ends with 1."""
+Exits with 0 if the events are one unbroken chain. If a checkpoint and a public key are given, they must
+also match the chain. Otherwise prints the fault and exits with 1."""
 import base64, hashlib, sqlite3, subprocess, sys, tempfile
 
 
@@ -17,7 +17,7 @@ def field(text):
 
 
 def signed_text(note, public):
-    """The lines of the note, if the key signed them (c2sp.org/signed-note, Ed25519)."""
+    """Returns the lines of the note if the key signed them (c2sp.org/signed-note, Ed25519)."""
     text, _, signatures = note.partition("\n\n")
     name, _, key = public.strip().split("+", 2)
     for line in signatures.splitlines():

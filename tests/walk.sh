@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The life of a key, told with curl against a real server: `tests/walk.sh target/release/keyward`.
-# Needs curl and jq. Everything happens in a temporary directory and on a port of the system's choice.
+# Tests the life of a key with curl against a real server: `tests/walk.sh target/release/keyward`.
+# Needs curl and jq. Uses a temporary directory and a port that the system chooses.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: tests/walk.sh path/to/keyward}")
@@ -25,7 +25,7 @@ finish() {
     rm -rf "$work"
 }
 
-# What follows is done under this name.
+# Names the next step, for messages.
 step() {
     step=$1
     echo "walk: $step"
@@ -36,7 +36,7 @@ fail() {
     exit 1
 }
 
-# Nothing that the machine has configured may change the story.
+# Variables of this machine must not affect the test.
 for name in $(compgen -e KEYWARD_ || true); do
     unset "$name"
 done
@@ -51,10 +51,10 @@ start() {
     for ((i = 0; i < 300; i++)); do
         url=$(head -n 1 "$work/out" | grep -o 'http://[0-9.:]*' || true)
         [[ -z $url ]] || return 0
-        kill -0 "$server" 2>/dev/null || fail "the server ended before it told its address"
+        kill -0 "$server" 2>/dev/null || fail "the server ended before it printed its address"
         sleep 0.1
     done
-    fail "the server told no address within 30 seconds"
+    fail "the server printed no address within 30 seconds"
 }
 
 stop() {
@@ -66,7 +66,7 @@ stop() {
     [[ $code == 0 ]] || fail "the server ended with $code, not 0"
 }
 
-# Sets $status and $body. The third argument, if any, is the body.
+# Sends a request and sets $status and $body. The third argument, if any, is the body.
 call() {
     local body_options=()
     (($# < 3)) || body_options=(-H 'Content-Type: application/json' --data-binary "$3")
@@ -80,7 +80,7 @@ expect_status() {
     [[ $status == "$1" ]] || fail "expected status $1, got $status"
 }
 
-# The body fulfils a condition in jq's language; further arguments are jq's.
+# Checks that the body fulfils a jq condition. Further arguments are passed to jq.
 expect() {
     local condition=$1
     shift
@@ -103,7 +103,7 @@ step "start on an empty data directory"
 root=
 start
 key_file=$data/initial-root-key
-[[ -f $key_file ]] || fail "there is no $key_file"
+[[ -f $key_file ]] || fail "$key_file does not exist"
 mode=$(stat -c %a "$key_file")
 [[ $mode == 600 ]] || fail "the root key's file has mode $mode, not 600"
 root=$(<"$key_file")
@@ -118,12 +118,12 @@ expect '.key[0:12] == .keyPrefix'
 id=$(jq -r .id <<<"$body")
 first=$(jq -r .key <<<"$body")
 
-step "the root key's file vanishes at the key's first use"
+step "the root key's file is removed at the key's first use"
 for ((i = 0; i < 50; i++)); do
     [[ -e $key_file ]] || break
     sleep 0.1
 done
-[[ ! -e $key_file ]] || fail "$key_file is still there"
+[[ ! -e $key_file ]] || fail "$key_file still exists"
 
 step "list: without a full key"
 call GET /api-keys
@@ -145,16 +145,16 @@ expect '.name == "Production Integration 2" and .scopes == ["orders:read", "prod
 step "verify"
 expect_verdict "$first" VALID
 
-step "rotate with a grace of one second: both values work"
+step "rotate with a grace period of one second: both credentials work"
 call POST "/api-keys/$id/rotate" '{"gracePeriodSeconds":1}'
 expect_status 200
 expect '.id == $id and (.previousKeys | length) == 1' --arg id "$id"
 second=$(jq -r .key <<<"$body")
-[[ $second != "$first" ]] || fail "the value did not change"
+[[ $second != "$first" ]] || fail "the credential did not change"
 expect_verdict "$first" VALID
 expect_verdict "$second" VALID
 
-step "after the grace only the new value works"
+step "after the grace period only the new credential works"
 for ((i = 0; i < 100; i++)); do
     verify "$first"
     [[ $(jq -r .code <<<"$body") == VALID ]] || break
@@ -171,26 +171,26 @@ expect_status 404
 expect '.code == "not_found" and .status == 404'
 expect_verdict "$second" REVOKED
 
-step "the audit log tells it in order"
+step "the audit log contains the changes in order"
 call GET "/events?subject=$id"
 expect_status 200
 order='["api_key.created", "api_key.updated", "api_key.rotated", "api_key.revoked"]'
 expect '[.data[].type | select(IN($order[]))] == $order' --argjson order "$order"
 
-step "create another key, to be kept"
+step "create another key, which is kept"
 call POST /api-keys '{"name":"Kept","scopes":["orders:read"]}'
 expect_status 201
 kept=$(jq -r .key <<<"$body")
 
-step "a second server on the same data directory gives way"
+step "a second server on the same data directory exits"
 code=0
 timeout 20 "$binary" serve "${here[@]}" --listen 127.0.0.1:0 >"$work/second" 2>&1 </dev/null || code=$?
-[[ $code == 75 ]] || fail "it ended with $code, not 75: $(<"$work/second")"
-grep -qw "$server" "$work/second" || fail "it does not name process $server: $(<"$work/second")"
+[[ $code == 75 ]] || fail "the second server ended with $code, not 75: $(<"$work/second")"
+grep -qw "$server" "$work/second" || fail "the message does not name process $server: $(<"$work/second")"
 
 step "reset the root key while the server runs"
 timeout 60 "$binary" root-key reset "${here[@]}" >"$work/reset" 2>&1 </dev/null || fail "it failed: $(<"$work/reset")"
-[[ -f $key_file ]] || fail "there is no $key_file"
+[[ -f $key_file ]] || fail "$key_file does not exist"
 old_root=$root
 root=$(<"$key_file")
 [[ $root != "$old_root" ]] || fail "the file holds the old root key"
@@ -203,7 +203,7 @@ expect_status 200
 step "stop"
 stop
 
-step "a restart keeps everything"
+step "a restart keeps all data"
 start
 expect_verdict "$kept" VALID
 expect_verdict "$second" REVOKED
@@ -213,4 +213,4 @@ expect_status 200
 expect '[.data[].type | select(IN($order[]))] == $order' --argjson order "$order"
 stop
 
-echo "walk: all as told"
+echo "walk: all steps passed"

@@ -1,9 +1,10 @@
--- Forward auth with keyward for Apache httpd 2.4.47 and later, with mod_lua and Debian's lua-socket. The
--- site sets two variables before the hook runs: `keyward_url`, where keyward listens, and `keyward_scope`,
--- the scope to ask for; `-` leaves the request to keyward's route policy.
+-- Forward auth with keyward for Apache httpd 2.4.47 and later, with mod_lua and Debian's lua-socket. The site
+-- sets two variables before the hook runs: `keyward_url`, where keyward listens, and `keyward_scope`, the
+-- scope to ask for. With the scope `-`, keyward's route policy decides.
 --
--- The hook passes the request on, with the owner of the key in X-Keyward-* and without the key, or sends
--- keyward's refusal. If anything fails it answers 503. A worker thread waits for each answer.
+-- If keyward allows the request, the hook passes it on, with the identity in X-Keyward-* and without the key.
+-- Otherwise the hook sends keyward's refusal. If a step fails, it answers 503. A worker thread waits for each
+-- answer.
 
 local socket, http, ltn12 = require("socket"), require("socket.http"), require("ltn12")
 local timeout_seconds = 2
@@ -18,7 +19,8 @@ local identity = { "X-Keyward-Key-Id", "X-Keyward-Key-Name", "X-Keyward-Account-
 local shown = { "WWW-Authenticate", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id",
                 "X-Keyward-Reason", "Cache-Control" }
 
--- Whether a bearer token of keyward's shape is in there. Apache joins headers of one name with a comma.
+-- Returns whether the header contains a bearer token with the shape of a keyward key. Apache joins headers of
+-- one name with a comma.
 local function holds_key(authorization)
   for token in authorization:gmatch("[Bb][Ee][Aa][Rr][Ee][Rr]%s+(%w+_%w+)") do
     if #token == 50 then return true end
@@ -46,8 +48,8 @@ local function ask(r, scope)
   return reached and status, headers, table.concat(body)
 end
 
--- Removes what a client says about its own identity, in every spelling that CGI cannot tell apart, and
--- the key. Then sets the identity of the answer.
+-- Removes the client's own identity headers, in every spelling that CGI cannot distinguish, and the key. Then
+-- sets the identity headers from keyward's answer.
 local function pass(r, headers)
   for _, name in ipairs(identity) do
     if not headers[name:lower()] then error(name .. " is missing in the answer") end
@@ -58,10 +60,10 @@ local function pass(r, headers)
   for _, name in ipairs(identity) do r.headers_in[name] = headers[name:lower()] end
   r.headers_in["X-API-Key"] = nil
   if holds_key(r.headers_in["Authorization"] or "") then r.headers_in["Authorization"] = nil end
-  -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel past this hook.
+  -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel that bypasses this hook.
   local upgrade = r.headers_in["Upgrade"]
   if upgrade and upgrade:lower() ~= "websocket" then r.headers_in["Upgrade"] = nil end
-  -- Apache would append to it.
+  -- Otherwise Apache would append to the client's own header.
   r.headers_in["X-Forwarded-For"] = nil
 end
 
@@ -78,13 +80,13 @@ end
 local function judge(r)
   local scope = r.subprocess_env["keyward_scope"]
   if not scope then return 404 end
-  -- mod_proxy removes the headers that Connection names, after this hook has set them.
+  -- mod_proxy would remove the headers that Connection names, after this hook has set them.
   if (r.headers_in["Connection"] or ""):lower():find("keyward", 1, true) then return 400 end
   http.TIMEOUT = timeout_seconds
   local status, headers, body = ask(r, scope)
   if status == 200 then
     pass(r, headers)
-    -- The site refuses all requests without this mark.
+    -- The site refuses all requests without this variable.
     r.subprocess_env["keyward"] = "passed"
     return apache2.OK
   elseif status == 401 or status == 403 or status == 429 then

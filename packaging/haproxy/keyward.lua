@@ -1,12 +1,12 @@
--- Forward auth with keyward for HAProxy 2.6 and later: `http-request lua.keyward SCOPE` asks keyward for
--- one scope, `http-request lua.keyward -` leaves the request to keyward's route policy. KEYWARD_AUTHZ_URL
--- says where keyward listens (`setenv` in the global section, before lua-load).
+-- Forward auth with keyward for HAProxy 2.6 and later. `http-request lua.keyward SCOPE` asks keyward for one
+-- scope. With `http-request lua.keyward -`, keyward's route policy decides. KEYWARD_AUTHZ_URL says where
+-- keyward listens (`setenv` in the global section, before lua-load).
 --
--- The script passes the request on, with the owner of the key in X-Keyward-* and without the key, or
--- answers it with keyward's refusal. If anything fails it answers 503.
+-- If keyward allows the request, the script passes it on, with the identity in X-Keyward-* and without the
+-- key. Otherwise the script answers with keyward's refusal. If a step fails, it answers 503.
 --
--- HAProxy passes a request on when a script raises an error or overruns its time. So the script says that
--- a request may pass in the variable `txn.keyward`, and the configuration must demand it:
+-- HAProxy passes a request on when a script raises an error or exceeds its time. Therefore the script sets
+-- the variable `txn.keyward` when a request may pass, and the configuration must require it:
 --     http-request deny deny_status 503 unless { var(txn.keyward) -m str passed }
 
 local url = os.getenv("KEYWARD_AUTHZ_URL") or "http://127.0.0.1:8080/authz/forward"
@@ -22,14 +22,14 @@ local identity = { "x-keyward-key-id", "x-keyward-key-name", "x-keyward-account-
 local shown = { "content-type", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy",
                 "x-request-id", "x-keyward-reason", "cache-control" }
 
--- All values of a header. HAProxy counts them from 0.
+-- Returns all values of a header. HAProxy counts them from 0.
 local function values(headers, name)
   local found = {}
   for _, value in pairs(headers[name] or {}) do found[#found + 1] = value end
   return found
 end
 
--- Whether one of the values is a bearer token of keyward's shape: the key itself.
+-- Returns whether one of the values is a bearer token with the shape of a keyward key.
 local function holds_key(authorizations)
   for _, value in ipairs(authorizations) do
     local token = value:match("^%s*[Bb][Ee][Aa][Rr][Ee][Rr]%s+(%w+_%w+)%s*$")
@@ -41,7 +41,7 @@ end
 local function ask(txn, request, scope)
   local question = {}
   for _, name in ipairs(asked) do
-    -- All of them: keyward refuses a header that stands there twice.
+    -- Send all values: keyward refuses a header that comes twice.
     local sent = values(request, name)
     if #sent > 0 then question[name] = sent end
   end
@@ -54,8 +54,8 @@ local function ask(txn, request, scope)
   return core.httpclient():get({ url = target, headers = question, timeout = timeout_ms })
 end
 
--- Removes what a client says about its own identity, in every spelling, and the key. Then sets the
--- identity of the answer.
+-- Removes the client's own identity headers, in every spelling, and the key. Then sets the identity headers
+-- from keyward's answer.
 local function pass(txn, request, answer)
   for _, name in ipairs(identity) do
     if not answer.headers[name] then error(name .. " is missing in the answer") end
@@ -66,7 +66,7 @@ local function pass(txn, request, answer)
   for _, name in ipairs(identity) do txn.http:req_set_header(name, answer.headers[name][0]) end
   txn.http:req_del_header("x-api-key")
   if holds_key(values(request, "authorization")) then txn.http:req_del_header("authorization") end
-  -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel past this script.
+  -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel that bypasses this script.
   local upgrades = values(request, "upgrade")
   txn.http:req_del_header("connection")
   if #upgrades == 1 and upgrades[1]:lower() == "websocket" then
@@ -77,10 +77,10 @@ local function pass(txn, request, answer)
   txn:set_var("txn.keyward", "passed")
 end
 
--- Lets the request pass, or returns the status, headers and body of a refusal.
+-- Passes the request on, or returns the status, headers and body of a refusal.
 local function judge(txn, scope)
   local request = txn.http:req_get_headers()
-  -- Each proxy removes the headers that Connection names, so these would not reach the API.
+  -- Each proxy removes the headers that Connection names, so the identity would not reach the API.
   for _, value in ipairs(values(request, "connection")) do
     if value:lower():find("keyward", 1, true) then return 400, {}, "" end
   end

@@ -7,8 +7,8 @@ use std::{
     path::Path,
 };
 
-use super::Error;
 use crate::{
+    cli::error::Error,
     domain::text::masked,
     server::{self, DataDirError, user_of},
 };

@@ -4,24 +4,17 @@ use std::fmt::Write;
 
 use clap::builder::Styles;
 
-use crate::config::{COMMAND_LINE_VARIABLES, setting_variables};
+use crate::{
+    cli::exit_code::EXIT_STATUSES,
+    config::{COMMAND_LINE_VARIABLES, setting_variables},
+};
 
 /// Names that are wider stand on lines of their own.
 const WIDEST: usize = 40;
-/// Of all commands; not each has each.
-const EXIT_STATUSES: [(&str, &str); 7] = [
-    ("0", "Done; of a question, yes"),
-    ("1", "Failed"),
-    ("2", "Wrong usage; nothing was done"),
-    ("3", "The answer is no: a key is refused; a log, a backup, a policy or rows are not sound"),
-    ("4", "Not allowed: there is no key, or it may not do this"),
-    ("75", "Try again: the data directory or the database is in use, or the disk failed"),
-    ("78", "The configuration or the data is wrong; trying again does not help"),
-];
 const NO_COLOR: (&str, &str) = ("NO_COLOR", "If it is set and not empty, nothing is coloured");
 
 /// Commands, the examples of their use, and what these do.
-const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
     (
         "serve",
         &[
@@ -154,41 +147,4 @@ fn environment(without: &[&str]) -> Section {
 fn but(all: &[(&str, &str)], without: &[&str]) -> Vec<(String, String)> {
     let kept = all.iter().filter(|(name, _)| !without.contains(name));
     kept.map(|(name, means)| ((*name).to_owned(), (*means).to_owned())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::Cli;
-
-    #[test]
-    fn every_example_is_a_command() {
-        for (line, _) in EXAMPLES.iter().flat_map(|(_, all)| *all) {
-            let command = line.split(['|', '<', '>']).next().unwrap_or_default();
-            // Between quotes, a blank does not end a word.
-            let parts = command.split('"').enumerate();
-            let words: Vec<&str> =
-                parts
-                    .flat_map(|(place, it)| {
-                        if place % 2 == 1 { vec![it] } else { it.split_whitespace().collect() }
-                    })
-                    .collect();
-            if let Err(err) = Cli::try_parse_from(words) {
-                panic!("{line}: {err}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_command_with_examples_exists() {
-        for (name, _) in EXAMPLES {
-            let program = <Cli as clap::CommandFactory>::command();
-            let mut command = &program;
-            for word in name.split(' ') {
-                command = command.find_subcommand(word).expect(name);
-            }
-        }
-    }
 }

@@ -14,25 +14,24 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Location, NO,
+        api::machine::{control, patience},
         appendix::{examples_of, help},
-        audit::readable,
-        config, control,
-        error::store_exit_code,
-        output::{self, Confirmation, Format, Output},
+        error::{Error, readable},
+        exit_code::{self, done},
+        output::{self, Confirmation, Format, Output, holds},
+        settings::{self, Location},
     },
     env::{SystemClock, SystemEntropy},
     http::control::{BackupAnswer, BackupRequest},
     server,
-    service::{Audit, BackupError, check_backup, compare_digest, is_backup},
-    store::StoreError,
+    service::{Audit, check_backup, compare_digest, is_backup},
 };
 
 /// How long other commands may keep a restore from the data directory, once all is checked.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
-pub(super) enum BackupCommand {
+pub(super) enum Command {
     /// Copy the database, also while it is in use, and check the copy
     #[command(after_long_help = help(&examples_of("backup create")))]
     Create(Create),
@@ -74,50 +73,23 @@ pub(super) struct Restore {
     place: Location,
 }
 
-pub(super) fn run(command: BackupCommand) -> Result<ExitCode, Error> {
-    match command {
-        BackupCommand::Create(it) => create(&it).map(|()| ExitCode::SUCCESS),
-        BackupCommand::Verify(it) => verify(&it),
-        BackupCommand::Restore(it) => restore(&it).map(|()| ExitCode::SUCCESS),
-    }
-}
-
-/// A damaged backup is an answer of its own, and not that something is wrong with this machine.
-pub(super) fn exit_code(err: &BackupError) -> u8 {
-    match err {
-        err if is_verdict(err) => NO,
-        BackupError::Store(err) => store_exit_code(err),
-        BackupError::File { .. }
-        | BackupError::Space { .. }
-        | BackupError::Digest { .. }
-        | BackupError::Differs
-        | BackupError::Log(_) => 1,
-    }
-}
-
-/// Before a migration nothing is an answer: the server cannot start.
-pub(super) fn migration_exit_code(err: &BackupError) -> u8 {
-    match err {
-        BackupError::Store(err) => super::error::store_exit_code(err),
-        BackupError::Space { .. } => 75,
-        BackupError::File { .. }
-        | BackupError::Digest { .. }
-        | BackupError::Differs
-        | BackupError::Log(_) => 78,
+impl Command {
+    pub(super) fn run(&self) -> Result<ExitCode, Error> {
+        match self {
+            Self::Create(it) => create(it).map(done),
+            Self::Verify(it) => verify(it),
+            Self::Restore(it) => restore(it).map(done),
+        }
     }
 }
 
 fn create(it: &Create) -> Result<(), Error> {
-    let config = config::load_here(&it.place)?;
+    let config = settings::load_here(&it.place)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
     let bar = spinner("copying and reading back");
-    let mut here = false;
-    let made: BackupAnswer = control::ask(&config, "/backups", &request, |app| {
-        here = true;
-        request.carry_out(app)
-    })?;
-    // A service sees other files than we do: what it made under this name may be nobody's.
-    if !here && !is_backup(&made.path, made.bytes, &made.sha256).map_err(server::Error::Backup)? {
+    let made: BackupAnswer = control(&config, "/backups", &request)?;
+    // A service may see other files under this name than this process does.
+    if !is_backup(&made.path, made.bytes, &made.sha256).map_err(server::Error::Backup)? {
         return Err(Error::OutOfSight { path: made.path });
     }
     bar.finish_and_clear();
@@ -138,12 +110,13 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
     let compared = compare_digest(&it.file);
     let has_digest = !matches!(compared, Ok(false));
     let outcome = compared.and_then(|_| {
-        check_backup(&it.file, &Audit::default(), None, &mut |events| bar.set_position(events))
+        let mut progress = |events| bar.set_position(events);
+        check_backup(&it.file, &Audit::default(), None, &SystemEntropy, &mut progress)
     });
     bar.finish_and_clear();
     let (sound, says) = match outcome {
         Ok(found) => (true, holds(found.events, found.accounts, found.keys)),
-        Err(err) if is_verdict(&err) => (false, err.to_string()),
+        Err(err) if err.is_verdict() => (false, err.to_string()),
         Err(err) => return Err(server::Error::Backup(err).into()),
     };
     if it.output.output == Format::Json {
@@ -162,29 +135,17 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
             ("sha256", Some(digest.to_owned())),
         ])?;
     }
-    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(NO) })
-}
-
-/// Whether this is about the backup, rather than about whether it could be read at all.
-fn is_verdict(err: &BackupError) -> bool {
-    match err {
-        BackupError::Digest { .. } | BackupError::Differs | BackupError::Log(_) => true,
-        BackupError::Store(err) => {
-            !err.is_temporary()
-                && !matches!(err, StoreError::File(_) | StoreError::NewerSchema { .. })
-        }
-        BackupError::File { .. } | BackupError::Space { .. } => false,
-    }
+    Ok(exit_code::answer(sound))
 }
 
 fn restore(it: &Restore) -> Result<(), Error> {
     readable(&it.file)?;
-    let config = config::load_here(&it.place)?;
+    let config = settings::load_here(&it.place)?;
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-    let mut wait = control::patience(PATIENCE);
+    let mut wait = patience(PATIENCE);
     let mut progress = |events| bar.set_position(events);
     let done = server::restore(&config, &it.file, clock, entropy, &mut wait, &mut progress);
     bar.finish_and_clear();
@@ -213,11 +174,6 @@ fn restore(it: &Restore) -> Result<(), Error> {
         )?;
     }
     Ok(())
-}
-
-pub(super) fn holds(events: i64, accounts: i64, keys: i64) -> String {
-    let count = output::count;
-    format!("{}, {}, {}", count(events, "event"), count(accounts, "account"), count(keys, "key"))
 }
 
 /// Shown on a terminal only.

@@ -1,29 +1,44 @@
-//! Finding and reading the configuration: the only place that looks at the environment.
+//! `keyward config`: check and print the configuration.
 
 use std::{
-    fs,
     io::{self, Write},
-    path::{self, Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Location, Settings, environment,
+        error::Error,
+        exit_code::done,
         output::{self, Format, Output},
-        variable, variables,
+        report::report,
+        settings::{NO_FILE, Settings, load_strictly},
     },
-    config::{Config, ConfigFile, Fault, Flags, unknown_variable},
+    config,
     server::{self, PolicyError},
 };
 
-/// Looked for in this order, when no file is named.
-const USUAL_PLACES: [&str; 2] = ["keyward.toml", "/etc/keyward/keyward.toml"];
-pub(super) const NO_FILE: &str =
-    "no configuration file: there is neither ./keyward.toml nor /etc/keyward/keyward.toml";
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check the configuration; print every mistake, and exit 78 if there is one
+    Check(Check),
+    /// Print the configuration that is in force
+    Print(Settings),
+    /// Print a commented configuration file with every default
+    Default,
+}
+
+impl Command {
+    pub(super) fn run(&self) -> Result<ExitCode, Error> {
+        match self {
+            Self::Check(it) => check(it),
+            Self::Print(settings) => print(settings).map(done),
+            Self::Default => Ok(write!(io::stdout(), "{}", config::DEFAULT_FILE).map(done)?),
+        }
+    }
+}
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
@@ -33,7 +48,7 @@ pub(super) struct Check {
     settings: Settings,
 }
 
-pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
+fn check(it: &Check) -> Result<ExitCode, Error> {
     let errors: Vec<Error> = match load_strictly(&it.settings) {
         Ok((config, _)) => server::file_faults(&config).into_iter().map(Error::from).collect(),
         Err(err) => vec![err],
@@ -53,12 +68,12 @@ pub(super) fn check(it: &Check) -> Result<ExitCode, Error> {
     } else if errors.is_empty() {
         writeln!(io::stdout(), "the configuration is sound")?;
     } else {
-        errors.iter().for_each(Error::report);
+        errors.iter().for_each(report);
     }
     Ok(errors.first().map_or(ExitCode::SUCCESS, |err| ExitCode::from(err.exit_code())))
 }
 
-pub(super) fn print(settings: &Settings) -> Result<(), Error> {
+fn print(settings: &Settings) -> Result<(), Error> {
     let (config, file) = load_strictly(settings)?;
     // Beside the settings, which may go to a file that is read again.
     let _ = match file {
@@ -66,120 +81,4 @@ pub(super) fn print(settings: &Settings) -> Result<(), Error> {
         None => writeln!(io::stderr(), "keyward: {NO_FILE}"),
     };
     Ok(write!(io::stdout(), "{}", config.to_toml())?)
-}
-
-/// The configuration of a command that asks or changes something. Such a command runs in the
-/// environment of a person or of another program, so it only warns about variables that begin with
-/// `KEYWARD_` and mean nothing.
-pub(super) fn load(place: &Location) -> Result<Config, Error> {
-    let (strange, known): (Vec<_>, Vec<_>) =
-        variables().into_iter().partition(|(name, value)| unknown_variable(name, value).is_some());
-    let settings = Settings { place: place.clone(), ..Settings::default() };
-    let (config, _) = load_with(&settings, &known)?;
-    for fault in strange.iter().filter_map(|(name, value)| unknown_variable(name, value)) {
-        warn(&fault);
-    }
-    Ok(config)
-}
-
-fn warn(fault: &Fault) {
-    // The command can do its work without this warning.
-    let _ = writeln!(io::stderr(), "keyward: ignored: {fault}");
-}
-
-/// The configuration of a server, and the file that it was read from, if there is one. Variables
-/// that begin with `KEYWARD_` and mean nothing are errors.
-pub(super) fn load_strictly(settings: &Settings) -> Result<(Config, Option<PathBuf>), Error> {
-    load_with(settings, &variables())
-}
-
-fn load_with(
-    settings: &Settings,
-    variables: &[(String, String)],
-) -> Result<(Config, Option<PathBuf>), Error> {
-    let named = settings.place.config.clone().or_else(|| {
-        let found = variables.iter().find(|(name, _)| name == "KEYWARD_CONFIG");
-        found.map(|(_, path)| PathBuf::from(path))
-    });
-    let text = match &named {
-        Some(path) => Some((path.clone(), read(path)?)),
-        None => usual_file()?,
-    };
-    let flags = Flags {
-        listen: settings.listen.clone(),
-        data_dir: settings.place.data_dir.clone(),
-        log_level: settings.log_level.clone(),
-        log_format: settings.log_format.clone(),
-    };
-    let file = text.as_ref().map(|(path, text)| ConfigFile { path, text });
-    let mut config = Config::assemble(&flags, file, variables)?;
-    use_credentials(&mut config);
-    // Which of the files of that name depends on where the command was given.
-    let file = text.map(|(path, _)| path::absolute(&path).unwrap_or(path));
-    Ok((config, file))
-}
-
-/// The configuration of a command that only this machine can carry out. Whoever has the variable
-/// for another server set and names nothing here may mean that one, so nothing is done.
-pub(super) fn load_here(place: &Location) -> Result<Config, Error> {
-    insist_on_this_machine(place, "--data-dir or --config")?;
-    load(place)
-}
-
-/// `options` are those that say that this machine is meant.
-pub(super) fn insist_on_this_machine(place: &Location, options: &str) -> Result<(), Error> {
-    let named = place.data_dir.is_some() || place.config.is_some();
-    if named || variable("KEYWARD_URL").is_none() {
-        return Ok(());
-    }
-    Err(Error::Usage(format!(
-        "this is done on the machine of the server itself, and KEYWARD_URL names a server on the \
-         network: unset it, or name {options}"
-    )))
-}
-
-/// The database in the data directory, if there is one. That somebody may not look is not that
-/// there is nothing to see.
-pub(super) fn database(data_dir: &Path) -> Result<PathBuf, Error> {
-    let path = data_dir.join("keyward.db");
-    match fs::metadata(&path) {
-        Ok(_) => Ok(path),
-        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => Err(Error::NoAccess { path }),
-        Err(_) => Err(Error::NoDatabase { path }),
-    }
-}
-
-/// Files that systemd hands over (systemd.exec(5), `LoadCredential=`), for settings that name none.
-fn use_credentials(config: &mut Config) {
-    let directory = environment().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
-    let Some((_, directory)) = directory else { return };
-    let credential = |name: &str| {
-        // Under its own name, or as one file of a directory that was handed over whole.
-        let names = [name.to_owned(), format!("keyward_{name}")];
-        names.map(|it| PathBuf::from(&directory).join(it)).into_iter().find(|it| it.exists())
-    };
-    for (setting, name) in [
-        (&mut config.audit.checkpoint_key, "checkpoint.key"),
-        (&mut config.tls.certificate, "tls.pem"),
-        (&mut config.tls.key, "tls.key"),
-    ] {
-        if setting.is_none() {
-            *setting = credential(name);
-        }
-    }
-}
-
-fn usual_file() -> Result<Option<(PathBuf, String)>, Error> {
-    for place in USUAL_PLACES.map(PathBuf::from) {
-        match fs::read_to_string(&place) {
-            Ok(text) => return Ok(Some((place, text))),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => (),
-            Err(source) => return Err(Error::ConfigFile { path: place, source }),
-        }
-    }
-    Ok(None)
-}
-
-fn read(path: &PathBuf) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::ConfigFile { path: path.clone(), source })
 }

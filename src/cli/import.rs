@@ -19,13 +19,14 @@ use zeroize::Zeroizing;
 use self::rows::{fault, from_columns, from_line, names_of, without_mark};
 use crate::{
     cli::{
-        Error, Location, NO,
-        client::Client,
-        config,
+        api::machine::Machine,
+        error::Error,
+        exit_code,
         output::{self, Output},
+        settings::{self, Location},
     },
     domain::event::ChainHash,
-    http::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
+    http::control::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
     server::IMPORT_KEY,
 };
 
@@ -71,8 +72,8 @@ struct Refusal {
 }
 
 pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
-    let config = config::load_here(&it.place)?;
-    let client = Client::on_this_machine(&config)?;
+    let config = settings::load_here(&it.place)?;
+    let client = Machine::open(&config)?;
     let (source, length) = open(&it.file)?;
     let bar = progress(length);
     let source = Hashing { inner: bar.wrap_read(source), hash: Sha256::new() };
@@ -114,7 +115,7 @@ pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
             file.display()
         )?;
     }
-    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+    Ok(exit_code::answer(refused == 0))
 }
 
 fn report(
@@ -159,7 +160,7 @@ struct Accepted {
 
 struct Run<'a> {
     it: &'a Import,
-    client: &'a Client,
+    client: &'a Machine,
     accepted: Vec<Accepted>,
     refusals: Vec<Refusal>,
     /// Digests of the keys in the rows so far.

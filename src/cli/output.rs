@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
 
 use crate::{
-    cli::Error,
+    cli::error::Error,
     config::ConfigErrors,
     domain::visible::escaped,
     env::{Clock, SystemClock, Timestamp},
-    http::numbers::{INEXACT, is_inexact},
+    http::request::numbers::{INEXACT, is_inexact},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -180,6 +180,11 @@ pub(super) fn facts(pairs: &[(&str, Option<String>)]) -> Result<(), io::Error> {
 /// A number and what it counts.
 pub(super) fn count(number: i64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What a database holds.
+pub(super) fn holds(events: i64, accounts: i64, keys: i64) -> String {
+    format!("{}, {}, {}", count(events, "event"), count(accounts, "account"), count(keys, "key"))
 }
 
 /// Prints an answer of the API as it came.

@@ -6,13 +6,15 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
     cli::{
-        Error, Location, NO, config,
+        error::Error,
+        exit_code,
         output::{self, Format, Output},
+        settings::{self, Location},
     },
     config::ConfigErrors,
     domain::{
@@ -22,6 +24,23 @@ use crate::{
     },
     server::{self, PolicyError, PolicyFile},
 };
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check the policy; print every mistake, and exit 3 if there is one
+    Check(Check),
+    /// Show which route decides about a request and what it needs; exit 3 if it is refused
+    Test(Test),
+}
+
+impl Command {
+    pub(super) fn run(&self) -> Result<ExitCode, Error> {
+        match self {
+            Self::Check(it) => check(it),
+            Self::Test(it) => test(it),
+        }
+    }
+}
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
@@ -59,7 +78,7 @@ struct Found {
     policy: Result<PolicyFile, PolicyError>,
 }
 
-pub(super) fn check(arguments: &Check) -> Result<ExitCode, Error> {
+fn check(arguments: &Check) -> Result<ExitCode, Error> {
     let found = find(arguments.file.as_ref(), &arguments.place)?;
     let as_json = arguments.output.output == Format::Json;
     let mut out = io::stdout().lock();
@@ -79,10 +98,10 @@ pub(super) fn check(arguments: &Check) -> Result<ExitCode, Error> {
     } else {
         writeln!(out, "{faults}")?;
     }
-    Ok(if routes.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+    Ok(exit_code::answer(routes.is_some()))
 }
 
-pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
+fn test(arguments: &Test) -> Result<ExitCode, Error> {
     let Found { file, catalogue, policy } = find(arguments.file.as_ref(), &arguments.place)?;
     let PolicyFile { policy, routes } = policy.map_err(server::Error::from)?;
     let as_json = arguments.output.output == Format::Json;
@@ -93,7 +112,7 @@ pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
         } else {
             writeln!(out, "refused: {why} (403 {code})")?;
         }
-        Ok(ExitCode::from(NO))
+        Ok(exit_code::answer(false))
     };
     let path = match RequestPath::parse(arguments.path.as_bytes()) {
         Ok(path) => path,
@@ -121,12 +140,12 @@ pub(super) fn test(arguments: &Test) -> Result<ExitCode, Error> {
             "public": public, "optional": optional, "scopes": names(need.all), "anyOf": names(need.any),
         });
         writeln!(out, "{says}")?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(exit_code::answer(true));
     }
     let name = if name.is_empty() { String::new() } else { format!(", {name}") };
     writeln!(out, "route {}{name} ({}:{line})", place + 1, file.display())?;
     writeln!(out, "{}", needs(route.access, &catalogue))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code::answer(true))
 }
 
 fn needs(access: Access, catalogue: &Catalogue) -> String {
@@ -149,7 +168,7 @@ fn needs(access: Access, catalogue: &Catalogue) -> String {
 }
 
 fn find(file: Option<&PathBuf>, place: &Location) -> Result<Found, Error> {
-    let config = config::load(place)?;
+    let config = settings::load(place)?;
     let file = file.cloned().or_else(|| config.authz.policy_file.clone()).ok_or(Error::NoPolicy)?;
     let catalogue = server::catalogue(&config);
     let policy = server::load_policy(&file, &catalogue);

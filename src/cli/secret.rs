@@ -6,7 +6,7 @@ use rustix::fs::{fstat, major, minor};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::cli::Error;
+use crate::cli::error::Error;
 
 /// The null device (null(4)), also where the standard library leads a closed standard output.
 const NULL_DEVICE: (u32, u32) = (1, 3);

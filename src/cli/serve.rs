@@ -1,7 +1,9 @@
-//! `keyward serve`
+//! `keyward serve`: runs the server until a signal stops it.
+
+mod greeting;
+mod supervisor;
 
 use std::{
-    fmt::Write as _,
     io::{self, IsTerminal, Write},
     sync::{
         Arc,
@@ -12,12 +14,13 @@ use std::{
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use zeroize::Zeroizing;
 
+use self::{greeting::greeting, supervisor::Supervisor};
 use crate::{
     cli::{
-        Error, Settings, config, control,
-        supervisor::{self, Supervisor},
+        api::machine::patience,
+        error::Error,
+        settings::{NO_FILE, Settings, load_strictly},
     },
     config::Config,
     env::{SystemClock, SystemEntropy},
@@ -31,14 +34,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often `systemctl status` gets new figures.
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
-pub(super) fn serve(settings: &Settings) -> Result<(), Error> {
-    let (config, file) = config::load_strictly(settings)?;
+pub(super) fn run(settings: &Settings) -> Result<(), Error> {
+    let (config, file) = load_strictly(settings)?;
     let log = telemetry::start_log(&config.log, supervisor::log_target());
     let log = Arc::new(log.map_err(server::Error::Run)?);
     if let Some(file) = file {
         tracing::info!(config.file = %file.display(), "the configuration was read");
     } else {
-        tracing::info!("{}", config::NO_FILE);
+        tracing::info!("{}", NO_FILE);
     }
     let outcome = serve_until_stopped(settings, config, &log);
     log.flush();
@@ -52,7 +55,7 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
         given => given,
     };
     // A command is done in a moment; another server that answers will not make room.
-    let dir = DataDir::take_in_turn(&config.data_dir, &mut control::patience(PATIENCE));
+    let dir = DataDir::take_in_turn(&config.data_dir, &mut patience(PATIENCE));
     let dir = dir.map_err(server::Error::DataDir)?;
     let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
     let instance = Instance::open_in(dir, &config, clock, entropy, Purpose::Serve)?;
@@ -191,7 +194,7 @@ impl Serving {
     /// Reads everything again. All that can change does, or, if anything is wrong, nothing.
     fn reload(&mut self) {
         self.server.supervisor.reloading();
-        let fresh = config::load_strictly(&self.server.settings).map(|(config, _)| config);
+        let fresh = load_strictly(&self.server.settings).map(|(config, _)| config);
         let level = fresh.as_ref().map(|it| it.log.level).ok();
         let outcome = fresh.and_then(|it| Ok(self.running.reload(it)?));
         match (outcome, level) {
@@ -249,53 +252,4 @@ impl Serving {
         }
         app.divergence().map_or(Ok(()), |why| Err(server::Error::Halted(why.clone())))
     }
-}
-
-/// What to do next. The root key is shown on a terminal and nowhere else.
-fn greeting(
-    running: &Running,
-    config: &Config,
-    root_key: Option<&RootKey>,
-    terminal: bool,
-) -> Zeroizing<String> {
-    let mut out = Zeroizing::new(String::with_capacity(4096));
-    let Some(url) = running.urls.first() else { return out };
-    // What curl asks a socket for has a host as well.
-    let (curl, host) = match url.strip_prefix("unix:") {
-        Some(path) => (format!("curl --unix-socket {path}"), "http://localhost"),
-        None => ("curl".to_owned(), url.as_str()),
-    };
-    let dir = config.data_dir.display();
-    let mut say = |line: &str| {
-        // Writing to a text cannot fail.
-        let _ = writeln!(out, "{line}");
-    };
-    say(&format!(
-        "keyward {} · {} · data in {dir}",
-        env!("CARGO_PKG_VERSION"),
-        running.urls.join(" ")
-    ));
-    match root_key {
-        Some(root) if terminal => {
-            say("\n  A root key was made. It is shown this once; only its hash is kept:\n");
-            say(&format!("      {}\n", root.plaintext.expose()));
-            say("  Try it:\n");
-            say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()));
-        }
-        Some(_) => {
-            say(&format!("\n  A root key was made. It waits in {dir}/initial-root-key,"));
-            say("  which is removed when the key is first used. Try it:\n");
-            say(&format!("      export KEYWARD_KEY=\"$(cat {dir}/initial-root-key)\""));
-        }
-        None => {
-            say("\n  Root key lost?  keyward root-key reset");
-            say(&format!("  Swagger UI      {host}/docs/"));
-            return out;
-        }
-    }
-    say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"));
-    say(&format!("  Swagger UI  {host}/docs/"));
-    say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()));
-    say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"));
-    out
 }

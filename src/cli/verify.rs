@@ -1,4 +1,4 @@
-//! `keyward verify` and `keyward scopes`: what a gateway asks.
+//! `keyward verify`: the question that a gateway asks.
 
 use std::{net::IpAddr, process::ExitCode};
 
@@ -6,14 +6,15 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::{
-    Error, NO,
-    client::Target,
+    api::{answer::parse, client::Target},
+    error::Error,
+    exit_code,
     output::{self, Format, Output},
     secret,
 };
 
 #[derive(Args, Debug)]
-pub(super) struct Verify {
+pub(super) struct Options {
     /// `-`: read the key from standard input, so that no list of processes shows it
     #[arg(value_name = "-", value_parser = ["-"])]
     _standard_input: String,
@@ -29,55 +30,34 @@ pub(super) struct Verify {
     target: Target,
 }
 
-pub(super) fn verify(it: &Verify) -> Result<ExitCode, Error> {
-    let key = secret::read("Key to verify")?;
-    let mut question = json!({ "key": *key });
-    if !it.scopes.is_empty() {
-        question["scopes"] = json!(it.scopes);
+impl Options {
+    pub(super) fn run(&self) -> Result<ExitCode, Error> {
+        let key = secret::read("Key to verify")?;
+        let mut question = json!({ "key": *key });
+        if !self.scopes.is_empty() {
+            question["scopes"] = json!(self.scopes);
+        }
+        if let Some(address) = self.client_ip {
+            question["clientIp"] = json!(address.to_string());
+        }
+        let body = self.target.ask("POST", "/api-keys/verify", Some(&question))?;
+        let found: Value = parse(&body)?;
+        if self.output.output == Format::Json {
+            output::raw(&body)?;
+        } else {
+            let member = |name: &str| found[name].as_str().map(str::to_owned);
+            let list = |name| Some(output::words(&found, name)).filter(|it| !it.is_empty());
+            output::facts(&[
+                ("code", member("code")),
+                ("id", member("keyId")),
+                ("name", member("name")),
+                ("account", member("accountId")),
+                ("external id", member("externalId")),
+                ("scopes", list("scopes")),
+                ("missing", list("missingScopes")),
+                ("expires", member("expiresAt")),
+            ])?;
+        }
+        Ok(exit_code::answer(found["valid"] == true))
     }
-    if let Some(address) = it.client_ip {
-        question["clientIp"] = json!(address.to_string());
-    }
-    let client = it.target.open()?;
-    let body = client.ask("POST", "/api-keys/verify", Some(&question))?;
-    client.close()?;
-    let found: Value = serde_json::from_slice(&body).map_err(|err| Error::Control(err.into()))?;
-    if it.output.output == Format::Json {
-        output::raw(&body)?;
-    } else {
-        let member = |name: &str| found[name].as_str().map(str::to_owned);
-        let list = |name| Some(output::words(&found, name)).filter(|it| !it.is_empty());
-        output::facts(&[
-            ("code", member("code")),
-            ("id", member("keyId")),
-            ("name", member("name")),
-            ("account", member("accountId")),
-            ("external id", member("externalId")),
-            ("scopes", list("scopes")),
-            ("missing", list("missingScopes")),
-            ("expires", member("expiresAt")),
-        ])?;
-    }
-    Ok(if found["valid"] == true { ExitCode::SUCCESS } else { ExitCode::from(NO) })
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Scopes {
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    target: Target,
-}
-
-pub(super) fn scopes(it: &Scopes) -> Result<(), Error> {
-    let client = it.target.open()?;
-    let body = client.ask("GET", "/scopes", None)?;
-    client.close()?;
-    if it.output.output == Format::Json {
-        return Ok(output::raw(&body)?);
-    }
-    let found: Value = serde_json::from_slice(&body).map_err(|err| Error::Control(err.into()))?;
-    let all = found["data"].as_array().into_iter().flatten();
-    let rows = all.map(|it| [output::text(it, "name", ""), output::text(it, "description", "")]);
-    Ok(output::table(["SCOPE", "DESCRIPTION"], &rows.collect::<Vec<_>>())?)
 }

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     env::Timestamp,
 };

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::{
     base62,
-    credential::{KeyPrefix, MalformedKey, PlaintextKey},
+    plaintext_key::{KeyPrefix, MalformedKey, PlaintextKey},
 };
 
 /// The text of a key that is not of our shape. `Debug` shows nothing of it, and it is wiped on drop.
@@ -239,7 +239,7 @@ mod tests {
             let other = Tagger::new([8; 32]).with_texts([7; 32]);
             assert_ne!(other.handle_of(origin, &it), Some(given), "it hangs on the secret");
             assert_eq!(ImportForm::of(given), Some(origin));
-            assert!(given.brand().is_none() && given.as_str().starts_with('0'));
+            assert!(given.label().is_none() && given.as_str().starts_with('0'));
         }
         assert!(Tagger::new([7; 32]).handle_of(ImportForm::Raw, &it).is_none());
         let own = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();

@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::PlaintextKey,
         imported_key::{ImportedKey, Material},
+        plaintext_key::PlaintextKey,
     },
     env::Entropy,
 };
@@ -166,12 +166,12 @@ fn derive(bytes: &[u8], salt: &[u8], iterations: u32) -> [u8; KeyHash::DIGEST_LE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::credential::Brand, env::SeededEntropy};
+    use crate::{domain::plaintext_key::PrefixLabel, env::SeededEntropy};
 
     #[test]
     fn the_hash_knows_its_key_and_no_other_and_survives_storage() {
         let entropy = SeededEntropy::new(7);
-        let brand = Brand::parse("rg").unwrap();
+        let brand = PrefixLabel::parse("rg").unwrap();
         let key = PlaintextKey::generate(brand, &entropy);
         let other = PlaintextKey::generate(brand, &entropy);
         let hash = KeyHash::of(&key, 1_000, &entropy);
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn absurd_or_foreign_strings_are_refused() {
         let entropy = SeededEntropy::new(7);
-        let key = PlaintextKey::generate(Brand::parse("rg").unwrap(), &entropy);
+        let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &entropy);
         let good = KeyHash::of(&key, 1_000, &entropy).encode();
         for bad in [
             good.replace("i=1000", "i=999"),
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn debug_output_is_silent() {
         let entropy = SeededEntropy::new(7);
-        let key = PlaintextKey::generate(Brand::parse("rg").unwrap(), &entropy);
+        let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &entropy);
         assert_eq!(format!("{:?}", KeyHash::of(&key, 1_000, &entropy)), "KeyHash(…)");
     }
 }

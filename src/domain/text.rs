@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use crate::domain::{credential, visible};
+use crate::domain::{mask, visible};
 
 /// A display name of a key or an account: 1 to 100 characters that people can tell apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,7 +62,7 @@ impl Name {
         if !text.chars().any(visible::is_visible) {
             return Err(InvalidText::Blank);
         }
-        if credential::holds_key(text) {
+        if mask::holds_key(text) {
             return Err(InvalidText::HoldsKey);
         }
         Ok(Self(text.to_owned()))
@@ -86,7 +86,7 @@ impl ExternalId {
         if !visible || text.is_empty() || Self::MAX_LEN < text.len() {
             return Err(InvalidText::NotVisibleAscii);
         }
-        if credential::holds_key(text) {
+        if mask::holds_key(text) {
             return Err(InvalidText::HoldsKey);
         }
         Ok(Self(text.to_owned()))
@@ -113,7 +113,7 @@ impl Metadata {
         if Self::MAX_LEN < text.len() {
             return Err(InvalidText::TooLong);
         }
-        if credential::holds_key(&text) {
+        if mask::holds_key(&text) {
             return Err(InvalidText::HoldsKey);
         }
         Ok(Self(text))
@@ -143,7 +143,7 @@ impl Metadata {
 /// Everything that repeats what a client sent goes through here: a key in the wrong place must
 /// not come to rest in an answer or in a log.
 pub fn masked(text: &str) -> Cow<'_, str> {
-    credential::mask(text)
+    mask::mask(text)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use actix_web::{
 };
 
 use crate::{
-    http::Seldom,
+    http::seldom::Seldom,
     service::Keyward,
     telemetry::{Metrics, take_protocol_error},
 };

@@ -18,15 +18,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     http::{
-        self, RequestIds, TrustedProxies, authn, import,
-        openapi::{self, RouteTable},
+        api::stream,
+        authn,
+        blocking::run,
+        envelope,
         problem::Problem,
-        run,
-        stream::{self, Streams},
-        system, verify,
+        request::{body::read_body, client_address::TrustedProxies, id::RequestIds},
+        route_table::{RouteTable, no_such_operation},
+        routes,
+        stream_limits::Streams,
+        system::health,
+        verification::verify,
     },
     service::{Census, Error, Job, Keyward},
 };
+
+pub mod import;
 
 /// The name of the socket in the data directory.
 pub const SOCKET: &str = "control.sock";
@@ -135,9 +142,9 @@ pub fn app(
         .app_data(web::Data::new(TrustedProxies::new(Vec::new())))
         .app_data(table)
         .app_data(jobs)
-        .wrap(from_fn(http::wrap))
-        .service(system::livez)
-        .service(system::readyz)
+        .wrap(from_fn(envelope::wrap))
+        .service(health::livez)
+        .service(health::readyz)
         .route("/root-key/reset", web::post().to(reset_root_key))
         .route("/jobs/{name}/run", web::post().to(run_job))
         .app_data(web::JsonConfig::default().limit(import::MAX_LEN))
@@ -149,10 +156,10 @@ pub fn app(
         .service(
             web::scope("/api/v1")
                 .wrap(from_fn(authn::admit_operator))
-                .wrap(from_fn(http::read_body))
+                .wrap(from_fn(read_body))
                 .route("/api-keys/verify", web::post().to(verify::verify_for_operator))
-                .configure(http::api)
-                .default_service(web::to(openapi::no_such_operation)),
+                .configure(routes::api)
+                .default_service(web::to(no_such_operation)),
         )
 }
 

@@ -1,14 +1,7 @@
 //! What every answer carries, whatever was asked: an identifier, headers for safety, problems
 //! rendered, one line in the log.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use actix_web::{
     HttpMessage, HttpRequest,
@@ -16,7 +9,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
-        header::{self, HeaderMap, HeaderName, HeaderValue},
+        header::{self, HeaderMap, HeaderValue},
     },
     middleware::Next,
     web,
@@ -24,89 +17,19 @@ use actix_web::{
 
 use crate::{
     http::{
-        TrustedProxies,
         authn::{DeniedCaller, key_in_query},
         connection::{self, Unread},
-        openapi::RouteTable,
         problem::Problem,
-        strict,
+        request::{
+            client_address::TrustedProxies,
+            id::{REQUEST_ID, RequestId, RequestIds},
+            strict,
+        },
+        route_table::RouteTable,
     },
     service::{DeniedCall, Keyward, Principal},
     telemetry::Metrics,
 };
-
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Names one request, in its answer, in the log and in the events that it causes.
-#[derive(Clone, Debug)]
-pub struct RequestId(Arc<str>);
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl RequestId {
-    pub fn to_header(&self) -> HeaderValue {
-        // Letters, digits, hyphens and underscores, whoever made it.
-        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
-    }
-}
-
-impl From<RequestId> for Arc<str> {
-    fn from(id: RequestId) -> Self {
-        id.0
-    }
-}
-
-/// Makes identifiers: random for the process, counted within it. Short enough that nothing takes
-/// them for a key.
-#[derive(Debug)]
-pub struct RequestIds {
-    process: String,
-    next: AtomicU64,
-}
-
-impl RequestIds {
-    pub fn new(app: &Keyward) -> Self {
-        let mut random = [0; 4];
-        app.env().entropy.fill(&mut random);
-        let process = format!("req_{:08x}", u32::from_be_bytes(random));
-        Self { process, next: AtomicU64::new(1) }
-    }
-
-    /// The client's own, if it is short and plain, so that its log and ours can be joined; else a
-    /// new one. Plain means letters, digits and hyphens, or our own form: nothing of the shape of a key.
-    pub fn identify(&self, given: Option<&HeaderValue>) -> RequestId {
-        let plain = |it: &&str| {
-            (1..=64).contains(&it.len())
-                && (it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') || is_ours(it))
-        };
-        if let Some(theirs) = given.and_then(|it| it.to_str().ok()).filter(plain) {
-            return RequestId(theirs.into());
-        }
-        let count = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut digits = [b'0'; 12];
-        for (place, digit) in digits.iter_mut().rev().enumerate() {
-            *digit = b"0123456789abcdef"[(count >> (4 * place) & 0xF) as usize];
-        }
-        let count = std::str::from_utf8(&digits).unwrap_or_default();
-        RequestId([&*self.process, count].concat().into())
-    }
-}
-
-/// `req_` and 20 hexadecimal digits, as this or another keyward made it.
-fn is_ours(text: &str) -> bool {
-    let hex =
-        |it: &str| it.len() == 20 && it.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    text.strip_prefix("req_").is_some_and(hex)
-}
-
-/// The identifier that [`wrap`] gave to this request.
-pub fn request_id(req: &HttpRequest) -> RequestId {
-    req.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId("".into()))
-}
 
 /// Around everything.
 pub async fn wrap<B: MessageBody + 'static>(
@@ -235,7 +158,7 @@ fn rendered<B: MessageBody + 'static>(
         }
     };
     note_denial(response.request(), &problem, app, proxies);
-    let answer = problem.respond(&id.0);
+    let answer = problem.respond(id.as_str());
     let (request, _) = response.into_parts();
     ServiceResponse::new(request, answer).map_into_right_body()
 }

@@ -3,22 +3,22 @@
 mod bounds;
 mod complete;
 mod examples;
-mod route_table;
+mod operations;
 
 use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
-use actix_web::{App, HttpRequest, HttpResponse, http::Method, web};
+use actix_web::App;
 use utoipa::{
     OpenApi,
     openapi::{RefOr, Schema, Server, path::Operation, security::SecurityRequirement},
 };
 use utoipa_actix_web::AppExt;
 
-use self::complete::operations;
-pub use self::route_table::RouteTable;
-use crate::{
-    http::{api, hot_routes, open_routes, problem::Problem},
-    service::Error,
+use self::operations::operations;
+use crate::http::{
+    problem::Problem,
+    routes::{api, hot_routes, open_routes},
+    system::documents::{json_of, yaml_of},
 };
 
 /// What the routes do not say themselves.
@@ -117,24 +117,4 @@ pub fn document_json() -> String {
 
 pub fn document_yaml() -> String {
     yaml_of(&document())
-}
-
-pub(super) fn json_of(document: &utoipa::openapi::OpenApi) -> String {
-    let mut text = document.to_pretty_json().unwrap_or_default();
-    text.push('\n');
-    text
-}
-
-pub(super) fn yaml_of(document: &utoipa::openapi::OpenApi) -> String {
-    document.to_yaml().unwrap_or_default()
-}
-
-/// Answers a request that no route takes: 405 if its address has other methods, else 404.
-pub async fn no_such_operation(
-    req: HttpRequest,
-    table: web::Data<RouteTable>,
-) -> Result<HttpResponse, Problem> {
-    let Some(methods) = table.methods_at(req.path()) else { return Err(Error::NotFound.into()) };
-    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
-    Err(Problem::method_not_allowed(names.join(", ")))
 }

@@ -32,11 +32,12 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, MalformedRequests, Seldom, TrustedProxies, VerificationState,
+        self, MalformedRequests, RouteTable, Seldom, TrustedProxies, VerificationState,
         control::{self, JobRunner},
-        openapi::{RouteTable, of_document},
-        stream::Streams,
-        system::Documents,
+        openapi::of_document,
+        routes,
+        stream_limits::Streams,
+        system::{documents::Documents, swagger_ui},
     },
     service::Keyward,
     telemetry::Metrics,
@@ -189,22 +190,22 @@ impl Parts {
             .app_data(proxies)
             .app_data(gate.clone())
             .configure(|cfg| VerificationState::mount(&gate, cfg))
-            .configure(http::hot_routes)
+            .configure(routes::hot_routes)
             // A target that is no path, such as that of `OPTIONS *`.
-            .default_service(web::to(http::openapi::no_such_operation).wrap(from_fn(http::wrap)))
+            .default_service(web::to(http::no_such_operation).wrap(from_fn(http::wrap)))
             .service(
                 web::scope("")
                     .wrap(from_fn(http::read_body))
                     .wrap(from_fn(http::wrap))
-                    .configure(http::routes)
+                    .configure(routes::routes)
                     .configure(|cfg| {
                         if docs {
-                            http::system::docs(cfg);
+                            swagger_ui::docs(cfg);
                         } else {
-                            http::system::without_docs(cfg);
+                            swagger_ui::without_docs(cfg);
                         }
                     })
-                    .default_service(web::to(http::openapi::no_such_operation)),
+                    .default_service(web::to(http::no_such_operation)),
             )
     }
 }

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{DataDir, DataDirError, Error, Instance, Purpose, check_files};
 use crate::{
     config::Config,
-    domain::{checkpoint::CheckpointKey, credential::PlaintextKey, event::EventType},
+    domain::{checkpoint::CheckpointKey, event::EventType, plaintext_key::PlaintextKey},
     env::{Clock, Entropy},
     service::{
         self, Audit, BackupError, Census, Keyward, LogFile, check_backup, check_import_key,
@@ -52,7 +52,7 @@ pub fn restore(
     let key = key.and_then(|it| CheckpointKey::parse(&it).ok());
     let audit = Audit { key, kept: Vec::new() };
     let room = Some(&*config.data_dir).filter(|it| it.is_dir());
-    let census = check_backup(backup, &audit, room, progress)?;
+    let census = check_backup(backup, &audit, room, &*entropy, progress)?;
     let dir = DataDir::take_in_turn(&config.data_dir, wait)?;
     check_import_key(&dir.import_key(), backup)?;
     let database = dir.database();

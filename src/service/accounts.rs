@@ -1,12 +1,11 @@
 //! Accounts: the operator's customers.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
+        credential::Credential,
         event::{EventType, NewEvent, Subject},
         id::AccountId,
         scope::{self, Catalogue, Scope, ScopeSet},
@@ -14,7 +13,6 @@ use crate::{
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
-        expiry::Maker,
         keys::revoke,
         view::{changes, with_metadata},
     },
@@ -71,9 +69,9 @@ impl Keyward {
         minted: Minted,
     ) -> Result<NewAccount, Error> {
         let Minted { plaintext, hash } = minted;
-        let (rules, reader) = (Arc::clone(&self.rules), permit.caller().clone());
-        let prefix = plaintext.prefix();
-        let (account, record) = self.change(permit, MANAGERS, move |tx, caller| {
+        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
+        let (account, record) = self.change(permit, MANAGERS, move |change| {
+            let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
             refuse_taken(tx, draft.external_id.as_ref(), None)?;
             let account = Account {
                 id: tx.next_account_id(),
@@ -93,20 +91,20 @@ impl Keyward {
                 event_type: EventType::AccountCreated,
                 account: Some(account.id),
                 subject: Subject::Account(account.id),
-                data: json!({ "after": facts(&rules.catalogue, &account) }),
+                data: json!({ "after": facts(catalogue, &account) }),
             };
-            let receipt = tx.record(&caller.source, &event)?;
+            let receipt = change.record(&event)?;
             tx.insert_account(&account, &receipt)?;
             let new = NewKey {
                 name: account.name.clone(),
-                scopes: first_scopes(&rules.catalogue, &account).ok_or(Error::NotFound)?,
+                scopes: first_scopes(catalogue, &account).ok_or(Error::NotFound)?,
                 expires_at: None,
                 enabled: true,
                 metadata: Metadata::empty(),
                 imported: None,
             };
-            let record =
-                rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)?;
+            let credential = Credential::new(prefix, hash, tx.now());
+            let record = new.insert(tx, catalogue, change.maker(), account.id, credential)?;
             Ok::<_, Error>((account, record))
         })?;
         Ok(NewAccount {
@@ -142,11 +140,12 @@ impl Keyward {
         expected: Option<i64>,
         patch: AccountPatch,
     ) -> Result<Account, Error> {
-        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
-        self.change(permit, MANAGERS, move |tx, caller| {
+        let permit = self.permit_change(caller)?;
+        self.change(permit, MANAGERS, move |change| {
+            let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
             let before = account_to_change(tx, id, expected)?;
             let after = patch.applied_to(&before);
-            refuse_revival(tx, &caller, &before, &after)?;
+            refuse_revival(tx, change.caller(), &before, &after)?;
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
             let limited = after.status == AccountStatus::Suspended
                 || after.allowed_scopes.is_some()
@@ -161,9 +160,9 @@ impl Keyward {
                 event_type: EventType::AccountUpdated,
                 account: Some(id),
                 subject: Subject::Account(id),
-                data: changes(&facts(&rules.catalogue, &before), &facts(&rules.catalogue, &after)),
+                data: changes(&facts(catalogue, &before), &facts(catalogue, &after)),
             };
-            let receipt = tx.record(&caller.source, &event)?;
+            let receipt = change.record(&event)?;
             tx.update_account(&after, &receipt)?;
             tx.account(id)?.ok_or(Error::NO_ACCOUNT)
         })
@@ -176,22 +175,23 @@ impl Keyward {
         id: AccountId,
         expected: Option<i64>,
     ) -> Result<(), Error> {
-        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
-        self.change(permit, MANAGERS, move |tx, caller| {
+        let permit = self.permit_change(caller)?;
+        self.change(permit, MANAGERS, move |change| {
+            let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
             let account = account_to_change(tx, id, expected)?;
             if account.is_operator() {
                 return Err(Conflict::OperatorAccount.into());
             }
-            for record in tx.standing_keys(id)? {
-                revoke(tx, &caller.source, &record, "account_deleted")?;
+            for record in tx.unrevoked_keys(id)? {
+                revoke(tx, change.source(), &record, "account_deleted")?;
             }
             let event = NewEvent {
                 event_type: EventType::AccountDeleted,
                 account: Some(id),
                 subject: Subject::Account(id),
-                data: json!({ "before": facts(&rules.catalogue, &account) }),
+                data: json!({ "before": facts(catalogue, &account) }),
             };
-            let receipt = tx.record(&caller.source, &event)?;
+            let receipt = change.record(&event)?;
             let tombstone = Account { deleted_at: Some(tx.now()), ..account };
             Ok(tx.update_account(&tombstone, &receipt)?)
         })

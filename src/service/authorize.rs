@@ -24,6 +24,11 @@ pub struct OriginalRequest<'a> {
 }
 
 impl Keyward {
+    /// Sets whether a CORS preflight request needs no key. May change while the server runs.
+    pub fn set_allow_preflight(&self, allow: bool) {
+        self.allow_preflight.store(allow, Ordering::Relaxed);
+    }
+
     /// Replaces the route policy whole; requests that are being judged keep the one they have.
     pub fn use_policy(&self, policy: Option<Policy>) {
         self.policy.store(policy.map(Arc::new));
@@ -47,7 +52,7 @@ impl Keyward {
             };
         };
         let path = RequestPath::parse(target).map_err(Error::AmbiguousPath)?;
-        if request.preflight && self.rules.allow_preflight.load(Ordering::Relaxed) {
+        if request.preflight && self.allow_preflight.load(Ordering::Relaxed) {
             return Ok(Access::Public);
         }
         let Some(policy) = &*policy else { return Ok(Access::Key(RequiredScopes::all(asked))) };

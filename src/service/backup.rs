@@ -58,6 +58,20 @@ pub enum BackupError {
     Store(#[from] StoreError),
 }
 
+impl BackupError {
+    /// Tells whether the backup is at fault, rather than the attempt to read it.
+    pub fn is_verdict(&self) -> bool {
+        match self {
+            Self::Digest { .. } | Self::Differs | Self::Log(_) => true,
+            Self::Store(err) => {
+                !err.is_temporary()
+                    && !matches!(err, StoreError::File(_) | StoreError::NewerSchema { .. })
+            }
+            Self::File { .. } | Self::Space { .. } => false,
+        }
+    }
+}
+
 impl Keyward {
     /// Copies the database while it is in use, reads the copy back, and opens a copy of the copy as
     /// a start would. Only then does it get its name; anything else is removed. In the usual place
@@ -84,14 +98,14 @@ impl Keyward {
 
     /// What the scheduler does: how many backups it made.
     pub(super) fn scheduled_backup(&self) -> Result<u64, Error> {
-        if self.rules.backup.keep == 0 {
+        if self.settings.backup.keep == 0 {
             return Ok(0);
         }
         self.create_backup(None).map(|_| 1)
     }
 
     fn usual_place(&self) -> Result<PathBuf, BackupError> {
-        let dir = &self.rules.backup.dir;
+        let dir = &self.settings.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
         fs::DirBuilder::new().recursive(true).create(dir).map_err(unusable)?;
         remove_leftovers(dir).map_err(unusable)?;
@@ -114,7 +128,7 @@ impl Keyward {
     }
 
     fn remove_old_backups(&self) -> Result<(), BackupError> {
-        let dir = &self.rules.backup.dir;
+        let dir = &self.settings.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
         let mut ours = own_backups(dir).map_err(unusable)?;
         // Those of a time that was too late, by a clock that was put right since, go first.
@@ -122,7 +136,7 @@ impl Keyward {
         let early = ours.partition_point(|it| it.file_name().is_some_and(|it| *it <= *end));
         ours.rotate_left(early);
         // Somebody who asks for one backup by hand wants to have it, whatever the schedule keeps.
-        let keep = usize::try_from(self.rules.backup.keep.max(1)).unwrap_or(usize::MAX);
+        let keep = usize::try_from(self.settings.backup.keep.max(1)).unwrap_or(usize::MAX);
         let surplus = ours.len().saturating_sub(keep);
         for path in ours.into_iter().take(surplus) {
             fs::remove_file(&path).map_err(unusable)?;

@@ -16,9 +16,10 @@ use serde_json::json;
 use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
-        credential::{KeyPrefix, PlaintextKey},
+        credential::Credential,
         event::{EventSource, EventType, NewEvent, Subject},
         id::KeyId,
+        plaintext_key::{KeyPrefix, PlaintextKey},
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
@@ -105,9 +106,9 @@ impl Keyward {
         }
         let Minted { plaintext, hash } = self.mint();
         deliver(&plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
-        let rules = Arc::clone(&self.rules);
+        let catalogue = Arc::clone(&self.authorizer.catalogue);
         let prefix = plaintext.prefix();
-        let id = self.store.write(move |tx| {
+        let id = self.system_change(move |tx| {
             let account = Account {
                 id: tx.next_account_id(),
                 kind: AccountKind::Operator,
@@ -131,7 +132,8 @@ impl Keyward {
             let receipt = tx.record(&EventSource::CLI, &event)?;
             tx.insert_account(&account, &receipt)?;
             let root = root_key()?;
-            let record = rules.insert_key(tx, Maker::CLI, account.id, root, prefix, hash)?;
+            let credential = Credential::new(prefix, hash, tx.now());
+            let record = root.insert(tx, &catalogue, Maker::CLI, account.id, credential)?;
             Ok::<_, Error>(record.key.id)
         })?;
         Ok(Some(RootKey { id, plaintext }))
@@ -159,13 +161,14 @@ impl Keyward {
             let written = write_key_file(path, &plaintext);
             written.map_err(|err| Error::Internal(StoreError::File(err)))?;
         }
-        let rules = Arc::clone(&self.rules);
+        let catalogue = Arc::clone(&self.authorizer.catalogue);
         let prefix = plaintext.prefix();
-        let (id, revoked) = self.store.write(move |tx| {
+        let (id, revoked) = self.system_change(move |tx| {
             let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
             let revoked = if revoke_others { revoke_root_keys(tx, &operator)? } else { vec![] };
             let root = root_key()?;
-            let record = rules.insert_key(tx, Maker::CLI, operator.id, root, prefix, hash)?;
+            let credential = Credential::new(prefix, hash, tx.now());
+            let record = root.insert(tx, &catalogue, Maker::CLI, operator.id, credential)?;
             let event = NewEvent {
                 event_type: EventType::RootKeyReset,
                 account: Some(operator.id),
@@ -189,7 +192,7 @@ impl Keyward {
 /// Revokes every key that may do everything, also those that are disabled or will expire.
 fn revoke_root_keys(tx: &WriteTx<'_>, operator: &Account) -> Result<Vec<KeyId>, Error> {
     let mut revoked = Vec::new();
-    for record in tx.standing_keys(operator.id)? {
+    for record in tx.unrevoked_keys(operator.id)? {
         if record.key.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
             revoke(tx, &EventSource::CLI, &record, "root_key_reset")?;
             revoked.push(record.key.id);

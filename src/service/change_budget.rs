@@ -1,13 +1,10 @@
-//! Changes that a caller asks for: each account has a budget for them, and each looks at its caller
-//! again inside its transaction.
+//! The change budget: how many changes the keys of an account may make.
 //!
-//! [`Keyward::change`] is the only way from a caller to a write, and it wants a [`ChangePermit`],
-//! which only [`Keyward::permit_change`] makes, and [`Keyward::permit_revocation`] without a budget.
-//! So no use case can forget it.
+//! [`Keyward::change`] takes a [`ChangePermit`], so no use case can forget the budget.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +12,6 @@ use crate::{
     domain::id::AccountId,
     env::Monotonic,
     service::{Error, Keyward, Principal},
-    store::{StoreError, WriteTx},
 };
 
 /// How many changes an account may ask for.
@@ -87,9 +83,10 @@ impl Keyward {
     pub(super) fn permit_change(&self, caller: &Principal) -> Result<ChangePermit, Error> {
         if !caller.operator {
             let now = self.env.time.monotonic();
-            let mut buckets = self.changes.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut buckets =
+                self.change_budget.state.lock().unwrap_or_else(PoisonError::into_inner);
             buckets
-                .take(caller.account, self.rules.change_rate, now)
+                .take(caller.account, self.settings.change_rate, now)
                 .map_err(|retry_after| Error::TooManyChanges { retry_after })?;
         }
         Ok(ChangePermit { caller: caller.clone() })
@@ -99,25 +96,6 @@ impl Keyward {
     /// could not be revoked. Nothing grows by it, for each key is revoked once.
     pub(super) fn permit_revocation(caller: &Principal) -> ChangePermit {
         ChangePermit { caller: caller.clone() }
-    }
-
-    /// Runs `body` as the only writer, with the caller as the transaction sees it: still alive, and
-    /// with one of the scopes `any_of` still.
-    pub(super) fn change<T, E>(
-        &self,
-        permit: ChangePermit,
-        any_of: &'static [&'static str],
-        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>, Principal) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Error> + From<StoreError> + Send + 'static,
-    {
-        let rules = Arc::clone(&self.rules);
-        self.store.write(move |tx| {
-            let caller = rules.reauthorize(tx, &permit.caller, any_of)?;
-            body(tx, caller)
-        })
     }
 }
 

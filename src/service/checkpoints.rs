@@ -99,7 +99,7 @@ impl Keyward {
         let mine = &self.checkpointer;
         let Some(signer) = mine.signer.clone() else { return Ok(0) };
         let _turn = mine.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = self.store.write::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
+        let made = self.system_change::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
         let Some(made) = made else { return Ok(0) };
         // The journal is often sent elsewhere, where nobody on this machine can change it.
         tracing::info!(checkpoint.size = made.size, checkpoint.note = made.note, "checkpoint");

@@ -12,9 +12,9 @@ use serde_json::json;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         event::{Actor, EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     env::Timestamp,
     service::{Error, Keyward},
@@ -134,7 +134,7 @@ impl Keyward {
         if due.is_empty() {
             return Ok(0);
         }
-        let written = self.store.write({
+        let written = self.system_change({
             let due = due.clone();
             move |tx| {
                 for (group, tally) in &due {

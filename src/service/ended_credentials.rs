@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         event::{EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     service::{Error, Keyward},
     store::{ExcessCredential, KeyRecord, WriteTx},
@@ -70,16 +70,16 @@ impl Keyward {
         if self.ended_bounded.load(Ordering::Acquire) {
             return Ok((0, true));
         }
-        let limit = self.rules.batch.saturating_mul(BATCHES);
+        let limit = self.settings.batch.saturating_mul(BATCHES);
         let found = self.store.read(|tx| tx.excess_credentials(KEPT, limit))?;
         if found.is_empty() {
             self.ended_bounded.store(true, Ordering::Release);
             return Ok((0, true));
         }
         let mut deleted = 0;
-        for batch in found.chunks(self.rules.batch.max(1) as usize) {
+        for batch in found.chunks(self.settings.batch.max(1) as usize) {
             let batch = batch.to_vec();
-            deleted += self.store.write(move |tx| {
+            deleted += self.system_change(move |tx| {
                 let mut deleted = 0;
                 for of_one_key in batch.chunk_by(|one, next| one.key == next.key) {
                     deleted += delete_excess(tx, of_one_key)?;

@@ -104,7 +104,7 @@ impl Keyward {
     pub fn record_server_event(&self, event_type: EventType, data: Value) -> Result<(), Error> {
         self.record_with_put_off(Vec::new(), |_| Ok(()))?;
         let event = server_event(event_type, data);
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             tx.record(&EventSource::CLI, &event)?;
             Ok(())
         })
@@ -126,7 +126,7 @@ impl Keyward {
         let floor = self.env.time.floor();
         let data = serde_json::json!({ "before": before.to_string(), "after": after.to_string() });
         let event = server_event(EventType::ClockAccepted, data);
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             tx.record(&EventSource::CLI, &event)?;
             tx.keep_time_floor(floor)
         })?;

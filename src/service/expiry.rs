@@ -30,12 +30,6 @@ impl Maker<'static> {
     pub const CLI: Self = Self { source: &EventSource::CLI, expires_at: None };
 }
 
-impl<'a> From<&'a Principal> for Maker<'a> {
-    fn from(caller: &'a Principal) -> Self {
-        Self { source: &caller.source, expires_at: caller.expires_at }
-    }
-}
-
 /// What an expiry is held against.
 #[derive(Clone, Copy)]
 pub struct Expiry<'a> {
@@ -128,7 +122,7 @@ mod tests {
                 operator: false,
                 powers: ScopeBits::default(),
                 expires_at: end.map(at),
-                source: EventSource::CLI,
+                source: EventSource::CLI.into(),
             };
             let expiry = Expiry { now: at(1_000), caller: &caller, existing: None };
             expiry.fault(wanted.map(|it| it.map(at))).map(|it| it.code)

@@ -7,13 +7,13 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::{KeyPrefix, PlaintextKey},
         event::{Actor, EventSource, EventType, NewEvent, Subject},
         imported_key::{ImportForm, ImportedKey},
         key_hash::{Input, KeyHash},
+        plaintext_key::{KeyPrefix, PlaintextKey},
     },
     env::Entropy,
-    service::{Error, Keyward, QueueFull, Rules, keys::revoke, mint::lane_of},
+    service::{Error, Keyward, QueueFull, Settings, keys::revoke, mint::lane_of},
     store::{IndexedCredential, RuntimeState},
 };
 
@@ -94,7 +94,7 @@ impl Keyward {
         let Ok(presented) = PlaintextKey::parse(text) else { return self.identify_imported(text) };
         let prefix = presented.prefix();
         let Some(entry) = self.store.index().find(prefix) else {
-            let ours = prefix.brand().is_some_and(|it| self.kdf_pool.brands.contains(&it));
+            let ours = prefix.label().is_some_and(|it| self.kdf_pool.prefix_labels.contains(&it));
             return if ours { Identity::Unknown } else { Identity::Malformed };
         };
         self.recognise(Secret::Own(presented), entry)
@@ -155,7 +155,7 @@ impl Keyward {
             return Ok(());
         }
         let (id, handle) = (entry.key.id, entry.prefix);
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             let source = EventSource { actor: Actor::Scheduler, request_id: None, client_ip: None };
             let Some(record) = tx.key(id)? else { return Ok(()) };
             // One that was rotated has a value of its own by now, which is no concern of this.
@@ -210,7 +210,7 @@ impl Keyward {
             // The writer may have put it there before it could know of the cached digest.
             current.remember_digest(digest);
         }
-        let weak = entry.hash.iterations() < self.rules.iterations_for(entry.prefix)
+        let weak = entry.hash.iterations() < self.settings.iterations_for(entry.prefix)
             || entry.hash.input() != Input::Text;
         let upgrade = weak.then(|| Upgrade { presented, entry });
         Ok((current.map_or(Identity::Unknown, Identity::Known), upgrade))
@@ -231,14 +231,14 @@ impl Keyward {
     pub(super) fn rehashed(&self, upgrade: Upgrade) -> Rehashed {
         let Upgrade { presented, entry } = upgrade;
         self.kdf_pool.count_derivation();
-        let iterations = self.rules.iterations_for(entry.prefix);
+        let iterations = self.settings.iterations_for(entry.prefix);
         Rehashed { fresh: presented.hashed(iterations, &*self.env.entropy), entry }
     }
 
     /// Stores a proved secret under its new hash, unless another request did meanwhile.
     pub fn store_rehashed(&self, rehashed: Rehashed) -> Result<(), Error> {
         let Rehashed { entry, fresh } = rehashed;
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             let Some(record) = tx.key(entry.key.id)? else { return Ok(()) };
             let stored = record.find(entry.prefix).map(|it| &it.credential.hash);
             if stored != Some(&entry.hash) {
@@ -263,7 +263,7 @@ impl Keyward {
     }
 }
 
-impl Rules {
+impl Settings {
     /// What the hash of a value costs at least. Of a key that was imported as it is nobody knows how
     /// well it was made. Behind a digest somebody took it for strong enough; and the tag of a digest,
     /// with its secret in the same database, would show a thief the way around any cost.

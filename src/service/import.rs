@@ -1,22 +1,22 @@
 //! Keys that another system issued, taken over as they are.
 
-use std::{collections::HashMap, panic::resume_unwind, sync::Arc, thread};
+use std::{collections::HashMap, panic::resume_unwind, thread};
 
 use serde_json::json;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
+        credential::Credential,
         event::EventType,
         id::{AccountId, KeyId},
         imported_key::{ImportForm, Material, Tagger},
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
         scope::Scope,
         text::ExternalId,
     },
     service::{
-        Conflict, Error, Fault, Keyward, NewKey, Principal, Rules, expiry::Maker, kdf_pool,
-        keys::WRITERS,
+        Change, Conflict, Error, Fault, Keyward, NewKey, Principal, kdf_pool, keys::WRITERS,
     },
     store::WriteTx,
 };
@@ -88,12 +88,11 @@ impl Keyward {
         let texts = rows.iter().any(|it| it.material.origin() == ImportForm::Raw);
         let tagger = self.tagger(texts, rehearsal.is_some())?;
         let prepared = self.prepare(&tagger, rows);
-        let rules = Arc::clone(&self.rules);
-        let outcome = self.change::<_, Ending>(permit, WRITERS, move |tx, caller| {
+        let outcome = self.change::<_, Ending>(permit, WRITERS, move |change| {
             let (rehearsed, before) = (rehearsal.is_some(), rehearsal.unwrap_or_default());
             let mut outcomes = Vec::with_capacity(prepared.len());
             for it in prepared {
-                outcomes.push(rules.import(tx, &caller, it, &before)?);
+                outcomes.push(change.import(it, &before)?);
             }
             if rehearsed { Err(Ending::Rehearsed(outcomes)) } else { Ok(outcomes) }
         });
@@ -141,7 +140,7 @@ impl Keyward {
                 }
             };
             let iterations =
-                handle.map_or(self.rules.hash_iterations, |it| self.rules.iterations_for(it));
+                handle.map_or(self.settings.hash_iterations, |it| self.settings.iterations_for(it));
             let hash = KeyHash::of_material(&row.material, iterations, &*self.env.entropy);
             Prepared { row, handle, twins, marks, hash }
         };
@@ -162,15 +161,10 @@ impl Keyward {
     }
 }
 
-impl Rules {
+impl Change<'_> {
     /// What is refused here leaves no trace, for nothing is written before everything is checked.
-    fn import(
-        &self,
-        tx: &WriteTx<'_>,
-        caller: &Principal,
-        prepared: Prepared,
-        before: &Rehearsed,
-    ) -> Result<ImportOutcome, Error> {
+    fn import(&self, prepared: Prepared, before: &Rehearsed) -> Result<ImportOutcome, Error> {
+        let (tx, caller, catalogue) = (&**self, self.caller(), &self.authorizer.catalogue);
         let Prepared { row, handle, twins, marks, hash } = prepared;
         let ImportRow { material, account, new } = row;
         let refuse = |pointer, code, says: String| Ok(Err(Fault::new(pointer, code, &says)));
@@ -182,19 +176,15 @@ impl Rules {
             let says = "a root key is not imported; `keyward root-key reset` makes one".to_owned();
             return refuse("/scopes", "scope_escalation", says);
         }
-        let wanted = self.catalogue.bits(&new.scopes);
+        let wanted = catalogue.bits(&new.scopes);
         if let Err(Error::ScopeEscalation(names)) =
-            self.refuse_beyond(wanted, self.grantable(caller, &account))
+            self.authorizer.refuse_beyond(wanted, self.authorizer.grantable(caller, &account))
         {
             let says = format!("this account cannot have {}", names.join(", "));
             return refuse("/scopes", "scope_escalation", says);
         }
-        match self.refuse_too_many(
-            tx,
-            tx.now(),
-            &account,
-            before.get(&account.id).copied().unwrap_or(0),
-        ) {
+        let unseen = before.get(&account.id).copied().unwrap_or(0);
+        match self.checks().refuse_too_many(&account, unseen) {
             Err(Error::Conflict(Conflict::TooManyKeys { limit })) => {
                 let says = format!("the account has its {limit} keys already");
                 return refuse("/account", "too_many_keys", says);
@@ -219,8 +209,8 @@ impl Rules {
             }
         }
         let new = NewKey { imported: Some(material.origin()), ..new };
-        let maker = Maker::from(caller);
-        let record = self.insert_key(tx, maker, account.id, new, handle, hash)?;
+        let credential = Credential::new(handle, hash, tx.now());
+        let record = new.insert(tx, catalogue, self.maker(), account.id, credential)?;
         tx.mark_imported(&marks)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }

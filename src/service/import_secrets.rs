@@ -41,7 +41,7 @@ type Secret = Zeroizing<[u8; 32]>;
 impl Keyward {
     /// To be called once, before anything is verified.
     pub fn load_import_secrets(&self) -> Result<(), ImportSecretError> {
-        let path = &self.rules.import_key_file;
+        let path = &self.settings.import_key_file;
         let tagger = self.store.read(|tx| find_tagger(path, tx))?;
         self.tagger.store(tagger.map(Arc::new));
         Ok(())
@@ -63,7 +63,7 @@ impl Keyward {
             None => {
                 let fresh = *self.fresh_secret();
                 let secret =
-                    self.store.write::<_, Error>(move |tx| Ok(tx.import_secret(fresh)?))?;
+                    self.system_change::<_, Error>(move |tx| Ok(tx.import_secret(fresh)?))?;
                 Tagger::new(secret)
             }
         };
@@ -81,7 +81,7 @@ impl Keyward {
 
     /// The file is on the disk before the database says that there is one.
     fn make_secret_for_texts(&self) -> Result<Secret, Error> {
-        let path = &self.rules.import_key_file;
+        let path = &self.settings.import_key_file;
         let unusable = |err| Error::Internal(StoreError::File(err));
         let found = read(path).map_err(|err| unusable(io::Error::other(err.to_string())))?;
         let secret = match found {
@@ -94,7 +94,7 @@ impl Keyward {
             }
         };
         let check = imported_key::check_of(&secret);
-        self.store.write::<_, Error>(move |tx| Ok(tx.keep_import_check(check)?))?;
+        self.system_change::<_, Error>(move |tx| Ok(tx.keep_import_check(check)?))?;
         tracing::warn!(
             path = %path.display(),
             "made, to find imported keys by; no backup holds it, so keep a copy elsewhere"

@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::{
     domain::{
         account::AccountKind,
-        credential::KeyPrefix,
         event::{EventSource, EventType, NewEvent, Subject},
         id::KeyId,
+        plaintext_key::KeyPrefix,
     },
     env::{ClockStep, StepKind, Timestamp},
     service::{Error, Keyward, ended_credentials::delete_oldest, events::server_event},
@@ -95,7 +95,7 @@ impl Keyward {
 
     /// One batch: how many things it changed, and whether there may be more.
     fn run_batch(&self, job: Job) -> Result<(u64, bool), Error> {
-        let full = |done: u64| (done, u64::from(self.rules.batch) <= done);
+        let full = |done: u64| (done, u64::from(self.settings.batch) <= done);
         match job {
             Job::EndGraces => Ok((self.end_graces()?, false)),
             Job::ExpireKeys => Ok(full(self.record_expiries()?)),
@@ -134,7 +134,7 @@ impl Keyward {
         }
         let (mut after, mut ended) = (None, 0);
         loop {
-            let batch = self.rules.batch;
+            let batch = self.settings.batch;
             let page = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
             let Some((_, last_prefix, last_deadline)) = page.last().copied() else {
                 return Ok(ended);
@@ -149,7 +149,7 @@ impl Keyward {
                 })
                 .map(|(id, prefix, _)| (id, prefix))
                 .collect();
-            ended += self.store.write(move |tx| {
+            ended += self.system_change(move |tx| {
                 let mut ended = 0;
                 for (id, prefix) in over {
                     ended += u64::from(end_grace(tx, id, prefix, batch)?);
@@ -164,8 +164,8 @@ impl Keyward {
         if !self.env.time.is_settled() {
             return Ok(0);
         }
-        let batch = self.rules.batch;
-        self.store.write(move |tx| {
+        let batch = self.settings.batch;
+        self.system_change(move |tx| {
             let expired = tx.unrecorded_expiries(tx.now(), batch)?;
             for record in &expired {
                 let event = about(
@@ -192,8 +192,8 @@ impl Keyward {
         if !self.env.time.is_settled_since_start() {
             return Ok((0, false));
         }
-        let (retention, batch) = (self.rules.retention, self.rules.batch / Self::PURGE_SHARE);
-        self.store.write(move |tx| {
+        let (retention, batch) = (self.settings.retention, self.settings.batch / Self::PURGE_SHARE);
+        self.system_change(move |tx| {
             let cutoff = tx.now().before(retention);
             let mut purged = 0;
             for record in tx.purgeable_keys(cutoff, batch)? {
@@ -205,7 +205,7 @@ impl Keyward {
             }
             purged += purge_credentials(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
-            let forgotten = tx.forget_usage_before(first_day, batch)?;
+            let forgotten = tx.delete_usage_before(first_day, batch)?;
             for id in tx.purgeable_accounts(cutoff, batch)? {
                 let event = NewEvent {
                     event_type: EventType::AccountPurged,

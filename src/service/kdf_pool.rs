@@ -19,8 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     domain::{
-        credential::{Brand, KeyPrefix},
         id::KeyId,
+        plaintext_key::{KeyPrefix, PrefixLabel},
     },
     env::{Entropy, Timestamp},
 };
@@ -40,7 +40,7 @@ type Task = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub(super) struct KdfPool {
     mac: Hmac<Sha256>,
-    pub brands: Vec<Brand>,
+    pub prefix_labels: Vec<PrefixLabel>,
     /// When the use of a retired value was last recorded, for each key.
     pub retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
     /// To the threads that derive. A key always goes to the same one, so concurrent first uses of
@@ -95,7 +95,7 @@ impl KdfPool {
     ///
     /// Never: a MAC takes a key of any length.
     #[expect(clippy::expect_used, reason = "HMAC is defined for keys of every length")]
-    pub fn new(entropy: &dyn Entropy, brands: Vec<Brand>, iterations: u32) -> Self {
+    pub fn new(entropy: &dyn Entropy, prefix_labels: Vec<PrefixLabel>, iterations: u32) -> Self {
         let mut key = zeroize::Zeroizing::new([0; 32]);
         entropy.fill(&mut *key);
         let mac = Hmac::new_from_slice(&*key).expect("a key of 32 bytes is a key");
@@ -105,7 +105,7 @@ impl KdfPool {
         let most_new = MOST_NEW_ITERATIONS / usize::try_from(iterations).unwrap_or(usize::MAX);
         Self {
             mac,
-            brands,
+            prefix_labels,
             retired_uses: Mutex::default(),
             queues,
             slow,

@@ -8,19 +8,19 @@ use crate::{
     domain::{
         account::Account,
         api_key::ApiKey,
-        credential::{Credential, KeyPrefix, PlaintextKey},
+        credential::Credential,
         event::{EventSource, EventType, NewEvent, Subject},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
-        key_hash::KeyHash,
-        scope::{self, Scope, ScopeSet},
+        plaintext_key::{KeyPrefix, PlaintextKey},
+        scope::{self, Catalogue, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     env::Timestamp,
     service::{
-        Change, ChangePermit, Conflict, Error, Expiry, Gain, KeyAccess, KeyView, Keyward, Minted,
-        Principal, Rules,
-        expiry::{Maker, outlives},
+        ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
+        Keyward, Minted, Principal,
+        expiry::Maker,
         view::{changes, key_facts, settings},
     },
     store::{self, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
@@ -66,8 +66,7 @@ impl Keyward {
         new: &NewKey,
     ) -> Result<ChangePermit, Error> {
         let permit = self.permit_change(caller)?;
-        let now = self.env.time.now();
-        self.store.read(|tx| self.rules.check_new_key(tx, now, caller, account, new))?;
+        self.store.read(|tx| self.checks(tx, caller).account_of_new_key(account, new))?;
         Ok(permit)
     }
 
@@ -80,13 +79,14 @@ impl Keyward {
         minted: Minted,
     ) -> Result<IssuedKey, Error> {
         let Minted { plaintext, hash } = minted;
-        let (rules, reader) = (Arc::clone(&self.rules), permit.caller().clone());
-        let prefix = plaintext.prefix();
+        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
         let across = account != reader.account;
         let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
-        let record = self.change(permit, needed, move |tx, caller| {
-            let account = rules.check_new_key(tx, tx.now(), &caller, account, &new)?;
-            rules.insert_key(tx, Maker::from(&caller), account.id, new, prefix, hash)
+        let record = self.change(permit, needed, move |change| {
+            let account = change.checks().account_of_new_key(account, &new)?;
+            let credential = Credential::new(prefix, hash, change.now());
+            let catalogue = &change.authorizer.catalogue;
+            new.insert(&change, catalogue, change.maker(), account.id, credential)
         })?;
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
@@ -115,7 +115,7 @@ impl Keyward {
     /// Whether a key or an account that this caller sees still names a scope that the catalogue may have
     /// lost.
     pub fn knows_scope(&self, caller: &Principal, scope: &Scope) -> Result<bool, Error> {
-        if self.rules.catalogue.find(scope.as_str()).is_some() {
+        if self.authorizer.catalogue.find(scope.as_str()).is_some() {
             return Ok(true);
         }
         self.store.read(|tx| {
@@ -134,7 +134,8 @@ impl Keyward {
         id: KeyId,
         access: KeyAccess,
     ) -> Result<KeyView, Error> {
-        let record = self.store.read(|tx| self.rules.accessible_key(tx, caller, id, access))?;
+        let record =
+            self.store.read(|tx| self.authorizer.accessible_key(tx, caller, id, access))?;
         Ok(self.view(caller, record))
     }
 
@@ -151,146 +152,78 @@ impl Keyward {
     pub fn update_key(
         &self,
         caller: &Principal,
-        change: Change,
+        wanted: KeyChange,
         patch: KeyPatch,
     ) -> Result<KeyView, Error> {
-        let reader = caller;
-        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
-        let record = self.change(permit, WRITERS, move |tx, caller| {
-            let id = change.id;
-            let record =
-                rules.key_to_change(tx, tx.now(), &caller, change, Gain::Settings(&patch))?;
-            let before = &record.key;
+        let permit = self.permit_change(caller)?;
+        let record = self.change(permit, WRITERS, move |change| {
+            let record = change.checks().key_to_change(wanted, Gain::Settings(&patch))?;
+            let (before, catalogue) = (&record.key, &change.authorizer.catalogue);
             if let Some(scopes) = &patch.scopes {
-                let account = tx.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
-                let held = rules.catalogue.bits(&before.scopes);
-                let added = rules.catalogue.bits(scopes).minus(held);
-                rules.refuse_beyond(added, rules.grantable(&caller, &account))?;
+                let account = change.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
+                let added = catalogue.bits(scopes).minus(catalogue.bits(&before.scopes));
+                let grantable = change.authorizer.grantable(change.caller(), &account);
+                change.authorizer.refuse_beyond(added, grantable)?;
             }
             let after = patch.applied_to(before);
-            if after.expires_at != before.expires_at && before.is_expired_at(tx.now()) {
+            if after.expires_at != before.expires_at && before.is_expired_at(change.now()) {
                 return Err(Conflict::KeyNotActive.into());
             }
             if after == *before {
                 return Ok(record);
             }
-            let receipt = tx.record(
-                &caller.source,
-                &NewEvent {
-                    event_type: EventType::ApiKeyUpdated,
-                    account: Some(before.account_id),
-                    subject: Subject::Key(id),
-                    data: changes(
-                        &settings(&rules.catalogue, before),
-                        &settings(&rules.catalogue, &after),
-                    ),
-                },
-            )?;
-            tx.update_key(&after, &receipt)?;
-            keep_a_root_key(tx, &record.key)?;
-            tx.key(id)?.ok_or(Error::NotFound)
+            let receipt = change.record(&NewEvent {
+                event_type: EventType::ApiKeyUpdated,
+                account: Some(before.account_id),
+                subject: Subject::Key(wanted.id),
+                data: changes(&settings(catalogue, before), &settings(catalogue, &after)),
+            })?;
+            change.update_key(&after, &receipt)?;
+            keep_a_root_key(&change, before)?;
+            change.key(wanted.id)?.ok_or(Error::NotFound)
         })?;
-        Ok(self.view(reader, record))
+        Ok(self.view(caller, record))
     }
 
-    /// Revokes the key: from the moment this returns, none of its values is accepted. A caller that
+    /// Revokes the key: once this has returned, none of its credentials is accepted. A caller that
     /// revokes itself needs no scope.
-    pub fn revoke_key(&self, caller: &Principal, change: Change) -> Result<(), Error> {
-        let (rules, permit) = (Arc::clone(&self.rules), Self::permit_revocation(caller));
-        let needed: &[_] = if change.access == KeyAccess::Itself { &[] } else { WRITERS };
-        self.change(permit, needed, move |tx, caller| {
-            let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Nothing)?;
-            revoke(tx, &caller.source, &record, "requested")?;
-            keep_a_root_key(tx, &record.key)
+    pub fn revoke_key(&self, caller: &Principal, wanted: KeyChange) -> Result<(), Error> {
+        let permit = Self::permit_revocation(caller);
+        let needed: &[_] = if wanted.access == KeyAccess::Itself { &[] } else { WRITERS };
+        self.change(permit, needed, move |change| {
+            let record = change.checks().key_to_change(wanted, Gain::Nothing)?;
+            revoke(&change, change.source(), &record, "requested")?;
+            keep_a_root_key(&change, &record.key)
         })
     }
 }
 
-impl Rules {
-    /// So many revoked and expired keys may an account have for each live one that it may have. They
-    /// take memory and disk until retention ends.
+impl Checks<'_> {
+    /// How many revoked and expired keys an account may have for each live one that it may have.
+    /// They take memory and disk until retention ends.
     pub const ENDED_FOR_EACH_LIVE: u32 = 10;
 
-    /// The account of a new key, if the caller may create this key in it.
-    fn check_new_key(
-        &self,
-        tx: &ReadTx<'_>,
-        now: Timestamp,
-        caller: &Principal,
-        account: AccountId,
-        new: &NewKey,
-    ) -> Result<Account, Error> {
+    /// Returns the account of a new key, if the caller may create this key in it.
+    fn account_of_new_key(self, account: AccountId, new: &NewKey) -> Result<Account, Error> {
+        let Self { tx, now, caller, authorizer, .. } = self;
         let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let expiry = Expiry { now, caller, existing: None };
         expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
-        self.refuse_beyond(self.catalogue.bits(&new.scopes), self.grantable(caller, &account))?;
-        self.refuse_too_many(tx, now, &account, 0)?;
+        let wanted = authorizer.catalogue.bits(&new.scopes);
+        authorizer.refuse_beyond(wanted, authorizer.grantable(caller, &account))?;
+        self.refuse_too_many(&account, 0)?;
         Ok(account)
     }
 
-    /// Writes a new key and its first value, with their event. Its end is its maker's unless another
-    /// is given, which must not be later.
-    pub(super) fn insert_key(
-        &self,
-        tx: &WriteTx<'_>,
-        maker: Maker<'_>,
-        account: AccountId,
-        new: NewKey,
-        prefix: KeyPrefix,
-        hash: KeyHash,
-    ) -> Result<KeyRecord, Error> {
-        let (now, source) = (tx.now(), maker.source);
-        let expires_at = new.expires_at.unwrap_or(maker.expires_at);
-        if outlives(expires_at, maker.expires_at) {
-            let detail = "must not be later than the end of the key that asks";
-            return Err(Error::invalid("/expiresAt", "expires_after_caller", detail));
-        }
-        let key = ApiKey {
-            id: tx.next_key_id(),
-            account_id: account,
-            name: new.name,
-            scopes: new.scopes,
-            enabled: new.enabled,
-            expires_at,
-            metadata: new.metadata,
-            created_at: now,
-            created_by: source.actor.key_id(),
-            updated_at: now,
-            rotated_at: None,
-            revoked_at: None,
-            revision: 1,
-        };
-        let credential = Credential { prefix, hash, issued_at: now, valid_until: None };
-        let event = NewEvent {
-            event_type: EventType::ApiKeyCreated,
-            account: Some(account),
-            subject: Subject::Key(key.id),
-            data: match new.imported {
-                None => json!({ "after": key_facts(&self.catalogue, &key, prefix) }),
-                Some(from) => json!({
-                    "after": key_facts(&self.catalogue, &key, prefix),
-                    "imported": from.as_str(),
-                }),
-            },
-        };
-        let receipt = tx.record(source, &event)?;
-        tx.insert_key(&key, &credential, &receipt)?;
-        tx.key(key.id)?.ok_or(Error::NotFound)
-    }
-
-    /// `unseen` live keys are not counted by the transaction.
-    pub(super) fn refuse_too_many(
-        &self,
-        tx: &ReadTx<'_>,
-        now: Timestamp,
-        account: &Account,
-        unseen: u32,
-    ) -> Result<(), Error> {
+    /// Refuses another key in an account that has as many as it may have. `unseen` live keys are not
+    /// in the transaction.
+    pub fn refuse_too_many(self, account: &Account, unseen: u32) -> Result<(), Error> {
+        let Self { tx, now, settings, .. } = self;
         if account.is_operator() {
             return Ok(());
         }
-        let limit = account.max_keys.unwrap_or(self.max_keys);
+        let limit = account.max_keys.unwrap_or(settings.max_keys);
         let live = tx.live_key_count(account.id, now)?;
         if limit <= live.saturating_add(unseen) {
             return Err(Conflict::TooManyKeys { limit }.into());
@@ -301,9 +234,52 @@ impl Rules {
             return Ok(());
         }
         let oldest = tx.oldest_end(account.id, now)?.unwrap_or(now);
-        let room_at = oldest.after(self.retention);
+        let room_at = oldest.after(settings.retention);
         let retry_after = room_at.since(now);
         Err(Conflict::TooManyEndedKeys { limit, room_at, retry_after }.into())
+    }
+}
+
+impl NewKey {
+    /// Writes the key and its first credential, with their event. The key ends with its maker unless
+    /// another end is given, which the caller has checked.
+    pub(super) fn insert(
+        self,
+        tx: &WriteTx<'_>,
+        catalogue: &Catalogue,
+        maker: Maker<'_>,
+        account: AccountId,
+        credential: Credential,
+    ) -> Result<KeyRecord, Error> {
+        let now = tx.now();
+        let key = ApiKey {
+            id: tx.next_key_id(),
+            account_id: account,
+            name: self.name,
+            scopes: self.scopes,
+            enabled: self.enabled,
+            expires_at: self.expires_at.unwrap_or(maker.expires_at),
+            metadata: self.metadata,
+            created_at: now,
+            created_by: maker.source.actor.key_id(),
+            updated_at: now,
+            rotated_at: None,
+            revoked_at: None,
+            revision: 1,
+        };
+        let mut data = json!({ "after": key_facts(catalogue, &key, credential.prefix) });
+        if let Some(form) = self.imported {
+            data["imported"] = json!(form.as_str());
+        }
+        let event = NewEvent {
+            event_type: EventType::ApiKeyCreated,
+            account: Some(account),
+            subject: Subject::Key(key.id),
+            data,
+        };
+        let receipt = tx.record(maker.source, &event)?;
+        tx.insert_key(&key, &credential, &receipt)?;
+        tx.key(key.id)?.ok_or(Error::NotFound)
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
-        credential::{KeyPrefix, PlaintextKey},
         imported_key::ImportForm,
         key_hash::KeyHash,
+        plaintext_key::{KeyPrefix, PlaintextKey},
     },
     service::{Keyward, QueueFull, Upgrade, identify::Rehashed, kdf_pool::Lane},
 };
@@ -21,7 +21,7 @@ impl Keyward {
     /// Makes a new key, here and now. Slow on purpose, so it runs before a transaction, never
     /// inside one: the writer waits for no derivation.
     pub fn mint(&self) -> Minted {
-        self.hashed(PlaintextKey::generate(self.rules.brand, &*self.env.entropy))
+        self.hashed(PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy))
     }
 
     /// As [`Keyward::mint`], on a thread that gives way to all others; `then` is called there.
@@ -31,7 +31,7 @@ impl Keyward {
         then: impl FnOnce(Minted) + Send + 'static,
     ) -> Result<(), QueueFull> {
         let ticket = self.kdf_pool.take_ticket()?;
-        let plaintext = PlaintextKey::generate(self.rules.brand, &*self.env.entropy);
+        let plaintext = PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy);
         let (app, prefix) = (Arc::clone(self), plaintext.prefix());
         self.kdf_pool.run(Lane::Quick, prefix, move || {
             then(app.hashed(plaintext));
@@ -55,7 +55,7 @@ impl Keyward {
 
     fn hashed(&self, plaintext: PlaintextKey) -> Minted {
         self.kdf_pool.count_derivation();
-        let hash = KeyHash::of(&plaintext, self.rules.hash_iterations, &*self.env.entropy);
+        let hash = KeyHash::of(&plaintext, self.settings.hash_iterations, &*self.env.entropy);
         Minted { plaintext, hash }
     }
 

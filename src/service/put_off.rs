@@ -50,7 +50,7 @@ impl Keyward {
         let mut events = self.put_off.take();
         events.extend(fresh);
         let due = events.clone();
-        let written = self.store.write(move |tx| {
+        let written = self.system_change(move |tx| {
             for (source, event) in &due {
                 tx.record(source, event)?;
             }

@@ -7,16 +7,17 @@ use serde_json::json;
 use crate::{
     domain::{
         api_key::ApiKey,
-        credential::{Credential, KeyPrefix},
-        event::{EventSource, EventType, NewEvent, Subject},
+        credential::Credential,
+        event::{EventType, NewEvent, Subject},
+        plaintext_key::KeyPrefix,
         scope,
     },
     env::Timestamp,
     service::{
-        Change, ChangePermit, Conflict, Error, Gain, IssuedKey, KeyAccess, KeyView, Keyward,
-        Minted, Principal, Rules, ended_credentials::delete_oldest, keys::WRITERS,
+        Change, ChangePermit, Checks, Conflict, Error, Gain, IssuedKey, KeyAccess, KeyChange,
+        KeyView, Keyward, Minted, Principal, ended_credentials::delete_oldest, keys::WRITERS,
     },
-    store::{KeyIndex, KeyRecord, ReadTx, StoredCredential, WriteTx},
+    store::{KeyIndex, KeyRecord, StoredCredential, WriteTx},
 };
 
 /// Scopes of which one is needed to rotate the presented key.
@@ -34,14 +35,15 @@ impl Keyward {
     pub fn permit_rotation(
         &self,
         caller: &Principal,
-        change: Change,
+        wanted: KeyChange,
         grace: Option<Duration>,
     ) -> Result<ChangePermit, Error> {
         let permit = self.permit_change(caller)?;
-        let (rules, now) = (&self.rules, self.env.time.now());
-        let read = |tx: &ReadTx<'_>| rules.key_to_change(tx, now, caller, change, Gain::Secret);
-        let record = self.store.read(read)?;
-        rules.check_rotation(&record, now, caller, grace, self.store.index())?;
+        self.store.read(|tx| {
+            let checks = self.checks(tx, caller);
+            let record = checks.key_to_change(wanted, Gain::Secret)?;
+            checks.grace_of_rotation(&record, grace, self.store.index())
+        })?;
         Ok(permit)
     }
 
@@ -50,91 +52,89 @@ impl Keyward {
     pub fn rotate_key(
         &self,
         permit: ChangePermit,
-        change: Change,
+        wanted: KeyChange,
         grace: Option<Duration>,
         minted: Minted,
     ) -> Result<IssuedKey, Error> {
         let Minted { plaintext, hash } = minted;
-        let prefix = plaintext.prefix();
-        let (rules, reader) = (Arc::clone(&self.rules), permit.caller().clone());
-        let index = Arc::clone(self.store.index());
-        let time = Arc::clone(&self.env.time);
-        let needed = if change.access == KeyAccess::Itself { ROTATORS } else { WRITERS };
-        let record = self.change(permit, needed, move |tx, caller| {
-            let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Secret)?;
-            let id = change.id;
-            let grace = rules.check_rotation(&record, tx.now(), &caller, grace, &index)?;
-            // The answer was lost: its value is in no hands, and is replaced instead of kept alive.
-            let retry = is_old(&record, &caller);
+        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
+        let (index, time) = (Arc::clone(self.store.index()), Arc::clone(&self.env.time));
+        let needed = if wanted.access == KeyAccess::Itself { ROTATORS } else { WRITERS };
+        let record = self.change(permit, needed, move |change| {
+            let now = change.now();
+            let record = change.checks().key_to_change(wanted, Gain::Secret)?;
+            let grace = change.checks().grace_of_rotation(&record, grace, &index)?;
+            // The answer was lost: no client has its credential, which is replaced instead of kept.
+            let retry = is_old(&record, change.caller());
             let grace = if retry { Duration::ZERO } else { grace };
-            let deadline = record.key.ends_by(tx.now().after(grace));
-            let fresh = Credential { prefix, hash, issued_at: tx.now(), valid_until: None };
-            let keeps_older = retry || tx.now() < deadline;
-            let ended = ended_by_rotation(tx, &record, &index, keeps_older, time.is_settled());
+            let deadline = record.key.ends_by(now.after(grace));
+            let keeps_older = retry || now < deadline;
+            let ended = ended_by_rotation(&change, &record, &index, keeps_older, time.is_settled());
+            let fresh = Credential::new(prefix, hash, now);
             let replacement = Replacement { fresh, deadline, ended };
-            replace_current_credential(tx, &caller.source, &record, &replacement)?;
-            let record = tx.key(id)?.ok_or(Error::NotFound)?;
-            delete_oldest(tx, &caller.source, record, rules.batch)
+            replace_current_credential(&change, &record, &replacement)?;
+            let record = change.key(wanted.id)?.ok_or(Error::NotFound)?;
+            delete_oldest(&change, change.source(), record, change.settings.batch)
         })?;
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
 
-    /// Ends the graces of all old values now.
-    pub fn complete_rotation(&self, caller: &Principal, change: Change) -> Result<KeyView, Error> {
-        let reader = caller;
-        let (rules, permit) = (Arc::clone(&self.rules), self.permit_change(caller)?);
+    /// Ends the grace periods of all old credentials now.
+    pub fn complete_rotation(
+        &self,
+        caller: &Principal,
+        wanted: KeyChange,
+    ) -> Result<KeyView, Error> {
+        let permit = self.permit_change(caller)?;
         let index = Arc::clone(self.store.index());
-        let record = self.change(permit, WRITERS, move |tx, caller| {
-            let record = rules.key_to_change(tx, tx.now(), &caller, change, Gain::Nothing)?;
-            let id = change.id;
-            let old = record.in_grace(tx.now(), &index).map(|it| it.credential.prefix);
+        let record = self.change(permit, WRITERS, move |change| {
+            let record = change.checks().key_to_change(wanted, Gain::Nothing)?;
+            let old = record.in_grace(change.now(), &index).map(|it| it.credential.prefix);
             let old: Vec<_> = old.collect();
             if old.is_empty() {
                 return Ok(record);
             }
-            if is_old(&record, &caller) && !is_current_used(&record, &index) {
+            if is_old(&record, change.caller()) && !is_current_used(&record, &index) {
                 return Err(Conflict::SuccessorUnused.into());
             }
             let shown: Vec<_> = old.iter().map(KeyPrefix::as_str).collect();
-            let receipt = tx.record(
-                &caller.source,
-                &NewEvent {
-                    event_type: EventType::ApiKeyGraceEnded,
-                    account: Some(record.key.account_id),
-                    subject: Subject::Key(id),
-                    data: json!({ "keyPrefixes": shown, "reason": "completed" }),
-                },
-            )?;
+            let receipt = change.record(&NewEvent {
+                event_type: EventType::ApiKeyGraceEnded,
+                account: Some(record.key.account_id),
+                subject: Subject::Key(wanted.id),
+                data: json!({ "keyPrefixes": shown, "reason": "completed" }),
+            })?;
             for prefix in old {
-                tx.end_grace(prefix, &receipt)?;
+                change.end_grace(prefix, &receipt)?;
             }
-            tx.update_key(&record.key, &receipt)?;
-            let record = tx.key(id)?.ok_or(Error::NotFound)?;
-            delete_oldest(tx, &caller.source, record, rules.batch)
+            change.update_key(&record.key, &receipt)?;
+            let record = change.key(wanted.id)?.ok_or(Error::NotFound)?;
+            delete_oldest(&change, change.source(), record, change.settings.batch)
         })?;
-        Ok(self.view(reader, record))
+        Ok(self.view(caller, record))
     }
 }
 
-impl Rules {
-    /// The grace period, if the caller may rotate the key so.
-    fn check_rotation(
-        &self,
+impl Checks<'_> {
+    /// Returns the grace period, if the caller may rotate the key with it.
+    fn grace_of_rotation(
+        self,
         record: &KeyRecord,
-        now: Timestamp,
-        caller: &Principal,
         grace: Option<Duration>,
         index: &KeyIndex,
     ) -> Result<Duration, Error> {
+        let Self { now, caller, settings, .. } = self;
         let own = caller.key() == Some(record.key.id);
         let least = if own { Keyward::LEAST_OWN_GRACE } else { Duration::ZERO };
-        let grace = grace.unwrap_or_else(|| self.rotation_grace.max(least));
+        let grace = grace.unwrap_or_else(|| settings.rotation_grace.max(least));
         if grace < least {
             return Err(grace_required());
         }
-        refuse_dead(now, record)?;
+        if record.key.is_expired_at(now) {
+            return Err(Conflict::KeyNotActive.into());
+        }
         refuse_superseded(record, caller, index)?;
-        // A retry replaces a value and adds none.
+        // A retry replaces a credential and adds none.
         if !grace.is_zero() && !is_old(record, caller) {
             refuse_too_many_credentials(now, record, index)?;
         }
@@ -170,13 +170,6 @@ fn grace_required() -> Error {
             Keyward::LEAST_OWN_GRACE.as_secs()
         ),
     )
-}
-
-fn refuse_dead(now: Timestamp, record: &KeyRecord) -> Result<(), Error> {
-    if record.key.is_expired_at(now) {
-        return Err(Conflict::KeyNotActive.into());
-    }
-    Ok(())
 }
 
 /// An old value may rotate its key only while no newer one was ever used, which is what a retry
@@ -245,8 +238,7 @@ struct Replacement {
 }
 
 fn replace_current_credential(
-    tx: &WriteTx<'_>,
-    source: &EventSource,
+    change: &Change<'_>,
     record: &KeyRecord,
     replacement: &Replacement,
 ) -> Result<(), Error> {
@@ -266,11 +258,11 @@ fn replace_current_credential(
             "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
         }),
     };
-    let receipt = tx.record(source, &event)?;
+    let receipt = change.record(&event)?;
     for prefix in ended {
-        tx.end_grace(*prefix, &receipt)?;
+        change.end_grace(*prefix, &receipt)?;
     }
-    tx.replace_credential(fresh, *deadline, &receipt)?;
-    let rotated = ApiKey { rotated_at: Some(tx.now()), ..record.key.clone() };
-    Ok(tx.update_key(&rotated, &receipt)?)
+    change.replace_credential(fresh, *deadline, &receipt)?;
+    let rotated = ApiKey { rotated_at: Some(change.now()), ..record.key.clone() };
+    Ok(change.update_key(&rotated, &receipt)?)
 }

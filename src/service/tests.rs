@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    AccountDraft, Change, Error, IssuedKey, KeyAccess, KeyPatch, Keyward, NewKey, Presented,
+    AccountDraft, Error, IssuedKey, KeyAccess, KeyChange, KeyPatch, Keyward, NewKey, Presented,
     Principal,
 };
 use crate::{
@@ -58,7 +58,7 @@ impl Bench {
 
     /// The steps that SQLite takes on the writer thread for `change`.
     fn steps(&self, change: impl FnOnce()) -> u64 {
-        let taken = || self.app.store.write(|_| Ok::<_, Error>(steps::taken())).unwrap();
+        let taken = || self.app.system_change(|_| Ok::<_, Error>(steps::taken())).unwrap();
         // The first empty write leaves its own steps to the second.
         taken();
         let empty = taken();
@@ -131,8 +131,8 @@ impl Bench {
     }
 }
 
-fn change(key: &IssuedKey) -> Change {
-    Change { id: key.view.key.id, access: KeyAccess::Write, expected: None }
+fn change(key: &IssuedKey) -> KeyChange {
+    KeyChange { id: key.view.key.id, access: KeyAccess::Write, expected: None }
 }
 
 fn name(text: &str) -> Name {
@@ -145,13 +145,14 @@ fn caller(app: &Keyward, account: AccountId, key: &IssuedKey) -> Principal {
         presented: Some(Presented { key: id, prefix }),
         account,
         operator: false,
-        powers: app.rules().catalogue.powers(app.rules().catalogue.bits(&key.view.key.scopes)),
+        powers: app.catalogue().powers(app.catalogue().bits(&key.view.key.scopes)),
         expires_at: None,
         source: EventSource {
             actor: Actor::Key { id, prefix, account },
             request_id: None,
             client_ip: None,
-        },
+        }
+        .into(),
     }
 }
 

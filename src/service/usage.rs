@@ -50,12 +50,12 @@ impl Keyward {
         left.sort_unstable_by_key(|it| it.key.id);
         let mut stored = 0;
         while !left.is_empty() {
-            let batch_len = left.len().min(self.rules.batch as usize);
+            let batch_len = left.len().min(self.settings.batch as usize);
             let batch: Vec<_> = left.drain(..batch_len).collect();
             let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
-            let written = self.store.write({
+            let written = self.system_change({
                 let uses = uses.clone();
-                move |tx| tx.note_usage(&uses)
+                move |tx| tx.add_usage(&uses)
             });
             if let Err(err) = written {
                 for (entry, it) in batch.iter().zip(&uses) {
@@ -82,7 +82,7 @@ impl Keyward {
         let today = Day::of(self.env.time.now());
         let first = today.before(days.clamp(1, Self::MOST_DAYS) - 1);
         let found = self.store.read(|tx| {
-            self.rules.accessible_key(tx, caller, id, KeyAccess::Read)?;
+            self.authorizer.accessible_key(tx, caller, id, KeyAccess::Read)?;
             Ok::<_, Error>(tx.usage_of(id, first)?)
         })?;
         let mut all = Vec::new();

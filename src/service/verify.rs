@@ -15,9 +15,9 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        credential::PlaintextKey,
         event::{Actor, EventSource, EventType, NewEvent, Subject},
         id::AccountId,
+        plaintext_key::PlaintextKey,
         policy::RequiredScopes,
         scope::ScopeBits,
         verdict::Verdict,
@@ -59,7 +59,7 @@ impl Keyward {
             let now = self.env.time.now();
             let admitted = cached_digest.is_some_and(|it| bool::from(it.ct_eq(&digest)))
                 && self.refusal_reason(entry, account.unwrap_or(true), now).is_none()
-                && self.rules.permits(self.rules.catalogue.powers(key.scopes()), any_of);
+                && self.authorizer.permits(self.authorizer.catalogue.powers(key.scopes()), any_of);
             if admitted {
                 self.usage.record(entry, Verdict::Valid, now);
                 self.initial_key_file.was_used(entry.prefix);
@@ -92,7 +92,7 @@ impl Keyward {
             })
             .unwrap_or((None, true));
         let now = self.env.time.now();
-        let granted = self.rules.catalogue.powers(entry.key.scopes());
+        let granted = self.authorizer.catalogue.powers(entry.key.scopes());
         let missing = need.missing(granted);
         let verdict =
             self.refusal_reason(&entry, suspended, now).unwrap_or(if missing.is_empty() {
@@ -143,8 +143,12 @@ impl Keyward {
         if let Some(verdict) = self.refusal_reason(&entry, suspended, self.env.time.now()) {
             return Err(Error::Unauthenticated(Denial::from(verdict)));
         }
-        let powers = self.rules.catalogue.powers(entry.key.scopes());
-        if self.rules.permits(powers, any_of) { Ok(()) } else { Err(Error::MissingScope(any_of)) }
+        let powers = self.authorizer.catalogue.powers(entry.key.scopes());
+        if self.authorizer.permits(powers, any_of) {
+            Ok(())
+        } else {
+            Err(Error::MissingScope(any_of))
+        }
     }
 
     /// Turns whoever was judged good into a caller, who made the request that `source` tells of.
@@ -154,7 +158,7 @@ impl Keyward {
                 presented: Some(Presented { key: entry.key.id, prefix: entry.prefix }),
                 account: entry.key.account,
                 operator: account.operator,
-                powers: self.rules.catalogue.powers(entry.key.scopes()),
+                powers: self.authorizer.catalogue.powers(entry.key.scopes()),
                 expires_at: entry.key.expires_at(),
                 source: EventSource {
                     actor: Actor::Key {
@@ -163,7 +167,8 @@ impl Keyward {
                         account: entry.key.account,
                     },
                     ..source
-                },
+                }
+                .into(),
             }),
             (verdict, _, _) => Err(Error::Unauthenticated(Denial::from(verdict))),
         }
@@ -177,9 +182,9 @@ impl Keyward {
             presented: None,
             account: account.ok_or(Error::NotFound)?.id,
             operator: true,
-            powers: self.rules.catalogue.everything(),
+            powers: self.authorizer.catalogue.everything(),
             expires_at: None,
-            source,
+            source: source.into(),
         })
     }
 
@@ -207,7 +212,7 @@ impl Keyward {
         source: EventSource,
     ) -> Result<(), Error> {
         let Some(entry) = found.entry.clone() else { return Ok(()) };
-        self.store.write(move |tx| {
+        self.system_change(move |tx| {
             let subject = Subject::Key(entry.key.id);
             let event_type = EventType::ApiKeyRetiredKeyUsed;
             let last = tx.last_retired_use(entry.key.id)?;

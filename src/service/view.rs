@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus},
-        credential::KeyPrefix,
         id::KeyId,
+        plaintext_key::KeyPrefix,
         scope::Catalogue,
         text::Metadata,
     },

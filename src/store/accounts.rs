@@ -1,20 +1,39 @@
 //! Statements about accounts.
 
-use rusqlite::{OptionalExtension, Row, ToSql, params};
+use rusqlite::{ToSql, params};
 
 use crate::{
     domain::{
-        account::{Account, AccountKind, AccountStatus},
+        account::{Account, AccountKind},
         id::AccountId,
-        scope::ScopeSet,
-        text::{ExternalId, Metadata, Name},
+        text::ExternalId,
     },
     env::Timestamp,
-    store::{AuditReceipt, ReadTx, StoreError, WriteTx, records::instant, tx::Touched},
+    store::{
+        AuditReceipt, ReadTx, StoreError, WriteTx,
+        rows::{Column, ColumnList, Fields, Table},
+        tx::Touched,
+    },
 };
 
-const COLUMNS: &str = "id, kind, name, external_id, status, allowed_scopes, max_keys, metadata,
-    created_at_ms, updated_at_ms, deleted_at_ms, revision";
+/// The columns of an account. A further one is a line here, a line in [`account`], and a line in
+/// `schema.sql`.
+const COLUMNS: ColumnList<Account> = ColumnList {
+    table: Table { name: "accounts", key: "id" },
+    columns: &[
+        Column::fixed("kind", |it| &it.kind),
+        Column::new("name", |it| &it.name),
+        Column::new("external_id", |it| &it.external_id),
+        Column::new("status", |it| &it.status),
+        Column::new("allowed_scopes", |it| &it.allowed_scopes),
+        Column::new("max_keys", |it| &it.max_keys),
+        Column::new("metadata", |it| &it.metadata),
+        Column::fixed("created_at_ms", |it| &it.created_at),
+        Column::fixed("updated_at_ms", |it| &it.updated_at),
+        Column::new("deleted_at_ms", |it| &it.deleted_at),
+        Column::fixed("revision", |it| &it.revision),
+    ],
+};
 
 /// Where a page begins, and how long it is.
 #[derive(Clone, Copy, Debug)]
@@ -24,35 +43,34 @@ pub struct AccountPage {
 }
 
 impl ReadTx<'_> {
-    /// One account, tombstones included.
+    /// Returns one account; a deleted one as well, until it is purged.
     pub fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
-        self.one_account("id = ?1", &id.to_string())
+        self.one_account("id = ?1", &id)
     }
 
-    /// The account that runs keyward; none before the first start is through.
+    /// Returns the operator account; `None` until the first start has created it.
     pub fn operator_account(&self) -> Result<Option<Account>, StoreError> {
-        // Written out as well, or the partial index could not be used.
-        self.one_account("kind = 'operator' AND kind = ?1", &AccountKind::Operator.as_str())
+        // The literal is needed as well: without it SQLite cannot use the partial index.
+        self.one_account("kind = 'operator' AND kind = ?1", &AccountKind::Operator)
     }
 
-    /// The account that has this identifier of the operator's now.
+    /// Returns the account that has this external identifier now.
     pub fn account_with_external_id(
         &self,
         external_id: &ExternalId,
     ) -> Result<Option<Account>, StoreError> {
-        self.one_account("external_id = ?1 AND deleted_at_ms IS NULL", &external_id.as_str())
+        self.one_account("external_id = ?1 AND deleted_at_ms IS NULL", external_id)
     }
 
-    /// The accounts by age, only those with `text` in their name or external identifier if it is given;
-    /// tombstones never are among them.
+    /// Returns the accounts that are not deleted, the oldest first. With `text`, only those that have
+    /// it in their name or external identifier.
     pub fn accounts(
         &self,
         page: AccountPage,
         text: Option<&str>,
     ) -> Result<Vec<Account>, StoreError> {
-        let (created_at, id) = page
-            .after
-            .map_or((i64::MIN, String::new()), |(at, id)| (at.as_millis(), id.to_string()));
+        let first = || (Timestamp::MIN, String::new());
+        let (created_at, id) = page.after.map_or_else(first, |(at, id)| (at, id.to_string()));
         let sql = format!(
             "SELECT {COLUMNS} FROM accounts
              WHERE deleted_at_ms IS NULL AND (created_at_ms, id) > (?1, ?2)
@@ -60,12 +78,10 @@ impl ReadTx<'_> {
              ORDER BY created_at_ms, id LIMIT ?3"
         );
         let mut statement = self.sql.prepare_cached(&sql)?;
-        let rows = statement
-            .query_map(params![created_at, id, page.limit, text], |row| Ok(account(row)))?;
-        rows.map(|row| row?).collect()
+        COLUMNS.table.all(&mut statement, params![created_at, id, page.limit, text], account)
     }
 
-    /// Accounts that were deleted before `cutoff` and have no key left.
+    /// Returns accounts that were deleted before `cutoff` and have no key left.
     pub fn purgeable_accounts(
         &self,
         cutoff: Timestamp,
@@ -77,133 +93,74 @@ impl ReadTx<'_> {
                AND NOT EXISTS (SELECT 1 FROM api_keys AS k WHERE k.account_id = a.id)
              LIMIT ?2",
         )?;
-        let rows = statement
-            .query_map(params![cutoff.as_millis(), limit], |row| row.get::<_, String>(0))?;
-        rows.map(|id| account_id(id?)).collect()
+        COLUMNS.table.all(&mut statement, params![cutoff, limit], |row| row.get("id"))
     }
 
-    /// Streams every account, tombstones included.
+    /// Gives every account to `take`, deleted ones included.
     pub(super) fn for_each_account(&self, mut take: impl FnMut(Account)) -> Result<(), StoreError> {
         let mut statement = self.sql.prepare(&format!("SELECT {COLUMNS} FROM accounts"))?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
+        COLUMNS.table.each(&mut statement, [], |row| {
             take(account(row)?);
-        }
-        Ok(())
+            Ok(true)
+        })
     }
 
     fn one_account(&self, filter: &str, value: &dyn ToSql) -> Result<Option<Account>, StoreError> {
-        self.sql
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM accounts WHERE {filter}"))?
-            .query_row([value], |row| Ok(account(row)))
-            .optional()?
-            .transpose()
+        let mut statement =
+            self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM accounts WHERE {filter}"))?;
+        COLUMNS.table.first(&mut statement, [value], account)
     }
 }
 
 impl WriteTx<'_> {
+    /// Adds an account.
     pub fn insert_account<'tx>(
         &'tx self,
         account: &Account,
         receipt: &AuditReceipt<'tx>,
     ) -> Result<(), StoreError> {
         let id = receipt.account()?;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO accounts (id, kind, name, external_id, status, allowed_scopes,
-                                       max_keys, metadata, created_at_ms, updated_at_ms,
-                                       revision, audit_seq)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?
-            .execute(params![
-                id.to_string(),
-                account.kind.as_str(),
-                account.name.as_str(),
-                account.external_id.as_ref().map(ExternalId::as_str),
-                account.status.as_str(),
-                account.allowed_scopes.as_ref().map(ToString::to_string),
-                account.max_keys,
-                account.metadata.as_json(),
-                account.created_at.as_millis(),
-                account.updated_at.as_millis(),
-                account.revision,
-                receipt.seq(),
-            ])?;
+        COLUMNS.insert(self, &id, account, receipt.seq())?;
         self.touch(Touched::Account(id));
         Ok(())
     }
 
-    /// Writes everything about the account that can change, as the next revision.
+    /// Writes all changeable columns of the account as its next revision.
     pub fn update_account<'tx>(
         &'tx self,
         account: &Account,
         receipt: &AuditReceipt<'tx>,
     ) -> Result<(), StoreError> {
         let id = receipt.account()?;
-        let changed = self
-            .sql
-            .prepare_cached(
-                "UPDATE accounts
-                 SET name = ?2, external_id = ?3, status = ?4, allowed_scopes = ?5, max_keys = ?6,
-                     metadata = ?7, updated_at_ms = ?8, deleted_at_ms = ?9,
-                     revision = revision + 1, audit_seq = ?10
-                 WHERE id = ?1",
-            )?
-            .execute(params![
-                id.to_string(),
-                account.name.as_str(),
-                account.external_id.as_ref().map(ExternalId::as_str),
-                account.status.as_str(),
-                account.allowed_scopes.as_ref().map(ToString::to_string),
-                account.max_keys,
-                account.metadata.as_json(),
-                self.now().as_millis(),
-                account.deleted_at.map(Timestamp::as_millis),
-                receipt.seq(),
-            ])?;
         self.touch(Touched::Account(id));
-        StoreError::unless_one(changed)
+        COLUMNS.update(self, &id, account, receipt.seq())
     }
 
-    /// Removes the tombstone of an account that has no key left.
+    /// Purges a deleted account that has no key left.
     pub fn delete_account<'tx>(&'tx self, receipt: &AuditReceipt<'tx>) -> Result<(), StoreError> {
         let id = receipt.account()?;
         let deleted = self
             .sql
             .prepare_cached("DELETE FROM accounts WHERE id = ?1 AND deleted_at_ms IS NOT NULL")?
-            .execute([id.to_string()])?;
+            .execute([id])?;
         self.touch(Touched::Account(id));
         StoreError::unless_one(deleted)
     }
 }
 
-fn account(row: &Row<'_>) -> Result<Account, StoreError> {
-    let id: String = row.get(0)?;
-    let bad = |column| StoreError::Corrupt { table: "accounts", column, row: id.clone() };
-    let (kind, name, status): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
-    let external_id: Option<String> = row.get(3)?;
-    let allowed_scopes: Option<String> = row.get(5)?;
+fn account(row: Fields<'_>) -> Result<Account, StoreError> {
     Ok(Account {
-        id: account_id(id.clone())?,
-        kind: AccountKind::parse(&kind).ok_or_else(|| bad("kind"))?,
-        name: Name::from_stored(name),
-        external_id: external_id
-            .map(|it| ExternalId::parse(&it).map_err(|_| bad("external_id")))
-            .transpose()?,
-        status: AccountStatus::parse(&status).ok_or_else(|| bad("status"))?,
-        allowed_scopes: allowed_scopes
-            .map(|it| ScopeSet::from_stored(&it).ok_or_else(|| bad("allowed_scopes")))
-            .transpose()?,
-        max_keys: row.get(6)?,
-        metadata: Metadata::from_stored(row.get(7)?).ok_or_else(|| bad("metadata"))?,
-        created_at: Timestamp::from_millis(row.get(8)?),
-        updated_at: Timestamp::from_millis(row.get(9)?),
-        deleted_at: instant(row, 10)?,
-        revision: row.get(11)?,
+        id: row.get("id")?,
+        kind: row.get("kind")?,
+        name: row.get("name")?,
+        external_id: row.get("external_id")?,
+        status: row.get("status")?,
+        allowed_scopes: row.get("allowed_scopes")?,
+        max_keys: row.get("max_keys")?,
+        metadata: row.get("metadata")?,
+        created_at: row.get("created_at_ms")?,
+        updated_at: row.get("updated_at_ms")?,
+        deleted_at: row.get("deleted_at_ms")?,
+        revision: row.get("revision")?,
     })
-}
-
-pub(super) fn account_id(text: String) -> Result<AccountId, StoreError> {
-    let unreadable = |row| StoreError::Corrupt { table: "accounts", column: "id", row };
-    AccountId::parse(&text).map_err(|_| unreadable(text))
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use rusqlite::{OptionalExtension, Row, ToSql, params};
+use rusqlite::{OptionalExtension, ToSql, params};
 
 use crate::{
     domain::{
@@ -10,57 +10,61 @@ use crate::{
         id::{AccountId, KeyId},
     },
     env::Timestamp,
-    store::{ReadTx, StoreError, WriteTx},
+    store::{
+        AuditHead, ReadTx, StoreError, WriteTx,
+        rows::{Fields, Table},
+    },
 };
 
+const EVENTS: Table = Table { name: "events", key: "seq" };
 const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, actor_account_id,
     subject, request_id, client_ip, data, prev_hash, hash";
 
-/// Proof that a change to `subject` has its event in this same transaction.
+/// Shows that a change to `subject` has its event in the same transaction.
 ///
-/// Only [`WriteTx::record`] makes one. It is bound to its transaction by `'tx` and cannot be
-/// copied, so it can neither be kept for a later transaction nor forged; and it names the row to
-/// change, so what was recorded is what changes.
+/// Only [`WriteTx::record`] creates a receipt. The lifetime `'tx` binds it to its transaction, and it
+/// cannot be copied, so it can neither be kept for a later transaction nor forged. It names the row
+/// to change, so the recorded row is the changed row.
 ///
-/// Spent in the transaction that it comes from, it changes what it names:
+/// In its own transaction, a receipt allows the change:
 /// ```
-/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::{AuditReceipt, Store}};
-/// fn honest(store: &Store, it: NewEvent) -> Result<(), Error> {
-///     store.write(move |tx| {
+/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::{AuditReceipt, StoreWriter}};
+/// fn honest(writer: &StoreWriter, it: NewEvent) -> Result<(), Error> {
+///     writer.write(move |tx| {
 ///         let receipt: AuditReceipt<'_> = tx.record(&EventSource::CLI, &it)?;
 ///         Ok(tx.delete_key(&receipt)?)
 ///     })
 /// }
 /// ```
-/// But it cannot be made by hand,
+/// A receipt cannot be built by hand:
 /// ```compile_fail
 /// use keyward::{domain::event::Subject, store::AuditReceipt};
 /// fn forge() -> AuditReceipt<'static> {
 ///     AuditReceipt { seq: 1, subject: Subject::Server, tx: std::marker::PhantomData }
 /// }
 /// ```
-/// nor carried out of its transaction,
+/// It cannot be stored outside its transaction:
 /// ```compile_fail
 /// use keyward::{domain::event::{NewEvent, EventSource}, store::{AuditReceipt, WriteTx}};
 /// fn smuggle(tx: &WriteTx<'_>, kept: &mut Option<AuditReceipt<'static>>, it: NewEvent) {
 ///     *kept = tx.record(&EventSource::CLI, &it).ok();
 /// }
 /// ```
-/// nor returned from it,
+/// It cannot be returned from its transaction:
 /// ```compile_fail
-/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::Store};
-/// fn give_back(store: &Store, it: NewEvent) {
-///     let _ = store.write(move |tx| Ok::<_, Error>(tx.record(&EventSource::CLI, &it)?));
+/// use keyward::{domain::event::{NewEvent, EventSource}, service::Error, store::StoreWriter};
+/// fn give_back(writer: &StoreWriter, it: NewEvent) {
+///     let _ = writer.write(move |tx| Ok::<_, Error>(tx.record(&EventSource::CLI, &it)?));
 /// }
 /// ```
-/// nor spent in another one,
+/// It cannot be used in another transaction:
 /// ```compile_fail
 /// use keyward::store::{AuditReceipt, WriteTx};
 /// fn cross<'one>(_: &'one WriteTx<'_>, other: &WriteTx<'_>, receipt: &AuditReceipt<'one>) {
 ///     let _ = other.delete_key(receipt);
 /// }
 /// ```
-/// and a reader changes nothing at all.
+/// A reading transaction has no method that takes one:
 /// ```compile_fail
 /// use keyward::store::{AuditReceipt, ReadTx};
 /// fn change(tx: &ReadTx<'_>, receipt: &AuditReceipt<'_>) {
@@ -74,41 +78,22 @@ pub struct AuditReceipt<'tx> {
     tx: PhantomData<fn(&'tx ()) -> &'tx ()>,
 }
 
-/// Where the chain ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AuditHead {
-    pub seq: i64,
-    pub hash: ChainHash,
-}
-
-/// Which events to read; an absent part selects everything.
+/// Which events to read; an absent field selects all.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Events of this account only.
+    /// Only events of this account.
     pub account: Option<AccountId>,
     pub event_type: Option<String>,
     pub subject: Option<String>,
     pub actor: Option<String>,
-    /// What keys of this account did.
+    /// Only events that keys of this account caused.
     pub actor_account: Option<AccountId>,
     /// Only events with a greater `seq`.
     pub after: i64,
     pub since: Option<Timestamp>,
-    /// Half open: not the events of this instant.
+    /// Half open: excludes events of this instant.
     pub until: Option<Timestamp>,
     pub limit: u32,
-}
-
-impl AuditHead {
-    /// Before the first event.
-    pub const NONE: Self = Self { seq: 0, hash: ChainHash::GENESIS };
-
-    /// Whether `event` is the next one, and says of itself what its hash says.
-    pub fn is_followed_by(&self, event: &Event) -> bool {
-        event.seq == self.seq + 1
-            && event.prev_hash == self.hash
-            && event.hash == event.expected_hash()
-    }
 }
 
 impl AuditReceipt<'_> {
@@ -132,7 +117,7 @@ impl AuditReceipt<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Appends `event` to the chain.
+    /// Appends `event` to the chain. Returns the receipt for the change that it describes.
     pub fn record<'tx>(
         &'tx self,
         source: &EventSource,
@@ -168,7 +153,7 @@ impl WriteTx<'_> {
             )?
             .execute(params![
                 row.seq,
-                row.time.as_millis(),
+                row.time,
                 row.event_type,
                 row.account_id,
                 row.actor,
@@ -178,8 +163,8 @@ impl WriteTx<'_> {
                 row.request_id,
                 row.client_ip,
                 row.data,
-                row.prev_hash.0,
-                row.hash.0,
+                row.prev_hash,
+                row.hash,
             ])?;
         marks.head = AuditHead { seq: row.seq, hash: row.hash };
         self.marks.set(marks);
@@ -189,35 +174,34 @@ impl WriteTx<'_> {
 }
 
 impl ReadTx<'_> {
-    /// The account of the key that created this one.
+    /// Returns the account of the key that created `key`.
     pub fn creator_account(&self, key: KeyId) -> Result<Option<AccountId>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT actor_account_id FROM events
              WHERE subject = ?1 AND type = 'api_key.created' ORDER BY seq LIMIT 1",
         )?;
-        let found = statement.query_row([key.to_string()], |row| row.get::<_, Option<String>>(0));
+        let found = statement.query_row([key], |row| row.get::<_, Option<String>>(0));
         Ok(found.optional()?.flatten().and_then(|it| AccountId::parse(&it).ok()))
     }
 
+    /// Returns the end of the log.
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
         let head = self
             .sql
             .prepare_cached("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| Ok(AuditHead { seq: row.get(0)?, hash: ChainHash(row.get(1)?) }))
+            .query_row([], |row| Ok(AuditHead { seq: row.get("seq")?, hash: row.get("hash")? }))
             .optional()?;
         Ok(head.unwrap_or(AuditHead::NONE))
     }
 
+    /// Returns the event with this number.
     pub fn event(&self, seq: i64) -> Result<Option<Event>, StoreError> {
-        let found = self
-            .sql
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?
-            .query_row([seq], event)
-            .optional()?;
-        Ok(found)
+        let mut statement =
+            self.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?;
+        EVENTS.first(&mut statement, [seq], event)
     }
 
-    /// Events in the order of `seq`.
+    /// Returns the selected events in the order of `seq`.
     pub fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, StoreError> {
         let mut conditions = vec!["seq > ?"];
         let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(filter.after)];
@@ -226,7 +210,7 @@ impl ReadTx<'_> {
             values.push(value);
         };
         if let Some(account) = filter.account {
-            add("account_id = ?", Box::new(account.to_string()));
+            add("account_id = ?", Box::new(account));
         }
         if let Some(event_type) = &filter.event_type {
             add("type = ?", Box::new(event_type.clone()));
@@ -238,34 +222,32 @@ impl ReadTx<'_> {
             add("actor = ?", Box::new(actor.clone()));
         }
         if let Some(account) = filter.actor_account {
-            add("actor_account_id = ?", Box::new(account.to_string()));
+            add("actor_account_id = ?", Box::new(account));
         }
         if let Some(since) = filter.since {
-            add("time_ms >= ?", Box::new(since.as_millis()));
+            add("time_ms >= ?", Box::new(since));
         }
         if let Some(until) = filter.until {
-            add("time_ms < ?", Box::new(until.as_millis()));
+            add("time_ms < ?", Box::new(until));
         }
         add("1 = 1 ORDER BY seq LIMIT ?", Box::new(filter.limit));
         let sql = format!("SELECT {COLUMNS} FROM events WHERE {}", conditions.join(" AND "));
         let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
         let mut statement = self.sql.prepare_cached(&sql)?;
-        let rows = statement.query_map(&*params, event)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        EVENTS.all(&mut statement, &*params, event)
     }
 
-    /// When the use of a retired credential of this key was last recorded.
+    /// Returns when the use of a retired credential of this key was last recorded.
     pub fn last_retired_use(&self, key: KeyId) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT time_ms FROM events INDEXED BY events_of_retired_use
              WHERE subject = ?1 AND type = 'api_key.retired_key_used'
              ORDER BY seq DESC LIMIT 1",
         )?;
-        let time = statement.query_row([key.to_string()], |row| row.get::<_, i64>(0)).optional()?;
-        Ok(time.map(Timestamp::from_millis))
+        Ok(statement.query_row([key], |row| row.get(0)).optional()?)
     }
 
-    /// Gives every event after `seq` to `take`, in order, until it says that it is enough.
+    /// Gives every event after the number `after` to `take`, in order, until `take` returns `false`.
     pub fn for_each_event(
         &self,
         after: i64,
@@ -273,15 +255,11 @@ impl ReadTx<'_> {
     ) -> Result<(), StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq");
         let mut statement = self.sql.prepare(&sql)?;
-        for event in statement.query_map([after], event)? {
-            if !take(event?) {
-                break;
-            }
-        }
-        Ok(())
+        EVENTS.each(&mut statement, [after], |row| Ok(take(event(row)?)))
     }
 
-    /// Recomputes the chain after `seq`. Returns the first event that does not fit, if any.
+    /// Recomputes the chain after the event `after`. Returns the first event that does not follow, if
+    /// any.
     pub fn first_broken_event(&self, after: i64) -> Result<Option<i64>, StoreError> {
         let mut last = AuditHead::NONE;
         if 0 < after {
@@ -301,20 +279,20 @@ impl ReadTx<'_> {
     }
 }
 
-fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
+fn event(row: Fields<'_>) -> Result<Event, StoreError> {
     Ok(Event {
-        seq: row.get(0)?,
-        time: Timestamp::from_millis(row.get(1)?),
-        event_type: row.get(2)?,
-        account_id: row.get(3)?,
-        actor: row.get(4)?,
-        actor_prefix: row.get(5)?,
-        actor_account_id: row.get(6)?,
-        subject: row.get(7)?,
-        request_id: row.get(8)?,
-        client_ip: row.get(9)?,
-        data: row.get(10)?,
-        prev_hash: ChainHash(row.get(11)?),
-        hash: ChainHash(row.get(12)?),
+        seq: row.get("seq")?,
+        time: row.get("time_ms")?,
+        event_type: row.get("type")?,
+        account_id: row.get("account_id")?,
+        actor: row.get("actor")?,
+        actor_prefix: row.get("actor_prefix")?,
+        actor_account_id: row.get("actor_account_id")?,
+        subject: row.get("subject")?,
+        request_id: row.get("request_id")?,
+        client_ip: row.get("client_ip")?,
+        data: row.get("data")?,
+        prev_hash: row.get("prev_hash")?,
+        hash: row.get("hash")?,
     })
 }

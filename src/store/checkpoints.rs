@@ -1,6 +1,6 @@
-//! Signed checkpoints, and the log held against them.
+//! Signed checkpoints, and the comparison of the log with them.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::params;
 
 use crate::{
     domain::{
@@ -8,35 +8,40 @@ use crate::{
         event::ChainHash,
     },
     env::Timestamp,
-    store::{ReadTx, StoreError, WriteTx},
+    store::{
+        ReadTx, StoreError, WriteTx,
+        rows::{Fields, Table},
+    },
 };
 
-/// How many of the newest events are verified at each start, whatever was signed.
+const CHECKPOINTS: Table = Table { name: "checkpoints", key: "size" };
+
+/// How many of the newest events each start verifies, even if a checkpoint covers them.
 const VERIFIED_AT_START: i64 = 10_000;
 
-/// A checkpoint as the file has it.
+/// A checkpoint as the file holds it.
 #[derive(Clone, Debug)]
 pub struct StoredCheckpoint {
-    /// How many events there were.
+    /// How many events the log had.
     pub size: i64,
     pub time: Timestamp,
-    /// The hash of the newest of them.
+    /// The hash of the newest of these events.
     pub head: ChainHash,
     /// The signed note.
     pub note: String,
 }
 
 impl StoredCheckpoint {
-    /// Whose log it says it is of: the first line of the note.
+    /// Returns the name of the log, which is the first line of the signed note.
     pub fn origin(&self) -> String {
         self.note.lines().next().unwrap_or_default().to_owned()
     }
 }
 
 impl WriteTx<'_> {
-    /// Signs what the log is now, unless nothing happened since the last time.
+    /// Signs the present log. Returns `None` if no event was added since the last checkpoint.
     ///
-    /// No receipt: it changes nothing that an event could tell of.
+    /// Takes no receipt, because a checkpoint follows from the log and needs no event.
     pub fn checkpoint(
         &self,
         signer: &CheckpointSigner,
@@ -57,44 +62,45 @@ impl WriteTx<'_> {
             .prepare_cached(
                 "INSERT INTO checkpoints (size, time_ms, head, note) VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute(params![head.seq, self.now().as_millis(), head.hash.0, note])?;
+            .execute(params![head.seq, self.now(), head.hash, note])?;
         Ok(Some(StoredCheckpoint { size: head.seq, time: self.now(), head: head.hash, note }))
     }
 }
 
 impl ReadTx<'_> {
+    /// Returns the newest checkpoint.
     pub fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT size, time_ms, head, note FROM checkpoints ORDER BY size DESC LIMIT 1",
         )?;
-        Ok(statement.query_row([], checkpoint).optional()?)
+        CHECKPOINTS.first(&mut statement, [], checkpoint)
     }
 
+    /// Returns the checkpoint of exactly `size` events.
     pub fn checkpoint_of(&self, size: i64) -> Result<Option<StoredCheckpoint>, StoreError> {
         let mut statement = self
             .sql
             .prepare_cached("SELECT size, time_ms, head, note FROM checkpoints WHERE size = ?1")?;
-        Ok(statement.query_row([size], checkpoint).optional()?)
+        CHECKPOINTS.first(&mut statement, [size], checkpoint)
     }
 
-    /// Checkpoints of more than `after` events, the smallest first.
+    /// Returns checkpoints of more than `after` events, the smallest first.
     pub fn checkpoints(&self, after: i64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT size, time_ms, head, note FROM checkpoints WHERE size > ?1
              ORDER BY size LIMIT ?2",
         )?;
-        let rows = statement.query_map(params![after, limit], checkpoint)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        CHECKPOINTS.all(&mut statement, params![after, limit], checkpoint)
     }
 
-    /// Whether the log is still what it was at this checkpoint. Looks at one event only, whose hash
-    /// stands for all before it.
+    /// Returns whether the log is still what it was at this checkpoint. Reads one event only, whose
+    /// hash covers all events before it.
     pub fn is_as_checkpointed(&self, size: i64, head: ChainHash) -> Result<bool, StoreError> {
         Ok(size == 0 || self.event(size)?.is_some_and(|it| it.hash == head))
     }
 
-    /// Holds the log against the last checkpoint, and verifies what came since; and so many of the
-    /// newest events in any case.
+    /// Compares the log with the last checkpoint, and verifies the events after it, and in any case
+    /// the newest [`VERIFIED_AT_START`].
     pub(super) fn check_log(&self) -> Result<(), StoreError> {
         let last = self.last_checkpoint()?;
         let trusted = last.as_ref().map_or(0, |it| it.size);
@@ -111,11 +117,11 @@ impl ReadTx<'_> {
     }
 }
 
-fn checkpoint(row: &Row<'_>) -> Result<StoredCheckpoint, rusqlite::Error> {
+fn checkpoint(row: Fields<'_>) -> Result<StoredCheckpoint, StoreError> {
     Ok(StoredCheckpoint {
-        size: row.get(0)?,
-        time: Timestamp::from_millis(row.get(1)?),
-        head: ChainHash(row.get(2)?),
-        note: row.get(3)?,
+        size: row.get("size")?,
+        time: row.get("time_ms")?,
+        head: row.get("head")?,
+        note: row.get("note")?,
     })
 }

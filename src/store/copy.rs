@@ -1,4 +1,4 @@
-//! A copy of the file, taken while it is written to.
+//! Copies of the file, made while the server writes to it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,24 +11,24 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-use crate::store::{ReadTx, StoreError, pragmas, schema};
+use crate::store::{ReadTx, StoreError, connection::pragmas, schema};
 
-/// How much is copied between two looks at the progress, in pages of 4 KiB.
+/// How much is copied between two reports of the progress, in pages of 4 KiB.
 const STEP: i32 = 1_000;
 
-/// What a file holds, to be held against another.
+/// Counts of what a file holds, to compare it with another.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Census {
     /// The number of the newest event.
     pub events: i64,
     pub accounts: i64,
     pub keys: i64,
-    pub values: i64,
+    pub credentials: i64,
 }
 
-/// Copies what `source` sees at this moment to a new file at `to`, which is complete, and on the
-/// disk, when this returns. Writers go on meanwhile. `progress` is told what is left and the whole,
-/// in pages.
+/// Copies what `source` sees at this moment to a new file at `to`. The copy is complete, and on the
+/// disk, when this returns. Writers go on meanwhile. `progress` gets the pages that are left, and all
+/// pages.
 pub(super) fn copy(
     source: &Connection,
     to: &Path,
@@ -38,19 +38,19 @@ pub(super) fn copy(
     options.write(true).create_new(true).mode(0o600).open(to).map_err(StoreError::File)?;
     let outcome = fill(source, to, &mut progress);
     if outcome.is_err() {
-        // Half a copy is worse than none.
+        // Half a copy must not be taken for a whole one.
         let _ = fs::remove_file(to);
     }
     outcome
 }
 
-#[expect(clippy::disallowed_methods, reason = "the copy is nobody's database yet")]
+#[expect(clippy::disallowed_methods, reason = "no process uses the copy yet")]
 fn fill(
     source: &Connection,
     to: &Path,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<(), StoreError> {
-    // One snapshot for all steps: without it the copy would begin again after each commit.
+    // One snapshot for all steps: without it SQLite would restart the copy after each commit.
     let snapshot = source.unchecked_transaction()?;
     let _: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -61,13 +61,13 @@ fn fill(
         progress(pages(state.remaining), pages(state.pagecount));
     }
     drop(backup);
-    // One file that can be moved, instead of one with a log beside it.
+    // Without a log beside it, the copy is one file that can be moved.
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, err)| err)?;
     File::open(to).and_then(|it| it.sync_all()).map_err(StoreError::File)
 }
 
-/// Reads all of a copy: whether SQLite finds it whole and every row refers to one that is there.
+/// Reads all of a copy. Fails unless SQLite finds it intact and every reference leads to a row.
 pub(super) fn inspect(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
@@ -75,13 +75,16 @@ pub(super) fn inspect(conn: &Connection) -> Result<(), StoreError> {
     }
     let mut orphans = conn.prepare("PRAGMA foreign_key_check")?;
     if let Some(row) = orphans.query([])?.next()? {
-        let table: String = row.get(0)?;
-        return Err(StoreError::Damaged(format!("a row of {table} refers to one that is gone")));
+        let table: String = row.get("table")?;
+        return Err(StoreError::Damaged(format!(
+            "a row of {table} refers to a row that does not exist"
+        )));
     }
     Ok(())
 }
 
-/// Takes the write-ahead log beside the file at `path` back into it. Nobody else may use the file.
+/// Folds the write-ahead log beside the file at `path` back into the file, and removes it. No other
+/// process may use the file.
 pub fn fold(path: &Path) -> Result<(), StoreError> {
     let conn = schema::open(path)?;
     pragmas(&conn)?;
@@ -90,18 +93,18 @@ pub fn fold(path: &Path) -> Result<(), StoreError> {
 }
 
 impl ReadTx<'_> {
-    /// How much there is of everything.
+    /// Counts the rows of the file.
     pub fn census(&self) -> Result<Census, StoreError> {
-        let sql = "SELECT (SELECT coalesce(max(seq), 0) FROM events),
-                          (SELECT count(*) FROM accounts),
-                          (SELECT count(*) FROM api_keys),
-                          (SELECT count(*) FROM credentials)";
+        let sql = "SELECT (SELECT coalesce(max(seq), 0) FROM events) AS events,
+                          (SELECT count(*) FROM accounts) AS accounts,
+                          (SELECT count(*) FROM api_keys) AS keys,
+                          (SELECT count(*) FROM credentials) AS credentials";
         let census = self.sql.query_row(sql, [], |row| {
             Ok(Census {
-                events: row.get(0)?,
-                accounts: row.get(1)?,
-                keys: row.get(2)?,
-                values: row.get(3)?,
+                events: row.get("events")?,
+                accounts: row.get("accounts")?,
+                keys: row.get("keys")?,
+                credentials: row.get("credentials")?,
             })
         });
         Ok(census?)

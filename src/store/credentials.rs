@@ -1,19 +1,20 @@
-//! Statements about the values of keys: what rotation adds, retires and ends.
+//! Statements about credentials: what a rotation adds, retires and ends.
 
 use rusqlite::params;
 
 use crate::{
     domain::{
-        credential::{Credential, KeyPrefix},
+        credential::Credential,
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
     },
     env::Timestamp,
-    store::{AuditReceipt, ReadTx, StoreError, WriteTx, accounts::account_id, tx::Touched},
+    store::{AuditReceipt, ReadTx, StoreError, WriteTx, records::CREDENTIALS, tx::Touched},
 };
 
-/// An ended value that is one too many for its key.
+/// An ended credential beyond the number that is kept for each key.
 #[derive(Clone, Copy, Debug)]
 pub struct ExcessCredential {
     pub account: AccountId,
@@ -22,8 +23,8 @@ pub struct ExcessCredential {
 }
 
 impl ReadTx<'_> {
-    /// Values whose grace no event has ended yet, the earliest deadline first. A revocation ended
-    /// those of its key.
+    /// Returns rotated credentials whose end is not recorded yet, the earliest deadline first.
+    /// Without those of revoked keys, which ended with their key.
     pub fn credentials_in_grace(
         &self,
         after: Option<(Timestamp, KeyPrefix)>,
@@ -37,20 +38,14 @@ impl ReadTx<'_> {
                AND (c.valid_until_ms, c.prefix) > (?1, ?2)
              ORDER BY c.valid_until_ms, c.prefix LIMIT ?3",
         )?;
-        let (deadline, prefix) = after.map_or((i64::MIN, String::new()), |(deadline, prefix)| {
-            (deadline.as_millis(), prefix.as_str().to_owned())
-        });
-        let rows = statement.query_map(params![deadline, prefix, limit], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
-        })?;
-        rows.map(|row| {
-            let (key, prefix, deadline) = row?;
-            Ok((key_id(key)?, key_prefix(prefix)?, Timestamp::from_millis(deadline)))
+        let first = || (Timestamp::MIN, String::new());
+        let (deadline, prefix) = after.map_or_else(first, |(at, it)| (at, it.as_str().to_owned()));
+        CREDENTIALS.all(&mut statement, params![deadline, prefix, limit], |row| {
+            Ok((row.get("key_id")?, row.get("prefix")?, row.get("valid_until_ms")?))
         })
-        .collect()
     }
 
-    /// Ended values beyond the newest `kept` of their key. Reads every ended value in the file.
+    /// Returns ended credentials beyond the newest `kept` of their key. Reads every ended credential.
     pub fn excess_credentials(
         &self,
         kept: u32,
@@ -65,27 +60,25 @@ impl ReadTx<'_> {
              JOIN api_keys AS k ON k.id = v.key_id
              WHERE ?1 < v.age LIMIT ?2",
         )?;
-        let rows = statement.query_map([kept, limit], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-        })?;
-        rows.map(|row| {
-            let (key, prefix, account) = row?;
-            let (key, prefix) = (key_id(key)?, key_prefix(prefix)?);
-            Ok(ExcessCredential { account: account_id(account)?, key, prefix })
+        CREDENTIALS.all(&mut statement, [kept, limit], |row| {
+            Ok(ExcessCredential {
+                account: row.get("account_id")?,
+                key: row.get("key_id")?,
+                prefix: row.get("prefix")?,
+            })
         })
-        .collect()
     }
 
-    /// Whether this is a value of the key whose end was recorded.
+    /// Returns whether this is a credential of the key whose end was recorded.
     pub fn has_ended_credential(&self, key: KeyId, prefix: KeyPrefix) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT 1 FROM credentials
              WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
         )?;
-        Ok(statement.exists(params![key.to_string(), prefix.as_str()])?)
+        Ok(statement.exists(params![key, prefix])?)
     }
 
-    /// Rotated values whose end was recorded before `cutoff`.
+    /// Returns credentials whose end was recorded before `cutoff`.
     pub fn purgeable_credentials(
         &self,
         cutoff: Timestamp,
@@ -94,20 +87,15 @@ impl ReadTx<'_> {
         let mut statement = self.sql.prepare_cached(
             "SELECT key_id, prefix FROM credentials WHERE ended_at_ms < ?1 LIMIT ?2",
         )?;
-        let rows = statement.query_map(params![cutoff.as_millis(), limit], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-        })?;
-        rows.map(|row| {
-            let (key, prefix) = row?;
-            Ok((key_id(key)?, key_prefix(prefix)?))
+        CREDENTIALS.all(&mut statement, params![cutoff, limit], |row| {
+            Ok((row.get("key_id")?, row.get("prefix")?))
         })
-        .collect()
     }
 }
 
 impl WriteTx<'_> {
-    /// Makes `fresh` the key's current value; the one before it stays valid until `deadline`.
-    /// With a deadline that is now, its end needs no event of its own.
+    /// Makes `fresh` the current credential of the key; the one before stays valid until `deadline`.
+    /// If the deadline is not later than now, its end is recorded by the same event.
     pub fn replace_credential<'tx>(
         &'tx self,
         fresh: &Credential,
@@ -122,17 +110,12 @@ impl WriteTx<'_> {
                      ended_at_ms = CASE WHEN ?2 <= ?3 THEN ?3 END
                  WHERE key_id = ?1 AND valid_until_ms IS NULL",
             )?
-            .execute(params![
-                receipt.key()?.to_string(),
-                deadline.as_millis(),
-                self.now().as_millis(),
-                receipt.seq()
-            ])?;
+            .execute(params![receipt.key()?, deadline, self.now(), receipt.seq()])?;
         StoreError::unless_one(retired)?;
         self.insert_credential(fresh, receipt)
     }
 
-    /// Ends the grace of one value, now. Its deadline never moves away by this.
+    /// Ends the grace of one credential now. This never moves its deadline to a later time.
     pub fn end_grace<'tx>(
         &'tx self,
         prefix: KeyPrefix,
@@ -147,17 +130,12 @@ impl WriteTx<'_> {
                  WHERE key_id = ?1 AND prefix = ?2
                    AND valid_until_ms IS NOT NULL AND ended_at_ms IS NULL",
             )?
-            .execute(params![
-                id.to_string(),
-                prefix.as_str(),
-                self.now().as_millis(),
-                receipt.seq()
-            ])?;
+            .execute(params![id, prefix, self.now(), receipt.seq()])?;
         self.touch(Touched::Key(id));
         StoreError::unless_one(ended)
     }
 
-    /// Stores a value under a stronger hash, if it still has the weaker one.
+    /// Replaces the hash `from` of a credential by the stronger hash `to`.
     pub fn replace_hash<'tx>(
         &'tx self,
         prefix: KeyPrefix,
@@ -172,24 +150,18 @@ impl WriteTx<'_> {
                 "UPDATE credentials SET phc = ?4, audit_seq = ?5
                  WHERE key_id = ?1 AND prefix = ?2 AND phc = ?3",
             )?
-            .execute(params![
-                id.to_string(),
-                prefix.as_str(),
-                from.encode(),
-                to.encode(),
-                receipt.seq()
-            ])?;
+            .execute(params![id, prefix, from, to, receipt.seq()])?;
         self.touch(Touched::Key(id));
         StoreError::unless_one(replaced)
     }
 
-    /// Removes one value whose grace has ended. Its last use stays with the key.
+    /// Removes one credential whose grace has ended. The key keeps the time of its last use.
     pub fn delete_credential<'tx>(
         &'tx self,
         prefix: KeyPrefix,
         receipt: &AuditReceipt<'tx>,
     ) -> Result<(), StoreError> {
-        let id = receipt.key()?.to_string();
+        let id = receipt.key()?;
         self.sql
             .prepare_cached(
                 "INSERT INTO credential_usage (key_id, prefix, last_used_at_ms)
@@ -198,17 +170,17 @@ impl WriteTx<'_> {
                  ON CONFLICT (key_id, prefix) DO UPDATE
                  SET last_used_at_ms = max(last_used_at_ms, excluded.last_used_at_ms)",
             )?
-            .execute(params![id, prefix.as_str()])?;
+            .execute(params![id, prefix])?;
         self.sql
             .prepare_cached("DELETE FROM credential_usage WHERE key_id = ?1 AND prefix = ?2")?
-            .execute(params![id, prefix.as_str()])?;
+            .execute(params![id, prefix])?;
         let deleted = self
             .sql
             .prepare_cached(
                 "DELETE FROM credentials
                  WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
             )?
-            .execute(params![id, prefix.as_str()])?;
+            .execute(params![id, prefix])?;
         self.touch(Touched::Gone(prefix));
         StoreError::unless_one(deleted)
     }
@@ -226,29 +198,19 @@ impl WriteTx<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
-                credential.prefix.as_str(),
-                id.to_string(),
-                credential.hash.encode(),
-                credential.issued_at.as_millis(),
-                credential.valid_until.map(Timestamp::as_millis),
+                credential.prefix,
+                id,
+                credential.hash,
+                credential.issued_at,
+                credential.valid_until,
                 receipt.seq(),
             ])?;
         if ImportForm::of(credential.prefix).is_some() {
             self.sql
                 .prepare_cached("INSERT INTO imported_values (prefix) VALUES (?1)")?
-                .execute([credential.prefix.as_str()])?;
+                .execute([credential.prefix])?;
         }
         self.touch(Touched::Key(id));
         Ok(())
     }
-}
-
-fn key_id(text: String) -> Result<KeyId, StoreError> {
-    let unreadable = |row| StoreError::Corrupt { table: "api_keys", column: "id", row };
-    KeyId::parse(&text).map_err(|_| unreadable(text))
-}
-
-pub(super) fn key_prefix(text: String) -> Result<KeyPrefix, StoreError> {
-    let unreadable = |row| StoreError::Corrupt { table: "credentials", column: "prefix", row };
-    KeyPrefix::from_stored(&text).ok_or_else(|| unreadable(text))
 }

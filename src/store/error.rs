@@ -1,4 +1,4 @@
-//! What can go wrong between us and the file.
+//! Errors of the store, and what the codes of SQLite mean.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub enum StoreError {
     ReadOnly(#[source] rusqlite::Error),
     #[error("the disk failed")]
     Io(#[source] rusqlite::Error),
-    /// An earlier change met this fault, and the storage has not worked since.
+    /// An earlier change met this fault, and no write has succeeded since.
     #[error("{0}")]
     Unavailable(StorageFault),
     #[error("writing has stopped")]
@@ -27,11 +27,11 @@ pub enum StoreError {
     CommitFailed(String),
     #[error("a value that must be unique is taken")]
     Taken(#[source] rusqlite::Error),
-    #[error("{table} {row} holds an unreadable {column}")]
+    #[error("table {table}, row {row}: column {column} cannot be read")]
     Corrupt { table: &'static str, column: &'static str, row: String },
-    #[error("a statement meant for {wanted} row changed {changed}")]
+    #[error("a statement for {wanted} row changed {changed} rows")]
     RowsChanged { wanted: usize, changed: usize },
-    #[error("the receipt of an event about something else was offered")]
+    #[error("the event of this change is about another row")]
     WrongReceipt,
     #[error("a change panicked")]
     Panicked,
@@ -63,8 +63,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// For statements that must find exactly one row: none means that our picture of the file is
-    /// wrong.
+    /// Fails unless a statement changed exactly one row. Any other number means that the file is not
+    /// what the program takes it for.
     pub(super) fn unless_one(changed: usize) -> Result<(), Self> {
         if changed != 1 {
             return Err(Self::RowsChanged { wanted: 1, changed });
@@ -72,8 +72,8 @@ impl StoreError {
         Ok(())
     }
 
-    /// What is wrong with the storage, if that is the reason.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is not the storage")]
+    /// Returns the fault of the storage, if that is the reason.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other error is about the storage")]
     pub fn storage_fault(&self) -> Option<StorageFault> {
         match self {
             Self::Full(_) => Some(StorageFault::Full),
@@ -84,7 +84,7 @@ impl StoreError {
         }
     }
 
-    /// Whether trying again later may help: nothing is wrong with the request.
+    /// Returns whether a later attempt may succeed, because the request itself is right.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Busy(_)
@@ -122,7 +122,7 @@ impl From<rusqlite::Error> for StoreError {
         if let SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE = cause.extended_code {
             return Self::Taken(err);
         }
-        // No room for the memory that connections share, which is a file beside the database.
+        // No space for the memory that connections share, which is a file beside the database.
         if cause.extended_code == SQLITE_IOERR_SHMSIZE {
             return Self::Full(err);
         }

@@ -1,4 +1,4 @@
-//! The audit log of a file that no server needs to run for: a copy in an auditor's hands.
+//! A database that is only read, with or without a server: for auditors and for checks.
 
 use std::path::Path;
 
@@ -9,37 +9,37 @@ use crate::{
     store::{Census, ReadTx, StoreError, copy, schema},
 };
 
-/// A database, opened to be read and nothing else.
+/// A database that is open for reading only.
 #[derive(Debug)]
 pub struct LogFile {
     pub(super) conn: Connection,
 }
 
 impl LogFile {
-    /// Opens the file at `path`, beside a running server or without one. Where nothing can be
-    /// written, such as on a mounted snapshot, it is read as it lies there.
+    /// Opens the file at `path`, beside a running server or without one. The file may be on a read-only
+    /// file system, such as a mounted snapshot.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let (conn, _) = schema::open_to_read(path)?;
         conn.pragma_update(None, "trusted_schema", false)?;
         Ok(Self { conn })
     }
 
-    /// Copies it, with what a log beside it holds, to a new file at `to`.
+    /// Copies the file, with its write-ahead log, to a new file at `to`.
     pub fn copy_to(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
         copy::copy(&self.conn, to, progress)
     }
 
-    /// Whether SQLite finds all of it whole.
+    /// Reads the whole file. Fails unless SQLite finds it intact.
     pub fn inspect(&self) -> Result<(), StoreError> {
         copy::inspect(&self.conn)
     }
 
-    /// How much there is of everything.
+    /// Counts the rows of the file.
     pub fn census(&self) -> Result<Census, StoreError> {
         ReadTx::new(&self.conn).census()
     }
 
-    /// The latest time that a server has kept, if any has.
+    /// Returns the time floor that a server has stored, if any.
     pub fn time_floor(&self) -> Result<Option<Timestamp>, StoreError> {
         ReadTx::new(&self.conn).time_floor()
     }

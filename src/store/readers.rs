@@ -8,16 +8,24 @@ use std::{
     },
 };
 
-use r2d2::{CustomizeConnection, Pool};
+use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
 
 use crate::store::{
-    BUSY_TIMEOUT, PoolState, ReadTx, StorageFault, StoreError, add_functions,
+    ReadTx, StorageFault, StoreError,
+    connection::{BUSY_TIMEOUT, ReaderPragmas},
     schema::{self, Access},
 };
 
 const READERS: u32 = 4;
+
+/// How many of the reading connections are idle, and how many are busy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolState {
+    pub idle: u32,
+    pub busy: u32,
+}
 
 /// The pool, which is made anew when the file is opened again.
 #[derive(Debug)]
@@ -101,18 +109,4 @@ fn pool(path: &Path, access: Access) -> Result<Pool<SqliteConnectionManager>, St
         .connection_customizer(Box::new(ReaderPragmas))
         .build(manager)?;
     Ok(pool)
-}
-
-#[derive(Debug)]
-pub(super) struct ReaderPragmas;
-
-impl CustomizeConnection<Connection, rusqlite::Error> for ReaderPragmas {
-    fn on_acquire(&self, conn: &mut Connection) -> Result<(), rusqlite::Error> {
-        add_functions(conn)?;
-        conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.set_prepared_statement_cache_capacity(64);
-        conn.pragma_update(None, "query_only", true)?;
-        // No `mmap_size`: an I/O error on a mapped page is a signal that ends the process.
-        conn.pragma_update(None, "trusted_schema", false)
-    }
 }

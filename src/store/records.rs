@@ -1,21 +1,17 @@
-//! A key with all its values, as the file holds it. The one reading of those rows.
+//! A key with all its credentials, as the file holds it.
 
-use rusqlite::{Row, ToSql};
+use rusqlite::ToSql;
 
 use crate::{
-    domain::{
-        api_key::ApiKey,
-        credential::{Credential, KeyPrefix},
-        id::{AccountId, KeyId},
-        key_hash::KeyHash,
-        scope::ScopeSet,
-        text::{Metadata, Name},
-    },
+    domain::{api_key::ApiKey, credential::Credential, id::KeyId, plaintext_key::KeyPrefix},
     env::Timestamp,
-    store::{KeyIndex, ReadTx, StoreError},
+    store::{
+        KeyIndex, ReadTx, StoreError,
+        rows::{Column, ColumnList, Fields, Table},
+    },
 };
 
-/// A key and every value it has had that is still remembered.
+/// A key with every credential that is still stored.
 #[derive(Clone, Debug)]
 pub struct KeyRecord {
     pub key: ApiKey,
@@ -23,7 +19,7 @@ pub struct KeyRecord {
     pub credentials: Vec<StoredCredential>,
     /// When the scheduler recorded that the key had expired.
     pub expiry_recorded_at: Option<Timestamp>,
-    /// When any of its values, deleted ones included, was last accepted, as far as the file knows.
+    /// When a credential of the key, deleted ones included, was last accepted, as stored.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -35,38 +31,35 @@ pub struct StoredCredential {
     pub last_used_at: Option<Timestamp>,
 }
 
-/// A row for each value of each key.
-macro_rules! rows {
-    () => {
-        "
-    SELECT k.id, k.account_id, k.name, k.scopes, k.enabled, k.expires_at_ms, k.metadata,
-           k.created_at_ms, k.created_by, k.updated_at_ms, k.rotated_at_ms,
-           k.revoked_at_ms, k.expiry_recorded_at_ms, k.revision,
-           c.prefix, c.phc, c.issued_at_ms, c.valid_until_ms, c.ended_at_ms,
-           u.last_used_at_ms,
-           (SELECT o.last_used_at_ms FROM credential_usage AS o
-            WHERE o.key_id = k.id AND o.prefix = '')
-    FROM api_keys AS k
-    LEFT JOIN credentials AS c ON c.key_id = k.id
-    LEFT JOIN credential_usage AS u ON u.key_id = c.key_id AND u.prefix = c.prefix"
-    };
-}
+/// The columns of a key. A further one is a line here, a line in [`api_key`], and a line in `schema.sql`.
+pub(super) const KEYS: ColumnList<ApiKey> = ColumnList {
+    table: Table { name: "api_keys", key: "id" },
+    columns: &[
+        Column::fixed("account_id", |it| &it.account_id),
+        Column::new("name", |it| &it.name),
+        Column::new("scopes", |it| &it.scopes),
+        Column::new("enabled", |it| &it.enabled),
+        Column::new("expires_at_ms", |it| &it.expires_at),
+        Column::new("metadata", |it| &it.metadata),
+        Column::fixed("created_at_ms", |it| &it.created_at),
+        Column::fixed("created_by", |it| &it.created_by),
+        Column::fixed("updated_at_ms", |it| &it.updated_at),
+        Column::new("rotated_at_ms", |it| &it.rotated_at),
+        Column::new("revoked_at_ms", |it| &it.revoked_at),
+        Column::fixed("revision", |it| &it.revision),
+    ],
+};
+pub(super) const CREDENTIALS: Table = Table { name: "credentials", key: "prefix" };
 
-/// The values of a key: the oldest first, the current one last.
-macro_rules! by_age {
-    () => {
-        "c.valid_until_ms IS NULL, c.issued_at_ms, c.valid_until_ms"
-    };
-}
+/// The credentials of a key: the oldest first, the current one last.
+const BY_AGE: &str = "c.valid_until_ms IS NULL, c.issued_at_ms, c.valid_until_ms";
 
-const ONE: &str = concat!(rows!(), " WHERE k.id = ?1 ORDER BY ", by_age!());
-
-/// Which keys to read: `filter` is the inside of a WHERE over `api_keys AS k`, its parameters
-/// counted from 1; `order` says which come first and how many.
+/// Which keys to read: `filter` is the condition of a WHERE over `api_keys AS k`, `order` its ORDER BY
+/// and LIMIT; their parameters count from 1.
 #[derive(Clone, Copy)]
 pub(super) struct Selection<'a> {
-    /// The index that finds them; `None` is the primary key. Named, because a planner that chooses
-    /// another one reads what is not asked for.
+    /// The index that finds them; `None` is the primary key. It is named, because with another index
+    /// SQLite would read rows that are not wanted.
     pub index: Option<&'static str>,
     pub filter: &'a str,
     pub order: &'a str,
@@ -74,16 +67,17 @@ pub(super) struct Selection<'a> {
 }
 
 impl KeyRecord {
-    /// The value that the key has now.
+    /// Returns the current credential; `None` if all are purged.
     pub fn current(&self) -> Option<&StoredCredential> {
         self.credentials.iter().rev().find(|it| it.credential.valid_until.is_none())
     }
 
+    /// Returns the credential with this prefix.
     pub fn find(&self, prefix: KeyPrefix) -> Option<&StoredCredential> {
         self.credentials.iter().find(|it| it.credential.prefix == prefix)
     }
 
-    /// Old values whose grace has not ended at `now`, nor by the monotonic clock, oldest first.
+    /// Returns rotated credentials still in grace by both clocks, the oldest first.
     pub fn in_grace<'a>(
         &'a self,
         now: Timestamp,
@@ -98,10 +92,11 @@ impl KeyRecord {
 }
 
 impl ReadTx<'_> {
-    /// One key, tombstones included.
+    /// Returns one key; a revoked one as well, until it is purged.
     pub fn key(&self, id: KeyId) -> Result<Option<KeyRecord>, StoreError> {
         let mut found = None;
-        self.stream_records(ONE, &[&id.to_string()], |record| found = Some(record))?;
+        let one = format!("{} WHERE k.id = ?1 ORDER BY {BY_AGE}", selected());
+        self.stream_records(&one, &[&id], |record| found = Some(record))?;
         Ok(found)
     }
 
@@ -110,97 +105,94 @@ impl ReadTx<'_> {
         let indexed = index.map_or_else(String::new, |it| format!("INDEXED BY {it}"));
         let sql = format!(
             "{} WHERE k.id IN (SELECT k.id FROM api_keys AS k {indexed} WHERE {filter} {order})
-             ORDER BY k.created_at_ms, k.id, {}",
-            rows!(),
-            by_age!()
+             ORDER BY k.created_at_ms, k.id, {BY_AGE}",
+            selected()
         );
         let mut found = Vec::new();
         self.stream_records(&sql, params, |record| found.push(record))?;
         Ok(found)
     }
 
+    /// Gives every key that `sql` finds to `take`, once its last credential is read.
     fn stream_records(
         &self,
         sql: &str,
         params: &[&dyn ToSql],
         mut take: impl FnMut(KeyRecord),
     ) -> Result<(), StoreError> {
-        let mut statement = self.sql.prepare_cached(sql)?;
-        let mut rows = statement.query(params)?;
         let mut open: Option<KeyRecord> = None;
-        while let Some(row) = rows.next()? {
-            let id: String = row.get(0)?;
-            let id = KeyId::parse(&id).map_err(|_| unreadable("id", id))?;
+        KEYS.table.each(&mut *self.sql.prepare_cached(sql)?, params, |row| {
+            let id: KeyId = row.get("id")?;
             let mut record = match open.take() {
                 Some(record) if record.key.id == id => record,
                 finished => {
                     finished.into_iter().for_each(&mut take);
-                    new_record(row, id)?
+                    new_record(row)?
                 }
             };
-            if let Some(credential) = credential(row)? {
+            if let Some(credential) = credential(row.of(CREDENTIALS))? {
                 record.last_used_at = record.last_used_at.max(credential.last_used_at);
                 record.credentials.push(credential);
             }
             open = Some(record);
-        }
+            Ok(true)
+        })?;
         open.into_iter().for_each(take);
         Ok(())
     }
 }
 
-fn new_record(row: &Row<'_>, id: KeyId) -> Result<KeyRecord, StoreError> {
-    let bad = |column| unreadable(column, id.to_string());
-    let account: String = row.get(1)?;
-    let name: String = row.get(2)?;
-    let scopes: String = row.get(3)?;
-    let created_by: Option<String> = row.get(8)?;
-    let key = ApiKey {
-        id,
-        account_id: AccountId::parse(&account).map_err(|_| bad("account_id"))?,
-        name: Name::from_stored(name),
-        scopes: ScopeSet::from_stored(&scopes).ok_or_else(|| bad("scopes"))?,
-        enabled: row.get(4)?,
-        expires_at: instant(row, 5)?,
-        metadata: Metadata::from_stored(row.get(6)?).ok_or_else(|| bad("metadata"))?,
-        created_at: Timestamp::from_millis(row.get(7)?),
-        created_by: created_by
-            .map(|it| KeyId::parse(&it).map_err(|_| bad("created_by")))
-            .transpose()?,
-        updated_at: Timestamp::from_millis(row.get(9)?),
-        rotated_at: instant(row, 10)?,
-        revoked_at: instant(row, 11)?,
-        revision: row.get(13)?,
-    };
+/// The beginning of a SELECT that finds a row for each credential of each key.
+fn selected() -> String {
+    format!(
+        "SELECT {KEYS}, expiry_recorded_at_ms,
+                c.prefix, phc, issued_at_ms, valid_until_ms, ended_at_ms, u.last_used_at_ms,
+                (SELECT o.last_used_at_ms FROM credential_usage AS o
+                 WHERE o.key_id = k.id AND o.prefix = '') AS earlier_last_used_at_ms
+         FROM api_keys AS k
+         LEFT JOIN credentials AS c ON c.key_id = k.id
+         LEFT JOIN credential_usage AS u ON u.key_id = c.key_id AND u.prefix = c.prefix"
+    )
+}
+
+fn new_record(row: Fields<'_>) -> Result<KeyRecord, StoreError> {
     Ok(KeyRecord {
-        key,
+        key: api_key(row)?,
         credentials: Vec::new(),
-        expiry_recorded_at: instant(row, 12)?,
-        last_used_at: instant(row, 20)?,
+        expiry_recorded_at: row.get("expiry_recorded_at_ms")?,
+        last_used_at: row.get("earlier_last_used_at_ms")?,
     })
 }
 
-/// The value in this row; none for a key whose values are all purged.
-fn credential(row: &Row<'_>) -> Result<Option<StoredCredential>, StoreError> {
-    let Some(prefix) = row.get::<_, Option<String>>(14)? else { return Ok(None) };
-    let phc: String = row.get(15)?;
-    let bad = |column| StoreError::Corrupt { table: "credentials", column, row: prefix.clone() };
+fn api_key(row: Fields<'_>) -> Result<ApiKey, StoreError> {
+    Ok(ApiKey {
+        id: row.get("id")?,
+        account_id: row.get("account_id")?,
+        name: row.get("name")?,
+        scopes: row.get("scopes")?,
+        enabled: row.get("enabled")?,
+        expires_at: row.get("expires_at_ms")?,
+        metadata: row.get("metadata")?,
+        created_at: row.get("created_at_ms")?,
+        created_by: row.get("created_by")?,
+        updated_at: row.get("updated_at_ms")?,
+        rotated_at: row.get("rotated_at_ms")?,
+        revoked_at: row.get("revoked_at_ms")?,
+        revision: row.get("revision")?,
+    })
+}
+
+/// Returns the credential in this row; `None` for a key whose credentials are all purged.
+fn credential(row: Fields<'_>) -> Result<Option<StoredCredential>, StoreError> {
+    let Some(prefix) = row.get("prefix")? else { return Ok(None) };
     Ok(Some(StoredCredential {
         credential: Credential {
-            prefix: KeyPrefix::from_stored(&prefix).ok_or_else(|| bad("prefix"))?,
-            hash: KeyHash::decode(&phc).ok_or_else(|| bad("phc"))?,
-            issued_at: Timestamp::from_millis(row.get(16)?),
-            valid_until: instant(row, 17)?,
+            prefix,
+            hash: row.get("phc")?,
+            issued_at: row.get("issued_at_ms")?,
+            valid_until: row.get("valid_until_ms")?,
         },
-        ended_at: instant(row, 18)?,
-        last_used_at: instant(row, 19)?,
+        ended_at: row.get("ended_at_ms")?,
+        last_used_at: row.get("last_used_at_ms")?,
     }))
-}
-
-pub(super) fn instant(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
-}
-
-pub(super) fn unreadable(column: &'static str, row: String) -> StoreError {
-    StoreError::Corrupt { table: "api_keys", column, row }
 }

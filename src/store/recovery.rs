@@ -5,9 +5,10 @@ use std::{collections::HashSet, path::Path, time::Duration};
 use rusqlite::Connection;
 
 use crate::store::{
-    BUSY_TIMEOUT, Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
+    Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
+    connection::{BUSY_TIMEOUT, pragmas},
     outage::{Identity, Outage},
-    pragmas, schema,
+    schema,
     tx::{Marks, Touched},
     writer::{Desk, Opened},
 };

@@ -1,21 +1,21 @@
-//! What changes under an index entry without the writer: the cached digest of its secret, its uses.
+//! What changes of a credential without the writer: its cached digest and its uses.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use crate::{domain::verdict::Verdict, env::Timestamp};
 
-/// Belongs to one secret that was presented since the start, and follows it from one index entry
-/// to the next.
+/// Exists for each credential that was verified since the start. It moves from an index entry to the
+/// entry that replaces it.
 #[derive(Debug)]
 pub struct RuntimeState {
-    /// A keyed digest of the secret: a fact that no change can make untrue.
+    /// The keyed digest of the plaintext key. No change of the key makes it wrong.
     cached_digest: [u8; 32],
     last_used_ms: AtomicI64,
     counts: [AtomicU32; Verdict::COUNTED.len()],
     queued: AtomicBool,
 }
 
-/// How often each outcome of [`Verdict::COUNTED`] came, in that order.
+/// A count for each verdict of [`Verdict::COUNTED`], in that order.
 pub type Counts = [u32; Verdict::COUNTED.len()];
 
 impl RuntimeState {
@@ -28,19 +28,19 @@ impl RuntimeState {
         }
     }
 
-    /// The digest of the right secret.
+    /// Returns the digest of the right plaintext key.
     pub fn cached_digest(&self) -> &[u8; 32] {
         &self.cached_digest
     }
 
-    /// The last use since the start.
+    /// Returns the last use since the start.
     pub fn last_used(&self) -> Option<Timestamp> {
         let millis = self.last_used_ms.load(Ordering::Acquire);
         (millis != i64::MIN).then(|| Timestamp::from_millis(millis))
     }
 
-    /// Counts an outcome. Whether this is the first since [`RuntimeState::take`], so that it must be
-    /// queued to be stored.
+    /// Counts a verdict. Returns `true` if it is the first since [`RuntimeState::take`], so that the
+    /// caller must queue the credential for storing.
     pub fn count(&self, verdict: Verdict, now: Timestamp) -> bool {
         let counted = Verdict::COUNTED.iter().position(|it| *it == verdict);
         if let Some(count) = counted.and_then(|at| self.counts.get(at)) {
@@ -53,7 +53,7 @@ impl RuntimeState {
         !self.queued.load(Ordering::Relaxed) && !self.queued.swap(true, Ordering::AcqRel)
     }
 
-    /// What is to be stored; from now on the next outcome is queued again.
+    /// Takes what has to be stored. The next verdict after this is queued again.
     pub fn take(&self) -> (Option<Timestamp>, Counts) {
         self.queued.store(false, Ordering::Release);
         let counts = std::array::from_fn(|i| {
@@ -62,7 +62,7 @@ impl RuntimeState {
         (self.last_used(), counts)
     }
 
-    /// Gives back what could not be stored.
+    /// Adds counts again that could not be stored.
     pub fn give_back(&self, counts: Counts) {
         for (count, more) in self.counts.iter().zip(counts) {
             count.fetch_add(more, Ordering::AcqRel);

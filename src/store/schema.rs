@@ -1,4 +1,4 @@
-//! The file itself: made, recognised, checked.
+//! Creates, opens, migrates and checks the file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,28 +13,32 @@ use rustix::fs::StatVfsMountFlags;
 
 use crate::{
     env::Timestamp,
-    store::{READ_MAP, ReadTx, StorageFault, StoreError, pragmas, readers::ReaderPragmas},
+    store::{
+        ReadTx, StorageFault, StoreError,
+        connection::{READ_MAP, ReaderPragmas, pragmas},
+    },
 };
 
 const SCHEMA: &str = include_str!("../../schema.sql");
-/// "KWRD": tells our files from other people's.
+/// "KWRD": tells databases of keyward from other SQLite files.
 const APPLICATION_ID: i64 = 0x4B57_5244;
 const VERSION: i64 = 3;
-/// What turns a file of an earlier version into one of the next: from which, and how. A new one is
-/// added at the end, and `schema.sql` says the same.
+/// The migrations: each turns a file of the given version into one of the next. A new one goes to the
+/// end, and `schema.sql` gets the same change.
 const MIGRATIONS: [(i64, &str); 2] = [
     (1, include_str!("migrations/0002_import.sql")),
     (2, include_str!("migrations/0003_budgets.sql")),
 ];
-/// Earlier versions could lose committed changes when two connections met at the log's end.
+/// Earlier versions of SQLite could lose committed changes when two connections reset the write-ahead
+/// log at the same time.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Opens the file for writing, making it readable by its owner only if there is none.
+/// Opens the file for writing. A new file is readable by its owner only.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(StoreError::OldSqlite(rusqlite::version()));
     }
-    // SQLite would make the file with whatever the umask leaves.
+    // SQLite itself would create the file with the mode that the umask leaves.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => (),
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => check_mode(path)?,
@@ -43,8 +47,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     open_existing(path)
 }
 
-/// The time floor in the file at `path`, if there is such a file and it has one. Asked before
-/// anything else, because the program's now depends on it.
+/// Returns the time floor in the file at `path`, if the file exists and has one. A start asks for it
+/// first, because the program's now depends on it.
 pub fn stored_time_floor(path: &Path) -> Result<Option<Timestamp>, StoreError> {
     if !fs::metadata(path).is_ok_and(|it| 0 < it.len()) {
         return Ok(None);
@@ -68,7 +72,7 @@ pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-/// Opens the file at `path` to write it, making it if there is none, and brings it up to date.
+/// Opens the file at `path` for writing, creates it if it does not exist, and migrates it.
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     let mut conn = open(path)?;
     refuse_read_only(&conn)?;
@@ -77,7 +81,8 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-/// SQLite opens a file that it cannot write as one to be read.
+/// Fails if the connection only reads: SQLite opens a file that it cannot write for reading, without
+/// an error.
 pub(super) fn refuse_read_only(conn: &Connection) -> Result<(), StoreError> {
     if conn.is_readonly(MAIN_DB)? {
         return Err(StoreError::Unavailable(StorageFault::ReadOnly));
@@ -85,23 +90,23 @@ pub(super) fn refuse_read_only(conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How a file is read.
+/// How a reading connection sees the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Access {
-    /// With the memory that all its connections share, which is the file `-shm` beside it.
+    /// With the memory that all connections share, which is the file `-shm` beside the database.
     Shared,
-    /// As it lies there: where `-shm` cannot be made, and no log has to be read.
+    /// Without it, where `-shm` cannot be created and the write-ahead log is empty.
     AsItLies,
 }
 
-/// Opens the file at `path` to read it, and nothing else.
+/// Opens the file at `path` for reading only.
 ///
-/// On a full or read-only file system SQLite can often not make what connections share. A file
-/// whose log is empty needs none of it; one with a log must not be read without it.
+/// On a full or read-only file system SQLite often cannot create the file `-shm`. A database whose
+/// write-ahead log is empty can be read without it; any other cannot.
 #[expect(clippy::disallowed_methods, reason = "read only, and the one place that does so")]
 pub(super) fn open_to_read(path: &Path) -> Result<(Connection, Access), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // Told apart here: to SQLite every file that it cannot open is the same.
+    // Opened here first for the reason of a failure, which SQLite does not give.
     File::open(path).map_err(StoreError::File)?;
     let shared = Connection::open_with_flags(path, flags).map_err(StoreError::from);
     match shared.and_then(|conn| version(&conn, path).map(|_| conn)) {
@@ -116,7 +121,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<(Connection, Access), StoreErr
     }
 }
 
-/// The address of the file for [`Access::AsItLies`].
+/// Returns the URI of the file for [`Access::AsItLies`].
 pub(super) fn immutable(path: &Path) -> String {
     let escape = |it: char| match it {
         '%' | '?' | '#' => format!("%{:02X}", u32::from(it)),
@@ -132,7 +137,7 @@ fn log_is_empty(path: &Path) -> bool {
     fs::metadata(log).map_or_else(|err| err.kind() == io::ErrorKind::NotFound, |it| it.len() == 0)
 }
 
-/// Makes the tables of a new file, and brings an older one up to date.
+/// Creates the tables of a new file, and migrates an older one.
 pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     let found = user_version(conn)?;
     if found == 0 {
@@ -145,7 +150,7 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     if steps.peek().is_none() {
         return Ok(());
     }
-    // All of them or none: whatever interrupts this, the file is of one version.
+    // One transaction, so that an interruption leaves the file at one version.
     let tx = conn.transaction()?;
     for (_, step) in steps {
         tx.execute_batch(step)?;
@@ -154,7 +159,7 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     Ok(tx.commit()?)
 }
 
-/// As [`check`], on a connection of its own.
+/// Runs [`check`] on a connection of its own.
 pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
     let (mut conn, _) = open_to_read(path)?;
     ReaderPragmas.on_acquire(&mut conn)?;
@@ -162,7 +167,7 @@ pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
     check(&conn)
 }
 
-/// Whether the file is whole, and its log what it was. Reads all of it.
+/// Fails unless the file is intact and the audit log is unchanged. Reads the whole file.
 pub(super) fn check(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
@@ -171,7 +176,8 @@ pub(super) fn check(conn: &Connection) -> Result<(), StoreError> {
     ReadTx::new(conn).check_log()
 }
 
-/// The schema's version: 0 for an empty file, refused if it is not ours or not known.
+/// Returns the version of the schema, 0 for an empty file. Fails if the file is not a database of
+/// keyward or is newer than this program.
 pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
     let not_ours = || StoreError::NotOurs { path: path.to_owned() };
     let tables =
@@ -190,18 +196,18 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError>
     }
 }
 
-/// Whether the file has the tables of this version.
+/// Returns whether the file has the schema of this program.
 pub(super) fn is_current(conn: &Connection) -> Result<bool, StoreError> {
     Ok(user_version(conn)? == VERSION)
 }
 
-/// Writes the version once more, so that a commit has something to bring to the disk: SQLite
-/// writes no row that is as it was.
+/// Writes the version again, so that a commit reaches the disk: SQLite does not write a row that is
+/// unchanged.
 pub(super) fn write_version(conn: &Connection) -> Result<(), StoreError> {
     Ok(conn.pragma_update(None, "user_version", VERSION)?)
 }
 
-/// The file's version, if a migration would change it.
+/// Returns the version of the file, if a migration would change it.
 pub(super) fn outdated(conn: &Connection) -> Result<Option<i64>, StoreError> {
     let found = user_version(conn)?;
     Ok((0 < found && found < VERSION).then_some(found))
@@ -211,7 +217,7 @@ fn user_version(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-/// Whether nobody else can read the file.
+/// Fails if other users can read the file.
 pub(super) fn check_mode(path: &Path) -> Result<(), StoreError> {
     const OTHERS: u32 = 0o007;
     let mode = fs::metadata(path).map_err(StoreError::File)?.permissions().mode();

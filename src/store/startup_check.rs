@@ -1,23 +1,19 @@
-//! What a start makes of a file, found out without one.
+//! Finds out whether a server would start with a file, without starting one.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::{
-    domain::scope::Catalogue,
-    env::Env,
-    store::{Census, KeyIndex, LogFile, ReadTx, StoreError, schema},
-};
+use crate::store::{Census, KeyIndex, LogFile, ReadTx, StoreError, schema};
 
-/// Opens the file at `path` as a start would, reads all that a start reads, and closes it again.
-/// One of an earlier version is brought up to date by that: it must be a copy that nobody misses.
+/// Opens the file at `path` as a start would, reads all that a start reads, and closes it again. This
+/// migrates a file of an earlier version, so `path` must be a scratch copy.
 pub fn try_start(path: &Path) -> Result<Census, StoreError> {
     examine(&schema::open_to_write(path)?)
 }
 
-/// Whether a start would take the file at `path`. Changes nothing, so a server may be running; of an
-/// earlier version it tells what can be told before the migration.
+/// Fails if a start would refuse the file at `path`. Changes nothing, so a server may be running. For a
+/// file of an earlier version it checks what can be checked before the migration.
 pub fn check_startup(path: &Path) -> Result<Census, StoreError> {
     schema::check_mode(path)?;
     let mut file = LogFile::open(path)?;
@@ -30,27 +26,26 @@ pub fn check_startup(path: &Path) -> Result<Census, StoreError> {
 }
 
 impl LogFile {
-    /// The version of the file, if it is an earlier one, which a start would bring up to date.
+    /// Returns the version of the file, if it is an earlier one, which a start would migrate.
     pub fn outdated(&self) -> Result<Option<i64>, StoreError> {
         schema::outdated(&self.conn)
     }
 
-    /// Reads all that a start reads, and changes nothing. Of the current version only.
+    /// Reads all that a start reads, and changes nothing. The file must have the current version.
     pub fn examine(&mut self) -> Result<Census, StoreError> {
-        // One snapshot: a server may be writing.
+        // One snapshot, because a server may be writing.
         let snapshot = self.conn.transaction()?;
         examine(&snapshot)
     }
 }
 
-/// Refuses what [`super::Store::open`], and who uses what it opened, would stumble over.
+/// Fails where [`super::Store::open`], or the start after it, would fail.
 fn examine(conn: &Connection) -> Result<Census, StoreError> {
     schema::check(conn)?;
-    // A scope that is in no catalogue is no obstacle to a start, so an empty one will do.
-    KeyIndex::check(conn, &Env::system(), Arc::new(Catalogue::new([])))?;
+    KeyIndex::check(conn)?;
     let read = ReadTx::new(conn);
     read.time_floor()?;
-    read.brands()?;
+    read.prefix_labels()?;
     read.import_secrets()?;
     read.census()
 }

@@ -1,4 +1,4 @@
-//! How much there is of everything, for whoever watches over the service.
+//! Counts of keys and events, for metrics.
 
 use rusqlite::{OptionalExtension, Row};
 
@@ -8,7 +8,7 @@ use crate::{
     store::{ReadTx, StoreError},
 };
 
-/// Keys by how they stand; each in one of the first five.
+/// The numbers of keys by status. Each key is counted in one of the first five.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct KeyStates {
     pub active: i64,
@@ -16,25 +16,26 @@ pub struct KeyStates {
     pub expired: i64,
     pub disabled: i64,
     pub revoked: i64,
-    /// Of those, the ones that have an old value in grace.
+    /// Keys with a credential in grace; they are counted above as well.
     pub rotating: i64,
-    /// The next end of a key that works now.
+    /// The next expiry of a valid key.
     pub next_expiry: Option<Timestamp>,
 }
 
 impl ReadTx<'_> {
-    /// Looks at every key: for now and then, not for each request.
+    /// Counts the keys at `now`. Reads every key, so it is not for each request.
     pub fn key_states(&self, now: Timestamp) -> Result<KeyStates, StoreError> {
         let soon = now.after(ApiKey::EXPIRING);
         let sql = "
-            SELECT count(*) FILTER (WHERE state = 'active'),
-                   count(*) FILTER (WHERE state = 'expiring'),
-                   count(*) FILTER (WHERE state = 'expired'),
-                   count(*) FILTER (WHERE state = 'disabled'),
-                   count(*) FILTER (WHERE state = 'revoked'),
+            SELECT count(*) FILTER (WHERE state = 'active') AS active,
+                   count(*) FILTER (WHERE state = 'expiring') AS expiring,
+                   count(*) FILTER (WHERE state = 'expired') AS expired,
+                   count(*) FILTER (WHERE state = 'disabled') AS disabled,
+                   count(*) FILTER (WHERE state = 'revoked') AS revoked,
                    (SELECT count(DISTINCT key_id) FROM credentials
-                    WHERE ?1 < valid_until_ms AND ended_at_ms IS NULL),
+                    WHERE ?1 < valid_until_ms AND ended_at_ms IS NULL) AS rotating,
                    min(expires_at_ms) FILTER (WHERE state IN ('active', 'expiring'))
+                       AS next_expiry_ms
             FROM (SELECT expires_at_ms,
                          CASE WHEN revoked_at_ms IS NOT NULL THEN 'revoked'
                               WHEN enabled = 0 THEN 'disabled'
@@ -44,39 +45,38 @@ impl ReadTx<'_> {
                   FROM api_keys)";
         let states = |row: &Row<'_>| {
             Ok(KeyStates {
-                active: row.get(0)?,
-                expiring: row.get(1)?,
-                expired: row.get(2)?,
-                disabled: row.get(3)?,
-                revoked: row.get(4)?,
-                rotating: row.get(5)?,
-                next_expiry: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
+                active: row.get("active")?,
+                expiring: row.get("expiring")?,
+                expired: row.get("expired")?,
+                disabled: row.get("disabled")?,
+                revoked: row.get("revoked")?,
+                rotating: row.get("rotating")?,
+                next_expiry: row.get("next_expiry_ms")?,
             })
         };
-        Ok(self.sql.query_row(sql, [now.as_millis(), soon.as_millis()], states)?)
+        Ok(self.sql.query_row(sql, [now, soon], states)?)
     }
 
-    /// When the last backup was made that the log knows of.
+    /// Returns when the last recorded backup was made.
     pub fn last_backup(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT time_ms FROM events INDEXED BY events_by_type WHERE type = ?1
              ORDER BY seq DESC LIMIT 1",
         )?;
-        let time = statement
-            .query_row([EventType::BackupCreated.as_str()], |row| row.get::<_, i64>(0))
-            .optional()?;
-        Ok(time.map(Timestamp::from_millis))
+        let backup = EventType::BackupCreated.as_str();
+        Ok(statement.query_row([backup], |row| row.get(0)).optional()?)
     }
 
-    /// How many events there are of each type after the one with this number, and the newest.
+    /// Returns how many events of each type follow the event `after`, and the number of the newest.
     pub fn event_counts(&self, after: i64) -> Result<(Vec<(String, u64)>, i64), StoreError> {
-        let sql = "SELECT type, count(*), max(seq) FROM events WHERE ?1 < seq GROUP BY type";
+        let sql = "SELECT type, count(*) AS count, max(seq) AS newest FROM events
+                   WHERE ?1 < seq GROUP BY type";
         let (mut counts, mut newest) = (Vec::new(), after);
         let mut statement = self.sql.prepare(sql)?;
         let mut rows = statement.query([after])?;
         while let Some(row) = rows.next()? {
-            counts.push((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()));
-            newest = newest.max(row.get(2)?);
+            counts.push((row.get("type")?, row.get::<_, i64>("count")?.unsigned_abs()));
+            newest = newest.max(row.get("newest")?);
         }
         Ok((counts, newest))
     }

@@ -1,5 +1,5 @@
-//! Counts the work of SQLite on the writer thread. Compiled for tests only: work can be compared
-//! exactly, and time cannot.
+//! Counts the work of SQLite on the writer thread, for tests only: steps can be compared exactly, and
+//! time cannot.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -28,7 +28,7 @@ pub(super) fn count(conn: &Connection) {
             let steps = statement.get_status(StatementStatus::VmStep);
             WORK.with_borrow_mut(|work| {
                 let before = work.seen.insert(statement.sql().into_owned(), steps).unwrap_or(0);
-                // Fewer than before: it was prepared anew.
+                // Fewer steps than before mean that the statement was prepared again.
                 let more = if before <= steps { steps - before } else { steps };
                 work.steps += u64::from(more.unsigned_abs());
             });
@@ -36,7 +36,7 @@ pub(super) fn count(conn: &Connection) {
     );
 }
 
-/// The steps of SQLite's virtual machine on this thread since the last call.
+/// Returns the steps of SQLite's virtual machine on this thread since the last call.
 pub fn taken() -> u64 {
     WORK.with_borrow_mut(|work| std::mem::take(&mut work.steps))
 }

@@ -1,7 +1,7 @@
-//! The Merkle tree over the events, as far as it is kept.
+//! The stored part of the Merkle tree over the events (RFC 6962).
 //!
-//! Event `seq` is leaf `seq - 1`. Kept are the subtrees of 256 leaves, of 256 × 256 and so on; the
-//! rest follows from them and from at most 255 events at each end.
+//! Event `seq` is leaf `seq - 1`. Subtrees of 256 leaves, of 256 × 256 leaves and so on are stored. The
+//! rest is computed from them and from at most 255 events at each end.
 
 use std::ops::Range;
 
@@ -15,11 +15,11 @@ use crate::{
     store::{ReadTx, StoreError, WriteTx},
 };
 
-/// Kept subtrees have a power of this many leaves.
+/// The number of leaves of a stored subtree is a power of this.
 const WIDTH: u64 = 256;
 
 impl WriteTx<'_> {
-    /// Keeps the subtrees that event `seq` completes.
+    /// Stores the subtrees that event `seq` completes.
     pub(super) fn grow_tree(&self, seq: i64) -> Result<(), StoreError> {
         let size = seq.unsigned_abs();
         let mut len = WIDTH;
@@ -30,7 +30,7 @@ impl WriteTx<'_> {
                 .prepare_cached(
                     "INSERT INTO event_tree (level, position, hash) VALUES (?1, ?2, ?3)",
                 )?
-                .execute(params![len.ilog2(), (leaves.start / len).cast_signed(), hash.0])?;
+                .execute(params![len.ilog2(), (leaves.start / len).cast_signed(), hash])?;
             len *= WIDTH;
         }
         Ok(())
@@ -38,12 +38,13 @@ impl WriteTx<'_> {
 }
 
 impl ReadTx<'_> {
-    /// The hash of the tree of the first `size` events.
+    /// Returns the root of the tree of the first `size` events.
     pub fn tree_root(&self, size: u64) -> Result<TreeHash, StoreError> {
         merkle::root(0..size, &mut |leaves| self.subtree(leaves))
     }
 
-    /// The audit path of event `seq` in the tree of the first `size`; `None` if it is not in it.
+    /// Returns the inclusion proof of event `seq` in the tree of the first `size` events; `None` if the
+    /// tree does not hold it.
     pub fn inclusion_proof(
         &self,
         seq: u64,
@@ -53,8 +54,8 @@ impl ReadTx<'_> {
         merkle::inclusion(index, size, &mut |leaves| self.subtree(leaves))
     }
 
-    /// The proof that the first `old` events are the beginning of the first `new`; `None` unless
-    /// 0 < `old` <= `new`.
+    /// Returns the consistency proof between the trees of the first `old` and the first `new` events;
+    /// `None` unless 0 < `old` <= `new`.
     pub fn consistency_proof(
         &self,
         old: u64,
@@ -63,7 +64,7 @@ impl ReadTx<'_> {
         merkle::consistency(old, new, &mut |leaves| self.subtree(leaves))
     }
 
-    /// A whole subtree of a power of two of leaves.
+    /// Returns the hash of a complete subtree, whose number of leaves is a power of two.
     fn subtree(&self, leaves: Range<u64>) -> Result<TreeHash, StoreError> {
         let len = leaves.end - leaves.start;
         if !len.ilog2().is_multiple_of(WIDTH.ilog2()) || len == 1 {
@@ -74,10 +75,10 @@ impl ReadTx<'_> {
             .prepare_cached("SELECT hash FROM event_tree WHERE level = ?1 AND position = ?2")?
             .query_row(params![len.ilog2(), (leaves.start / len).cast_signed()], |row| row.get(0))
             .optional()?;
-        kept.map(TreeHash).ok_or_else(|| missing(&leaves))
+        kept.ok_or_else(|| missing(&leaves))
     }
 
-    /// The same from its parts: kept subtrees, or else the events themselves.
+    /// Computes the same hash from stored subtrees, or from the events.
     fn combine(&self, leaves: Range<u64>) -> Result<TreeHash, StoreError> {
         if leaves.end - leaves.start <= WIDTH {
             return self.of_events(leaves);
@@ -94,7 +95,7 @@ impl ReadTx<'_> {
             .prepare_cached("SELECT hash FROM events WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq")?;
         let hashes = statement.query_map(
             params![leaves.start.cast_signed() + 1, leaves.end.cast_signed()],
-            |row| row.get(0).map(ChainHash),
+            |row| row.get::<_, ChainHash>(0),
         )?;
         let mut tree = Frontier::default();
         for hash in hashes {
@@ -104,13 +105,13 @@ impl ReadTx<'_> {
         whole.then(|| tree.root()).ok_or_else(|| missing(&leaves))
     }
 
-    /// Every kept subtree: how many leaves, the first of them, its hash.
+    /// Returns every stored subtree: its number of leaves, its first leaf, its hash.
     pub fn kept_subtrees(&self) -> Result<Vec<(u64, u64, TreeHash)>, StoreError> {
         let mut statement = self.sql.prepare("SELECT level, position, hash FROM event_tree")?;
         let rows = statement.query_map([], |row| {
-            let (level, position): (u32, i64) = (row.get(0)?, row.get(1)?);
+            let (level, position): (u32, i64) = (row.get("level")?, row.get("position")?);
             let len = 1_u64.checked_shl(level).unwrap_or_default();
-            Ok((len, position.unsigned_abs().saturating_mul(len), TreeHash(row.get(2)?)))
+            Ok((len, position.unsigned_abs().saturating_mul(len), row.get("hash")?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

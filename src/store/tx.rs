@@ -1,4 +1,4 @@
-//! Transactions, and what each kind may do.
+//! Transactions: one kind reads, the other also writes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,42 +10,43 @@ use rusqlite::Connection;
 
 use crate::{
     domain::{
-        credential::KeyPrefix,
         id::{self, AccountId, KeyId},
+        plaintext_key::KeyPrefix,
     },
     env::{Entropy, Timestamp},
     store::AuditHead,
 };
 
-/// A snapshot. Its queries are in `records`, `keys`, `accounts` and `audit`.
+/// A consistent snapshot. Its queries are in `records`, `keys`, `accounts`, `audit` and others.
 pub struct ReadTx<'conn> {
     pub(super) sql: &'conn Connection,
 }
 
-/// The one writer. Reads like a [`ReadTx`]; writes want an [`super::AuditReceipt`].
+/// The transaction of the writer. It reads like a [`ReadTx`], and a change of an audited row takes an
+/// [`super::AuditReceipt`].
 pub struct WriteTx<'conn> {
     read: ReadTx<'conn>,
     now: Timestamp,
     entropy: &'conn dyn Entropy,
-    /// What the writer remembers from one transaction to the next, moved on by this one.
+    /// What the writer keeps from one transaction to the next; this one moves it on.
     pub(super) marks: Cell<Marks>,
-    /// The rows whose image in the index this transaction makes stale.
+    /// The rows of which the index holds something else after this transaction.
     pub(super) touched: RefCell<HashSet<Touched>>,
 }
 
-/// The end of the chain and of the identifiers: both only ever grow.
+/// The newest event and the highest identifier. Both only grow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Marks {
     pub head: AuditHead,
     pub last_id: u128,
 }
 
-/// Something that the index must look at again once the transaction is on the disk.
+/// A row that the index must read again before the transaction is committed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Touched {
     Key(KeyId),
     Account(AccountId),
-    /// A value that is gone from the file.
+    /// A credential that was deleted.
     Gone(KeyPrefix),
 }
 
@@ -66,18 +67,19 @@ impl<'conn> WriteTx<'conn> {
         Self { read: ReadTx::new(sql), now, entropy, marks: Cell::new(marks), touched }
     }
 
-    /// The transaction's instant. Read once, so that every row and event that it writes agree.
+    /// Returns the instant of the transaction. It is read once, so all rows and events of the
+    /// transaction have the same time.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// A new key's identifier, above every identifier ever given: what is listed by creation time
-    /// and identifier never lets a row appear behind a reader's cursor.
+    /// Returns a new identifier for a key, greater than every identifier before it. So in a list by
+    /// creation time and identifier, no row appears behind the cursor of a reader.
     pub fn next_key_id(&self) -> KeyId {
         KeyId::from_raw(self.next_id())
     }
 
-    /// As [`WriteTx::next_key_id`], for an account.
+    /// Returns a new identifier for an account; see [`WriteTx::next_key_id`].
     pub fn next_account_id(&self) -> AccountId {
         AccountId::from_raw(self.next_id())
     }

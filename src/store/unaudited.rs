@@ -4,8 +4,8 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::{
     domain::{
-        credential::{Brand, KeyPrefix},
         imported_key::ImportForm,
+        plaintext_key::{KeyPrefix, PrefixLabel},
     },
     env::Timestamp,
     store::{ReadTx, StoreError, WriteTx, schema},
@@ -21,7 +21,7 @@ pub struct ImportSecrets {
 
 impl WriteTx<'_> {
     /// Remembers that keys begin with `brand`.
-    pub fn remember_brand(&self, brand: Brand) -> Result<(), StoreError> {
+    pub fn remember_prefix_label(&self, brand: PrefixLabel) -> Result<(), StoreError> {
         self.sql
             .prepare_cached(
                 "INSERT INTO key_brands (brand, first_used_at_ms) VALUES (?1, ?2)
@@ -81,12 +81,12 @@ impl WriteTx<'_> {
 
 impl ReadTx<'_> {
     /// Every brand that keys ever began with.
-    pub fn brands(&self) -> Result<Vec<Brand>, StoreError> {
+    pub fn prefix_labels(&self) -> Result<Vec<PrefixLabel>, StoreError> {
         let mut statement = self.sql.prepare_cached("SELECT brand FROM key_brands")?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
         rows.map(|row| {
             let row = row?;
-            Brand::parse(&row).map_err(|_| StoreError::Corrupt {
+            PrefixLabel::parse(&row).map_err(|_| StoreError::Corrupt {
                 table: "key_brands",
                 column: "brand",
                 row,

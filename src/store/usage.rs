@@ -1,18 +1,33 @@
-//! How much keys are used: the last time of each value, and outcomes counted by day.
+//! The use of keys: the last use of each credential, and counts of verdicts by day.
 
-use rusqlite::{Row, params};
+use rusqlite::params;
 
 use crate::{
-    domain::{credential::KeyPrefix, id::KeyId, verdict::Verdict},
+    domain::{id::KeyId, plaintext_key::KeyPrefix, verdict::Verdict},
     env::Timestamp,
-    store::{Counts, ReadTx, StoreError, WriteTx},
+    store::{
+        Counts, ReadTx, StoreError, WriteTx,
+        rows::{Fields, Table},
+    },
 };
+
+const KEY_USAGE: Table = Table { name: "key_usage", key: "key_id" };
+/// The columns of the counts, in the order of [`Verdict::COUNTED`].
+const COUNTS: [&str; Verdict::COUNTED.len()] = [
+    "valid",
+    "revoked",
+    "rotated",
+    "account_suspended",
+    "disabled",
+    "expired",
+    "insufficient_scopes",
+];
 
 /// A day in UTC, counted from 1970-01-01.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Day(i64);
 
-/// What is to be stored of the uses of one value since the last time.
+/// The uses of one credential since they were last stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Use {
     pub key: KeyId,
@@ -21,7 +36,7 @@ pub struct Use {
     pub counts: Counts,
 }
 
-/// The outcomes of one day.
+/// The counts of one day.
 #[derive(Clone, Copy, Debug)]
 pub struct DayOfUse {
     pub day: Day,
@@ -36,7 +51,7 @@ impl Day {
         Self(at.as_millis().div_euclid(Self::MILLIS))
     }
 
-    /// So many days earlier.
+    /// Returns the day that is `days` earlier.
     #[must_use]
     pub fn before(self, days: u32) -> Self {
         Self(self.0 - i64::from(days))
@@ -47,16 +62,16 @@ impl Day {
         Self(self.0 + 1)
     }
 
-    /// Its first instant.
+    /// Returns the first instant of the day.
     pub fn start(self) -> Timestamp {
         Timestamp::from_millis(self.0.saturating_mul(Self::MILLIS))
     }
 }
 
 impl WriteTx<'_> {
-    /// Adds what was gathered since the last time. The use of a value that is deleted meanwhile still
-    /// counts for its key; a last use that is older than the stored one changes nothing.
-    pub fn note_usage(&self, uses: &[Use]) -> Result<(), StoreError> {
+    /// Adds uses to what is stored. A use of a credential that was deleted meanwhile still counts for
+    /// its key. A last use that is older than the stored one changes nothing.
+    pub fn add_usage(&self, uses: &[Use]) -> Result<(), StoreError> {
         let mut last = self.sql.prepare_cached(
             "INSERT INTO credential_usage (key_id, prefix, last_used_at_ms)
              SELECT id, coalesce((SELECT prefix FROM credentials
@@ -81,26 +96,18 @@ impl WriteTx<'_> {
         let today = Day::of(self.now()).0;
         for it in uses {
             if let Some(at) = it.last_used {
-                last.execute(params![it.key.to_string(), it.prefix.as_str(), at.as_millis()])?;
+                last.execute(params![it.key, it.prefix, at])?;
             }
             let [valid, revoked, rotated, suspended, disabled, expired, scopes] = it.counts;
             daily.execute(params![
-                it.key.to_string(),
-                today,
-                valid,
-                revoked,
-                rotated,
-                suspended,
-                disabled,
-                expired,
-                scopes
+                it.key, today, valid, revoked, rotated, suspended, disabled, expired, scopes
             ])?;
         }
         Ok(())
     }
 
-    /// Drops at most `limit` rows of counts of earlier days. Returns how many they were.
-    pub fn forget_usage_before(&self, day: Day, limit: u32) -> Result<usize, StoreError> {
+    /// Deletes at most `limit` rows of counts of earlier days. Returns how many it deleted.
+    pub fn delete_usage_before(&self, day: Day, limit: u32) -> Result<usize, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "DELETE FROM key_usage WHERE (key_id, day) IN (
                  SELECT key_id, day FROM key_usage INDEXED BY key_usage_by_day
@@ -111,24 +118,23 @@ impl WriteTx<'_> {
 }
 
 impl ReadTx<'_> {
-    /// The days from `first` on that have any counts, the oldest first.
+    /// Returns the days from `first` on that have counts, the oldest first.
     pub fn usage_of(&self, key: KeyId, first: Day) -> Result<Vec<DayOfUse>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT day, valid, revoked, rotated, account_suspended, disabled, expired,
                     insufficient_scopes
              FROM key_usage WHERE key_id = ?1 AND day >= ?2 ORDER BY day",
         )?;
-        let rows = statement.query_map(params![key.to_string(), first.0], day_of_use)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        KEY_USAGE.all(&mut statement, params![key, first.0], day_of_use)
     }
 }
 
-fn day_of_use(row: &Row<'_>) -> Result<DayOfUse, rusqlite::Error> {
+fn day_of_use(row: Fields<'_>) -> Result<DayOfUse, StoreError> {
     let mut counts = [0; Verdict::COUNTED.len()];
-    for (i, count) in counts.iter_mut().enumerate() {
-        *count = u64::try_from(row.get::<_, i64>(i + 1)?).unwrap_or_default();
+    for (count, column) in counts.iter_mut().zip(COUNTS) {
+        *count = u64::try_from(row.get::<i64>(column)?).unwrap_or_default();
     }
-    Ok(DayOfUse { day: Day(row.get(0)?), counts })
+    Ok(DayOfUse { day: Day(row.get("day")?), counts })
 }
 
 #[cfg(test)]

@@ -27,9 +27,10 @@ use tokio::sync::watch;
 use crate::{
     env::{Env, Monotonic},
     store::{
-        KeyIndex, ReadTx, Readers, StorageFault, StoreError, WriteTx,
+        KeyIndex, ReadTx, StorageFault, StoreError, WriteTx,
         index::Image,
         outage::{Identity, Outage, StorageState},
+        readers::Readers,
         recovery::fold,
         tx::{Marks, Touched},
     },

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    path::Path,
     process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
@@ -146,36 +147,38 @@ fn choose(dice: &mut Dice, stories: &[Story], name: String) -> (usize, Change) {
     }
 }
 
-/// Changes its own keys until the server is gone. What it asked for, in order.
-fn client(
+/// What the clients of one round share.
+struct Round<'a> {
     address: SocketAddr,
-    root: &str,
-    label: &str,
-    seed: u64,
-    mut stories: Vec<Story>,
-    answered: &AtomicUsize,
-    over: &AtomicBool,
-) -> Vec<Asked> {
-    let (mut dice, mut asked) = (Dice(seed), Vec::new());
-    while !over.load(Ordering::Relaxed) {
-        let request_id = format!("{label}n{}", asked.len());
-        let (key, change) = choose(&mut dice, &stories, request_id.clone());
-        let request = change.request(stories.get(key), root, &request_id);
-        let answer = request.try_send(address);
-        if let Some(answer) = &answer {
-            assert!((200..300).contains(&answer.status), "{change:?}: {}", answer.text());
-            let body = answer.json();
-            let id = body["id"].as_str().unwrap_or_default();
-            change.apply(&mut stories, key, id, Some(&body));
-            answered.fetch_add(1, Ordering::Relaxed);
+    root: &'a str,
+    answered: AtomicUsize,
+    over: AtomicBool,
+}
+
+impl Round<'_> {
+    /// Changes the keys of one client until the server is gone. Returns what it asked for, in order.
+    fn client(&self, label: &str, seed: u64, mut stories: Vec<Story>) -> Vec<Asked> {
+        let (mut dice, mut asked) = (Dice(seed), Vec::new());
+        while !self.over.load(Ordering::Relaxed) {
+            let request_id = format!("{label}n{}", asked.len());
+            let (key, change) = choose(&mut dice, &stories, request_id.clone());
+            let request = change.request(stories.get(key), self.root, &request_id);
+            let answer = request.try_send(self.address);
+            if let Some(answer) = &answer {
+                assert!((200..300).contains(&answer.status), "{change:?}: {}", answer.text());
+                let body = answer.json();
+                let id = body["id"].as_str().unwrap_or_default();
+                change.apply(&mut stories, key, id, Some(&body));
+                self.answered.fetch_add(1, Ordering::Relaxed);
+            }
+            let gone = answer.is_none();
+            asked.push(Asked { request_id, key, change, answer });
+            if gone {
+                break;
+            }
         }
-        let gone = answer.is_none();
-        asked.push(Asked { request_id, key, change, answer });
-        if gone {
-            break;
-        }
+        asked
     }
-    asked
 }
 
 /// Every event after `seq` that a request of ours caused, by the request.
@@ -266,7 +269,12 @@ fn kill_again_and_again(seed: u64) {
     let mut changes = 0;
     for round in 0..KILLS {
         (_, last_seq) = events_after(&server, &root, last_seq);
-        let (answered, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let shared = Round {
+            address: server.address,
+            root: &root,
+            answered: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+        };
         let enough = 3 + dice.roll(25);
         let spins = dice.roll(200_000);
         let asked: Vec<Vec<Asked>> = thread::scope(|scope| {
@@ -274,25 +282,23 @@ fn kill_again_and_again(seed: u64) {
                 .map(|i| {
                     let label = format!("s{seed}r{round}c{i}");
                     let (seed, stories) = (dice.roll(usize::MAX) as u64 | 1, stories[i].clone());
-                    let (address, root) = (server.address, &root);
-                    let (answered, over) = (&answered, &over);
-                    scope
-                        .spawn(move || client(address, root, &label, seed, stories, answered, over))
+                    let shared = &shared;
+                    scope.spawn(move || shared.client(&label, seed, stories))
                 })
                 .collect();
             // In the middle of whatever it is doing then; or at once, if a client has failed.
-            while answered.load(Ordering::Relaxed) < enough
+            while shared.answered.load(Ordering::Relaxed) < enough
                 && clients.iter().all(|it| !it.is_finished())
             {
                 thread::yield_now();
             }
             (0..spins).for_each(|_| std::hint::spin_loop());
             server.child.kill().unwrap();
-            over.store(true, Ordering::Relaxed);
+            shared.over.store(true, Ordering::Relaxed);
             clients.into_iter().map(|it| it.join().unwrap()).collect()
         });
         server.child.wait().unwrap();
-        changes += answered.into_inner();
+        changes += shared.answered.into_inner();
         server = Binary::serve_quietly(&data);
         let (mut events, _) = events_after(&server, &root, last_seq);
         for (stories, asked) in stories.iter_mut().zip(&asked) {
@@ -308,8 +314,13 @@ fn kill_again_and_again(seed: u64) {
     }
     eprintln!("{KILLS} kills among {changes} answered changes");
     assert!(server.terminate().status.success());
+    assert_sound(&data);
+}
+
+/// The log, the file and another implementation of the check of the log.
+fn assert_sound(data: &Path) {
     let mut verify = keyward();
-    let verified = verify.args(["events", "verify", "--data-dir"]).arg(&data).output().unwrap();
+    let verified = verify.args(["events", "verify", "--data-dir"]).arg(data).output().unwrap();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     let integrity = rusqlite::Connection::open(data.join("keyward.db")).unwrap();
     let sound: String =

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use keyward::{domain::credential::KeyPrefix, service::DeniedCall};
+use keyward::{domain::plaintext_key::KeyPrefix, service::DeniedCall};
 use serde_json::{Value, json};
 
 use crate::support::{TestServer, forged};

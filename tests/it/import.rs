@@ -32,6 +32,21 @@ fn three_kinds() -> (String, [String; 3]) {
     (rows, keys)
 }
 
+/// Waits for the two events: rehashing happens beside the answer, on threads that give way.
+fn rehashed(server: &Binary, root: &str) -> Vec<Value> {
+    let rehashed = Request::new("GET", "/api/v1/events?type=api_key.rehashed").key(root);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let events = rehashed.send(server.address).expect(200).json();
+        let events = events["data"].as_array().unwrap().clone();
+        if 2 <= events.len() {
+            return events;
+        }
+        assert!(Instant::now() < deadline, "{events:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn keys_of_every_kind_work_at_once_and_after_a_restart() {
     let (_dir, data) = place();
@@ -76,18 +91,7 @@ fn keys_of_every_kind_work_at_once_and_after_a_restart() {
         assert_eq!(code(&server, &root, key), "VALID");
     }
     // Digests became hashes of the text, and are as quick to prove as our own.
-    let rehashed = Request::new("GET", "/api/v1/events?type=api_key.rehashed").key(&root);
-    // That happens beside the answer, on threads that give way.
-    let deadline = Instant::now() + Duration::from_mins(1);
-    let rehashed = loop {
-        let events = rehashed.send(server.address).expect(200).json();
-        let events = events["data"].as_array().unwrap().clone();
-        if 2 <= events.len() {
-            break events;
-        }
-        assert!(Instant::now() < deadline, "{events:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let rehashed = rehashed(&server, &root);
     assert_eq!(rehashed.len(), 2);
     for input in ["sha256", "sha512"] {
         let before = json!({ "iterations": 1_000, "input": input });

@@ -45,18 +45,20 @@ fn a_table_is_taken_as_well_and_a_dry_run_changes_nothing() {
     assert_eq!((&second["code"], &second["externalId"]), (&json!("DISABLED"), &json!("cust_1")));
 }
 
-#[test]
-fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
-    let (_dir, data) = place();
-    let server = Logged::serve(&data, &[]);
-    let root = server.binary.root_key();
-    let row = |more: Value| {
-        let mut row = json!({ "name": "x", "scopes": ["orders:read"] });
-        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        row
-    };
+fn row(more: Value) -> Value {
+    let mut row = json!({ "name": "x", "scopes": ["orders:read"] });
+    if let Value::Object(more) = more {
+        row.as_object_mut().unwrap().extend(more);
+    }
+    row
+}
+
+/// A row, and the field and code of its refusal.
+type Case = (Value, Option<(&'static str, &'static str)>);
+
+fn good_and_bad_rows() -> Vec<Case> {
     let own = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
-    let cases = [
+    vec![
         (row(json!({ "key": format!("{OLD}-good") })), None),
         (row(json!({ "key": "too short" })), Some(("key", "invalid_format"))),
         (row(json!({ "key": own })), Some(("key", "invalid_format"))),
@@ -90,11 +92,19 @@ fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
             row(json!({ "key": format!("{OLD}9"), "metadata": { "old": format!("{OLD}9") } })),
             Some(("metadata", "contains_api_key")),
         ),
-    ];
+    ]
+}
+
+#[test]
+fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
+    let (_dir, data) = place();
+    let server = Logged::serve(&data, &[]);
+    let root = server.binary.root_key();
+    let cases = good_and_bad_rows();
     let made = ["accounts", "create", "--name", "A", "--external-id", "small", "--max-keys", "1"];
     let made = keyward_in(&data, &[&made[..], &["--allow", "orders:read"]].concat());
     assert!(made.status.success());
-    let mut text = rows(&cases.clone().map(|(row, _)| row));
+    let mut text = rows(&cases.iter().map(|(row, _)| row.clone()).collect::<Vec<_>>());
     text.push_str("not JSON\n\n");
     text += &row(json!({ "key": format!("{OLD}6"), "account": "small" })).to_string();
     text.push('\n');

@@ -11,7 +11,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Request, TestServer};
+use crate::support::{Request, Response, TestServer};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -90,47 +90,53 @@ impl Model {
     }
 }
 
+fn send(server: &TestServer, method: &str, id: &str, end: &str, body: &Value) -> Response {
+    let path = format!("/api/v1/api-keys/{id}{end}");
+    server.send(&Request::new(method, &path).key(&server.root.text).json(body))
+}
+
+fn create(server: &TestServer, model: &mut Model, expires_after: Option<u64>) {
+    let expires_at = expires_after.map(|it| model.now + it);
+    let end = expires_at.map(|it| TestServer::EPOCH.after(Duration::from_secs(it)));
+    let made = server.create(
+        &server.root.text,
+        &json!({ "name": "x", "scopes": ["orders:read"],
+                 "expiresAt": end.map(|it| it.to_string()) }),
+    );
+    let (id, values) = (made.id, vec![(made.text, None)]);
+    let (disabled, revoked_at) = (false, None);
+    model.keys.push(ModelKey { id, disabled, revoked_at, expires_at, values });
+}
+
+fn rotate(server: &TestServer, model: &mut Model, key: usize, grace: u64) {
+    let now = model.now;
+    let Some(key) = model.keys.get_mut(key) else { return };
+    let body = json!({ "gracePeriodSeconds": grace });
+    let answer = send(server, "POST", &key.id, "/rotate", &body);
+    let crowded = 0 < grace && 1 < key.live_olds(now);
+    if key.revoked_at.is_some() {
+        assert_eq!(answer.status, 404, "{}", answer.text());
+    } else if key.expires_at.is_some_and(|it| it <= now) {
+        assert!([404, 409].contains(&answer.status), "{}", answer.text());
+    } else if crowded {
+        assert_eq!(answer.problem(), "too_many_live_keys");
+    } else {
+        let fresh = answer.expect(200).json()["key"].as_str().unwrap().to_owned();
+        let end = key.expires_at.map_or(now + grace, |it| it.min(now + grace));
+        key.values.last_mut().unwrap().1 = Some(end);
+        if grace == 0 {
+            key.end_olds(now);
+        }
+        key.values.push((fresh, None));
+    }
+}
+
 /// Does the step in both worlds; their answers must agree.
 fn take(server: &mut TestServer, model: &mut Model, step: &Step) {
     let now = model.now;
-    let send = |server: &TestServer, method: &str, id: &str, end: &str, body: &Value| {
-        let path = format!("/api/v1/api-keys/{id}{end}");
-        server.send(&Request::new(method, &path).key(&server.root.text).json(body))
-    };
     match step {
-        Step::Create { expires_after } => {
-            let expires_at = expires_after.map(|it| now + it);
-            let end = expires_at.map(|it| TestServer::EPOCH.after(Duration::from_secs(it)));
-            let made = server.create(
-                &server.root.text,
-                &json!({ "name": "x", "scopes": ["orders:read"],
-                         "expiresAt": end.map(|it| it.to_string()) }),
-            );
-            let (id, values) = (made.id, vec![(made.text, None)]);
-            let (disabled, revoked_at) = (false, None);
-            model.keys.push(ModelKey { id, disabled, revoked_at, expires_at, values });
-        }
-        Step::Rotate { key, grace } => {
-            let Some(key) = model.keys.get_mut(*key) else { return };
-            let body = json!({ "gracePeriodSeconds": grace });
-            let answer = send(server, "POST", &key.id, "/rotate", &body);
-            let crowded = 0 < *grace && 1 < key.live_olds(now);
-            if key.revoked_at.is_some() {
-                assert_eq!(answer.status, 404, "{}", answer.text());
-            } else if key.expires_at.is_some_and(|it| it <= now) {
-                assert!([404, 409].contains(&answer.status), "{}", answer.text());
-            } else if crowded {
-                assert_eq!(answer.problem(), "too_many_live_keys");
-            } else {
-                let fresh = answer.expect(200).json()["key"].as_str().unwrap().to_owned();
-                let end = key.expires_at.map_or(now + grace, |it| it.min(now + grace));
-                key.values.last_mut().unwrap().1 = Some(end);
-                if *grace == 0 {
-                    key.end_olds(now);
-                }
-                key.values.push((fresh, None));
-            }
-        }
+        Step::Create { expires_after } => create(server, model, *expires_after),
+        Step::Rotate { key, grace } => rotate(server, model, *key, *grace),
         Step::Complete { key } => {
             let Some(key) = model.keys.get_mut(*key) else { return };
             if send(server, "POST", &key.id, "/rotate/complete", &json!({})).status == 200 {

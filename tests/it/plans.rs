@@ -50,14 +50,17 @@ fn selections(code: &str) -> Vec<String> {
 /// Every statement that the store prepares to be used again, with the file that it is in.
 fn statements() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let folders = [root.join("index"), root];
     let mut found = Vec::new();
-    for entry in fs::read_dir(root).unwrap() {
+    for entry in folders.iter().flat_map(|it| fs::read_dir(it).unwrap()) {
         let path = entry.unwrap().path();
         let Ok(code) = fs::read_to_string(&path) else { continue };
         let file = path.file_name().unwrap().to_string_lossy().into_owned();
         let filters = literals_after(&code, "self.one_account(");
         for sql in literals_after(&code, "prepare_cached(") {
-            let sql = sql.replace("{COLUMNS}", "*");
+            let sql = ["{COLUMNS}", "{CREDENTIAL}", "{columns}"]
+                .iter()
+                .fold(sql, |sql, list| sql.replace(list, "*"));
             if sql.contains("{filter}") {
                 found.extend(filters.iter().map(|it| (file.clone(), sql.replace("{filter}", it))));
             } else {

@@ -175,51 +175,8 @@ fn misuse(run: &mut Run, id: &str, key: &str) {
         ] {
             run.root("POST", "/api/v1/api-keys/verify", &body);
         }
-        for name in
-            ["/", "/api/v1/", "/api/v1/api-keys/", "/api/v1/accounts/", "/api/v1/events/", "/docs/"]
-        {
-            for method in ["GET", "DELETE", "POST", "BREW"] {
-                run.root(method, &format!("{name}{key}"), &json!({}));
-            }
-            run.send(&Request::new("GET", &format!("{name}{key}")));
-        }
-        for query in ["key", "api_key", "q", "cursor", "status", "scope", "unusedSince", "limit"] {
-            for path in ["/api/v1/api-keys", "/api/v1/events", "/livez", "/metrics", "/nothing"] {
-                run.root("GET", &format!("{path}?{query}={key}"), &json!({}));
-                run.send(&Request::new("GET", &format!("{path}?{query}={key}")));
-                run.send(&Request::new("GET", &format!("{path}?{key}")).key(key));
-            }
-        }
-        for header in [
-            "X-Key",
-            "Cookie",
-            "User-Agent",
-            "Referer",
-            "X-Request-Id",
-            "If-Match",
-            "Content-Type",
-            "Idempotency-Key",
-            "Host",
-            "Content-Encoding",
-            "Accept",
-            "Range",
-            "Expect",
-            key,
-            "Traceparent",
-            "X-Forwarded-For",
-            "Transfer-Encoding",
-        ] {
-            let root = run.root.clone();
-            let path = format!("/api/v1/api-keys/{id}");
-            let request = Request::new("PUT", &path).key(&root).header(header, key);
-            run.send(&request.body("{}"));
-            run.send(&Request::new("GET", &path).header(header, key));
-        }
-        for authorization in ["Bearer ", "bearer", "Basic ", "ApiKey ", ""] {
-            let value = format!("{authorization}{key}");
-            run.send(&Request::new("GET", "/api/v1/scopes").header("Authorization", &value));
-            run.send(&Request::new("GET", "/api/v1/scopes").key(&value));
-        }
+        misplace_in_targets(run, key);
+        misplace_in_headers(run, id, key);
         misplace_in_bodies(run, id, key);
         for bytes in [
             format!("GET /{key} HTTP/9.9\r\n\r\n"),
@@ -238,6 +195,57 @@ fn misuse(run: &mut Run, id: &str, key: &str) {
         ] {
             run.raw(&bytes);
         }
+    }
+}
+
+fn misplace_in_targets(run: &mut Run, key: &str) {
+    for name in
+        ["/", "/api/v1/", "/api/v1/api-keys/", "/api/v1/accounts/", "/api/v1/events/", "/docs/"]
+    {
+        for method in ["GET", "DELETE", "POST", "BREW"] {
+            run.root(method, &format!("{name}{key}"), &json!({}));
+        }
+        run.send(&Request::new("GET", &format!("{name}{key}")));
+    }
+    for query in ["key", "api_key", "q", "cursor", "status", "scope", "unusedSince", "limit"] {
+        for path in ["/api/v1/api-keys", "/api/v1/events", "/livez", "/metrics", "/nothing"] {
+            run.root("GET", &format!("{path}?{query}={key}"), &json!({}));
+            run.send(&Request::new("GET", &format!("{path}?{query}={key}")));
+            run.send(&Request::new("GET", &format!("{path}?{key}")).key(key));
+        }
+    }
+}
+
+fn misplace_in_headers(run: &mut Run, id: &str, key: &str) {
+    for header in [
+        "X-Key",
+        "Cookie",
+        "User-Agent",
+        "Referer",
+        "X-Request-Id",
+        "If-Match",
+        "Content-Type",
+        "Idempotency-Key",
+        "Host",
+        "Content-Encoding",
+        "Accept",
+        "Range",
+        "Expect",
+        key,
+        "Traceparent",
+        "X-Forwarded-For",
+        "Transfer-Encoding",
+    ] {
+        let root = run.root.clone();
+        let path = format!("/api/v1/api-keys/{id}");
+        let request = Request::new("PUT", &path).key(&root).header(header, key);
+        run.send(&request.body("{}"));
+        run.send(&Request::new("GET", &path).header(header, key));
+    }
+    for authorization in ["Bearer ", "bearer", "Basic ", "ApiKey ", ""] {
+        let value = format!("{authorization}{key}");
+        run.send(&Request::new("GET", "/api/v1/scopes").header("Authorization", &value));
+        run.send(&Request::new("GET", "/api/v1/scopes").key(&value));
     }
 }
 

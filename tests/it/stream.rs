@@ -9,7 +9,7 @@ use std::{
 
 use keyward::{
     domain::event::EventType,
-    http::stream::{PlaceLimits, StreamLimits},
+    http::stream_limits::{PlaceLimits, StreamLimits},
     service::{EventFilter, Viewer},
 };
 use serde_json::{Value, json};

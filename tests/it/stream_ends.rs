@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::{domain::event::EventType, http::stream::StreamLimits};
+use keyward::{domain::event::EventType, http::stream_limits::StreamLimits};
 use serde_json::{Value, json};
 
 use crate::support::{Binary, EventStream, Key, Request, TestServer};

@@ -12,7 +12,7 @@ use crate::{
     client::{self, Pace, Random, Request},
     process::Process,
     report::{Sample, Samples, Table, Target, Verdict, micros},
-    site::{self, Key},
+    site::{self, Key, Site},
 };
 
 pub(super) const ROUND: Duration = Duration::from_millis(1_200);
@@ -172,16 +172,7 @@ pub fn flood(bench: &mut Bench) -> Outcome<()> {
     let mut proved = site.questions();
     proved.truncate(site.keys.len() / 2);
     client::each(keyward.address, &proved, 16)?;
-    let mut wrong = Vec::new();
-    for (i, key) in site.keys.iter().enumerate() {
-        let (key, expected) = match i % 3 {
-            0 => (mistyped(&key.text), "MALFORMED"),
-            1 => (invented(i as u64), "NOT_FOUND"),
-            _ => (with_other_secret(key, i as u64), "NOT_FOUND"),
-        };
-        let begins = format!("{{\"valid\":false,\"code\":\"{expected}\"");
-        wrong.push(site::ask(&site.gateway, &key).expecting(200, begins));
-    }
+    let wrong = wrong_keys(site);
     let paced = Pace { connections: 4, time: CALM, every: Duration::from_millis(1) };
     let table = Table::begin(
         "flood: wrong keys in thirds (malformed, unknown, wrong secret) at 16 connections",
@@ -210,41 +201,43 @@ pub fn flood(bench: &mut Bench) -> Outcome<()> {
     }
     let (calm, flooded) = (crate::report::median(calm), crate::report::median(flooded));
     let busy = crate::report::median(busy);
-    table.row(
-        &Verdict {
-            what: format!(
-                "p99 of a valid client, 4 × 1,000 a second, beside {} wrong keys a second",
-                thousands(crate::report::median(flood_rate) as usize)
-            ),
-            figure: format!("{flooded:.0} µs"),
-            baseline: format!("{calm:.0} µs calm"),
-            value: flooded / calm,
-            target: Target::AtMost(3.0),
-        }
-        .cells(),
-    );
-    table.row(
-        &Verdict {
-            what: "the same beside as many connections with right keys".to_owned(),
-            figure: format!("{busy:.0} µs"),
-            baseline: format!("{calm:.0} µs calm"),
-            value: busy / calm,
-            target: Target::None,
-        }
-        .cells(),
-    );
+    let beside = |what: String, p99: f64, target: Target| Verdict {
+        what,
+        figure: format!("{p99:.0} µs"),
+        baseline: format!("{calm:.0} µs calm"),
+        value: p99 / calm,
+        target,
+    };
+    let rate = thousands(crate::report::median(flood_rate) as usize);
+    let what =
+        format!("p99 of a valid client, 4 × 1,000 a second, beside {rate} wrong keys a second");
+    table.row(&beside(what, flooded, Target::AtMost(3.0)).cells());
+    let what = "the same beside as many connections with right keys".to_owned();
+    table.row(&beside(what, busy, Target::None).cells());
     let (before, after) = (rss_before as f64 / MIB, keyward.rss()? as f64 / MIB);
-    table.row(
-        &Verdict {
-            what: "memory after the floods".to_owned(),
-            figure: format!("{after:.1} MiB"),
-            baseline: format!("{before:.1} MiB before"),
-            value: after / before,
-            target: Target::AtMost(1.1),
-        }
-        .cells(),
-    );
+    let memory = Verdict {
+        what: "memory after the floods".to_owned(),
+        figure: format!("{after:.1} MiB"),
+        baseline: format!("{before:.1} MiB before"),
+        value: after / before,
+        target: Target::AtMost(1.1),
+    };
+    table.row(&memory.cells());
     keyward.stop()
+}
+
+/// Questions in thirds: malformed keys, unknown keys, wrong secrets.
+fn wrong_keys(site: &Site) -> Vec<Request> {
+    let question = |(i, key): (usize, &Key)| {
+        let (key, expected) = match i % 3 {
+            0 => (mistyped(&key.text), "MALFORMED"),
+            1 => (invented(i as u64), "NOT_FOUND"),
+            _ => (with_other_secret(key, i as u64), "NOT_FOUND"),
+        };
+        let begins = format!("{{\"valid\":false,\"code\":\"{expected}\"");
+        site::ask(&site.gateway, &key).expecting(200, begins)
+    };
+    site.keys.iter().enumerate().map(question).collect()
 }
 
 fn mistyped(text: &str) -> String {

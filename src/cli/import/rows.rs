@@ -5,11 +5,13 @@ use std::io::Read;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::{Error, import::LONGEST_LINE},
+    cli::{error::Error, import::LONGEST_LINE},
     http::{
-        import::{MEMBERS, RowFault},
-        json::{self, NotJson},
-        numbers::{INEXACT, inexact_members, is_inexact},
+        control::import::{MEMBERS, RowFault},
+        request::{
+            json::{self, NotJson},
+            numbers::{INEXACT, inexact_members, is_inexact},
+        },
     },
 };
 

@@ -8,15 +8,18 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
+use super::key::ask_about;
 use crate::cli::{
-    Error,
-    client::{Client, Target},
-    keys::ask_about,
+    api::{
+        answer::parse,
+        client::{Client, Target},
+    },
+    error::Error,
     output::{self, Confirmation},
 };
 
 #[derive(Args, Debug)]
-pub(in crate::cli) struct Revoke {
+pub(crate) struct Options {
     /// The keys: identifiers or prefixes
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
@@ -26,28 +29,29 @@ pub(in crate::cli) struct Revoke {
     target: Target,
 }
 
-/// The exit code tells the first failure.
-pub(super) fn revoke(it: &Revoke) -> Result<ExitCode, Error> {
-    let client = it.target.open()?;
-    let mut first = None;
-    for id in &it.ids {
-        match revoke_one(&client, id, it.confirmation) {
-            Ok(()) => (),
-            Err(err) if is_about_the_key(&err) => {
-                // Nobody is left to tell if this fails.
-                let _ = writeln!(io::stderr(), "keyward: {id}: {}", err.with_causes());
-                first.get_or_insert(err.exit_code());
+impl Options {
+    /// The exit code tells the first failure.
+    pub(super) fn run(&self) -> Result<ExitCode, Error> {
+        let client = self.target.open()?;
+        let mut first = None;
+        for id in &self.ids {
+            match revoke_one(&client, id, self.confirmation) {
+                Ok(()) => (),
+                Err(err) if is_about_the_key(&err) => {
+                    // Nobody is left to tell if this fails.
+                    let _ = writeln!(io::stderr(), "keyward: {id}: {}", err.with_causes());
+                    first.get_or_insert(err.exit_code());
+                }
+                Err(err) => return Err(err),
             }
-            Err(err) => return Err(err),
         }
+        client.close()?;
+        Ok(first.map_or(ExitCode::SUCCESS, ExitCode::from))
     }
-    client.close()?;
-    Ok(first.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 fn revoke_one(client: &Client, id: &str, confirmation: Confirmation) -> Result<(), Error> {
-    let key = ask_about(client, "GET", id, "", None)?;
-    let key: Value = serde_json::from_slice(&key).map_err(|err| Error::Control(err.into()))?;
+    let key: Value = parse(&ask_about(client, "GET", id, "", None)?)?;
     let name = output::text(&key, "name", "");
     let used = output::moment(&key, "lastUsedAt", "never");
     confirmation.ask(&format!("Revoke {id}, \"{name}\", last used: {used}?"))?;

@@ -13,7 +13,7 @@ use crate::{
         scope::Scope,
         text::{ExternalId, Metadata, Name},
     },
-    http::query,
+    http::request::query,
 };
 
 const SCOPE_OR_ALL: &str = r"^(\*|[a-z0-9-]+:[a-z0-9-]+)$";

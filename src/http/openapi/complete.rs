@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use utoipa::openapi::{
     Components, Content, Header, OpenApi, Ref, RefOr, Response, Schema, Type,
-    path::{Operation, Parameter, ParameterIn, PathItem},
+    path::{Operation, Parameter, ParameterIn},
     schema::{Object, SchemaType},
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
-use super::{bounds, examples};
+use super::{bounds, examples, operations::operations};
 
 const KEY_SOURCE: &str = "An API key of this server. The first one is the root key. The \
     first start shows it on a terminal; without a terminal, it writes the key to the file \
@@ -104,12 +104,6 @@ pub(super) fn complete(document: &mut OpenApi) {
     let schemes = ["ApiKeyAuth", "BearerAuth"];
     let either = schemes.map(|it| SecurityRequirement::new(it, Vec::<String>::new()));
     document.security = Some(either.into());
-}
-
-pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
-        .into_iter()
-        .flatten()
 }
 
 /// The header `Authorization` wherever `X-API-Key` is accepted.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use utoipa::openapi::{OpenApi, RefOr};
 
-use super::complete::operations;
+use super::operations::operations;
 
 const JSON: &str = "application/json";
 

@@ -11,8 +11,11 @@ use crate::{
         text::{ExternalId, Metadata},
     },
     http::{
-        json::{Given, Members},
-        wire::{ApiKeyBody, read_metadata, read_name, read_scopes},
+        request::json::{Given, Members},
+        wire::{
+            fields::{read_metadata, read_name, read_scopes},
+            keys::ApiKeyBody,
+        },
     },
     service::{AccountDraft, AccountPatch, Fault, Keyward},
 };
@@ -114,7 +117,7 @@ const MOST_KEYS: u32 = 1_000_000;
 
 impl AccountBody {
     pub fn new(app: &Keyward, account: &Account, first_key: Option<ApiKeyBody>) -> Self {
-        let catalogue = &app.rules().catalogue;
+        let catalogue = app.catalogue();
         let scopes = account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it));
         Self {
             id: account.id.to_string(),

@@ -7,11 +7,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{api_key::ApiKey, credential::PlaintextKey, scope::Catalogue, text::Metadata},
+    domain::{api_key::ApiKey, plaintext_key::PlaintextKey, scope::Catalogue, text::Metadata},
     env::{InvalidTimestamp, Timestamp},
     http::{
-        json::{Given, Members},
-        wire::{read_metadata, read_name, read_scopes},
+        request::json::{Given, Members},
+        wire::fields::{read_metadata, read_name, read_scopes},
     },
     service::{
         Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
@@ -170,7 +170,7 @@ impl ApiKeyBody {
     pub fn new(app: &Keyward, view: &KeyView, plaintext: Option<&PlaintextKey>) -> Self {
         let key = &view.key;
         let shown = |it: Option<Timestamp>| it.map(|it| it.to_string());
-        let scopes = app.rules().catalogue.ordered(&key.scopes);
+        let scopes = app.catalogue().ordered(&key.scopes);
         Self {
             id: key.id.to_string(),
             name: key.name.as_str().to_owned(),

@@ -13,7 +13,7 @@ use crate::{
         verdict::Verdict,
     },
     env::Timestamp,
-    http::{json::Members, wire::unknown_scope},
+    http::{request::json::Members, wire::fields::unknown_scope},
     service::{Fault, Keyward, Verification},
 };
 
@@ -190,7 +190,7 @@ fn read_wanted(members: &mut Members, scopes: &[Value], catalogue: &Catalogue) -
 
 impl<'a> VerificationBody<'a> {
     pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
-        let catalogue = &app.rules().catalogue;
+        let catalogue = app.catalogue();
         let entry = found.entry.as_deref();
         let Some(key) = entry.map(|it| &it.key) else {
             return Self::of_nobody(found.verdict);

@@ -13,7 +13,7 @@ use pbkdf2::sha2::{Digest, Sha256};
 use super::{BackupError, refuse_crowded, suffixed};
 use crate::{
     domain::event::ChainHash,
-    env::{Entropy, SystemEntropy},
+    env::Entropy,
     service::Audit,
     store::{Census, LogFile, try_start},
 };
@@ -52,6 +52,7 @@ pub fn check_backup(
     path: &Path,
     audit: &Audit,
     scratch: Option<&Path>,
+    entropy: &dyn Entropy,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Census, BackupError> {
     let census = read_whole(path, audit, progress)?;
@@ -61,7 +62,7 @@ pub fn check_backup(
     } else {
         // What is brought up to date meanwhile must not be the backup itself.
         let temporary = env::temp_dir();
-        let scratch = Scratch::within(scratch.unwrap_or(&temporary))?;
+        let scratch = Scratch::within(scratch.unwrap_or(&temporary), entropy)?;
         rehearse_copy(path, &scratch.0.join("rehearsal.db"))?
     };
     if opened == census { Ok(census) } else { Err(BackupError::Differs) }
@@ -93,9 +94,9 @@ pub(super) fn rehearse_copy(path: &Path, copy: &Path) -> Result<Census, BackupEr
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn within(dir: &Path) -> Result<Self, BackupError> {
+    fn within(dir: &Path, entropy: &dyn Entropy) -> Result<Self, BackupError> {
         let mut random = [0; 8];
-        SystemEntropy.fill(&mut random);
+        entropy.fill(&mut random);
         let path = dir.join(format!("keyward-scratch-{:016x}", u64::from_be_bytes(random)));
         let unusable = |source| BackupError::File { path: path.clone(), source };
         DirBuilder::new().mode(0o700).create(&path).map_err(unusable)?;

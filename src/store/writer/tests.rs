@@ -31,7 +31,7 @@ fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_767_225_600_000)));
     let time = Arc::new(Timekeeper::start(clock, None));
     let env = Env { time, entropy: Arc::new(SystemEntropy) };
-    let store = Store::open(&dir.path().join("keyward.db"), &env, &catalogue).unwrap();
+    let (store, _writer) = Store::open(&dir.path().join("keyward.db"), &env, &catalogue).unwrap();
     let (go, told) = sync_channel::<()>(0);
     // Holds the writer until the others are in the queue, so that they share a commit.
     let sure = queue(&store.writer, move |_| {

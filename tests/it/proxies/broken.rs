@@ -92,9 +92,9 @@ fn refusal(kind: Kind, answer: &Answer) -> u16 {
 /// What is put in the place of a part of a shipped file.
 type Edit = (&'static str, &'static str);
 
-/// Each edit must change a file. The proxy may refuse to start, but not let a request pass.
-fn broken_files(kind: Kind) {
-    let edits: &[Edit] = match kind {
+/// Each of these must change a file.
+fn edits(kind: Kind) -> &'static [Edit] {
+    match kind {
         Kind::HaProxy => &[
             ("core.register_action(", "error(\"boom\")\ncore.register_action("),
             ("local done, status", "error(\"boom\")\nlocal done, status"),
@@ -137,9 +137,13 @@ fn broken_files(kind: Kind) {
             ("address: http://", "address: unix:/"),
             ("address: http://", "address: https://"),
         ],
-    };
+    }
+}
+
+/// The proxy may refuse to start, but not let a request pass.
+fn broken_files(kind: Kind) {
     for (file, (from, to)) in
-        kind.files().into_iter().flat_map(|it| edits.iter().map(move |e| (it, e)))
+        kind.files().into_iter().flat_map(|it| edits(kind).iter().map(move |e| (it, e)))
     {
         // It stands where keyward should: what it is asked, it allows.
         let (api, keyward) = (Stub::start(OK), Stub::start(Answer::Bytes(passing(&NAMES))));

@@ -11,7 +11,7 @@ use std::{
 use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy, Timestamp},
-    http::stream::{StreamLimits, Streams},
+    http::stream_limits::{StreamLimits, Streams},
     server::{self, DataDirError, Instance},
     service::Keyward,
 };

@@ -1,0 +1,60 @@
+//! `keyward accounts suspend` and `keyward accounts delete`: both stop all keys of an account.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::account::{about_account, account_id};
+use crate::{
+    cli::{
+        api::client::{Client, Target},
+        error::Error,
+        output::{self, Confirmation},
+    },
+    service::Conflict,
+};
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// The account: its identifier or your own external identifier
+    account: String,
+    #[command(flatten)]
+    confirmation: Confirmation,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Options {
+    pub(super) fn suspend(&self) -> Result<(), Error> {
+        self.run("Suspend", "is suspended", |client, path| {
+            client.ask("PATCH", path, Some(&json!({ "status": "suspended" }))).map(drop)
+        })
+    }
+
+    pub(super) fn delete(&self) -> Result<(), Error> {
+        self.run("Delete", "is deleted", |client, path| client.ask("DELETE", path, None).map(drop))
+    }
+
+    fn run(
+        &self,
+        verb: &str,
+        outcome: &str,
+        stop: fn(&Client, &str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let client = self.target.open()?;
+        let id = account_id(&client, &self.account)?;
+        let path = format!("/accounts/{id}");
+        let account: Value = about_account(client.ask_for("GET", &path, None), &self.account)?;
+        // No other account can stop an account, so the account of this key is the operator's.
+        let own: Value = client.ask_for("GET", "/accounts/self", None)?;
+        if own["id"] == account["id"] {
+            return Err(Error::Refused(Conflict::OperatorAccount.to_string()));
+        }
+        let name = output::text(&account, "name", "");
+        self.confirmation.ask(&format!("{verb} {id}, \"{name}\", and stop all its keys?"))?;
+        stop(&client, &path)?;
+        writeln!(io::stdout(), "{id} {outcome}")?;
+        client.close()
+    }
+}

@@ -1,0 +1,58 @@
+//! `keyward accounts update`
+
+use clap::Args;
+use serde_json::Value;
+
+use super::account::{about_account, account_id, print};
+use crate::cli::{
+    api::client::Target,
+    error::Error,
+    output::{self, Output},
+    request,
+};
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// The account: its identifier or your own external identifier
+    account: String,
+    /// Display name
+    #[arg(long)]
+    name: Option<String>,
+    /// Your own identifier of this customer
+    #[arg(long, value_name = "ID")]
+    external_id: Option<String>,
+    /// A scope that keys of this account may hold; repeatable. Replaces the scopes so far
+    #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
+    allowed: Vec<String>,
+    /// Allow every scope of the catalogue
+    #[arg(long, conflicts_with = "allowed")]
+    allow_all: bool,
+    /// The largest number of keys
+    #[arg(long, value_name = "N")]
+    max_keys: Option<u32>,
+    /// A JSON object that replaces the one kept with the account
+    #[arg(long, value_name = "JSON", value_parser = output::object)]
+    metadata: Option<Value>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Options {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let all = self.allow_all.then_some(Value::Null);
+        let body = request::changes([
+            ("name", self.name.clone().map(Value::from)),
+            ("externalId", self.external_id.clone().map(Value::from)),
+            ("allowedScopes", all.or_else(|| request::list(&self.allowed))),
+            ("maxKeys", self.max_keys.map(Value::from)),
+            ("metadata", self.metadata.clone()),
+        ])?;
+        let client = self.target.open()?;
+        let id = account_id(&client, &self.account)?;
+        let answer = client.ask("PATCH", &format!("/accounts/{id}"), Some(&body));
+        print(&about_account(answer, &self.account)?, self.output)?;
+        client.close()
+    }
+}

@@ -1,0 +1,166 @@
+//! The API, as commands ask it.
+
+use clap::Args;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::{
+    answer::{API, Lines, parse, refusal},
+    machine::Machine,
+    network::Network,
+};
+use crate::{
+    cli::{
+        error::Error,
+        settings::{self, Location, variable},
+    },
+    config::Config,
+};
+
+/// The most elements that the API answers at once.
+const LARGEST_PAGE: usize = 1000;
+
+/// Which keyward is asked.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Target {
+    /// Ask this server, with the key in `KEYWARD_KEY` or in the file that `KEYWARD_KEY_FILE` names;
+    /// also `KEYWARD_URL`. Without it, the server of the data directory or its database
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "config"])]
+    url: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Location,
+}
+
+impl Target {
+    /// The server on the network, if one is meant: a flag wins over the variable.
+    pub(crate) fn url(&self) -> Option<String> {
+        let from_variable = || variable("KEYWARD_URL").filter(|_| !self.place.is_named());
+        self.url.clone().or_else(from_variable)
+    }
+
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        settings::load(&self.place)
+    }
+
+    pub(crate) fn open(&self) -> Result<Client, Error> {
+        match self.url() {
+            Some(url) => Network::to(&url).map(Client::Network),
+            None => Machine::open(&self.config()?).map(Client::Machine),
+        }
+    }
+
+    /// Asks the API one question and returns the body of the answer; `path` is what comes after
+    /// `/api/v1`.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let client = self.open()?;
+        let answer = client.ask(method, path, body)?;
+        client.close()?;
+        Ok(answer)
+    }
+}
+
+/// A keyward whose API can be asked.
+pub(crate) enum Client {
+    Network(Network),
+    Machine(Machine),
+}
+
+impl Client {
+    /// Asks the API and returns the body of the answer; `target` is what comes after `/api/v1`.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let target = format!("{API}{target}");
+        let body = body.map(|it| Zeroizing::new(it.to_string().into_bytes()));
+        let body = body.as_ref().map(|it| it.as_slice());
+        let (status, answer) = match self {
+            Self::Network(it) => it.send(method, &target, body),
+            Self::Machine(it) => it.send(method, &target, body),
+        }?;
+        if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer)) }
+    }
+
+    /// Asks the API, as [`Client::ask`], and reads the answer.
+    pub(crate) fn ask_for<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<T, Error> {
+        parse(&self.ask(method, target, body)?)
+    }
+
+    /// Asks for an answer that has no end. Returns its status, and its lines as they come.
+    pub(crate) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
+        let target = format!("{API}{target}");
+        match self {
+            Self::Network(it) => it.stream(&target),
+            Self::Machine(it) => it.stream(&target),
+        }
+    }
+
+    /// Every element of a list. `target` has a query already.
+    pub(crate) fn list(&self, target: &str) -> Result<Vec<Value>, Error> {
+        let mut all = Vec::new();
+        self.pages(target, |page| {
+            all.extend(page);
+            Ok(true)
+        })?;
+        Ok(all)
+    }
+
+    /// The first elements of a list, at most `most`. `target` ends where its query can go on.
+    pub(crate) fn first(&self, target: &str, most: usize) -> Result<Vec<Value>, Error> {
+        let mut found = Vec::new();
+        self.pages(&format!("{target}limit={}", most.min(LARGEST_PAGE)), |page| {
+            found.extend(page);
+            Ok(found.len() < most)
+        })?;
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// Hands a list over page by page, for lists that need not fit into memory, until `take` says
+    /// that it wants no more.
+    pub(crate) fn pages(
+        &self,
+        target: &str,
+        mut take: impl FnMut(Vec<Value>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let mut cursor = String::new();
+        loop {
+            let mut page: Value = self.ask_for("GET", &format!("{target}{cursor}"), None)?;
+            if let Value::Array(data) = page["data"].take()
+                && !take(data)?
+            {
+                return Ok(());
+            }
+            match page["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", encoded(next)),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Ends the server inside this process, if there is one. Its database is complete only after that.
+    pub(crate) fn close(self) -> Result<(), Error> {
+        match self {
+            Self::Network(_) => Ok(()),
+            Self::Machine(it) => it.close(),
+        }
+    }
+}
+
+/// Encodes a part of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}

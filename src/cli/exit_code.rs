@@ -1,0 +1,145 @@
+//! Every exit code, and which error ends with which.
+
+use std::{io, process::ExitCode};
+
+use crate::{
+    cli::error::Error,
+    server::{self, DataDirError},
+    service::{self, BackupError, ImportSecretError, Mismatch},
+    store::{Divergence, StorageFault, StoreError},
+};
+
+/// The command failed, or a check did.
+const FAILED: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// The answer is no.
+const NO: u8 = 3;
+/// No key was given, or the key may not do this.
+const NOT_ALLOWED: u8 = 4;
+/// Busy, or the disk failed: trying again may help (`EX_TEMPFAIL` of sysexits.h).
+const TRY_AGAIN: u8 = 75;
+/// The configuration or the data is wrong: trying again does not help (`EX_CONFIG` of sysexits.h).
+const WRONG: u8 = 78;
+
+/// The exit codes, for `--help` and the manual pages.
+pub(super) const EXIT_STATUSES: [(&str, &str); 7] = [
+    ("0", "Done; of a question, yes"),
+    ("1", "Failed"),
+    ("2", "Wrong usage; nothing was done"),
+    ("3", "The answer is no: a key is refused; a log, a backup, a policy or rows are not sound"),
+    ("4", "Not allowed: there is no key, or it may not do this"),
+    ("75", "Try again: the data directory or the database is in use, or the disk failed"),
+    ("78", "The configuration or the data is wrong; trying again does not help"),
+];
+
+/// Returns the exit code of a command that did its work.
+pub(super) fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// Returns the exit code of a command that answers a question.
+pub(super) fn answer(yes: bool) -> ExitCode {
+    if yes { ExitCode::SUCCESS } else { ExitCode::from(NO) }
+}
+
+/// Returns the exit code of a command that checks whether something works.
+pub(super) fn health(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+impl Error {
+    /// Returns the exit code of a command that ends with this error.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::ConfigFile { .. }
+            | Self::NoDatabase { .. }
+            | Self::NoAccess { .. } => WRONG,
+            Self::NoSuchJob { .. } | Self::PublicKey { .. } | Self::NoPolicy | Self::Usage(_) => {
+                USAGE
+            }
+            Self::NoKey | Self::Denied(_) => NOT_ALLOWED,
+            Self::Busy(_) => TRY_AGAIN,
+            Self::Server(err) => server_exit_code(err),
+            Self::Control(_)
+            | Self::Silent { .. }
+            | Self::NoServer { .. }
+            | Self::Refused(_)
+            | Self::Absent(_)
+            | Self::Unreachable { .. }
+            | Self::NotConfirmed
+            | Self::OutOfSight { .. }
+            | Self::File { .. }
+            | Self::Undelivered { .. }
+            | Self::OutputNowhere
+            | Self::Output(_) => FAILED,
+        }
+    }
+}
+
+fn server_exit_code(err: &server::Error) -> u8 {
+    match err {
+        server::Error::DataDir(DataDirError::InUse { .. })
+        | server::Error::CutShort
+        | server::Error::NotStored(_)
+        | server::Error::DiskFull { .. }
+        | server::Error::Halted(Divergence::Replaced { .. }) => TRY_AGAIN,
+        server::Error::Store(err)
+        | server::Error::Mismatch(Mismatch::Store(err))
+        | server::Error::ImportSecret(ImportSecretError::Store(err))
+        | server::Error::Service(
+            service::Error::Unavailable(err) | service::Error::Internal(err),
+        ) => store_exit_code(err),
+        server::Error::DataDir(_)
+        | server::Error::Halted(_)
+        | server::Error::Mismatch(_)
+        | server::Error::ImportSecret(_)
+        | server::Error::Tls(_)
+        | server::Error::Policy(_) => WRONG,
+        server::Error::Migration(err) => migration_exit_code(err),
+        server::Error::Backup(err) => backup_exit_code(err),
+        server::Error::AfterExchange { source, .. } => server_exit_code(source),
+        // A low port, or a directory of another user: trying again does not help.
+        server::Error::Listen { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            WRONG
+        }
+        server::Error::Service(_)
+        | server::Error::Listen { .. }
+        | server::Error::Jobs(_)
+        | server::Error::Run(_) => FAILED,
+    }
+}
+
+fn store_exit_code(err: &StoreError) -> u8 {
+    // A file system stays read-only until a person changes it.
+    let read_only = err.storage_fault() == Some(StorageFault::ReadOnly);
+    if err.is_temporary() && !read_only { TRY_AGAIN } else { WRONG }
+}
+
+/// A damaged backup is an answer, not an error of this machine.
+fn backup_exit_code(err: &BackupError) -> u8 {
+    match err {
+        err if err.is_verdict() => NO,
+        BackupError::Store(err) => store_exit_code(err),
+        BackupError::File { .. }
+        | BackupError::Space { .. }
+        | BackupError::Digest { .. }
+        | BackupError::Differs
+        | BackupError::Log(_) => FAILED,
+    }
+}
+
+/// A start that cannot make its backup fails for every reason.
+fn migration_exit_code(err: &BackupError) -> u8 {
+    match err {
+        BackupError::Store(err) => store_exit_code(err),
+        BackupError::Space { .. } => TRY_AGAIN,
+        BackupError::File { .. }
+        | BackupError::Digest { .. }
+        | BackupError::Differs
+        | BackupError::Log(_) => WRONG,
+    }
+}

@@ -1,0 +1,95 @@
+//! Lists of keys: chosen by account, asked for and printed.
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::cli::{
+    accounts::account::{about_account, account_id},
+    api::client::{Client, Target},
+    error::Error,
+    output::{self, Format, Limit, Output},
+};
+
+/// The options of every list of keys.
+#[derive(Args, Debug)]
+pub(super) struct Selection {
+    /// The account: its identifier or your own external identifier. Without it, the account of the
+    /// key in use, or the operator's
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// Include the keys of all accounts
+    #[arg(long, conflicts_with = "account")]
+    all: bool,
+    #[command(flatten)]
+    limit: Limit,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Selection {
+    /// Prints the keys that match the query `filter`.
+    pub(super) fn print_all(&self, filter: &str) -> Result<(), Error> {
+        let client = self.target.open()?;
+        let keys = self.find(&client, filter, self.limit.and_one_more())?;
+        self.print(keys)?;
+        client.close()
+    }
+
+    /// Prints the keys that match the query `filter` and that `keep` accepts.
+    pub(super) fn print_some(
+        &self,
+        filter: &str,
+        keep: impl Fn(&Value) -> bool,
+    ) -> Result<(), Error> {
+        let client = self.target.open()?;
+        let mut keys = self.find(&client, filter, usize::MAX)?;
+        keys.retain(keep);
+        self.print(keys)?;
+        client.close()
+    }
+
+    /// Returns the first keys of the chosen accounts, at most `most`.
+    fn find(&self, client: &Client, filter: &str, most: usize) -> Result<Vec<Value>, Error> {
+        let of = |account: &str, most| {
+            client.first(&format!("/accounts/{account}/api-keys?{filter}"), most)
+        };
+        match &self.account {
+            Some(account) => about_account(of(&account_id(client, account)?, most), account),
+            None if self.all => {
+                let mut keys = Vec::new();
+                for account in client.first("/accounts?", usize::MAX)? {
+                    if keys.len() < most {
+                        keys.extend(of(&output::text(&account, "id", "self"), most - keys.len())?);
+                    }
+                }
+                Ok(keys)
+            }
+            None => client.first(&format!("/api-keys?{filter}"), most),
+        }
+    }
+
+    fn print(&self, mut keys: Vec<Value>) -> Result<(), Error> {
+        self.limit.cut(&mut keys);
+        if self.output.output == Format::Json {
+            return Ok(output::list(&keys)?);
+        }
+        let rows = keys.iter().map(|it| {
+            let id = output::text(it, "id", "");
+            let account = output::text(it, "accountId", "");
+            [
+                if self.all { format!("{account}  {id}") } else { id },
+                output::text(it, "name", ""),
+                output::text(it, "keyPrefix", ""),
+                output::text(it, "status", ""),
+                output::moment(it, "lastUsedAt", "never"),
+                output::moment(it, "expiresAt", "never"),
+                output::words(it, "scopes"),
+            ]
+        });
+        let first = if self.all { "ACCOUNT  ID" } else { "ID" };
+        let headings = [first, "NAME", "PREFIX", "STATUS", "LAST USED", "EXPIRES", "SCOPES"];
+        Ok(output::table(headings, &rows.collect::<Vec<_>>())?)
+    }
+}

@@ -1,0 +1,56 @@
+//! `keyward keys update`
+
+use clap::Args;
+use serde_json::Value;
+
+use super::key::{ask_about, print};
+use crate::cli::{
+    api::client::Target,
+    error::Error,
+    output::{self, Output},
+    request,
+};
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// The key: its identifier or its prefix
+    id: String,
+    /// Display name
+    #[arg(long)]
+    name: Option<String>,
+    /// A scope of the key; repeatable. Replaces the scopes so far
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
+    scopes: Vec<String>,
+    /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
+    #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
+    expires: Option<Value>,
+    /// Accept the key again
+    #[arg(long)]
+    enable: bool,
+    /// Refuse the key until it is enabled again
+    #[arg(long, conflicts_with = "enable")]
+    disable: bool,
+    /// A JSON object that replaces the one kept with the key
+    #[arg(long, value_name = "JSON", value_parser = output::object)]
+    metadata: Option<Value>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Options {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let body = request::changes([
+            ("name", self.name.clone().map(Value::from)),
+            ("scopes", request::list(&self.scopes)),
+            ("expiresAt", self.expires.clone()),
+            ("enabled", (self.enable || self.disable).then_some(self.enable.into())),
+            ("metadata", self.metadata.clone()),
+        ])?;
+        let client = self.target.open()?;
+        let key = ask_about(&client, "PATCH", &self.id, "", Some(&body))?;
+        print(&key, self.output)?;
+        client.close()
+    }
+}

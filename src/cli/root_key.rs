@@ -1,0 +1,83 @@
+//! `keyward root-key`: recovers access on this machine.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{self, Path},
+};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::{
+    cli::{
+        api::machine::control,
+        error::Error,
+        output::{self, Format, Output},
+        settings::{self, Location},
+    },
+    http::control::{ResetAnswer, ResetRequest},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create another root key; all other keys keep working
+    Reset(Reset),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Reset {
+    /// Revoke all other keys with the scope `*`
+    #[arg(long)]
+    revoke_others: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    place: Location,
+}
+
+impl Command {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let Self::Reset(it) = self;
+        it.run()
+    }
+}
+
+impl Reset {
+    fn run(&self) -> Result<(), Error> {
+        let config = settings::load_here(&self.place)?;
+        let file = path::absolute(config.data_dir.join("initial-root-key"))?;
+        let file = (!io::stdout().is_terminal()).then_some(file);
+        let request = ResetRequest { revoke_others: self.revoke_others, to_file: file.clone() };
+        let answer: ResetAnswer = control(&config, "/root-key/reset", &request)?;
+        if self.output.output == Format::Json {
+            return Ok(output::json(&json!({
+                "keyId": answer.key_id,
+                "keyPrefix": answer.key_prefix,
+                // Only on a terminal: everywhere else the key is in the file.
+                "key": answer.key,
+                "path": file,
+                "revoked": answer.revoked,
+            }))?);
+        }
+        print(&answer, file.as_deref())
+    }
+}
+
+fn print(answer: &ResetAnswer, file: Option<&Path>) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    if let Some(key) = &answer.key {
+        writeln!(out, "A root key was made. It is shown this once; only its hash is kept:\n")?;
+        writeln!(out, "    {key}\n")?;
+    } else if let Some(file) = file {
+        writeln!(
+            out,
+            "A root key was made. It waits in {}, which is removed when the key is first used.",
+            file.display()
+        )?;
+    }
+    match answer.revoked.len() {
+        0 => writeln!(out, "Every other key goes on working.")?,
+        revoked => writeln!(out, "Root keys revoked: {revoked}.")?,
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `keyward run-job`: runs a scheduled job now.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    cli::{
+        api::machine::control,
+        error::Error,
+        output::{self, Format, Output},
+        settings::{self, Location},
+    },
+    http::control::JobAnswer,
+    service::Job,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// The job: `end_graces`, `expire_keys`, `purge`, `flush_usage`, `keep_time`,
+    /// `record_denials`, `checkpoint`, `backup` or `upkeep`
+    name: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    place: Location,
+}
+
+impl Options {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let Some(job) = Job::parse(&self.name) else {
+            let known = Job::ALL.map(Job::as_str).join(", ");
+            return Err(Error::NoSuchJob { name: self.name.clone(), known });
+        };
+        let config = settings::load_here(&self.place)?;
+        let answer: JobAnswer = control(&config, &format!("/jobs/{}/run", job.as_str()), &())?;
+        if self.output.output == Format::Json {
+            let done = json!({ "job": job.as_str(), "changed": answer.changed });
+            return Ok(output::json(&done)?);
+        }
+        Ok(writeln!(io::stdout(), "{}: {}", job.as_str(), outcome_of(job, answer.changed))?)
+    }
+}
+
+/// Describes the result of a job; `changed` is what it counts.
+fn outcome_of(job: Job, changed: u64) -> String {
+    let count = |thing| output::count(i64::try_from(changed).unwrap_or(i64::MAX), thing);
+    match (job, changed) {
+        (Job::EndGraces, _) => format!("{} ended", count("grace period")),
+        (Job::ExpireKeys, _) => format!("{} recorded as expired", count("key")),
+        (Job::Purge, _) => format!("{changed} removed"),
+        (Job::FlushUsage, _) => format!("uses of {} written down", count("key value")),
+        (Job::KeepTime, _) => format!("the time was written down; {}", count("step of the clock")),
+        (Job::RecordDenials, _) => format!("{} recorded", count("event")),
+        (Job::Checkpoint, 0) => "nothing was added to the log since the last one".to_owned(),
+        (Job::Checkpoint, _) => "signed".to_owned(),
+        (Job::Backup, 0) => "none was made".to_owned(),
+        (Job::Backup, _) => "made and checked".to_owned(),
+        (Job::Upkeep, 0) => {
+            "the write-ahead log was not folded: a reader of the database holds it".to_owned()
+        }
+        (Job::Upkeep, _) => "the write-ahead log was folded".to_owned(),
+    }
+}

@@ -1,0 +1,20 @@
+//! The rules about keys, accounts and events. Pure: no I/O, no SQL, no HTTP.
+
+pub mod account;
+pub mod api_key;
+mod base62;
+pub mod checkpoint;
+pub mod credential;
+pub mod event;
+pub mod id;
+pub mod imported_key;
+pub mod key_hash;
+pub mod mask;
+pub mod merkle;
+pub mod plaintext_key;
+pub mod policy;
+pub mod request_path;
+pub mod scope;
+pub mod text;
+pub mod verdict;
+pub mod visible;

@@ -1,0 +1,99 @@
+//! Keys in other text: found, and cut down to what may be shown.
+
+use std::{borrow::Cow, str};
+
+use crate::domain::{
+    base62,
+    plaintext_key::{KeyPrefix, PlaintextKey, PrefixLabel},
+};
+
+/// The least number of base62 digits after the `_` for which a text counts as a key, whole or cut
+/// short. Our identifiers have 22; a key that is cut to fewer lacks more than 100 secret bits.
+const KEY_SHAPED_DIGITS: usize = 23;
+
+/// The least length of a text that may hold a whole secret, without the checksum after it.
+const SECRET_SHAPED_LEN: usize = PlaintextKey::LEN - PlaintextKey::CHECKSUM_LEN;
+
+/// Returns whether `text` holds something with the shape of a key and its whole secret. The checksum
+/// is not tested.
+///
+/// Stricter than [`mask`], because callers refuse such a text: identifiers of other services look
+/// like the beginning of a key.
+pub fn holds_key(text: &str) -> bool {
+    let (bytes, mut from) = (text.as_bytes(), 0);
+    while let Some((start, end)) = next_key(bytes, from) {
+        if SECRET_SHAPED_LEN <= end - start {
+            return true;
+        }
+        from = end;
+    }
+    false
+}
+
+/// Returns `text` with every key in it cut to its first twelve characters and an ellipsis.
+pub(super) fn mask(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let (mut safe, mut done) = (String::new(), 0);
+    while let Some((start, end)) = next_key(bytes, done) {
+        let shown = start + KeyPrefix::LEN;
+        safe.push_str(str::from_utf8(&bytes[done..shown]).unwrap_or_default());
+        safe.push('…');
+        done = end;
+    }
+    if done == 0 {
+        return Cow::Borrowed(text);
+    }
+    safe.push_str(str::from_utf8(&bytes[done..]).unwrap_or_default());
+    Cow::Owned(safe)
+}
+
+/// Returns the next run of `label_digits…` at or after `from`, as a half-open range of bytes.
+fn next_key(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
+    let mut at = from;
+    loop {
+        let underscore = at + bytes.get(at..)?.iter().position(|it| *it == b'_')?;
+        let digits = bytes[underscore + 1..].iter().take_while(|it| base62::is_digit(**it)).count();
+        // Other letters may come before the label: `keyrg_…`, pasted together, is still a key.
+        let word = bytes[from..underscore]
+            .iter()
+            .rev()
+            .take(PrefixLabel::MAX_LEN)
+            .take_while(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
+            .count();
+        let label = (underscore - word..underscore).find(|it| bytes[*it].is_ascii_lowercase());
+        if let Some(start) = label
+            && KEY_SHAPED_DIGITS <= digits
+        {
+            return Some((start, underscore + 1 + digits));
+        }
+        at = underscore + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::SeededEntropy;
+
+    #[test]
+    fn text_that_looks_like_a_key_is_masked_and_identifiers_are_not() {
+        let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &SeededEntropy::new(7));
+        let (text, prefix) = (key.expose(), key.prefix());
+        let prefix = prefix.as_str();
+        for (given, shown) in [
+            (text.to_owned(), format!("{prefix}…")),
+            (format!("/v1?k={text}&x"), format!("/v1?k={prefix}…&x")),
+            (format!("{text} {text}"), format!("{prefix}… {prefix}…")),
+            (format!("x_{text}"), format!("x_{prefix}…")),
+            (text[..40].to_owned(), format!("{prefix}…")),
+            ("key_0000000000000000000042".to_owned(), "key_0000000000000000000042".to_owned()),
+            ("acct_0000000000000000000042".to_owned(), "acct_0000000000000000000042".to_owned()),
+            ("user_29w83sxmDNGwOuEthce5gg56FcC".to_owned(), "user_29w83sx…".to_owned()),
+            ("snake_case_words".to_owned(), "snake_case_words".to_owned()),
+            ("Grüße_ä".to_owned(), "Grüße_ä".to_owned()),
+        ] {
+            assert_eq!(mask(&given), shown);
+            assert_eq!(holds_key(&given), given.contains(text));
+        }
+    }
+}

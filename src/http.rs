@@ -1,0 +1,32 @@
+//! The HTTP face: JSON in, use case, JSON out.
+//!
+//! A request to the API passes [`wrap`], [`authn`] and a handler in [`api`]. Verification and
+//! forward auth take a shorter way: [`verification`]. All of them read with [`request`] and
+//! [`wire`], and refuse with [`problem`].
+
+pub mod api;
+pub mod authn;
+mod blocking;
+mod connection;
+pub mod control;
+mod envelope;
+pub mod openapi;
+pub mod problem;
+pub mod request;
+mod respond;
+mod route_table;
+pub mod routes;
+mod seldom;
+pub mod stream_limits;
+pub mod system;
+pub mod verification;
+pub mod wire;
+
+pub use self::{
+    connection::MalformedRequests,
+    envelope::wrap,
+    request::{body::read_body, client_address::TrustedProxies, id::RequestIds},
+    route_table::{RouteTable, no_such_operation},
+    seldom::Seldom,
+    verification::state::VerificationState,
+};

@@ -1,0 +1,343 @@
+//! `/accounts`: for the operator.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
+
+use crate::{
+    domain::{account::Account, id::AccountId, text::ExternalId},
+    http::{
+        api::{
+            keys,
+            revision::{entity_tag, expected_revision},
+        },
+        authn::{AnyKey, Caller, ReadAccounts, WriteAccounts},
+        blocking::{minted, run},
+        problem::Problem,
+        request::{
+            body::RequestBody,
+            query::{self, Query},
+        },
+        respond,
+        wire::{
+            AccountBody, AccountListBody, ApiKeyBody, ApiKeyListBody, CreateAccountRequest,
+            CreateKeyRequest, UpdateAccountRequest, read_account_draft, read_account_patch,
+        },
+    },
+    service::{AccountPage, Error, Keyward, Principal},
+};
+
+/// List accounts
+///
+/// Returns all accounts, the oldest first.
+#[utoipa::path(
+    operation_id = "listAccounts",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:read"])),
+    params(
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("externalId" = Option<String>, Query, description = "Only the account with this `externalId`."),
+        ("q" = Option<String>, Query, description = "Only accounts with this text in their name or `externalId`."),
+    ),
+    responses(
+        (status = 200, description = "A page of accounts", body = AccountListBody),
+    ),
+)]
+#[get("/accounts")]
+pub async fn list_accounts(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadAccounts>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let mut query = Query::of(&req);
+    let limit = query.limit();
+    let after = query.take("cursor", "the nextCursor of a page", query::account_cursor);
+    let external_id = query
+        .take("externalId", "1 to 255 visible ASCII characters", |it| ExternalId::parse(it).ok());
+    let text = query.text("q");
+    query.finish()?;
+    let read = move |app: &Keyward, last: Option<&Account>, limit| match &external_id {
+        Some(id) if last.is_none() => {
+            let found = app.account_with_external_id(id)?;
+            let matches = |it: &Account| text.as_ref().is_none_or(|text| it.has_text(text));
+            Ok(found.filter(matches).into_iter().collect())
+        }
+        Some(_) => Ok(Vec::new()),
+        None => {
+            let after = last.map_or(after, |it| Some((it.created_at, it.id)));
+            app.list_accounts(AccountPage { after, limit }, text.as_deref())
+        }
+    };
+    let show = |app: &Keyward, it: &Account| AccountBody::new(app, it, None);
+    let cursor = |it: &Account| query::cursor(it.created_at, it.id.as_raw());
+    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+}
+
+/// Create an account
+///
+/// Returns the account and, in `apiKey`, its first key. That key manages the account's keys and can
+/// grant every scope that the account allows. Only this answer contains the full key.
+#[utoipa::path(
+    operation_id = "createAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    request_body(content = CreateAccountRequest, example = json!({"name": "Acme Corp"})),
+    responses(
+        (status = 201, description = "Created", body = AccountBody, headers(
+            ("Location" = String, description = "The address of the account."),
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
+        )),
+    ),
+)]
+#[post("/accounts")]
+pub async fn create_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let members = body.members()?;
+    let draft = read_account_draft(members, app.catalogue()).map_err(Problem::invalid)?;
+    let permit =
+        move |app: &Keyward| Ok((app.permit_new_account(&caller.principal, &draft)?, draft));
+    let (permit, draft) = run(&app, permit).await?;
+    let minted = minted(&app).await?;
+    let new = run(&app, move |app| app.create_account(permit, draft, minted)).await?;
+    let first = ApiKeyBody::new(&app, &new.first_key.view, Some(&new.first_key.plaintext));
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("/api/v1/accounts/{}", new.account.id)))
+        .insert_header(entity_tag(new.account.revision))
+        .json(AccountBody::new(&app, &new.account, Some(first))))
+}
+
+/// Show the account of the presented key
+///
+/// Returns the account of the presented key, with its key limit and the scopes that it can grant.
+/// Works with any accepted key and needs no scope.
+#[utoipa::path(
+    operation_id = "getOwnAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = [])),
+    responses(
+        (status = 200, description = "The account", body = AccountBody, headers(
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
+        )),
+    ),
+)]
+#[get("/accounts/self")]
+pub async fn show_own_account(
+    app: web::Data<Keyward>,
+    caller: Caller<AnyKey>,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, "self").await?;
+    Ok(shown(&app, &account))
+}
+
+/// Show an account
+///
+/// Returns the settings of an account. Its keys are at `/api/v1/accounts/{id}/api-keys`.
+#[utoipa::path(
+    operation_id = "getAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:read"])),
+    params(("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self")),
+    responses(
+        (status = 200, description = "The account", body = AccountBody, headers(
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
+        )),
+    ),
+)]
+#[get("/accounts/{id}")]
+pub async fn show_account(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadAccounts>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    Ok(shown(&app, &account))
+}
+
+/// Change an account
+///
+/// Changes the given members. Members that are left out keep their values. Suspending an account
+/// stops all its keys at once.
+#[utoipa::path(
+    operation_id = "updateAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the account only if this is its `ETag`."),
+    ),
+    request_body(content = UpdateAccountRequest, example = json!({"name": "Operator"})),
+    responses(
+        (status = 200, description = "The changed account", body = AccountBody, headers(
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
+        )),
+    ),
+)]
+#[put("/accounts/{id}")]
+pub async fn update_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Change an account, by PATCH
+///
+/// Does the same as PUT.
+#[utoipa::path(
+    operation_id = "patchAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the account only if this is its `ETag`."),
+    ),
+    request_body(content = UpdateAccountRequest, example = json!({"metadata": {"plan": "pro"}})),
+    responses(
+        (status = 200, description = "The changed account", body = AccountBody, headers(
+            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
+        )),
+    ),
+)]
+#[patch("/accounts/{id}")]
+pub async fn patch_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Delete an account
+///
+/// Revokes all keys of the account in the same transaction. Afterwards, another account can use its
+/// `externalId`.
+#[utoipa::path(
+    operation_id = "deleteAccount",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the account.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Delete the account only if this is its `ETag`."),
+    ),
+    responses(
+        (status = 204, description = "Deleted"),
+    ),
+)]
+#[delete("/accounts/{id}")]
+pub async fn delete_account(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    let nothing = body.none()?;
+    let expected = expected_revision(&req, account.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
+    run(&app, move |app| app.delete_account(&caller.principal, account.id, expected)).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// List the API keys of an account
+///
+/// Returns the keys of one account, with the same filters as `GET /api/v1/api-keys`.
+#[utoipa::path(
+    operation_id = "listAccountApiKeys",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:read"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self"),
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("status" = Option<crate::http::wire::StatusBody>, Query, description = "Filter by status."),
+        ("scope" = Option<String>, Query, description = "Filter by scope."),
+        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this instant and not used since."),
+        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant."),
+        ("q" = Option<String>, Query, description = "Only keys whose name contains this text, or whose `keyPrefix` starts with it."),
+    ),
+    responses(
+        (status = 200, description = "A page of keys", body = ApiKeyListBody),
+    ),
+)]
+#[get("/accounts/{id}/api-keys")]
+pub async fn list_account_keys(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    keys::list(&app, caller.principal, account.id, &req).await
+}
+
+/// Create an API key in an account
+///
+/// The key can have the scopes that the account allows, and the scopes that every account can hold.
+#[utoipa::path(
+    operation_id = "createAccountApiKey",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:write"])),
+    params(("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self")),
+    request_body(content = CreateKeyRequest, example = json!({
+        "name": "Production Integration",
+        "scopes": ["orders:read"],
+    })),
+    responses(
+        (status = 201, description = "Created", body = ApiKeyBody, headers(
+            ("Location" = String, description = "The address of the key."),
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[post("/accounts/{id}/api-keys")]
+pub async fn create_account_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteAccounts>,
+    id: web::Path<String>,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let account = find(&app, &caller.principal, &id).await?;
+    keys::create(&app, caller.principal, account.id, body).await
+}
+
+async fn find(
+    app: &web::Data<Keyward>,
+    caller: &Principal,
+    text: &str,
+) -> Result<Account, Problem> {
+    let id = match text {
+        "self" => caller.account,
+        text => AccountId::parse(text).map_err(|_| Error::NO_ACCOUNT)?,
+    };
+    run(app, move |app| app.find_account(id)).await
+}
+
+async fn update(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let account = find(app, &caller, id).await?;
+    let members = body.members()?;
+    let expected = expected_revision(req, account.revision)?;
+    let patch = read_account_patch(members, app.catalogue(), &account).map_err(Problem::invalid)?;
+    let account =
+        run(app, move |app| app.update_account(&caller, account.id, expected, patch)).await?;
+    Ok(shown(app, &account))
+}
+
+fn shown(app: &Keyward, account: &Account) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(entity_tag(account.revision))
+        .json(AccountBody::new(app, account, None))
+}

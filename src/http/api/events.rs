@@ -1,0 +1,134 @@
+//! `/events`: the audit log.
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+
+use crate::{
+    domain::{
+        event::EventType,
+        id::{AccountId, KeyId},
+    },
+    http::{
+        authn::{Caller, ReadEvents},
+        blocking::run,
+        problem::Problem,
+        request::query::Query,
+        respond,
+        wire::{EventBody, EventListBody},
+    },
+    service::{Error, EventFilter, EventView, Keyward, OPERATOR},
+};
+
+/// List events
+///
+/// Returns the events of the audit log, the oldest first. The operator sees all events. An account
+/// sees its own events, with `operator` in place of the operator's keys and addresses.
+#[utoipa::path(
+    operation_id = "listEvents",
+    tag = "Audit log",
+    security(("ApiKeyAuth" = ["events:read"])),
+    params(
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("after" = Option<i64>, Query, description = "Only events with a greater `seq`.", minimum = 0),
+        ("type" = Option<String>, Query, description = "Filter by event type."),
+        ("subject" = Option<String>, Query, description = "Filter by the key or account that the event is about, or `keyward`."),
+        ("actor" = Option<String>, Query, description = "Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of the operator."),
+        ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant."),
+        ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant."),
+    ),
+    responses(
+        (status = 200, description = "A page of events", body = EventListBody),
+    ),
+)]
+#[get("/events")]
+pub async fn list_events(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadEvents>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let mut query = Query::of(&req);
+    let limit = query.limit();
+    let filter = read_filter(&mut query);
+    query.finish()?;
+    let viewer = caller.principal.viewer();
+    let read = move |app: &Keyward, last: Option<&EventView>, limit| {
+        let after = last.map_or(filter.after, |it| it.event.seq);
+        app.list_events(viewer, EventFilter { after, limit, ..filter.clone() })
+    };
+    let show = |_: &Keyward, it: &EventView| EventBody::from(it.clone());
+    let cursor = |it: &EventView| event_cursor(it.event.seq);
+    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+}
+
+/// Show an event
+///
+/// Returns one event of the audit log.
+#[utoipa::path(
+    operation_id = "getEvent",
+    tag = "Audit log",
+    security(("ApiKeyAuth" = ["events:read"])),
+    params(("seq" = i64, Path, description = "The number of the event.", example = 1, minimum = 1)),
+    responses(
+        (status = 200, description = "The event", body = EventBody),
+    ),
+)]
+#[get("/events/{seq}")]
+pub async fn show_event(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadEvents>,
+    seq: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let seq = seq_of(&seq).ok_or(Error::NO_EVENT)?;
+    let viewer = caller.principal.viewer();
+    let view = run(&app, move |app| app.find_event(viewer, seq)).await?;
+    Ok(HttpResponse::Ok().json(EventBody::from(view)))
+}
+
+fn read_filter(query: &mut Query) -> EventFilter {
+    let cursor = query.take("cursor", "the nextCursor of a page", read_cursor);
+    let after = query.take("after", "a whole number", seq_of);
+    EventFilter {
+        after: cursor.max(after).unwrap_or(0),
+        since: query.instant("since"),
+        until: query.instant("until"),
+        ..read_selection(query)
+    }
+}
+
+/// Which events, whenever they were.
+pub(super) fn read_selection(query: &mut Query) -> EventFilter {
+    let is_subject =
+        |it: &str| it == "keyward" || KeyId::parse(it).is_ok() || AccountId::parse(it).is_ok();
+    let is_actor =
+        |it: &str| matches!(it, "cli" | "scheduler" | OPERATOR) || KeyId::parse(it).is_ok();
+    let known = |fits: bool, it: &str| fits.then(|| it.to_owned());
+    EventFilter {
+        event_type: query.take("type", "a type of event like api_key.created", |it| {
+            known(EventType::parse(it).is_some(), it)
+        }),
+        subject: query.take("subject", "the identifier of a key or an account, or keyward", |it| {
+            known(is_subject(it), it)
+        }),
+        actor: query.take(
+            "actor",
+            "the identifier of a key, or cli, scheduler or operator",
+            |it| known(is_actor(it), it),
+        ),
+        ..EventFilter::default()
+    }
+}
+
+pub(super) fn event_cursor(seq: i64) -> String {
+    format!("v1.{seq:x}")
+}
+
+pub(super) fn read_cursor(text: &str) -> Option<i64> {
+    let seq = i64::from_str_radix(text.strip_prefix("v1.")?, 16).ok()?;
+    (0 <= seq && event_cursor(seq) == text).then_some(seq)
+}
+
+/// Digits only: what `parse` allows besides, such as a sign, would be another address for the same.
+pub(super) fn seq_of(text: &str) -> Option<i64> {
+    let seq = text.parse::<i64>().ok().filter(|it| 0 <= *it)?;
+    (seq.to_string() == text).then_some(seq)
+}

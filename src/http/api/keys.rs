@@ -1,0 +1,377 @@
+//! `/api-keys`
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
+
+use crate::{
+    domain::{
+        api_key::KeyStatus,
+        id::{AccountId, KeyId},
+        scope::Scope,
+    },
+    http::{
+        api::revision::{entity_tag, expected_revision},
+        authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys},
+        blocking::{minted, run},
+        problem::Problem,
+        request::{
+            body::RequestBody,
+            query::{self, Query},
+        },
+        respond,
+        wire::{
+            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, UpdateKeyRequest, read_key_patch,
+            read_new_key, unknown_scope,
+        },
+    },
+    service::{
+        Error, Expiry, IssuedKey, KeyAccess, KeyChange, KeyFilter, KeyPage, KeyView, Keyward,
+        Principal,
+    },
+};
+
+/// List API keys
+///
+/// Returns the keys of the caller's account, the oldest first. Revoked keys and full keys are never
+/// included.
+#[utoipa::path(
+    operation_id = "listApiKeys",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:read"])),
+    params(
+        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
+        ("status" = Option<crate::http::wire::StatusBody>, Query, description = "Filter by status."),
+        ("scope" = Option<String>, Query, description = "Filter by scope."),
+        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this instant and not used since."),
+        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant."),
+        ("q" = Option<String>, Query, description = "Only keys whose name contains this text, or whose `keyPrefix` starts with it."),
+    ),
+    responses(
+        (status = 200, description = "A page of keys", body = ApiKeyListBody),
+    ),
+)]
+#[get("/api-keys")]
+pub async fn list_keys(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadOwnKeys>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let account = caller.principal.account;
+    list(&app, caller.principal, account, &req).await
+}
+
+/// Create an API key
+///
+/// Only this answer contains the full key. Store it safely: the server cannot show it again.
+#[utoipa::path(
+    operation_id = "createApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write"])),
+    request_body(content = CreateKeyRequest, example = json!({
+        "name": "Production Integration",
+        "scopes": ["orders:read", "products:read"],
+        "expiresAt": "2099-01-20T00:00:00Z",
+    })),
+    responses(
+        (status = 201, description = "Created", body = ApiKeyBody, headers(
+            ("Location" = String, description = "The address of the key."),
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[post("/api-keys")]
+pub async fn create_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteOwnKeys>,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let account = caller.principal.account;
+    create(&app, caller.principal, account, body).await
+}
+
+/// Show the presented key
+///
+/// Returns the key that the request presents. Works with any accepted key and needs no scope.
+#[utoipa::path(
+    operation_id = "getSelf",
+    tag = "API keys",
+    security(("ApiKeyAuth" = [])),
+    responses(
+        (status = 200, description = "The key that was presented", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[get("/api-keys/self")]
+pub async fn show_self(
+    app: web::Data<Keyward>,
+    caller: Caller<AnyKey>,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller.principal;
+    let id = caller.key().ok_or(Error::NO_KEY)?;
+    let view = run(&app, move |app| app.find_key(&caller, id, KeyAccess::Itself)).await?;
+    Ok(shown(&app, &view))
+}
+
+/// Show an API key
+///
+/// Returns all properties of the key except the full key.
+#[utoipa::path(
+    operation_id = "getApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
+    params(("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "self")),
+    responses(
+        (status = 200, description = "The key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[get("/api-keys/{id}")]
+pub async fn show_key(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadKeys>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let view = find(&app, &caller.principal, &id, KeyAccess::Read).await?;
+    Ok(shown(&app, &view))
+}
+
+/// Change an API key
+///
+/// Changes the given members. Members that are left out keep their values. An expired key cannot
+/// be extended.
+#[utoipa::path(
+    operation_id = "updateApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
+    ),
+    request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
+    responses(
+        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[put("/api-keys/{id}")]
+pub async fn update_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Change an API key, by PATCH
+///
+/// Does the same as PUT.
+#[utoipa::path(
+    operation_id = "patchApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
+    ),
+    request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
+    responses(
+        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[patch("/api-keys/{id}")]
+pub async fn patch_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    update(&app, caller.principal, &id, &req, body).await
+}
+
+/// Revoke the presented key
+///
+/// Works with any accepted key and needs no scope. After the answer, no request with any of the
+/// key's values is accepted. A revocation cannot be undone.
+#[utoipa::path(
+    operation_id = "revokeSelf",
+    tag = "API keys",
+    security(("ApiKeyAuth" = [])),
+    params(
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+    ),
+)]
+#[delete("/api-keys/self")]
+pub async fn revoke_self(
+    app: web::Data<Keyward>,
+    caller: Caller<AnyKey>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    revoke(&app, caller.principal, "self", KeyAccess::Itself, &req, body).await
+}
+
+/// Revoke an API key
+///
+/// After the answer, no request with any of the key's values is accepted. A revocation cannot be
+/// undone.
+#[utoipa::path(
+    operation_id = "revokeApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+    ),
+)]
+#[delete("/api-keys/{id}")]
+pub async fn revoke_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    revoke(&app, caller.principal, &id, KeyAccess::Write, &req, body).await
+}
+
+async fn revoke(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    access: KeyAccess,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let view = find(app, &caller, id, access).await?;
+    let nothing = body.none()?;
+    let expected = expected_revision(req, view.key.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
+    let change = KeyChange { id: view.key.id, access, expected };
+    run(app, move |app| app.revoke_key(&caller, change)).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// A page of the keys of an account.
+pub(super) async fn list(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    account: AccountId,
+    req: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let mut query = Query::of(req);
+    let limit = query.limit();
+    let after = query.take("cursor", "the nextCursor of a page", query::key_cursor);
+    let filter = read_filter(&mut query);
+    if let Some(scope) = filter.scope.clone() {
+        let reader = caller.clone();
+        let wanted = scope.clone();
+        if !run(app, move |app| app.knows_scope(&reader, &wanted)).await? {
+            let detail = unknown_scope(app.catalogue(), scope.as_str());
+            query.fault("scope", "unknown_scope", detail);
+        }
+    }
+    query.finish()?;
+    let asker = caller.clone();
+    let read = move |app: &Keyward, last: Option<&KeyView>, limit| {
+        let after = last.map_or(after, |it| Some((it.key.created_at, it.key.id)));
+        app.list_keys(&caller, account, &filter, KeyPage { after, limit })
+    };
+    let show = |app: &Keyward, it: &KeyView| ApiKeyBody::new(app, it, None);
+    let cursor = |it: &KeyView| query::cursor(it.key.created_at, it.key.id.as_raw());
+    respond::page(app, &asker, req, limit, read, show, cursor).await
+}
+
+fn read_filter(query: &mut Query) -> KeyFilter {
+    let statuses = "one of active, expiring, expired, disabled";
+    KeyFilter {
+        status: query.take("status", statuses, KeyStatus::parse),
+        scope: query.take("scope", "a scope like orders:read", |it| Scope::parse(it).ok()),
+        unused_since: query.instant("unusedSince"),
+        expiring_before: query.instant("expiringBefore"),
+        text: query.text("q"),
+    }
+}
+
+pub(super) async fn create(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    account: AccountId,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let members = body.members()?;
+    let now = app.env().time.now();
+    let expiry = Expiry { now, caller: &caller, existing: None };
+    let new = read_new_key(members, app.catalogue(), expiry).map_err(Problem::invalid)?;
+    let (permit, new) =
+        run(app, move |app| Ok((app.permit_new_key(&caller, account, &new)?, new))).await?;
+    let minted = minted(app).await?;
+    let issued = run(app, move |app| app.create_key(permit, account, new, minted)).await?;
+    let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, address))
+        .insert_header(entity_tag(issued.view.key.revision))
+        .json(issued_body(app, &issued)))
+}
+
+pub(super) async fn find(
+    app: &web::Data<Keyward>,
+    caller: &Principal,
+    id: &str,
+    access: KeyAccess,
+) -> Result<KeyView, Problem> {
+    let (caller, id) = (caller.clone(), key_in_path(app, caller, id)?);
+    run(app, move |app| app.find_key(&caller, id, access)).await
+}
+
+/// The key that the path names: an identifier, the prefix of one of its values, or `self` for the
+/// caller's own.
+fn key_in_path(app: &Keyward, caller: &Principal, text: &str) -> Result<KeyId, Error> {
+    if text == "self" {
+        return caller.key().ok_or(Error::NO_KEY);
+    }
+    KeyId::parse(text).ok().or_else(|| app.key_with_prefix(text)).ok_or(Error::NO_KEY)
+}
+
+async fn update(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let view = find(app, &caller, id, KeyAccess::Write).await?;
+    let members = body.members()?;
+    let expected = expected_revision(req, view.key.revision)?;
+    let now = app.env().time.now();
+    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
+    let patch =
+        read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
+    let change = KeyChange { id: view.key.id, access: KeyAccess::Write, expected };
+    let view = run(app, move |app| app.update_key(&caller, change, patch)).await?;
+    Ok(shown(app, &view))
+}
+
+pub(super) fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header(entity_tag(view.key.revision))
+        .json(ApiKeyBody::new(app, view, None))
+}
+
+/// The only answers that ever hold a full key.
+pub(super) fn issued_body(app: &Keyward, issued: &IssuedKey) -> ApiKeyBody {
+    ApiKeyBody::new(app, &issued.view, Some(&issued.plaintext))
+}

@@ -1,0 +1,127 @@
+//! `/api-keys/{id}/rotate`: a new value for the same key.
+
+use actix_web::{HttpRequest, HttpResponse, post, web};
+
+use crate::{
+    http::{
+        api::{
+            keys::{find, issued_body, shown},
+            revision::{entity_tag, expected_revision},
+        },
+        authn::{Caller, RotateItself, WriteKeys},
+        blocking::{minted, run},
+        problem::Problem,
+        request::body::RequestBody,
+        wire::{ApiKeyBody, RotateKeyRequest, read_grace},
+    },
+    service::{KeyAccess, KeyChange, Keyward, Principal},
+};
+
+/// Rotate the presented key
+///
+/// Gives the presented key a new value. The scope `api-keys:rotate` allows only this operation.
+#[utoipa::path(
+    operation_id = "rotateSelf",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:rotate", "api-keys:write"])),
+    request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
+    responses(
+        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[post("/api-keys/self/rotate")]
+pub async fn rotate_self(
+    app: web::Data<Keyward>,
+    caller: Caller<RotateItself>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    rotate(&app, caller.principal, "self", KeyAccess::Itself, &req, body).await
+}
+
+/// Rotate an API key
+///
+/// Gives the key a new value. Its identifier and settings stay. The old value is accepted until its
+/// grace period ends. A key has at most three accepted values at a time.
+#[utoipa::path(
+    operation_id = "rotateApiKey",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate the key only if this is its `ETag`."),
+    ),
+    request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
+    responses(
+        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[post("/api-keys/{id}/rotate")]
+pub async fn rotate_key(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    rotate(&app, caller.principal, &id, KeyAccess::Write, &req, body).await
+}
+
+/// End the grace periods of an API key
+///
+/// After the answer, only the current value of the key is accepted.
+#[utoipa::path(
+    operation_id = "completeRotation",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(
+        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "End the grace periods only if this is the `ETag` of the key."),
+    ),
+    responses(
+        (status = 200, description = "The key", body = ApiKeyBody, headers(
+            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
+        )),
+    ),
+)]
+#[post("/api-keys/{id}/rotate/complete")]
+pub async fn complete_rotation(
+    app: web::Data<Keyward>,
+    caller: Caller<WriteKeys>,
+    id: web::Path<String>,
+    req: HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let view = find(&app, &caller.principal, &id, KeyAccess::Write).await?;
+    let nothing = body.none()?;
+    let expected = expected_revision(&req, view.key.revision)?;
+    nothing.finish(Some(())).map_err(Problem::invalid)?;
+    let change = KeyChange { id: view.key.id, access: KeyAccess::Write, expected };
+    let view = run(&app, move |app| app.complete_rotation(&caller.principal, change)).await?;
+    Ok(shown(&app, &view))
+}
+
+async fn rotate(
+    app: &web::Data<Keyward>,
+    caller: Principal,
+    id: &str,
+    access: KeyAccess,
+    req: &HttpRequest,
+    body: RequestBody,
+) -> Result<HttpResponse, Problem> {
+    let view = find(app, &caller, id, access).await?;
+    let members = body.optional_members()?;
+    let expected = expected_revision(req, view.key.revision)?;
+    let grace = read_grace(members).map_err(Problem::invalid)?;
+    let change = KeyChange { id: view.key.id, access, expected };
+    let permit = run(app, move |app| app.permit_rotation(&caller, change, grace)).await?;
+    let minted = minted(app).await?;
+    let issued = run(app, move |app| app.rotate_key(permit, change, grace, minted)).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header(entity_tag(issued.view.key.revision))
+        .json(issued_body(app, &issued)))
+}

@@ -1,0 +1,292 @@
+//! The body of a request: read whole and bounded, before anything is decided.
+
+use std::{
+    future::{Future, Ready, poll_fn, ready},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use actix_web::{
+    Error, FromRequest, HttpMessage, HttpRequest,
+    body::MessageBody,
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{self, HeaderMap},
+    },
+    middleware::Next,
+    web::{Bytes, BytesMut},
+};
+use futures_core::Stream;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{
+    http::{
+        connection::Unread,
+        problem::Problem,
+        request::{
+            json::{self, Members, NotJson},
+            numbers::{INEXACT, inexact_members},
+            query::{Query, QueryFaults},
+        },
+    },
+    service::Fault,
+};
+
+/// What a request may hold.
+pub const MAX_LEN: usize = 64 * 1024;
+/// What is read and thrown away of a larger one, so that its sender gets to see the answer.
+const MAX_DRAINED: usize = 4 * 1024 * 1024;
+/// How long a body may take; a sender that dribbles would hold its connection for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What came.
+#[derive(Clone, Debug)]
+pub enum Body {
+    Complete(Bytes),
+    TooLarge,
+    TooSlow,
+    Broken,
+}
+
+/// Reads the body, at most [`MAX_LEN`] of it, in at most [`PATIENCE`]. What is left unread goes
+/// to [`settle`](crate::http::connection::settle) with the response.
+///
+/// A request with neither `Content-Length` nor `Transfer-Encoding` has no body (RFC 9112, 6.3), also
+/// when it asks for another protocol. The framework offers an endless one then.
+pub async fn collect(headers: &HeaderMap, mut payload: Payload) -> (Body, Option<Unread>) {
+    if let Payload::None = payload {
+        return (Body::Complete(Bytes::new()), None);
+    }
+    let limit = match announced(headers) {
+        Announced::Nothing => return (Body::Complete(Bytes::new()), Some(Unread::new(payload))),
+        // Refused before it is sent (RFC 9110, 15.5.14).
+        Announced::Length(len) if MAX_LEN < len => {
+            return (Body::TooLarge, Some(Unread::new(payload)));
+        }
+        Announced::Length(len) if headers.contains_key(header::UPGRADE) => len,
+        Announced::Length(_) | Announced::Chunks => usize::MAX,
+    };
+    let body = {
+        let mut drained = pin!(drain(&mut payload, limit));
+        // Nearly every body is there already, and needs no timer.
+        match poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx))).await {
+            Poll::Ready(body) => body,
+            Poll::Pending => timeout(PATIENCE, drained).await.unwrap_or(Body::TooSlow),
+        }
+    };
+    let unread = !matches!(body, Body::Complete(_)) || limit < usize::MAX;
+    (body, unread.then(|| Unread::new(payload)))
+}
+
+/// What the headers say of a body.
+enum Announced {
+    Nothing,
+    Length(usize),
+    Chunks,
+}
+
+fn announced(headers: &HeaderMap) -> Announced {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Announced::Chunks;
+    }
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Announced::Nothing };
+    // The framework has refused what is no number.
+    let length = length.to_str().ok().and_then(|it| it.trim().parse().ok());
+    Announced::Length(length.unwrap_or(usize::MAX))
+}
+
+/// Reads until `limit`, the end of the body, or the end of what is read of one that is too large.
+async fn drain(payload: &mut Payload, limit: usize) -> Body {
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let mut seen = 0;
+    while seen < limit
+        && let Some(chunk) = poll_fn(|cx| Pin::new(&mut *payload).poll_next(cx)).await
+    {
+        let Ok(mut chunk) = chunk else { return Body::Broken };
+        chunk.truncate(limit - seen);
+        seen += chunk.len();
+        if seen <= MAX_LEN {
+            // Most bodies come in one piece, which then need not be copied.
+            if first.is_empty() {
+                first = chunk;
+            } else {
+                rest.extend_from_slice(&chunk);
+            }
+        } else if MAX_DRAINED < seen {
+            break;
+        }
+    }
+    if MAX_LEN < seen {
+        return Body::TooLarge;
+    }
+    if rest.is_empty() {
+        return Body::Complete(first);
+    }
+    Body::Complete([first, rest.freeze()].concat().into())
+}
+
+/// Reads the body before anything is decided, and leaves it with the request: an answer that leaves
+/// the body unread costs the connection.
+pub async fn read_body<B: MessageBody>(
+    mut req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let payload = req.take_payload();
+    let (body, unread) = collect(req.headers(), payload).await;
+    req.extensions_mut().insert(body);
+    if let Some(unread) = unread {
+        req.extensions_mut().insert(unread);
+    }
+    next.call(req).await
+}
+
+/// The body as a handler takes it, with the headers that say what it is.
+#[derive(Debug)]
+pub struct RequestBody {
+    body: Body,
+    media_type: MediaType,
+    /// Of the same request: told together with those of the body.
+    query_faults: Vec<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum MediaType {
+    Missing,
+    Json,
+    Other,
+}
+
+impl RequestBody {
+    /// The members of the object that the body must be.
+    pub fn members(self) -> Result<Members, Problem> {
+        let missing =
+            || Problem::bad_request("invalid_json", "a JSON object is needed as the body");
+        Ok(self.read()?.ok_or_else(missing)?.with(self.query_faults))
+    }
+
+    /// The members of the object, or none at all if there is no body.
+    pub fn optional_members(self) -> Result<Members, Problem> {
+        Ok(self.read()?.unwrap_or_default().with(self.query_faults))
+    }
+
+    /// Nothing, which is all that the body of an operation without one may hold. An empty object, as
+    /// some clients send it, is nothing.
+    pub fn none(self) -> Result<Members, Problem> {
+        let bytes = self.complete()?.trim_ascii();
+        let empty = |it| matches!(it, Value::Object(members) if members.is_empty());
+        if !bytes.is_empty() && !json::parse(bytes).is_ok_and(empty) {
+            let detail = "this operation takes no body";
+            return Err(Problem::bad_request("unexpected_body", detail));
+        }
+        Ok(Members::default().with(self.query_faults))
+    }
+
+    /// The bytes of a body that is there whole and says that it is JSON.
+    pub fn json_bytes(&self) -> Option<&Bytes> {
+        match (&self.body, self.media_type) {
+            (Body::Complete(bytes), MediaType::Json) if self.query_faults.is_empty() => Some(bytes),
+            (Body::Complete(_) | Body::TooLarge | Body::TooSlow | Body::Broken, _) => None,
+        }
+    }
+
+    fn complete(&self) -> Result<&Bytes, Problem> {
+        match &self.body {
+            Body::Complete(bytes) => Ok(bytes),
+            Body::TooLarge => {
+                let detail = format!("the body is larger than {MAX_LEN} bytes");
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                Err(Problem::new(status, "payload_too_large", "Too large", detail))
+            }
+            Body::TooSlow => {
+                let detail = format!("the body took longer than {} seconds", PATIENCE.as_secs());
+                let status = StatusCode::REQUEST_TIMEOUT;
+                Err(Problem::new(status, "request_timeout", "Too slow", detail))
+            }
+            Body::Broken => Err(Problem::bad_request("broken_body", "the body could not be read")),
+        }
+    }
+
+    fn read(&self) -> Result<Option<Members>, Problem> {
+        let bytes = self.complete()?;
+        match self.media_type {
+            MediaType::Json => (),
+            MediaType::Missing if bytes.is_empty() => return Ok(None),
+            MediaType::Missing | MediaType::Other => {
+                return Err(Problem::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "unsupported_media_type",
+                    "Unsupported media type",
+                    "the body must be sent as application/json in UTF-8, not compressed",
+                ));
+            }
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let value = json::parse(bytes);
+        let value = value.map_err(|NotJson(why)| Problem::bad_request("invalid_json", why))?;
+        let mut members = Members::new(value);
+        for name in inexact_members(std::str::from_utf8(bytes).unwrap_or_default()) {
+            members.fault(&name, "out_of_range", INEXACT);
+        }
+        Ok(Some(members))
+    }
+}
+
+impl RequestBody {
+    /// Collects the body, where no middleware has, for an operation without query parameters; and
+    /// what is left of it.
+    pub async fn collect(req: &HttpRequest, payload: Payload) -> (Self, Option<Unread>) {
+        let (body, unread) = collect(req.headers(), payload).await;
+        let query = req.query_string();
+        let query_faults =
+            if query.is_empty() { Vec::new() } else { Query::faults_beyond(query, &[]) };
+        (Self { body, media_type: media_type(req), query_faults }, unread)
+    }
+
+    /// What no handler has taken.
+    pub(super) fn left_in(req: &HttpRequest) -> Self {
+        let mut extensions = req.extensions_mut();
+        let body = extensions.remove::<Body>().unwrap_or(Body::Complete(Bytes::new()));
+        let query_faults = extensions.remove::<QueryFaults>().map_or_else(Vec::new, |it| it.0);
+        drop(extensions);
+        Self { body, media_type: media_type(req), query_faults }
+    }
+}
+
+impl FromRequest for RequestBody {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let collected = req.extensions().contains::<Body>();
+        ready(if collected { Ok(Self::left_in(req)) } else { Err(Problem::internal()) })
+    }
+}
+
+/// As RFC 3629 registers it, and as decoders take it besides (WHATWG Encoding, 4.2).
+const UTF_8: [&str; 2] = ["utf-8", "utf8"];
+
+fn media_type(req: &HttpRequest) -> MediaType {
+    let encoded = req.headers().get(header::CONTENT_ENCODING);
+    if encoded.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return MediaType::Other;
+    }
+    let Some(value) = req.headers().get(header::CONTENT_TYPE) else { return MediaType::Missing };
+    if value == "application/json" {
+        return MediaType::Json;
+    }
+    let Ok(text) = value.to_str() else { return MediaType::Other };
+    let mut parts = text.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|it| it.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.all(|it| {
+        it.split_once('=').is_none_or(|(name, value)| {
+            !name.eq_ignore_ascii_case("charset")
+                || UTF_8.iter().any(|it| value.trim_matches('"').eq_ignore_ascii_case(it))
+        })
+    });
+    if json && utf8 { MediaType::Json } else { MediaType::Other }
+}

@@ -1,0 +1,156 @@
+//! Where a request comes from, when proxies stand between.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use actix_web::{
+    HttpRequest,
+    http::{
+        header::{self, HeaderMap, HeaderName},
+        uri::Authority,
+    },
+};
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The networks whose word in `X-Forwarded-For` is taken.
+#[derive(Debug)]
+pub struct TrustedProxies(ArcSwap<Vec<IpNet>>);
+
+impl TrustedProxies {
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(ArcSwap::from_pointee(networks))
+    }
+
+    pub fn replace(&self, networks: Vec<IpNet>) {
+        self.0.store(Arc::new(networks));
+    }
+
+    /// The address of the client; `None` if a proxy that is trusted does not say it in a form that
+    /// can be read. Each proxy appends the address that it was asked from, so the list is read from
+    /// its end, as far as those can be trusted that wrote it. The peer of a Unix socket is on this
+    /// machine.
+    pub fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
+        let peer = req.peer_addr().map_or(Ipv4Addr::LOCALHOST.into(), |it| it.ip());
+        let mut client = peer.to_canonical();
+        let networks = self.0.load();
+        let lines: Vec<_> = req.headers().get_all(&FORWARDED_FOR).collect();
+        let mut hops = lines.iter().rev().flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
+        while networks.iter().any(|it| it.contains(&client)) {
+            // With no hop left, the request is that machine's own.
+            let Some(hop) = hops.next() else { break };
+            // Not the proxy's address instead: what is local may do what others may not.
+            client = address(hop)?;
+        }
+        Some(client)
+    }
+}
+
+/// Whether the request comes from this machine, and was meant for it. A proxy on the machine passes on
+/// what comes from others. What is not known is not local.
+pub fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
+    proxies.client_address(req).is_some_and(|it| it.is_loopback()) && names_no_domain(req.headers())
+}
+
+/// Whether `Host` is an IP address or `localhost`, or is not there (HTTP/1.0). A page of another site
+/// that has its own name resolve to this machine (DNS rebinding) sends that name, and a browser lets
+/// no page choose it.
+fn names_no_domain(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Some(authority) = host.to_str().ok().and_then(|it| it.parse::<Authority>().ok()) else {
+        return false;
+    };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
+/// An address as proxies write it: some add the port, and brackets around IPv6.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?.trim();
+    let with_port = || text.parse().map(|it: std::net::SocketAddr| it.ip());
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
+    bare.parse().or_else(|_| with_port()).ok().map(|it: IpAddr| it.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{http::header::HeaderValue, test::TestRequest};
+
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&[u8]]) -> Option<String> {
+        let networks = ["127.0.0.0/8", "10.0.0.0/8", "::1/128"];
+        let proxies = TrustedProxies::new(networks.map(|it| it.parse().unwrap()).into());
+        let mut request = TestRequest::get().peer_addr(peer.parse().unwrap());
+        for line in forwarded {
+            let line = HeaderValue::from_bytes(line).unwrap();
+            request = request.append_header(("X-Forwarded-For", line));
+        }
+        proxies.client_address(&request.to_http_request()).map(|it| it.to_string())
+    }
+
+    #[test]
+    fn the_list_is_read_from_its_end_as_far_as_it_can_be_trusted() {
+        for (peer, forwarded, expected) in [
+            ("127.0.0.1:1", vec![], "127.0.0.1"),
+            ("203.0.113.9:1", vec!["198.51.100.1"], "203.0.113.9"),
+            ("127.0.0.1:1", vec!["198.51.100.1"], "198.51.100.1"),
+            ("127.0.0.1:1", vec!["1.2.3.4, 198.51.100.1, 10.0.0.7"], "198.51.100.1"),
+            ("127.0.0.1:1", vec!["1.2.3.4", "198.51.100.1", "10.0.0.7"], "198.51.100.1"),
+            ("127.0.0.1:1", vec!["10.0.0.1, 10.0.0.2"], "10.0.0.1"),
+            ("127.0.0.1:1", vec!["unknown, 198.51.100.1, 10.0.0.7"], "198.51.100.1"),
+            ("127.0.0.1:1", vec!["198.51.100.1:4711"], "198.51.100.1"),
+            ("[::1]:1", vec!["[2001:db8::1]:443"], "2001:db8::1"),
+            ("[::1]:1", vec!["[2001:db8::1]"], "2001:db8::1"),
+            ("[::ffff:127.0.0.1]:1", vec!["2001:db8::1"], "2001:db8::1"),
+            ("203.0.113.9:1", vec!["unknown"], "203.0.113.9"),
+        ] {
+            let lines: Vec<_> = forwarded.iter().map(|it| it.as_bytes()).collect();
+            assert_eq!(client(peer, &lines).as_deref(), Some(expected), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn a_hop_that_cannot_be_read_leaves_the_address_unknown() {
+        for hop in [
+            &b""[..],
+            b" ",
+            b"unknown",
+            b"UNKNOWN",
+            b"unix:",
+            b"_hidden",
+            b"_gazonk:80",
+            b"-",
+            b"localhost",
+            b"api.example.com",
+            b"fe80::1%eth0",
+            b"[fe80::1%25eth0]:80",
+            b"[::1",
+            b"::1]",
+            b"127.0.0.1:",
+            b"127.0.0.1:99999",
+            b"127.1",
+            b"0127.0.0.1",
+            b"2130706433",
+            b"127.0.0.1;proto=https",
+            b"for=127.0.0.1",
+            b"\"127.0.0.1\"",
+            b"127.0.0.1 10.0.0.1",
+            b"\xff",
+        ] {
+            let after: Vec<_> = [&b"203.0.113.9, "[..], hop].concat();
+            let between: Vec<_> = [&b"203.0.113.9,"[..], hop, b", 10.0.0.7"].concat();
+            for lines in [vec![hop], vec![&*after], vec![&*between], vec![&b"1.2.3.4"[..], hop]] {
+                let shown = lines.concat();
+                let shown = String::from_utf8_lossy(&shown);
+                assert_eq!(client("127.0.0.1:1", &lines), None, "{shown}");
+            }
+        }
+        assert_eq!(client("127.0.0.1:1", &[b"1.2.3.4,"]), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! The query of a URL: every parameter known, once, and well-formed. And cursors.
+
+use std::collections::BTreeMap;
+
+use actix_web::HttpRequest;
+
+use crate::{
+    domain::{
+        id::{AccountId, KeyId},
+        text::masked,
+    },
+    env::Timestamp,
+    http::problem::Problem,
+    service::Fault,
+};
+
+pub const MAX_LIMIT: u32 = 1000;
+/// The longest text to search for, in characters.
+pub const MAX_SEARCH_CHARS: usize = 100;
+
+/// The parameters, taken one by one; what is wrong with any of them is collected.
+#[derive(Debug)]
+pub struct Query {
+    parameters: BTreeMap<String, String>,
+    faults: Vec<Fault>,
+}
+
+impl Query {
+    pub fn of(req: &HttpRequest) -> Self {
+        Self::parse(req.query_string())
+    }
+
+    /// What is wrong with a query that may hold these parameters; their values are not looked at.
+    pub fn faults_beyond(text: &str, known: &[String]) -> Vec<Fault> {
+        let mut query = Self::parse(text);
+        query.parameters.retain(|name, _| !known.contains(name));
+        query.refuse_rest();
+        query.faults
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            if value.contains('\u{FFFD}') {
+                query.fault(&name, "invalid_format", "is not UTF-8");
+            }
+            if query.parameters.insert(name.to_string(), value.into_owned()).is_some() {
+                query.fault(&name, "duplicate", "must not be given twice");
+            }
+        }
+        query
+    }
+
+    /// Takes a parameter; `read` says what it means, `expected` what it should have been.
+    pub fn take<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.parameters.remove(name)?;
+        let value = read(&text);
+        if value.is_none() {
+            self.fault(name, "invalid_format", format!("must be {expected}"));
+        }
+        value
+    }
+
+    /// As [`Query::take`], for a parameter that must be there.
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        if !self.parameters.contains_key(name) {
+            self.fault(name, "required", format!("must be given: {expected}"));
+        }
+        self.take(name, expected, read)
+    }
+
+    pub fn limit(&mut self) -> u32 {
+        let expected = format!("a whole number from 1 to {MAX_LIMIT}");
+        self.take("limit", &expected, |it| {
+            let plain = it.bytes().all(|b| b.is_ascii_digit());
+            it.parse().ok().filter(|n| plain && (1..=MAX_LIMIT).contains(n))
+        })
+        .unwrap_or(MAX_LIMIT)
+    }
+
+    pub fn instant(&mut self, name: &str) -> Option<Timestamp> {
+        self.take(name, "a date and time like 2030-01-31T12:00:00Z", |it| Timestamp::parse(it).ok())
+    }
+
+    /// A text to search for, of at most [`MAX_SEARCH_CHARS`].
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        self.take(name, &format!("1 to {MAX_SEARCH_CHARS} characters"), |it| {
+            (1..=MAX_SEARCH_CHARS).contains(&it.chars().count()).then(|| it.to_owned())
+        })
+    }
+
+    pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
+        let name: String = masked(name).chars().take(100).collect();
+        self.faults.push(Fault::new(format!("/{name}"), code, detail));
+    }
+
+    /// Refuses every parameter that was not taken.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        self.refuse_rest();
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::invalid(self.faults)) }
+    }
+}
+
+impl Query {
+    fn refuse_rest(&mut self) {
+        for name in std::mem::take(&mut self.parameters).into_keys() {
+            self.fault(&name, "unknown_parameter", "is not a parameter that is known here");
+        }
+    }
+}
+
+/// The faults of the query, until a handler takes them.
+pub(super) struct QueryFaults(pub Vec<Fault>);
+
+/// Marks the last row of a page. Opaque to clients: `v1.` + instant + `.` + identifier.
+pub fn cursor(created_at: Timestamp, id: u128) -> String {
+    format!("v1.{:x}.{id:032x}", created_at.as_millis())
+}
+
+pub fn key_cursor(text: &str) -> Option<(Timestamp, KeyId)> {
+    read_cursor(text).map(|(at, id)| (at, KeyId::from_raw(id)))
+}
+
+pub fn account_cursor(text: &str) -> Option<(Timestamp, AccountId)> {
+    read_cursor(text).map(|(at, id)| (at, AccountId::from_raw(id)))
+}
+
+fn read_cursor(text: &str) -> Option<(Timestamp, u128)> {
+    let (millis, id) = text.strip_prefix("v1.")?.split_once('.')?;
+    let millis = i64::from_str_radix(millis, 16).ok()?;
+    let found = (Timestamp::from_millis(millis), u128::from_str_radix(id, 16).ok()?);
+    (cursor(found.0, found.1) == text).then_some(found)
+}
+
+/// The address of the next page: the same question with another cursor.
+pub fn next_link(req: &HttpRequest, next: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(req.query_string().as_bytes()) {
+        if name != "cursor" {
+            query.append_pair(&name, &value);
+        }
+    }
+    query.append_pair("cursor", next);
+    format!("<{}?{}>; rel=\"next\"", req.path(), query.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_the_round_trip_and_nothing_else_parses() {
+        let mark = (Timestamp::from_millis(1_767_225_600_000), 42);
+        let text = cursor(mark.0, mark.1);
+        assert_eq!(read_cursor(&text), Some(mark));
+        let shouted = text.to_uppercase();
+        for bad in ["", "v1..", "v1.1.2", "v2.0.0", &shouted, &format!("{text}0")] {
+            assert_eq!(read_cursor(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Strict input: what a request holds beyond its operation's documented input is refused, by every
+//! operation, whether it thought of that or not.
+//!
+//! The parameters of each operation are known from the API document. A handler that takes a
+//! [`RequestBody`] gets the faults of the query with the members of the body, and so tells all of them
+//! at once and in the right order. A handler that changes nothing may take neither: its answer is
+//! replaced afterwards. A handler that changes something and takes neither never answers well.
+
+use actix_web::{
+    HttpMessage, HttpRequest,
+    dev::ServiceRequest,
+    http::{Method, StatusCode},
+};
+
+use crate::http::{
+    problem::Problem,
+    request::{
+        body::{Body, RequestBody},
+        query::{Query, QueryFaults},
+    },
+    route_table::RouteTable,
+};
+
+/// Looks at the query before the handler runs. Costs nothing if there is none.
+pub(in crate::http) fn examine(req: &ServiceRequest, table: &RouteTable) {
+    if !req.query_string().is_empty()
+        && let Some(parameters) = table.parameters(req.method(), req.path())
+    {
+        let faults = Query::faults_beyond(req.query_string(), parameters);
+        req.extensions_mut().insert(QueryFaults(faults));
+    }
+}
+
+/// Why a good answer must not be given: input that its handler did not look at.
+pub(in crate::http) fn leftover(req: &HttpRequest, status: StatusCode) -> Option<Problem> {
+    if !status.is_success() {
+        return None;
+    }
+    let unread = req.extensions().contains::<Body>();
+    let body = RequestBody::left_in(req);
+    if *req.method() == Method::GET {
+        let refused = body.none().and_then(|it| it.finish(Some(())).map_err(Problem::invalid));
+        return refused.err();
+    }
+    if unread {
+        tracing::error!(route = req.match_pattern(), "this operation does not look at its input");
+        return Some(Problem::internal());
+    }
+    None
+}

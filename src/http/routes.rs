@@ -1,0 +1,105 @@
+//! Which handler answers which address.
+
+use actix_web::{Route, dev::HttpServiceFactory, middleware::from_fn, web};
+use utoipa_actix_web::{OpenApiFactory, service_config::ServiceConfig};
+
+use crate::http::{
+    api::{accounts, checkpoints, events, keys, rotation, scopes, stream, usage},
+    authn,
+    route_table::no_such_operation,
+    system::{documents, health, metrics},
+    verification::verify,
+};
+
+/// Where routes are listed: in what a server serves, or in what also collects the API document. That
+/// takes megabytes, which the threads that serve would keep.
+pub trait Routes {
+    fn add(&mut self, operation: impl HttpServiceFactory + OpenApiFactory + 'static) -> &mut Self;
+
+    /// Adds what the document does not show.
+    fn add_hidden(&mut self, path: &str, route: Route) -> &mut Self;
+}
+
+impl Routes for web::ServiceConfig {
+    fn add(&mut self, operation: impl HttpServiceFactory + OpenApiFactory + 'static) -> &mut Self {
+        self.service(operation)
+    }
+
+    fn add_hidden(&mut self, path: &str, route: Route) -> &mut Self {
+        self.route(path, route)
+    }
+}
+
+impl Routes for ServiceConfig<'_> {
+    fn add(&mut self, operation: impl HttpServiceFactory + OpenApiFactory + 'static) -> &mut Self {
+        self.service(operation)
+    }
+
+    fn add_hidden(&mut self, path: &str, route: Route) -> &mut Self {
+        self.route(path, route)
+    }
+}
+
+/// The one operation that stands outside of [`wrap`](crate::http::wrap), before all others.
+pub fn hot_routes(cfg: &mut impl Routes) {
+    cfg.add(verify::verify_key);
+}
+
+/// All others of the public address.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(
+        web::scope("/api/v1")
+            .wrap(from_fn(authn::authenticate)) // Before any extractor, so that 401 beats 400.
+            .configure(api)
+            .default_service(web::to(no_such_operation)),
+    )
+    .configure(open_routes);
+}
+
+/// What needs no key, or decides for itself.
+pub(super) fn open_routes(cfg: &mut impl Routes) {
+    cfg.add(health::livez)
+        .add_hidden("/healthz", web::get().to(health::healthz)) // As some probes call it.
+        .add(health::readyz)
+        .add(metrics::metrics)
+        .add(documents::openapi_json)
+        .add(documents::openapi_yaml);
+}
+
+/// What the public address and the control socket have in common, under `/api/v1`.
+///
+/// Routing and documentation are one list: an endpoint missing here is missing from both.
+pub(super) fn api(cfg: &mut impl Routes) {
+    let other = || web::route().to(no_such_operation);
+    cfg.add(keys::list_keys)
+        .add(keys::create_key)
+        .add_hidden("/api-keys/verify", other()) // Not the key with the identifier "verify".
+        .add(keys::show_self)
+        .add(keys::revoke_self)
+        .add(rotation::rotate_self)
+        .add(keys::show_key)
+        .add(keys::update_key)
+        .add(keys::patch_key)
+        .add(keys::revoke_key)
+        .add(rotation::rotate_key)
+        .add(rotation::complete_rotation)
+        .add(usage::show_usage)
+        .add(scopes::list_scopes)
+        .add(accounts::list_accounts)
+        .add(accounts::create_account)
+        .add(accounts::show_own_account)
+        .add(accounts::show_account)
+        .add(accounts::update_account)
+        .add(accounts::patch_account)
+        .add(accounts::delete_account)
+        .add(accounts::list_account_keys)
+        .add(accounts::create_account_key)
+        .add(events::list_events)
+        .add(stream::stream_events) // Not the event with the number "stream".
+        .add(events::show_event)
+        .add(checkpoints::prove_event)
+        .add(checkpoints::list_checkpoints)
+        .add(checkpoints::show_last_checkpoint)
+        .add(checkpoints::show_checkpoint_key)
+        .add(checkpoints::prove_consistency);
+}

@@ -1,0 +1,7 @@
+//! The hot routes: asked with each request to the protected API.
+
+pub(super) mod authz;
+pub(super) mod state;
+pub(super) mod verify;
+
+mod authz_response;

@@ -1,0 +1,272 @@
+//! Forward auth: a proxy asks whether it may pass a request on.
+//!
+//! One handler behind four mounts. Each reads the original request from where its proxy puts it and
+//! is blind to where the others do: a reader of both could be steered by the client, whose own
+//! headers of the other family a proxy passes through untouched.
+//!
+//! These are no operations of the API: they take every method, and the answer is for a proxy. They
+//! stand outside the middleware of the rest, for one such question comes with each request to the
+//! protected API.
+
+use std::borrow::Cow;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        Method,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
+    web,
+};
+
+use crate::{
+    domain::{
+        event::{Actor, EventSource},
+        policy::{Access, RequiredScopes},
+        scope::ScopeBits,
+        verdict::Verdict,
+    },
+    http::{
+        authn::{
+            KEY_ONCE, ambiguity, identified, key_in_query, presented_key, record_retired_use,
+            without_key,
+        },
+        problem::Problem,
+        request::{body, id::REQUEST_ID},
+        verification::{authz_response::Allowed, state::VerificationState},
+    },
+    service::{Denial, Error, OriginalRequest},
+    telemetry::{EntryPoint, Outcome},
+};
+
+static ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+static ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+static FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
+
+/// Where the path of an Envoy's question begins.
+const ENVOY: &str = "/authz/envoy";
+
+/// How the proxy speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mount {
+    /// nginx, `auth_request`: `X-Original-Method`, `X-Original-URI`, and the host as it came.
+    Nginx,
+    /// Caddy, Traefik, or `HAProxy` with our script: `X-Forwarded-Method`, `-Uri`, `-Host`.
+    Forward,
+    /// Envoy, `ext_authz`: method, host and path of the question itself.
+    Envoy,
+    /// Reads nothing of the original request: only the scopes in the query count.
+    Bare,
+}
+
+impl VerificationState {
+    /// The mounts, for every method.
+    pub fn mount(gate: &web::Data<Self>, cfg: &mut web::ServiceConfig) {
+        for (path, mount) in [
+            ("/authz/nginx", Mount::Nginx),
+            ("/authz/forward", Mount::Forward),
+            ("/authz/envoy{path:(/.*)?}", Mount::Envoy),
+            ("/authz", Mount::Bare),
+        ] {
+            let gate = gate.clone();
+            cfg.service(web::resource(path).to(move |req: HttpRequest, payload: web::Payload| {
+                let gate = gate.clone();
+                async move { gate.answer(mount, &req, payload).await }
+            }));
+        }
+    }
+
+    async fn answer(&self, mount: Mount, req: &HttpRequest, payload: web::Payload) -> HttpResponse {
+        // Proxies send none. What is left unread costs the connection.
+        let (_, unread) = body::collect(req.headers(), payload.into_inner()).await;
+        let id = self.ids.identify(req.headers().get(&REQUEST_ID));
+        let started = self.app.env().time.monotonic();
+        let mut outcome = Outcome::Refused;
+        let response = match self.decide(mount, req, &mut outcome).await {
+            Ok(pass) => pass.respond(),
+            Err(problem) => self.refusal(mount, &problem.for_a_proxy(), &id.to_string()),
+        };
+        let took = self.app.env().time.monotonic().since(started);
+        self.metrics.count_verification(mount.entry(), outcome, took);
+        Self::finish(req, unread, response, &id)
+    }
+
+    /// `outcome` becomes what is to be counted, unless it is a plain refusal.
+    async fn decide(
+        &self,
+        mount: Mount,
+        req: &HttpRequest,
+        outcome: &mut Outcome,
+    ) -> Result<Allowed<'_>, Problem> {
+        let asked = self.asked_scopes(mount, req)?;
+        let presented = presented_key(&self.app, req.headers());
+        let original = mount.original(req, presented.is_none())?;
+        let need = match self.app.access(original.as_ref(), asked) {
+            Ok(Access::Public) => return nameless(original.as_ref(), req, outcome),
+            Ok(Access::Optional(_)) if presented.is_none() => {
+                return nameless(original.as_ref(), req, outcome);
+            }
+            Ok(Access::Optional(need) | Access::Key(need)) => need,
+            Err(err) => {
+                if let Error::NoRoute = err {
+                    *outcome = Outcome::NoRoute;
+                }
+                return Err(err.into());
+            }
+        };
+        let Some(text) = presented else {
+            *outcome = Outcome::MissingKey;
+            return Err(without_key(&query_of(original.as_ref(), req)));
+        };
+        let query = query_of(original.as_ref(), req);
+        if let Some((code, detail)) = ambiguity(&self.app, &KEY_ONCE, req.headers(), &query) {
+            return Err(Problem::ambiguous_key(code, detail));
+        }
+        self.admit(text, need, req, outcome).await
+    }
+
+    async fn admit(
+        &self,
+        text: &[u8],
+        need: RequiredScopes,
+        req: &HttpRequest,
+        outcome: &mut Outcome,
+    ) -> Result<Allowed<'_>, Problem> {
+        let identity = identified(&self.app, text).await?;
+        let found = self.app.judge(&identity, need);
+        *outcome = Outcome::Judged(found.verdict);
+        match (found.verdict, &found.entry) {
+            (Verdict::Valid, Some(_)) => Ok(Allowed::Key(self.app.catalogue(), found)),
+            (Verdict::InsufficientScopes, _) => {
+                let names = self.app.catalogue().names(found.missing);
+                Err(Error::LacksScopes(names.map(str::to_owned).collect()).into())
+            }
+            (verdict, _) => {
+                if verdict == Verdict::Rotated {
+                    let client_ip = self.proxies.client_address(req);
+                    let source = EventSource { actor: Actor::Cli, request_id: None, client_ip };
+                    record_retired_use(&self.app, &found, &source);
+                }
+                Err(Error::Unauthenticated(Denial::from(verdict)).into())
+            }
+        }
+    }
+
+    /// The scopes in the query that the operator wrote into the proxy's configuration. An Envoy's
+    /// query is its client's.
+    fn asked_scopes(&self, mount: Mount, req: &HttpRequest) -> Result<ScopeBits, Problem> {
+        let mut asked = ScopeBits::default();
+        let query = if mount == Mount::Envoy { "" } else { req.query_string() };
+        // As it is written in a proxy's configuration: nothing to be decoded.
+        if let Some(name) = query.strip_prefix("scope=")
+            && let Some(bit) = self.app.catalogue().find(name)
+        {
+            return Ok(bit);
+        }
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let mistake = |what| Error::ProxyMistake(what);
+            if name != "scope" {
+                let what = "the proxy's question has a parameter other than `scope`";
+                return Err(mistake(what.to_owned()).into());
+            }
+            let bit = self.app.catalogue().find(&value);
+            let unknown =
+                || mistake(format!("the proxy asks for a scope that does not exist: `{value}`"));
+            asked = asked.or(bit.ok_or_else(unknown)?);
+        }
+        Ok(asked)
+    }
+
+    fn refusal(&self, mount: Mount, problem: &Problem, id: &str) -> HttpResponse {
+        if problem.code() == "authz_misconfigured"
+            && self.complaints.is_due(self.app.env().time.monotonic())
+        {
+            tracing::warn!(reason = %problem.detail(), "a proxy is not set up as it should be");
+        }
+        let code = HeaderValue::from_static(problem.code());
+        let mut response = problem.respond(id);
+        if mount == Mount::Nginx {
+            // It could not show one, and would give up the connection because of it.
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            response = response.set_body(()).map_into_boxed_body();
+        }
+        response.headers_mut().insert(REASON.clone(), code);
+        response
+    }
+}
+
+impl Mount {
+    fn entry(self) -> EntryPoint {
+        match self {
+            Self::Nginx => EntryPoint::Nginx,
+            Self::Forward => EntryPoint::Forward,
+            Self::Envoy => EntryPoint::Envoy,
+            Self::Bare => EntryPoint::Plain,
+        }
+    }
+
+    /// The request that the question is about; `None` where the mount reads none.
+    fn original(
+        self,
+        req: &HttpRequest,
+        keyless: bool,
+    ) -> Result<Option<OriginalRequest<'_>>, Problem> {
+        let headers = req.headers();
+        let text = |name| Ok::<_, Problem>(only(headers, name)?.and_then(|it| it.to_str().ok()));
+        let own_host = || text(&header::HOST);
+        let (method, host, target) = match self {
+            Self::Nginx => (text(&ORIGINAL_METHOD)?, own_host()?, only(headers, &ORIGINAL_URI)?),
+            Self::Forward => {
+                (text(&FORWARDED_METHOD)?, text(&FORWARDED_HOST)?, only(headers, &FORWARDED_URI)?)
+            }
+            Self::Envoy => (Some(req.method().as_str()), own_host()?, None),
+            Self::Bare => return Ok(None),
+        };
+        let target = match self {
+            // The path alone: the query stands in the request.
+            Self::Envoy => req.uri().path().strip_prefix(ENVOY).map(str::as_bytes),
+            Self::Nginx | Self::Forward | Self::Bare => target.map(HeaderValue::as_bytes),
+        };
+        let preflight = keyless
+            && method == Some(Method::OPTIONS.as_str())
+            && headers.contains_key(header::ORIGIN)
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        Ok(Some(OriginalRequest { method, host, target, preflight }))
+    }
+}
+
+/// The header, unless there are two of it: the proxy's and, perhaps, its client's.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Problem> {
+    let mut values = headers.get_all(name);
+    let first = values.next();
+    if values.next().is_some() {
+        let what = format!("the proxy sends {name} twice");
+        return Err(Error::ProxyMistake(what).into());
+    }
+    Ok(first)
+}
+
+/// Lets pass in no name, unless a key stands in the URL, where it ends up in logs.
+fn nameless<'p>(
+    original: Option<&OriginalRequest<'_>>,
+    req: &HttpRequest,
+    outcome: &mut Outcome,
+) -> Result<Allowed<'p>, Problem> {
+    if let Some((code, detail)) = key_in_query(&query_of(original, req)) {
+        return Err(Problem::ambiguous_key(code, detail));
+    }
+    *outcome = Outcome::Public;
+    Ok(Allowed::Anybody)
+}
+
+/// The query of the original request, as far as it is told.
+fn query_of<'r>(original: Option<&OriginalRequest<'r>>, req: &'r HttpRequest) -> Cow<'r, str> {
+    let told = original.and_then(|it| it.target).and_then(|it| {
+        let at = it.iter().position(|it| *it == b'?')?;
+        it.get(at + 1..)
+    });
+    told.map_or(Cow::Borrowed(req.query_string()), String::from_utf8_lossy)
+}

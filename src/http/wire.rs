@@ -1,0 +1,33 @@
+//! JSON as clients see it. Names follow the API document: `camelCase`.
+//!
+//! The request types describe a body in the API document; the functions beside them read it. A
+//! test holds the two together.
+
+mod accounts;
+mod checkpoints;
+mod events;
+mod fields;
+mod keys;
+mod usage;
+mod verify;
+
+pub use self::{
+    accounts::{
+        AccountBody, AccountListBody, CreateAccountRequest, UpdateAccountRequest,
+        read_account_draft, read_account_patch,
+    },
+    checkpoints::{
+        CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,
+    },
+    events::{EventBody, EventListBody},
+    fields::unknown_scope,
+    keys::{
+        ApiKeyBody, ApiKeyListBody, CreateKeyRequest, RotateKeyRequest, StatusBody,
+        UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
+    },
+    usage::UsageBody,
+    verify::{
+        ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,
+        read_plain_question, read_question,
+    },
+};

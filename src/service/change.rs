@@ -1,0 +1,171 @@
+//! The two ways to a write: [`Keyward::change`] acts for a caller, [`Keyward::system_change`] for
+//! keyward itself.
+//!
+//! The compiler holds this. [`Store`] only reads; the [`StoreWriter`] is private to this module.
+//! And only a [`Change`], which is the caller as its transaction sees it, tells the
+//! [`CallerSource`] under which an event is recorded.
+
+use std::{ops::Deref, sync::Arc};
+
+#[cfg(doc)]
+use crate::store::Store;
+use crate::{
+    domain::event::{EventSource, NewEvent},
+    env::Timestamp,
+    service::{
+        Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal, Settings,
+        expiry::Maker,
+    },
+    store::{AuditReceipt, KeyRecord, ReadTx, StoreError, StoreWriter, WriteTx},
+};
+
+/// Actor, request id and client address of a caller.
+///
+/// Nothing but a [`Change`] can read it. So a use case cannot record an event in the name of a
+/// caller that it did not look up again:
+/// ```compile_fail
+/// use keyward::{domain::event::NewEvent, service::{Error, Principal}, store::StoreWriter};
+/// fn forget(writer: &StoreWriter, caller: Principal, event: NewEvent) -> Result<(), Error> {
+///     writer.write(move |tx| { tx.record(&caller.source, &event)?; Ok(()) })
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct CallerSource(EventSource);
+
+impl From<EventSource> for CallerSource {
+    fn from(source: EventSource) -> Self {
+        Self(source)
+    }
+}
+
+/// The writer, which only the functions of this module use.
+#[derive(Debug)]
+pub(super) struct Writes(StoreWriter);
+
+/// A change that a caller asked for, inside its transaction.
+///
+/// Only [`Keyward::change`] makes one. The caller was looked up again: its credential is accepted,
+/// and holds a required scope.
+pub(super) struct Change<'tx> {
+    tx: &'tx WriteTx<'tx>,
+    caller: Principal,
+    pub authorizer: Arc<Authorizer>,
+    pub settings: Arc<Settings>,
+}
+
+/// What a use case checks: on a snapshot before it does anything slow, and in its transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Checks<'a> {
+    pub tx: &'a ReadTx<'a>,
+    pub now: Timestamp,
+    pub caller: &'a Principal,
+    pub authorizer: &'a Authorizer,
+    pub settings: &'a Settings,
+}
+
+impl Writes {
+    pub fn new(writer: StoreWriter) -> Self {
+        Self(writer)
+    }
+}
+
+impl Keyward {
+    /// Runs `body` as the only writer, for the caller with this permit.
+    ///
+    /// # Errors
+    /// If the caller is no longer accepted, or holds none of the scopes `any_of` any more.
+    pub(super) fn change<T, E>(
+        &self,
+        permit: ChangePermit,
+        any_of: &'static [&'static str],
+        body: impl FnOnce(Change<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + From<StoreError> + Send + 'static,
+    {
+        let (authorizer, settings) = (Arc::clone(&self.authorizer), Arc::clone(&self.settings));
+        self.writes.0.write(move |tx| {
+            let caller = authorizer.reauthorize(tx, permit.caller(), any_of)?;
+            body(Change { tx, caller, authorizer, settings })
+        })
+    }
+
+    /// Runs `body` as the only writer, for keyward itself: jobs, starts, local commands, and what
+    /// verification records.
+    pub(super) fn system_change<T, E>(
+        &self,
+        body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writes.0.write(body)
+    }
+
+    /// The checks of a use case on a snapshot.
+    pub(super) fn checks<'a>(&'a self, tx: &'a ReadTx<'a>, caller: &'a Principal) -> Checks<'a> {
+        let (authorizer, settings) = (&*self.authorizer, &*self.settings);
+        Checks { tx, now: self.env.time.now(), caller, authorizer, settings }
+    }
+}
+
+impl<'tx> Deref for Change<'tx> {
+    type Target = WriteTx<'tx>;
+
+    fn deref(&self) -> &Self::Target {
+        self.tx
+    }
+}
+
+impl Change<'_> {
+    pub fn caller(&self) -> &Principal {
+        &self.caller
+    }
+
+    pub fn source(&self) -> &EventSource {
+        &self.caller.source.0
+    }
+
+    /// The caller as the maker of a key.
+    pub fn maker(&self) -> Maker<'_> {
+        Maker { source: self.source(), expires_at: self.caller.expires_at }
+    }
+
+    /// Records an event of the caller.
+    pub fn record(&self, event: &NewEvent) -> Result<AuditReceipt<'_>, StoreError> {
+        self.tx.record(self.source(), event)
+    }
+
+    pub fn checks(&self) -> Checks<'_> {
+        let Self { tx, caller, authorizer, settings } = self;
+        Checks { tx, now: tx.now(), caller, authorizer, settings }
+    }
+}
+
+impl Checks<'_> {
+    /// Returns the key that the caller wants to change.
+    ///
+    /// # Errors
+    /// In this order: the caller cannot reach the key, the revision is not the expected one, the
+    /// change outlives the caller, or the key is stronger than the caller in the same account.
+    pub fn key_to_change(self, wanted: KeyChange, gain: Gain<'_>) -> Result<KeyRecord, Error> {
+        let Self { tx, now, caller, authorizer, .. } = self;
+        let record = authorizer.accessible_key(tx, caller, wanted.id, wanted.access)?;
+        let key = &record.key;
+        if wanted.expected.is_some_and(|it| it != key.revision) {
+            return Err(Error::PreconditionFailed);
+        }
+        let faults = Expiry { now, caller, existing: Some(key) }.faults(gain);
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
+        // Across accounts only the operator comes this far, and manages any account.
+        if key.account_id == caller.account {
+            let held = authorizer.catalogue.bits(&key.scopes);
+            authorizer.refuse_beyond(held, authorizer.handed_on(caller))?;
+        }
+        Ok(record)
+    }
+}

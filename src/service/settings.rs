@@ -1,0 +1,30 @@
+//! The settings that the use cases work with.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    domain::plaintext_key::PrefixLabel,
+    service::{BackupRules, ChangeRate},
+};
+
+/// What the operator configured. Does not change while the server runs.
+#[derive(Debug)]
+pub struct Settings {
+    /// The label that new keys begin with.
+    pub prefix_label: PrefixLabel,
+    /// The grace period of a rotation that names none.
+    pub rotation_grace: Duration,
+    /// The iterations of new hashes. Weaker stored hashes are raised to it.
+    pub hash_iterations: u32,
+    /// The number of live keys in an account that has no limit of its own.
+    pub max_keys: u32,
+    /// The change budget of each account; the operator account has no limit.
+    pub change_rate: ChangeRate,
+    /// How long ended keys and credentials are kept.
+    pub retention: Duration,
+    /// How many rows a job changes in one transaction.
+    pub batch: u32,
+    pub backup: BackupRules,
+    /// The file with the secret that finds imported keys.
+    pub import_key_file: PathBuf,
+}

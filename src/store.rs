@@ -1,0 +1,57 @@
+//! The SQLite file: one writer, many readers, and the key index that mirrors part of it.
+//!
+//! This is the only module with SQL. Other modules see [`ReadTx`] and [`WriteTx`], and a [`WriteTx`]
+//! changes an audited row only for an [`AuditReceipt`].
+
+mod accounts;
+mod audit;
+mod audit_head;
+mod checkpoints;
+mod connection;
+mod copy;
+mod credentials;
+mod database;
+mod error;
+mod index;
+mod keys;
+mod log_file;
+mod outage;
+mod readers;
+mod records;
+mod recovery;
+mod rows;
+mod runtime_state;
+mod schema;
+mod sql_types;
+mod startup_check;
+mod statistics;
+#[cfg(test)]
+pub mod steps;
+mod tree;
+mod tx;
+mod unaudited;
+mod usage;
+mod writer;
+
+pub use self::{
+    accounts::AccountPage,
+    audit::{AuditReceipt, EventFilter},
+    audit_head::AuditHead,
+    checkpoints::StoredCheckpoint,
+    copy::{Census, fold},
+    credentials::ExcessCredential,
+    database::{Store, StoreWriter},
+    error::StoreError,
+    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
+    keys::{KeyFilter, KeyPage},
+    log_file::LogFile,
+    outage::{Divergence, StorageFault},
+    readers::PoolState,
+    records::{KeyRecord, StoredCredential},
+    runtime_state::{Counts, RuntimeState},
+    schema::stored_time_floor,
+    startup_check::{check_startup, try_start},
+    statistics::KeyStates,
+    tx::{ReadTx, WriteTx},
+    usage::{Day, DayOfUse, Use},
+};

@@ -1,0 +1,156 @@
+//! What the index holds of a credential and of its key.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::{
+    domain::{
+        id::{AccountId, KeyId},
+        key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
+        scope::ScopeBits,
+    },
+    env::{Monotonic, Timestamp},
+    store::{RuntimeState, StoreError, rows::Fields},
+};
+
+/// Later than any [`Timestamp`].
+const NEVER: i64 = i64::MAX;
+
+/// One credential, as verification sees it. A server may hold a million of them, so every byte and
+/// every allocation counts.
+#[derive(Debug)]
+pub struct IndexedCredential {
+    pub prefix: KeyPrefix,
+    pub hash: KeyHash,
+    pub key: KeyEntry,
+    /// Only for credentials that were verified since the start; the others need no space for it.
+    pub(super) live: OnceLock<Arc<RuntimeState>>,
+    /// Boxed, because few credentials are in grace.
+    pub(super) grace: Option<Box<Grace>>,
+}
+
+/// When a rotated credential ends: by the wall clock or by the monotonic clock, the earlier of the
+/// two, so that setting the clock back does not extend its life.
+#[derive(Clone, Copy, Debug)]
+pub struct Grace {
+    /// When the key was last rotated; an older credential may have been replaced earlier.
+    pub rotated_at: Option<Timestamp>,
+    pub valid_until: Timestamp,
+    pub(super) ends: Monotonic,
+    /// The end was recorded; no clock makes the credential valid again.
+    pub(super) ended: bool,
+}
+
+/// What all credentials of a key have in common. Each has a copy, because few keys have more than one.
+#[derive(Clone, Debug)]
+pub struct KeyEntry {
+    pub id: KeyId,
+    pub account: AccountId,
+    pub enabled: bool,
+    pub revoked: bool,
+    /// The expiry was recorded; no clock makes the key valid again.
+    expired: bool,
+    scopes: Arc<ScopeBits>,
+    /// [`NEVER`] for a key that never expires.
+    expires_at_ms: i64,
+    /// The name, followed by the metadata as compact JSON unless they are empty. Empty for a revoked
+    /// key.
+    text: Box<str>,
+    name_len: u16,
+}
+
+/// What the file holds of a [`Grace`].
+pub(super) struct GraceFacts {
+    pub rotated_at: Option<Timestamp>,
+    pub valid_until: Timestamp,
+    pub ended: bool,
+}
+
+impl IndexedCredential {
+    /// Returns what changes without the writer; `None` until the credential is verified for the first
+    /// time since the start.
+    pub fn live(&self) -> Option<&RuntimeState> {
+        self.live.get().map(|it| &**it)
+    }
+
+    /// Keeps the digest of the plaintext key that was verified to be this credential.
+    pub fn remember_digest(&self, digest: [u8; 32]) {
+        // A second thread may come first; its digest is the same.
+        self.live.get_or_init(|| Arc::new(RuntimeState::new(digest)));
+    }
+
+    /// Returns the grace; `None` for a current credential.
+    pub fn grace(&self) -> Option<Grace> {
+        self.grace.as_deref().copied()
+    }
+}
+
+impl KeyEntry {
+    /// What the index reads of a key, `rotated_at_ms` for the grace of its credentials.
+    pub(super) const COLUMNS: &str =
+        "id, account_id, name, scopes, enabled, expires_at_ms, metadata,
+        revoked_at_ms, expiry_recorded_at_ms, rotated_at_ms";
+
+    /// Reads a row of [`KeyEntry::COLUMNS`], of which the caller has read account and scopes.
+    pub(super) fn read(
+        row: Fields<'_>,
+        account: AccountId,
+        scopes: Arc<ScopeBits>,
+    ) -> Result<Self, StoreError> {
+        let id = row.get("id")?;
+        let name = row.text("name")?;
+        let enabled = row.get("enabled")?;
+        let expires_at: Option<Timestamp> = row.get("expires_at_ms")?;
+        let metadata = row.text("metadata")?;
+        let revoked = row.get::<Option<Timestamp>>("revoked_at_ms")?.is_some();
+        let expired = row.get::<Option<Timestamp>>("expiry_recorded_at_ms")?.is_some();
+        // Verification never shows them of revoked keys, which may be many. The file keeps them.
+        let (name, metadata) = if revoked { ("", "") } else { (name, metadata) };
+        let metadata = if metadata == "{}" { "" } else { metadata };
+        Ok(Self {
+            id,
+            account,
+            enabled,
+            revoked,
+            expired,
+            scopes,
+            expires_at_ms: expires_at.map_or(NEVER, Timestamp::as_millis),
+            text: [name, metadata].concat().into(),
+            // A name is at most 100 characters, so at most 400 bytes.
+            name_len: u16::try_from(name.len()).unwrap_or_default(),
+        })
+    }
+
+    /// Returns the granted scopes; `*` is one bit among them.
+    pub fn scopes(&self) -> ScopeBits {
+        *self.scopes
+    }
+
+    /// Returns the expiry; `None` means that the key never expires.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        (self.expires_at_ms != NEVER).then(|| Timestamp::from_millis(self.expires_at_ms))
+    }
+
+    /// Returns whether the key has expired. Half open: expired at the instant itself.
+    pub fn is_expired_at(&self, now: Timestamp) -> bool {
+        self.expired || self.expires_at_ms <= now.as_millis()
+    }
+
+    /// Returns the name; empty for a revoked key.
+    pub fn name(&self) -> &str {
+        self.text.split_at_checked(usize::from(self.name_len)).map_or("", |(name, _)| name)
+    }
+
+    /// Returns compact JSON; `None` for the empty object, and for a revoked key.
+    pub fn metadata(&self) -> Option<&str> {
+        let (_, metadata) = self.text.split_at_checked(usize::from(self.name_len))?;
+        (!metadata.is_empty()).then_some(metadata)
+    }
+}
+
+impl Grace {
+    /// Returns whether the grace is over. Half open: over at the deadline itself.
+    pub fn is_over(self, now: Timestamp, monotonic: Monotonic) -> bool {
+        self.ended || self.valid_until <= now || self.ends <= monotonic
+    }
+}

@@ -1,0 +1,222 @@
+//! Rows, read and written by the names of their columns.
+
+use std::{cell::Cell, fmt, fmt::Write as _, iter};
+
+use rusqlite::{
+    Params, Row, Rows, Statement, ToSql, params_from_iter,
+    types::{FromSql, ValueRef},
+};
+
+use crate::store::{StoreError, WriteTx};
+
+/// A table, and the column that identifies a row of it in an error.
+#[derive(Clone, Copy)]
+pub(super) struct Table {
+    pub name: &'static str,
+    pub key: &'static str,
+}
+
+/// The names of a statement's columns, looked up once for all its rows.
+pub(super) struct Columns {
+    names: Vec<String>,
+    /// Where the next look begins. Readers mostly go by the order of the statement, so they
+    /// compare one name, not all of them.
+    next: Cell<usize>,
+}
+
+/// The fields of one row.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    table: Table,
+    columns: &'a Columns,
+    row: &'a Row<'a>,
+}
+
+/// A column that holds a part of a `T`.
+pub(super) struct Column<T> {
+    name: &'static str,
+    /// `false` if only the INSERT writes it.
+    changes: bool,
+    part: fn(&T) -> &dyn ToSql,
+}
+
+/// The one list of the columns that hold a `T`, for its SELECT, INSERT and UPDATE. Prints the names
+/// for the SELECT. Beside them, each row has an `id` and the number of its last event, `audit_seq`.
+pub(super) struct ColumnList<T: 'static> {
+    pub table: Table,
+    pub columns: &'static [Column<T>],
+}
+
+impl Table {
+    /// Returns what `read` makes of each row that the statement finds.
+    pub fn all<T>(
+        self,
+        statement: &mut Statement<'_>,
+        params: impl Params,
+        read: impl Fn(Fields<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
+        self.each(statement, params, |row| {
+            found.push(read(row)?);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Returns what `read` makes of the first row that the statement finds, if any.
+    pub fn first<T>(
+        self,
+        statement: &mut Statement<'_>,
+        params: impl Params,
+        read: impl Fn(Fields<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut found = None;
+        self.each(statement, params, |row| {
+            found = Some(read(row)?);
+            Ok(false)
+        })?;
+        Ok(found)
+    }
+
+    /// Gives the rows that the statement finds to `take`, one by one, until it returns `false`.
+    pub fn each(
+        self,
+        statement: &mut Statement<'_>,
+        params: impl Params,
+        mut take: impl FnMut(Fields<'_>) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let columns = Columns::of(statement);
+        let mut rows = statement.query(params)?;
+        while let Some(row) = columns.next(&mut rows, self)? {
+            if !take(row)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Columns {
+    pub fn of(statement: &Statement<'_>) -> Self {
+        let names = statement.column_names().into_iter().map(str::to_owned).collect();
+        Self { names, next: Cell::default() }
+    }
+
+    /// Returns the next row, whose errors name `table`.
+    pub fn next<'a>(
+        &'a self,
+        rows: &'a mut Rows<'_>,
+        table: Table,
+    ) -> Result<Option<Fields<'a>>, StoreError> {
+        Ok(rows.next()?.map(|row| Fields { table, columns: self, row }))
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        let next = self.next.get();
+        let at = match self.names.get(next) {
+            Some(it) if it == name => next,
+            Some(_) | None => self.names.iter().position(|it| it == name)?,
+        };
+        self.next.set(at + 1);
+        Some(at)
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// Returns the value in `column`. The error names table, column and row.
+    pub fn get<T: FromSql>(&self, column: &'static str) -> Result<T, StoreError> {
+        T::column_result(self.raw(column)?).map_err(|_| self.unreadable(column))
+    }
+
+    /// Returns the text in `column` where it lies, without a copy.
+    pub fn text(&self, column: &'static str) -> Result<&'a str, StoreError> {
+        self.raw(column)?.as_str().map_err(|_| self.unreadable(column))
+    }
+
+    /// The same row of a join, as a row of another table of it.
+    pub fn of(&self, table: Table) -> Self {
+        Self { table, ..*self }
+    }
+
+    /// The error for a value that cannot be read.
+    pub fn unreadable(&self, column: &'static str) -> StoreError {
+        let key = self.raw(self.table.key);
+        let row = key.map_or_else(
+            |_| String::new(),
+            |it| match it {
+                ValueRef::Integer(number) => number.to_string(),
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => String::new(),
+            },
+        );
+        StoreError::Corrupt { table: self.table.name, column, row }
+    }
+
+    fn raw(&self, column: &'static str) -> Result<ValueRef<'a>, StoreError> {
+        let unknown = || rusqlite::Error::InvalidColumnName(column.to_owned());
+        Ok(self.row.get_ref(self.columns.index(column).ok_or_else(unknown)?)?)
+    }
+}
+
+impl<T> Column<T> {
+    /// A column that an UPDATE writes as well.
+    pub const fn new(name: &'static str, part: fn(&T) -> &dyn ToSql) -> Self {
+        Self { name, changes: true, part }
+    }
+
+    /// A column that keeps what the INSERT wrote, or that the UPDATE itself computes.
+    pub const fn fixed(name: &'static str, part: fn(&T) -> &dyn ToSql) -> Self {
+        Self { name, changes: false, part }
+    }
+}
+
+impl<T> ColumnList<T> {
+    /// Adds the row `id`, which the event `audit_seq` tells of.
+    pub fn insert(
+        &self,
+        tx: &WriteTx<'_>,
+        id: &dyn ToSql,
+        it: &T,
+        audit_seq: i64,
+    ) -> Result<(), StoreError> {
+        let marks = ", ?".repeat(self.columns.len());
+        let table = self.table.name;
+        let sql = format!("INSERT INTO {table} ({self}, audit_seq) VALUES (?{marks}, ?)");
+        let parts = self.columns.iter().map(|column| (column.part)(it));
+        let values = iter::once(id).chain(parts).chain(iter::once(&audit_seq as &dyn ToSql));
+        tx.sql.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+        Ok(())
+    }
+
+    /// Writes all that can change as the next revision of the row `id`, which the event `audit_seq`
+    /// tells of.
+    pub fn update(
+        &self,
+        tx: &WriteTx<'_>,
+        id: &dyn ToSql,
+        it: &T,
+        audit_seq: i64,
+    ) -> Result<(), StoreError> {
+        let changing = || self.columns.iter().filter(|it| it.changes);
+        let mut set = String::new();
+        for column in changing() {
+            let _ = write!(set, "{} = ?, ", column.name);
+        }
+        let table = self.table.name;
+        let sql = format!(
+            "UPDATE {table} SET {set}updated_at_ms = ?, revision = revision + 1, audit_seq = ?
+             WHERE id = ?"
+        );
+        let now = tx.now();
+        let last: [&dyn ToSql; 3] = [&now, &audit_seq, id];
+        let values = changing().map(|column| (column.part)(it)).chain(last);
+        StoreError::unless_one(tx.sql.prepare_cached(&sql)?.execute(params_from_iter(values))?)
+    }
+}
+
+impl<T> fmt::Display for ColumnList<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("id")?;
+        self.columns.iter().try_for_each(|column| write!(f, ", {}", column.name))
+    }
+}
