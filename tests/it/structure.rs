@@ -58,6 +58,9 @@ impl<'a> Visit<'a> for Paths {
         }
     }
 
+    /// The path in `pub(in path)` names no item that is used.
+    fn visit_visibility(&mut self, _: &'a Visibility) {}
+
     fn visit_path(&mut self, it: &'a syn::Path) {
         self.uses.push(it.segments.iter().map(|it| it.ident.to_string()).collect());
         visit::visit_path(self, it);

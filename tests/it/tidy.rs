@@ -250,7 +250,9 @@ fn a_reader_from_another_country_understands_every_word() {
         for (number, line) in text.lines().enumerate() {
             let opener = line.trim_start_matches([' ', '/', '!', '#', '*']).starts_with("Of a");
             // A user of the system has this name.
-            let line = line.to_lowercase().replace(&["\"no", "body\""].concat(), "");
+            let user = ["no", "body"].concat();
+            let named = [format!("\"{user}\""), format!("chown {user}")];
+            let line = named.iter().fold(line.to_lowercase(), |line, it| line.replace(it, ""));
             let banned = BANNED.iter().map(|(start, end)| [*start, *end].concat());
             if opener || banned.into_iter().any(|it| holds_word(&line, &it)) {
                 found.push(format!("{path}:{}: {}", number + 1, line.trim()));
