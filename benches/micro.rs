@@ -11,16 +11,16 @@ use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
     domain::{
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent, RequestContext, Subject},
         key_hash::KeyHash,
         plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
-        text::{Metadata, Name},
+        text::Name,
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
-    server::Instance,
+    server::{Instance, Sources},
     service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
     store::{Store, StoreError, stored_time_floor},
 };
@@ -49,8 +49,7 @@ impl Scene {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-        let site =
-            Instance::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let site = Instance::open(&config, Sources::system()).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
     }
@@ -61,7 +60,7 @@ impl Scene {
 
     fn caller(&self) -> Principal {
         let found = judged(self.app(), &self.root);
-        self.app().principal(&found, EventSource::CLI).unwrap()
+        self.app().principal(&found, RequestContext::default()).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.
@@ -83,14 +82,8 @@ impl Scene {
 }
 
 fn new_key() -> NewKey {
-    NewKey {
-        name: Name::parse("Production Integration").unwrap(),
-        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
-        expires_at: None,
-        enabled: true,
-        metadata: Metadata::empty(),
-        imported: None,
-    }
+    let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
+    NewKey::new(Name::parse("Production Integration").unwrap(), scopes)
 }
 
 fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {
@@ -225,7 +218,7 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
         scene
     };
     site.close().unwrap();
-    let path = site.dir.database();
+    let path = site.dir.layout().database();
     drop(site);
     let env = machine();
     let catalogue = Arc::new(Catalogue::new([]));

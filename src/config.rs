@@ -1,8 +1,8 @@
-//! What an operator may set: flags, variables and a TOML file in, a complete [`Config`] out.
+//! The settings: flags, environment variables and a TOML file in, a complete [`Config`] out.
 //!
-//! Nothing here touches the world: the caller brings the text of the file and the variables. What
-//! comes out is fully typed, so that no other module validates a setting; what is refused is
-//! refused with all its faults at once. No secret is a setting.
+//! This layer does no I/O: the caller passes the text of the file and the variables. The result has
+//! types, so no other layer validates a setting. A refusal lists all faults at once. No secret is a
+//! setting.
 
 mod faults;
 mod file;
@@ -11,28 +11,36 @@ mod read;
 mod routes;
 mod scopes;
 mod settings;
+mod toml_text;
 mod variables;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-pub use self::faults::{ConfigErrors, Fault, SettingSource};
-pub use self::listen::ListenAddress;
-pub use self::read::{LogFormat, LogLevel};
-pub use self::routes::RouteSetting;
-pub use self::scopes::ScopeSetting;
-pub use self::variables::unknown as unknown_variable;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
-use self::read::Raw;
-use self::settings::{SETTINGS, Setting};
+pub use self::{
+    faults::{ConfigErrors, Fault, SettingSource},
+    listen::ListenAddress,
+    read::{LogFormat, LogLevel},
+    routes::RouteSetting,
+    scopes::ScopeSetting,
+    variables::unknown as unknown_variable,
+};
+use self::{
+    read::Raw,
+    settings::{SETTINGS, Setting},
+};
+use crate::domain::{data_layout::DataLayout, job::Job, plaintext_key::PrefixLabel};
 
-/// The commented configuration file that packages install: every setting, at its default.
+/// The commented configuration file that packages install. It has every setting at its default.
 pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
 
-/// Not settings: what the command line reads for itself, and what it does with it.
+/// The variables that only the command line reads, with their meanings. They are not settings.
 pub const COMMAND_LINE_VARIABLES: [(&str, &str); 5] = [
     ("KEYWARD_CONFIG", "The configuration file, if --config names none"),
     ("KEYWARD_URL", "The server to ask; --url, --data-dir and --config win"),
@@ -41,42 +49,43 @@ pub const COMMAND_LINE_VARIABLES: [(&str, &str); 5] = [
     ("KEYWARD_CA_FILE", "Certificates to trust, in PEM form, not the system's"),
 ];
 
-/// The variable of each setting, and the setting.
+/// Returns the variable of each setting with the name of the setting.
 pub fn setting_variables() -> impl Iterator<Item = (String, String)> {
     SETTINGS.iter().map(|it| (it.variable(), it.path()))
 }
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Every setting, resolved.
+/// Every setting with its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where the server listens, at least one place. Port 0 lets the system choose.
+    /// Where the server listens: at least one address. Port 0 lets the system choose.
     pub listen: Vec<ListenAddress>,
     pub data_dir: PathBuf,
-    /// Threads that serve HTTP; 0 means one for each processor.
+    /// The number of threads that serve HTTP. 0 means one for each processor.
     pub workers: usize,
-    /// Connections at the same time; 0 is a number that follows from the memory.
+    /// The most connections at the same time. 0 means a number that depends on the memory.
     pub max_connections: u32,
-    /// Whether Swagger UI is served.
+    /// Whether the server serves Swagger UI.
     pub docs: bool,
-    /// From where `X-Forwarded-For` is believed.
+    /// The networks whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     pub tls: TlsConfig,
     pub log: LogConfig,
     pub keys: KeysConfig,
-    /// The catalogue without keyward's own scopes, in the order in which it is shown.
+    /// The scopes of the catalogue in their order, without keyward's own.
     pub scopes: Vec<ScopeSetting>,
     pub audit: AuditConfig,
     pub authz: AuthzConfig,
     pub backup: BackupConfig,
-    pub jobs: JobsConfig,
+    /// When each job runs: cron lines of six fields, seconds first, in UTC. It has every job.
+    pub jobs: BTreeMap<Job, String>,
 }
 
-/// TLS on every TCP listener; both files or none.
+/// TLS on every TCP listener. Needs both files or none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsConfig {
-    /// The certificate and those between it and the root, in PEM form.
+    /// The certificate and the intermediate certificates, in PEM form.
     pub certificate: Option<PathBuf>,
     /// Its private key, in PEM form.
     pub key: Option<PathBuf>,
@@ -90,15 +99,15 @@ pub struct LogConfig {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeysConfig {
-    /// What new keys begin with, before the underscore.
-    pub prefix: String,
-    /// How long the old value works after a rotation that names no grace period. Whole seconds.
+    /// The first part of new keys, before the underscore.
+    pub prefix: PrefixLabel,
+    /// The grace period of a rotation that names none. Whole seconds.
     pub rotation_grace: Duration,
     pub hash_iterations: u32,
     pub max_keys_per_account: u32,
-    /// How many changes the keys of one account may make at once, after a pause.
+    /// The most changes that the keys of one account may make at once, after a pause.
     pub max_changes_at_once: u32,
-    /// How many more in each second.
+    /// The number of further changes in each second.
     pub max_changes_per_second: u32,
     /// How long expired and revoked keys are kept before the purge. Whole seconds.
     pub retention: Duration,
@@ -106,42 +115,28 @@ pub struct KeysConfig {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditConfig {
-    /// The file with the key that signs checkpoints; `None` is one in the data directory.
+    /// The file of the key that signs checkpoints. `None` means the file in the data directory.
     pub checkpoint_key: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthzConfig {
-    /// The file with the route policy; `None` is no policy: a key and the scopes in the proxy's
-    /// question are all that counts.
+    /// The file of the route policy. Without a policy, a request needs an accepted key and the scopes
+    /// that the proxy asks for.
     pub policy_file: Option<PathBuf>,
-    /// Whether the question that browsers ask before a request from another origin needs no key.
+    /// Whether a CORS preflight request passes without a key.
     pub allow_preflight: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackupConfig {
-    /// `None` is `backups` in the data directory.
+    /// The directory of backups. `None` means the one in the data directory.
     pub dir: Option<PathBuf>,
-    /// How many scheduled backups are kept; 0 makes none.
+    /// How many scheduled backups are kept. 0 means that none is made.
     pub keep: u32,
 }
 
-/// When each job runs: cron lines of six fields, seconds first, in UTC.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobsConfig {
-    pub end_graces: String,
-    pub expire_keys: String,
-    pub purge: String,
-    pub flush_usage: String,
-    pub keep_time: String,
-    pub record_denials: String,
-    pub checkpoint: String,
-    pub backup: String,
-    pub upkeep: String,
-}
-
-/// What the command line was given. It wins over everything else.
+/// The settings that the command line gives. They win over all others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flags {
     pub listen: Option<String>,
@@ -150,7 +145,7 @@ pub struct Flags {
     pub log_format: Option<String>,
 }
 
-/// A configuration file that has been read: `path` is only for the messages.
+/// The text of a configuration file. Only messages use `path`.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigFile<'a> {
     pub path: &'a Path,
@@ -171,7 +166,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
             keys: KeysConfig {
-                prefix: "rg".to_owned(),
+                prefix: PrefixLabel::DEFAULT,
                 rotation_grace: Duration::from_mins(5),
                 hash_iterations: 1000,
                 max_keys_per_account: 1000,
@@ -183,17 +178,7 @@ impl Default for Config {
             audit: AuditConfig { checkpoint_key: None },
             authz: AuthzConfig { policy_file: None, allow_preflight: false },
             backup: BackupConfig { dir: None, keep: 7 },
-            jobs: JobsConfig {
-                end_graces: "*/5 * * * * *".to_owned(),
-                expire_keys: "*/10 * * * * *".to_owned(),
-                purge: "0 */10 * * * *".to_owned(),
-                flush_usage: "*/5 * * * * *".to_owned(),
-                keep_time: "0 * * * * *".to_owned(),
-                record_denials: "*/30 * * * * *".to_owned(),
-                checkpoint: "30 * * * * *".to_owned(),
-                backup: "0 30 2 * * *".to_owned(),
-                upkeep: "0 17 3 * * *".to_owned(),
-            },
+            jobs: Job::ALL.map(|it| (it, it.default_schedule().to_owned())).into(),
         }
     }
 }
@@ -201,9 +186,13 @@ impl Default for Config {
 impl Config {
     /// Resolves the settings: `flags` over `variables` over `file` over the defaults.
     ///
-    /// Variables that do not begin with `KEYWARD_` are ignored; those that do and mean nothing are
-    /// faults, see [`unknown_variable`]. An overridden value must be sound all the same: it would
-    /// take effect on the day the override goes away.
+    /// Ignores variables that do not begin with `KEYWARD_`. An overridden value must be valid too,
+    /// because it takes effect when the override is removed.
+    ///
+    /// # Errors
+    ///
+    /// Every fault, with its place. A variable that begins with `KEYWARD_` and has no meaning is one of
+    /// them, see [`unknown_variable`].
     pub fn assemble(
         flags: &Flags,
         file: Option<ConfigFile<'_>>,
@@ -230,15 +219,15 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(ConfigErrors(faults)) }
     }
 
-    /// The effective configuration as a file that [`Config::assemble`] turns back into it.
+    /// Returns the configuration as a file, which [`Config::assemble`] turns back into it.
     pub fn to_toml(&self) -> String {
         let mut lines = Vec::new();
-        // An array of tables cannot be empty, and a plain array has to stand before the tables.
+        // An array of tables cannot be empty, and a plain array must precede the tables.
         if self.scopes.is_empty() {
             lines.push("scopes = []".to_owned());
         }
         let mut table = "";
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter() {
             if setting.table != table {
                 table = setting.table;
                 lines.push(format!("\n[{table}]"));
@@ -249,7 +238,7 @@ impl Config {
         lines.join("\n") + "\n"
     }
 
-    /// The settings that are not the same in both, by their names.
+    /// Returns the names of the settings whose values differ.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let differs = |it: &&Setting| (it.show)(self) != (it.show)(other);
         let mut names: Vec<_> = SETTINGS.iter().filter(differs).map(Setting::path).collect();
@@ -257,6 +246,16 @@ impl Config {
             names.push("scopes".to_owned());
         }
         names
+    }
+
+    /// Returns the files of the data directory.
+    pub fn layout(&self) -> DataLayout {
+        DataLayout::new(&self.data_dir)
+    }
+
+    /// Returns the directory of backups.
+    pub fn backup_dir(&self) -> PathBuf {
+        self.backup.dir.clone().unwrap_or_else(|| self.layout().backups())
     }
 
     fn apply_variable(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -271,7 +270,7 @@ impl Config {
 }
 
 impl Flags {
-    /// The flags that were given, under the names they have on the command line.
+    /// Returns the given flags by their names on the command line, with their values.
     fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let Self { listen, data_dir, log_level, log_format } = self;
         [

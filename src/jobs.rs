@@ -1,8 +1,11 @@
-//! When the use cases of the clock run. No rules here: a job only says *when*.
+//! When each job runs. What a job does is in `service`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_core::future::BoxFuture;
@@ -26,30 +29,30 @@ pub struct Jobs {
 struct Shared {
     app: Arc<Keyward>,
     metrics: Arc<Metrics>,
-    /// The scheduler starts jobs even after it was told to stop; they look here first.
+    /// Each run checks this, because the scheduler starts jobs even after it was told to stop.
     stopping: AtomicBool,
     turns: Turns,
 }
 
-/// One for each job: it never runs beside itself, whoever starts it.
-struct Turns(Vec<(Job, Arc<Mutex<()>>)>);
+/// A lock for each job, so that a job never runs twice at the same time.
+struct Turns(BTreeMap<Job, Arc<Mutex<()>>>);
 
 impl Jobs {
-    /// Runs nearly every job once and then by its cron line (six fields, seconds first, UTC).
+    /// Runs nearly every job once, and then by its cron line (six fields, seconds first, UTC).
     pub async fn start(
         app: Arc<Keyward>,
         metrics: Arc<Metrics>,
-        cron: impl Fn(Job) -> String,
+        schedules: &BTreeMap<Job, String>,
     ) -> Result<Self, JobSchedulerError> {
         let (stopping, turns) = (AtomicBool::new(false), Turns::new());
         let shared = Arc::new(Shared { app, metrics, stopping, turns });
         let scheduler = JobScheduler::new().await?;
-        for job in Job::ALL {
+        for (&job, schedule) in schedules {
             if job.runs_at_start() {
                 run_once(&shared, job).await;
             }
             let shared = Arc::clone(&shared);
-            let tick = CronJob::new_async(cron(job).as_str(), move |_, _| {
+            let tick = CronJob::new_async(schedule.as_str(), move |_, _| {
                 let shared = Arc::clone(&shared);
                 Box::pin(async move { run_once(&shared, job).await })
             })?;
@@ -59,8 +62,9 @@ impl Jobs {
         Ok(Self { scheduler, shared })
     }
 
-    /// Runs a job when somebody says so, counted as every other run. If it is running already, that
-    /// run is waited for first: what is asked for may have come after it. `None` if it panicked.
+    /// Returns a function that runs a job now and counts the run. If the job is running, it waits and
+    /// runs the job again, because the running one may have begun too early for the caller. The result
+    /// is `None` if the job panicked.
     pub fn by_hand(
         &self,
     ) -> impl Fn(Job) -> BoxFuture<'static, Option<Result<u64, Error>>> + Send + Sync + 'static
@@ -68,7 +72,7 @@ impl Jobs {
         let (shared, runtime) = (Arc::clone(&self.shared), Handle::current());
         move |job| {
             let shared = Arc::clone(&shared);
-            // On the scheduler's own runtime, where it ends, and is counted, whoever has gone.
+            // On the scheduler's runtime the run ends and is counted even if the caller has gone.
             let run = runtime.spawn(async move {
                 let turn = shared.turns.wait(job).await?;
                 run_in_turn(&shared, job, turn).await
@@ -77,13 +81,13 @@ impl Jobs {
         }
     }
 
-    /// Stops, between two batches, and waits for what is running.
+    /// Stops the scheduler, and waits for the current batch of each running job.
     pub async fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Release);
         if let Err(err) = self.scheduler.shutdown().await {
             tracing::warn!(error = &err as &dyn std::error::Error, "the scheduler did not stop");
         }
-        for (_, turn) in &self.shared.turns.0 {
+        for turn in self.shared.turns.0.values() {
             drop(turn.lock().await);
         }
     }
@@ -91,38 +95,38 @@ impl Jobs {
 
 impl Turns {
     fn new() -> Self {
-        Self(Job::ALL.into_iter().map(|it| (it, Arc::default())).collect())
+        Self(Job::ALL.map(|it| (it, Arc::default())).into())
     }
 
     fn of(&self, job: Job) -> Option<Arc<Mutex<()>>> {
-        self.0.iter().find(|(it, _)| *it == job).map(|(_, turn)| Arc::clone(turn))
+        self.0.get(&job).cloned()
     }
 
-    /// Unless the job is running.
+    /// Returns `None` if the job is running.
     fn take(&self, job: Job) -> Option<OwnedMutexGuard<()>> {
         self.of(job)?.try_lock_owned().ok()
     }
 
-    /// Once the job is not running any more.
+    /// Waits until the job is not running.
     async fn wait(&self, job: Job) -> Option<OwnedMutexGuard<()>> {
         Some(self.of(job)?.lock_owned().await)
     }
 }
 
-/// One run, unless the last one is still going on.
+/// Runs the job unless it is running.
 async fn run_once(shared: &Arc<Shared>, job: Job) {
     let Some(turn) = shared.turns.take(job) else { return };
     run_in_turn(shared, job, turn).await;
 }
 
-/// What it changed; `None` if it panicked.
+/// Runs the job and counts the run. Returns the number of changes, or `None` if it panicked.
 async fn run_in_turn(
     shared: &Arc<Shared>,
     job: Job,
     turn: OwnedMutexGuard<()>,
 ) -> Option<Result<u64, Error>> {
     if shared.stopping.load(Ordering::Acquire) {
-        // Nobody hears it: the control socket is closed before.
+        // No caller waits for this answer, because the control socket closes before.
         return Some(Ok(0));
     }
     let time = Arc::clone(&shared.app.env().time);
@@ -154,8 +158,8 @@ async fn run_in_turn(
     outcome
 }
 
-/// Does the work where blocking is allowed. The turn ends with the work itself, not with whoever
-/// waits for it.
+/// Does the work on a thread that may block. The turn ends with the work, even if the caller stops
+/// waiting.
 async fn blocking<T: Send + 'static>(
     turn: OwnedMutexGuard<()>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -178,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_never_runs_beside_itself_and_who_asks_by_hand_waits() {
+    fn a_job_never_runs_twice_at_a_time_and_a_run_by_hand_waits() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let turns = Turns::new();
@@ -186,7 +190,7 @@ mod tests {
             let turn = turns.take(Job::Purge).unwrap();
             let first = tokio::spawn(blocking(turn, move || told.recv()));
             tokio::task::yield_now().await;
-            // Whoever waited for it has gone; it has not.
+            // The caller has gone, but the work goes on.
             first.abort();
             assert!(first.await.is_err());
             assert!(turns.take(Job::Purge).is_none(), "the scheduler passes it over");

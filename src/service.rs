@@ -5,28 +5,27 @@
 
 mod accounts;
 mod audit;
-mod authorize;
 mod authorizer;
 mod backup;
 mod bootstrap;
 mod change;
 mod change_budget;
 mod checkpoints;
+mod deferred_events;
 mod denials;
 mod ended_credentials;
 mod error;
 mod events;
 mod expiry;
+mod forward_auth;
 mod identify;
 mod import;
-mod import_secrets;
 mod janitor;
 mod kdf_pool;
 mod keys;
 mod keyward;
 mod mint;
 mod principal;
-mod put_off;
 mod readiness;
 mod rotate;
 mod settings;
@@ -40,7 +39,6 @@ mod view;
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
     audit::{Audit, Finding, Sound},
-    authorize::OriginalRequest,
     backup::{
         BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup,
         keep_before_migration, own_backups,
@@ -48,20 +46,20 @@ pub use self::{
     bootstrap::{RootKey, RootKeyReset, write_key_file},
     change::CallerSource,
     change_budget::{ChangePermit, ChangeRate},
-    checkpoints::{Checkpointer, EventProof, Mismatch, hold_to_checkpoints},
+    checkpoints::{Checkpointer, EventProof, Mismatch, check_against_checkpoints},
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
+    forward_auth::OriginalRequest,
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
-    import::{ImportOutcome, ImportRow, Imported, Rehearsed},
-    import_secrets::{ImportSecretError, check_import_key},
-    janitor::Job,
+    import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     keyward::Keyward,
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
+    readiness::LEAST_FREE,
     settings::Settings,
     statistics::Statistics,
     verify::{KeyOwner, Verification},
@@ -71,6 +69,7 @@ use self::{
     authorizer::Authorizer,
     change::{Change, Checks},
 };
+pub use crate::domain::job::Job;
 /// Types of the store that other layers may use as they are.
 pub use crate::store::{
     AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,

@@ -11,8 +11,9 @@ use std::{
 
 use keyward::{
     config::Config,
+    domain::job::Job,
     env::{ManualClock, SystemEntropy, Timestamp},
-    server::{self, Instance},
+    server::{self, Instance, Sources},
 };
 
 use super::Outcome;
@@ -22,9 +23,8 @@ use super::Outcome;
 pub fn serve(dir: &Path) -> Outcome<()> {
     let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
     config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
-    let jobs = &mut config.jobs;
-    for line in [&mut jobs.expire_keys, &mut jobs.purge, &mut jobs.upkeep, &mut jobs.keep_time] {
-        "0 0 0 29 2 MON".clone_into(line);
+    for job in [Job::ExpireKeys, Job::Purge, Job::Upkeep, Job::KeepTime] {
+        config.jobs.insert(job, "0 0 0 29 2 MON".to_owned());
     }
     let now = Timestamp::from_millis(1_900_000_000_000);
     let clock = Arc::new(ManualClock::at(now));
@@ -43,8 +43,8 @@ pub fn serve(dir: &Path) -> Outcome<()> {
             hand.advance(Duration::from_secs(line.parse().unwrap_or_default()));
         }
     });
-    let site = Instance::open(&config, clock, Arc::new(SystemEntropy))?;
-    let key_file = site.dir.initial_key();
+    let site = Instance::open(&config, Sources { clock, entropy: Arc::new(SystemEntropy) })?;
+    let key_file = site.dir.layout().initial_root_key();
     site.first_start(|key| keyward::service::write_key_file(&key_file, key))?;
     actix_web::rt::System::new().block_on(async {
         let running = server::start(site, server::bind(&config)?, &config).await?;

@@ -1,4 +1,4 @@
-//! `keyward health`: whether the server works.
+//! `keyward health`: checks that the server works.
 
 use std::{
     io::{self, Write},
@@ -7,17 +7,14 @@ use std::{
 
 use clap::Args;
 
-use crate::{
-    cli::{
-        api::{
-            client::Target,
-            network,
-            socket::{self, PROBE_PATIENCE},
-        },
-        error::Error,
-        exit_code,
+use crate::cli::{
+    api::{
+        client::Target,
+        network,
+        socket::{self, PROBE_PATIENCE},
     },
-    http::control::SOCKET,
+    error::Error,
+    exit_code,
 };
 
 #[derive(Args, Debug)]
@@ -37,7 +34,7 @@ impl Options {
         let answer = if let Some(url) = self.target.url() {
             network::probe(&url, path, PROBE_PATIENCE)?
         } else {
-            socket::probe(self.target.config()?.data_dir.join(SOCKET), path)?
+            socket::probe(self.target.config()?.layout().control_socket(), path)?
         };
         let well = answer == 200;
         writeln!(io::stdout(), "{}", if well { "ok" } else { "not well" })?;

@@ -1,4 +1,4 @@
-//! `keyward keys`: the keys of an account, by the rules of the API.
+//! `keyward keys`: manages the keys of an account, by the rules of the API.
 
 mod create;
 mod key;
@@ -6,7 +6,6 @@ mod list;
 mod revoke;
 mod rotate;
 mod selection;
-mod show;
 mod unused;
 mod update;
 
@@ -25,15 +24,15 @@ pub(super) enum Command {
     /// List keys
     #[command(after_long_help = help(&examples_of("keys list")))]
     List(list::Options),
-    /// Create a key; it is shown only once
+    /// Create a key; the full key is shown only once
     #[command(after_long_help = help(&examples_of("keys create")))]
     Create(create::Options),
     /// Show a key
-    Show(show::Options),
+    Show(key::OneKey),
     /// Change the given properties of a key
     #[command(after_long_help = help(&examples_of("keys update")))]
     Update(update::Options),
-    /// Give a key a new value; the old value works for a grace period
+    /// Replace the credential of a key; the old one works for a grace period
     #[command(after_long_help = help(&examples_of("keys rotate")))]
     Rotate(rotate::Options),
     /// Revoke keys at once; this cannot be undone
@@ -48,7 +47,7 @@ impl Command {
         match self {
             Self::List(it) => it.run().map(done),
             Self::Create(it) => it.run().map(done),
-            Self::Show(it) => it.run().map(done),
+            Self::Show(it) => it.show().map(done),
             Self::Update(it) => it.run().map(done),
             Self::Rotate(it) => it.run().map(done),
             Self::Revoke(it) => it.run(),

@@ -1,14 +1,13 @@
-//! What is wrong with a configuration, and where: all of it, not the first.
+//! The faults of a configuration, each with its place.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
-/// Everything that is wrong, one line each: the file from top to bottom, variables, flags.
+/// All faults, one line each: those of the file from top to bottom, of variables, of flags.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{}", lines(.0))]
 pub struct ConfigErrors(pub Vec<Fault>);
 
-/// One thing that is wrong. A long value is never repeated whole: it may be a misplaced secret.
+/// One fault. Its message never repeats a long value in full: it may be a misplaced secret.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{origin}: {message}")]
 pub struct Fault {
@@ -16,12 +15,12 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Where a fault stands.
+/// Where a setting was given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SettingSource {
-    /// A line of the configuration file, counted from one.
+    /// A line of a file, counted from one.
     File { path: PathBuf, line: usize },
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
     /// A flag of the command line, with its dashes.
     Flag(&'static str),
@@ -37,7 +36,7 @@ impl fmt::Display for SettingSource {
     }
 }
 
-/// The known name that `wanted` most resembles, if one is near enough to be meant.
+/// Returns the known name that is most similar to `wanted`, if one is similar enough.
 pub(super) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     known
@@ -47,7 +46,7 @@ pub(super) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) ->
         .map(|(_, it)| it)
 }
 
-/// A value as a message may repeat it: on one line, and cut where it could be a pasted key.
+/// Returns a value in the form for a message: on one line, and cut if it could be a pasted key.
 pub(super) fn quoted(value: &str) -> String {
     const LONGEST: usize = 40;
     const KEPT: usize = 12;

@@ -1,45 +1,50 @@
-//! The configuration file: a walk over its TOML that knows the line of everything.
+//! The configuration file.
 
 use std::collections::HashMap;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
-use super::faults::{Fault, SettingSource, nearest, quoted};
-use super::read::Raw;
-use super::scopes::{self, ScopeSetting};
-use super::{Config, ConfigFile, SETTINGS, Setting};
+use super::{
+    Config, ConfigFile, SETTINGS, Setting,
+    faults::{Fault, nearest, quoted},
+    read::Raw,
+    scopes::{self, ScopeSetting},
+    toml_text::TomlText,
+};
+use crate::domain::scope::Catalogue;
 
 const SCOPES: &str = "scopes";
 const EXTRA_SCOPES: &str = "extra_scopes";
 
-/// Puts what `file` says into `config`; returns what is wrong with it, from top to bottom.
+/// Sets in `config` what `file` says, and returns the faults of the file from top to bottom.
 pub(super) fn apply(config: &mut Config, file: ConfigFile<'_>) -> Vec<Fault> {
-    let mut walk = Walk { config, faults: Vec::new() };
-    match DeTable::parse(file.text) {
-        Ok(root) => walk.root(file.text, root.get_ref()),
-        Err(err) => {
-            let at = err.span().map_or(file.text.len(), |it| it.start);
-            // Its first line; what may follow repeats the text of the file.
-            let what = err.message().lines().next().unwrap_or_default();
-            walk.fault(at, format!("not TOML: {what}"));
-        }
+    let mut text = TomlText::new(file);
+    if let Some(root) = text.parse() {
+        Walk { config, text: &mut text }.root(root.get_ref());
     }
-
-    let mut faults = walk.faults;
-    faults.sort_by_key(|(at, _)| *at);
-    let origin = |at| SettingSource::File { path: file.path.to_owned(), line: line(file.text, at) };
-    faults.into_iter().map(|(at, message)| Fault { origin: origin(at), message }).collect()
+    text.into_faults()
 }
 
-struct Walk<'c> {
-    config: &'c mut Config,
-    /// Each with the offset of the byte that it is about.
-    faults: Vec<(usize, String)>,
+struct Walk<'w, 't> {
+    config: &'w mut Config,
+    text: &'w mut TomlText<'t>,
 }
 
-impl Walk<'_> {
-    fn root(&mut self, text: &str, root: &DeTable<'_>) {
+/// One section of a scope list.
+struct Section<'a> {
+    list: &'static str,
+    at: usize,
+    table: &'a DeTable<'a>,
+}
+
+/// A scope with its offset in the file.
+type PlacedScope = (usize, ScopeSetting);
+
+impl Walk<'_, '_> {
+    fn root(&mut self, root: &DeTable<'_>) {
         let (mut scopes, mut extra_scopes) = (None, Vec::new());
         for (key, value) in root {
             let name: &str = key.get_ref();
@@ -53,13 +58,13 @@ impl Walk<'_> {
                 self.setting("", key.span().start, name, value);
             }
         }
-        self.catalogue(text, scopes, extra_scopes);
+        self.catalogue(scopes, extra_scopes);
     }
 
     fn table(&mut self, table: &str, value: &Spanned<DeValue<'_>>) {
         let Some(settings) = value.get_ref().as_table() else {
             let message = format!("`{table}` must be a table: write `[{table}]`");
-            return self.fault(value.span().start, message);
+            return self.text.fault(value.span().start, message);
         };
         for (key, value) in settings {
             self.setting(table, key.span().start, key.get_ref(), value);
@@ -69,68 +74,63 @@ impl Walk<'_> {
     fn setting(&mut self, table: &str, at: usize, name: &str, value: &Spanned<DeValue<'_>>) {
         let Some(setting) = SETTINGS.iter().find(|it| it.table == table && it.name == name) else {
             let message = unknown(table, name, value.get_ref().is_table());
-            return self.fault(at, message);
+            return self.text.fault(at, message);
         };
         if let Err(why) = (setting.read)(self.config, Raw::Toml(value.get_ref())) {
-            self.fault(value.span().start, format!("`{}` {why}", setting.path()));
+            self.text.fault(value.span().start, format!("`{}` {why}", setting.path()));
         }
     }
 
-    /// The scopes of one list, each with its place; none if it is no list.
+    /// Reads the scopes of one list. Returns `None` if the value is not a list.
     fn scope_list(
         &mut self,
-        list: &str,
+        list: &'static str,
         value: &Spanned<DeValue<'_>>,
-    ) -> Option<Vec<(usize, ScopeSetting)>> {
+    ) -> Option<Vec<PlacedScope>> {
         let message =
             || format!("`{list}` must be `[[{list}]]` sections with a `name` and a `description`");
         let Some(items) = value.get_ref().as_array() else {
-            self.fault(value.span().start, message());
+            self.text.fault(value.span().start, message());
             return None;
         };
         let mut found = Vec::new();
         for item in items {
             let at = item.span().start;
             match item.get_ref().as_table() {
-                Some(table) => found.extend(self.scope(list, at, table)),
-                None => self.fault(at, message()),
+                Some(table) => found.extend(self.scope(&Section { list, at, table })),
+                None => self.text.fault(at, message()),
             }
         }
         Some(found)
     }
 
-    /// One scope, if it has at least a sound name: then its uniqueness can still be judged.
-    fn scope(
-        &mut self,
-        list: &str,
-        at: usize,
-        table: &DeTable<'_>,
-    ) -> Option<(usize, ScopeSetting)> {
+    /// Reads one scope. A scope with a valid name and a wrong description is returned, so that the
+    /// check for duplicates sees it.
+    fn scope(&mut self, section: &Section<'_>) -> Option<PlacedScope> {
         const FIELDS: [&str; 2] = ["name", "description"];
-        for key in table.keys().filter(|it| !FIELDS.contains(&&**it.get_ref())) {
+        for key in section.table.keys().filter(|it| !FIELDS.contains(&&**it.get_ref())) {
             let name: &str = key.get_ref();
             let known = match nearest(name, FIELDS.into_iter()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "a scope has a `name` and a `description`".to_owned(),
             };
-            self.fault(key.span().start, format!("unknown {} in `{list}`; {known}", quoted(name)));
+            let message = format!("unknown {} in `{}`; {known}", quoted(name), section.list);
+            self.text.fault(key.span().start, message);
         }
-        let description = self.scope_text(list, at, table, FIELDS[1], scopes::check_description);
-        let (at, name) = self.scope_text(list, at, table, FIELDS[0], scopes::check_name)?;
+        let description = self.scope_text(section, FIELDS[1], scopes::check_description);
+        let (at, name) = self.scope_text(section, FIELDS[0], scopes::check_name)?;
         let description = description.map(|(_, it)| it).unwrap_or_default();
         Some((at, ScopeSetting { name, description }))
     }
 
     fn scope_text(
         &mut self,
-        list: &str,
-        at: usize,
-        table: &DeTable<'_>,
+        Section { list, at, table }: &Section<'_>,
         field: &str,
         check: fn(&str) -> Result<(), String>,
     ) -> Option<(usize, String)> {
         let Some((_, value)) = table.iter().find(|(key, _)| key.get_ref() == field) else {
-            self.fault(at, format!("`{list}` needs a `{field}`"));
+            self.text.fault(*at, format!("`{list}` needs a `{field}`"));
             return None;
         };
         let at = value.span().start;
@@ -138,19 +138,14 @@ impl Walk<'_> {
         match text.and_then(|it| check(it).map(|()| it.to_owned())) {
             Ok(text) => Some((at, text)),
             Err(why) => {
-                self.fault(at, format!("`{list}.{field}` {why}"));
+                self.text.fault(at, format!("`{list}.{field}` {why}"));
                 None
             }
         }
     }
 
-    /// Makes the catalogue: `replaced` or what ships, then `extra`.
-    fn catalogue(
-        &mut self,
-        text: &str,
-        replaced: Option<Vec<(usize, ScopeSetting)>>,
-        extra: Vec<(usize, ScopeSetting)>,
-    ) {
+    /// Sets the catalogue: `replaced`, or the default, and then `extra`.
+    fn catalogue(&mut self, replaced: Option<Vec<PlacedScope>>, extra: Vec<PlacedScope>) {
         if replaced.is_some() {
             self.config.scopes.clear();
         }
@@ -160,28 +155,22 @@ impl Walk<'_> {
             .collect();
         for (at, scope) in replaced.into_iter().flatten().chain(extra) {
             if let Some(place) = places.get(&scope.name) {
-                self.fault(at, format!("there is already a scope `{}`: it {place}", scope.name));
+                let message = format!("there is already a scope `{}`: it {place}", scope.name);
+                self.text.fault(at, message);
                 continue;
             }
-            places.insert(scope.name.clone(), format!("stands on line {}", line(text, at)));
+            places.insert(scope.name.clone(), format!("stands on line {}", self.text.line(at)));
             self.config.scopes.push(scope);
-            if self.config.scopes.len() == scopes::MOST + 1 {
-                self.fault(at, format!("there may be at most {} scopes", scopes::MOST));
+            if self.config.scopes.len() == Catalogue::MAX_OWN + 1 {
+                let message = format!("there may be at most {} scopes", Catalogue::MAX_OWN);
+                self.text.fault(at, message);
             }
         }
     }
-
-    fn fault(&mut self, at: usize, message: String) {
-        self.faults.push((at, message));
-    }
 }
 
-/// The line, counted from one, on which the byte at offset `at` stands.
-pub(super) fn line(text: &str, at: usize) -> usize {
-    1 + text.get(..at).unwrap_or(text).matches('\n').count()
-}
-
-/// That nothing is called so, and what might have been meant: first here, then anywhere.
+/// Returns the message about an unknown name. It suggests a similar name of the same table, or else
+/// the same name in another table.
 fn unknown(table: &str, name: &str, is_table: bool) -> String {
     let mut here: Vec<&str> =
         SETTINGS.iter().filter(|it| it.table == table).map(|it| it.name).collect();

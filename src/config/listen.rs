@@ -1,4 +1,4 @@
-//! Where the server can be reached.
+//! The addresses at which the server listens.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use super::{
 
 const SOCKET_PREFIX: &str = "unix:";
 
-/// One place to listen at.
+/// One address at which the server listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListenAddress {
     Tcp(SocketAddr),
@@ -22,7 +22,7 @@ pub enum ListenAddress {
 }
 
 impl ListenAddress {
-    /// Whether it can be reached from other machines.
+    /// Whether other machines can connect to it.
     pub fn faces_the_network(&self) -> bool {
         match self {
             Self::Tcp(address) => !address.ip().to_canonical().is_loopback(),
@@ -46,7 +46,7 @@ impl From<SocketAddr> for ListenAddress {
     }
 }
 
-/// One address or several; with commas between them in a variable or a flag.
+/// Reads one address or several. In a variable or a flag, commas separate them.
 pub(super) fn addresses(raw: Raw<'_>) -> Result<Vec<ListenAddress>, String> {
     const WHAT: &str = "an IP address and a port, such as `127.0.0.1:8080`, or `unix:` and a path";
     let several = match raw {
@@ -65,7 +65,8 @@ pub(super) fn addresses(raw: Raw<'_>) -> Result<Vec<ListenAddress>, String> {
     if addresses.is_empty() { Err(format!("must be {WHAT}")) } else { Ok(addresses) }
 }
 
-/// What was probably meant. Host names are not looked up: the answer could change, or be two.
+/// Returns what the operator probably means. keyward does not look up host names, because the answer
+/// could change, or be two addresses.
 fn hint(text: &str) -> String {
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     if let Ok(ip) = text.parse::<IpAddr>() {

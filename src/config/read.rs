@@ -1,12 +1,8 @@
-//! From what was written to what it means: one function for each kind of value.
+//! Reads values: one function for each kind.
 //!
-//! A refusal completes the sentence that begins with the name of the setting: `must be …, not …`.
+//! An error completes the sentence that begins with the name of the setting: `must be …, not …`.
 
-use std::fmt::Display;
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use croner::parser::{CronParser, Seconds, Year};
@@ -14,13 +10,14 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::faults::{nearest, quoted};
+use crate::domain::plaintext_key::PrefixLabel;
 
 /// A value before it is read.
 #[derive(Clone, Copy)]
 pub(super) enum Raw<'a> {
-    /// From a variable or a flag: text, whatever the setting wants.
+    /// A variable or a flag, which is always text.
     Text(&'a str),
-    /// From the file, where a value already has a type.
+    /// A value of the file, which has a type.
     Toml(&'a DeValue<'a>),
 }
 
@@ -39,7 +36,7 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
-    /// Straight to the journal of systemd, each field as a field.
+    /// Fields in the journal of systemd.
     Journal,
 }
 
@@ -71,7 +68,7 @@ impl LogFormat {
 }
 
 impl<'a> Raw<'a> {
-    /// The text, or that it must be `what`.
+    /// Returns the text, or the message that it must be `what`.
     pub fn text(self, what: &str) -> Result<&'a str, String> {
         match self {
             Self::Text(text) => Ok(text),
@@ -81,7 +78,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The value as a message shows it, or its type where the value would say less.
+    /// Returns the value in the form for a message, or its type if that says more.
     fn shown(self) -> String {
         match self {
             Self::Text(text) => quoted(text),
@@ -138,7 +135,7 @@ pub(super) fn path(raw: Raw<'_>) -> Result<PathBuf, String> {
     path_of("the path of a directory", raw)
 }
 
-/// The path of a file; none if it is empty.
+/// Reads the path of a file. An empty text is `None`.
 pub(super) fn optional_file(raw: Raw<'_>) -> Result<Option<PathBuf>, String> {
     const WHAT: &str = "the path of a file, or empty";
     if raw.text(WHAT)?.is_empty() { Ok(None) } else { path_of(WHAT, raw).map(Some) }
@@ -160,7 +157,7 @@ fn path_of(what: &str, raw: Raw<'_>) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
-/// Strings: an array in a file, with commas between them elsewhere.
+/// Reads strings: an array in a file, a list with commas elsewhere.
 pub(super) fn texts(raw: Raw<'_>) -> Result<Vec<String>, String> {
     let texts: Option<Vec<&str>> = match raw {
         Raw::Text(text) => {
@@ -174,7 +171,7 @@ pub(super) fn texts(raw: Raw<'_>) -> Result<Vec<String>, String> {
     Ok(texts.into_iter().map(str::to_owned).collect())
 }
 
-/// Networks. A bare address is a network of one.
+/// Reads networks. A single address is a network of one.
 pub(super) fn networks(raw: Raw<'_>) -> Result<Vec<IpNet>, String> {
     const WHAT: &str = "networks, such as \"10.0.0.0/8\" or \"::1\"";
     let read = |it: &String| {
@@ -184,16 +181,13 @@ pub(super) fn networks(raw: Raw<'_>) -> Result<Vec<IpNet>, String> {
     texts(raw)?.iter().map(read).collect()
 }
 
-pub(super) fn key_prefix(raw: Raw<'_>) -> Result<String, String> {
+pub(super) fn key_prefix(raw: Raw<'_>) -> Result<PrefixLabel, String> {
     const WHAT: &str = "1 to 4 lower-case letters or digits, a letter first";
     let text = raw.text(WHAT)?;
-    let sound = text.len() <= 4
-        && text.starts_with(|it: char| it.is_ascii_lowercase())
-        && text.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9'));
-    if sound { Ok(text.to_owned()) } else { Err(format!("must be {WHAT}, not {}", quoted(text))) }
+    PrefixLabel::parse(text).map_err(|_| format!("must be {WHAT}, not {}", quoted(text)))
 }
 
-/// A duration of whole seconds: the API counts grace periods in them.
+/// Reads a duration of whole seconds, the unit of grace periods in the API.
 pub(super) fn duration(raw: Raw<'_>, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     const WHAT: &str = "a duration with its unit, such as \"5m\" or \"30d\"";
     let text = raw.text(WHAT)?;
@@ -210,7 +204,7 @@ pub(super) fn duration(raw: Raw<'_>, range: RangeInclusive<Duration>) -> Result<
     Ok(value)
 }
 
-/// The duration in the largest unit that leaves no rest; `humantime` would speak of months.
+/// Returns the duration in the largest unit that leaves no rest. `humantime` would use months.
 pub(super) fn duration_text(value: Duration) -> String {
     let seconds = value.as_secs();
     [(86_400, "d"), (3600, "h"), (60, "m")]
@@ -219,16 +213,16 @@ pub(super) fn duration_text(value: Duration) -> String {
         .map_or_else(|| format!("{seconds}s"), |(size, unit)| format!("{}{unit}", seconds / size))
 }
 
-/// A cron line that the scheduler will accept and that comes due at least once.
+/// Reads a cron line that the scheduler accepts and that comes due at least once.
 pub(super) fn cron(raw: Raw<'_>) -> Result<String, String> {
     const WHAT: &str = "a cron line of six fields, seconds first, such as \"0 */10 * * * *\"";
     let text = raw.text(WHAT)?;
-    // The parser alone would let a nickname such as `@daily` pass, and its words on a short line
-    // do not mention the seconds.
+    // The parser also accepts nicknames such as `@daily`, and its message about a short line does
+    // not mention the seconds.
     if !text.is_ascii() || text.split_whitespace().count() != 6 {
         return Err(format!("must be {WHAT}, not {}", quoted(text)));
     }
-    // As the scheduler reads it: a day of the month and a day of the week must both match.
+    // As in the scheduler, a day of the month and a day of the week must both match.
     let line = CronParser::builder()
         .seconds(Seconds::Required)
         .year(Year::Disallowed)
@@ -236,7 +230,7 @@ pub(super) fn cron(raw: Raw<'_>) -> Result<String, String> {
         .build()
         .parse(text)
         .map_err(|err| format!("must be {WHAT}, not {}: {err}", quoted(text)))?;
-    // Without a year field it comes due after any instant or after none, so no clock is asked.
+    // Without a year field it comes due after every instant or after none, so any instant will do.
     line.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, false)
         .map_err(|_| format!("must come due some day, and {} never does", quoted(text)))?;
     Ok(text.to_owned())

@@ -1,21 +1,19 @@
-//! The scope catalogue as a setting: what ships, and what an operator's scope may look like.
+//! The scope catalogue as a setting.
 
-use super::faults::quoted;
-use super::settings::text;
+use super::{faults::quoted, settings::text};
+use crate::domain::{scope::Scope, visible::is_hidden};
 
-/// A scope of the catalogue. `resource:action`, unique, and none of keyward's own.
+/// A scope of the catalogue. It has the form `resource:action`, is unique, and is not one of keyward's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScopeSetting {
     pub name: String,
-    /// What the scope allows, for the people who choose it: one line.
+    /// What the scope allows, on one line, for the people who choose it.
     pub description: String,
 }
 
-pub(super) const MOST: usize = 200;
-const LONGEST_NAME: usize = 64;
 const LONGEST_DESCRIPTION: usize = 200;
 
-/// The nine that ship, in the owner's words.
+/// The catalogue of an operator who sets none.
 const SHIPPED: [(&str, &str); 9] = [
     ("orders:read", "Read order data"),
     ("orders:write", "Create and update orders"),
@@ -28,19 +26,6 @@ const SHIPPED: [(&str, &str); 9] = [
     ("webhooks:write", "Manage webhooks"),
 ];
 
-/// keyward's own scopes: always there, so no catalogue may give them another meaning.
-const RESERVED: [&str; 9] = [
-    "api-keys:read",
-    "api-keys:write",
-    "api-keys:rotate",
-    "events:read",
-    "api-keys:verify",
-    "accounts:read",
-    "accounts:write",
-    "metrics:read",
-    "*",
-];
-
 impl ScopeSetting {
     pub(super) fn to_toml(&self) -> String {
         let (name, description) = (text(&self.name), text(&self.description));
@@ -48,48 +33,27 @@ impl ScopeSetting {
     }
 }
 
-/// The catalogue of an operator who sets none.
 pub(super) fn shipped() -> Vec<ScopeSetting> {
-    SHIPPED
-        .iter()
-        .map(|(name, description)| ScopeSetting {
-            name: (*name).to_owned(),
-            description: (*description).to_owned(),
-        })
-        .collect()
+    let scope = |(name, description): (&str, &str)| ScopeSetting {
+        name: name.to_owned(),
+        description: description.to_owned(),
+    };
+    SHIPPED.map(scope).into()
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), String> {
-    if RESERVED.contains(&name) {
-        return Err(format!("must not be {}, which is one of keyward's own scopes", quoted(name)));
+    match Scope::parse(name) {
+        Ok(scope) if scope.is_reserved() => {
+            Err(format!("must not be {}, which is one of keyward's own scopes", quoted(name)))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!(
+            "must look like `orders:read`: lower-case letters, digits and hyphens around one colon, \
+             at most {} bytes; not {}",
+            Scope::MAX_LEN,
+            quoted(name)
+        )),
     }
-    let is_word = |it: &str| {
-        !it.is_empty() && it.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-    };
-    let sound = name.len() <= LONGEST_NAME
-        && name.split_once(':').is_some_and(|(left, right)| is_word(left) && is_word(right));
-    if sound {
-        return Ok(());
-    }
-    Err(format!(
-        "must look like `orders:read`: lower-case letters, digits and hyphens around one colon, \
-         at most {LONGEST_NAME} bytes; not {}",
-        quoted(name)
-    ))
-}
-
-/// Characters that show nothing or turn others around; joiners and variation selectors, which belong in
-/// words and emoji, are not among them. The same as `domain::visible` has for names, which a test holds.
-fn turns_or_hides(c: char) -> bool {
-    matches!(
-        c,
-        '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
-            | '\u{180B}'..='\u{180F}' | '\u{200B}' | '\u{200E}'..='\u{200F}'
-            | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FEFF}'
-            | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}'
-            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E00FF}'
-            | '\u{E01F0}'..='\u{E0FFF}'
-    )
 }
 
 pub(super) fn check_description(description: &str) -> Result<(), String> {
@@ -97,7 +61,7 @@ pub(super) fn check_description(description: &str) -> Result<(), String> {
     if description.trim().is_empty() || LONGEST_DESCRIPTION < length {
         return Err(format!("must be 1 to {LONGEST_DESCRIPTION} characters, not {length}"));
     }
-    if description.chars().any(|it| it.is_control() || turns_or_hides(it)) {
+    if description.chars().any(is_hidden) {
         return Err("must be one line without control or invisible characters".to_owned());
     }
     if !description.chars().any(char::is_alphanumeric) {

@@ -1,36 +1,28 @@
-//! The table of settings: keys of the file, variables, flags and suggestions all come from it.
+//! The table of settings. Keys of the file, variables, flags and suggestions all come from it.
 //!
 //! The scope catalogue is not in it: it is a list, and only a file can hold it.
 
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, sync::LazyLock, time::Duration};
 
-use super::listen;
-use super::read::{self, LogFormat, LogLevel, Raw};
-use super::{Config, DAY};
+use super::{
+    Config, DAY, listen,
+    read::{self, LogFormat, LogLevel, Raw},
+};
+use crate::domain::job::Job;
 
-/// One setting: what it is called, how it is read and how it is shown.
+/// One setting.
 pub(super) struct Setting {
     /// The section of the file; empty for the settings above all sections.
     pub table: &'static str,
     pub name: &'static str,
-    /// Puts a value in its place, or says what it must be: `must be …, not …`.
-    pub read: fn(&mut Config, Raw<'_>) -> Result<(), String>,
-    /// The value as a TOML literal.
-    pub show: fn(&Config) -> String,
+    /// Sets the value. The error completes a sentence: `must be …, not …`.
+    pub read: Box<dyn Fn(&mut Config, Raw<'_>) -> Result<(), String> + Send + Sync>,
+    /// Returns the value as a TOML literal.
+    pub show: Box<dyn Fn(&Config) -> String + Send + Sync>,
 }
 
 impl Setting {
-    const fn new(
-        table: &'static str,
-        name: &'static str,
-        read: fn(&mut Config, Raw<'_>) -> Result<(), String>,
-        show: fn(&Config) -> String,
-    ) -> Self {
-        Self { table, name, read, show }
-    }
-
-    /// The dotted name, such as `log.level`.
+    /// Returns the dotted name, such as `log.level`.
     pub fn path(&self) -> String {
         if self.table.is_empty() {
             self.name.to_owned()
@@ -48,200 +40,109 @@ impl Setting {
     }
 }
 
+/// Makes the setting of a field of [`Config`] that has its name. The first expression reads the raw
+/// value, the second shows the field.
+macro_rules! setting {
+    ($name:ident, $raw:ident => $read:expr, $it:ident => $show:expr) => {
+        setting!(@ "", $name, ($name), $raw => $read, $it => $show)
+    };
+    ($table:ident.$name:ident, $raw:ident => $read:expr, $it:ident => $show:expr) => {
+        setting!(@ stringify!($table), $name, ($table.$name), $raw => $read, $it => $show)
+    };
+    (@ $table:expr, $name:ident, ($($field:ident).+), $raw:ident => $read:expr, $it:ident => $show:expr) => {
+        Setting {
+            table: $table,
+            name: stringify!($name),
+            read: Box::new(|config, $raw| {
+                config.$($field).+ = $read?;
+                Ok(())
+            }),
+            show: Box::new(|config| {
+                let $it = &config.$($field).+;
+                $show
+            }),
+        }
+    };
+}
+
 /// Every setting, in the order of the file.
-pub(super) static SETTINGS: &[Setting] = &[
-    Setting::new(
-        "",
-        "listen",
-        |it, raw| put(&mut it.listen, listen::addresses(raw)),
-        |it| match &*it.listen {
+pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let mut settings = vec![
+        setting!(listen, raw => listen::addresses(raw), it => match &**it {
             [one] => text(&one.to_string()),
             several => array(several),
-        },
-    ),
-    Setting::new(
-        "",
-        "data_dir",
-        |it, raw| put(&mut it.data_dir, read::path(raw)),
-        |it| text(&it.data_dir.to_string_lossy()),
-    ),
-    Setting::new(
-        "",
-        "workers",
-        |it, raw| put(&mut it.workers, read::number(raw, 0..=256)),
-        |it| it.workers.to_string(),
-    ),
-    Setting::new(
-        "",
-        "max_connections",
-        |it, raw| put(&mut it.max_connections, read::number(raw, 0..=1_000_000)),
-        |it| it.max_connections.to_string(),
-    ),
-    Setting::new(
-        "",
-        "docs",
-        |it, raw| put(&mut it.docs, read::boolean(raw)),
-        |it| it.docs.to_string(),
-    ),
-    Setting::new(
-        "",
-        "trusted_proxies",
-        |it, raw| put(&mut it.trusted_proxies, read::networks(raw)),
-        |it| array(&it.trusted_proxies),
-    ),
-    Setting::new(
-        "tls",
-        "certificate",
-        |it, raw| put(&mut it.tls.certificate, read::optional_file(raw)),
-        |it| text(&file_text(it.tls.certificate.as_deref())),
-    ),
-    Setting::new(
-        "tls",
-        "key",
-        |it, raw| put(&mut it.tls.key, read::optional_file(raw)),
-        |it| text(&file_text(it.tls.key.as_deref())),
-    ),
-    Setting::new(
-        "log",
-        "level",
-        |it, raw| put(&mut it.log.level, read::choice(raw, &LogLevel::ALL, LogLevel::as_str)),
-        |it| text(it.log.level.as_str()),
-    ),
-    Setting::new(
-        "log",
-        "format",
-        |it, raw| put(&mut it.log.format, read::choice(raw, &LogFormat::ALL, LogFormat::as_str)),
-        |it| text(it.log.format.as_str()),
-    ),
-    Setting::new(
-        "keys",
-        "prefix",
-        |it, raw| put(&mut it.keys.prefix, read::key_prefix(raw)),
-        |it| text(&it.keys.prefix),
-    ),
-    Setting::new(
-        "keys",
-        "rotation_grace",
-        |it, raw| put(&mut it.keys.rotation_grace, read::duration(raw, Duration::ZERO..=7 * DAY)),
-        |it| text(&read::duration_text(it.keys.rotation_grace)),
-    ),
-    Setting::new(
-        "keys",
-        "hash_iterations",
-        |it, raw| put(&mut it.keys.hash_iterations, read::number(raw, 1000..=2_000_000)),
-        |it| it.keys.hash_iterations.to_string(),
-    ),
-    Setting::new(
-        "keys",
-        "max_keys_per_account",
-        |it, raw| put(&mut it.keys.max_keys_per_account, read::number(raw, 1..=1_000_000)),
-        |it| it.keys.max_keys_per_account.to_string(),
-    ),
-    Setting::new(
-        "keys",
-        "max_changes_at_once",
-        |it, raw| put(&mut it.keys.max_changes_at_once, read::number(raw, 1..=1_000_000)),
-        |it| it.keys.max_changes_at_once.to_string(),
-    ),
-    Setting::new(
-        "keys",
-        "max_changes_per_second",
-        |it, raw| put(&mut it.keys.max_changes_per_second, read::number(raw, 1..=1_000)),
-        |it| it.keys.max_changes_per_second.to_string(),
-    ),
-    Setting::new(
-        "keys",
-        "retention",
-        |it, raw| put(&mut it.keys.retention, read::duration(raw, DAY..=3650 * DAY)),
-        |it| text(&read::duration_text(it.keys.retention)),
-    ),
-    Setting::new(
-        "audit",
-        "checkpoint_key",
-        |it, raw| put(&mut it.audit.checkpoint_key, read::optional_file(raw)),
-        |it| text(&file_text(it.audit.checkpoint_key.as_deref())),
-    ),
-    Setting::new(
-        "authz",
-        "policy_file",
-        |it, raw| put(&mut it.authz.policy_file, read::optional_file(raw)),
-        |it| text(&file_text(it.authz.policy_file.as_deref())),
-    ),
-    Setting::new(
-        "authz",
-        "allow_preflight",
-        |it, raw| put(&mut it.authz.allow_preflight, read::boolean(raw)),
-        |it| it.authz.allow_preflight.to_string(),
-    ),
-    Setting::new(
-        "backup",
-        "dir",
-        |it, raw| put(&mut it.backup.dir, read::optional_dir(raw)),
-        |it| text(&file_text(it.backup.dir.as_deref())),
-    ),
-    Setting::new(
-        "backup",
-        "keep",
-        |it, raw| put(&mut it.backup.keep, read::number(raw, 0..=10_000)),
-        |it| it.backup.keep.to_string(),
-    ),
-    Setting::new(
-        "jobs",
-        "end_graces",
-        |it, raw| put(&mut it.jobs.end_graces, read::cron(raw)),
-        |it| text(&it.jobs.end_graces),
-    ),
-    Setting::new(
-        "jobs",
-        "expire_keys",
-        |it, raw| put(&mut it.jobs.expire_keys, read::cron(raw)),
-        |it| text(&it.jobs.expire_keys),
-    ),
-    Setting::new(
-        "jobs",
-        "purge",
-        |it, raw| put(&mut it.jobs.purge, read::cron(raw)),
-        |it| text(&it.jobs.purge),
-    ),
-    Setting::new(
-        "jobs",
-        "flush_usage",
-        |it, raw| put(&mut it.jobs.flush_usage, read::cron(raw)),
-        |it| text(&it.jobs.flush_usage),
-    ),
-    Setting::new(
-        "jobs",
-        "keep_time",
-        |it, raw| put(&mut it.jobs.keep_time, read::cron(raw)),
-        |it| text(&it.jobs.keep_time),
-    ),
-    Setting::new(
-        "jobs",
-        "record_denials",
-        |it, raw| put(&mut it.jobs.record_denials, read::cron(raw)),
-        |it| text(&it.jobs.record_denials),
-    ),
-    Setting::new(
-        "jobs",
-        "checkpoint",
-        |it, raw| put(&mut it.jobs.checkpoint, read::cron(raw)),
-        |it| text(&it.jobs.checkpoint),
-    ),
-    Setting::new(
-        "jobs",
-        "backup",
-        |it, raw| put(&mut it.jobs.backup, read::cron(raw)),
-        |it| text(&it.jobs.backup),
-    ),
-    Setting::new(
-        "jobs",
-        "upkeep",
-        |it, raw| put(&mut it.jobs.upkeep, read::cron(raw)),
-        |it| text(&it.jobs.upkeep),
-    ),
-];
+        }),
+        setting!(data_dir, raw => read::path(raw), it => path(Some(it))),
+        setting!(workers, raw => read::number(raw, 0..=256), it => it.to_string()),
+        setting!(max_connections, raw => read::number(raw, 0..=1_000_000), it => it.to_string()),
+        setting!(docs, raw => read::boolean(raw), it => it.to_string()),
+        setting!(trusted_proxies, raw => read::networks(raw), it => array(it)),
+        setting!(tls.certificate, raw => read::optional_file(raw), it => path(it.as_deref())),
+        setting!(tls.key, raw => read::optional_file(raw), it => path(it.as_deref())),
+        setting!(
+            log.level,
+            raw => read::choice(raw, &LogLevel::ALL, LogLevel::as_str),
+            it => text(it.as_str())
+        ),
+        setting!(
+            log.format,
+            raw => read::choice(raw, &LogFormat::ALL, LogFormat::as_str),
+            it => text(it.as_str())
+        ),
+        setting!(keys.prefix, raw => read::key_prefix(raw), it => text(it.as_str())),
+        setting!(
+            keys.rotation_grace,
+            raw => read::duration(raw, Duration::ZERO..=7 * DAY),
+            it => text(&read::duration_text(*it))
+        ),
+        setting!(
+            keys.hash_iterations,
+            raw => read::number(raw, 1000..=2_000_000),
+            it => it.to_string()
+        ),
+        setting!(
+            keys.max_keys_per_account,
+            raw => read::number(raw, 1..=1_000_000),
+            it => it.to_string()
+        ),
+        setting!(
+            keys.max_changes_at_once,
+            raw => read::number(raw, 1..=1_000_000),
+            it => it.to_string()
+        ),
+        setting!(
+            keys.max_changes_per_second,
+            raw => read::number(raw, 1..=1_000),
+            it => it.to_string()
+        ),
+        setting!(
+            keys.retention,
+            raw => read::duration(raw, DAY..=3650 * DAY),
+            it => text(&read::duration_text(*it))
+        ),
+        setting!(audit.checkpoint_key, raw => read::optional_file(raw), it => path(it.as_deref())),
+        setting!(authz.policy_file, raw => read::optional_file(raw), it => path(it.as_deref())),
+        setting!(authz.allow_preflight, raw => read::boolean(raw), it => it.to_string()),
+        setting!(backup.dir, raw => read::optional_dir(raw), it => path(it.as_deref())),
+        setting!(backup.keep, raw => read::number(raw, 0..=10_000), it => it.to_string()),
+    ];
+    settings.extend(Job::ALL.map(schedule));
+    settings
+});
 
-/// `value` as a TOML string, quoted as it needs.
+fn schedule(job: Job) -> Setting {
+    Setting {
+        table: "jobs",
+        name: job.as_str(),
+        read: Box::new(move |it, raw| {
+            it.jobs.insert(job, read::cron(raw)?);
+            Ok(())
+        }),
+        show: Box::new(move |it| text(it.jobs.get(&job).map_or("", String::as_str))),
+    }
+}
+
+/// Returns `value` as a TOML string with the quotes that it needs.
 pub(super) fn text(value: &str) -> String {
     toml::Value::from(value).to_string()
 }
@@ -251,11 +152,6 @@ fn array(items: &[impl ToString]) -> String {
     format!("[{}]", texts.collect::<Vec<_>>().join(", "))
 }
 
-fn file_text(file: Option<&Path>) -> String {
-    file.map_or_else(String::new, |it| it.to_string_lossy().into_owned())
-}
-
-fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
-    *place = value?;
-    Ok(())
+fn path(path: Option<&Path>) -> String {
+    text(&path.unwrap_or(Path::new("")).to_string_lossy())
 }

@@ -1,4 +1,4 @@
-//! What configurations are taken, and what is said of those that are not.
+//! Which configurations are accepted, and the faults of the others.
 
 use super::*;
 
@@ -13,11 +13,11 @@ fn from_file(text: &str) -> Result<Config, ConfigErrors> {
     assemble(&Flags::default(), text, &[])
 }
 
-/// What is wrong with `text`, a line each.
 fn tcp(address: &str) -> ListenAddress {
     ListenAddress::Tcp(address.parse().unwrap())
 }
 
+/// The faults of `text`, one line each.
 fn faults(text: &str) -> Vec<String> {
     let errors = from_file(text).expect_err("the file has faults");
     errors.0.iter().map(ToString::to_string).collect()
@@ -90,22 +90,18 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_AUTHZ_ALLOW_PREFLIGHT", "true"),
         ("KEYWARD_BACKUP_DIR", "/b"),
         ("KEYWARD_BACKUP_KEEP", "0"),
-        ("KEYWARD_JOBS_END_GRACES", "1 * * * * *"),
-        ("KEYWARD_JOBS_EXPIRE_KEYS", "2 * * * * *"),
-        ("KEYWARD_JOBS_PURGE", "3 * * * * *"),
-        ("KEYWARD_JOBS_FLUSH_USAGE", "4 * * * * *"),
-        ("KEYWARD_JOBS_KEEP_TIME", "5 * * * * *"),
-        ("KEYWARD_JOBS_RECORD_DENIALS", "7 * * * * *"),
-        ("KEYWARD_JOBS_CHECKPOINT", "6 * * * * *"),
-        ("KEYWARD_JOBS_BACKUP", "8 * * * * *"),
-        ("KEYWARD_JOBS_UPKEEP", "0 0 0 29 2 MON"),
     ];
+    let schedule =
+        |it: Job| (format!("KEYWARD_JOBS_{}", it.as_str().to_uppercase()), "0 0 0 29 2 MON");
+    let schedules = Job::ALL.map(schedule);
+    let schedules = schedules.iter().map(|(name, line)| (name.as_str(), *line));
+    let values: Vec<_> = values.into_iter().chain(schedules).collect();
     let names: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
-    assert_eq!(names, values.map(|(name, _)| name));
+    assert_eq!(names, values.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 
     let config = assemble(&Flags::default(), "", &values).unwrap();
     let default = Config::default();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         assert_ne!((setting.show)(&config), (setting.show)(&default), "{}", setting.path());
     }
     assert_eq!(config.keys.rotation_grace, Duration::from_mins(90));
@@ -254,7 +250,10 @@ fn a_cron_line_has_six_fields_and_comes_due() {
     assert_fault("jobs.purge = \"0 0 0 30 2 *\"", "`0 0 0 30 2 *` never does");
     // To the scheduler both days must match, so this is no Monday in February.
     assert_fault("jobs.purge = \"0 0 0 30 2 MON\"", "never does");
-    assert_eq!(from_file("jobs.purge = \"0 0 0 29 2 *\"").unwrap().jobs.purge, "0 0 0 29 2 *");
+    assert_eq!(
+        from_file("jobs.purge = \"0 0 0 29 2 *\"").unwrap().jobs[&Job::Purge],
+        "0 0 0 29 2 *"
+    );
 }
 
 fn scope(list: &str, name: &str) -> String {
@@ -341,7 +340,7 @@ fn the_default_file_holds_every_setting_at_its_default() {
     assert_eq!(from_file(&uncommented()).unwrap(), Config::default());
 
     let root: toml::Table = uncommented().parse().unwrap();
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let value = match setting.table {
             "" => root.get(setting.name),
             table => root[table].get(setting.name),

@@ -1,36 +1,30 @@
-//! Whom a command asks: the server that has the data directory, or nobody, because it has it itself.
+//! Where a command finds the data: at a running server, or in its own process.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-use super::{DataDir, DataDirError, Error, Instance, Purpose};
-use crate::{
-    config::Config,
-    env::{Clock, Entropy},
-};
+use super::{DataDir, DataDirError, Error, Instance, Purpose, Sources};
+use crate::config::Config;
 
-/// Where the data is for a command.
+/// Where a command finds the data.
 #[derive(Debug)]
 pub enum Backend {
     /// In this process.
     Local(Instance),
-    /// Behind this socket.
+    /// At the server with this control socket.
     Server(PathBuf),
 }
 
-/// Opens the data directory, or finds the server that has it; for `wait` see
+/// Opens the data directory, or finds the server that has it. For `wait` see
 /// [`DataDir::take_in_turn`].
 pub fn open_or_connect(
     config: &Config,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    sources: Sources,
     wait: &mut dyn FnMut() -> bool,
 ) -> Result<Backend, Error> {
     match DataDir::take_in_turn(&config.data_dir, wait) {
-        Ok(dir) => {
-            Instance::open_in(dir, config, clock, entropy, Purpose::Command).map(Backend::Local)
-        }
+        Ok(dir) => Instance::open_in(dir, config, sources, Purpose::Command).map(Backend::Local),
         Err(DataDirError::InUse { .. }) if DataDir::answers(&config.data_dir) => {
-            Ok(Backend::Server(DataDir::socket_in(&config.data_dir)))
+            Ok(Backend::Server(config.layout().control_socket()))
         }
         Err(err) => Err(err.into()),
     }

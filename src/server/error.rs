@@ -1,4 +1,4 @@
-//! Why a server does not start, or ends.
+//! Why a server does not start, or why it ends.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError};
 use crate::{
-    service::{self, BackupError, ImportSecretError, Mismatch},
+    service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
 
@@ -33,8 +33,6 @@ pub enum Error {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
-    #[error(transparent)]
-    ImportSecret(#[from] ImportSecretError),
     #[error("the scheduler cannot be started")]
     Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("the server failed")]
@@ -54,7 +52,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Names the disk if it is full.
+    /// Turns the error of a full disk into one that names the disk.
     pub(super) fn on_the_disk_of(self, dir: &Path) -> Self {
         let (Self::Store(err) | Self::Service(service::Error::Unavailable(err))) = &self else {
             return self;

@@ -1,4 +1,4 @@
-//! The files that the configuration names, looked at before anything depends on them.
+//! Checks of the files that the configuration names.
 
 use super::{DataDir, Error, KeyPair, load_policy};
 use crate::{
@@ -8,18 +8,18 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// The scopes of the configuration and keyward's own.
+/// Returns the scopes of the configuration and keyward's own.
 pub fn catalogue(config: &Config) -> Catalogue {
     Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
 }
 
-/// Whether the files that the configuration names are sound: the policy, the certificate; and
-/// whether the data directory can be where it is to be.
+/// Checks the policy and the certificate that the configuration names, and the path of the data
+/// directory.
 pub fn check_files(config: &Config) -> Result<(), Error> {
     file_faults(config).into_iter().next().map_or(Ok(()), Err)
 }
 
-/// Every fault of the files that the configuration names.
+/// Returns every fault that [`check_files`] finds.
 pub fn file_faults(config: &Config) -> Vec<Error> {
     let faults = [
         DataDir::check(&config.data_dir).err().map(Error::from),
@@ -29,7 +29,7 @@ pub fn file_faults(config: &Config) -> Vec<Error> {
     faults.into_iter().flatten().collect()
 }
 
-/// The route policy; `None` if the configuration names no file.
+/// Loads the route policy. Returns `None` if the configuration names no file.
 pub(super) fn configured_policy(
     config: &Config,
     catalogue: &Catalogue,
@@ -38,7 +38,7 @@ pub(super) fn configured_policy(
     Ok(file.map(|it| load_policy(it, catalogue)).transpose()?.map(|it| it.policy))
 }
 
-/// Reports a certificate that clients refuse, or soon will, in the log and in the metrics.
+/// Reports in the log and in the metrics that a certificate has expired or will expire soon.
 pub(super) fn report_certificate(pair: Option<&KeyPair>, app: &Keyward, metrics: &Metrics) {
     let Some(pair) = pair else { return };
     metrics.set_certificate_end(pair.not_after);

@@ -1,4 +1,4 @@
-//! An instance that answers on a socket for itself alone: for commands that find no running server.
+//! A server on a private socket, for commands that find no running server.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, task::spawn_blocking};
 use super::{Error, Instance, control_server};
 use crate::http::control::JobRunner;
 
-/// Holds the data directory and answers as a running server would, in a thread of its own.
+/// Holds the data directory and answers in its own thread as a running server does.
 #[derive(Debug)]
 pub struct InProcessServer {
     instance: Arc<Instance>,
@@ -22,7 +22,7 @@ pub struct InProcessServer {
 }
 
 impl InProcessServer {
-    /// Returns once the socket can be connected to.
+    /// Returns when the socket accepts connections.
     pub fn start(instance: Instance) -> Result<Self, Error> {
         let instance = Arc::new(instance);
         let (ready, is_ready) = mpsc::channel();
@@ -31,15 +31,15 @@ impl InProcessServer {
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
                 let app = Arc::clone(&inside.app);
-                // No scheduler, so no turns to wait for.
+                // There is no scheduler, so no other run of the job to wait for.
                 let jobs = JobRunner(Box::new(move |job| {
                     let app = Arc::clone(&app);
                     let run = spawn_blocking(move || app.run_job(job, &|| false));
                     Box::pin(async move { run.await.ok() })
                 }));
-                let server = control_server(&inside, &inside.dir.command_socket(), jobs)?;
+                let server = control_server(&inside, &inside.dir.layout().command_socket(), jobs)?;
                 let handle = server.handle();
-                // Nobody waits any more if this fails.
+                // An error means that the command waits no longer.
                 let _ = ready.send(());
                 actix_web::rt::spawn(async move {
                     let _ = stopped.await; // Also when the other end was dropped.
@@ -55,9 +55,9 @@ impl InProcessServer {
         Ok(Self { instance, stop, thread })
     }
 
-    /// The socket to be asked.
+    /// Returns the path of its socket.
     pub fn socket(&self) -> PathBuf {
-        self.instance.dir.command_socket()
+        self.instance.dir.layout().command_socket()
     }
 
     /// Lets the running requests finish, then closes the instance.

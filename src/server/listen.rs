@@ -1,9 +1,9 @@
-//! Sockets that are listened at, before anybody is answered.
+//! The sockets at which the server listens, before it answers.
 
 use std::{
     fs::{self, Permissions},
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
         net::{UnixListener, UnixStream},
@@ -14,26 +14,26 @@ use std::{
 use super::{Error, limits::bound_connections};
 use crate::config::{Config, ListenAddress};
 
-/// A socket that somebody can connect to already.
+/// A socket that accepts connections.
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
-    /// The path is ours to remove at the end, unless somebody else made the socket.
+    /// With the file that keyward removes at the end, unless another program made the socket.
     Unix(UnixListener, Option<SocketFile>),
 }
 
-/// The name of a socket, which is removed with this value.
+/// The file of a socket. It is removed when this value is dropped.
 #[derive(Debug)]
 pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // The next start removes it as well.
+        // The next start removes a file that stays.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Takes the addresses to listen at, before anything is done that cannot be done again.
+/// Binds all addresses. This runs before the steps of a start that cannot be repeated.
 pub fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
     let bind = |address: &ListenAddress| {
         let listener = match address {
@@ -58,8 +58,8 @@ impl Listener {
         Ok(Self::Unix(listener, None))
     }
 
-    /// Makes a socket that every user of the machine may connect to who gets at its directory: as
-    /// with a loopback address, the key decides.
+    /// Makes a socket. Every user of the machine who can enter its directory may connect. As with a
+    /// loopback address, requests need a key.
     fn at(path: &Path) -> Result<Self, io::Error> {
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
@@ -69,7 +69,7 @@ impl Listener {
         Ok(Self::Unix(listener, Some(file)))
     }
 
-    /// How people reach it.
+    /// Returns its URL.
     pub fn url(&self, tls: bool) -> String {
         match self {
             Self::Tcp(it) => {
@@ -84,16 +84,21 @@ impl Listener {
         }
     }
 
-    /// Whether it can be reached from other machines.
-    pub fn faces_the_network(&self) -> bool {
+    /// Returns the address with the real port, unless it is a Unix socket.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(it) => it.local_addr().is_ok_and(|it| !it.ip().to_canonical().is_loopback()),
-            Self::Unix(..) => false,
+            Self::Tcp(it) => it.local_addr().ok(),
+            Self::Unix(..) => None,
         }
+    }
+
+    /// Whether other machines can connect to it.
+    pub fn faces_the_network(&self) -> bool {
+        self.tcp_address().is_some_and(|it| ListenAddress::Tcp(it).faces_the_network())
     }
 }
 
-/// Removes a socket at which nobody answers any more; what is no socket stays.
+/// Removes a socket at which no process answers. Fails if the file is not a socket.
 fn remove_stale(path: &Path) -> Result<(), io::Error> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {

@@ -1,4 +1,4 @@
-//! From the policy file to the policy.
+//! Loading the route policy.
 
 use std::{
     fs, io,
@@ -8,7 +8,7 @@ use std::{
 use crate::{
     config::{ConfigErrors, ConfigFile, Fault, RouteSetting, SettingSource},
     domain::{
-        policy::{Policy, PolicyFault, RouteRule},
+        policy::{Policy, PolicyFault},
         scope::Catalogue,
     },
 };
@@ -21,20 +21,24 @@ pub enum PolicyError {
     Faults(#[from] ConfigErrors),
 }
 
-/// A policy, and where its routes stand.
+/// A policy with the lines of its routes.
 #[derive(Debug)]
 pub struct PolicyFile {
     pub policy: Policy,
-    /// The routes as they are written, in the order of the policy.
+    /// In the order of the policy.
     pub routes: Vec<RouteSetting>,
 }
 
-/// Reads and compiles the file; all its faults at once, each with its line.
+/// Reads and compiles the file.
+///
+/// # Errors
+///
+/// All faults of the file, each with its line.
 pub fn load_policy(path: &Path, catalogue: &Catalogue) -> Result<PolicyFile, PolicyError> {
     let text = fs::read_to_string(path)
         .map_err(|source| PolicyError::File { path: path.to_owned(), source })?;
     let routes = RouteSetting::read(ConfigFile { path, text: &text })?;
-    let rules: Vec<_> = routes.iter().map(rule).collect();
+    let rules: Vec<_> = routes.iter().map(|it| it.rule.clone()).collect();
     let compiled = Policy::compile(&rules, catalogue);
     let policy = compiled.map_err(|mut faults| {
         let line = |it: &PolicyFault| routes.get(it.route).map_or(1, |at| at.line_of(it.field));
@@ -42,7 +46,7 @@ pub fn load_policy(path: &Path, catalogue: &Catalogue) -> Result<PolicyFile, Pol
         let placed = |fault: PolicyFault| {
             let setting = routes.get(fault.route);
             let origin = SettingSource::File { path: path.to_owned(), line: line(&fault) };
-            let name = setting.map(|it| it.name.as_str()).filter(|it| !it.is_empty());
+            let name = setting.map(|it| it.rule.name.as_str()).filter(|it| !it.is_empty());
             let name = name.map_or_else(String::new, |it| format!(" ({it})"));
             let PolicyFault { route, field, message } = fault;
             Fault { origin, message: format!("route {}{name}, {field}: {message}", route + 1) }
@@ -50,17 +54,4 @@ pub fn load_policy(path: &Path, catalogue: &Catalogue) -> Result<PolicyFile, Pol
         ConfigErrors(faults.into_iter().map(placed).collect())
     })?;
     Ok(PolicyFile { policy, routes })
-}
-
-fn rule(setting: &RouteSetting) -> RouteRule {
-    RouteRule {
-        name: setting.name.clone(),
-        hosts: setting.hosts.clone(),
-        methods: setting.methods.clone(),
-        path: setting.path.clone(),
-        scopes: setting.scopes.clone(),
-        any_of: setting.any_of.clone(),
-        public: setting.public,
-        optional: setting.optional,
-    }
 }

@@ -1,154 +1,157 @@
-//! A backup in place of the database.
+//! Restoring a backup.
 
 use std::{
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{DataDir, DataDirError, Error, Instance, Purpose, check_files};
+use super::{DataDir, DataDirError, Error, Instance, Purpose, Sources, check_files};
 use crate::{
     config::Config,
-    domain::{checkpoint::CheckpointKey, event::EventType, plaintext_key::PlaintextKey},
-    env::{Clock, Entropy},
-    service::{
-        self, Audit, BackupError, Census, Keyward, LogFile, check_backup, check_import_key,
-        compare_digest,
+    domain::{
+        checkpoint::CheckpointKey, data_layout::DataLayout, event::EventType,
+        plaintext_key::PlaintextKey,
     },
+    env::Timestamp,
+    service::{self, Audit, BackupError, Census, Keyward, LogFile, check_backup, compare_digest},
     store::StoreError,
 };
 
-/// What came of it.
+/// The result of a restore.
 #[derive(Debug)]
 pub struct Restored {
     pub census: Census,
-    /// Where the files are that were in its place.
+    /// The directory with the files that were replaced.
     pub aside: Option<PathBuf>,
-    /// What was there before, if it could be read.
+    /// The contents of the replaced database, if it could be read.
     pub replaced: Option<Census>,
 }
 
-/// Puts the backup in place of the database, and what was there aside. Refused under a running
-/// server, and of a backup that a start would refuse. Whatever interrupts it, the data directory
-/// holds the old database or the new one, whole.
+/// Replaces the database with the backup, and moves the replaced files to another directory. An
+/// interrupted restore leaves the complete old database or the complete new one.
+///
+/// # Errors
+///
+/// A running server, or a backup that a start would refuse.
 pub fn restore(
     config: &Config,
     backup: &Path,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    sources: Sources,
     wait: &mut dyn FnMut() -> bool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Restored, Error> {
     check_files(config)?;
     compare_digest(backup)?;
-    // What our own key seems to have signed, and did not, would keep the server from starting.
-    let key = fs::read_to_string(config.data_dir.join("checkpoint.pub")).ok();
+    let layout = config.layout();
+    // A checkpoint with a false signature of this installation's key would prevent a start.
+    let key = fs::read_to_string(layout.checkpoint_public_key()).ok();
     let key = key.and_then(|it| CheckpointKey::parse(&it).ok());
     let audit = Audit { key, kept: Vec::new() };
-    let room = Some(&*config.data_dir).filter(|it| it.is_dir());
-    let census = check_backup(backup, &audit, room, &*entropy, progress)?;
-    let dir = DataDir::take_in_turn(&config.data_dir, wait)?;
-    check_import_key(&dir.import_key(), backup)?;
-    let database = dir.database();
-    let fresh = database.with_extension("restored");
-    if_there(&fresh, fs::remove_file(&fresh))?;
-    LogFile::open(backup)?.copy_to(&fresh, |_, _| ())?;
-    let mut copied = LogFile::open(&fresh)?;
-    if copied.census()? != census {
-        return Err(BackupError::Differs.into());
-    }
-    let mut names = vec!["checkpoint"];
-    if !has_initial_key(&mut copied, &dir.initial_key())? {
-        names.push("initial-root-key");
-    }
-    drop(copied);
+    let room = Some(layout.root()).filter(|it| it.is_dir());
+    let census = check_backup(backup, &audit, room, &*sources.entropy, progress)?;
+    let dir = DataDir::take_in_turn(layout.root(), wait)?;
+    let outdated = copy(backup, &layout, &census)?;
 
-    let mut aside = None;
-    let mut replaced = None;
-    if database.exists() {
-        replaced = fold(&database);
-        let instant = clock.wall().to_string().replace(['-', ':', '.'], "");
-        let place = config.data_dir.join(format!("replaced-{instant}"));
-        let unusable = |source| DataDirError::Unusable { path: place.clone(), source };
-        DirBuilder::new().mode(0o700).create(&place).map_err(unusable)?;
-        names.extend(["keyward.db-wal", "keyward.db-shm"]);
-        exchange(&dir, &fresh, &names, &place).map_err(|err| after_the_fact(err, &place))?;
-        aside = Some(place);
+    let (mut aside, mut replaced) = (None, None);
+    if layout.database().exists() {
+        replaced = fold(&layout.database());
+        aside = Some(exchange(&layout, &outdated, sources.clock.wall())?);
     } else {
-        let unusable = |source| DataDirError::Unusable { path: database.clone(), source };
-        // A checkpoint without a database is of one that is gone.
-        for name in names {
-            let orphan = config.data_dir.join(name);
+        for orphan in outdated {
             if_there(&orphan, fs::rename(&orphan, orphan.with_extension("replaced")))?;
         }
-        fs::rename(&fresh, &database).map_err(unusable)?;
+        let path = layout.database();
+        fs::rename(layout.restored_database(), &path)
+            .map_err(|source| DataDirError::Unusable { path, source })?;
     }
 
-    let outcome = open_restored(dir, config, clock, entropy, |app| {
+    let outcome = open_restored(dir, config, sources, |app| {
         let file = backup.file_name().map(|it| it.to_string_lossy());
         let replaced = replaced.as_ref().map(|it| it.events);
         let data = json!({ "file": file, "events": census.events, "replacedEvents": replaced });
         app.record_server_event(EventType::BackupRestored, data)
     });
     match (outcome, &aside) {
-        (Err(err), Some(place)) => return Err(after_the_fact(err, place)),
+        (Err(err), Some(place)) => return Err(after_exchange(err, place)),
         (outcome, _) => outcome?,
     }
     Ok(Restored { census, aside, replaced })
 }
 
-/// Puts `fresh` in place of the database, which goes to `place` with all that belongs to it.
-fn exchange(dir: &DataDir, fresh: &Path, names: &[&str], place: &Path) -> Result<(), Error> {
-    let unusable = |source| DataDirError::Unusable { path: place.to_owned(), source };
-    let database = dir.database();
-    // First whatever would make the new database a lie: a log of the old one, the promise that
-    // nothing is missing, a key that the new one does not know.
-    for name in names {
-        let from = database.with_file_name(name);
-        if_there(&from, fs::rename(&from, place.join(name)))?;
+/// Copies the backup into the data directory. Returns the files that do not fit the new database.
+fn copy(backup: &Path, layout: &DataLayout, census: &Census) -> Result<Vec<PathBuf>, Error> {
+    let fresh = layout.restored_database();
+    if_there(&fresh, fs::remove_file(&fresh))?;
+    LogFile::open(backup)?.copy_to(&fresh, |_, _| ())?;
+    let mut copied = LogFile::open(&fresh)?;
+    if copied.census()? != *census {
+        return Err(BackupError::Differs.into());
     }
-    // Both names exist at every moment.
-    renameat_with(CWD, fresh, CWD, &database, RenameFlags::EXCHANGE)
-        .map_err(|err| unusable(err.into()))?;
-    Ok(fs::rename(fresh, place.join("keyward.db")).map_err(unusable)?)
+    let mut outdated = vec![layout.checkpoint()];
+    if !has_initial_key(&mut copied, &layout.initial_root_key())? {
+        outdated.push(layout.initial_root_key());
+    }
+    Ok(outdated)
 }
 
-/// The first start of what was restored.
+/// Exchanges the database and its copy. Moves the old database and all `outdated` files to a directory,
+/// which is returned.
+fn exchange(layout: &DataLayout, outdated: &[PathBuf], now: Timestamp) -> Result<PathBuf, Error> {
+    let place = layout.replaced(&now.to_string().replace(['-', ':', '.'], ""));
+    let unusable = |source| DataDirError::Unusable { path: place.clone(), source };
+    DirBuilder::new().mode(0o700).create(&place).map_err(unusable)?;
+    let moved = |from: &Path| place.join(from.file_name().unwrap_or_default());
+    let (database, fresh) = (layout.database(), layout.restored_database());
+    let exchanged = || {
+        // These go first: a log of the old database, a checkpoint with more events than the new one
+        // has, and a key that the new one does not know.
+        for from in outdated.iter().chain(&[layout.wal(), layout.shm()]) {
+            if_there(from, fs::rename(from, moved(from)))?;
+        }
+        // Both names exist at every moment.
+        renameat_with(CWD, &fresh, CWD, &database, RenameFlags::EXCHANGE)
+            .map_err(|err| unusable(err.into()))?;
+        fs::rename(&fresh, moved(&database)).map_err(unusable)
+    };
+    exchanged().map_err(|err| after_exchange(err.into(), &place))?;
+    Ok(place)
+}
+
+/// Opens the restored database for the first time.
 fn open_restored(
     dir: DataDir,
     config: &Config,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    sources: Sources,
     record: impl FnOnce(&Keyward) -> Result<(), service::Error>,
 ) -> Result<(), Error> {
     sync(&config.data_dir)?;
-    let instance = Instance::open_in(dir, config, clock, entropy, Purpose::Command)?;
+    let instance = Instance::open_in(dir, config, sources, Purpose::Command)?;
     record(&instance.app)?;
     instance.close()
 }
 
-/// Nobody must have to look for what was there before.
-fn after_the_fact(source: Error, place: &Path) -> Error {
+/// Names the directory with the files that were replaced.
+fn after_exchange(source: Error, place: &Path) -> Error {
     Error::AfterExchange { place: place.to_owned(), source: Box::new(source) }
 }
 
-/// Whether the key that waits for its first use, if there is one, is one of the database's.
+/// Whether the database has the key in `file`. Also true if there is no such file.
 fn has_initial_key(database: &mut LogFile, file: &Path) -> Result<bool, Error> {
     let Ok(text) = fs::read(file).map(Zeroizing::new) else { return Ok(true) };
     let Ok(key) = PlaintextKey::parse(text.trim_ascii()) else { return Ok(false) };
     let record = database.read::<_, StoreError>(|tx| tx.key_with_prefix(key.prefix()))?;
-    let value = record.as_ref().and_then(|it| it.find(key.prefix()));
-    Ok(value.is_some_and(|it| it.credential.hash.matches(&key)))
+    let found = record.as_ref().and_then(|it| it.find(key.prefix()));
+    Ok(found.is_some_and(|it| it.credential.hash.matches(&key)))
 }
 
-/// Folds the old database's log back into it, so that it lies aside as one file. One that is
-/// damaged is moved as it is.
+/// Folds the write-ahead log of the old database, so that it becomes one file. A damaged database
+/// stays as it is. Returns its contents, if it can be read.
 fn fold(database: &Path) -> Option<Census> {
     let found = LogFile::open(database).and_then(|it| it.census()).ok();
     if let Err(err) = crate::store::fold(database) {
@@ -157,7 +160,7 @@ fn fold(database: &Path) -> Option<Census> {
     found
 }
 
-/// What is not there need not be moved or removed.
+/// Ignores the error that the file does not exist.
 fn if_there(path: &Path, outcome: Result<(), io::Error>) -> Result<(), DataDirError> {
     match outcome {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -1,17 +1,17 @@
-//! Names of this machine's users, for messages (passwd(5), group(5)).
+//! The names of this machine's users, for messages (passwd(5), group(5)).
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 const ROOT: u32 = 0;
 
-/// The name of the user with this number; the number itself if `/etc/passwd` does not list it.
+/// Returns the name of the user with this number, or the number if `/etc/passwd` does not list it.
 pub fn user_name(uid: u32) -> String {
     name_in("/etc/passwd", uid).unwrap_or_else(|| uid.to_string())
 }
 
-/// The user that may use `path`, as `sudo -u` takes it: its owner, or the user of its group where
-/// root owns it, as packages install configuration files. Where `path` cannot be looked at, the
-/// nearest directory above it counts.
+/// Returns the user that may use `path`, in the form for `sudo -u`. This is its owner. If root owns it,
+/// it is the user of its group, because packages install configuration files so. If `path` cannot be
+/// read, the nearest directory above it counts.
 pub fn user_of(path: &Path) -> String {
     let found = path.ancestors().find_map(|it| fs::metadata(it).ok());
     let Some(found) = found else { return "root".to_owned() };
@@ -22,7 +22,7 @@ pub fn user_of(path: &Path) -> String {
     group.unwrap_or_else(|| "root".to_owned())
 }
 
-/// The first field of the line whose third field is `number`; both files have that form.
+/// Returns the first field of the line whose third field is `number`. Both files have that form.
 fn name_in(file: &str, number: u32) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let number = number.to_string();

@@ -1,4 +1,4 @@
-//! Whether the threads that answer requests still run.
+//! Checks that the threads that answer requests still run.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,33 +8,33 @@ use tokio::sync::{
     oneshot,
 };
 
-/// The workers of the public server. Each can be asked for a sign of life.
+/// The workers of the public server. Each answers a question between two requests.
 #[derive(Debug, Default)]
 pub struct Workers {
     questions: Mutex<Vec<UnboundedSender<oneshot::Sender<()>>>>,
 }
 
 impl Workers {
-    /// Adds the calling worker, which answers between two requests from now on.
+    /// Adds the worker that calls this.
     ///
     /// Must be called on the worker's own thread, inside its runtime.
     pub(super) fn join(&self) {
         let (sender, mut questions) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
         rt::spawn(async move {
             while let Some(answer) = questions.recv().await {
-                // The asker may have given up.
+                // An error means that the caller waits no longer.
                 let _ = answer.send(());
             }
         });
         self.lock().push(sender);
     }
 
-    /// Returns once every worker has answered. A worker that is stuck makes this wait for ever.
+    /// Returns when every worker has answered. Never returns if a worker is stuck.
     pub async fn all_answer(&self) {
         let mut answers = Vec::new();
         self.lock().retain(|worker| {
             let (sender, answer) = oneshot::channel();
-            // A worker that ended is replaced by the server, and the new one joins.
+            // The server replaces a worker that ended, and the new one joins.
             let alive = worker.send(sender).is_ok();
             if alive {
                 answers.push(answer);
@@ -42,7 +42,7 @@ impl Workers {
             alive
         });
         for answer in answers {
-            // An error means that the worker ended meanwhile.
+            // An error means that the worker has ended.
             let _ = answer.await;
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use keyward::{
     domain::event::{ChainHash, Event},
     env::{SeededEntropy, Timestamp},
-    server::{self, Instance},
+    server::{self, Instance, Sources},
     store::StoreError,
 };
 use rusqlite::Connection;
@@ -246,11 +246,9 @@ fn keyward_does_not_start_on_a_log_that_was_changed() {
     server.audited = false;
     server.stop();
     let open = |server: &TestServer| {
-        Instance::open(
-            &server.config,
-            Arc::clone(&server.clock) as _,
-            Arc::new(SeededEntropy::new(3)),
-        )
+        let clock = Arc::clone(&server.clock);
+        let entropy = Arc::new(SeededEntropy::new(3));
+        Instance::open(&server.config, Sources { clock, entropy })
     };
     drop(open(&server).expect("a sound log"));
     let conn = vandal(&server);

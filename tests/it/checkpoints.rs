@@ -6,8 +6,8 @@ use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
 use keyward::{
     domain::checkpoint::{Checkpoint, CheckpointKey},
     env::SeededEntropy,
-    server::{self, DataDirError, Instance},
-    service::{LogFile, Mismatch, hold_to_checkpoints},
+    server::{self, DataDirError, Instance, Sources},
+    service::{LogFile, Mismatch, check_against_checkpoints},
     store::StoreError,
 };
 use pbkdf2::sha2::{Sha256, digest::Output};
@@ -42,7 +42,8 @@ fn public_key(server: &TestServer) -> CheckpointKey {
 
 fn open(server: &TestServer, seed: u64) -> Result<Instance, server::Error> {
     let entropy = std::sync::Arc::new(SeededEntropy::new(seed));
-    Instance::open(&server.config, std::sync::Arc::clone(&server.clock) as _, entropy)
+    let clock = std::sync::Arc::clone(&server.clock);
+    Instance::open(&server.config, Sources { clock, entropy })
 }
 
 fn digests(path: &Value) -> Vec<Output<Sha256>> {
@@ -342,8 +343,8 @@ fn a_checkpoint_that_is_made_while_somebody_looks_is_no_contradiction() {
     assert!(Command::new("mkfifo").arg(&note).status().unwrap().success());
     let mut log = LogFile::open(&server.database()).unwrap();
     std::thread::scope(|scope| {
-        let looks =
-            scope.spawn(|| log.read::<_, Mismatch>(|tx| hold_to_checkpoints(tx, &key, &note)));
+        let looks = scope
+            .spawn(|| log.read::<_, Mismatch>(|tx| check_against_checkpoints(tx, &key, &note)));
         // Returns once the other end is open: the reader waits there now.
         let mut file = fs::File::options().write(true).open(&note).unwrap();
         grow(&server, 3);

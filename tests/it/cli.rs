@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use keyward::domain::job::Job;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -195,17 +196,7 @@ fn a_job_can_be_run_by_hand_with_and_without_a_server() {
     let (dir, root) = used();
     let data = dir.path().join("data");
     let run = |name: &str| keyward_in(&data, &["run-job", name]);
-    for name in [
-        "end_graces",
-        "expire_keys",
-        "purge",
-        "flush_usage",
-        "keep_time",
-        "record_denials",
-        "checkpoint",
-        "backup",
-        "upkeep",
-    ] {
+    for name in Job::ALL.map(Job::as_str) {
         assert!(assert_exit(&run(name), 0).starts_with(name), "{name}");
     }
     let said = assert_exit(&run("sweep"), 2);

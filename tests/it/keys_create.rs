@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyward::domain::plaintext_key::PrefixLabel;
 use serde_json::{Value, json};
 
 use crate::support::{Response, TestServer, checksum};
@@ -303,7 +304,8 @@ fn the_servers_limit_is_for_customers_and_not_for_the_operator() {
 #[test]
 fn a_key_is_fifty_letters_and_digits_and_ends_in_its_checksum() {
     for (prefix, rest) in [("a", 48), ("rg", 47), ("k2x", 46), ("acme", 45)] {
-        let server = TestServer::with(|config| prefix.clone_into(&mut config.keys.prefix));
+        let server =
+            TestServer::with(|config| config.keys.prefix = PrefixLabel::parse(prefix).unwrap());
         for text in [server.root.text.clone(), server.key(&["orders:read"]).text] {
             let digits = text.strip_prefix(prefix).and_then(|it| it.strip_prefix('_')).unwrap();
             assert_eq!(digits.len(), rest);
@@ -315,13 +317,14 @@ fn a_key_is_fifty_letters_and_digits_and_ends_in_its_checksum() {
 
 #[test]
 fn keys_with_an_older_prefix_stay_good() {
-    let mut server = TestServer::with(|config| "acme".clone_into(&mut config.keys.prefix));
+    let mut server =
+        TestServer::with(|config| config.keys.prefix = PrefixLabel::parse("acme").unwrap());
     let old = server.key(&["orders:read"]);
-    server.restart(|config| "rg".clone_into(&mut config.keys.prefix));
+    server.restart(|config| config.keys.prefix = PrefixLabel::parse("rg").unwrap());
     assert_eq!(server.code(&old.text), "VALID");
     let new = server.rotate(&server.root.text, &old.id, &json!({}));
     assert!(new.text.starts_with("rg_"));
-    server.restart(|config| "zz".clone_into(&mut config.keys.prefix));
+    server.restart(|config| config.keys.prefix = PrefixLabel::parse("zz").unwrap());
     for text in [&old.text, &new.text, &server.root.text] {
         assert_eq!(server.code(text), "VALID");
     }

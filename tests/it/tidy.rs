@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("telemetry", &["config", "env", "domain", "service"]),
     ("jobs", &["service", "telemetry"]),
     ("http", &["env", "domain", "service", "telemetry"]),
-    ("config", &[]),
+    ("config", &["domain"]),
     ("server", &["config", "env", "domain", "http", "jobs", "service", "store", "telemetry"]),
 ];
 /// These may name everything.
@@ -260,6 +260,32 @@ fn a_reader_from_another_country_understands_every_word() {
         }
     }
     assert!(found.is_empty(), "{} lines: {found:#?}", found.len());
+}
+
+#[test]
+fn a_file_of_the_data_directory_is_named_in_one_place() {
+    const LAYOUT: &str = "domain/data_layout.rs";
+    // A credential that systemd hands over has the name of the file that it replaces.
+    const CREDENTIAL: (&str, &str) = ("cli/settings.rs", "checkpoint.key");
+    let sources = sources("src");
+    let layout = sources.iter().find(|it| it.path == LAYOUT).unwrap().code();
+    let names: Vec<_> = layout
+        .lines()
+        .filter_map(|it| it.trim().strip_suffix("\";")?.split_once(" = \"").map(|(_, name)| name))
+        .collect();
+    assert!(names.contains(&"keyward.db") && names.contains(&"backups"), "{names:?}");
+    for source in sources.iter().filter(|it| it.path != LAYOUT) {
+        let code = source.statements();
+        for name in names.iter().filter(|it| CREDENTIAL != (&*source.path, **it)) {
+            // A name of one word is also a word.
+            let is_word = name.chars().all(|it| it.is_ascii_lowercase());
+            let spellings = [format!("(\"{name}\")"), format!("\"{name}\""), format!("}}/{name}")];
+            let spelt = spellings.iter().take(if is_word { 1 } else { 3 });
+            for spelling in spelt {
+                assert!(!code.contains(spelling), "{}: {spelling}: use DataLayout", source.path);
+            }
+        }
+    }
 }
 
 #[test]

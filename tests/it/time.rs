@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use keyward::{
     domain::policy::RequiredScopes,
     env::{ManualClock, SeededEntropy, Timestamp},
-    server::Instance,
+    server::{Instance, Sources},
     service::Identity,
 };
 use serde_json::{Value, json};
@@ -247,7 +247,8 @@ fn code_after_a_crash(server: &TestServer, wall: Timestamp, text: &str) -> &'sta
         std::fs::copy(server.data_dir().join(file), config.data_dir.join(file)).unwrap();
     }
     let clock = Arc::new(ManualClock::at(wall));
-    let site = Instance::open(&config, clock, Arc::new(SeededEntropy::new(2))).unwrap();
+    let sources = Sources { clock, entropy: Arc::new(SeededEntropy::new(2)) };
+    let site = Instance::open(&config, sources).unwrap();
     let identity = match site.app.identify(text.as_bytes()) {
         Identity::Unverified(it) => site.app.verify_secret(it).unwrap().0,
         known => known,

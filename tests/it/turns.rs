@@ -7,7 +7,7 @@ use std::{
 use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy},
-    server::{self, Backend, DataDir, DataDirError},
+    server::{self, Backend, DataDir, DataDirError, Sources},
 };
 use rustix::fs::inotify;
 
@@ -16,7 +16,8 @@ use crate::support::{Binary, Process, TestServer, keyward, keyward_in};
 fn reach(data: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Backend, server::Error> {
     let config = Config { data_dir: data.to_owned(), ..Config::default() };
     let clock = Arc::new(ManualClock::at(TestServer::EPOCH));
-    server::open_or_connect(&config, clock, Arc::new(SeededEntropy::new(1)), wait)
+    let sources = Sources { clock, entropy: Arc::new(SeededEntropy::new(1)) };
+    server::open_or_connect(&config, sources, wait)
 }
 
 /// Lets `start` something that needs the directory, holds it until that has tried in vain once, and
@@ -69,11 +70,11 @@ fn a_command_finds_a_server_that_was_only_starting() {
     let held = DataDir::take(dir.path()).unwrap();
     let mut listener = None;
     let mut bind = || {
-        listener = Some(held.listen_at(&held.control_socket()).unwrap());
+        listener = Some(held.listen_at(&held.layout().control_socket()).unwrap());
         true
     };
     match reach(dir.path(), &mut bind) {
-        Ok(Backend::Server(socket)) => assert_eq!(socket, held.control_socket()),
+        Ok(Backend::Server(socket)) => assert_eq!(socket, held.layout().control_socket()),
         other => panic!("{other:?}"),
     }
 }
@@ -82,7 +83,7 @@ fn a_command_finds_a_server_that_was_only_starting() {
 fn a_server_does_not_wait_for_one_that_answers() {
     let dir = tempfile::tempdir().unwrap();
     let held = DataDir::take(dir.path()).unwrap();
-    let left_behind: UnixListener = held.listen_at(&held.control_socket()).unwrap();
+    let left_behind: UnixListener = held.listen_at(&held.layout().control_socket()).unwrap();
     let mut never = || panic!("a server answers");
     let outcome = DataDir::take_in_turn(dir.path(), &mut never);
     assert!(matches!(outcome, Err(DataDirError::InUse { .. })), "{outcome:?}");

@@ -3,9 +3,8 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::account::{about_account, account_id, print};
+use super::account::OneAccount;
 use crate::cli::{
-    api::client::Target,
     error::Error,
     output::{self, Output},
     request,
@@ -13,15 +12,13 @@ use crate::cli::{
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The account: its identifier or your own external identifier
-    account: String,
     /// Display name
     #[arg(long)]
     name: Option<String>,
     /// Your own identifier of this customer
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
-    /// A scope that keys of this account may hold; repeatable. Replaces the scopes so far
+    /// A scope that keys of this account may hold; repeatable. Replaces the current scopes
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
     /// Allow every scope of the catalogue
@@ -30,13 +27,13 @@ pub(crate) struct Options {
     /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object that replaces the one kept with the account
+    /// A JSON object that replaces the metadata of the account
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
-    output: Output,
+    account: OneAccount,
     #[command(flatten)]
-    target: Target,
+    output: Output,
 }
 
 impl Options {
@@ -49,10 +46,6 @@ impl Options {
             ("maxKeys", self.max_keys.map(Value::from)),
             ("metadata", self.metadata.clone()),
         ])?;
-        let client = self.target.open()?;
-        let id = account_id(&client, &self.account)?;
-        let answer = client.ask("PATCH", &format!("/accounts/{id}"), Some(&body));
-        print(&about_account(answer, &self.account)?, self.output)?;
-        client.close()
+        self.account.print_answer("PATCH", Some(&body), self.output)
     }
 }

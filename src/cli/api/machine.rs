@@ -1,6 +1,6 @@
 //! The keyward of this machine: the running server, or, when none runs, a server inside this process.
 
-use std::{path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{path::PathBuf, thread, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -11,9 +11,8 @@ use super::{
 use crate::{
     cli::{error::Error, settings},
     config::Config,
-    env::{Clock, SystemClock, SystemEntropy},
-    http::control::SOCKET,
-    server::{self, Backend, InProcessServer},
+    env::{Clock, SystemClock},
+    server::{self, Backend, InProcessServer, Sources},
 };
 
 /// How long other commands may keep this one from the data directory.
@@ -32,8 +31,7 @@ impl Machine {
     /// starts a server inside this process.
     pub(crate) fn open(config: &Config) -> Result<Self, Error> {
         settings::database(&config.data_dir)?;
-        let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-        match server::open_or_connect(config, clock, entropy, &mut patience(PATIENCE))? {
+        match server::open_or_connect(config, Sources::system(), &mut patience(PATIENCE))? {
             Backend::Local(instance) => Ok(Self::InProcess(InProcessServer::start(instance)?)),
             Backend::Server(socket) => Ok(Self::Server(socket)),
         }
@@ -42,7 +40,7 @@ impl Machine {
     /// Returns the server of the data directory, whether or not it runs.
     pub(crate) fn server_of(config: &Config) -> Result<Self, Error> {
         settings::database(&config.data_dir)?;
-        Ok(Self::Server(config.data_dir.join(SOCKET)))
+        Ok(Self::Server(config.layout().control_socket()))
     }
 
     fn socket(&self) -> PathBuf {

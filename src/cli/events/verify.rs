@@ -1,4 +1,4 @@
-//! `keyward events verify`: the audit log without its server.
+//! `keyward events verify`: checks the audit log, without its server.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
         output::{self, Format, Output},
         settings::Location,
     },
-    domain::{checkpoint::CheckpointKey, visible::escaped},
+    domain::{checkpoint::CheckpointKey, data_layout::DataLayout, visible::escaped},
     server,
     service::{Audit, Finding, Sound},
     store::StoreError,
@@ -40,12 +40,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Options {
     pub(super) fn run(&self) -> Result<ExitCode, Error> {
-        let source = LogSource::of(self.db.as_deref(), &self.place)?;
+        let source = LogSource::of(self.db.as_deref(), &self.location)?;
         let audit = self.audit(source.data_dir.as_deref())?;
         let mut log = source.open()?;
         let bar = ProgressBar::hidden();
@@ -72,13 +72,16 @@ impl Options {
     /// Returns the key and the checkpoints to check the log with. Those that no option names are in the
     /// data directory.
     fn audit(&self, data_dir: Option<&Path>) -> Result<Audit, Error> {
-        let beside = |name| data_dir.map(|dir| dir.join(name)).filter(|it| it.exists());
-        let key_file = self.public_key.clone().or_else(|| beside("checkpoint.pub"));
+        let beside = |file: fn(&DataLayout) -> PathBuf| {
+            data_dir.map(|it| file(&DataLayout::new(it))).filter(|it| it.exists())
+        };
+        let key_file =
+            self.public_key.clone().or_else(|| beside(DataLayout::checkpoint_public_key));
         let key = key_file.map(|file| {
             let wrong = |source| Error::PublicKey { path: file.clone(), source };
             CheckpointKey::parse(&read(&file)?).map_err(wrong)
         });
-        let last = beside("checkpoint").filter(|_| self.checkpoint.is_empty());
+        let last = beside(DataLayout::checkpoint).filter(|_| self.checkpoint.is_empty());
         let kept = self.checkpoint.iter().chain(&last).map(|file| {
             // A copy may have one line break too many.
             let note = format!("{}\n", read(file)?.trim_end());

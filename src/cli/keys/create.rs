@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::key::print_issued;
+use super::key::print_full_key;
 use crate::cli::{
     accounts::account::{about_account, account_id},
     api::client::Target,
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
     expires: Option<Value>,
-    /// A JSON object to keep with the key
+    /// Metadata of the key: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     /// The account: its identifier or your own external identifier
@@ -54,7 +54,7 @@ impl Options {
         if let Some(account) = &self.account {
             made = about_account(made, account);
         }
-        let printed = print_issued(&made?, "created", self.quiet, self.output);
+        let printed = print_full_key(&made?, "created", self.quiet, self.output);
         client.close()?;
         printed
     }

@@ -5,53 +5,38 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::key::{ask_about, print, print_issued};
+use super::key::OneKey;
 use crate::{
-    cli::{
-        api::client::Target,
-        error::Error,
-        output::{self, Output},
-        secret,
-    },
+    cli::{error::Error, output},
     service::Keyward,
 };
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The key: its identifier or its prefix
-    id: String,
-    /// How long the old value works: 0s to 7d. Without it, as the server is configured
+    /// How long the old credential works: 0s to 7d. Default: the setting of the server
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
-    /// Make no new value; end the grace periods of the old values now
+    /// End all grace periods of the key now, without a new credential
     #[arg(long, conflicts_with_all = ["grace", "quiet"])]
     complete: bool,
     /// Print only the key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    target: Target,
+    key: OneKey,
 }
 
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let client = self.target.open()?;
         if self.complete {
-            print(&ask_about(&client, "POST", &self.id, "/rotate/complete", None)?, self.output)?;
-            return client.close();
+            return self.key.print_answer("POST", "/rotate/complete", None);
         }
-        secret::check_output()?;
         let body = self.grace.map_or(json!({}), |it| json!({ "gracePeriodSeconds": it.as_secs() }));
-        let made = ask_about(&client, "POST", &self.id, "/rotate", Some(&body))?;
-        let printed = print_issued(&made, "rotated", self.quiet, self.output);
-        client.close()?;
-        printed
+        self.key.rotate(&body, self.quiet)
     }
 }
 
-/// A grace period as the API takes it.
+/// Parses a grace period within the bounds of the API.
 fn grace(text: &str) -> Result<Duration, String> {
     let grace = output::whole_seconds(text)?;
     let longest = Keyward::LONGEST_GRACE;

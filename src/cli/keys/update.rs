@@ -3,22 +3,15 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::key::{ask_about, print};
-use crate::cli::{
-    api::client::Target,
-    error::Error,
-    output::{self, Output},
-    request,
-};
+use super::key::OneKey;
+use crate::cli::{error::Error, output, request};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The key: its identifier or its prefix
-    id: String,
     /// Display name
     #[arg(long)]
     name: Option<String>,
-    /// A scope of the key; repeatable. Replaces the scopes so far
+    /// A scope of the key; repeatable. Replaces the current scopes
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<String>,
     /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
@@ -30,13 +23,11 @@ pub(crate) struct Options {
     /// Refuse the key until it is enabled again
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
-    /// A JSON object that replaces the one kept with the key
+    /// A JSON object that replaces the metadata of the key
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    target: Target,
+    key: OneKey,
 }
 
 impl Options {
@@ -48,9 +39,6 @@ impl Options {
             ("enabled", (self.enable || self.disable).then_some(self.enable.into())),
             ("metadata", self.metadata.clone()),
         ])?;
-        let client = self.target.open()?;
-        let key = ask_about(&client, "PATCH", &self.id, "", Some(&body))?;
-        print(&key, self.output)?;
-        client.close()
+        self.key.print_answer("PATCH", "", Some(&body))
     }
 }

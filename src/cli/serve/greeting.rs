@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{config::Config, server::Running, service::RootKey};
 
-/// What to do next. The root key is shown on a terminal and nowhere else.
+/// Returns the first steps with this server. The root key is shown on a terminal only.
 pub(super) fn greeting(
     running: &Running,
     config: &Config,
@@ -15,14 +15,15 @@ pub(super) fn greeting(
 ) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(4096));
     let Some(url) = running.urls.first() else { return out };
-    // What curl asks a socket for has a host as well.
+    // curl needs a host for a request to a socket, too.
     let (curl, host) = match url.strip_prefix("unix:") {
         Some(path) => (format!("curl --unix-socket {path}"), "http://localhost"),
         None => ("curl".to_owned(), url.as_str()),
     };
-    let dir = config.data_dir.display();
+    let layout = config.layout();
+    let dir = layout.root().display();
     let mut say = |line: &str| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "{line}");
     };
     say(&format!(
@@ -32,15 +33,17 @@ pub(super) fn greeting(
     ));
     match root_key {
         Some(root) if terminal => {
-            say("\n  A root key was made. It is shown this once; only its hash is kept:\n");
+            say("\n  A root key was created. It is shown only once; keyward keeps its hash:\n");
             say(&format!("      {}\n", root.plaintext.expose()));
             say("  Try it:\n");
             say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()));
         }
         Some(_) => {
-            say(&format!("\n  A root key was made. It waits in {dir}/initial-root-key,"));
-            say("  which is removed when the key is first used. Try it:\n");
-            say(&format!("      export KEYWARD_KEY=\"$(cat {dir}/initial-root-key)\""));
+            let file = layout.initial_root_key();
+            let file = file.display();
+            say(&format!("\n  A root key was created. It is in {file};"));
+            say("  keyward removes this file when the key is first used. Try it:\n");
+            say(&format!("      export KEYWARD_KEY=\"$(cat {file})\""));
         }
         None => {
             say("\n  Root key lost?  keyward root-key reset");
@@ -51,6 +54,8 @@ pub(super) fn greeting(
     say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"));
     say(&format!("  Swagger UI  {host}/docs/"));
     say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()));
-    say(&format!("              {dir}/checkpoint.pub); keep that key elsewhere, for auditors"));
+    let public_key = layout.checkpoint_public_key();
+    let public_key = public_key.display();
+    say(&format!("              {public_key}); keep that key elsewhere, for auditors"));
     out
 }

@@ -12,7 +12,7 @@ use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy, Timestamp},
     http::stream_limits::{StreamLimits, Streams},
-    server::{self, DataDirError, Instance},
+    server::{self, DataDirError, Instance, Sources},
     service::Keyward,
 };
 use serde_json::{Value, json};
@@ -71,20 +71,7 @@ impl TestServer {
             ..Config::default()
         };
         // Jobs run when a test says so, and once at the start.
-        let never = "0 0 0 1 1 *".to_owned();
-        for line in [
-            &mut config.jobs.end_graces,
-            &mut config.jobs.expire_keys,
-            &mut config.jobs.purge,
-            &mut config.jobs.flush_usage,
-            &mut config.jobs.keep_time,
-            &mut config.jobs.record_denials,
-            &mut config.jobs.checkpoint,
-            &mut config.jobs.backup,
-            &mut config.jobs.upkeep,
-        ] {
-            line.clone_from(&never);
-        }
+        config.jobs.values_mut().for_each(|it| "0 0 0 1 1 *".clone_into(it));
         change(&mut config);
         let clock = Arc::new(ManualClock::at(Self::EPOCH));
         let (app, address, running, root) = boot(&config, streams, &clock, 1);
@@ -249,8 +236,8 @@ type Running = (oneshot::Sender<()>, JoinHandle<()>);
 fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Instance {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let entropy = Arc::new(SeededEntropy::new(seed));
-        match Instance::open(config, Arc::clone(clock) as _, entropy) {
+        let (clock, entropy) = (Arc::clone(clock), Arc::new(SeededEntropy::new(seed)));
+        match Instance::open(config, Sources { clock, entropy }) {
             Err(server::Error::DataDir(DataDirError::InUse { .. }))
                 if Instant::now() < deadline =>
             {

@@ -1,21 +1,21 @@
-//! The file opened again after a failure, and brought together with the index.
+//! Opens the file again after a failure, and brings the index up to date with it.
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{collections::HashSet, error::Error as _, fs, path::Path, time::Duration};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
+use super::{Opened, WriterThread};
 use crate::store::{
     Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
     connection::{BUSY_TIMEOUT, pragmas},
     outage::{Identity, Outage},
     schema,
     tx::{Marks, Touched},
-    writer::{Desk, Opened},
 };
 
-/// Another process may hold the file for a moment; the next attempt comes soon.
+/// How long an attempt waits for another process; the next attempt comes soon.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long folding the log back waits for readers.
+/// How long folding the write-ahead log back waits for readers.
 const FOLD_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What was on the disk when the storage last worked.
@@ -24,14 +24,14 @@ pub(super) struct Known<'a> {
     pub identity: Identity,
     pub marks: Marks,
     pub index: &'a KeyIndex,
-    /// What the failed commit changed. It may be in the file or not: it was never answered.
+    /// What the failed commit changed. The file may hold it or not; no caller got an answer.
     pub touched: &'a HashSet<Touched>,
 }
 
-/// Why the file was not taken up again.
+/// Why the file was not opened again.
 #[derive(Debug)]
 pub(super) enum NotReopened {
-    /// It may work later.
+    /// A later attempt may succeed.
     Yet(StoreError),
     Ever(Divergence),
 }
@@ -42,18 +42,74 @@ impl<E: Into<StoreError>> From<E> for NotReopened {
     }
 }
 
-/// Opens the file, sees that it goes on from what is known, shows by a commit that it can be
+impl NotReopened {
+    /// Turns an error about the contents of the file, which no later attempt can change, into a
+    /// divergence.
+    fn final_if_known(self, path: &Path) -> Self {
+        match &self {
+            Self::Yet(err) if !may_pass(err) => {
+                let cause = err.source().map(|it| format!(": {it}")).unwrap_or_default();
+                unusable(path, &format!("{err}{cause}"))
+            }
+            Self::Yet(_) | Self::Ever(_) => self,
+        }
+    }
+}
+
+fn unusable(path: &Path, why: &str) -> NotReopened {
+    NotReopened::Ever(Divergence::Unusable { path: path.to_owned(), why: why.to_owned() })
+}
+
+/// Returns whether a later attempt may succeed after this error.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a later attempt may succeed after every other error"
+)]
+fn may_pass(err: &StoreError) -> bool {
+    match err {
+        StoreError::Sqlite(cause) => cause.sqlite_error_code() != Some(ErrorCode::NotADatabase),
+        err => !matches!(
+            err,
+            StoreError::NotOurs { .. }
+                | StoreError::NewerSchema { .. }
+                | StoreError::Corrupt { .. }
+        ),
+    }
+}
+
+/// Returns the fault of the storage, if this error is a reason to open the file again.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other error is about the storage")]
+fn fault_of(err: &StoreError) -> Option<StorageFault> {
+    match err {
+        // Not a full queue. The lock may be one that this process could not release.
+        StoreError::Busy(Some(cause)) if cause.is::<rusqlite::Error>() => {
+            Some(StorageFault::Locked)
+        }
+        // SQLite itself rolls the transaction back when it cannot read or write a page.
+        StoreError::RolledBack => Some(StorageFault::Failed),
+        err => err.storage_fault(),
+    }
+}
+
+/// Opens the file, checks that it continues the known log, commits once to show that it can be
 /// written, and puts into the index what the failed commit may have changed.
 ///
-/// Every change that was answered is in the index and stays there; what is added was read from the
-/// file inside the transaction, as after any commit.
+/// Every answered change is in the index and stays there. What is added was read from the file inside
+/// the transaction, as for any commit.
 pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopened> {
     let Known { path, identity, .. } = known;
     if identity.is_gone(path) {
         return Err(NotReopened::Ever(Divergence::Gone { path: path.to_path_buf() }));
     }
+    if fs::metadata(path).map_err(StoreError::File)?.len() == 0 {
+        // Not opened: SQLite removes the log beside an empty file.
+        return Err(unusable(path, "it is empty"));
+    }
     let conn = schema::open_existing(path)?;
     schema::refuse_read_only(&conn)?;
+    if !schema::is_current(&conn)? {
+        return Err(unusable(path, "its version is another one"));
+    }
     pragmas(&conn)?;
     conn.busy_timeout(PATIENCE)?;
     conn.execute_batch("BEGIN IMMEDIATE")?;
@@ -70,8 +126,8 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
     Ok((conn, marks))
 }
 
-impl Desk {
-    /// The answer to a change during an outage.
+impl WriterThread {
+    /// Returns the answer to a change during an outage.
     pub fn refusal(&self) -> StoreError {
         match &self.outage {
             Some(it) if self.state.divergence().is_none() => StoreError::Unavailable(it.fault),
@@ -82,11 +138,14 @@ impl Desk {
     pub fn undo(&mut self, conn: Connection, err: &StoreError, touched: HashSet<Touched>) {
         let error = err as &dyn std::error::Error;
         if !conn.is_autocommit() {
-            // Best effort: closing the connection would roll back as well.
+            // An error changes nothing: closing the connection rolls back as well.
             let _ = conn.execute_batch("ROLLBACK");
         }
-        match err.storage_fault() {
-            Some(fault @ (StorageFault::Failed | StorageFault::ReadOnly)) => {
+        // A connection that is still in a transaction could never begin another one.
+        let stuck = (!conn.is_autocommit()).then_some(StorageFault::Failed);
+        match stuck.or_else(|| fault_of(err)) {
+            Some(StorageFault::Full) => self.state.failed(StorageFault::Full),
+            Some(fault) => {
                 tracing::error!(
                     error,
                     cause = error.source(),
@@ -95,15 +154,27 @@ impl Desk {
                 self.begin_outage(fault, touched);
                 return;
             }
-            Some(StorageFault::Full) => self.state.failed(StorageFault::Full),
             None => (),
         }
         tracing::error!(error, cause = error.source(), "a transaction failed");
-        if let StoreError::Full(_) | StoreError::RolledBack = err {
-            // Folding the log back may make the room that is needed.
+        if let StoreError::Full(_) = err {
+            // Folding the log back may free the needed space.
             let _ = fold(&conn);
         }
         self.conn = Some(conn);
+    }
+
+    /// Refreshes the statistics of SQLite and folds the log back; see [`fold`]. An error counts as the
+    /// error of a change.
+    pub fn upkeep(&mut self) -> Result<bool, StoreError> {
+        let Some(conn) = self.conn.take() else { return Err(self.refusal()) };
+        let optimized = conn.execute_batch("PRAGMA optimize;").map_err(StoreError::from);
+        let outcome = optimized.and_then(|()| fold(&conn));
+        match &outcome {
+            Ok(_) => self.conn = Some(conn),
+            Err(err) => self.undo(conn, err, HashSet::new()),
+        }
+        outcome
     }
 
     pub fn begin_outage(&mut self, fault: StorageFault, touched: HashSet<Touched>) {
@@ -111,7 +182,7 @@ impl Desk {
         self.outage = Some(Outage::new(fault, touched, self.now()));
     }
 
-    /// Opens the file again, if that can be done now.
+    /// Tries to open the file again.
     pub fn end_outage(&mut self) {
         let Some(mut outage) = self.outage.take() else { return };
         let Opened { path, index, readers, .. } = &self.opened;
@@ -124,7 +195,9 @@ impl Desk {
         };
         let outcome = match self.state.divergence() {
             Some(why) => Err(NotReopened::Ever(why.clone())),
-            None => readers.reopen_after(|| reopen(&known)),
+            None => readers
+                .reopen_after(outage.fault == StorageFault::Locked, || reopen(&known))
+                .map_err(|err| err.final_if_known(path)),
         };
         match outcome {
             Ok((conn, marks)) => {
@@ -142,9 +215,17 @@ impl Desk {
                 outage.goes_on(outage.fault, self.now());
             }
             Err(NotReopened::Yet(err)) => {
-                let fault = err.storage_fault().unwrap_or(StorageFault::Failed);
+                let fault = fault_of(&err).unwrap_or(StorageFault::Failed);
                 let error = &err as &dyn std::error::Error;
-                tracing::debug!(error, cause = error.source(), "the storage does not work yet");
+                if err.is_temporary() {
+                    tracing::debug!(error, cause = error.source(), "the storage does not work yet");
+                } else {
+                    tracing::warn!(
+                        error,
+                        cause = error.source(),
+                        "the file cannot be opened again"
+                    );
+                }
                 self.state.still(fault);
                 outage.goes_on(fault, self.now());
             }
@@ -153,7 +234,7 @@ impl Desk {
     }
 }
 
-/// Whether the log in the file is the one that is known, with nothing missing; its end.
+/// Fails unless the log in the file continues the known one. Returns its end.
 fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
     let path = || known.path.to_path_buf();
     let (head, found) = (known.marks.head, read.audit_head()?);
@@ -174,11 +255,11 @@ fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
     Ok(Marks { head: found, last_id: read.last_id()?.max(known.marks.last_id) })
 }
 
-/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader
-/// holds the log: what it does not need is folded back, and the log keeps its size.
+/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader holds
+/// the log: then only the part that it does not need is folded back, and the log keeps its size.
 ///
-/// Waits for readers only a moment, for changes wait as long.
-pub(super) fn fold(conn: &Connection) -> Result<bool, StoreError> {
+/// Waits for readers only a moment, because changes wait meanwhile.
+fn fold(conn: &Connection) -> Result<bool, StoreError> {
     let passive = "PRAGMA wal_checkpoint(PASSIVE)";
     let (pages, folded) =
         conn.query_row(passive, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;

@@ -1,0 +1,127 @@
+//! The application with its data directory.
+
+use std::{io, sync::Arc};
+
+use super::{DataDir, Error, catalogue, files::configured_policy};
+use crate::{
+    config::Config,
+    domain::plaintext_key::PlaintextKey,
+    env::{Clock, Entropy, Env, SystemClock, SystemEntropy, Timekeeper},
+    http::stream_limits::{StreamLimits, Streams},
+    service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration},
+    store::{self, Store},
+};
+
+/// Rows that a job changes in one transaction.
+const JOB_BATCH: u32 = 100;
+
+/// The application with the directory that it owns, before it listens anywhere.
+#[derive(Debug)]
+pub struct Instance {
+    pub app: Arc<Keyward>,
+    pub streams: Arc<Streams>,
+    pub dir: DataDir,
+}
+
+/// What an instance is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    Serve,
+    /// One command, which may work without the key that signs checkpoints.
+    Command,
+}
+
+/// The clock and the randomness of an instance.
+pub struct Sources {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Sources {
+    /// Those of this machine.
+    pub fn system() -> Self {
+        Self { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+impl Instance {
+    /// Takes the data directory and opens it for a server.
+    pub fn open(config: &Config, sources: Sources) -> Result<Self, Error> {
+        let dir = DataDir::take(&config.data_dir)?;
+        Self::open_in(dir, config, sources, Purpose::Serve)
+    }
+
+    /// Opens a data directory that was taken before. If the storage can be read but accepts no changes,
+    /// the instance verifies keys and refuses changes until it does.
+    pub fn open_in(
+        dir: DataDir,
+        config: &Config,
+        sources: Sources,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
+        Self::assemble(dir, config, sources, purpose)
+            .map_err(|err| err.on_the_disk_of(&config.data_dir))
+    }
+
+    fn assemble(
+        dir: DataDir,
+        config: &Config,
+        Sources { clock, entropy }: Sources,
+        purpose: Purpose,
+    ) -> Result<Self, Error> {
+        let database = dir.layout().database();
+        let floor = store::stored_time_floor(&database)?;
+        let env = Env { time: Arc::new(Timekeeper::start(clock, floor)), entropy };
+        let catalogue = Arc::new(catalogue(config));
+        keep_before_migration(dir.layout()).map_err(Error::Migration)?;
+        let store = Store::open(&database, &env, &catalogue)?;
+        let policy = configured_policy(config, &catalogue)?;
+        let settings = Settings {
+            prefix_label: config.keys.prefix,
+            rotation_grace: config.keys.rotation_grace,
+            hash_iterations: config.keys.hash_iterations,
+            max_keys: config.keys.max_keys_per_account,
+            change_rate: ChangeRate {
+                at_once: config.keys.max_changes_at_once,
+                per_second: config.keys.max_changes_per_second,
+            },
+            retention: config.keys.retention,
+            batch: JOB_BATCH,
+            backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
+        };
+        let key_file = config.audit.checkpoint_key.as_deref();
+        let checkpointer = match purpose {
+            Purpose::Serve => dir.checkpointer(key_file, &env),
+            Purpose::Command => dir.checkpointer_of_command(key_file, &env),
+        }?;
+        let app = Arc::new(Keyward::new(store, env, catalogue, settings, checkpointer)?);
+        app.use_policy(policy);
+        app.set_allow_preflight(config.authz.allow_preflight);
+        app.check_against_checkpoints()?;
+        app.watch_initial_key(&dir.layout().initial_root_key());
+        let streams = Arc::new(Streams::new(StreamLimits::default()));
+        Ok(Self { app, streams, dir })
+    }
+
+    /// Makes the root key if there is none; see [`Keyward::first_start`].
+    pub fn first_start(
+        &self,
+        deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
+    ) -> Result<Option<RootKey>, Error> {
+        let layout = self.dir.layout();
+        let made = self.app.first_start(deliver);
+        let made = made.map_err(|err| Error::from(err).on_the_disk_of(layout.root()))?;
+        self.app.watch_initial_key(&layout.initial_root_key());
+        Ok(made)
+    }
+
+    /// Stores what is only in memory and folds the write-ahead log. After this the database file is
+    /// complete.
+    pub fn close(&self) -> Result<(), Error> {
+        self.app.flush_usage()?;
+        self.app.keep_time()?;
+        self.app.make_checkpoint()?;
+        self.app.run_job(Job::Upkeep, &|| true)?;
+        Ok(())
+    }
+}
