@@ -27,7 +27,7 @@ use crate::{
     domain::{checkpoint::CheckpointKey, data_layout::DataLayout},
     env::{Clock, SystemClock, Timestamp},
     server::{self, KeyPair, user_name},
-    service::{LEAST_FREE, LogFile, Mismatch, hold_to_checkpoints, own_backups},
+    service::{LEAST_FREE, LogFile, Mismatch, check_against_checkpoints, own_backups},
     store,
 };
 
@@ -202,7 +202,7 @@ fn audit_log(config: &Config) -> Diagnosis {
     };
     let held = LogFile::open(&layout.database())
         .map_err(Mismatch::Store)
-        .and_then(|mut it| it.read(|tx| hold_to_checkpoints(tx, &key, &layout.checkpoint())));
+        .and_then(|mut it| it.read(|tx| check_against_checkpoints(tx, &key, &layout.checkpoint())));
     match held {
         Ok(()) => ok("agrees with its last checkpoint; `keyward events verify` checks all of it"),
         Err(err) => failed(err.to_string()),

@@ -78,6 +78,19 @@ impl ReadTx<'_> {
         Ok(statement.exists(params![key, prefix])?)
     }
 
+    /// Returns whether this unused credential was made by a rotation that key `actor` asked for.
+    pub fn was_made_by_rotation_of(
+        &self,
+        prefix: KeyPrefix,
+        actor: KeyId,
+    ) -> Result<bool, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT 1 FROM credentials AS c JOIN events AS e ON e.seq = c.audit_seq
+             WHERE c.prefix = ?1 AND e.type = 'api_key.rotated' AND e.actor = ?2",
+        )?;
+        Ok(statement.exists(params![prefix, actor.to_string()])?)
+    }
+
     /// Returns credentials whose end was recorded before `cutoff`.
     pub fn purgeable_credentials(
         &self,
