@@ -11,7 +11,7 @@ use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
     domain::{
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent, RequestContext, Subject},
         key_hash::KeyHash,
         plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
@@ -60,7 +60,7 @@ impl Scene {
 
     fn caller(&self) -> Principal {
         let found = judged(self.app(), &self.root);
-        self.app().principal(&found, EventSource::CLI).unwrap()
+        self.app().principal(&found, RequestContext::default()).unwrap()
     }
 
     /// Makes keys from many threads, which share commits.

@@ -19,7 +19,6 @@ mod events;
 mod expiry;
 mod identify;
 mod import;
-mod import_secrets;
 mod janitor;
 mod kdf_pool;
 mod keys;
@@ -54,8 +53,7 @@ pub use self::{
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
-    import::{ImportOutcome, ImportRow, Imported, Rehearsed},
-    import_secrets::{ImportSecretError, check_import_key},
+    import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     keyward::Keyward,

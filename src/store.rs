@@ -12,7 +12,9 @@ mod copy;
 mod credentials;
 mod database;
 mod error;
+mod import_secrets;
 mod index;
+mod key_prefixes;
 mod keys;
 mod log_file;
 mod outage;
@@ -27,9 +29,9 @@ mod startup_check;
 mod statistics;
 #[cfg(test)]
 pub mod steps;
+mod time_floor;
 mod tree;
 mod tx;
-mod unaudited;
 mod usage;
 mod writer;
 

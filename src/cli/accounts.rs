@@ -3,8 +3,6 @@
 pub(super) mod account;
 mod create;
 mod list;
-mod resume;
-mod show;
 mod stop;
 mod update;
 
@@ -23,13 +21,13 @@ pub(super) enum Command {
     #[command(after_long_help = help(&examples_of("accounts create")))]
     Create(create::Options),
     /// Show an account
-    Show(show::Options),
+    Show(account::Show),
     /// Change the given properties of an account
     Update(update::Options),
     /// Refuse all keys of an account until it is resumed
     Suspend(stop::Options),
     /// Accept the keys of a suspended account again
-    Resume(resume::Options),
+    Resume(account::OneAccount),
     /// Delete an account and revoke all its keys; this cannot be undone
     Delete(stop::Options),
 }
@@ -42,7 +40,7 @@ impl Command {
             Self::Show(it) => it.run(),
             Self::Update(it) => it.run(),
             Self::Suspend(it) => it.suspend(),
-            Self::Resume(it) => it.run(),
+            Self::Resume(it) => it.resume(),
             Self::Delete(it) => it.delete(),
         }
     }

@@ -27,8 +27,8 @@ use crate::{
     config::{Config, ListenAddress},
     domain::{checkpoint::CheckpointKey, data_layout::DataLayout},
     env::{Clock, SystemClock, Timestamp},
-    server::{self, IMPORT_KEY, KeyPair, user_name},
-    service::{LogFile, Mismatch, check_import_key, hold_to_checkpoints, own_backups},
+    server::{self, KeyPair, user_name},
+    service::{LogFile, Mismatch, hold_to_checkpoints, own_backups},
     store,
 };
 
@@ -116,7 +116,6 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("clock", clock(layout)),
         ("initial root key", initial_key(layout)),
         ("checkpoint key", checkpoint_key(config, &server)),
-        ("import key", import_key(layout)),
         ("backup", backup(config, &server)),
         ("server", server),
     ]);
@@ -281,15 +280,6 @@ fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
             Ok(false) => warning("there is none yet; `serve` makes it"),
             Err(err) => failed(err.to_string()),
         },
-        Err(err) => failed(err.to_string()),
-    }
-}
-
-fn import_key(layout: &DataLayout) -> Diagnosis {
-    let path = layout.root().join(IMPORT_KEY);
-    match check_import_key(&path, &layout.database()) {
-        Ok(true) => ok("there; keep a copy elsewhere, it is in no backup"),
-        Ok(false) => ok("not needed"),
         Err(err) => failed(err.to_string()),
     }
 }

@@ -5,7 +5,7 @@ use std::{io, process::ExitCode};
 use crate::{
     cli::error::Error,
     server::{self, DataDirError},
-    service::{self, BackupError, ImportSecretError, Mismatch},
+    service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
 
@@ -85,16 +85,15 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::NotStored(_)
         | server::Error::DiskFull { .. }
         | server::Error::Halted(Divergence::Replaced { .. }) => TRY_AGAIN,
+        server::Error::Halted(Divergence::WriterPanicked) => FAILED,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
-        | server::Error::ImportSecret(ImportSecretError::Store(err))
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
         server::Error::DataDir(_)
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)
-        | server::Error::ImportSecret(_)
         | server::Error::Tls(_)
         | server::Error::Policy(_) => WRONG,
         server::Error::Migration(err) => migration_exit_code(err),
@@ -141,5 +140,16 @@ fn migration_exit_code(err: &BackupError) -> u8 {
         | BackupError::Digest { .. }
         | BackupError::Differs
         | BackupError::Log(_) => WRONG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_writer_is_reason_for_another_start() {
+        // The unit of systemd does not start again after 78.
+        assert_eq!(server_exit_code(&server::Error::Halted(Divergence::WriterPanicked)), FAILED);
     }
 }

@@ -6,7 +6,6 @@ mod list;
 mod revoke;
 mod rotate;
 mod selection;
-mod show;
 mod unused;
 mod update;
 
@@ -29,7 +28,7 @@ pub(super) enum Command {
     #[command(after_long_help = help(&examples_of("keys create")))]
     Create(create::Options),
     /// Show a key
-    Show(show::Options),
+    Show(key::OneKey),
     /// Change the given properties of a key
     #[command(after_long_help = help(&examples_of("keys update")))]
     Update(update::Options),
@@ -48,7 +47,7 @@ impl Command {
         match self {
             Self::List(it) => it.run().map(done),
             Self::Create(it) => it.run().map(done),
-            Self::Show(it) => it.run().map(done),
+            Self::Show(it) => it.show().map(done),
             Self::Update(it) => it.run().map(done),
             Self::Rotate(it) => it.run().map(done),
             Self::Revoke(it) => it.run(),

@@ -68,6 +68,8 @@ impl AccountKind {
 }
 
 impl AccountStatus {
+    pub const ALL: [Self; 2] = [Self::Active, Self::Suspended];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -76,6 +78,6 @@ impl AccountStatus {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Suspended].into_iter().find(|it| it.as_str() == text)
+        Self::ALL.into_iter().find(|it| it.as_str() == text)
     }
 }

@@ -38,6 +38,20 @@ pub struct EventSource {
     pub client_ip: Option<IpAddr>,
 }
 
+/// The request that causes an event. Its actor is added by [`RequestContext::caused_by`], where it is
+/// known: so an event never names a wrong one.
+#[derive(Clone, Debug, Default)]
+pub struct RequestContext {
+    pub request_id: Option<Arc<str>>,
+    pub client_ip: Option<IpAddr>,
+}
+
+impl RequestContext {
+    pub fn caused_by(self, actor: Actor) -> EventSource {
+        EventSource { actor, request_id: self.request_id, client_ip: self.client_ip }
+    }
+}
+
 macro_rules! event_types {
     ($($variant:ident => $text:literal,)+) => {
         /// The kind of an event. The strings are for ever: never renamed, never reused.

@@ -1,21 +1,23 @@
-//! Who is calling, and may they?
+//! Authentication: who is calling, and what they may do.
 //!
-//! Two steps, on purpose. actix-web runs a handler's extractors side by side, so an extractor that
-//! awaits loses the race to the one that parses the body: a stranger would be told what is wrong
-//! with their JSON. [`authenticate`] therefore runs as middleware, before any extractor, and
-//! [`Caller`] only looks at what it left.
+//! There are two steps, on purpose. actix-web runs the extractors of a handler side by side, so an
+//! extractor that awaits loses the race to the one that parses the body: a client without a key would
+//! be told what is wrong with its JSON. [`authenticate`] therefore runs as middleware, before any
+//! extractor, and [`Caller`] only reads what it left.
 
 mod authenticate;
 mod caller;
+mod denied;
+mod examine;
 mod presented;
 
 pub use self::{
-    authenticate::{
-        DeniedCaller, admit_operator, authenticate, identified, recognise, record_retired_use,
-    },
+    authenticate::{admit_operator, authenticate},
     caller::{
         AnyKey, Caller, Permission, ReadAccounts, ReadEvents, ReadKeys, ReadOwnKeys, RotateItself,
         VerifyKeys, WriteAccounts, WriteKeys, WriteOwnKeys,
     },
-    presented::{KEY_ONCE, ambiguity, key_in_query, presented_key, unambiguous, without_key},
+    denied::DeniedCaller,
+    examine::{Refusal, caller, examine, judged},
+    presented::{PresentedKey, key_in_query, without_key},
 };

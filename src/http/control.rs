@@ -92,30 +92,6 @@ pub struct BackupAnswer {
     pub keys: i64,
 }
 
-impl BackupRequest {
-    /// Does what is asked, here in this process.
-    pub fn carry_out(&self, app: &Keyward) -> Result<BackupAnswer, Error> {
-        let made = app.create_backup(self.to.as_deref())?;
-        let Census { events, accounts, keys, .. } = made.census;
-        let (path, bytes, sha256) = (made.path, made.bytes, made.sha256);
-        Ok(BackupAnswer { path, bytes, sha256, events, accounts, keys })
-    }
-}
-
-impl ResetRequest {
-    /// Does what is asked, here in this process.
-    pub fn carry_out(&self, app: &Keyward) -> Result<ResetAnswer, Error> {
-        let reset = app.reset_root_key(self.revoke_others, self.to_file.as_deref())?;
-        let key = &reset.root_key.plaintext;
-        Ok(ResetAnswer {
-            key_id: reset.root_key.id.to_string(),
-            key_prefix: key.prefix().as_str().to_owned(),
-            key: self.to_file.is_none().then(|| key.expose().to_owned()),
-            revoked: reset.revoked.iter().map(ToString::to_string).collect(),
-        })
-    }
-}
-
 /// The application behind the socket.
 pub fn app(
     app: web::Data<Keyward>,
@@ -164,16 +140,26 @@ async fn reset_root_key(
     app: web::Data<Keyward>,
     request: web::Json<ResetRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let answer = run(&app, move |app| request.carry_out(app)).await?;
-    Ok(HttpResponse::Ok().json(answer))
+    let ResetRequest { revoke_others, to_file } = request.into_inner();
+    let answered = to_file.is_none();
+    let reset = run(&app, move |app| app.reset_root_key(revoke_others, to_file.as_deref())).await?;
+    let key = &reset.root_key.plaintext;
+    Ok(HttpResponse::Ok().json(ResetAnswer {
+        key_id: reset.root_key.id.to_string(),
+        key_prefix: key.prefix().as_str().to_owned(),
+        key: answered.then(|| key.expose().to_owned()),
+        revoked: reset.revoked.iter().map(ToString::to_string).collect(),
+    }))
 }
 
 async fn create_backup(
     app: web::Data<Keyward>,
     request: web::Json<BackupRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let answer = run(&app, move |app| request.carry_out(app)).await?;
-    Ok(HttpResponse::Ok().json(answer))
+    let made = run(&app, move |app| app.create_backup(request.to.as_deref())).await?;
+    let Census { events, accounts, keys, .. } = made.census;
+    let (path, bytes, sha256) = (made.path, made.bytes, made.sha256);
+    Ok(HttpResponse::Ok().json(BackupAnswer { path, bytes, sha256, events, accounts, keys }))
 }
 
 async fn run_job(

@@ -27,7 +27,7 @@ use crate::{
         },
         route_table::RouteTable,
     },
-    service::{DeniedCall, Keyward, Principal},
+    service::{Keyward, Principal},
     telemetry::Metrics,
 };
 
@@ -157,23 +157,21 @@ fn rendered<B: MessageBody + 'static>(
             Problem::internal()
         }
     };
-    note_denial(response.request(), &problem, app, proxies);
+    record_denial(response.request(), &problem, app, proxies);
     let answer = problem.respond(id.as_str());
     let (request, _) = response.into_parts();
     ServiceResponse::new(request, answer).map_into_right_body()
 }
 
-/// Refused calls of the API are events.
-fn note_denial(req: &HttpRequest, problem: &Problem, app: &Keyward, proxies: &TrustedProxies) {
+/// Refused calls of the API become events.
+fn record_denial(req: &HttpRequest, problem: &Problem, app: &Keyward, proxies: &TrustedProxies) {
     if !(problem.is_denial() && req.path().starts_with("/api/")) {
         return;
     }
     let extensions = req.extensions();
-    let admitted = extensions.get::<Principal>().map(DeniedCaller::of_principal);
-    let DeniedCaller { prefix, key } =
-        admitted.or_else(|| extensions.get().copied()).unwrap_or_default();
-    let address = proxies.client_address(req);
-    app.note_denial(DeniedCall { reason: problem.code(), prefix, key, address });
+    let accepted = extensions.get::<Principal>().map(DeniedCaller::of_principal);
+    let caller: DeniedCaller = accepted.or_else(|| extensions.get().copied()).unwrap_or_default();
+    caller.record(app, problem, proxies.client_address(req));
 }
 
 /// Ends every text with a newline, so that the prompt of a shell begins on a line of its own.

@@ -144,7 +144,7 @@ impl From<Conflict> for Error {
 impl From<StoreError> for Error {
     fn from(err: StoreError) -> Self {
         // `Taken` is two identical random numbers: the next attempt draws others.
-        if err.is_temporary() || matches!(err, StoreError::Taken(_)) {
+        if err.is_temporary() || matches!(err, StoreError::Taken(_) | StoreError::Unreadable(_)) {
             return Self::Unavailable(err);
         }
         Self::Internal(err)

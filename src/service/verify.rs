@@ -1,9 +1,9 @@
-//! The question on every request: is this key good for that, now?
+//! The question on every request: is this key accepted for these scopes, now?
 //!
-//! Three steps. [`Keyward::identify`] finds out whose secret was presented, from memory; only the
-//! first use of a secret since the start needs [`Keyward::verify_secret`], which is slow. How the key then
-//! stands is read from the index each time by [`Keyward::judge`]: what memory keeps is the fact
-//! that a text is a secret, never a verdict, so there is nothing to invalidate.
+//! There are three steps. [`Keyward::identify`] finds the credential from memory. Only its first use
+//! since the start needs [`Keyward::verify_secret`], which is slow. [`Keyward::judge`] then reads the
+//! state of the key from the index, each time. Memory keeps the fact that a text is a secret, never a
+//! verdict, so there is nothing to invalidate.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        event::{Actor, EventSource, EventType, NewEvent, Subject},
+        event::{Actor, EventSource, EventType, NewEvent, RequestContext, Subject},
         id::AccountId,
         plaintext_key::PlaintextKey,
         policy::RequiredScopes,
@@ -27,14 +27,14 @@ use crate::{
     store::{IndexedCredential, RuntimeState},
 };
 
-/// A verdict, and whom it is about.
+/// A verdict, and the credential and account that it is about.
 #[derive(Clone, Debug)]
 pub struct Verification {
     pub verdict: Verdict,
-    /// Known from [`Verdict::Revoked`] on: only who presents a whole secret is told.
+    /// Known from [`Verdict::Revoked`] on: only a caller that presents a whole secret is told.
     pub entry: Option<Arc<IndexedCredential>>,
     pub account: Option<KeyOwner>,
-    /// Of the wanted scopes, those that the key does not grant.
+    /// The wanted scopes that the key does not grant.
     pub missing: ScopeBits,
 }
 
@@ -45,34 +45,45 @@ pub struct KeyOwner {
     pub external_id: Option<Box<str>>,
 }
 
+/// What the index says about a credential at one instant.
+struct Assessment {
+    now: Timestamp,
+    verdict: Verdict,
+    /// The scopes of the key, with `*` spelt out.
+    granted: ScopeBits,
+    missing: ScopeBits,
+}
+
 impl Keyward {
-    /// Whether `text` is a proved key that stands and holds one of these scopes; its use is counted
-    /// then, and only then. For callers who come with every question: what else there is to say
-    /// about them, and about all others, [`Keyward::identify`] and [`Keyward::judge`] find out.
+    /// Returns whether `text` is an accepted key that was verified since the start and holds one of
+    /// these scopes. Counts its use if so.
+    ///
+    /// Handles only the fast path, without an allocation. Every other caller goes through
+    /// [`Keyward::identify`] and [`Keyward::judge`], which count the use then.
     pub fn admits_from_memory(&self, text: &[u8], any_of: &[&'static str]) -> bool {
         let Ok(presented) = PlaintextKey::parse(text) else { return false };
         let digest = self.kdf_pool.digest(presented.expose().as_bytes());
-        let admitted = self.store.index().look(presented.prefix(), |entry| {
+        let index = self.store.index();
+        let admitted = index.look(presented.prefix(), |entry| {
             let cached_digest = entry.live().map(RuntimeState::cached_digest);
-            let key = &entry.key;
-            let account = self.store.index().account(key.account, |it| it.suspended);
-            let now = self.env.time.now();
+            let suspended = index.account(entry.key.account, |it| it.suspended).unwrap_or(true);
+            let found = self.assess(entry, suspended, RequiredScopes::default());
             let admitted = cached_digest.is_some_and(|it| bool::from(it.ct_eq(&digest)))
-                && self.refusal_reason(entry, account.unwrap_or(true), now).is_none()
-                && self.authorizer.permits(self.authorizer.catalogue.powers(key.scopes()), any_of);
+                && found.verdict == Verdict::Valid
+                && self.authorizer.permits(found.granted, any_of);
             if admitted {
-                self.usage.record(entry, Verdict::Valid, now);
-                self.initial_key_file.was_used(entry.prefix);
+                self.count_use(entry, &found);
             }
             admitted
         });
         admitted.unwrap_or(false)
     }
 
-    /// How the identified key stands, and whether it grants what is wanted. To be asked right after
-    /// it was identified, in the same request: the entry is of that moment.
-    pub fn judge(&self, identity: &Identity, need: RequiredScopes) -> Verification {
-        let nobody = |verdict| Verification {
+    /// Returns the verdict on the identified key, and counts its use.
+    ///
+    /// Ask right after the key was identified, in the same request: the entry is of that moment.
+    pub fn judge(&self, identity: &Identity, required: RequiredScopes) -> Verification {
+        let unknown = |verdict| Verification {
             verdict,
             entry: None,
             account: None,
@@ -80,39 +91,54 @@ impl Keyward {
         };
         let entry = match identity {
             Identity::Known(entry) => Arc::clone(entry),
-            Identity::Malformed => return nobody(Verdict::Malformed),
-            Identity::Unknown | Identity::Unverified(_) => return nobody(Verdict::NotFound),
+            Identity::Malformed => return unknown(Verdict::Malformed),
+            Identity::Unknown | Identity::Unverified(_) => return unknown(Verdict::NotFound),
         };
         let (account, suspended) = self
             .store
             .index()
             .account(entry.key.account, |it| {
-                let whose = KeyOwner { operator: it.operator, external_id: it.external_id.clone() };
-                (Some(whose), it.suspended)
+                let owner = KeyOwner { operator: it.operator, external_id: it.external_id.clone() };
+                (Some(owner), it.suspended)
             })
             .unwrap_or((None, true));
-        let now = self.env.time.now();
-        let granted = self.authorizer.catalogue.powers(entry.key.scopes());
-        let missing = need.missing(granted);
-        let verdict =
-            self.refusal_reason(&entry, suspended, now).unwrap_or(if missing.is_empty() {
-                Verdict::Valid
-            } else {
-                Verdict::InsufficientScopes
-            });
-        self.usage.record(&entry, verdict, now);
-        if verdict == Verdict::Valid {
-            self.initial_key_file.was_used(entry.prefix);
-        }
-        Verification { verdict, entry: Some(entry), account, missing }
+        let found = self.assess(&entry, suspended, required);
+        self.count_use(&entry, &found);
+        Verification { verdict: found.verdict, entry: Some(entry), account, missing: found.missing }
     }
 
-    /// The metadata of an account as compact JSON, from memory; `None` for the empty object.
+    /// Returns the verdict on a credential. Every way to a verdict comes through here, so that no
+    /// rule can be missing in one of them.
+    fn assess(
+        &self,
+        entry: &IndexedCredential,
+        suspended: bool,
+        required: RequiredScopes,
+    ) -> Assessment {
+        let now = self.env.time.now();
+        let granted = self.authorizer.catalogue.powers(entry.key.scopes());
+        let missing = required.missing(granted);
+        let verdict = match self.refusal_reason(entry, suspended, now) {
+            Some(verdict) => verdict,
+            None if missing.is_empty() => Verdict::Valid,
+            None => Verdict::InsufficientScopes,
+        };
+        Assessment { now, verdict, granted, missing }
+    }
+
+    fn count_use(&self, entry: &Arc<IndexedCredential>, found: &Assessment) {
+        self.usage.record(entry, found.verdict, found.now);
+        if found.verdict == Verdict::Valid {
+            self.initial_key_file.was_used(entry.prefix);
+        }
+    }
+
+    /// Returns the metadata of an account as compact JSON, from memory; `None` for the empty object.
     pub fn account_metadata(&self, account: AccountId) -> Option<Arc<str>> {
         self.store.index().account(account, |it| it.metadata.clone()).flatten()
     }
 
-    /// Why the key is refused whatever it is asked for; `None` if it is not.
+    /// Returns why the key is refused for every scope; `None` if it is not.
     pub(super) fn refusal_reason(
         &self,
         entry: &IndexedCredential,
@@ -131,28 +157,31 @@ impl Keyward {
         reasons.into_iter().find(|(applies, _)| *applies).map(|(_, verdict)| verdict)
     }
 
-    /// Whether the caller of a request that lasts still stands and holds one of these scopes, by
-    /// the index: no lock, no disk, no derivation.
+    /// Returns an error if the caller of a long request is no longer accepted, or holds none of these
+    /// scopes. Reads the index: no lock, no disk, no derivation.
     pub fn review(&self, caller: &Principal, any_of: &'static [&'static str]) -> Result<(), Error> {
         let Some(presented) = caller.presented else { return Ok(()) };
         let found = self.store.index().find(presented.prefix);
         let found = found.filter(|it| it.key.id == presented.key);
         let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
         let account = self.store.index().account(entry.key.account, |it| it.suspended);
-        let suspended = account.unwrap_or(true);
-        if let Some(verdict) = self.refusal_reason(&entry, suspended, self.env.time.now()) {
-            return Err(Error::Unauthenticated(Denial::from(verdict)));
+        let found = self.assess(&entry, account.unwrap_or(true), RequiredScopes::default());
+        if found.verdict != Verdict::Valid {
+            return Err(Error::Unauthenticated(Denial::from(found.verdict)));
         }
-        let powers = self.authorizer.catalogue.powers(entry.key.scopes());
-        if self.authorizer.permits(powers, any_of) {
+        if self.authorizer.permits(found.granted, any_of) {
             Ok(())
         } else {
             Err(Error::MissingScope(any_of))
         }
     }
 
-    /// Turns whoever was judged good into a caller, who made the request that `source` tells of.
-    pub fn principal(&self, found: &Verification, source: EventSource) -> Result<Principal, Error> {
+    /// Returns the caller of a request whose key is [`Verdict::Valid`]; 401 for another verdict.
+    pub fn principal(
+        &self,
+        found: &Verification,
+        context: RequestContext,
+    ) -> Result<Principal, Error> {
         match (found.verdict, &found.entry, &found.account) {
             (Verdict::Valid, Some(entry), Some(account)) => Ok(Principal {
                 presented: Some(Presented { key: entry.key.id, prefix: entry.prefix }),
@@ -160,22 +189,14 @@ impl Keyward {
                 operator: account.operator,
                 powers: self.authorizer.catalogue.powers(entry.key.scopes()),
                 expires_at: entry.key.expires_at(),
-                source: EventSource {
-                    actor: Actor::Key {
-                        id: entry.key.id,
-                        prefix: entry.prefix,
-                        account: entry.key.account,
-                    },
-                    ..source
-                }
-                .into(),
+                source: context.caused_by(actor_of(entry)).into(),
             }),
             (verdict, _, _) => Err(Error::Unauthenticated(Denial::from(verdict))),
         }
     }
 
-    /// Whoever may use the control socket of this data directory, and so owns the database: may do
-    /// everything that an operator's key may.
+    /// Returns the caller of a request on the control socket. It owns the data directory and so the
+    /// database: it may do everything that a key of the operator may. Reads the database.
     pub fn local_operator(&self, source: EventSource) -> Result<Principal, Error> {
         let account = self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?;
         Ok(Principal {
@@ -188,28 +209,29 @@ impl Keyward {
         })
     }
 
-    /// Whether the use of this retired value is still to be recorded: at most one an hour for each
-    /// key. Quick; the answer `true` is given once.
-    pub fn should_note_retired_use(&self, found: &Verification) -> bool {
+    /// Returns whether the use of this retired credential is to be recorded: at most once an hour for
+    /// each key. Takes a short lock, and returns `true` to one caller only.
+    pub fn should_record_retired_use(&self, found: &Verification) -> bool {
         const MOST_KEYS: usize = 10_000;
         let (Verdict::Rotated, Some(entry)) = (found.verdict, &found.entry) else { return false };
         let now = self.env.time.now();
-        let mut notes = self.kdf_pool.retired_uses.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.get(&entry.key.id).is_some_and(|it| now < it.after(RETIRED_USE_INTERVAL)) {
+        let mut recorded =
+            self.kdf_pool.retired_uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorded.get(&entry.key.id).is_some_and(|it| now < it.after(RETIRED_USE_INTERVAL)) {
             return false;
         }
-        if MOST_KEYS <= notes.len() {
-            notes.clear(); // The transaction below asks the log itself.
+        if MOST_KEYS <= recorded.len() {
+            recorded.clear(); // The transaction below asks the log itself.
         }
-        notes.insert(entry.key.id, now);
+        recorded.insert(entry.key.id, now);
         true
     }
 
-    /// Records that somebody still uses a value whose grace is over.
+    /// Records that a credential whose grace period is over is still in use.
     pub fn record_retired_use(
         &self,
         found: &Verification,
-        source: EventSource,
+        context: RequestContext,
     ) -> Result<(), Error> {
         let Some(entry) = found.entry.clone() else { return Ok(()) };
         self.system_change(move |tx| {
@@ -225,12 +247,14 @@ impl Keyward {
                 subject,
                 data: json!({ "keyPrefix": entry.prefix.as_str() }),
             };
-            let actor =
-                Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account };
-            tx.record(&EventSource { actor, ..source }, &event)?;
+            tx.record(&context.caused_by(actor_of(&entry)), &event)?;
             Ok(())
         })
     }
 }
 
 const RETIRED_USE_INTERVAL: Duration = Duration::from_hours(1);
+
+fn actor_of(entry: &IndexedCredential) -> Actor {
+    Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account }
+}

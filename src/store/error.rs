@@ -16,6 +16,9 @@ pub enum StoreError {
     ReadOnly(#[source] rusqlite::Error),
     #[error("the disk failed")]
     Io(#[source] rusqlite::Error),
+    /// The disk failed, or the file is damaged: SQLite tells both of a page that it cannot read.
+    #[error("the database cannot be read")]
+    Unreadable(#[source] rusqlite::Error),
     /// An earlier change met this fault, and no write has succeeded since.
     #[error("{0}")]
     Unavailable(StorageFault),
@@ -39,6 +42,12 @@ pub enum StoreError {
     NotOurs { path: PathBuf },
     #[error("the database was written by a newer keyward (schema {found}, known is {known})")]
     NewerSchema { found: i64, known: i64 },
+    #[error(
+        "keys were imported in plain text into this database, and this version finds imported keys by \
+         their digests only. The database was not changed. Start with a new data directory, and \
+         import the same file there: `keyward import` makes the digests"
+    )]
+    PlainTextImports,
     #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
     Exposed { path: PathBuf },
     #[error("the database is damaged: {0}")]
@@ -78,7 +87,7 @@ impl StoreError {
         match self {
             Self::Full(_) => Some(StorageFault::Full),
             Self::ReadOnly(_) => Some(StorageFault::ReadOnly),
-            Self::Io(_) => Some(StorageFault::Failed),
+            Self::Io(_) | Self::Unreadable(_) => Some(StorageFault::Failed),
             Self::Unavailable(fault) => Some(*fault),
             _ => None,
         }
@@ -94,7 +103,8 @@ impl StoreError {
             | Self::Unavailable(_)
             | Self::Halted
             | Self::RolledBack => true,
-            Self::Taken(_)
+            Self::Unreadable(_)
+            | Self::Taken(_)
             | Self::CommitFailed(_)
             | Self::Corrupt { .. }
             | Self::RowsChanged { .. }
@@ -102,6 +112,7 @@ impl StoreError {
             | Self::Panicked
             | Self::NotOurs { .. }
             | Self::NewerSchema { .. }
+            | Self::PlainTextImports
             | Self::Exposed { .. }
             | Self::Damaged(_)
             | Self::BrokenChain { .. }
@@ -134,6 +145,7 @@ impl From<rusqlite::Error> for StoreError {
             ErrorCode::DiskFull => Self::Full(err),
             ErrorCode::ReadOnly => Self::ReadOnly(err),
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => Self::Io(err),
+            ErrorCode::DatabaseCorrupt => Self::Unreadable(err),
             _ => Self::Sqlite(err),
         }
     }

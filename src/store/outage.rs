@@ -28,6 +28,8 @@ pub enum StorageFault {
     ReadOnly,
     /// An I/O error.
     Failed,
+    /// Another program holds a lock, or one of this process could not be given up.
+    Locked,
 }
 
 impl fmt::Display for StorageFault {
@@ -36,11 +38,13 @@ impl fmt::Display for StorageFault {
             Self::Full => "the storage is full",
             Self::ReadOnly => "the storage is read-only",
             Self::Failed => "the storage failed",
+            Self::Locked => "the storage is locked",
         })
     }
 }
 
-/// Why the file and the index cannot be brought together again. The process must end.
+/// Why no change can be made until a new start: the file and the index cannot be brought together.
+/// The process must end.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Divergence {
     #[error(
@@ -63,6 +67,13 @@ pub enum Divergence {
          a copy of everything as it is; `keyward events verify` tells more"
     )]
     Differs { path: PathBuf, seq: i64 },
+    #[error(
+        "{path} is no longer the database that the server wrote: {why}. Keep a copy of everything as \
+         it is, and restore a backup"
+    )]
+    Unusable { path: PathBuf, why: String },
+    #[error("the thread that makes changes panicked; the log says why")]
+    WriterPanicked,
 }
 
 /// What the writer thread tells about the storage to those who ask meanwhile.

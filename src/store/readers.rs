@@ -60,14 +60,19 @@ impl Readers {
 
     /// Runs `attempt`, which opens the file to write it, and then opens it anew to read it. After
     /// an error, reads go on as before.
+    ///
+    /// Closes all connections before if the file is `locked`: SQLite asks the system for the locks of
+    /// this process once for all of them, so one that it could not give up is there until then.
     pub fn reopen_after<T, E: From<StoreError>>(
         &self,
+        locked: bool,
         attempt: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let slot = || self.pool.write().unwrap_or_else(PoisonError::into_inner);
-        // The others stay open: what SQLite keeps in memory beside the file says which commits are
+        // Otherwise they stay open: what SQLite keeps in memory beside the file says which commits are
         // on the disk, and would be made anew from a log whose last write may have failed.
-        let mut closed = self.must_close.load(Ordering::Relaxed).then(|| {
+        let must_close = locked || self.must_close.load(Ordering::Relaxed);
+        let mut closed = must_close.then(|| {
             let mut slot = slot();
             *slot = None;
             slot

@@ -1,8 +1,8 @@
 //! The file opened again after a failure, and brought together with the index.
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{collections::HashSet, error::Error as _, fs, path::Path, time::Duration};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::store::{
     Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
@@ -42,6 +42,51 @@ impl<E: Into<StoreError>> From<E> for NotReopened {
     }
 }
 
+impl NotReopened {
+    /// Tells an error of what the file holds, which no later attempt finds otherwise.
+    fn final_if_known(self, path: &Path) -> Self {
+        match &self {
+            Self::Yet(err) if !may_pass(err) => {
+                let cause = err.source().map(|it| format!(": {it}")).unwrap_or_default();
+                unusable(path, &format!("{err}{cause}"))
+            }
+            Self::Yet(_) | Self::Ever(_) => self,
+        }
+    }
+}
+
+fn unusable(path: &Path, why: &str) -> NotReopened {
+    NotReopened::Ever(Divergence::Unusable { path: path.to_owned(), why: why.to_owned() })
+}
+
+/// Whether the file may be what it was, although it could not be opened.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error may pass")]
+fn may_pass(err: &StoreError) -> bool {
+    match err {
+        StoreError::Sqlite(cause) => cause.sqlite_error_code() != Some(ErrorCode::NotADatabase),
+        err => !matches!(
+            err,
+            StoreError::NotOurs { .. }
+                | StoreError::NewerSchema { .. }
+                | StoreError::Corrupt { .. }
+        ),
+    }
+}
+
+/// What is wrong with the storage, if this error is reason enough to open the file again.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is not the storage")]
+fn fault_of(err: &StoreError) -> Option<StorageFault> {
+    match err {
+        // Not a queue that is full. The lock may be one that this process could not give up.
+        StoreError::Busy(Some(cause)) if cause.is::<rusqlite::Error>() => {
+            Some(StorageFault::Locked)
+        }
+        // SQLite rolls everything back by itself when it cannot read or write a page.
+        StoreError::RolledBack => Some(StorageFault::Failed),
+        err => err.storage_fault(),
+    }
+}
+
 /// Opens the file, sees that it goes on from what is known, shows by a commit that it can be
 /// written, and puts into the index what the failed commit may have changed.
 ///
@@ -52,8 +97,15 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
     if identity.is_gone(path) {
         return Err(NotReopened::Ever(Divergence::Gone { path: path.to_path_buf() }));
     }
+    if fs::metadata(path).map_err(StoreError::File)?.len() == 0 {
+        // Not opened: SQLite removes the log beside an empty file.
+        return Err(unusable(path, "it is empty"));
+    }
     let conn = schema::open_existing(path)?;
     schema::refuse_read_only(&conn)?;
+    if !schema::is_current(&conn)? {
+        return Err(unusable(path, "its version is another one"));
+    }
     pragmas(&conn)?;
     conn.busy_timeout(PATIENCE)?;
     conn.execute_batch("BEGIN IMMEDIATE")?;
@@ -82,11 +134,14 @@ impl Desk {
     pub fn undo(&mut self, conn: Connection, err: &StoreError, touched: HashSet<Touched>) {
         let error = err as &dyn std::error::Error;
         if !conn.is_autocommit() {
-            // Best effort: closing the connection would roll back as well.
+            // Best effort: closing the connection rolls back as well.
             let _ = conn.execute_batch("ROLLBACK");
         }
-        match err.storage_fault() {
-            Some(fault @ (StorageFault::Failed | StorageFault::ReadOnly)) => {
+        // One that is still in a transaction could never begin another.
+        let stuck = (!conn.is_autocommit()).then_some(StorageFault::Failed);
+        match stuck.or_else(|| fault_of(err)) {
+            Some(StorageFault::Full) => self.state.failed(StorageFault::Full),
+            Some(fault) => {
                 tracing::error!(
                     error,
                     cause = error.source(),
@@ -95,15 +150,26 @@ impl Desk {
                 self.begin_outage(fault, touched);
                 return;
             }
-            Some(StorageFault::Full) => self.state.failed(StorageFault::Full),
             None => (),
         }
         tracing::error!(error, cause = error.source(), "a transaction failed");
-        if let StoreError::Full(_) | StoreError::RolledBack = err {
+        if let StoreError::Full(_) = err {
             // Folding the log back may make the room that is needed.
             let _ = fold(&conn);
         }
         self.conn = Some(conn);
+    }
+
+    /// See [`fold`]. An error is treated as that of a change.
+    pub fn upkeep(&mut self) -> Result<bool, StoreError> {
+        let Some(conn) = self.conn.take() else { return Err(self.refusal()) };
+        let optimized = conn.execute_batch("PRAGMA optimize;").map_err(StoreError::from);
+        let outcome = optimized.and_then(|()| fold(&conn));
+        match &outcome {
+            Ok(_) => self.conn = Some(conn),
+            Err(err) => self.undo(conn, err, HashSet::new()),
+        }
+        outcome
     }
 
     pub fn begin_outage(&mut self, fault: StorageFault, touched: HashSet<Touched>) {
@@ -124,7 +190,9 @@ impl Desk {
         };
         let outcome = match self.state.divergence() {
             Some(why) => Err(NotReopened::Ever(why.clone())),
-            None => readers.reopen_after(|| reopen(&known)),
+            None => readers
+                .reopen_after(outage.fault == StorageFault::Locked, || reopen(&known))
+                .map_err(|err| err.final_if_known(path)),
         };
         match outcome {
             Ok((conn, marks)) => {
@@ -142,9 +210,17 @@ impl Desk {
                 outage.goes_on(outage.fault, self.now());
             }
             Err(NotReopened::Yet(err)) => {
-                let fault = err.storage_fault().unwrap_or(StorageFault::Failed);
+                let fault = fault_of(&err).unwrap_or(StorageFault::Failed);
                 let error = &err as &dyn std::error::Error;
-                tracing::debug!(error, cause = error.source(), "the storage does not work yet");
+                if err.is_temporary() {
+                    tracing::debug!(error, cause = error.source(), "the storage does not work yet");
+                } else {
+                    tracing::warn!(
+                        error,
+                        cause = error.source(),
+                        "the file cannot be opened again"
+                    );
+                }
                 self.state.still(fault);
                 outage.goes_on(fault, self.now());
             }
@@ -178,7 +254,7 @@ fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
 /// holds the log: what it does not need is folded back, and the log keeps its size.
 ///
 /// Waits for readers only a moment, for changes wait as long.
-pub(super) fn fold(conn: &Connection) -> Result<bool, StoreError> {
+fn fold(conn: &Connection) -> Result<bool, StoreError> {
     let passive = "PRAGMA wal_checkpoint(PASSIVE)";
     let (pages, folded) =
         conn.query_row(passive, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;

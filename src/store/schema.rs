@@ -1,7 +1,7 @@
 //! Creates, opens, migrates and checks the file.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
@@ -9,7 +9,7 @@ use std::{
 
 use r2d2::CustomizeConnection;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{Access as FileAccess, StatVfsMountFlags, access};
 
 use crate::{
     env::Timestamp,
@@ -22,12 +22,13 @@ use crate::{
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// "KWRD": tells databases of keyward from other SQLite files.
 const APPLICATION_ID: i64 = 0x4B57_5244;
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// The migrations: each turns a file of the given version into one of the next. A new one goes to the
 /// end, and `schema.sql` gets the same change.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (1, include_str!("migrations/0002_import.sql")),
     (2, include_str!("migrations/0003_budgets.sql")),
+    (3, include_str!("migrations/0004_digests_only.sql")),
 ];
 /// Earlier versions of SQLite could lose committed changes when two connections reset the write-ahead
 /// log at the same time.
@@ -106,8 +107,9 @@ pub(super) enum Access {
 #[expect(clippy::disallowed_methods, reason = "read only, and the one place that does so")]
 pub(super) fn open_to_read(path: &Path) -> Result<(Connection, Access), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // Opened here first for the reason of a failure, which SQLite does not give.
-    File::open(path).map_err(StoreError::File)?;
+    // Asked here first for the reason of a failure, which SQLite does not give. Not by opening the file:
+    // closing it would give up the locks that SQLite holds on it for this process.
+    access(path, FileAccess::READ_OK).map_err(|err| StoreError::File(err.into()))?;
     let shared = Connection::open_with_flags(path, flags).map_err(StoreError::from);
     match shared.and_then(|conn| version(&conn, path).map(|_| conn)) {
         Ok(conn) => Ok((conn, Access::Shared)),
@@ -155,8 +157,18 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     for (_, step) in steps {
         tx.execute_batch(step)?;
     }
+    refuse_plain_text_imports(&tx)?;
     tx.pragma_update(None, "user_version", VERSION)?;
     Ok(tx.commit()?)
+}
+
+/// Refuses a file of version 2 or 3 into which keys were imported in plain text. No later version
+/// finds these keys, and the marks that keep a revoked one from coming back are of no use to it.
+pub(super) fn refuse_plain_text_imports(conn: &Connection) -> Result<(), StoreError> {
+    let found = conn
+        .prepare("SELECT 1 FROM imported_values WHERE '0r' <= prefix AND prefix < '0s'")?
+        .exists([])?;
+    if found { Err(StoreError::PlainTextImports) } else { Ok(()) }
 }
 
 /// Runs [`check`] on a connection of its own.

@@ -27,11 +27,10 @@ use tokio::sync::watch;
 use crate::{
     env::{Env, Monotonic},
     store::{
-        KeyIndex, ReadTx, StorageFault, StoreError, WriteTx,
+        Divergence, KeyIndex, ReadTx, StorageFault, StoreError, WriteTx,
         index::Image,
         outage::{Identity, Outage, StorageState},
         readers::Readers,
-        recovery::fold,
         tx::{Marks, Touched},
     },
 };
@@ -110,9 +109,15 @@ impl Writer {
             None => desk.conn = Some(conn),
             Some(fault) => desk.begin_outage(fault, HashSet::new()),
         }
+        let panicked = Arc::clone(&state);
         let thread = thread::Builder::new()
             .name("keyward-writer".to_owned())
-            .spawn(move || desk.work(&waiting))
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| desk.work(&waiting))).is_err() {
+                    // The index may lack what the file holds.
+                    panicked.part(Divergence::WriterPanicked);
+                }
+            })
             .map_err(StoreError::File)?;
         Ok(Self { queue: Some(queue), state, committed, thread: Some(thread) })
     }
@@ -158,11 +163,8 @@ impl Drop for Writer {
     /// Lets the thread finish what is queued, and waits for it: the file is closed after this.
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the writer thread panicked");
-        }
+        // `StorageState::divergence` tells of a panic.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -217,15 +219,14 @@ impl Desk {
                 Some(left) => waiting.recv_timeout(left),
             };
             match next {
-                Ok(first) => self.serve(first, waiting),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.end_outage();
-                    continue;
+                Ok(first) => {
+                    if self.outage.as_ref().is_some_and(|it| it.left(self.now()).is_zero()) {
+                        self.end_outage();
+                    }
+                    self.serve(first, waiting);
                 }
+                Err(RecvTimeoutError::Timeout) => self.end_outage(),
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.outage.as_ref().is_some_and(|it| it.left(self.now()).is_zero()) {
-                self.end_outage();
             }
         }
     }
@@ -341,17 +342,11 @@ impl Desk {
             conn.prepare_cached("ROLLBACK TO body")?.execute([])?;
         }
         if conn.is_autocommit() {
-            // A full disk and the like make SQLite roll everything back by itself.
+            // Anything after it would be a transaction of its own.
             return Err(StoreError::RolledBack);
         }
         conn.prepare_cached("RELEASE body")?.execute([])?;
         Ok(())
-    }
-
-    fn upkeep(&self) -> Result<bool, StoreError> {
-        let conn = self.conn.as_ref().ok_or_else(|| self.refusal())?;
-        conn.execute_batch("PRAGMA optimize;")?;
-        fold(conn)
     }
 }
 

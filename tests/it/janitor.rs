@@ -114,9 +114,11 @@ fn root(server: &TestServer) -> Principal {
         Identity::Unverified(it) => server.app.verify_secret(it).unwrap().0,
         known => known,
     };
-    let source = keyward::domain::event::EventSource::CLI;
     let found = server.app.judge(&identity, RequiredScopes::default());
-    server.app.principal(&found, source).expect("the root key is good")
+    server
+        .app
+        .principal(&found, keyward::domain::event::RequestContext::default())
+        .expect("the root key is good")
 }
 
 #[test]

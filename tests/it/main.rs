@@ -56,6 +56,7 @@ mod minting;
 mod model;
 mod openapi;
 mod outage;
+mod outage_calls;
 mod plain_text;
 mod plans;
 mod processes;

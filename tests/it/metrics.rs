@@ -6,7 +6,8 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use keyward::telemetry::Metrics;
@@ -243,6 +244,37 @@ fn a_key_that_may_read_metrics_is_enough_from_elsewhere() {
     assert_eq!(from(&reader.text), 200);
     assert_eq!(from(&server.key(&["orders:read"]).text), 403);
     assert_eq!(from("nonsense"), 401);
+}
+
+#[test]
+fn metrics_take_a_key_as_the_api_does() {
+    let server = TestServer::start();
+    let reader = server.key(&["metrics:read"]);
+    let ask = || Request::new("GET", "/metrics").header("X-Forwarded-For", "203.0.113.9");
+    let bearer = format!("Bearer {}", reader.text);
+    server.send(&ask().key(&reader.text).header("Authorization", &bearer)).expect(200);
+    let both = server.send(&ask().key(&server.root.text).header("Authorization", &bearer));
+    assert_eq!(both.expect(400).problem(), "conflicting_keys");
+    let twice = server.send(&ask().key(&reader.text).header("x-api-key", &reader.text));
+    assert_eq!(twice.expect(400).problem(), "duplicate_header");
+    let path = format!("{}/rotate", reader.path());
+    let now = json!({ "gracePeriodSeconds": 0 });
+    server.send(&Request::new("POST", &path).key(&server.root.text).json(&now)).expect(200);
+    let retired = server.send(&ask().key(&reader.text)).expect(401);
+    assert_eq!(retired.problem(), "key_rotated");
+    // Recorded beside the answer.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let event = loop {
+        let events = server.events();
+        if let Some(event) = events.iter().find(|it| it["type"] == "api_key.retired_key_used") {
+            break event.clone();
+        }
+        assert!(Instant::now() < deadline, "the use was not recorded");
+        thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!(event["actor"]["keyId"], reader.id);
+    assert_eq!(event["clientIp"], "203.0.113.9");
+    assert_eq!(event["requestId"], retired.header("x-request-id").unwrap());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, mpsc::channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -87,5 +88,47 @@ fn keys_are_verified_while_new_ones_wait_for_their_hashes() {
     let deadline = Instant::now() + Duration::from_secs(30);
     while create().status != 201 {
         assert!(Instant::now() < deadline, "the hashes are not derived");
+    }
+}
+
+/// Waits until so many hashes wait to be derived.
+fn wait_for_queue(server: &TestServer, expected: usize) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.app.waiting_verifications() != expected {
+        assert!(Instant::now() < deadline, "{} wait", server.app.waiting_verifications());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_rotation_of_any_revision_is_made_though_the_key_was_changed_while_it_waited() {
+    const HELD: usize = 1000; // Enough for each of the threads to get one.
+    let server = TestServer::start();
+    let root = &server.root.text;
+    let server = &server;
+    server.get(root, &format!("{KEYS}/self")).expect(200); // The first use is derived.
+    for (tag, status) in [("*", 200), ("\"1\"", 412)] {
+        let key = server.key(&["orders:read"]);
+        wait_for_queue(&server, 0);
+        // Every thread that derives is held up.
+        let (release, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..HELD {
+            let held = Arc::clone(&held);
+            server.app.mint_apart(move |_| drop(held.lock().map(|it| it.recv()))).unwrap();
+        }
+        let threads = thread::available_parallelism().unwrap().get();
+        wait_for_queue(&server, HELD - threads);
+        let answer = thread::scope(|scope| {
+            let target = format!("{}/rotate", key.path());
+            let rotation = Request::new("POST", &target).key(root).header("If-Match", tag);
+            let rotation = scope.spawn(move || server.send(&rotation));
+            wait_for_queue(&server, HELD - threads + 1);
+            let change = Request::new("PATCH", &key.path()).key(root);
+            server.send(&change.json(&json!({ "name": "changed" }))).expect(200);
+            drop(release);
+            rotation.join().unwrap()
+        });
+        assert_eq!(answer.status, status, "{tag}: {}", answer.text());
     }
 }

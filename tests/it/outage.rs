@@ -253,6 +253,36 @@ fn a_file_that_lost_what_was_answered_is_not_taken_up_again() {
 }
 
 #[test]
+fn a_file_that_is_no_such_database_any_more_is_not_taken_up_again() {
+    let database = |dir: &Path| dir.join("data/keyward.db");
+    let says = "is no longer the database that the server wrote";
+    let empty = |dir: &Path| {
+        fs::File::create(database(dir)).expect("the database");
+        let log = fs::metadata(dir.join("data/keyward.db-wal")).expect("the log");
+        assert_ne!(log.len(), 0);
+    };
+    part(empty, 78, &format!("{says}: it is empty"));
+    let put = |dir: &Path, make: &dyn Fn(&Path)| {
+        for file in ["keyward.db-wal", "keyward.db-shm"] {
+            fs::remove_file(dir.join("data").join(file)).expect("a file");
+        }
+        make(&dir.join("other"));
+        fs::rename(dir.join("other"), database(dir)).expect("in its place");
+    };
+    let garbage = |path: &Path| fs::write(path, "no database ".repeat(1000)).expect("a file");
+    part(|dir| put(dir, &garbage), 78, says);
+    let foreign = |sql: &'static str| {
+        move |path: &Path| {
+            let other = Connection::open(path).expect("a database");
+            other.execute_batch(sql).expect("a table");
+        }
+    };
+    let table = foreign("CREATE TABLE events (seq INTEGER); PRAGMA application_id = 7");
+    part(|dir| put(dir, &table), 78, says);
+    part(|dir| put(dir, &foreign("CREATE TABLE a (b); DROP TABLE a")), 78, says);
+}
+
+#[test]
 fn another_file_with_the_same_log_is_for_the_next_start() {
     let copied = |dir: &Path| {
         let file = dir.join("data/keyward.db");

@@ -281,3 +281,25 @@ fn files_are_for_their_owner_alone_and_no_core_dump_is_made() {
     let status = server.wait().status;
     assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
 }
+
+/// SQLite's locks belong to the process: closing the file anywhere in it gives all of them up. Another
+/// program of an older SQLite then removes the log under the server, and changes are lost.
+#[test]
+fn the_server_holds_its_lock_on_the_database_for_as_long_as_it_runs() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Binary::serve_quietly(dir.path());
+    let root = server.root_key();
+    let database = fs::metadata(dir.path().join("keyward.db")).expect("the database");
+    let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&database));
+    let check = |when: &str| {
+        let locks = fs::read_to_string("/proc/locks").expect("the locks of the system");
+        let held = locks.lines().any(|it| it.contains("POSIX") && it.contains(&inode));
+        assert!(held, "{when}: {locks}");
+    };
+    check("after the start");
+    create(&server, &root).expect(201);
+    for command in [&["backup", "create"][..], &["run-job", "upkeep"], &["doctor"]] {
+        keyward_in(dir.path(), command);
+        check(command[0]);
+    }
+}

@@ -1,19 +1,76 @@
 //! One account: found and printed.
 
-use std::io;
+use std::io::{self, Write};
 
-use serde_json::Value;
+use clap::Args;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::cli::{
     api::{
         answer::parse,
-        client::{Client, encoded},
+        client::{Client, Target, encoded},
     },
     error::Error,
     output::{self, Format, Output},
 };
 
-/// The account's identifier: `text` itself, or the account that the operator calls so.
+/// The options of a command about one account, and all options of `keyward accounts resume`.
+#[derive(Args, Debug)]
+pub(crate) struct OneAccount {
+    /// The account: its identifier or your own external identifier
+    pub(super) account: String,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// The options of `keyward accounts show`.
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    account: OneAccount,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Show {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        self.account.print_answer("GET", None, self.output)
+    }
+}
+
+impl OneAccount {
+    pub(super) fn resume(&self) -> Result<(), Error> {
+        let account: Value = parse(&self.ask("PATCH", Some(&json!({ "status": "active" })))?)?;
+        Ok(writeln!(io::stdout(), "{} is active", output::text(&account, "id", ""))?)
+    }
+
+    /// Sends a request about the account, and prints the account as the answer describes it.
+    pub(super) fn print_answer(
+        &self,
+        method: &str,
+        body: Option<&Value>,
+        output: Output,
+    ) -> Result<(), Error> {
+        let answer = self.ask(method, body)?;
+        if output.output == Format::Json {
+            return Ok(output::raw(&answer)?);
+        }
+        Ok(print_facts(&parse(&answer)?)?)
+    }
+
+    fn ask(&self, method: &str, body: Option<&Value>) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let client = self.target.open()?;
+        let id = account_id(&client, &self.account)?;
+        let answer = client.ask(method, &format!("/accounts/{id}"), body);
+        let answer = about_account(answer, &self.account)?;
+        client.close()?;
+        Ok(answer)
+    }
+}
+
+/// Returns the identifier of an account: `text` itself, or that of the account with the external
+/// identifier `text`.
 pub(crate) fn account_id(client: &Client, text: &str) -> Result<String, Error> {
     if text == "self" || text.starts_with("acct_") {
         return Ok(encoded(text));
@@ -27,16 +84,9 @@ fn no_account(text: &str) -> Error {
     Error::Absent(format!("there is no account {text}; `keyward accounts list` shows identifiers"))
 }
 
-/// Names the account in the error if the API does not know it. `text` is as it was typed.
+/// Names the account, as it was typed, in the error for an unknown account.
 pub(crate) fn about_account<T>(outcome: Result<T, Error>, text: &str) -> Result<T, Error> {
     outcome.map_err(|err| if let Error::Absent(_) = err { no_account(text) } else { err })
-}
-
-pub(super) fn print(body: &[u8], output: Output) -> Result<(), Error> {
-    if output.output == Format::Json {
-        return Ok(output::raw(body)?);
-    }
-    Ok(print_facts(&parse(body)?)?)
 }
 
 pub(super) fn print_facts(account: &Value) -> Result<(), io::Error> {

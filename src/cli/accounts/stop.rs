@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::account::{about_account, account_id};
+use super::account::{OneAccount, about_account, account_id};
 use crate::{
     cli::{
-        api::client::{Client, Target},
+        api::client::Client,
         error::Error,
         output::{self, Confirmation},
     },
@@ -17,12 +17,10 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The account: its identifier or your own external identifier
-    account: String,
+    #[command(flatten)]
+    account: OneAccount,
     #[command(flatten)]
     confirmation: Confirmation,
-    #[command(flatten)]
-    target: Target,
 }
 
 impl Options {
@@ -42,10 +40,11 @@ impl Options {
         outcome: &str,
         stop: fn(&Client, &str) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let client = self.target.open()?;
-        let id = account_id(&client, &self.account)?;
+        let OneAccount { account: named, target } = &self.account;
+        let client = target.open()?;
+        let id = account_id(&client, named)?;
         let path = format!("/accounts/{id}");
-        let account: Value = about_account(client.ask_for("GET", &path, None), &self.account)?;
+        let account: Value = about_account(client.ask_for("GET", &path, None), named)?;
         // No other account can stop an account, so the account of this key is the operator's.
         let own: Value = client.ask_for("GET", "/accounts/self", None)?;
         if own["id"] == account["id"] {

@@ -3,9 +3,8 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::account::{about_account, account_id, print};
+use super::account::OneAccount;
 use crate::cli::{
-    api::client::Target,
     error::Error,
     output::{self, Output},
     request,
@@ -13,8 +12,6 @@ use crate::cli::{
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The account: its identifier or your own external identifier
-    account: String,
     /// Display name
     #[arg(long)]
     name: Option<String>,
@@ -34,9 +31,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
-    output: Output,
+    account: OneAccount,
     #[command(flatten)]
-    target: Target,
+    output: Output,
 }
 
 impl Options {
@@ -49,10 +46,6 @@ impl Options {
             ("maxKeys", self.max_keys.map(Value::from)),
             ("metadata", self.metadata.clone()),
         ])?;
-        let client = self.target.open()?;
-        let id = account_id(&client, &self.account)?;
-        let answer = client.ask("PATCH", &format!("/accounts/{id}"), Some(&body));
-        print(&about_account(answer, &self.account)?, self.output)?;
-        client.close()
+        self.account.print_answer("PATCH", Some(&body), self.output)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::key::print_issued;
+use super::key::print_full_key;
 use crate::cli::{
     accounts::account::{about_account, account_id},
     api::client::Target,
@@ -54,7 +54,7 @@ impl Options {
         if let Some(account) = &self.account {
             made = about_account(made, account);
         }
-        let printed = print_issued(&made?, "created", self.quiet, self.output);
+        let printed = print_full_key(&made?, "created", self.quiet, self.output);
         client.close()?;
         printed
     }

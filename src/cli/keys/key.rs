@@ -2,24 +2,66 @@
 
 use std::io::{self, Write};
 
+use clap::Args;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::cli::{
     api::{
         answer::parse,
-        client::{Client, encoded},
+        client::{Client, Target, encoded},
     },
     error::Error,
     output::{self, Format, Output},
     secret,
 };
 
-/// Asks the API about one key, or changes it; `what` is what comes after the key in the path.
+/// The options of a command about one key, and all options of `keyward keys show`.
+#[derive(Args, Debug)]
+pub(crate) struct OneKey {
+    /// The key: its identifier or its prefix
+    id: String,
+    #[command(flatten)]
+    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+impl OneKey {
+    pub(super) fn show(&self) -> Result<(), Error> {
+        self.print_answer("GET", "", None)
+    }
+
+    /// Sends a request about the key, and prints the key as the answer describes it. `what` follows the
+    /// key in the path.
+    pub(super) fn print_answer(
+        &self,
+        method: &str,
+        what: &str,
+        body: Option<&Value>,
+    ) -> Result<(), Error> {
+        let client = self.target.open()?;
+        let answer = ask_about(&client, &self.id, method, what, body)?;
+        client.close()?;
+        print(&answer, self.output)
+    }
+
+    /// Rotates the key and prints the new full key.
+    pub(super) fn rotate(&self, body: &Value, quiet: bool) -> Result<(), Error> {
+        secret::check_output()?;
+        let client = self.target.open()?;
+        let made = ask_about(&client, &self.id, "POST", "/rotate", Some(body))?;
+        let printed = print_full_key(&made, "rotated", quiet, self.output);
+        client.close()?;
+        printed
+    }
+}
+
+/// Sends a request about one key and returns the answer; `what` follows the key in the path.
 pub(super) fn ask_about(
     client: &Client,
-    method: &str,
     key: &str,
+    method: &str,
     what: &str,
     body: Option<&Value>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -28,7 +70,7 @@ pub(super) fn ask_about(
     answer.map_err(|err| if let Error::Absent(_) = err { Error::Absent(absent) } else { err })
 }
 
-pub(super) fn print(body: &[u8], output: Output) -> Result<(), Error> {
+fn print(body: &[u8], output: Output) -> Result<(), Error> {
     if output.output == Format::Json {
         return Ok(output::raw(body)?);
     }
@@ -55,7 +97,7 @@ pub(super) fn print(body: &[u8], output: Output) -> Result<(), Error> {
 }
 
 /// Prints an answer that holds a full key; `done` is what happened to that key.
-pub(super) fn print_issued(
+pub(super) fn print_full_key(
     body: &[u8],
     done: &'static str,
     quiet: bool,

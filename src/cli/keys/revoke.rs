@@ -51,11 +51,11 @@ impl Options {
 }
 
 fn revoke_one(client: &Client, id: &str, confirmation: Confirmation) -> Result<(), Error> {
-    let key: Value = parse(&ask_about(client, "GET", id, "", None)?)?;
+    let key: Value = parse(&ask_about(client, id, "GET", "", None)?)?;
     let name = output::text(&key, "name", "");
     let used = output::moment(&key, "lastUsedAt", "never");
     confirmation.ask(&format!("Revoke {id}, \"{name}\", last used: {used}?"))?;
-    ask_about(client, "DELETE", id, "", None)?;
+    ask_about(client, id, "DELETE", "", None)?;
     Ok(writeln!(io::stdout(), "{id} is revoked")?)
 }
 

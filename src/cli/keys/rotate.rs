@@ -5,21 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::key::{ask_about, print, print_issued};
+use super::key::OneKey;
 use crate::{
-    cli::{
-        api::client::Target,
-        error::Error,
-        output::{self, Output},
-        secret,
-    },
+    cli::{error::Error, output},
     service::Keyward,
 };
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The key: its identifier or its prefix
-    id: String,
     /// How long the old value works: 0s to 7d. Without it, as the server is configured
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
@@ -30,24 +23,16 @@ pub(crate) struct Options {
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
     #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    target: Target,
+    key: OneKey,
 }
 
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let client = self.target.open()?;
         if self.complete {
-            print(&ask_about(&client, "POST", &self.id, "/rotate/complete", None)?, self.output)?;
-            return client.close();
+            return self.key.print_answer("POST", "/rotate/complete", None);
         }
-        secret::check_output()?;
         let body = self.grace.map_or(json!({}), |it| json!({ "gracePeriodSeconds": it.as_secs() }));
-        let made = ask_about(&client, "POST", &self.id, "/rotate", Some(&body))?;
-        let printed = print_issued(&made, "rotated", self.quiet, self.output);
-        client.close()?;
-        printed
+        self.key.rotate(&body, self.quiet)
     }
 }
 

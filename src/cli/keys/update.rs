@@ -3,18 +3,11 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::key::{ask_about, print};
-use crate::cli::{
-    api::client::Target,
-    error::Error,
-    output::{self, Output},
-    request,
-};
+use super::key::OneKey;
+use crate::cli::{error::Error, output, request};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The key: its identifier or its prefix
-    id: String,
     /// Display name
     #[arg(long)]
     name: Option<String>,
@@ -34,9 +27,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    target: Target,
+    key: OneKey,
 }
 
 impl Options {
@@ -48,9 +39,6 @@ impl Options {
             ("enabled", (self.enable || self.disable).then_some(self.enable.into())),
             ("metadata", self.metadata.clone()),
         ])?;
-        let client = self.target.open()?;
-        let key = ask_about(&client, "PATCH", &self.id, "", Some(&body))?;
-        print(&key, self.output)?;
-        client.close()
+        self.key.print_answer("PATCH", "", Some(&body))
     }
 }

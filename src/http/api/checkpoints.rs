@@ -70,7 +70,6 @@ pub async fn list_checkpoints(
 pub async fn show_last_checkpoint(
     app: web::Data<Keyward>,
     _caller: Caller<ReadEvents>,
-    _req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let last = run(&app, Keyward::last_checkpoint).await?;
     Ok(HttpResponse::Ok().json(CheckpointBody::from(last)))
@@ -91,7 +90,6 @@ pub async fn show_last_checkpoint(
 pub async fn show_checkpoint_key(
     app: web::Data<Keyward>,
     _caller: Caller<ReadEvents>,
-    _req: HttpRequest,
 ) -> HttpResponse {
     HttpResponse::Ok().json(CheckpointKeyBody::from(app.checkpoint_key()))
 }

@@ -1,9 +1,6 @@
 //! `ETag` and `If-Match`: the revision of a key or an account.
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderValue},
-};
+use actix_web::{HttpRequest, http::header};
 
 use crate::service::Error;
 
@@ -11,14 +8,20 @@ pub(super) fn entity_tag(revision: i64) -> (header::HeaderName, String) {
     (header::ETAG, format!("\"{revision}\""))
 }
 
-/// The revision that a change is meant for, if the client names any; refused if it is another.
+/// Returns the revision that a change is meant for, and `None` if it is meant for any: without
+/// `If-Match`, and with `*` (RFC 9110, 13.1.1). 412 if it is meant for another than `revision`.
 ///
-/// Strong comparison (RFC 9110, 8.8.3.2): a weak tag never matches.
+/// Tags are compared strongly (RFC 9110, 8.8.3.2): a weak tag never matches.
 pub(super) fn expected_revision(req: &HttpRequest, revision: i64) -> Result<Option<i64>, Error> {
     let Some(wanted) = req.headers().get(header::IF_MATCH) else { return Ok(None) };
     let (_, tag) = entity_tag(revision);
-    let names = |it: &HeaderValue| {
-        it.to_str().is_ok_and(|it| it.split(',').map(str::trim).any(|it| it == tag || it == "*"))
+    let names = |it: &str| {
+        let listed = wanted.to_str().unwrap_or_default();
+        listed.split(',').any(|listed| listed.trim() == it)
     };
-    if names(wanted) { Ok(Some(revision)) } else { Err(Error::PreconditionFailed) }
+    match (names("*"), names(&tag)) {
+        (true, _) => Ok(None),
+        (false, true) => Ok(Some(revision)),
+        (false, false) => Err(Error::PreconditionFailed),
+    }
 }

@@ -1,6 +1,6 @@
 //! `/scopes`: the catalogue.
 
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpResponse, get, web};
 
 use crate::{
     http::{
@@ -22,11 +22,7 @@ use crate::{
     ),
 )]
 #[get("/scopes")]
-pub async fn list_scopes(
-    app: web::Data<Keyward>,
-    _caller: Caller<AnyKey>,
-    _req: HttpRequest,
-) -> HttpResponse {
+pub async fn list_scopes(app: web::Data<Keyward>, _caller: Caller<AnyKey>) -> HttpResponse {
     let entries = app.catalogue().entries().iter();
     let data = entries.map(|it| ScopeBody {
         name: it.scope.as_str().to_owned(),

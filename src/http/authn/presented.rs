@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderMap, HeaderName},
-};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::{
     domain::{mask, plaintext_key::PlaintextKey},
@@ -13,10 +10,10 @@ use crate::{
     service::{Denial, Error, Keyward},
 };
 
-/// Names made once: looking one up by text would parse it each time.
+/// Header names are made once: a look-up by text would parse the name each time.
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Headers that must not come twice: two readers could take one each.
-pub static ONCE: [HeaderName; 6] = [
+static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("x-api-key"),
     header::AUTHORIZATION,
     header::HOST,
@@ -24,14 +21,61 @@ pub static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
     header::IF_MATCH,
 ];
-/// The same for a question about another request. The other headers are that request's own, and
-/// its API may take several of them.
-pub static KEY_ONCE: [HeaderName; 3] =
+/// The same for a proxy's question. Its other headers belong to the original request, whose API may
+/// take several of them.
+static KEY_ONCE: [HeaderName; 3] =
     [HeaderName::from_static("x-api-key"), header::AUTHORIZATION, header::HOST];
 
-/// The key of this request: from its own header, or a bearer token of our shape or that was imported.
-/// Other bearer tokens are left alone: they may be the API's own.
-pub fn presented_key<'h>(app: &Keyward, headers: &'h HeaderMap) -> Option<&'h [u8]> {
+/// The key in the headers of a request, and how to judge whether it is the only one.
+#[derive(Clone, Copy)]
+pub struct PresentedKey<'h> {
+    /// `None` if the request presents no key.
+    pub text: Option<&'h [u8]>,
+    headers: &'h HeaderMap,
+    once: &'static [HeaderName],
+}
+
+/// What two readers could understand differently: the code of the problem, and a sentence about it.
+pub type Ambiguity = (&'static str, Cow<'static, str>);
+
+impl<'h> PresentedKey<'h> {
+    /// Reads the headers of a request to this server.
+    pub fn in_request(app: &Keyward, headers: &'h HeaderMap) -> Self {
+        Self { text: key_in(app, headers), headers, once: &ONCE }
+    }
+
+    /// Reads the headers of a proxy's question about another request.
+    pub fn in_question(app: &Keyward, headers: &'h HeaderMap) -> Self {
+        Self { text: key_in(app, headers), headers, once: &KEY_ONCE }
+    }
+
+    /// Returns what two readers could understand differently. `query` is the query of the request that
+    /// carries the key.
+    pub fn ambiguity(&self, app: &Keyward, query: &str) -> Option<Ambiguity> {
+        let headers = self.headers;
+        // Nearly always, no header at all stands twice.
+        let twice = headers.len() != headers.len_keys();
+        for name in self.once.iter().filter(|_| twice) {
+            if 1 < headers.get_all(name).count() {
+                let detail = format!("the header {name} must not be given twice");
+                return Some(("duplicate_header", detail.into()));
+            }
+        }
+        // Read only if both headers are there, which is rare.
+        let bearer = || bearer_key(headers).or_else(|| imported_bearer_key(app, headers));
+        if let Some(own) = headers.get(&API_KEY)
+            && bearer().is_some_and(|it| it != own.as_bytes())
+        {
+            let detail = "X-API-Key and Authorization carry two different keys";
+            return Some(("conflicting_keys", detail.into()));
+        }
+        key_in_query(query)
+    }
+}
+
+/// Returns the key in `X-API-Key`; else the bearer token, if it has the shape of our keys or may be an
+/// imported key. Other bearer tokens are left alone: they may belong to the API behind.
+fn key_in<'h>(app: &Keyward, headers: &'h HeaderMap) -> Option<&'h [u8]> {
     let own = headers.get(&API_KEY).map(header::HeaderValue::as_bytes);
     own.or_else(|| bearer_key(headers)).or_else(|| imported_bearer_key(app, headers))
 }
@@ -46,11 +90,11 @@ fn imported_bearer_key<'h>(app: &Keyward, headers: &'h HeaderMap) -> Option<&'h 
     app.may_be_imported(token).then_some(given)
 }
 
-/// The bearer token (RFC 6750, 2.1) as it is presented, and what is visible of it.
+/// Returns the bearer token (RFC 6750, 2.1) as it is presented, and its visible part.
 ///
-/// They are the same where only blanks stand before it (RFC 9110, 11.4). A key with other space
-/// around it is presented with that space, so that it is refused: a proxy that knows blanks only
-/// would not take it away, and the API behind might accept it.
+/// The two are the same where only blanks stand before the token (RFC 9110, 11.4). A key with other
+/// space around it is presented with that space, so that it is refused: a proxy that knows only blanks
+/// would pass the space on, and the API behind might accept the key.
 fn bearer_token(headers: &HeaderMap) -> Option<(&[u8], &[u8])> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
@@ -65,42 +109,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<(&[u8], &[u8])> {
     Some(if 0 < blanks { (given, token) } else { (rest, token) })
 }
 
-/// Refuses what two readers could understand differently.
-pub fn unambiguous(app: &Keyward, req: &HttpRequest) -> Result<(), Problem> {
-    match ambiguity(app, &ONCE, req.headers(), req.query_string()) {
-        Some((code, detail)) => Err(Problem::bad_request(code, detail)),
-        None => Ok(()),
-    }
-}
-
-/// What two readers could understand differently: the code of the problem, and what it is. `once`
-/// are the headers that must not come twice; `query` is that of the request that carries the key.
-pub fn ambiguity(
-    app: &Keyward,
-    once: &[HeaderName],
-    headers: &HeaderMap,
-    query: &str,
-) -> Option<(&'static str, Cow<'static, str>)> {
-    // Nearly always no header at all stands twice.
-    let twice = headers.len() != headers.len_keys();
-    for name in once.iter().filter(|_| twice) {
-        if 1 < headers.get_all(name).count() {
-            let detail = format!("the header {name} must not be given twice");
-            return Some(("duplicate_header", detail.into()));
-        }
-    }
-    // Looked at only if there are both, which hardly anybody sends.
-    let bearer = || bearer_key(headers).or_else(|| imported_bearer_key(app, headers));
-    if let Some(own) = headers.get(&API_KEY)
-        && bearer().is_some_and(|it| it != own.as_bytes())
-    {
-        let detail = "X-API-Key and Authorization carry two different keys";
-        return Some(("conflicting_keys", detail.into()));
-    }
-    key_in_query(query)
-}
-
-/// Refuses a request without a key. If one stands in its query, the answer says what to do about it.
+/// Returns the refusal of a request without a key. A key in its query is named as the likely mistake.
 pub fn without_key(query: &str) -> Problem {
     let problem = Problem::from(Error::Unauthenticated(Denial::MissingKey));
     match key_in_query(query) {
@@ -112,13 +121,13 @@ pub fn without_key(query: &str) -> Problem {
     }
 }
 
-/// The same of a key that stands in the query.
-pub fn key_in_query(query: &str) -> Option<(&'static str, Cow<'static, str>)> {
+/// Returns the ambiguity of a query that holds a key.
+pub fn key_in_query(query: &str) -> Option<Ambiguity> {
     let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
     holds_key(query).then_some(("key_in_query", detail.into()))
 }
 
-/// As it stands, and as it is meant: `%5F` is an underscore.
+/// Looks at the query as it is written and as it is decoded: `%5F` is an underscore.
 fn holds_key(query: &str) -> bool {
     let decoded = || {
         let mut parts = form_urlencoded::parse(query.as_bytes());

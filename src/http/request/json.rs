@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{
     Deserializer,
-    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -108,22 +108,43 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// A member of a body: not there, there to clear something, or there with a value.
-#[derive(Debug)]
-pub enum Given<T> {
-    Absent,
-    Null,
-    Value(T),
+/// A JSON type that a member can have.
+pub trait MemberType: DeserializeOwned {
+    /// The end of the sentence "must be …".
+    const EXPECTED: &str;
+
+    fn from_json(value: Value) -> Option<Self> {
+        serde_json::from_value(value).ok()
+    }
 }
 
-impl<T> Given<T> {
-    /// The value; an explicit null counts as absent.
-    pub fn value(self) -> Option<T> {
-        match self {
-            Self::Value(it) => Some(it),
-            Self::Absent | Self::Null => None,
-        }
+impl MemberType for String {
+    const EXPECTED: &str = "a string";
+}
+
+impl MemberType for bool {
+    const EXPECTED: &str = "true or false";
+}
+
+impl MemberType for Map<String, Value> {
+    const EXPECTED: &str = "an object";
+}
+
+impl MemberType for Vec<Value> {
+    const EXPECTED: &str = "an array of strings";
+}
+
+impl MemberType for i64 {
+    const EXPECTED: &str = "a whole number";
+
+    fn from_json(value: Value) -> Option<Self> {
+        value.as_i64().or_else(|| whole(value.as_f64()?))
     }
+}
+
+/// Returns a value of the right JSON type as it is: every such value is good.
+pub fn as_it_is<J>(value: J) -> Result<J, Vec<Fault>> {
+    Ok(value)
 }
 
 /// The members of a body, taken one by one; what is wrong with any of them is collected.
@@ -157,86 +178,64 @@ impl Members {
         self
     }
 
-    /// Takes a member; `read` says whether it has the right type, which `expected` names.
-    pub fn take<T>(
+    /// Whether a member of this name was given and not yet taken.
+    pub fn holds(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
+    /// Takes a member that cannot be null. `None` if it is absent or at fault.
+    ///
+    /// `read` turns a value of the right JSON type into what it means. The pointers of its faults
+    /// start at the value.
+    pub fn optional<J: MemberType, T, E: Into<Vec<Fault>>>(
         &mut self,
         name: &str,
-        expected: &str,
-        read: impl FnOnce(Value) -> Option<T>,
-    ) -> Given<T> {
-        match self.members.shift_remove(name) {
-            None => Given::Absent,
-            Some(Value::Null) => Given::Null,
-            Some(value) => read(value).map_or_else(
-                || {
-                    self.fault(name, "invalid_type", format!("must be {expected}"));
-                    Given::Absent
-                },
-                Given::Value,
-            ),
+        read: impl FnOnce(J) -> Result<T, E>,
+    ) -> Option<T> {
+        let value = self.nullable(name, read)?;
+        if value.is_none() {
+            self.fault(name, "not_nullable", "must not be null");
+        }
+        value
+    }
+
+    /// Takes a member as [`Members::optional`] does; null is `Some(None)`.
+    pub fn nullable<J: MemberType, T, E: Into<Vec<Fault>>>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(J) -> Result<T, E>,
+    ) -> Option<Option<T>> {
+        let value = self.members.shift_remove(name)?;
+        if value.is_null() {
+            return Some(None);
+        }
+        let Some(typed) = J::from_json(value) else {
+            self.fault(name, "invalid_type", format!("must be {}", J::EXPECTED));
+            return None;
+        };
+        let below = |it: Fault| Fault { pointer: format!("/{name}{}", it.pointer), ..it };
+        match read(typed) {
+            Ok(it) => Some(Some(it)),
+            Err(faults) => {
+                self.faults.extend(faults.into().into_iter().map(below));
+                None
+            }
         }
     }
 
-    pub fn string(&mut self, name: &str) -> Given<String> {
-        self.take(name, "a string", |it| match it {
-            Value::String(text) => Some(text),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::Array(_)
-            | Value::Object(_) => None,
-        })
-    }
-
-    pub fn bool(&mut self, name: &str) -> Given<bool> {
-        self.take(name, "true or false", |it| it.as_bool())
-    }
-
-    pub fn integer(&mut self, name: &str) -> Given<i64> {
-        self.take(name, "a whole number", |it| it.as_i64().or_else(|| whole(it.as_f64()?)))
-    }
-
-    pub fn object(&mut self, name: &str) -> Given<Map<String, Value>> {
-        self.take(name, "an object", |it| match it {
-            Value::Object(members) => Some(members),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_) => None,
-        })
-    }
-
-    pub fn array(&mut self, name: &str) -> Given<Vec<Value>> {
-        self.take(name, "an array of strings", |it| match it {
-            Value::Array(items) => Some(items),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Object(_) => None,
-        })
+    /// Refuses the absence of a member that [`Members::optional`] has taken.
+    pub fn required<T>(&mut self, name: &str, taken: Option<T>) -> Option<T> {
+        let at = format!("/{name}");
+        let below = |it: &str| it.is_empty() || it.starts_with('/');
+        let is_about = |it: &Fault| it.pointer.strip_prefix(&at).is_some_and(below);
+        if taken.is_none() && !self.faults.iter().any(is_about) {
+            self.fault(name, "required", "is required");
+        }
+        taken
     }
 
     pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
         self.faults.push(Fault::new(format!("/{}", escaped(name)), code, detail));
-    }
-
-    /// Refuses null where it means nothing.
-    pub fn not_null<T>(&mut self, name: &str, given: Given<T>) -> Option<T> {
-        if let Given::Null = given {
-            self.fault(name, "not_nullable", "must not be null");
-        }
-        given.value()
-    }
-
-    /// As [`Members::not_null`], and the member must be there.
-    pub fn required<T>(&mut self, name: &str, given: Given<T>) -> Option<T> {
-        let faulty = self.faults.iter().any(|it| it.pointer == format!("/{name}"));
-        if let (Given::Absent, false) = (&given, faulty) {
-            self.fault(name, "required", "is required");
-        }
-        self.not_null(name, given)
     }
 
     /// Whatever was not taken is unknown; then, if nothing is wrong, what was read.
@@ -307,11 +306,10 @@ mod tests {
     fn every_fault_is_reported_at_once() {
         let body = parse(br#"{"name": 1, "enabled": null, "a/b": 2}"#).unwrap();
         let mut members = Members::new(body);
-        let name = members.string("name");
+        let name = members.optional("name", as_it_is::<String>);
         let name = members.required("name", name);
-        let enabled = members.bool("enabled");
-        members.not_null("enabled", enabled);
-        let scopes = members.array("scopes");
+        members.optional("enabled", as_it_is::<bool>);
+        let scopes = members.optional("scopes", as_it_is::<Vec<_>>);
         members.required("scopes", scopes);
         let faults = members.finish(name).unwrap_err();
         let told: Vec<_> = faults.iter().map(|it| (it.pointer.as_str(), it.code)).collect();

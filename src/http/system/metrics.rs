@@ -3,20 +3,19 @@
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
 use crate::{
-    domain::{
-        event::{Actor, EventSource},
-        policy::RequiredScopes,
-        scope,
-    },
+    domain::{event::RequestContext, scope},
     http::{
-        authn::{identified, presented_key},
+        authn,
         blocking::run,
         problem::Problem,
-        request::client_address::{TrustedProxies, is_local},
+        request::{
+            client_address::{TrustedProxies, is_local},
+            id::request_id,
+        },
         respond::InPieces,
         stream_limits::Streams,
     },
-    service::{Denial, Error, Keyward},
+    service::Keyward,
     telemetry::Metrics,
 };
 
@@ -42,16 +41,11 @@ pub async fn metrics(
 ) -> Result<HttpResponse, Problem> {
     let mut caller = None;
     if !is_local(&proxies, &req) {
-        let text = presented_key(&app, req.headers());
-        let text = text.ok_or(Error::Unauthenticated(Denial::MissingKey))?;
-        let identity = identified(&app, text).await?;
-        let source = EventSource { actor: Actor::Cli, request_id: None, client_ip: None };
-        let found = app.judge(&identity, RequiredScopes::default());
-        let found = app.principal(&found, source)?;
-        if !app.permits(found.powers, &[scope::METRICS_READ]) {
-            return Err(Error::MissingScope(&[scope::METRICS_READ]).into());
-        }
-        caller = Some(found);
+        let context = RequestContext {
+            request_id: Some(request_id(&req).into()),
+            client_ip: proxies.client_address(&req),
+        };
+        caller = Some(authn::caller(&app, &req, &[scope::METRICS_READ], context).await?);
     }
     InPieces::expect_place(&streams, caller.as_ref())?;
     let statistics = run(&app, |app| Ok(app.statistics())).await?;

@@ -20,22 +20,14 @@ use actix_web::{
 };
 
 use crate::{
-    domain::{
-        event::{Actor, EventSource},
-        policy::{Access, RequiredScopes},
-        scope::ScopeBits,
-        verdict::Verdict,
-    },
+    domain::{event::RequestContext, policy::Access, scope::ScopeBits, verdict::Verdict},
     http::{
-        authn::{
-            KEY_ONCE, ambiguity, identified, key_in_query, presented_key, record_retired_use,
-            without_key,
-        },
+        authn::{PresentedKey, Refusal, examine, key_in_query},
         problem::Problem,
         request::{body, id::REQUEST_ID},
         verification::{authz_response::Allowed, state::VerificationState},
     },
-    service::{Denial, Error, OriginalRequest},
+    service::{Error, OriginalRequest, Verification},
     telemetry::{EntryPoint, Outcome},
 };
 
@@ -94,7 +86,7 @@ impl VerificationState {
         Self::finish(req, unread, response, &id)
     }
 
-    /// `outcome` becomes what is to be counted, unless it is a plain refusal.
+    /// Sets `outcome` to what is to be counted, unless it is a plain refusal.
     async fn decide(
         &self,
         mount: Mount,
@@ -102,14 +94,14 @@ impl VerificationState {
         outcome: &mut Outcome,
     ) -> Result<Allowed<'_>, Problem> {
         let asked = self.asked_scopes(mount, req)?;
-        let presented = presented_key(&self.app, req.headers());
-        let original = mount.original(req, presented.is_none())?;
-        let need = match self.app.access(original.as_ref(), asked) {
-            Ok(Access::Public) => return nameless(original.as_ref(), req, outcome),
-            Ok(Access::Optional(_)) if presented.is_none() => {
-                return nameless(original.as_ref(), req, outcome);
-            }
-            Ok(Access::Optional(need) | Access::Key(need)) => need,
+        let presented = PresentedKey::in_question(&self.app, req.headers());
+        let keyless = presented.text.is_none();
+        let original = mount.original(req, keyless)?;
+        let query = query_of(original.as_ref(), req);
+        let required = match self.app.access(original.as_ref(), asked) {
+            Ok(Access::Public) => return without_caller(&query, outcome),
+            Ok(Access::Optional(_)) if keyless => return without_caller(&query, outcome),
+            Ok(Access::Optional(required) | Access::Key(required)) => required,
             Err(err) => {
                 if let Error::NoRoute = err {
                     *outcome = Outcome::NoRoute;
@@ -117,42 +109,36 @@ impl VerificationState {
                 return Err(err.into());
             }
         };
-        let Some(text) = presented else {
-            *outcome = Outcome::MissingKey;
-            return Err(without_key(&query_of(original.as_ref(), req)));
-        };
-        let query = query_of(original.as_ref(), req);
-        if let Some((code, detail)) = ambiguity(&self.app, &KEY_ONCE, req.headers(), &query) {
-            return Err(Problem::ambiguous_key(code, detail));
+        let context =
+            || RequestContext { request_id: None, client_ip: self.proxies.client_address(req) };
+        match examine(&self.app, presented, &query, required, context).await {
+            Ok(found) => {
+                *outcome = Outcome::Judged(found.verdict);
+                self.allowed(found)
+            }
+            Err(refusal) => {
+                match &refusal {
+                    Refusal::MissingKey => *outcome = Outcome::MissingKey,
+                    Refusal::Key(verdict) => *outcome = Outcome::Judged(*verdict),
+                    Refusal::Ambiguous(_) | Refusal::Failed(_) => (),
+                }
+                Err(match refusal {
+                    // A proxy knows 401, but not 400.
+                    Refusal::Ambiguous((code, detail)) => Problem::ambiguous_key(code, detail),
+                    other => other.into_problem(&query),
+                })
+            }
         }
-        self.admit(text, need, req, outcome).await
     }
 
-    async fn admit(
-        &self,
-        text: &[u8],
-        need: RequiredScopes,
-        req: &HttpRequest,
-        outcome: &mut Outcome,
-    ) -> Result<Allowed<'_>, Problem> {
-        let identity = identified(&self.app, text).await?;
-        let found = self.app.judge(&identity, need);
-        *outcome = Outcome::Judged(found.verdict);
-        match (found.verdict, &found.entry) {
-            (Verdict::Valid, Some(_)) => Ok(Allowed::Key(self.app.catalogue(), found)),
-            (Verdict::InsufficientScopes, _) => {
-                let names = self.app.catalogue().names(found.missing);
-                Err(Error::LacksScopes(names.map(str::to_owned).collect()).into())
-            }
-            (verdict, _) => {
-                if verdict == Verdict::Rotated {
-                    let client_ip = self.proxies.client_address(req);
-                    let source = EventSource { actor: Actor::Cli, request_id: None, client_ip };
-                    record_retired_use(&self.app, &found, &source);
-                }
-                Err(Error::Unauthenticated(Denial::from(verdict)).into())
-            }
+    /// Lets the caller pass if its key grants what is needed.
+    fn allowed(&self, found: Verification) -> Result<Allowed<'_>, Problem> {
+        let catalogue = self.app.catalogue();
+        if found.verdict == Verdict::Valid {
+            return Ok(Allowed::Key(catalogue, found));
         }
+        let names = catalogue.names(found.missing).map(str::to_owned).collect();
+        Err(Error::LacksScopes(names).into())
     }
 
     /// The scopes in the query that the operator wrote into the proxy's configuration. An Envoy's
@@ -249,13 +235,9 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Head
     Ok(first)
 }
 
-/// Lets pass in no name, unless a key stands in the URL, where it ends up in logs.
-fn nameless<'p>(
-    original: Option<&OriginalRequest<'_>>,
-    req: &HttpRequest,
-    outcome: &mut Outcome,
-) -> Result<Allowed<'p>, Problem> {
-    if let Some((code, detail)) = key_in_query(&query_of(original, req)) {
+/// Lets pass without a caller, unless a key stands in the URL, where it ends up in logs.
+fn without_caller<'p>(query: &str, outcome: &mut Outcome) -> Result<Allowed<'p>, Problem> {
+    if let Some((code, detail)) = key_in_query(query) {
         return Err(Problem::ambiguous_key(code, detail));
     }
     *outcome = Outcome::Public;

@@ -7,16 +7,9 @@ use actix_web::{
 };
 
 use crate::{
-    domain::{
-        event::{Actor, EventSource},
-        policy::RequiredScopes,
-        verdict::Verdict,
-    },
+    domain::{event::RequestContext, policy::RequiredScopes, verdict::Verdict},
     http::{
-        authn::{
-            DeniedCaller, Permission, VerifyKeys, identified, presented_key, recognise,
-            record_retired_use, unambiguous, without_key,
-        },
+        authn::{DeniedCaller, Permission, PresentedKey, Refusal, VerifyKeys, caller, judged},
         problem::Problem,
         request::{
             body::RequestBody,
@@ -27,7 +20,7 @@ use crate::{
             VerificationBody, VerifyKeyRequest, VerifyQuestion, read_plain_question, read_question,
         },
     },
-    service::{DeniedCall, Error, Keyward},
+    service::Keyward,
     telemetry::{EntryPoint, Outcome},
 };
 
@@ -87,44 +80,27 @@ impl VerificationState {
         Ok(answer)
     }
 
-    /// As the middleware of the other operations does, and the shorter way for a gateway whose key
-    /// has been proved.
+    /// Does what the middleware does for the other operations, with a fast path for a gateway whose key
+    /// was verified since the start.
     async fn admit_caller(&self, req: &HttpRequest, id: &RequestId) -> Result<(), Problem> {
-        let presented = presented_key(&self.app, req.headers());
-        let at_once =
-            presented.is_some_and(|it| self.app.admits_from_memory(it, VerifyKeys::ANY_OF));
-        let outcome = if at_once {
-            unambiguous(&self.app, req)
+        let presented = PresentedKey::in_request(&self.app, req.headers());
+        let is_known = |it| self.app.admits_from_memory(it, VerifyKeys::ANY_OF);
+        let outcome = if presented.text.is_some_and(is_known) {
+            let ambiguity = presented.ambiguity(&self.app, req.query_string());
+            ambiguity.map_or(Ok(()), |it| Err(Refusal::Ambiguous(it).into_problem("")))
         } else {
-            self.examine_caller(presented, req, id).await
+            let request_id = Some(id.clone().into());
+            let client_ip = self.proxies.client_address(req);
+            let context = RequestContext { request_id, client_ip };
+            caller(&self.app, req, VerifyKeys::ANY_OF, context).await.map(drop)
         };
-        if let Err(problem) = outcome.as_ref()
+        if let Err(problem) = &outcome
             && problem.is_denial()
         {
-            let suspect = presented.map(|it| DeniedCaller::of(&self.app, it)).unwrap_or_default();
-            let (DeniedCaller { prefix, key }, reason) = (suspect, problem.code());
             let address = self.proxies.client_address(req);
-            self.app.note_denial(DeniedCall { reason, prefix, key, address });
+            DeniedCaller::in_request(&self.app, req.headers()).record(&self.app, problem, address);
         }
         outcome
-    }
-
-    async fn examine_caller(
-        &self,
-        presented: Option<&[u8]>,
-        req: &HttpRequest,
-        id: &RequestId,
-    ) -> Result<(), Problem> {
-        let text = presented.ok_or_else(|| without_key(req.query_string()))?;
-        let request_id = Some(id.clone().into());
-        let client_ip = self.proxies.client_address(req);
-        let source = EventSource { actor: Actor::Cli, request_id, client_ip };
-        let caller = recognise(&self.app, text, source).await?;
-        unambiguous(&self.app, req)?;
-        if !self.app.permits(caller.powers, VerifyKeys::ANY_OF) {
-            return Err(Error::MissingScope(VerifyKeys::ANY_OF).into());
-        }
-        Ok(())
     }
 }
 
@@ -150,12 +126,8 @@ async fn answer(
         Some(question) => question,
         None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
     };
-    let identity = identified(app, key.as_bytes()).await?;
-    let found = app.judge(&identity, RequiredScopes::all(wanted));
-    if found.verdict == Verdict::Rotated {
-        let request_id = Some(id.clone().into());
-        record_retired_use(app, &found, &EventSource { actor: Actor::Cli, request_id, client_ip });
-    }
+    let context = || RequestContext { request_id: Some(id.clone().into()), client_ip };
+    let found = judged(app, key.as_bytes(), RequiredScopes::all(wanted), context).await?;
     let mut answer = Vec::with_capacity(ANSWER_LEN);
     let written = serde_json::to_writer(&mut answer, &VerificationBody::new(app, &found));
     answer.push(b'\n');

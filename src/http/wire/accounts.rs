@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{Ref, RefOr, Schema},
+};
 
 use crate::{
     domain::{
@@ -11,9 +14,9 @@ use crate::{
         text::{ExternalId, Metadata},
     },
     http::{
-        request::json::{Given, Members},
+        request::json::Members,
         wire::{
-            fields::{read_metadata, read_name, read_scopes},
+            fields::{enum_body, read_metadata, read_name, read_number, read_scopes, update_of},
             keys::ApiKeyBody,
         },
     },
@@ -50,13 +53,9 @@ pub struct AccountBody {
     api_key: Option<ApiKeyBody>,
 }
 
-/// The status of an account. All keys of a suspended account are refused.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = AccountStatus)]
-pub enum AccountStatusBody {
-    Active,
-    Suspended,
+enum_body! {
+    /// The status of an account. All keys of a suspended account are refused.
+    pub struct AccountStatusBody(AccountStatus) as "AccountStatus";
 }
 
 /// A page of accounts.
@@ -90,28 +89,19 @@ pub struct CreateAccountRequest {
     pub metadata: Option<Value>,
 }
 
-/// The members to change. Members that are left out keep their values.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-pub struct UpdateAccountRequest {
-    #[schema(nullable = false, example = "Acme Corporation", min_length = 1, max_length = 100)]
-    pub name: Option<String>,
-    /// Your own identifier of this customer: 1 to 255 visible ASCII characters, unique; `null`
-    /// removes it.
-    #[schema(min_length = 1, max_length = 255)]
-    pub external_id: Option<String>,
-    #[schema(nullable = false)]
-    pub status: Option<AccountStatusBody>,
-    /// The scopes that keys of this account can hold; `null` means all scopes.
-    #[schema(min_items = 1)]
-    pub allowed_scopes: Option<Vec<String>>,
-    /// The maximum number of keys; `null` means the server's own limit.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub max_keys: Option<u32>,
-    /// Replaces all metadata; `null` removes it. At most 50 members and 4 KiB.
-    #[schema(value_type = Option<HashMap<String, Value>>)]
-    pub metadata: Option<Value>,
+/// The settings to change: the members of a [`CreateAccountRequest`], and the status.
+pub struct UpdateAccountRequest;
+
+impl PartialSchema for UpdateAccountRequest {
+    fn schema() -> RefOr<Schema> {
+        let mut update = update_of::<CreateAccountRequest>();
+        let status = Ref::from_schema_name(AccountStatusBody::name());
+        update.properties.insert("status".to_owned(), status.into());
+        update.into()
+    }
 }
+
+impl ToSchema for UpdateAccountRequest {}
 
 const MOST_KEYS: u32 = 1_000_000;
 
@@ -123,10 +113,7 @@ impl AccountBody {
             id: account.id.to_string(),
             name: account.name.as_str().to_owned(),
             external_id: account.external_id.as_ref().map(|it| it.as_str().to_owned()),
-            status: match account.status {
-                AccountStatus::Active => AccountStatusBody::Active,
-                AccountStatus::Suspended => AccountStatusBody::Suspended,
-            },
+            status: account.status.into(),
             allowed_scopes: scopes.map(|it| it.into_iter().map(str::to_owned).collect()),
             max_keys: account.max_keys,
             metadata: account.metadata.to_value(),
@@ -141,15 +128,15 @@ pub fn read_account_draft(
     mut members: Members,
     catalogue: &Catalogue,
 ) -> Result<AccountDraft, Vec<Fault>> {
-    let name = members.string("name");
-    let name = members.required("name", name);
-    let name = read_name(&mut members, name);
-    let external_id = read_external_id(&mut members).flatten();
-    let allowed_scopes = read_allowed(&mut members, catalogue, None).flatten();
-    let max_keys = read_max_keys(&mut members).flatten();
-    let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
-    let read =
-        name.map(|name| AccountDraft { name, external_id, allowed_scopes, max_keys, metadata });
+    let settings = read_settings(&mut members, catalogue, None);
+    let name = members.required("name", settings.name);
+    let read = name.map(|name| AccountDraft {
+        name,
+        external_id: settings.external_id.flatten(),
+        allowed_scopes: settings.allowed_scopes.flatten(),
+        max_keys: settings.max_keys.flatten(),
+        metadata: settings.metadata.unwrap_or_else(Metadata::empty),
+    });
     members.finish(read)
 }
 
@@ -159,78 +146,51 @@ pub fn read_account_patch(
     catalogue: &Catalogue,
     existing: &Account,
 ) -> Result<AccountPatch, Vec<Fault>> {
-    let name = members.string("name");
-    let name = members.not_null("name", name);
-    let name = read_name(&mut members, name);
-    let external_id = read_external_id(&mut members);
-    let status = members.string("status");
-    let status = members.not_null("status", status);
-    let status = status.and_then(|it| {
-        let known = AccountStatus::parse(&it);
-        if known.is_none() {
-            members.fault("status", "invalid_value", "must be `active` or `suspended`");
-        }
-        known
-    });
     let held = existing.allowed_scopes.as_ref();
-    let allowed_scopes = read_allowed(&mut members, catalogue, held);
-    let max_keys = read_max_keys(&mut members);
-    let metadata = read_metadata(&mut members);
-    members.finish(Some(AccountPatch {
-        name,
-        external_id,
-        status,
-        allowed_scopes,
-        max_keys,
-        metadata,
-    }))
+    let settings = read_settings(&mut members, catalogue, held);
+    let status = members.optional("status", |it: String| read_status(&it));
+    members.finish(Some(AccountPatch { status, ..settings }))
 }
 
-fn read_external_id(members: &mut Members) -> Option<Option<ExternalId>> {
-    let text = match members.string("externalId") {
-        Given::Absent => return None,
-        Given::Null => return Some(None),
-        Given::Value(text) => text,
-    };
-    match ExternalId::parse(&text) {
-        Ok(id) => Some(Some(id)),
-        Err(err) => {
-            members.fault("externalId", err.code(), err.to_string());
-            None
-        }
-    }
-}
-
-fn read_allowed(
+/// Reads all settings of an account but its status; `held` are the scopes that it allows already.
+fn read_settings(
     members: &mut Members,
     catalogue: &Catalogue,
     held: Option<&ScopeSet>,
-) -> Option<Option<ScopeSet>> {
-    let items = match members.array("allowedScopes") {
-        Given::Absent => return None,
-        Given::Null => return Some(None),
-        Given::Value(items) => items,
-    };
-    let scopes = read_scopes(members, "allowedScopes", Some(items), catalogue, held)?;
-    let entries = catalogue.entries().iter().filter(|it| it.holder == Holder::Operator);
-    for entry in entries.filter(|it| scopes.contains(&it.scope)) {
-        let detail = format!("`{}` is for the operator alone", entry.scope.as_str());
-        members.fault("allowedScopes", "not_for_accounts", detail);
+) -> AccountPatch {
+    AccountPatch {
+        name: read_name(members),
+        external_id: members.nullable("externalId", |it: String| ExternalId::parse(&it)),
+        status: None,
+        allowed_scopes: members
+            .nullable("allowedScopes", |it: Vec<_>| read_allowed(&it, catalogue, held)),
+        max_keys: members.nullable("maxKeys", |it| read_number(it, &(1..=MOST_KEYS))),
+        metadata: read_metadata(members),
     }
-    Some(Some(scopes))
 }
 
-fn read_max_keys(members: &mut Members) -> Option<Option<u32>> {
-    let given = match members.integer("maxKeys") {
-        Given::Absent => return None,
-        Given::Null => return Some(None),
-        Given::Value(it) => it,
-    };
-    match u32::try_from(given) {
-        Ok(limit) if (1..=MOST_KEYS).contains(&limit) => Some(Some(limit)),
-        Ok(_) | Err(_) => {
-            members.fault("maxKeys", "out_of_range", format!("must be from 1 to {MOST_KEYS}"));
-            None
-        }
+fn read_status(text: &str) -> Result<AccountStatus, Vec<Fault>> {
+    let fault = || Fault::new("", "invalid_value", "must be `active` or `suspended`");
+    AccountStatus::parse(text).ok_or_else(|| vec![fault()])
+}
+
+fn read_allowed(
+    items: &[Value],
+    catalogue: &Catalogue,
+    held: Option<&ScopeSet>,
+) -> Result<ScopeSet, Vec<Fault>> {
+    let read = read_scopes(items, catalogue, held);
+    let reserved = catalogue.entries().iter().filter(|it| it.holder == Holder::Operator);
+    let named =
+        reserved.map(|it| it.scope.as_str()).filter(|it| items.iter().any(|item| item == it));
+    let refused = named.map(|it| {
+        let detail = format!("`{it}` is for the operator alone");
+        Fault::new("", "not_for_accounts", detail)
+    });
+    let refused: Vec<Fault> = refused.collect();
+    match read {
+        Ok(scopes) if refused.is_empty() => Ok(scopes),
+        Ok(_) => Err(refused),
+        Err(faults) => Err([faults, refused].concat()),
     }
 }

@@ -1,75 +1,157 @@
-//! Members that several requests have in common.
+//! Members that several requests have in common, and the JSON form of enums.
+
+use std::{fmt::Display, ops::RangeInclusive};
+
+use serde_json::{Map, Value};
+use utoipa::{
+    PartialSchema,
+    openapi::{RefOr, Schema, schema::Object},
+};
 
 use crate::{
     domain::{
         scope::{Catalogue, Scope, ScopeSet},
-        text::{Metadata, Name, masked},
+        text::{InvalidText, Metadata, Name, masked},
     },
-    http::request::json::{Given, Members},
+    env::{InvalidTimestamp, Timestamp},
+    http::request::json::Members,
+    service::Fault,
 };
 
-/// The name, if one was given and is good.
-pub(super) fn read_name(members: &mut Members, given: Option<String>) -> Option<Name> {
-    match Name::parse(&given?) {
-        Ok(name) => Some(name),
-        Err(err) => {
-            members.fault("name", err.code(), err.to_string());
-            None
+/// Declares the JSON form of an enum of the domain: its names, in answers and in the API document.
+macro_rules! enum_body {
+    (
+        $(#[doc = $doc:literal])+
+        pub struct $Body:ident($Enum:ty) as $schema:literal $(, example = $example:expr)?;
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug)]
+        pub struct $Body($Enum);
+
+        impl From<$Enum> for $Body {
+            fn from(it: $Enum) -> Self {
+                Self(it)
+            }
         }
+
+        impl serde::Serialize for $Body {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.0.as_str())
+            }
+        }
+
+        impl utoipa::PartialSchema for $Body {
+            #[expect(deprecated, reason = "the derive writes `example`, not `examples`")]
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                let example = None::<$Enum>$(.or(Some($example)))?;
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::Type::String)
+                    .description(Some(concat!($($doc, "\n"),+).replace("\n ", "\n").trim()))
+                    .enum_values(Some(<$Enum>::ALL.map(<$Enum>::as_str)))
+                    .example(example.map(|it| it.as_str().into()))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $Body {
+            fn name() -> std::borrow::Cow<'static, str> {
+                $schema.into()
+            }
+        }
+    };
+}
+
+pub(super) use enum_body;
+
+/// Returns the schema of an update: the members of `T`, none of them required.
+pub(super) fn update_of<T: PartialSchema>() -> Object {
+    let RefOr::T(Schema::Object(mut update)) = T::schema() else { return Object::new() };
+    update.required.clear();
+    update.description =
+        Some("The members to change. Members that are left out keep their values.".to_owned());
+    update
+}
+
+impl From<InvalidText> for Vec<Fault> {
+    fn from(err: InvalidText) -> Self {
+        vec![Fault::new("", err.code(), err.to_string())]
     }
+}
+
+pub(super) fn read_name(members: &mut Members) -> Option<Name> {
+    members.optional("name", |it: String| Name::parse(&it))
 }
 
 pub(super) fn read_metadata(members: &mut Members) -> Option<Metadata> {
-    match members.object("metadata") {
-        Given::Absent => None,
-        Given::Null => Some(Metadata::empty()),
-        Given::Value(object) => match Metadata::parse(&object) {
-            Ok(metadata) => Some(metadata),
-            Err(err) => {
-                members.fault("metadata", err.code(), err.to_string());
-                None
-            }
-        },
-    }
+    let read = |it: Map<String, Value>| Metadata::parse(&it);
+    members.nullable("metadata", read).map(|it| it.unwrap_or_else(Metadata::empty))
 }
 
-/// The scopes in `given`, each of which must be in the catalogue or among those that the key has
-/// already.
+pub(super) fn read_instant(text: String) -> Result<Timestamp, Vec<Fault>> {
+    Timestamp::parse(&text).map_err(|err| {
+        let code = match err {
+            InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
+            InvalidTimestamp::OutOfRange => "out_of_range",
+        };
+        vec![Fault::new("", code, err.to_string())]
+    })
+}
+
+/// Reads a whole number that must lie in `range`.
+pub(super) fn read_number<N: TryFrom<i64> + PartialOrd + Display>(
+    number: i64,
+    range: &RangeInclusive<N>,
+) -> Result<N, Vec<Fault>> {
+    N::try_from(number).ok().filter(|it| range.contains(it)).ok_or_else(|| {
+        let detail = format!("must be from {} to {}", range.start(), range.end());
+        vec![Fault::new("", "out_of_range", detail)]
+    })
+}
+
+/// Reads an array of scopes, each of which must be in the catalogue or in `held`, the scopes that
+/// the key or account has already.
 pub(super) fn read_scopes(
-    members: &mut Members,
-    name: &str,
-    given: Option<Vec<serde_json::Value>>,
+    items: &[Value],
     catalogue: &Catalogue,
     held: Option<&ScopeSet>,
-) -> Option<ScopeSet> {
-    let given = given?;
-    let mut scopes = Vec::with_capacity(given.len());
-    for (i, item) in given.iter().enumerate() {
-        let at = |code, detail: String| crate::service::Fault {
-            pointer: format!("/{name}/{i}"),
-            code,
-            detail,
-        };
-        let Some(text) = item.as_str() else {
-            members.faults.push(at("invalid_type", "must be a string".to_owned()));
-            continue;
-        };
-        let scope = Scope::parse(text).ok();
-        let known = scope.filter(|it| {
-            catalogue.find(it.as_str()).is_some() || held.is_some_and(|held| held.contains(it))
-        });
-        match known {
-            Some(scope) => scopes.push(scope),
-            None => members.faults.push(at("unknown_scope", unknown_scope(catalogue, text))),
-        }
+) -> Result<ScopeSet, Vec<Fault>> {
+    let known = |text: &str| {
+        let scope = Scope::parse(text).ok()?;
+        let held = held.is_some_and(|held| held.contains(&scope));
+        (held || catalogue.find(text).is_some()).then_some(scope)
+    };
+    let (scopes, mut faults) = each_scope(items, catalogue, known);
+    if items.is_empty() {
+        faults.push(Fault::new("", "out_of_range", "must name at least one scope"));
     }
-    if given.is_empty() {
-        members.fault(name, "out_of_range", "must name at least one scope");
+    match ScopeSet::new(scopes) {
+        Some(scopes) if faults.is_empty() => Ok(scopes),
+        Some(_) | None => Err(faults),
     }
-    ScopeSet::new(scopes)
 }
 
-/// The sentence about a scope that is not in the catalogue.
+/// Returns what `find` finds for each scope, and a fault for each item for which it finds nothing.
+pub(super) fn each_scope<T>(
+    items: &[Value],
+    catalogue: &Catalogue,
+    find: impl Fn(&str) -> Option<T>,
+) -> (Vec<T>, Vec<Fault>) {
+    let (mut found, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+    for (i, item) in items.iter().enumerate() {
+        let (code, detail) = match item.as_str().map(|it| find(it).ok_or(it)) {
+            Some(Ok(scope)) => {
+                found.push(scope);
+                continue;
+            }
+            Some(Err(text)) => ("unknown_scope", unknown_scope(catalogue, text)),
+            None => ("invalid_type", "must be a string".to_owned()),
+        };
+        faults.push(Fault::new(format!("/{i}"), code, detail));
+    }
+    (found, faults)
+}
+
+/// Returns the sentence about a scope that is not in the catalogue.
 pub fn unknown_scope(catalogue: &Catalogue, text: &str) -> String {
     let short: String = masked(text).chars().take(Scope::MAX_LEN).collect();
     match catalogue.nearest(text)[..] {

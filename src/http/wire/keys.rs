@@ -4,14 +4,24 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::{
-    domain::{api_key::ApiKey, plaintext_key::PlaintextKey, scope::Catalogue, text::Metadata},
-    env::{InvalidTimestamp, Timestamp},
+    domain::{
+        api_key::{ApiKey, KeyStatus},
+        plaintext_key::PlaintextKey,
+        scope::{Catalogue, ScopeSet},
+        text::Metadata,
+    },
+    env::Timestamp,
     http::{
-        request::json::{Given, Members},
-        wire::fields::{read_metadata, read_name, read_scopes},
+        request::json::{Members, as_it_is},
+        wire::fields::{
+            enum_body, read_instant, read_metadata, read_name, read_number, read_scopes, update_of,
+        },
     },
     service::{
         Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
@@ -71,15 +81,9 @@ pub struct ApiKeyBody {
     metadata: Value,
 }
 
-/// The status of a key.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = KeyStatus)]
-pub enum StatusBody {
-    Active,
-    Expiring,
-    Expired,
-    Disabled,
+enum_body! {
+    /// The status of a key.
+    pub struct StatusBody(KeyStatus) as "KeyStatus";
 }
 
 /// An old value of a key, still accepted.
@@ -130,30 +134,16 @@ pub struct CreateKeyRequest {
     pub metadata: Option<Value>,
 }
 
-/// The members to change. Members that are left out keep their values.
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-pub struct UpdateKeyRequest {
-    #[schema(
-        nullable = false,
-        example = "Production Integration",
-        min_length = 1,
-        max_length = 100
-    )]
-    pub name: Option<String>,
-    /// The complete new list of scopes.
-    #[schema(nullable = false, min_items = 1)]
-    pub scopes: Option<Vec<String>>,
-    /// The instant from which the key is refused; `null` means never.
-    #[schema(format = DateTime)]
-    pub expires_at: Option<String>,
-    /// A disabled key is refused until it is enabled again.
-    #[schema(nullable = false, example = true)]
-    pub enabled: Option<bool>,
-    /// Replaces all metadata; `null` removes it. At most 50 members and 4 KiB.
-    #[schema(value_type = Option<HashMap<String, Value>>)]
-    pub metadata: Option<Value>,
+/// The settings to change: the members of a [`CreateKeyRequest`].
+pub struct UpdateKeyRequest;
+
+impl PartialSchema for UpdateKeyRequest {
+    fn schema() -> RefOr<Schema> {
+        update_of::<CreateKeyRequest>().into()
+    }
 }
+
+impl ToSchema for UpdateKeyRequest {}
 
 /// The options of a rotation.
 #[derive(ToSchema)]
@@ -195,18 +185,6 @@ impl ApiKeyBody {
     }
 }
 
-impl From<crate::domain::api_key::KeyStatus> for StatusBody {
-    fn from(status: crate::domain::api_key::KeyStatus) -> Self {
-        use crate::domain::api_key::KeyStatus;
-        match status {
-            KeyStatus::Active => Self::Active,
-            KeyStatus::Expiring => Self::Expiring,
-            KeyStatus::Expired => Self::Expired,
-            KeyStatus::Disabled => Self::Disabled,
-        }
-    }
-}
-
 impl From<&PreviousCredential> for PreviousKeyBody {
     fn from(value: &PreviousCredential) -> Self {
         Self {
@@ -223,24 +201,16 @@ pub fn read_new_key(
     catalogue: &Catalogue,
     expiry: Expiry<'_>,
 ) -> Result<NewKey, Vec<Fault>> {
-    let name = members.string("name");
-    let name = members.required("name", name);
-    let name = read_name(&mut members, name);
-    let scopes = members.array("scopes");
-    let scopes = members.required("scopes", scopes);
-    let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, None);
-    let expires_at = read_expiry(&mut members);
-    members.faults.extend(expiry.fault(expires_at));
-    let enabled = members.bool("enabled");
-    let enabled = members.not_null("enabled", enabled).unwrap_or(true);
-    let metadata = read_metadata(&mut members).unwrap_or_else(Metadata::empty);
-    let read = name.zip(scopes);
-    let read = read.map(|(name, scopes)| NewKey {
+    let settings = read_settings(&mut members, catalogue, None);
+    members.faults.extend(expiry.fault(settings.expires_at));
+    let name = members.required("name", settings.name);
+    let scopes = members.required("scopes", settings.scopes);
+    let read = name.zip(scopes).map(|(name, scopes)| NewKey {
         name,
         scopes,
-        expires_at,
-        enabled,
-        metadata,
+        expires_at: settings.expires_at,
+        enabled: settings.enabled.unwrap_or(true),
+        metadata: settings.metadata.unwrap_or_else(Metadata::empty),
         imported: None,
     });
     members.finish(read)
@@ -253,54 +223,29 @@ pub fn read_key_patch(
     expiry: Expiry<'_>,
     existing: &ApiKey,
 ) -> Result<KeyPatch, Vec<Fault>> {
-    let name = members.string("name");
-    let name = members.not_null("name", name);
-    let name = read_name(&mut members, name);
-    let scopes = members.array("scopes");
-    let scopes = members.not_null("scopes", scopes);
-    let scopes = read_scopes(&mut members, "scopes", scopes, catalogue, Some(&existing.scopes));
-    let expires_at = read_expiry(&mut members);
-    let enabled = members.bool("enabled");
-    let enabled = members.not_null("enabled", enabled);
-    let metadata = read_metadata(&mut members);
-    let patch = KeyPatch { name, scopes, expires_at, enabled, metadata };
+    let patch = read_settings(&mut members, catalogue, Some(&existing.scopes));
     members.faults.extend(expiry.faults(Gain::Settings(&patch)));
     members.finish(Some(patch))
 }
 
-/// Reads a [`RotateKeyRequest`]; `None` for the configured grace.
-pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Vec<Fault>> {
-    let longest = Keyward::LONGEST_GRACE.as_secs();
-    let grace = members.integer("gracePeriodSeconds");
-    let grace = members.not_null("gracePeriodSeconds", grace);
-    let seconds = grace.map(u64::try_from);
-    match seconds {
-        Some(Ok(seconds)) if seconds <= longest => {
-            members.finish(Some(Some(Duration::from_secs(seconds))))
-        }
-        Some(_) => {
-            let detail = format!("must be from 0 to {longest}");
-            members.fault("gracePeriodSeconds", "out_of_range", detail);
-            members.finish(None)
-        }
-        None => members.finish(Some(None)),
+/// Reads the settings of a key; `held` are the scopes that it has already.
+fn read_settings(
+    members: &mut Members,
+    catalogue: &Catalogue,
+    held: Option<&ScopeSet>,
+) -> KeyPatch {
+    KeyPatch {
+        name: read_name(members),
+        scopes: members.optional("scopes", |it: Vec<_>| read_scopes(&it, catalogue, held)),
+        expires_at: members.nullable("expiresAt", read_instant),
+        enabled: members.optional("enabled", as_it_is),
+        metadata: read_metadata(members),
     }
 }
 
-fn read_expiry(members: &mut Members) -> Option<Option<Timestamp>> {
-    match members.string("expiresAt") {
-        Given::Absent => None,
-        Given::Null => Some(None),
-        Given::Value(text) => match Timestamp::parse(&text) {
-            Ok(at) => Some(Some(at)),
-            Err(err) => {
-                let code = match err {
-                    InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
-                    InvalidTimestamp::OutOfRange => "out_of_range",
-                };
-                members.fault("expiresAt", code, err.to_string());
-                None
-            }
-        },
-    }
+/// Reads a [`RotateKeyRequest`]; `None` for the configured grace.
+pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Vec<Fault>> {
+    let allowed = 0..=Keyward::LONGEST_GRACE.as_secs();
+    let seconds = members.optional("gracePeriodSeconds", |it| read_number(it, &allowed));
+    members.finish(Some(seconds.map(Duration::from_secs)))
 }

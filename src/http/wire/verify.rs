@@ -13,7 +13,10 @@ use crate::{
         verdict::Verdict,
     },
     env::Timestamp,
-    http::{request::json::Members, wire::fields::unknown_scope},
+    http::{
+        request::json::{Members, as_it_is},
+        wire::fields::{each_scope, enum_body},
+    },
     service::{Fault, Keyward, Verification},
 };
 
@@ -81,21 +84,10 @@ impl<T: Display> Serialize for Printed<T> {
     }
 }
 
-/// The outcome: the first code that applies, in this order. A caller that presents no complete
-/// secret gets no other code than `MALFORMED` and `NOT_FOUND`.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(example = "VALID")]
-pub enum VerifyCode {
-    Malformed,
-    NotFound,
-    Revoked,
-    Rotated,
-    AccountSuspended,
-    Disabled,
-    Expired,
-    InsufficientScopes,
-    Valid,
+enum_body! {
+    /// The outcome: the first code that applies, in this order. A caller that presents no complete
+    /// secret gets no other code than `MALFORMED` and `NOT_FOUND`.
+    pub struct VerifyCode(Verdict) as "VerifyCode", example = Verdict::Valid;
 }
 
 /// A scope that keys can be given.
@@ -155,37 +147,24 @@ pub fn read_question(
     mut members: Members,
     catalogue: &Catalogue,
 ) -> Result<VerifyQuestion, Vec<Fault>> {
-    let key = members.string("key");
+    let key = members.optional("key", as_it_is::<String>);
     let key = members.required("key", key).map(zeroize::Zeroizing::new);
-    let scopes = members.array("scopes");
-    let scopes = members.not_null("scopes", scopes).unwrap_or_default();
-    let wanted = read_wanted(&mut members, &scopes, catalogue);
-    let client_ip = members.string("clientIp");
-    let client_ip = members.not_null("clientIp", client_ip).and_then(|it| {
-        let parsed = it.parse().ok();
-        if parsed.is_none() {
-            members.fault("clientIp", "invalid_format", "must be an IP address");
-        }
-        parsed
+    let wanted = members.optional("scopes", |it: Vec<_>| read_wanted(&it, catalogue));
+    let client_ip = members.optional("clientIp", |it: String| {
+        let fault = || Fault::new("", "invalid_format", "must be an IP address");
+        it.parse().map_err(|_| vec![fault()])
     });
-    members.finish(key.map(|key| VerifyQuestion { key, wanted, client_ip }))
+    members.finish(key.map(|key| VerifyQuestion {
+        key,
+        wanted: wanted.unwrap_or_default(),
+        client_ip,
+    }))
 }
 
-fn read_wanted(members: &mut Members, scopes: &[Value], catalogue: &Catalogue) -> ScopeBits {
-    let mut wanted = ScopeBits::default();
-    for (i, scope) in scopes.iter().enumerate() {
-        let found = scope.as_str().map(|it| catalogue.find(it).ok_or(it));
-        let (code, detail) = match found {
-            Some(Ok(bit)) => {
-                wanted = wanted.or(bit);
-                continue;
-            }
-            Some(Err(text)) => ("unknown_scope", unknown_scope(catalogue, text)),
-            None => ("invalid_type", "must be a string".to_owned()),
-        };
-        members.faults.push(Fault { pointer: format!("/scopes/{i}"), code, detail });
-    }
-    wanted
+fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Vec<Fault>> {
+    let (found, faults) = each_scope(items, catalogue, |it| catalogue.find(it));
+    let all = found.into_iter().fold(ScopeBits::default(), ScopeBits::or);
+    if faults.is_empty() { Ok(all) } else { Err(faults) }
 }
 
 impl<'a> VerificationBody<'a> {
@@ -225,22 +204,6 @@ impl<'a> VerificationBody<'a> {
             expires_at: None,
             metadata: StoredObject(None),
             account_metadata: StoredObject(None),
-        }
-    }
-}
-
-impl From<Verdict> for VerifyCode {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Malformed => Self::Malformed,
-            Verdict::NotFound => Self::NotFound,
-            Verdict::Revoked => Self::Revoked,
-            Verdict::Rotated => Self::Rotated,
-            Verdict::AccountSuspended => Self::AccountSuspended,
-            Verdict::Disabled => Self::Disabled,
-            Verdict::Expired => Self::Expired,
-            Verdict::InsufficientScopes => Self::InsufficientScopes,
-            Verdict::Valid => Self::Valid,
         }
     }
 }

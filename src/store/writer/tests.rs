@@ -7,7 +7,7 @@ use crate::{
         scope::Catalogue,
     },
     env::{ManualClock, SystemEntropy, Timekeeper, Timestamp},
-    store::Store,
+    store::{Store, StoreWriter},
 };
 
 type Answer = std::sync::mpsc::Receiver<Result<u64, StoreError>>;
@@ -23,15 +23,21 @@ fn queue(
     answer
 }
 
-#[test]
-fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
+/// The file is gone with the directory.
+fn opened() -> (tempfile::TempDir, Arc<ManualClock>, Store, StoreWriter) {
     let dir = tempfile::tempdir().unwrap();
     let catalogue = Arc::new(Catalogue::new([]));
     // A clock that stands still, or the time for a batch could be over.
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_767_225_600_000)));
-    let time = Arc::new(Timekeeper::start(clock, None));
+    let time = Arc::new(Timekeeper::start(Arc::clone(&clock) as _, None));
     let env = Env { time, entropy: Arc::new(SystemEntropy) };
-    let (store, _writer) = Store::open(&dir.path().join("keyward.db"), &env, &catalogue).unwrap();
+    let (store, writer) = Store::open(&dir.path().join("keyward.db"), &env, &catalogue).unwrap();
+    (dir, clock, store, writer)
+}
+
+#[test]
+fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
+    let (_dir, clock, store, writer) = opened();
     let (go, told) = sync_channel::<()>(0);
     // Holds the writer until the others are in the queue, so that they share a commit.
     let sure = queue(&store.writer, move |_| {
@@ -65,4 +71,61 @@ fn a_refusal_that_rests_on_a_change_which_was_undone_is_not_told() {
     }
     let newest = store.read(|tx| Ok::<_, StoreError>(tx.audit_head()?.seq));
     assert_eq!(newest.unwrap(), 0);
+    assert_eq!(store.storage_fault(), Some(StorageFault::Failed), "the file is opened again");
+    clock.advance(Duration::from_secs(1));
+    writer.write(|_| Ok::<_, StoreError>(())).unwrap();
+    assert_eq!(store.storage_fault(), None);
+}
+
+#[test]
+fn no_change_runs_between_a_lost_transaction_and_the_file_opened_again() {
+    let (_dir, _, store, _writer) = opened();
+    let (go, told) = sync_channel::<()>(0);
+    let first = queue(&store.writer, move |_| {
+        told.recv().unwrap();
+        Ok(1)
+    });
+    let spoiler = queue(&store.writer, |tx| {
+        tx.sql.execute_batch("ROLLBACK").map_err(StoreError::from)?;
+        Err(StoreError::WrongReceipt)
+    });
+    let ran = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let late = queue(&store.writer, {
+        let ran = Arc::clone(&ran);
+        move |_| {
+            ran.store(true, std::sync::atomic::Ordering::Relaxed);
+            Ok(3)
+        }
+    });
+    go.send(()).unwrap();
+    for answer in [first, spoiler, late] {
+        let outcome = answer.recv().unwrap();
+        assert!(outcome.unwrap_err().is_temporary());
+    }
+    assert!(!ran.load(std::sync::atomic::Ordering::Relaxed), "the file was not opened again");
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("outside of any body");
+    }
+}
+
+#[test]
+fn a_panic_outside_of_a_change_is_told_as_the_end_of_writing() {
+    let (_dir, _, store, writer) = opened();
+    let (reply, answer) = sync_channel(1);
+    drop(answer);
+    let body = |_: &WriteTx<'_>| Ok::<_, StoreError>(Bomb);
+    let change = Change { body: Some(body), outcome: None, first: false, reply };
+    store.writer.enqueue(Work::Change(Box::new(change))).unwrap();
+    while store.divergence().is_none() {
+        thread::yield_now();
+    }
+    assert_eq!(store.divergence(), Some(&Divergence::WriterPanicked));
+    let refused = writer.write(|_| Ok::<_, StoreError>(()));
+    assert!(matches!(refused, Err(StoreError::Halted)), "{refused:?}");
 }

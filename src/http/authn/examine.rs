@@ -1,0 +1,120 @@
+//! From the headers of a request to its caller: the one way, for every address.
+
+use actix_web::{HttpRequest, web};
+use tokio::sync::oneshot;
+
+use super::presented::{Ambiguity, PresentedKey, without_key};
+use crate::{
+    domain::{event::RequestContext, policy::RequiredScopes, verdict::Verdict},
+    http::{blocking::run, problem::Problem},
+    service::{Denial, Error, Identity, Keyward, Principal, Upgrade, Verification},
+};
+
+/// Why a request has no accepted caller.
+pub enum Refusal {
+    MissingKey,
+    /// The verdict on the presented key, other than [`Verdict::Valid`] and
+    /// [`Verdict::InsufficientScopes`].
+    Key(Verdict),
+    Ambiguous(Ambiguity),
+    /// The key could not be examined now.
+    Failed(Problem),
+}
+
+impl Refusal {
+    /// Returns the problem that the API answers. `query` is the query of the refused request.
+    pub fn into_problem(self, query: &str) -> Problem {
+        match self {
+            Self::MissingKey => without_key(query),
+            Self::Key(verdict) => Error::Unauthenticated(Denial::from(verdict)).into(),
+            Self::Ambiguous((code, detail)) => Problem::bad_request(code, detail),
+            Self::Failed(problem) => problem,
+        }
+    }
+}
+
+/// Returns the caller of a request to this server: an accepted key, presented without ambiguity, that
+/// holds one of the scopes `any_of`. With no scopes, every accepted key is a caller.
+pub async fn caller(
+    app: &web::Data<Keyward>,
+    req: &HttpRequest,
+    any_of: &'static [&'static str],
+    context: RequestContext,
+) -> Result<Principal, Problem> {
+    let (presented, query) = (PresentedKey::in_request(app, req.headers()), req.query_string());
+    let found = examine(app, presented, query, RequiredScopes::default(), || context.clone()).await;
+    let principal = app.principal(&found.map_err(|it| it.into_problem(query))?, context)?;
+    if any_of.is_empty() || app.permits(principal.powers, any_of) {
+        Ok(principal)
+    } else {
+        Err(Error::MissingScope(any_of).into())
+    }
+}
+
+/// Returns the verdict on the presented key: [`Verdict::Valid`] or [`Verdict::InsufficientScopes`].
+///
+/// Every other verdict is a [`Refusal`], and so is ambiguity, which is looked for last: a client that
+/// has no accepted key learns only that. `query` is the query of the request that carries the key.
+pub async fn examine(
+    app: &web::Data<Keyward>,
+    presented: PresentedKey<'_>,
+    query: &str,
+    required: RequiredScopes,
+    context: impl FnOnce() -> RequestContext,
+) -> Result<Verification, Refusal> {
+    let text = presented.text.ok_or(Refusal::MissingKey)?;
+    let found = judged(app, text, required, context).await.map_err(Refusal::Failed)?;
+    if !matches!(found.verdict, Verdict::Valid | Verdict::InsufficientScopes) {
+        return Err(Refusal::Key(found.verdict));
+    }
+    match presented.ambiguity(app, query) {
+        Some(ambiguity) => Err(Refusal::Ambiguous(ambiguity)),
+        None => Ok(found),
+    }
+}
+
+/// Returns the verdict on a key. Use of a retired credential is recorded, off the answer's path, at
+/// most once an hour for each key; only then is `context` called.
+pub async fn judged(
+    app: &web::Data<Keyward>,
+    text: &[u8],
+    required: RequiredScopes,
+    context: impl FnOnce() -> RequestContext,
+) -> Result<Verification, Problem> {
+    let found = app.judge(&identified(app, text).await?, required);
+    if app.should_record_retired_use(&found) {
+        let (app, found, context) = (app.clone(), found.clone(), context());
+        actix_web::rt::spawn(async move {
+            run(&app, move |app| app.record_retired_use(&found, context)).await
+        });
+    }
+    Ok(found)
+}
+
+/// Returns the credential that a text is. Only the first use of a secret leaves this thread.
+async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, Problem> {
+    let unverified = match app.identify(text) {
+        Identity::Unverified(it) => it,
+        known @ (Identity::Malformed | Identity::Unknown | Identity::Known(_)) => return Ok(known),
+    };
+    let (tell, told) = oneshot::channel();
+    // The client may have gone meanwhile; its next request then finds the secret verified.
+    let accepted = app.verify_secret_apart(unverified, |outcome| drop(tell.send(outcome)));
+    accepted.map_err(|_| Problem::unavailable())?;
+    let (identity, upgrade) = told.await.map_err(|_| Problem::internal())??;
+    if let Some(upgrade) = upgrade {
+        let app = app.clone();
+        // Off the answer's path. A failure is logged, and the first use after the next start tries
+        // again.
+        actix_web::rt::spawn(async move { rehash(&app, upgrade).await });
+    }
+    Ok(identity)
+}
+
+async fn rehash(app: &web::Data<Keyward>, upgrade: Upgrade) -> Result<(), Problem> {
+    let (tell, told) = oneshot::channel();
+    let accepted = app.rehash_apart(upgrade, |rehashed| drop(tell.send(rehashed)));
+    accepted.map_err(|_| Problem::unavailable())?;
+    let rehashed = told.await.map_err(|_| Problem::internal())?;
+    run(app, move |app| app.store_rehashed(rehashed)).await
+}
