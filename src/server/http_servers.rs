@@ -52,26 +52,17 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// Threads of each worker that wait for the disk. They wait for the same group commit.
 const BLOCKING_THREADS: usize = 64;
 
-/// The parts of the public server.
-pub(super) struct PublicServer<'a> {
-    pub instance: &'a Instance,
-    pub config: &'a Config,
-    pub metrics: &'a Arc<Metrics>,
-    pub proxies: &'a Arc<TrustedProxies>,
-    pub workers: &'a Arc<Workers>,
-}
-
 pub(super) fn public_server(
-    shared: &PublicServer<'_>,
+    parts: &Parts,
+    config: &Config,
     listeners: Vec<Listener>,
     certificate: Option<&Arc<Certificate>>,
 ) -> Result<(Server, Vec<SocketFile>), Error> {
-    let parts = Parts::of(shared);
-    let workers = workers(shared.config);
+    let workers = workers(config);
     let mut server = Server::build()
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS)
-        .max_concurrent_connections(connections_per_worker(shared.config, workers))
+        .max_concurrent_connections(connections_per_worker(config, workers))
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals();
     let draining = server.graceful_shutdown_signal();
@@ -125,36 +116,36 @@ pub(super) fn public_server(
 
 /// The parts of each worker's application.
 #[derive(Clone)]
-struct Parts {
+pub(super) struct Parts {
     app: web::Data<Keyward>,
     metrics: web::Data<Metrics>,
     streams: web::Data<Streams>,
-    proxies: web::Data<TrustedProxies>,
+    pub proxies: web::Data<TrustedProxies>,
     documents: web::Data<Documents>,
     table: web::Data<RouteTable>,
     complaints: web::Data<Seldom>,
     malformed: Arc<MalformedRequests>,
-    workers: Arc<Workers>,
+    pub workers: Arc<Workers>,
     docs: bool,
 }
 
 impl Parts {
-    fn of(shared: &PublicServer<'_>) -> Self {
+    pub fn new(instance: &Instance, config: &Config, metrics: &Arc<Metrics>) -> Self {
         let (documents, table) =
             of_document(|document| (Documents::of(document), RouteTable::of(document)));
-        let app = web::Data::from(Arc::clone(&shared.instance.app));
-        let metrics = web::Data::from(Arc::clone(shared.metrics));
+        let app = web::Data::from(Arc::clone(&instance.app));
+        let metrics = web::Data::from(Arc::clone(metrics));
         Self {
             malformed: MalformedRequests::new(app.clone(), metrics.clone()),
             complaints: web::Data::new(Seldom::default()),
-            workers: Arc::clone(shared.workers),
+            workers: Arc::default(),
             app,
             metrics,
-            streams: web::Data::from(Arc::clone(&shared.instance.streams)),
-            proxies: web::Data::from(Arc::clone(shared.proxies)),
+            streams: web::Data::from(Arc::clone(&instance.streams)),
+            proxies: web::Data::new(TrustedProxies::new(config.trusted_proxies.clone())),
             documents: web::Data::new(documents),
             table: web::Data::new(table),
-            docs: shared.config.docs,
+            docs: config.docs,
         }
     }
 
