@@ -13,6 +13,7 @@ pub mod job;
 pub mod key_hash;
 pub mod mask;
 pub mod merkle;
+mod named;
 pub mod plaintext_key;
 pub mod policy;
 pub mod request_path;
@@ -20,3 +21,5 @@ pub mod scope;
 pub mod text;
 pub mod verdict;
 pub mod visible;
+
+pub(crate) use self::named::named_enum;

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, MalformedRequests, RouteTable, Seldom, TrustedProxies, VerificationState,
+        self, MalformedRequests, OncePerMinute, RouteTable, TrustedProxies, VerificationState,
         control::{self, JobRunner},
         openapi::of_document,
         routes,
@@ -123,7 +123,7 @@ pub(super) struct Parts {
     pub proxies: web::Data<TrustedProxies>,
     documents: web::Data<Documents>,
     table: web::Data<RouteTable>,
-    complaints: web::Data<Seldom>,
+    complaints: web::Data<OncePerMinute>,
     malformed: Arc<MalformedRequests>,
     pub workers: Arc<Workers>,
     docs: bool,
@@ -137,7 +137,7 @@ impl Parts {
         let metrics = web::Data::from(Arc::clone(metrics));
         Self {
             malformed: MalformedRequests::new(app.clone(), metrics.clone()),
-            complaints: web::Data::new(Seldom::default()),
+            complaints: web::Data::new(OncePerMinute::default()),
             workers: Arc::default(),
             app,
             metrics,

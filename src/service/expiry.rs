@@ -1,23 +1,27 @@
-//! Ends of callers and of keys: a caller that expires gives no later end than its own.
+//! The expiry of callers and keys: a caller that expires gives no later expiry than its own.
 
 use crate::{
-    domain::{api_key::ApiKey, event::EventSource, scope::ScopeSet},
+    domain::{
+        api_key::{ApiKey, RequestedExpiry},
+        event::EventSource,
+        scope::ScopeSet,
+    },
     env::Timestamp,
     service::{Fault, KeyPatch, Principal},
 };
 
-/// What a change of a key gives.
+/// What a change gives to the holder of a key.
 #[derive(Clone, Copy)]
 pub enum Gain<'a> {
-    /// Neither a secret nor a power nor a later end.
+    /// Neither a secret nor a scope nor a later expiry.
     Nothing,
     /// A new plaintext key, which works as long as the key does.
     Secret,
-    /// These settings.
+    /// The settings in this patch.
     Settings(&'a KeyPatch),
 }
 
-/// The maker of a key: the source of its event, and its own end.
+/// The maker of a key: the source of the event, and its own expiry.
 #[derive(Clone, Copy)]
 pub(super) struct Maker<'a> {
     pub source: &'a EventSource,
@@ -26,84 +30,82 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'static> {
-    /// The program itself, or a command on the machine.
+    /// keyward itself, or a local command.
     pub const CLI: Self = Self { source: &EventSource::CLI, expires_at: None };
 }
 
-/// What an expiry is held against.
+/// The context of a requested expiry.
 #[derive(Clone, Copy)]
 pub struct Expiry<'a> {
     pub now: Timestamp,
-    /// Its own end is the latest that it gives.
+    /// The caller, whose own expiry is the latest that it gives.
     pub caller: &'a Principal,
-    /// The key that is changed; what it has already is no change.
+    /// The key to change. A setting that it already has is no change.
     pub existing: Option<&'a ApiKey>,
 }
 
-/// Whether a key with this end works after its caller has ended.
+/// Returns whether a key with this expiry outlives its caller.
 pub(super) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
     caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
 }
 
 impl Expiry<'_> {
-    /// What is wrong with an expiry, if it was given: outside the option.
-    pub fn fault(self, wanted: Option<Option<Timestamp>>) -> Option<Fault> {
-        let wanted = wanted?;
-        if self.existing.is_some_and(|it| it.expires_at == wanted) {
+    /// Returns what is wrong with a requested expiry.
+    pub fn fault(self, wanted: RequestedExpiry) -> Option<Fault> {
+        let own = self.existing.map(|it| it.expires_at);
+        let limit = self.caller.expires_at;
+        let end = match wanted {
+            RequestedExpiry::Inherit => return None,
+            RequestedExpiry::Never | RequestedExpiry::At(_) => wanted.or(None),
+        };
+        if own == Some(end) {
             return None;
         }
-        if wanted.is_some_and(|it| it <= self.now) {
+        if end.is_some_and(|it| it <= self.now) {
             return Some(Fault::new("/expiresAt", "in_the_past", "must lie in the future"));
         }
-        let limit = self.caller.expires_at.filter(|_| outlives(wanted, self.caller.expires_at))?;
-        let detail = if wanted.is_some() {
-            format!("must not be later than the end of the key that asks, {limit}")
+        let limit = limit.filter(|_| outlives(end, limit))?;
+        let detail = if end.is_some() {
+            format!("must not be later than the end of the calling key, {limit}")
         } else {
-            format!("must not be null: the key that asks ends at {limit}")
+            format!("must not be null: the calling key expires at {limit}")
         };
         Some(Fault::new("/expiresAt", "expires_after_caller", detail))
     }
 
-    /// Everything in this change that would outlive the caller, or end in the past.
+    /// Returns everything in this change that would outlive the caller, or end in the past.
     pub fn faults(self, gain: Gain<'_>) -> Vec<Fault> {
         let patch = match gain {
             Gain::Nothing => return Vec::new(),
             Gain::Secret => None,
             Gain::Settings(patch) => Some(patch),
         };
-        let wanted = patch.and_then(|it| it.expires_at);
-        let mut faults: Vec<_> = self.fault(wanted).into_iter().collect();
-        faults.extend(self.revivals(patch, wanted));
-        faults
+        let wanted = patch.map(|it| it.expires_at).unwrap_or_default();
+        self.fault(wanted).into_iter().chain(self.revivals(patch, wanted)).collect()
     }
 
-    /// Apart from a new end itself: a secret, a key enabled again, or a scope added, if the key goes
-    /// on after its caller. A caller that changes its own key gains no life by that.
-    fn revivals(
-        self,
-        patch: Option<&KeyPatch>,
-        wanted: Option<Option<Timestamp>>,
-    ) -> impl Iterator<Item = Fault> {
-        let limit = self.caller.expires_at;
-        let key = self.existing.filter(|it| self.caller.key() != Some(it.id));
-        let key = key.filter(|it| outlives(wanted.unwrap_or(it.expires_at), limit));
-        let enabled = |key: &ApiKey, patch: &KeyPatch| patch.enabled == Some(true) && !key.enabled;
-        let widened = |key: &ApiKey, patch: &KeyPatch| {
-            let beyond = |it: &ScopeSet| it.iter().any(|it| !key.scopes.contains(it));
-            patch.scopes.as_ref().is_some_and(beyond)
+    /// Returns the gains other than a new expiry, if the key outlives its caller: a secret, a key
+    /// that is enabled again, or an added scope. A caller that changes its own key gains no life.
+    fn revivals(self, patch: Option<&KeyPatch>, wanted: RequestedExpiry) -> Vec<Fault> {
+        let (Some(limit), Some(key)) = (self.caller.expires_at, self.existing) else {
+            return Vec::new();
         };
-        let pointers = key.map_or_else(Vec::new, |key| match patch {
-            None => vec![""],
-            Some(patch) => [("/enabled", enabled(key, patch)), ("/scopes", widened(key, patch))]
-                .into_iter()
-                .filter(|(_, applies)| *applies)
-                .map(|(pointer, _)| pointer)
-                .collect(),
-        });
-        pointers.into_iter().zip(limit.into_iter().cycle()).map(|(pointer, limit)| {
-            let detail = format!("this key outlives the key that asks, which ends at {limit}");
-            Fault::new(pointer, "expires_after_caller", detail)
-        })
+        let is_own = self.caller.key() == Some(key.id);
+        if is_own || !outlives(wanted.or(key.expires_at), Some(limit)) {
+            return Vec::new();
+        }
+        let pointers = match patch {
+            None => vec![("", true)],
+            Some(patch) => {
+                let widened = patch.scopes.iter().flat_map(ScopeSet::iter);
+                let widened = widened.into_iter().any(|it| !key.scopes.contains(it));
+                let enabled = patch.enabled == Some(true) && !key.enabled;
+                vec![("/enabled", enabled), ("/scopes", widened)]
+            }
+        };
+        let detail = format!("this key outlives the calling key, which expires at {limit}");
+        let applied = pointers.into_iter().filter(|(_, applies)| *applies);
+        applied.map(|(at, _)| Fault::new(at, "expires_after_caller", &*detail)).collect()
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn a_caller_gives_no_later_end_than_its_own() {
         let at = Timestamp::from_millis;
-        let code = |end: Option<i64>, wanted: Option<Option<i64>>| {
+        let code = |end: Option<i64>, wanted| {
             let caller = Principal {
                 presented: None,
                 account: AccountId::from_raw(1),
@@ -125,15 +127,17 @@ mod tests {
                 source: EventSource::CLI.into(),
             };
             let expiry = Expiry { now: at(1_000), caller: &caller, existing: None };
-            expiry.fault(wanted.map(|it| it.map(at))).map(|it| it.code)
+            expiry.fault(wanted).map(|it| it.code)
         };
-        assert_eq!(code(None, None), None);
-        assert_eq!(code(None, Some(None)), None);
-        assert_eq!(code(None, Some(Some(1_001))), None);
-        assert_eq!(code(None, Some(Some(1_000))), Some("in_the_past"));
-        assert_eq!(code(Some(2_000), None), None);
-        assert_eq!(code(Some(2_000), Some(Some(2_000))), None);
-        assert_eq!(code(Some(2_000), Some(Some(2_001))), Some("expires_after_caller"));
-        assert_eq!(code(Some(2_000), Some(None)), Some("expires_after_caller"));
+        let (inherit, never) = (RequestedExpiry::Inherit, RequestedExpiry::Never);
+        let ends = |millis| RequestedExpiry::At(at(millis));
+        assert_eq!(code(None, inherit), None);
+        assert_eq!(code(None, never), None);
+        assert_eq!(code(None, ends(1_001)), None);
+        assert_eq!(code(None, ends(1_000)), Some("in_the_past"));
+        assert_eq!(code(Some(2_000), inherit), None);
+        assert_eq!(code(Some(2_000), ends(2_000)), None);
+        assert_eq!(code(Some(2_000), ends(2_001)), Some("expires_after_caller"));
+        assert_eq!(code(Some(2_000), never), Some("expires_after_caller"));
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     env::Env,
     service::{
         Authorizer, Checkpointer, Error, Settings, bootstrap::InitialKeyFile, change::Writes,
-        change_budget::ChangeBudget, denials::DenialRecorder, kdf_pool::KdfPool, put_off::PutOff,
-        readiness, statistics, usage::UsageRecorder,
+        change_budget::ChangeBudget, deferred_events::DeferredEvents, denials::DenialRecorder,
+        kdf_pool::KdfPool, readiness, statistics, usage::UsageRecorder,
     },
     store::{Divergence, StorageFault, Store, StoreError, StoreWriter},
 };
@@ -31,7 +31,7 @@ pub struct Keyward {
     pub(super) kdf_pool: KdfPool,
     pub(super) usage: UsageRecorder,
     pub(super) denials: DenialRecorder,
-    pub(super) put_off: PutOff,
+    pub(super) deferred_events: DeferredEvents,
     pub(super) checkpointer: Checkpointer,
     pub(super) initial_key_file: InitialKeyFile,
     pub(super) policy: ArcSwapOption<Policy>,
@@ -74,7 +74,7 @@ impl Keyward {
             kdf_pool,
             usage: UsageRecorder::default(),
             denials: DenialRecorder::default(),
-            put_off: PutOff::default(),
+            deferred_events: DeferredEvents::default(),
             checkpointer,
             initial_key_file: InitialKeyFile::default(),
             policy: ArcSwapOption::empty(),

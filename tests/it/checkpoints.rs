@@ -7,7 +7,7 @@ use keyward::{
     domain::checkpoint::{Checkpoint, CheckpointKey},
     env::SeededEntropy,
     server::{self, DataDirError, Instance, Sources},
-    service::{LogFile, Mismatch, hold_to_checkpoints},
+    service::{LogFile, Mismatch, check_against_checkpoints},
     store::StoreError,
 };
 use pbkdf2::sha2::{Sha256, digest::Output};
@@ -343,8 +343,8 @@ fn a_checkpoint_that_is_made_while_somebody_looks_is_no_contradiction() {
     assert!(Command::new("mkfifo").arg(&note).status().unwrap().success());
     let mut log = LogFile::open(&server.database()).unwrap();
     std::thread::scope(|scope| {
-        let looks =
-            scope.spawn(|| log.read::<_, Mismatch>(|tx| hold_to_checkpoints(tx, &key, &note)));
+        let looks = scope
+            .spawn(|| log.read::<_, Mismatch>(|tx| check_against_checkpoints(tx, &key, &note)));
         // Returns once the other end is open, which is where whoever looks waits now.
         let mut file = fs::File::options().write(true).open(&note).unwrap();
         grow(&server, 3);

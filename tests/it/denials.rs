@@ -22,7 +22,7 @@ fn total(events: &[Value]) -> u64 {
 /// A call with a key that nobody was given, without the way through HTTP.
 fn guess(server: &TestServer, number: u32) {
     let address = std::net::Ipv4Addr::from_bits(0x0A00_0000 | number);
-    server.app.note_denial(DeniedCall {
+    server.app.count_denial(DeniedCall {
         reason: "invalid_key",
         prefix: KeyPrefix::from_stored(&format!("rg_{number:09}")),
         key: None,

@@ -11,7 +11,7 @@ use keyward::{
     domain::{
         imported_key::{ImportedDigest, ImportedKey},
         scope::{Scope, ScopeSet},
-        text::{Metadata, Name},
+        text::Name,
     },
     service::{ImportRow, Job, NewKey},
 };
@@ -270,14 +270,8 @@ fn two_imports_of_a_file_at_once_make_each_key_once() {
 }
 
 fn new_key() -> NewKey {
-    NewKey {
-        name: Name::parse("old").unwrap(),
-        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
-        expires_at: None,
-        enabled: true,
-        metadata: Metadata::empty(),
-        imported: None,
-    }
+    let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
+    NewKey::new(Name::parse("old").unwrap(), scopes)
 }
 
 #[test]

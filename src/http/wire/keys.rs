@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{
-    PartialSchema, ToSchema,
+    IntoParams, PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
 use crate::{
     domain::{
-        api_key::{ApiKey, KeyStatus},
+        api_key::{ApiKey, KeyStatus, RequestedExpiry},
         plaintext_key::PlaintextKey,
         scope::{Catalogue, ScopeSet},
         text::Metadata,
@@ -112,6 +112,24 @@ pub struct ApiKeyListBody {
     pub next_cursor: Option<String>,
 }
 
+/// The filters of a list of keys.
+#[derive(IntoParams)]
+#[into_params(rename_all = "camelCase", parameter_in = Query)]
+pub struct KeyFilterQuery {
+    /// Filter by status.
+    pub status: Option<StatusBody>,
+    /// Filter by scope.
+    pub scope: Option<String>,
+    /// Only keys that were created before this instant and not used since.
+    #[param(format = DateTime)]
+    pub unused_since: Option<String>,
+    /// Only keys that expire before this instant.
+    #[param(format = DateTime)]
+    pub expiring_before: Option<String>,
+    /// Only keys whose name contains this text, or whose `keyPrefix` starts with it.
+    pub q: Option<String>,
+}
+
 /// The settings of a new key.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
@@ -206,12 +224,10 @@ pub fn read_new_key(
     let name = members.required("name", settings.name);
     let scopes = members.required("scopes", settings.scopes);
     let read = name.zip(scopes).map(|(name, scopes)| NewKey {
-        name,
-        scopes,
         expires_at: settings.expires_at,
         enabled: settings.enabled.unwrap_or(true),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
-        imported: None,
+        ..NewKey::new(name, scopes)
     });
     members.finish(read)
 }
@@ -237,7 +253,7 @@ fn read_settings(
     KeyPatch {
         name: read_name(members),
         scopes: members.optional("scopes", |it: Vec<_>| read_scopes(&it, catalogue, held)),
-        expires_at: members.nullable("expiresAt", read_instant),
+        expires_at: RequestedExpiry::from(members.nullable("expiresAt", read_instant)),
         enabled: members.optional("enabled", as_it_is),
         metadata: read_metadata(members),
     }
