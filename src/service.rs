@@ -59,6 +59,7 @@ pub use self::{
     keyward::Keyward,
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
+    readiness::LEAST_FREE,
     settings::Settings,
     statistics::Statistics,
     verify::{KeyOwner, Verification},

@@ -1,4 +1,4 @@
-//! The one place where a failure becomes an HTTP response (RFC 9457).
+//! The one mapping of a failure to an HTTP response (RFC 9457).
 
 use std::{fmt, time::Duration};
 
@@ -92,13 +92,13 @@ impl Problem {
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
             "Internal error",
-            "something went wrong on our side",
+            "the server failed; its log says why",
         )
     }
 
-    /// Another method than those in `allow`.
+    /// 405: the address takes only the methods in `allow`.
     pub fn method_not_allowed(allow: String) -> Self {
-        let detail = format!("this can be asked with {allow}");
+        let detail = format!("this address takes {allow}");
         let status = StatusCode::METHOD_NOT_ALLOWED;
         Self {
             allow: Some(allow),
@@ -106,12 +106,12 @@ impl Problem {
         }
     }
 
-    /// The key cannot be taken from a request that says two things.
+    /// 401 for a proxy: the request presents its key ambiguously.
     pub fn ambiguous_key(code: &'static str, detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, code, "Authentication required", detail)
     }
 
-    /// As it is told to a proxy, which knows one kind of failure.
+    /// Maps every failure of the server to 503, the one that a proxy handles.
     #[must_use]
     pub fn for_a_proxy(self) -> Self {
         if self.status < 500 {
@@ -120,18 +120,18 @@ impl Problem {
         Self::unavailable()
     }
 
-    /// Too busy for now.
+    /// 503: the server is busy.
     pub fn unavailable() -> Self {
         Self::unavailable_because("the service is busy")
     }
 
-    /// Not now, for a reason that ends by itself or by the operator's doing.
+    /// 503, for a reason that ends by itself or that the operator can remove.
     pub fn unavailable_because(why: impl fmt::Display) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "unavailable", "Try again later", why).with_retry(1)
     }
 
-    /// No further stream now; whoever waits a little may find one closed.
+    /// 503: no further stream can be opened now. A client may retry after some seconds.
     pub fn too_many_streams() -> Self {
         let detail = "too many event streams are open";
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -148,7 +148,7 @@ impl Problem {
         Self::from(Error::Invalid(faults))
     }
 
-    /// Whether the caller was refused, rather than what it said.
+    /// Returns whether the caller was refused, rather than its input.
     pub fn is_denial(&self) -> bool {
         matches!(self.status, 401 | 403)
     }
@@ -161,7 +161,7 @@ impl Problem {
         self.code
     }
 
-    /// The response, now that the request's identifier is known.
+    /// Returns the response, now that the identifier of the request is known.
     ///
     /// # Panics
     ///
@@ -169,11 +169,11 @@ impl Problem {
     #[expect(clippy::expect_used, reason = "a struct of strings and a number is always JSON")]
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let complete = Self { request_id: request_id.to_owned(), ..self.clone() };
-        let mut body = serde_json::to_vec(&complete).expect("strings and a number");
+        let mut body = serde_json::to_vec(&complete).expect("strings and a number are JSON");
         body.push(b'\n');
         let mut response = self.head();
         if matches!(self.code, TOO_MANY_STREAMS | TOO_MANY_ANSWERS) {
-            response.force_close(); // Requests that are pipelined behind it would fare alike.
+            response.force_close(); // Pipelined requests would be refused too.
         }
         response.content_type("application/problem+json").body(body)
     }
@@ -187,7 +187,7 @@ impl Problem {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
-            // No scheme for API keys is registered; this names the header that is wanted.
+            // No scheme for API keys is registered; this one names the header to send.
             let challenge = "ApiKey realm=\"keyward\", header=\"X-API-Key\"";
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
@@ -205,7 +205,7 @@ impl Problem {
 }
 
 impl From<Error> for Problem {
-    // No `_` arm: a new way to fail must be given a response here before the crate compiles.
+    // No `_` arm: the crate compiles only when every failure has a response here.
     fn from(err: Error) -> Self {
         match &err {
             Error::Unauthenticated(denial) => {
@@ -257,7 +257,10 @@ impl From<Error> for Problem {
                 Self::new(status, "backup_failed", "No backup", detail)
             }
             Error::Unavailable(source) => {
-                tracing::warn!(error = source as &dyn std::error::Error, "turned a request away");
+                tracing::warn!(
+                    error = source as &dyn std::error::Error,
+                    "a request was refused for now"
+                );
                 Self::unavailable_because(&err)
             }
             Error::Internal(source) => {
@@ -290,7 +293,7 @@ impl Problem {
     }
 }
 
-/// For `Retry-After`: never too early, and at least one.
+/// Rounds up to whole seconds, at least one, for `Retry-After`.
 fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }
@@ -328,7 +331,7 @@ impl ResponseError for Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// A stand-in: the middleware that knows the request's identifier calls [`Problem::respond`].
+    /// Returns a placeholder: the middleware that knows the identifier calls [`Problem::respond`].
     fn error_response(&self) -> HttpResponse {
         self.head().finish()
     }

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, MalformedRequests, RouteTable, Seldom, TrustedProxies, VerificationState,
+        self, MalformedRequests, OncePerMinute, RouteTable, TrustedProxies, VerificationState,
         control::{self, JobRunner},
         openapi::of_document,
         routes,
@@ -132,7 +132,7 @@ struct Parts {
     proxies: web::Data<TrustedProxies>,
     documents: web::Data<Documents>,
     table: web::Data<RouteTable>,
-    complaints: web::Data<Seldom>,
+    complaints: web::Data<OncePerMinute>,
     malformed: Arc<MalformedRequests>,
     workers: Arc<Workers>,
     docs: bool,
@@ -146,7 +146,7 @@ impl Parts {
         let metrics = web::Data::from(Arc::clone(shared.metrics));
         Self {
             malformed: MalformedRequests::new(app.clone(), metrics.clone()),
-            complaints: web::Data::new(Seldom::default()),
+            complaints: web::Data::new(OncePerMinute::default()),
             workers: Arc::clone(shared.workers),
             app,
             metrics,

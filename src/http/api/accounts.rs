@@ -16,7 +16,7 @@ use crate::{
             body::RequestBody,
             query::{self, Query},
         },
-        respond,
+        respond::{self, List},
         wire::{
             AccountBody, AccountListBody, ApiKeyBody, ApiKeyListBody, CreateAccountRequest,
             CreateKeyRequest, UpdateAccountRequest, read_account_draft, read_account_patch,
@@ -69,7 +69,7 @@ pub async fn list_accounts(
     };
     let show = |app: &Keyward, it: &Account| AccountBody::new(app, it, None);
     let cursor = |it: &Account| query::cursor(it.created_at, it.id.as_raw());
-    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
 }
 
 /// Create an account

@@ -1,4 +1,4 @@
-//! `/checkpoints` and the proofs: what an auditor needs who believes nobody.
+//! `/checkpoints` and the proofs: with them, an auditor need not trust this server.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
@@ -9,7 +9,7 @@ use crate::{
         blocking::run,
         problem::Problem,
         request::query::Query,
-        respond,
+        respond::{self, List},
         wire::{
             CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody,
             EventProofBody,
@@ -52,7 +52,7 @@ pub async fn list_checkpoints(
     };
     let show = |_: &Keyward, it: &StoredCheckpoint| CheckpointBody::from(it.clone());
     let cursor = |it: &StoredCheckpoint| event_cursor(it.size);
-    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
 }
 
 /// Show the last checkpoint

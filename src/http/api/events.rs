@@ -12,7 +12,7 @@ use crate::{
         blocking::run,
         problem::Problem,
         request::query::Query,
-        respond,
+        respond::{self, List},
         wire::{EventBody, EventListBody},
     },
     service::{Error, EventFilter, EventView, Keyward, OPERATOR},
@@ -57,7 +57,7 @@ pub async fn list_events(
     };
     let show = |_: &Keyward, it: &EventView| EventBody::from(it.clone());
     let cursor = |it: &EventView| event_cursor(it.event.seq);
-    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
 }
 
 /// Show an event
@@ -95,7 +95,7 @@ fn read_filter(query: &mut Query) -> EventFilter {
     }
 }
 
-/// Which events, whenever they were.
+/// Reads the filter by type, subject and actor, at any time.
 pub(super) fn read_selection(query: &mut Query) -> EventFilter {
     let is_subject =
         |it: &str| it == "keyward" || KeyId::parse(it).is_ok() || AccountId::parse(it).is_ok();
@@ -127,7 +127,8 @@ pub(super) fn read_cursor(text: &str) -> Option<i64> {
     (0 <= seq && event_cursor(seq) == text).then_some(seq)
 }
 
-/// Digits only: what `parse` allows besides, such as a sign, would be another address for the same.
+/// Parses the number of an event. Only digits are allowed: a sign, which `parse` accepts, would make a
+/// second address of the same event.
 pub(super) fn seq_of(text: &str) -> Option<i64> {
     let seq = text.parse::<i64>().ok().filter(|it| 0 <= *it)?;
     (seq.to_string() == text).then_some(seq)

@@ -3,13 +3,12 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
 
 use crate::{
-    domain::{
-        api_key::KeyStatus,
-        id::{AccountId, KeyId},
-        scope::Scope,
-    },
+    domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
     http::{
-        api::revision::{entity_tag, expected_revision},
+        api::{
+            key_request::{KeyRequest, find},
+            revision::entity_tag,
+        },
         authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys},
         blocking::{minted, run},
         problem::Problem,
@@ -17,15 +16,14 @@ use crate::{
             body::RequestBody,
             query::{self, Query},
         },
-        respond,
+        respond::{self, List},
         wire::{
             ApiKeyBody, ApiKeyListBody, CreateKeyRequest, UpdateKeyRequest, read_key_patch,
             read_new_key, unknown_scope,
         },
     },
     service::{
-        Error, Expiry, IssuedKey, KeyAccess, KeyChange, KeyFilter, KeyPage, KeyView, Keyward,
-        Principal,
+        Error, Expiry, IssuedKey, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward, Principal,
     },
 };
 
@@ -164,7 +162,8 @@ pub async fn update_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    update(&app, caller.principal, &id, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Write);
+    update(&app, KeyRequest { caller, id: &id, access, req: &req }, body).await
 }
 
 /// Change an API key, by PATCH
@@ -193,7 +192,8 @@ pub async fn patch_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    update(&app, caller.principal, &id, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Write);
+    update(&app, KeyRequest { caller, id: &id, access, req: &req }, body).await
 }
 
 /// Revoke the presented key
@@ -218,7 +218,8 @@ pub async fn revoke_self(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, "self", KeyAccess::Itself, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Itself);
+    revoke(&app, KeyRequest { caller, id: "self", access, req: &req }, body).await
 }
 
 /// Revoke an API key
@@ -245,27 +246,22 @@ pub async fn revoke_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, &id, KeyAccess::Write, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Write);
+    revoke(&app, KeyRequest { caller, id: &id, access, req: &req }, body).await
 }
 
 async fn revoke(
     app: &web::Data<Keyward>,
-    caller: Principal,
-    id: &str,
-    access: KeyAccess,
-    req: &HttpRequest,
+    key: KeyRequest<'_>,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, access).await?;
-    let nothing = body.none()?;
-    let expected = expected_revision(req, view.key.revision)?;
-    nothing.finish(Some(())).map_err(Problem::invalid)?;
-    let change = KeyChange { id: view.key.id, access, expected };
+    let change = key.change_without_body(app, body).await?;
+    let caller = key.caller;
     run(app, move |app| app.revoke_key(&caller, change)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A page of the keys of an account.
+/// Answers with a page of the keys of an account.
 pub(super) async fn list(
     app: &web::Data<Keyward>,
     caller: Principal,
@@ -292,7 +288,7 @@ pub(super) async fn list(
     };
     let show = |app: &Keyward, it: &KeyView| ApiKeyBody::new(app, it, None);
     let cursor = |it: &KeyView| query::cursor(it.key.created_at, it.key.id.as_raw());
-    respond::page(app, &asker, req, limit, read, show, cursor).await
+    respond::page(app, &asker, req, List { limit, read, show, cursor }).await
 }
 
 fn read_filter(query: &mut Query) -> KeyFilter {
@@ -327,40 +323,18 @@ pub(super) async fn create(
         .json(issued_body(app, &issued)))
 }
 
-pub(super) async fn find(
-    app: &web::Data<Keyward>,
-    caller: &Principal,
-    id: &str,
-    access: KeyAccess,
-) -> Result<KeyView, Problem> {
-    let (caller, id) = (caller.clone(), key_in_path(app, caller, id)?);
-    run(app, move |app| app.find_key(&caller, id, access)).await
-}
-
-/// The key that the path names: an identifier, the prefix of one of its values, or `self` for the
-/// caller's own.
-fn key_in_path(app: &Keyward, caller: &Principal, text: &str) -> Result<KeyId, Error> {
-    if text == "self" {
-        return caller.key().ok_or(Error::NO_KEY);
-    }
-    KeyId::parse(text).ok().or_else(|| app.key_with_prefix(text)).ok_or(Error::NO_KEY)
-}
-
 async fn update(
     app: &web::Data<Keyward>,
-    caller: Principal,
-    id: &str,
-    req: &HttpRequest,
+    key: KeyRequest<'_>,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, KeyAccess::Write).await?;
+    let view = key.find(app).await?;
     let members = body.members()?;
-    let expected = expected_revision(req, view.key.revision)?;
+    let (change, caller) = (key.change(&view)?, key.caller);
     let now = app.env().time.now();
     let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
     let patch =
         read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
-    let change = KeyChange { id: view.key.id, access: KeyAccess::Write, expected };
     let view = run(app, move |app| app.update_key(&caller, change, patch)).await?;
     Ok(shown(app, &view))
 }
@@ -371,7 +345,7 @@ pub(super) fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {
         .json(ApiKeyBody::new(app, view, None))
 }
 
-/// The only answers that ever hold a full key.
+/// Returns the body of the only answers that hold a full key.
 pub(super) fn issued_body(app: &Keyward, issued: &IssuedKey) -> ApiKeyBody {
     ApiKeyBody::new(app, &issued.view, Some(&issued.plaintext))
 }

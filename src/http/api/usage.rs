@@ -1,10 +1,10 @@
-//! `/api-keys/{id}/usage`: how much a key is used.
+//! `/api-keys/{id}/usage`: how often a key is used.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
 use crate::{
     http::{
-        api::keys::find,
+        api::key_request::find,
         authn::{Caller, ReadKeys},
         blocking::run,
         problem::Problem,
