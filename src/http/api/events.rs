@@ -13,7 +13,7 @@ use crate::{
         problem::Problem,
         request::query::Query,
         respond::{self, List},
-        wire::{EventBody, EventListBody},
+        wire::{EventBody, EventFilterQuery, EventListBody},
     },
     service::{Error, EventFilter, EventView, Keyward, OPERATOR},
 };
@@ -27,18 +27,12 @@ use crate::{
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
         ("after" = Option<i64>, Query, description = "Only events with a greater `seq`.", minimum = 0),
-        ("type" = Option<String>, Query, description = "Filter by event type."),
-        ("subject" = Option<String>, Query, description = "Filter by the key or account that the event is about, or `keyward`."),
-        ("actor" = Option<String>, Query, description = "Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of the operator."),
+        EventFilterQuery,
         ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant."),
         ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant."),
     ),
-    responses(
-        (status = 200, description = "A page of events", body = EventListBody),
-    ),
+    responses((status = 200, description = "A page of events", body = EventListBody)),
 )]
 #[get("/events")]
 pub async fn list_events(
@@ -68,9 +62,7 @@ pub async fn list_events(
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(("seq" = i64, Path, description = "The number of the event.", example = 1, minimum = 1)),
-    responses(
-        (status = 200, description = "The event", body = EventBody),
-    ),
+    responses((status = 200, description = "The event", body = EventBody)),
 )]
 #[get("/events/{seq}")]
 pub async fn show_event(

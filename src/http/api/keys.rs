@@ -1,6 +1,6 @@
 //! `/api-keys`
 
-use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, route, web};
 
 use crate::{
     domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
@@ -18,8 +18,8 @@ use crate::{
         },
         respond::{self, List},
         wire::{
-            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, UpdateKeyRequest, read_key_patch,
-            read_new_key, unknown_scope,
+            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, UpdateKeyRequest,
+            read_key_patch, read_new_key, unknown_scope,
         },
     },
     service::{
@@ -35,18 +35,8 @@ use crate::{
     operation_id = "listApiKeys",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read"])),
-    params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
-        ("status" = Option<crate::http::wire::StatusBody>, Query, description = "Filter by status."),
-        ("scope" = Option<String>, Query, description = "Filter by scope."),
-        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this instant and not used since."),
-        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant."),
-        ("q" = Option<String>, Query, description = "Only keys whose name contains this text, or whose `keyPrefix` starts with it."),
-    ),
-    responses(
-        (status = 200, description = "A page of keys", body = ApiKeyListBody),
-    ),
+    params(KeyFilterQuery),
+    responses((status = 200, description = "A page of keys", body = ApiKeyListBody)),
 )]
 #[get("/api-keys")]
 pub async fn list_keys(
@@ -70,12 +60,7 @@ pub async fn list_keys(
         "scopes": ["orders:read", "products:read"],
         "expiresAt": "2099-01-20T00:00:00Z",
     })),
-    responses(
-        (status = 201, description = "Created", body = ApiKeyBody, headers(
-            ("Location" = String, description = "The address of the key."),
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 201, description = "Created", body = ApiKeyBody)),
 )]
 #[post("/api-keys")]
 pub async fn create_key(
@@ -94,11 +79,7 @@ pub async fn create_key(
     operation_id = "getSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
-    responses(
-        (status = 200, description = "The key that was presented", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The key that was presented", body = ApiKeyBody)),
 )]
 #[get("/api-keys/self")]
 pub async fn show_self(
@@ -118,12 +99,7 @@ pub async fn show_self(
     operation_id = "getApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
-    params(("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "self")),
-    responses(
-        (status = 200, description = "The key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The key", body = ApiKeyBody)),
 )]
 #[get("/api-keys/{id}")]
 pub async fn show_key(
@@ -143,18 +119,10 @@ pub async fn show_key(
     operation_id = "updateApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
-    ),
     request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
-    responses(
-        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The changed key", body = ApiKeyBody)),
 )]
-#[put("/api-keys/{id}")]
+#[route("/api-keys/{id}", method = "PUT", method = "PATCH")]
 pub async fn update_key(
     app: web::Data<Keyward>,
     caller: Caller<WriteKeys>,
@@ -162,38 +130,16 @@ pub async fn update_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let (caller, access) = (caller.principal, KeyAccess::Write);
-    update(&app, KeyRequest { caller, id: &id, access, req: &req }, body).await
-}
-
-/// Change an API key, by PATCH
-///
-/// Does the same as PUT.
-#[utoipa::path(
-    operation_id = "patchApiKey",
-    tag = "API keys",
-    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
-    ),
-    request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
-    responses(
-        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
-)]
-#[patch("/api-keys/{id}")]
-pub async fn patch_key(
-    app: web::Data<Keyward>,
-    caller: Caller<WriteKeys>,
-    id: web::Path<String>,
-    req: HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    let (caller, access) = (caller.principal, KeyAccess::Write);
-    update(&app, KeyRequest { caller, id: &id, access, req: &req }, body).await
+    let key = KeyRequest { caller: caller.principal, id: &id, access: KeyAccess::Write, req: &req };
+    let view = key.find(&app).await?;
+    let members = body.members()?;
+    let (change, caller) = (key.change(&view)?, key.caller);
+    let now = app.env().time.now();
+    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
+    let patch =
+        read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
+    let view = run(&app, move |app| app.update_key(&caller, change, patch)).await?;
+    Ok(shown(&app, &view))
 }
 
 /// Revoke the presented key
@@ -204,12 +150,7 @@ pub async fn patch_key(
     operation_id = "revokeSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
-    params(
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
-    ),
-    responses(
-        (status = 204, description = "Revoked"),
-    ),
+    responses((status = 204, description = "Revoked")),
 )]
 #[delete("/api-keys/self")]
 pub async fn revoke_self(
@@ -230,13 +171,7 @@ pub async fn revoke_self(
     operation_id = "revokeApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
-    ),
-    responses(
-        (status = 204, description = "Revoked"),
-    ),
+    responses((status = 204, description = "Revoked")),
 )]
 #[delete("/api-keys/{id}")]
 pub async fn revoke_key(
@@ -321,22 +256,6 @@ pub(super) async fn create(
         .insert_header((header::LOCATION, address))
         .insert_header(entity_tag(issued.view.key.revision))
         .json(issued_body(app, &issued)))
-}
-
-async fn update(
-    app: &web::Data<Keyward>,
-    key: KeyRequest<'_>,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    let view = key.find(app).await?;
-    let members = body.members()?;
-    let (change, caller) = (key.change(&view)?, key.caller);
-    let now = app.env().time.now();
-    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
-    let patch =
-        read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
-    let view = run(app, move |app| app.update_key(&caller, change, patch)).await?;
-    Ok(shown(app, &view))
 }
 
 pub(super) fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {

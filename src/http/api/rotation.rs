@@ -26,11 +26,7 @@ use crate::{
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:rotate", "api-keys:write"])),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
-    responses(
-        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The rotated key", body = ApiKeyBody)),
 )]
 #[post("/api-keys/self/rotate")]
 pub async fn rotate_self(
@@ -51,16 +47,8 @@ pub async fn rotate_self(
     operation_id = "rotateApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate the key only if this is its `ETag`."),
-    ),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
-    responses(
-        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The rotated key", body = ApiKeyBody)),
 )]
 #[post("/api-keys/{id}/rotate")]
 pub async fn rotate_key(
@@ -81,15 +69,7 @@ pub async fn rotate_key(
     operation_id = "completeRotation",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "End the grace periods only if this is the `ETag` of the key."),
-    ),
-    responses(
-        (status = 200, description = "The key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The key", body = ApiKeyBody)),
 )]
 #[post("/api-keys/{id}/rotate/complete")]
 pub async fn complete_rotation(

@@ -24,6 +24,7 @@ use crate::{
         problem::Problem,
         request::query::Query,
         stream_limits::Streams,
+        wire::EventFilterQuery,
     },
     service::{EventFilter, Fault, Keyward},
 };
@@ -59,9 +60,7 @@ pub(super) enum Start {
     params(
         ("Last-Event-ID" = Option<i64>, Header, nullable = false, description = "The last `id` that the client received. Takes precedence over `after`.", minimum = 0),
         ("after" = Option<i64>, Query, description = "The same as `Last-Event-ID`, for clients that cannot set headers.", minimum = 0),
-        ("type" = Option<String>, Query, description = "Filter by event type."),
-        ("subject" = Option<String>, Query, description = "Filter by the key or account that the event is about, or `keyward`."),
-        ("actor" = Option<String>, Query, description = "Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of the operator."),
+        EventFilterQuery,
     ),
     responses(
         (

@@ -24,13 +24,8 @@ const USUAL_DAYS: u32 = 30;
     operation_id = "getApiKeyUsage",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "self"),
-        ("days" = Option<u32>, Query, description = "The number of days. Defaults to 30.", minimum = 1, maximum = 366),
-    ),
-    responses(
-        (status = 200, description = "The counts of each day", body = UsageBody),
-    ),
+    params(("days" = Option<u32>, Query, description = "The number of days. Defaults to 30.", minimum = 1, maximum = 366)),
+    responses((status = 200, description = "The counts of each day", body = UsageBody)),
 )]
 #[get("/api-keys/{id}/usage")]
 pub async fn show_usage(

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::service::EventView;
 
@@ -73,6 +73,19 @@ pub enum ActorType {
     Operator,
     Cli,
     Scheduler,
+}
+
+/// The filters of the list and the stream of events.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilterQuery {
+    /// Filter by event type.
+    pub r#type: Option<String>,
+    /// Filter by the key or account that the event is about, or `keyward`.
+    pub subject: Option<String>,
+    /// Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of
+    /// the operator.
+    pub actor: Option<String>,
 }
 
 /// A page of events.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{
-    PartialSchema, ToSchema,
+    IntoParams, PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
@@ -110,6 +110,24 @@ pub struct ApiKeyListBody {
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
+}
+
+/// The filters of a list of keys.
+#[derive(IntoParams)]
+#[into_params(rename_all = "camelCase", parameter_in = Query)]
+pub struct KeyFilterQuery {
+    /// Filter by status.
+    pub status: Option<StatusBody>,
+    /// Filter by scope.
+    pub scope: Option<String>,
+    /// Only keys that were created before this instant and not used since.
+    #[param(format = DateTime)]
+    pub unused_since: Option<String>,
+    /// Only keys that expire before this instant.
+    #[param(format = DateTime)]
+    pub expiring_before: Option<String>,
+    /// Only keys whose name contains this text, or whose `keyPrefix` starts with it.
+    pub q: Option<String>,
 }
 
 /// The settings of a new key.
