@@ -98,7 +98,7 @@ impl Problem {
 
     /// 405: the address takes only the methods in `allow`.
     pub fn method_not_allowed(allow: String) -> Self {
-        let detail = format!("this address takes {allow}");
+        let detail = format!("this address accepts only {allow}");
         let status = StatusCode::METHOD_NOT_ALLOWED;
         Self {
             allow: Some(allow),
@@ -133,7 +133,7 @@ impl Problem {
 
     /// 503: no further stream can be opened now. A client may retry after some seconds.
     pub fn too_many_streams() -> Self {
-        let detail = "too many event streams are open";
+        let detail = "too many event streams are open; close one, or try again later";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, TOO_MANY_STREAMS, "Try again later", detail).with_retry(5)
     }

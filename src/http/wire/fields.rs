@@ -155,7 +155,7 @@ pub(super) fn each_scope<T>(
 pub fn unknown_scope(catalogue: &Catalogue, text: &str) -> String {
     let short: String = masked(text).chars().take(Scope::MAX_LEN).collect();
     match catalogue.nearest(text)[..] {
-        [] => format!("there is no scope `{short}`"),
+        [] => format!("there is no scope `{short}`; GET /api/v1/scopes lists all scopes"),
         ref near => format!("there is no scope `{short}`; did you mean {}?", near.join(" or ")),
     }
 }
