@@ -1,10 +1,10 @@
--- keyward's schema, version 3.
+-- keyward's schema, version 4.
 --
 -- This file is the complete current schema: keyward creates a new database from it. All instants are unix
 -- milliseconds, UTC. Intervals are half open: a `…_until_ms` is the first instant outside the interval.
 
 PRAGMA application_id = 0x4B575244; -- "KWRD"
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 
 -- The audit log. Append-only, gapless, each row hashed together with the one before it.
 CREATE TABLE events (
@@ -241,16 +241,15 @@ CREATE TABLE time_floor (
     floor_ms INTEGER NOT NULL
 ) STRICT;
 
--- Under which imported keys, which are not of keyward's shape, get the tag that they are found by.
--- Random, made at the first import; it belongs to no key and no account.
+-- The secret that the key prefixes of imported keys depend on. Random, made at the first import; it
+-- belongs to no key and no account.
 CREATE TABLE import_secret (
     id      INTEGER PRIMARY KEY CHECK (id = 1),
-    digests BLOB    NOT NULL CHECK (length(digests) = 32),
-    texts   BLOB    CHECK (length(texts) = 32) -- what the secret in import.key is recognised by
+    digests BLOB    NOT NULL CHECK (length(digests) = 32)
 ) STRICT;
 
--- Every value that was ever imported, also after it was purged: a file that is imported once more must
--- not bring a revoked key back.
+-- The key prefix of every key that was ever imported, purged keys included: a file that is imported
+-- again must not bring a revoked key back.
 CREATE TABLE imported_values (
     prefix TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

@@ -27,7 +27,7 @@ use serde_json::json;
 
 pub use self::{
     backend::{Backend, open_or_connect},
-    data_dir::{DataDir, DataDirError, IMPORT_KEY, data_file_faults, find_signer},
+    data_dir::{DataDir, DataDirError, data_file_faults, find_signer},
     error::Error,
     files::{catalogue, check_files, file_faults},
     in_process_server::InProcessServer,

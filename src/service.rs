@@ -20,7 +20,6 @@ mod expiry;
 mod forward_auth;
 mod identify;
 mod import;
-mod import_secrets;
 mod janitor;
 mod kdf_pool;
 mod keys;
@@ -54,13 +53,13 @@ pub use self::{
     expiry::{Expiry, Gain},
     forward_auth::OriginalRequest,
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
-    import::{ImportOutcome, ImportRow, Imported, Rehearsed},
-    import_secrets::{ImportSecretError, check_import_key},
+    import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     kdf_pool::QueueFull,
     keys::{IssuedKey, KeyPatch, NewKey},
     keyward::Keyward,
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
+    readiness::LEAST_FREE,
     settings::Settings,
     statistics::Statistics,
     verify::{KeyOwner, Verification},

@@ -12,13 +12,14 @@ mod copy;
 mod credentials;
 mod database;
 mod error;
+mod import_secrets;
 mod index;
+mod key_prefixes;
 mod keys;
 mod log_file;
 mod outage;
 mod readers;
 mod records;
-mod recovery;
 mod rows;
 mod runtime_state;
 mod schema;
@@ -27,9 +28,10 @@ mod startup_check;
 mod statistics;
 #[cfg(test)]
 pub mod steps;
+mod storage_fault;
+mod time_floor;
 mod tree;
 mod tx;
-mod unaudited;
 mod usage;
 mod writer;
 
@@ -45,13 +47,14 @@ pub use self::{
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
     log_file::LogFile,
-    outage::{Divergence, StorageFault},
+    outage::Divergence,
     readers::PoolState,
     records::{KeyRecord, StoredCredential},
     runtime_state::{Counts, RuntimeState},
-    schema::stored_time_floor,
     startup_check::{check_startup, try_start},
     statistics::KeyStates,
+    storage_fault::StorageFault,
+    time_floor::stored_time_floor,
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},
 };

@@ -1,12 +1,12 @@
-//! Keys that another system issued, and how they are found again.
+//! Keys that another system issued, and how the server finds them.
 //!
-//! Nothing in their text says where to look, so each gets a *handle* of twelve characters in place of
-//! a prefix: `0`, which no brand begins with, a letter for what was imported, and a tag of 59 bits: an
-//! HMAC under a secret. Nobody meets the tag of a key by chance or by trying.
+//! The text of an imported key does not say where to look it up, and the server receives only its
+//! digest. So the server makes a key prefix of twelve characters: `0`, which begins no prefix of
+//! keyward's own keys, a letter for the import form, and a tag of 59 bits. The tag is an HMAC of the
+//! digest under a secret in the database, so callers cannot search for a text with a known tag.
 //!
-//! Whoever has the secret can try texts against a tag as fast as an HMAC goes, whatever the stored hash
-//! costs. For a digest that is no loss, as it lay bare where it came from: its secret is in the database.
-//! The secret for texts is kept outside of it, in a file that no backup holds.
+//! A thief of the database can test guesses against a tag at the speed of one HMAC, whatever the
+//! stored hash costs. The digest was as easy to test in the system that it came from.
 
 use std::fmt;
 
@@ -19,40 +19,31 @@ use crate::domain::{
     plaintext_key::{KeyPrefix, MalformedKey, PlaintextKey},
 };
 
-/// The text of a key that is not of our shape. `Debug` shows nothing of it, and it is wiped on drop.
+/// The text of a key that has not keyward's shape. `Debug` shows nothing of it; dropping it wipes it.
 pub struct ImportedKey(Zeroizing<Box<[u8]>>);
 
-/// What was imported of a key.
+/// The digest by which a key was imported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ImportForm {
-    Raw,
     Sha256,
     Sha512,
 }
 
-/// What is known of a key when it is imported.
-pub enum Material {
-    Raw(ImportedKey),
+/// The digest of a key's text: all that an import gives to the server.
+pub enum ImportedDigest {
     Sha256([u8; 32]),
     Sha512(Box<[u8; 64]>),
 }
 
-/// Makes handles.
+/// Makes the key prefixes of imported keys, under the secret in the database.
 #[derive(Clone)]
-pub struct Tagger {
-    digests: Secret,
-    texts: Option<Secret>,
-}
-
-type Secret = Zeroizing<[u8; 32]>;
+pub struct PrefixMaker(Zeroizing<[u8; 32]>);
 
 impl ImportedKey {
     pub const MAX_LEN: usize = 512;
-    /// Of a key that is imported as it is. Shorter ones can be guessed, whatever they are hashed
-    /// with; of what stands behind a digest nobody knows how long it is.
-    pub const LEAST_RAW_LEN: usize = 20;
 
-    /// Accepts visible ASCII that is not of our own shape.
+    /// Accepts visible ASCII that has not keyward's own shape. An imported key may have any length,
+    /// because a digest does not tell the length of its text.
     pub fn parse(text: &[u8]) -> Result<Self, MalformedKey> {
         let fits = (1..=Self::MAX_LEN).contains(&text.len());
         if !fits || !text.iter().all(u8::is_ascii_graphic) || PlaintextKey::parse(text).is_ok() {
@@ -61,16 +52,7 @@ impl ImportedKey {
         Ok(Self(Zeroizing::new(text.into())))
     }
 
-    /// As [`ImportedKey::parse`], of a key that is to be imported.
-    pub fn parse_raw(text: &[u8]) -> Result<Self, MalformedKey> {
-        Self::parse(text).ok().filter(Self::may_be_raw).ok_or(MalformedKey)
-    }
-
-    pub fn may_be_raw(&self) -> bool {
-        Self::LEAST_RAW_LEN <= self.0.len()
-    }
-
-    /// The only way to the text. Named so that a search finds every use.
+    /// The only way to the text. The name makes every use easy to find.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -91,12 +73,10 @@ impl fmt::Debug for ImportedKey {
 }
 
 impl ImportForm {
-    /// The surest first.
-    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha512, Self::Raw];
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Raw => "raw",
             Self::Sha256 => "sha256",
             Self::Sha512 => "sha512",
         }
@@ -104,115 +84,76 @@ impl ImportForm {
 
     fn letter(self) -> u8 {
         match self {
-            Self::Raw => b'r',
             Self::Sha256 => b'a',
             Self::Sha512 => b'b',
         }
     }
 
-    /// Between which texts, the second of them outside, all its handles are.
-    pub fn handles(self) -> [String; 2] {
-        [self.letter(), self.letter() + 1].map(|it| format!("0{}", char::from(it)))
-    }
-
-    /// What the handle of an imported value tells.
-    pub fn of(handle: KeyPrefix) -> Option<Self> {
-        let text = handle.as_str().as_bytes();
-        let letter = text.strip_prefix(b"0")?.first()?;
+    /// Returns the import form that a key prefix names; `None` for keyward's own keys.
+    pub fn of(prefix: KeyPrefix) -> Option<Self> {
+        let letter = prefix.as_str().as_bytes().strip_prefix(b"0")?.first()?;
         Self::ALL.into_iter().find(|it| it.letter() == *letter)
     }
 }
 
-impl Material {
-    pub fn origin(&self) -> ImportForm {
+impl ImportedDigest {
+    pub fn of(key: &ImportedKey, form: ImportForm) -> Self {
+        match form {
+            ImportForm::Sha256 => Self::Sha256(key.sha256()),
+            ImportForm::Sha512 => Self::Sha512(Box::new(key.sha512())),
+        }
+    }
+
+    pub fn form(&self) -> ImportForm {
         match self {
-            Self::Raw(_) => ImportForm::Raw,
             Self::Sha256(_) => ImportForm::Sha256,
             Self::Sha512(_) => ImportForm::Sha512,
         }
     }
 
-    /// What its hash is derived from.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Raw(key) => key.expose(),
             Self::Sha256(digest) => digest,
             Self::Sha512(digest) => &**digest,
         }
     }
 }
 
-impl Tagger {
-    /// That knows digests only.
-    pub fn new(digests: [u8; 32]) -> Self {
-        Self { digests: Zeroizing::new(digests), texts: None }
+impl PrefixMaker {
+    pub fn new(secret: Zeroizing<[u8; 32]>) -> Self {
+        Self(secret)
     }
 
-    #[must_use]
-    pub fn with_texts(self, texts: [u8; 32]) -> Self {
-        Self { texts: Some(Zeroizing::new(texts)), ..self }
+    /// Returns the key prefix of a key with this digest.
+    pub fn prefix_of(&self, digest: &ImportedDigest) -> KeyPrefix {
+        let letter = digest.form().letter();
+        let tag = self.mac(&[&[letter], digest.bytes()]);
+        let tag = tag.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let mut text = [b'0'; KeyPrefix::LEN];
+        text[1] = letter;
+        // Ten digits hold 59 bits.
+        base62::write_number(u128::from(tag >> 5), &mut text[2..]);
+        KeyPrefix::from_ascii(text)
     }
 
-    pub fn knows_texts(&self) -> bool {
-        self.texts.is_some()
+    /// Returns the key prefix that a presented key has if it was imported in this form.
+    pub fn prefix_for(&self, form: ImportForm, key: &ImportedKey) -> KeyPrefix {
+        self.prefix_of(&ImportedDigest::of(key, form))
     }
 
-    /// Under which this is found; `None` for a text, if there is no secret for texts.
-    pub fn handle(&self, material: &Material) -> Option<KeyPrefix> {
-        self.handle_under(material.origin(), material.bytes())
-    }
-
-    /// Under which a presented key is found, had it been imported so.
-    pub fn handle_of(&self, origin: ImportForm, key: &ImportedKey) -> Option<KeyPrefix> {
-        match origin {
-            ImportForm::Raw => self.handle_under(origin, key.expose()),
-            ImportForm::Sha256 => self.handle_under(origin, &key.sha256()),
-            ImportForm::Sha512 => self.handle_under(origin, &key.sha512()),
+    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        // HMAC takes a key of any length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&*self.0) else { return [0; 32] };
+        for part in parts {
+            mac.update(part);
         }
-    }
-
-    /// By which a digest is recognised of a key that was imported as it is. Under the secret for texts,
-    /// so that it tells a thief of the database nothing; `None` if there is none.
-    pub fn mark_of_digest(&self, digest: &[u8]) -> Option<KeyPrefix> {
-        self.texts.as_ref().map(|secret| tagged(secret, b'x', digest))
-    }
-
-    fn handle_under(&self, origin: ImportForm, bytes: &[u8]) -> Option<KeyPrefix> {
-        let secret = match origin {
-            ImportForm::Raw => self.texts.as_ref()?,
-            ImportForm::Sha256 | ImportForm::Sha512 => &self.digests,
-        };
-        Some(tagged(secret, origin.letter(), bytes))
+        mac.finalize().into_bytes().into()
     }
 }
 
-fn tagged(secret: &Secret, letter: u8, bytes: &[u8]) -> KeyPrefix {
-    let tag = mac(secret, &[&[letter], bytes]);
-    let tag = tag.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    let mut text = [b'0'; KeyPrefix::LEN];
-    text[1] = letter;
-    // Ten digits hold 59 bits.
-    base62::write_number(u128::from(tag >> 5), &mut text[2..]);
-    KeyPrefix::from_ascii(text)
-}
-
-/// By which a secret for texts is recognised, and which does not tell it.
-pub fn check_of(secret: &[u8; 32]) -> [u8; 32] {
-    mac(secret, &[b"keyward import check"])
-}
-
-fn mac(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC takes a key of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return [0; 32] };
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
-}
-
-impl fmt::Debug for Tagger {
+impl fmt::Debug for PrefixMaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tagger(…)")
+        f.write_str("PrefixMaker(…)")
     }
 }
 
@@ -225,30 +166,27 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_under_the_handle_that_it_was_given() {
-        let tagger = Tagger::new([7; 32]).with_texts([8; 32]);
+    fn a_key_is_found_under_the_prefix_that_its_digest_was_given() {
+        let maker = PrefixMaker::new([7; 32].into());
         let it = key("sk_live_51HabcdefGHIJKL");
-        for material in [
-            Material::Sha256(it.sha256()),
-            Material::Sha512(Box::new(it.sha512())),
-            Material::Raw(key("sk_live_51HabcdefGHIJKL")),
-        ] {
-            let origin = material.origin();
-            let given = tagger.handle(&material).unwrap();
-            assert_eq!(tagger.handle_of(origin, &it), Some(given));
-            let other = Tagger::new([8; 32]).with_texts([7; 32]);
-            assert_ne!(other.handle_of(origin, &it), Some(given), "it hangs on the secret");
-            assert_eq!(ImportForm::of(given), Some(origin));
+        for digest in
+            [ImportedDigest::Sha256(it.sha256()), ImportedDigest::Sha512(Box::new(it.sha512()))]
+        {
+            let form = digest.form();
+            let given = maker.prefix_of(&digest);
+            assert_eq!(maker.prefix_for(form, &it), given);
+            let other = PrefixMaker::new([8; 32].into());
+            assert_ne!(other.prefix_for(form, &it), given, "it depends on the secret");
+            assert_eq!(ImportForm::of(given), Some(form));
             assert!(given.label().is_none() && given.as_str().starts_with('0'));
         }
-        assert!(Tagger::new([7; 32]).handle_of(ImportForm::Raw, &it).is_none());
         let own = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
         assert_eq!(ImportForm::of(own), None);
     }
 
     #[test]
     fn only_what_can_stand_in_a_header_is_a_key() {
-        assert!(ImportedKey::parse(b"short").is_ok() && ImportedKey::parse_raw(b"short").is_err());
+        assert!(ImportedKey::parse(b"short").is_ok());
         for text in ["with a blank in the middle", "ümlaut-ümlaut-ümlaut-x", ""] {
             assert!(ImportedKey::parse(text.as_bytes()).is_err(), "{text}");
         }

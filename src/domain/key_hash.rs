@@ -1,4 +1,4 @@
-//! What is stored in place of a key.
+//! The hash that is stored in place of a key.
 //!
 //! PBKDF2-HMAC-SHA256 (RFC 8018) in PHC string form, a random salt for each secret, the iterations
 //! in the string. Generated keys carry 190 random bits, to which stretching adds nothing, so their
@@ -12,34 +12,36 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
-        imported_key::{ImportedKey, Material},
+        imported_key::{ImportedDigest, ImportedKey},
         plaintext_key::PlaintextKey,
     },
     env::Entropy,
 };
 
-/// One way from a key; enough to recognise it again.
+/// The salted hash of a secret. It recognises the secret and does not reveal it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct KeyHash {
-    /// The iterations, and in the two highest bits what is hashed: there may be a million of these.
+    /// The iterations, and in the two highest bits the [`Input`]. A server may hold a million hashes,
+    /// so both share one word.
     cost: u32,
     salt: [u8; Self::SALT_LEN],
     digest: [u8; Self::DIGEST_LEN],
 }
 
-/// What a hash is derived from.
+/// The bytes that a hash is derived from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Input {
     Text,
-    /// The SHA-256 of the text, and no more was known when it was stored.
+    /// The SHA-256 of the text: an import gave the digest only, and the key was not used yet.
     Sha256,
+    /// As [`Input::Sha256`], for SHA-512.
     Sha512,
 }
 
 impl Input {
     const ALL: [Self; 3] = [Self::Text, Self::Sha256, Self::Sha512];
 
-    /// Its name in a PHC string; the text has none.
+    /// Returns its name in a PHC string. The text has none.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::Text => None,
@@ -51,33 +53,30 @@ impl Input {
 
 impl KeyHash {
     const INPUT_SHIFT: u32 = 30;
-    /// At least, for keys that were imported as they are: nobody knows how well they were made.
-    pub const FOREIGN_ITERATIONS: u32 = 600_000;
     pub const MIN_ITERATIONS: u32 = 1_000;
-    /// A row that claims more was tampered with: it would only burn our time.
+    /// A stored hash with more iterations was tampered with, and would only cost processor time.
     pub const MAX_ITERATIONS: u32 = 2_000_000;
     const SALT_LEN: usize = 16;
     const DIGEST_LEN: usize = 32;
     const ALGORITHM: &'static str = "pbkdf2-sha256";
 
+    /// Hashes a key of keyward's own.
     pub fn of(key: &PlaintextKey, iterations: u32, entropy: &dyn Entropy) -> Self {
         Self::new(key.expose().as_bytes(), Input::Text, iterations, entropy)
     }
 
-    /// Of a key that another system issued.
+    /// Hashes the text of an imported key.
     pub fn of_imported(key: &ImportedKey, iterations: u32, entropy: &dyn Entropy) -> Self {
         Self::new(key.expose(), Input::Text, iterations, entropy)
     }
 
-    /// Of what is imported. A digest is hashed again, with salt; a hash of the text takes its place
-    /// once the text is known.
-    pub fn of_material(material: &Material, iterations: u32, entropy: &dyn Entropy) -> Self {
-        let input = match material {
-            Material::Raw(_) => Input::Text,
-            Material::Sha256(_) => Input::Sha256,
-            Material::Sha512(_) => Input::Sha512,
+    /// Hashes an imported digest. The first use of the key replaces it by a hash of the text.
+    pub fn of_digest(digest: &ImportedDigest, iterations: u32, entropy: &dyn Entropy) -> Self {
+        let input = match digest {
+            ImportedDigest::Sha256(_) => Input::Sha256,
+            ImportedDigest::Sha512(_) => Input::Sha512,
         };
-        Self::new(material.bytes(), input, iterations, entropy)
+        Self::new(digest.bytes(), input, iterations, entropy)
     }
 
     fn new(bytes: &[u8], input: Input, iterations: u32, entropy: &dyn Entropy) -> Self {
@@ -87,7 +86,7 @@ impl KeyHash {
         Self { cost, salt, digest: derive(bytes, &salt, iterations) }
     }
 
-    /// As [`KeyHash::matches`], for a key that another system issued.
+    /// As [`KeyHash::matches`], for an imported key.
     pub fn matches_imported(&self, key: &ImportedKey) -> bool {
         match self.input() {
             Input::Text => self.matches_bytes(key.expose()),
@@ -108,7 +107,7 @@ impl KeyHash {
         derive(bytes, &self.salt, self.iterations()).ct_eq(&self.digest).into()
     }
 
-    /// Takes the same time whether or not, and wherever, the key differs.
+    /// Returns whether this is the hash of `key`. The time does not depend on where they differ.
     pub fn matches(&self, key: &PlaintextKey) -> bool {
         self.matches_bytes(key.expose().as_bytes())
     }
@@ -117,7 +116,7 @@ impl KeyHash {
         self.cost & ((1 << Self::INPUT_SHIFT) - 1)
     }
 
-    /// The PHC string: `$pbkdf2-sha256$i=1000,l=32$<salt>$<digest>`.
+    /// Returns the PHC string: `$pbkdf2-sha256$i=1000,l=32$<salt>$<digest>`.
     pub fn encode(&self) -> String {
         let mut params = ParamsString::new();
         let parts = params
@@ -134,7 +133,8 @@ impl KeyHash {
         })
     }
 
-    /// Reads a PHC string of ours; `None` for another algorithm, other sizes or an absurd cost.
+    /// Reads what [`KeyHash::encode`] wrote. Returns `None` for another algorithm, other sizes, or
+    /// iterations out of range.
     pub fn decode(text: &str) -> Option<Self> {
         let phc = PasswordHash::new(text).ok()?;
         let iterations = phc.params.get_decimal("i")?;
@@ -171,9 +171,9 @@ mod tests {
     #[test]
     fn the_hash_knows_its_key_and_no_other_and_survives_storage() {
         let entropy = SeededEntropy::new(7);
-        let brand = PrefixLabel::parse("rg").unwrap();
-        let key = PlaintextKey::generate(brand, &entropy);
-        let other = PlaintextKey::generate(brand, &entropy);
+        let label = PrefixLabel::parse("rg").unwrap();
+        let key = PlaintextKey::generate(label, &entropy);
+        let other = PlaintextKey::generate(label, &entropy);
         let hash = KeyHash::of(&key, 1_000, &entropy);
         let stored = hash.encode();
         assert!(stored.starts_with("$pbkdf2-sha256$i=1000,l=32$"), "{stored}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_or_foreign_strings_are_refused() {
+    fn strings_out_of_range_or_of_other_algorithms_are_refused() {
         let entropy = SeededEntropy::new(7);
         let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &entropy);
         let good = KeyHash::of(&key, 1_000, &entropy).encode();

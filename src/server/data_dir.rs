@@ -11,7 +11,7 @@ use std::{
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
         net::{SocketAddr, UnixListener, UnixStream},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process,
 };
 
@@ -20,9 +20,6 @@ use rustix::fs::OFlags;
 pub use self::{checkpoint_key::find_signer, error::DataDirError, faults::data_file_faults};
 use super::user_name;
 use crate::domain::data_layout::DataLayout;
-
-/// See [`DataDir::import_key`].
-pub const IMPORT_KEY: &str = "import.key";
 
 /// A data directory, locked for as long as this value lives.
 #[derive(Debug)]
@@ -105,11 +102,6 @@ impl DataDir {
 
     pub fn layout(&self) -> &DataLayout {
         &self.layout
-    }
-
-    /// The secret by which keys are found that were imported as they are.
-    pub fn import_key(&self) -> PathBuf {
-        self.layout.root().join(IMPORT_KEY)
     }
 
     /// Binds one of the two sockets for the owner only. Removes a socket that was left behind: only the

@@ -7,7 +7,7 @@ use std::{
 
 use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError};
 use crate::{
-    service::{self, BackupError, ImportSecretError, Mismatch},
+    service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
 
@@ -33,8 +33,6 @@ pub enum Error {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
-    #[error(transparent)]
-    ImportSecret(#[from] ImportSecretError),
     #[error("the scheduler cannot be started")]
     Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
     #[error("the server failed")]

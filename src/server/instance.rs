@@ -88,7 +88,6 @@ impl Instance {
             retention: config.keys.retention,
             batch: JOB_BATCH,
             backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
-            import_key_file: dir.import_key(),
         };
         let key_file = config.audit.checkpoint_key.as_deref();
         let checkpointer = match purpose {
@@ -96,7 +95,6 @@ impl Instance {
             Purpose::Command => dir.checkpointer_of_command(key_file, &env),
         }?;
         let app = Arc::new(Keyward::new(store, env, catalogue, settings, checkpointer)?);
-        app.load_import_secrets()?;
         app.use_policy(policy);
         app.set_allow_preflight(config.authz.allow_preflight);
         app.check_against_checkpoints()?;

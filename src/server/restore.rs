@@ -19,10 +19,7 @@ use crate::{
         plaintext_key::PlaintextKey,
     },
     env::Timestamp,
-    service::{
-        self, Audit, BackupError, Census, Keyward, LogFile, check_backup, check_import_key,
-        compare_digest,
-    },
+    service::{self, Audit, BackupError, Census, Keyward, LogFile, check_backup, compare_digest},
     store::StoreError,
 };
 
@@ -59,7 +56,6 @@ pub fn restore(
     let room = Some(layout.root()).filter(|it| it.is_dir());
     let census = check_backup(backup, &audit, room, &*sources.entropy, progress)?;
     let dir = DataDir::take_in_turn(layout.root(), wait)?;
-    check_import_key(&dir.import_key(), backup)?;
     let outdated = copy(backup, &layout, &census)?;
 
     let (mut aside, mut replaced) = (None, None);

@@ -1,4 +1,5 @@
-//! Whose secret a text is: from memory, or by a derivation at its first use since the start.
+//! Finds the credential of a presented text: from memory, or by the KDF at the first use of the
+//! credential since the start.
 
 use std::sync::Arc;
 
@@ -13,21 +14,23 @@ use crate::{
         plaintext_key::{KeyPrefix, PlaintextKey},
     },
     env::Entropy,
-    service::{Error, Keyward, QueueFull, Settings, keys::revoke, mint::lane_of},
+    service::{Error, Keyward, QueueFull, keys::revoke},
     store::{IndexedCredential, RuntimeState},
 };
 
-/// Whose secret was presented.
+/// The credential that a presented text belongs to.
 #[derive(Debug)]
 pub enum Identity {
+    /// Neither a key of keyward's shape nor an imported key.
     Malformed,
+    /// A key of keyward's shape that no credential has.
     Unknown,
     Known(Arc<IndexedCredential>),
-    /// A known public part whose secret has not been proved since the start.
+    /// The prefix is known, and the secret was not verified since the start.
     Unverified(Unverified),
 }
 
-/// A secret to be proved, where time does not matter.
+/// A presented secret that the KDF is to verify.
 #[derive(Debug)]
 pub struct Unverified {
     presented: Secret,
@@ -35,37 +38,37 @@ pub struct Unverified {
     entry: Arc<IndexedCredential>,
 }
 
-/// A text that may be a secret.
+/// A presented plaintext key.
 #[derive(Debug)]
 enum Secret {
     Own(PlaintextKey),
-    Foreign(ImportedKey),
+    Imported(ImportedKey),
 }
 
 impl Secret {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(key) => key.expose().as_bytes(),
-            Self::Foreign(key) => key.expose(),
+            Self::Imported(key) => key.expose(),
         }
     }
 
     fn matches(&self, hash: &KeyHash) -> bool {
         match self {
             Self::Own(key) => hash.matches(key),
-            Self::Foreign(key) => hash.matches_imported(key),
+            Self::Imported(key) => hash.matches_imported(key),
         }
     }
 
     fn hashed(&self, iterations: u32, entropy: &dyn Entropy) -> KeyHash {
         match self {
             Self::Own(key) => KeyHash::of(key, iterations, entropy),
-            Self::Foreign(key) => KeyHash::of_imported(key, iterations, entropy),
+            Self::Imported(key) => KeyHash::of_imported(key, iterations, entropy),
         }
     }
 }
 
-/// A proved secret whose hash is cheaper than the rules now ask for, or of a digest.
+/// A verified secret whose stored hash has too few iterations, or is a hash of a digest.
 #[derive(Debug)]
 pub struct Upgrade {
     presented: Secret,
@@ -78,18 +81,18 @@ impl Upgrade {
     }
 }
 
-/// A new hash for a proved secret.
+/// A new hash for a verified secret.
 #[derive(Debug)]
 pub struct Rehashed {
     entry: Arc<IndexedCredential>,
     fresh: KeyHash,
 }
 
-/// Whose secret it turned out to be, and whether it is to be stored anew.
+/// The outcome of verification, and the upgrade of the stored hash if it needs one.
 pub type SecretVerification = (Identity, Option<Upgrade>);
 
 impl Keyward {
-    /// Whose secret `text` is, as far as memory knows. No lock, no disk, no derivation.
+    /// Finds the credential of `text` in memory. Takes no lock, reads no disk, runs no KDF.
     pub fn identify(&self, text: &[u8]) -> Identity {
         let Ok(presented) = PlaintextKey::parse(text) else { return self.identify_imported(text) };
         let prefix = presented.prefix();
@@ -100,52 +103,46 @@ impl Keyward {
         self.recognise(Secret::Own(presented), entry)
     }
 
-    /// Whose secret a text is that is not of our shape: an imported one, or nobody's.
+    /// As [`Keyward::identify`], for a text that has not keyward's shape.
     fn identify_imported(&self, text: &[u8]) -> Identity {
         let index = self.store.index();
-        // Before anything is hashed: mostly nothing was imported.
+        // Checked before anything is hashed: most servers have no imported keys.
         if !ImportForm::ALL.into_iter().any(|it| index.has_imported(it)) {
             return Identity::Malformed;
         }
         let Ok(key) = ImportedKey::parse(text) else { return Identity::Malformed };
         match self.find_imported(&key) {
-            Some(entry) => self.recognise(Secret::Foreign(key), entry),
+            Some(entry) => self.recognise(Secret::Imported(key), entry),
             None => Identity::Malformed,
         }
     }
 
-    /// One key may have come by both of its digests, and nothing could tell. If it has fallen in one
-    /// form, it has fallen.
+    /// Finds the credential of an imported key. One key may have been imported by both digests, which
+    /// the import cannot see: then a refused credential wins over a valid one.
     fn find_imported(&self, key: &ImportedKey) -> Option<Arc<IndexedCredential>> {
         let index = self.store.index();
-        let tagger = self.tagger.load();
-        let tagger = tagger.as_ref()?;
-        let origins = ImportForm::ALL.into_iter().filter(|it| index.has_imported(*it));
-        let origins = origins.filter(|it| *it != ImportForm::Raw || key.may_be_raw());
-        let handles = origins.filter_map(|it| tagger.handle_of(it, key));
-        let found: Vec<_> = handles.filter_map(|it| index.find(it)).collect();
+        let maker = self.imported_prefixes.get()?;
+        let forms = ImportForm::ALL.into_iter().filter(|it| index.has_imported(*it));
+        let found: Vec<_> = forms.filter_map(|it| index.find(maker.prefix_for(it, key))).collect();
         let now = self.env.time.now();
-        let fallen = |it: &&Arc<IndexedCredential>| {
+        let refused = |it: &&Arc<IndexedCredential>| {
             let suspended = index.account(it.key.account, |it| it.suspended).unwrap_or(true);
             self.refusal_reason(it, suspended, now).is_some()
         };
-        found.iter().find(fallen).or(found.first()).map(Arc::clone)
+        found.iter().find(refused).or(found.first()).map(Arc::clone)
     }
 
-    /// Now that the text is known: if this very key was here in another form, and was removed, what is
-    /// left of it is revoked. Asks the file.
+    /// Revokes a credential whose key was also imported by the other digest and was purged there. Only
+    /// the text shows that both are one key. Reads the database.
     fn revoke_if_removed_before(
         &self,
         key: &ImportedKey,
         entry: &IndexedCredential,
     ) -> Result<(), Error> {
-        let tagger = self.tagger.load();
-        let Some(tagger) = tagger.as_ref() else { return Ok(()) };
-        let handles: Vec<_> =
-            ImportForm::ALL.into_iter().filter_map(|it| tagger.handle_of(it, key)).collect();
+        let Some(maker) = self.imported_prefixes.get() else { return Ok(()) };
         let removed = self.store.read::<_, Error>(|tx| {
-            for handle in handles {
-                if tx.was_imported(handle)? && tx.key_with_prefix(handle)?.is_none() {
+            for prefix in ImportForm::ALL.map(|it| maker.prefix_for(it, key)) {
+                if tx.was_imported(prefix)? && tx.key_with_prefix(prefix)?.is_none() {
                     return Ok(true);
                 }
             }
@@ -154,14 +151,13 @@ impl Keyward {
         if !removed {
             return Ok(());
         }
-        let (id, handle) = (entry.key.id, entry.prefix);
+        let (id, prefix) = (entry.key.id, entry.prefix);
         self.system_change(move |tx| {
             let source = EventSource { actor: Actor::Scheduler, request_id: None, client_ip: None };
             let Some(record) = tx.key(id)? else { return Ok(()) };
-            // One that was rotated has a value of its own by now, which is no concern of this.
-            let imported =
-                record.find(handle).is_some_and(|it| it.credential.valid_until.is_none());
-            if imported && record.key.revoked_at.is_none() {
+            // After a rotation the key has a secret of keyward's own, which stays good.
+            let current = record.find(prefix).is_some_and(|it| it.credential.valid_until.is_none());
+            if current && record.key.revoked_at.is_none() {
                 revoke(tx, &source, &record, "imported_twice")?;
             }
             Ok(())
@@ -174,68 +170,72 @@ impl Keyward {
             Some(cached_digest) if bool::from(cached_digest.ct_eq(&digest)) => {
                 Identity::Known(entry)
             }
-            // The cached digest is of the one text that is right: this is another.
+            // The cached digest is that of the one right text, so this is another text.
             Some(_) => Identity::Unknown,
             None => Identity::Unverified(Unverified { presented, digest, entry }),
         }
     }
 
-    /// Whether a text that is not of our shape may be an imported key.
+    /// Returns whether a text that has not keyward's shape may be an imported key.
     pub fn may_be_imported(&self, text: &[u8]) -> bool {
         !matches!(self.identify_imported(text), Identity::Malformed)
     }
 
-    /// Derives the hash of an unverified secret, here and now. Slow on purpose.
+    /// Verifies a secret on this thread. Runs the KDF, which is slow on purpose.
     pub fn verify_secret(&self, unverified: Unverified) -> Result<SecretVerification, Error> {
         let Unverified { presented, digest, entry } = unverified;
-        let proved = if let Some(cached_digest) = entry.live().map(RuntimeState::cached_digest) {
+        let verified = if let Some(cached_digest) = entry.live().map(RuntimeState::cached_digest) {
             bool::from(cached_digest.ct_eq(&digest))
         } else {
             self.kdf_pool.count_derivation();
             presented.matches(&entry.hash)
         };
-        if !proved {
+        if !verified {
             return Ok((Identity::Unknown, None));
         }
-        if let Secret::Foreign(key) = &presented {
+        if let Secret::Imported(key) = &presented {
             self.revoke_if_removed_before(key, &entry)?;
         }
         entry.remember_digest(digest);
-        // Looked up again: that took its time, and the key may have been revoked meanwhile.
+        // Looked up again: the key may have been revoked while the KDF ran.
         let current = match &presented {
             Secret::Own(_) => self.store.index().find(entry.prefix),
-            Secret::Foreign(key) => self.find_imported(key),
+            Secret::Imported(key) => self.find_imported(key),
         };
         if let Some(current) = &current {
-            // The writer may have put it there before it could know of the cached digest.
+            // The writer may have replaced the credential before the digest was cached.
             current.remember_digest(digest);
         }
-        let weak = entry.hash.iterations() < self.settings.iterations_for(entry.prefix)
+        let weak = entry.hash.iterations() < self.settings.hash_iterations
             || entry.hash.input() != Input::Text;
         let upgrade = weak.then(|| Upgrade { presented, entry });
         Ok((current.map_or(Identity::Unknown, Identity::Known), upgrade))
     }
 
-    /// As [`Keyward::verify_secret`], on a thread that gives way to all others; `then` is called there.
-    /// Concurrent first uses of a key share a derivation. Refused if too many wait already.
+    /// As [`Keyward::verify_secret`], on a thread of low priority, which then calls `then`. Concurrent
+    /// first uses of a key share one derivation.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`] if too many tasks wait for that thread.
     pub fn verify_secret_apart(
         self: &Arc<Self>,
         unverified: Unverified,
         then: impl FnOnce(Result<SecretVerification, Error>) + Send + 'static,
     ) -> Result<(), QueueFull> {
         let (app, prefix) = (Arc::clone(self), unverified.entry.prefix);
-        self.kdf_pool.run(lane_of(prefix), prefix, move || then(app.verify_secret(unverified)))
+        self.kdf_pool.run(prefix, move || then(app.verify_secret(unverified)))
     }
 
-    /// A hash of today's cost for a proved secret. Slow on purpose.
+    /// Derives a hash with the configured iterations for a verified secret. Runs the KDF.
     pub(super) fn rehashed(&self, upgrade: Upgrade) -> Rehashed {
         let Upgrade { presented, entry } = upgrade;
         self.kdf_pool.count_derivation();
-        let iterations = self.settings.iterations_for(entry.prefix);
-        Rehashed { fresh: presented.hashed(iterations, &*self.env.entropy), entry }
+        let fresh = presented.hashed(self.settings.hash_iterations, &*self.env.entropy);
+        Rehashed { entry, fresh }
     }
 
-    /// Stores a proved secret under its new hash, unless another request did meanwhile.
+    /// Stores the new hash of a verified secret, unless another request changed the hash meanwhile.
     pub fn store_rehashed(&self, rehashed: Rehashed) -> Result<(), Error> {
         let Rehashed { entry, fresh } = rehashed;
         self.system_change(move |tx| {
@@ -260,18 +260,6 @@ impl Keyward {
             let receipt = tx.record(&source, &event)?;
             Ok(tx.replace_hash(entry.prefix, &entry.hash, &fresh, &receipt)?)
         })
-    }
-}
-
-impl Settings {
-    /// What the hash of a value costs at least. Of a key that was imported as it is nobody knows how
-    /// well it was made. Behind a digest somebody took it for strong enough; and the tag of a digest,
-    /// with its secret in the same database, would show a thief the way around any cost.
-    pub(super) fn iterations_for(&self, handle: KeyPrefix) -> u32 {
-        match ImportForm::of(handle) {
-            Some(ImportForm::Raw) => self.hash_iterations.max(KeyHash::FOREIGN_ITERATIONS),
-            None | Some(ImportForm::Sha256 | ImportForm::Sha512) => self.hash_iterations,
-        }
     }
 }
 

@@ -1,15 +1,16 @@
-//! Keys that another system issued, taken over as they are.
+//! Imports keys that another system issued, by their digests.
 
 use std::{collections::HashMap, panic::resume_unwind, thread};
 
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::{
     domain::{
         credential::Credential,
         event::EventType,
         id::{AccountId, KeyId},
-        imported_key::{ImportForm, Material, Tagger},
+        imported_key::{ImportedDigest, PrefixMaker},
         key_hash::KeyHash,
         plaintext_key::KeyPrefix,
         scope::Scope,
@@ -18,92 +19,88 @@ use crate::{
     service::{
         Change, Conflict, Error, Fault, Keyward, NewKey, Principal, kdf_pool, keys::WRITERS,
     },
-    store::WriteTx,
+    store::{StoreError, WriteTx},
 };
 
-/// A key to be taken over.
+/// A key to import.
 pub struct ImportRow {
-    pub material: Material,
-    /// Whose it is to be: an identifier, or the operator's own for a customer; `None` is the
-    /// operator.
+    pub digest: ImportedDigest,
+    /// The owner account: its identifier or its external identifier. `None` is the operator account.
     pub account: Option<String>,
     pub new: NewKey,
 }
 
-/// What became of a row.
+/// The outcome of a row: the imported key, or why it was refused.
 pub type ImportOutcome = Result<Imported, Fault>;
 
-/// A key that was taken over, or would be.
+/// An imported key. After a dry run, no such key exists.
 #[derive(Clone, Copy, Debug)]
 pub struct Imported {
     pub key: KeyId,
     pub account: AccountId,
 }
 
-/// How many keys each account got by rows that came before: a rehearsal keeps nothing of them.
-pub type Rehearsed = HashMap<AccountId, u32>;
+/// How many keys the earlier rows of a dry run would give to each account. The database knows nothing
+/// of them.
+pub type DryRunCounts = HashMap<AccountId, u32>;
 
-/// A row with what takes time done, outside of any transaction.
+/// A row with its key prefix and hash, which are made before the transaction.
 struct Prepared {
     row: ImportRow,
-    /// `None` if there is no secret to make one under.
-    handle: Option<KeyPrefix>,
-    /// Under which the same key would be that came in another form.
-    twins: Vec<KeyPrefix>,
-    /// By which the digests of a text will be recognised.
-    marks: Vec<KeyPrefix>,
+    prefix: KeyPrefix,
     hash: KeyHash,
 }
 
-/// Ends a transaction that is to leave no trace.
-enum Ending {
-    Rehearsed(Vec<ImportOutcome>),
+/// Rolls the transaction back.
+enum Rollback {
+    DryRun(Vec<ImportOutcome>),
     Failed(Error),
 }
 
-impl From<Error> for Ending {
+impl From<Error> for Rollback {
     fn from(err: Error) -> Self {
         Self::Failed(err)
     }
 }
 
-impl From<crate::store::StoreError> for Ending {
-    fn from(err: crate::store::StoreError) -> Self {
+impl From<StoreError> for Rollback {
+    fn from(err: StoreError) -> Self {
         Self::Failed(err.into())
     }
 }
 
 impl Keyward {
-    /// Takes over what can be, in one transaction, and tells of each row what became of it. A
-    /// rehearsal does everything but leave a trace. A key that is there already, or was, is refused, so
-    /// that the same rows may be given again and nothing comes back to life; so is a root key, which
-    /// must be one of keyward's own.
+    /// Imports the rows in one transaction and returns the outcome of each. A dry run does the same and
+    /// rolls back.
+    ///
+    /// A row is refused if its key is here or was here, so a file may be imported twice and no revoked key
+    /// comes back. A root key is refused: it must be one of keyward's own.
     pub fn import_keys(
         &self,
         caller: &Principal,
         rows: Vec<ImportRow>,
-        rehearsal: Option<Rehearsed>,
+        dry_run: Option<DryRunCounts>,
     ) -> Result<Vec<ImportOutcome>, Error> {
         let permit = self.permit_change(caller)?;
-        let texts = rows.iter().any(|it| it.material.origin() == ImportForm::Raw);
-        let tagger = self.tagger(texts, rehearsal.is_some())?;
-        let prepared = self.prepare(&tagger, rows);
-        let outcome = self.change::<_, Ending>(permit, WRITERS, move |change| {
-            let (rehearsed, before) = (rehearsal.is_some(), rehearsal.unwrap_or_default());
+        let maker = self.prefix_maker(dry_run.is_some())?;
+        let prepared = self.prepare(&maker, rows);
+        let outcome = self.change::<_, Rollback>(permit, WRITERS, move |change| {
+            let (is_dry_run, counts) = (dry_run.is_some(), dry_run.unwrap_or_default());
             let mut outcomes = Vec::with_capacity(prepared.len());
             for it in prepared {
-                outcomes.push(change.import(it, &before)?);
+                outcomes.push(change.import(it, &counts)?);
             }
-            if rehearsed { Err(Ending::Rehearsed(outcomes)) } else { Ok(outcomes) }
+            if is_dry_run { Err(Rollback::DryRun(outcomes)) } else { Ok(outcomes) }
         });
         match outcome {
-            Ok(outcomes) | Err(Ending::Rehearsed(outcomes)) => Ok(outcomes),
-            Err(Ending::Failed(err)) => Err(err),
+            Ok(outcomes) | Err(Rollback::DryRun(outcomes)) => Ok(outcomes),
+            Err(Rollback::Failed(err)) => Err(err),
         }
     }
 
-    /// Records how a file was taken over: `complete` if all of it was read. `sha256` is that of a file
-    /// without any key in it; of one with a single key it would be a hash of that key.
+    /// Records the import of a file. `complete` says whether the whole file was read. `sha256` is the
+    /// digest of the file; `None` if it held the text of a key, because the digest of a file with one key
+    /// would let readers of the log test guesses.
     pub fn record_import(
         &self,
         accepted: u64,
@@ -117,58 +114,51 @@ impl Keyward {
         self.record_server_event(EventType::ApiKeysImported, data)
     }
 
-    /// On all processors, where nothing else wants them: a raw key takes a while.
-    fn prepare(&self, tagger: &Tagger, rows: Vec<ImportRow>) -> Vec<Prepared> {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let share = rows.len().div_ceil(threads).max(1);
-        let mut rest = rows.into_iter();
-        let shares: Vec<Vec<_>> =
-            (0..threads).map(|_| rest.by_ref().take(share).collect()).collect();
-        let prepare = |row: ImportRow| {
-            let handle = tagger.handle(&row.material);
-            let digests = [ImportForm::Sha256, ImportForm::Sha512];
-            let (twins, marks): (Vec<_>, Vec<_>) = match &row.material {
-                Material::Raw(key) => (
-                    digests.into_iter().filter_map(|it| tagger.handle_of(it, key)).collect(),
-                    [&key.sha256()[..], &key.sha512()]
-                        .into_iter()
-                        .filter_map(|it| tagger.mark_of_digest(it))
-                        .collect(),
-                ),
-                digest @ (Material::Sha256(_) | Material::Sha512(_)) => {
-                    (tagger.mark_of_digest(digest.bytes()).into_iter().collect(), Vec::new())
-                }
-            };
-            let iterations =
-                handle.map_or(self.settings.hash_iterations, |it| self.settings.iterations_for(it));
-            let hash = KeyHash::of_material(&row.material, iterations, &*self.env.entropy);
-            Prepared { row, handle, twins, marks, hash }
+    /// Makes key prefixes and hashes, on a thread of low priority.
+    fn prepare(&self, maker: &PrefixMaker, rows: Vec<ImportRow>) -> Vec<Prepared> {
+        let prepare = |row: ImportRow| Prepared {
+            prefix: maker.prefix_of(&row.digest),
+            hash: KeyHash::of_digest(
+                &row.digest,
+                self.settings.hash_iterations,
+                &*self.env.entropy,
+            ),
+            row,
         };
         thread::scope(|scope| {
-            let workers: Vec<_> = shares
-                .into_iter()
-                .map(|share| {
-                    scope.spawn(move || {
-                        kdf_pool::lower_priority();
-                        share.into_iter().map(prepare).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            let done =
-                workers.into_iter().map(|it| it.join().unwrap_or_else(|it| resume_unwind(it)));
-            done.flatten().collect()
+            let thread = scope.spawn(|| {
+                kdf_pool::lower_priority();
+                rows.into_iter().map(prepare).collect()
+            });
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
+    }
+
+    /// Returns what makes the key prefixes. The first import makes and stores its secret; a dry run
+    /// before that makes one that is forgotten.
+    fn prefix_maker(&self, dry_run: bool) -> Result<PrefixMaker, Error> {
+        if let Some(known) = self.imported_prefixes.get() {
+            return Ok(known.clone());
+        }
+        let mut fresh = Zeroizing::new([0; 32]);
+        self.env.entropy.fill(&mut *fresh);
+        if dry_run {
+            return Ok(PrefixMaker::new(fresh));
+        }
+        // Of two first imports at once, both get the secret that was stored first.
+        let secret = self.system_change::<_, Error>(move |tx| Ok(tx.import_secret_or(fresh)?))?;
+        Ok(self.imported_prefixes.get_or_init(|| PrefixMaker::new(secret)).clone())
     }
 }
 
 impl Change<'_> {
-    /// What is refused here leaves no trace, for nothing is written before everything is checked.
-    fn import(&self, prepared: Prepared, before: &Rehearsed) -> Result<ImportOutcome, Error> {
+    /// Imports one row, or returns why it is refused. Nothing is written before all checks passed, so a
+    /// refused row leaves no trace in the transaction.
+    fn import(&self, prepared: Prepared, counts: &DryRunCounts) -> Result<ImportOutcome, Error> {
         let (tx, caller, catalogue) = (&**self, self.caller(), &self.authorizer.catalogue);
-        let Prepared { row, handle, twins, marks, hash } = prepared;
-        let ImportRow { material, account, new } = row;
+        let Prepared { row: ImportRow { digest, account, new }, prefix, hash } = prepared;
         let refuse = |pointer, code, says: String| Ok(Err(Fault::new(pointer, code, &says)));
-        let Some(account) = Self::account_called(tx, caller, account.as_deref())? else {
+        let Some(account) = Self::account_named(tx, caller, account.as_deref())? else {
             return refuse("/account", "not_found", "there is no such account".to_owned());
         };
         let account = tx.account(account)?.ok_or(Error::NotFound)?;
@@ -183,7 +173,7 @@ impl Change<'_> {
             let says = format!("this account cannot have {}", names.join(", "));
             return refuse("/scopes", "scope_escalation", says);
         }
-        let unseen = before.get(&account.id).copied().unwrap_or(0);
+        let unseen = counts.get(&account.id).copied().unwrap_or(0);
         match self.checks().refuse_too_many(&account, unseen) {
             Err(Error::Conflict(Conflict::TooManyKeys { limit })) => {
                 let says = format!("the account has its {limit} keys already");
@@ -194,28 +184,22 @@ impl Change<'_> {
             }
             other => other?,
         }
-        let Some(handle) = handle else {
-            let says = "there is no secret to find it by".to_owned();
-            return refuse("/key", "not_findable", says);
-        };
-        for handle in twins.into_iter().chain([handle]) {
-            if let Some(found) = tx.key_with_prefix(handle)? {
-                let says = format!("it is here already, as {}", found.key.id);
-                return refuse("", "already_imported", says);
-            }
-            if tx.was_imported(handle)? {
-                let says = "it is or was here, in this form or another; make a new key instead";
-                return refuse("", "was_imported", says.to_owned());
-            }
+        if let Some(found) = tx.key_with_prefix(prefix)? {
+            let says = format!("the key is here already, as {}", found.key.id);
+            return refuse("", "already_imported", says);
         }
-        let new = NewKey { imported: Some(material.origin()), ..new };
-        let credential = Credential::new(handle, hash, tx.now());
+        if tx.was_imported(prefix)? {
+            let says = "the key was imported before and was removed; create a new key instead";
+            return refuse("", "was_imported", says.to_owned());
+        }
+        let new = NewKey { imported: Some(digest.form()), ..new };
+        let credential = Credential::new(prefix, hash, tx.now());
         let record = new.insert(tx, catalogue, self.maker(), account.id, &credential)?;
-        tx.mark_imported(&marks)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }
 
-    fn account_called(
+    /// Finds an account by its identifier or external identifier. Without a name, it is the caller's.
+    fn account_named(
         tx: &WriteTx<'_>,
         caller: &Principal,
         name: Option<&str>,

@@ -1,12 +1,11 @@
-//! Which texts are known to be secrets, and where the first proof of each is made.
+//! The cached digests of verified secrets, and the threads that run the KDF.
 
 use std::{
     collections::HashMap,
-    fmt,
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
@@ -25,67 +24,40 @@ use crate::{
     env::{Entropy, Timestamp},
 };
 
-/// At 0.1 ms each, the last of them waits for a second.
+/// Tasks that may wait for one thread. At 0.1 ms each, the last of them waits for a second.
 const MOST_WAITING: usize = 10_000;
-/// New hashes that may wait, at the least cost, and the seconds' worth that may wait at any.
+/// New hashes that may wait, however few iterations they have.
 const MOST_NEW: usize = 1024;
+/// Iterations of all new hashes that may wait.
 const MOST_NEW_ITERATIONS: usize = 10_000_000;
-/// Of those that take long: some four seconds' worth.
-const MOST_WAITING_LONG: usize = 64;
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Recognises secrets that were proved before, by a digest under a key that this process made and
-/// nobody else ever sees.
+/// Recognises verified secrets by a keyed digest, and verifies the others on threads of low priority.
+/// The key of the digests is random and stays in this process.
 #[derive(Debug)]
 pub(super) struct KdfPool {
     mac: Hmac<Sha256>,
     pub prefix_labels: Vec<PrefixLabel>,
-    /// When the use of a retired value was last recorded, for each key.
+    /// When the use of a retired credential was last recorded, for each key.
     pub retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
-    /// To the threads that derive. A key always goes to the same one, so concurrent first uses of
-    /// it wait for one run.
+    /// One for each thread. A key always goes to the same thread, so concurrent first uses of a key
+    /// share one derivation.
     queues: Box<[Queue]>,
-    /// To the one thread for derivations that take long.
-    slow: Option<Queue>,
-    waiting: Arc<AtomicUsize>,
-    /// For each new hash that is still to be derived. Proofs need none.
+    /// One for each new hash that waits or is derived. Verification takes none.
     tickets: Arc<Semaphore>,
     derivations: AtomicU64,
-    /// Those that wait for a long derivation which somebody else has asked for.
-    joined: Arc<Joined>,
 }
 
-/// To one of the threads. Bounded by a count: a bounded channel takes the memory for all that it may
-/// hold from the start.
+/// The tasks of one thread. A count bounds it, because a bounded channel would allocate all its room
+/// at the start.
 #[derive(Debug)]
 struct Queue {
     tasks: Sender<Task>,
     waiting: Arc<AtomicUsize>,
-    /// Tasks that may wait.
-    room: usize,
 }
 
-/// For each value that is being derived, those who wait for the same.
-#[derive(Default)]
-struct Joined(Mutex<HashMap<KeyPrefix, Vec<Task>>>);
-
-impl fmt::Debug for Joined {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Joined(…)")
-    }
-}
-
-/// Which threads do it.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Lane {
-    /// As many as there are processors.
-    Quick,
-    /// One for all that takes long, so that nothing else waits behind it.
-    Slow,
-}
-
-/// More hashes wait to be derived than any client would wait for.
+/// More hashes wait than a client would wait for.
 #[derive(Debug, thiserror::Error)]
 #[error("too many hashes wait to be derived")]
 pub struct QueueFull;
@@ -100,23 +72,19 @@ impl KdfPool {
         entropy.fill(&mut *key);
         let mac = Hmac::new_from_slice(&*key).expect("a key of 32 bytes is a key");
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        let queues = (0..processors).filter_map(|_| start_thread(MOST_WAITING)).collect();
-        let slow = start_thread(MOST_WAITING_LONG);
+        let queues = (0..processors).filter_map(|_| start_thread()).collect();
         let most_new = MOST_NEW_ITERATIONS / usize::try_from(iterations).unwrap_or(usize::MAX);
         Self {
             mac,
             prefix_labels,
             retired_uses: Mutex::default(),
             queues,
-            slow,
-            waiting: Arc::default(),
             tickets: Arc::new(Semaphore::new(most_new.clamp(1, MOST_NEW))),
             derivations: AtomicU64::new(0),
-            joined: Arc::default(),
         }
     }
 
-    /// The right to have one new hash derived.
+    /// Returns the right to have one new hash derived.
     pub fn take_ticket(&self) -> Result<OwnedSemaphorePermit, QueueFull> {
         Arc::clone(&self.tickets).try_acquire_owned().map_err(|_| QueueFull)
     }
@@ -125,80 +93,39 @@ impl KdfPool {
         self.derivations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many hashes were derived.
+    /// Returns how many hashes were derived.
     pub fn derivations(&self) -> u64 {
         self.derivations.load(Ordering::Relaxed)
     }
 
+    /// Returns the keyed digest of a presented text.
     pub fn digest(&self, presented: &[u8]) -> [u8; 32] {
         let mut mac = self.mac.clone();
         mac.update(presented);
         mac.finalize().into_bytes().into()
     }
 
-    /// Has the task done, about the value with this prefix.
+    /// Runs the task on the thread of this credential.
     pub fn run(
         &self,
-        lane: Lane,
         prefix: KeyPrefix,
         task: impl FnOnce() + Send + 'static,
     ) -> Result<(), QueueFull> {
-        let waiting = Arc::clone(&self.waiting);
-        waiting.fetch_add(1, Ordering::Relaxed);
-        let task = Box::new(move || {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            task();
-        });
-        let accepted = match lane {
-            Lane::Quick => self.run_quick(prefix, task),
-            Lane::Slow => self.run_slow(prefix, task),
-        };
-        accepted.inspect_err(|_| {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        })
-    }
-
-    fn run_quick(&self, prefix: KeyPrefix, task: Task) -> Result<(), QueueFull> {
         // The last characters of a prefix are random.
         let pick: usize = prefix.as_str().bytes().map(usize::from).sum();
         let queue = self.queues.get(pick % self.queues.len().max(1)).ok_or(QueueFull)?;
-        queue.push(task)
+        queue.push(Box::new(task))
     }
 
-    /// A key takes one place in the queue, however many requests carry it: those that join find the
-    /// proof that the first one made.
-    fn run_slow(&self, prefix: KeyPrefix, task: Task) -> Result<(), QueueFull> {
-        let queue = self.slow.as_ref().ok_or(QueueFull)?;
-        let mut joined = self.joined.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(others) = joined.get_mut(&prefix) {
-            if MOST_WAITING <= others.len() {
-                return Err(QueueFull);
-            }
-            others.push(task);
-            return Ok(());
-        }
-        let all = Arc::clone(&self.joined);
-        let first = move || {
-            attempt(task);
-            let mut joined = all.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let others = joined.remove(&prefix);
-            drop(joined);
-            others.into_iter().flatten().for_each(attempt);
-        };
-        queue.push(Box::new(first))?;
-        joined.insert(prefix, Vec::new());
-        Ok(())
-    }
-
-    /// How many tasks nobody has begun yet.
+    /// Returns how many tasks wait.
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.queues.iter().map(|it| it.waiting.load(Ordering::Relaxed)).sum()
     }
 }
 
 impl Queue {
     fn push(&self, task: Task) -> Result<(), QueueFull> {
-        if self.room <= self.waiting.fetch_add(1, Ordering::Relaxed) {
+        if MOST_WAITING <= self.waiting.fetch_add(1, Ordering::Relaxed) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(QueueFull);
         }
@@ -212,26 +139,24 @@ impl Queue {
     }
 }
 
-/// Ends with the queue. `None` if the system has no thread left.
-fn start_thread(room: usize) -> Option<Queue> {
+/// Starts a thread that ends with its queue. Returns `None` if the system has no thread left.
+fn start_thread() -> Option<Queue> {
     let (tasks, work) = channel();
-    let thread = thread::Builder::new().name("keyward-kdf_pool".to_owned());
+    let thread = thread::Builder::new().name("keyward-kdf".to_owned());
     thread.spawn(|| self::work(work)).ok()?;
-    Some(Queue { tasks, waiting: Arc::default(), room })
+    Some(Queue { tasks, waiting: Arc::default() })
 }
 
 fn work(tasks: Receiver<Task>) {
     lower_priority();
-    tasks.into_iter().for_each(attempt);
+    for task in tasks {
+        // A panic ends the task's channel, which tells its caller. The next task must still run.
+        let _ = catch_unwind(AssertUnwindSafe(task));
+    }
 }
 
-/// Who waits for it hears of a panic by the end of its channel; the next one is not to blame.
-fn attempt(task: Task) {
-    let _ = catch_unwind(AssertUnwindSafe(task));
-}
-
-/// This thread gets a tenth of what another gets, where both want all: whoever has a proved key must
-/// not wait for those who have not. Where the system does not let us, they wait a little.
+/// Lowers the priority of this thread to a tenth of another's share, so that callers with verified keys
+/// do not wait for the KDF. Without the right to do so, the thread keeps its priority.
 pub(super) fn lower_priority() {
     const NICENESS: i32 = 10;
     let _ = rustix::process::nice(NICENESS);

@@ -1,12 +1,12 @@
 //! The application object.
 
-use std::sync::{Arc, Mutex, atomic::AtomicBool};
+use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicBool};
 
 use arc_swap::ArcSwapOption;
 
 use crate::{
     domain::{
-        imported_key::Tagger,
+        imported_key::PrefixMaker,
         policy::Policy,
         scope::{Catalogue, ScopeBits},
     },
@@ -42,10 +42,8 @@ pub struct Keyward {
     pub(super) statistics: Mutex<statistics::Remembered>,
     pub(super) readiness: Mutex<readiness::Remembered>,
     pub(super) draining: AtomicBool,
-    /// `None` until a key was imported.
-    pub(super) tagger: ArcSwapOption<Tagger>,
-    /// Serialises creation of the import secrets.
-    pub(super) import_turn: Mutex<()>,
+    /// Set once any key was imported.
+    pub(super) imported_prefixes: OnceLock<PrefixMaker>,
     /// Whether no key has more ended credentials than are kept: see `ended_credentials`.
     pub(super) ended_bounded: AtomicBool,
     pub(super) change_budget: ChangeBudget,
@@ -60,7 +58,8 @@ impl Keyward {
         checkpointer: Checkpointer,
     ) -> Result<Self, Error> {
         let label = settings.prefix_label;
-        let mut labels = store.read::<_, Error>(|tx| Ok(tx.prefix_labels()?))?;
+        let (mut labels, import_secret) =
+            store.read::<_, Error>(|tx| Ok((tx.prefix_labels()?, tx.import_secret()?)))?;
         let is_new = !labels.contains(&label);
         if is_new {
             labels.push(label);
@@ -84,8 +83,8 @@ impl Keyward {
             statistics: Mutex::default(),
             readiness: Mutex::default(),
             draining: AtomicBool::new(false),
-            tagger: ArcSwapOption::empty(),
-            import_turn: Mutex::default(),
+            imported_prefixes: import_secret
+                .map_or_else(OnceLock::new, |it| OnceLock::from(PrefixMaker::new(it))),
             ended_bounded: AtomicBool::new(false),
             change_budget: ChangeBudget::default(),
         };

@@ -1,14 +1,10 @@
-//! New secrets and new hashes: derivations that no caller waits for but the one who wants them.
+//! New secrets and new hashes, derived on threads of low priority.
 
 use std::sync::Arc;
 
 use crate::{
-    domain::{
-        imported_key::ImportForm,
-        key_hash::KeyHash,
-        plaintext_key::{KeyPrefix, PlaintextKey},
-    },
-    service::{Keyward, QueueFull, Upgrade, identify::Rehashed, kdf_pool::Lane},
+    domain::{key_hash::KeyHash, plaintext_key::PlaintextKey},
+    service::{Keyward, QueueFull, Upgrade, identify::Rehashed},
 };
 
 /// A new plaintext key and its hash.
@@ -18,14 +14,17 @@ pub struct Minted {
 }
 
 impl Keyward {
-    /// Makes a new key, here and now. Slow on purpose, so it runs before a transaction, never
-    /// inside one: the writer waits for no derivation.
+    /// Makes a new key on this thread. It runs the KDF, so call it before a transaction and never
+    /// inside one: the writer must not wait for it.
     pub fn mint(&self) -> Minted {
         self.hashed(PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy))
     }
 
-    /// As [`Keyward::mint`], on a thread that gives way to all others; `then` is called there.
-    /// Refused if too many wait already.
+    /// As [`Keyward::mint`], on a thread of low priority, which then calls `then`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`] if too many new hashes wait.
     pub fn mint_apart(
         self: &Arc<Self>,
         then: impl FnOnce(Minted) + Send + 'static,
@@ -33,13 +32,13 @@ impl Keyward {
         let ticket = self.kdf_pool.take_ticket()?;
         let plaintext = PlaintextKey::generate(self.settings.prefix_label, &*self.env.entropy);
         let (app, prefix) = (Arc::clone(self), plaintext.prefix());
-        self.kdf_pool.run(Lane::Quick, prefix, move || {
+        self.kdf_pool.run(prefix, move || {
             then(app.hashed(plaintext));
             drop(ticket);
         })
     }
 
-    /// Derives the hash that a proved secret is to be stored under, as [`Keyward::mint_apart`].
+    /// Derives the new hash of a verified secret, on a thread as in [`Keyward::mint_apart`].
     pub fn rehash_apart(
         self: &Arc<Self>,
         upgrade: Upgrade,
@@ -47,7 +46,7 @@ impl Keyward {
     ) -> Result<(), QueueFull> {
         let ticket = self.kdf_pool.take_ticket()?;
         let (app, prefix) = (Arc::clone(self), upgrade.prefix());
-        self.kdf_pool.run(lane_of(prefix), prefix, move || {
+        self.kdf_pool.run(prefix, move || {
             then(app.rehashed(upgrade));
             drop(ticket);
         })
@@ -59,16 +58,8 @@ impl Keyward {
         Minted { plaintext, hash }
     }
 
-    /// How many hashes were derived since the start.
+    /// Returns how many hashes were derived since the start.
     pub fn derivations(&self) -> u64 {
         self.kdf_pool.derivations()
-    }
-}
-
-/// The threads that derive the hash of this value.
-pub(super) fn lane_of(prefix: KeyPrefix) -> Lane {
-    match ImportForm::of(prefix) {
-        Some(ImportForm::Raw) => Lane::Slow,
-        None | Some(ImportForm::Sha256 | ImportForm::Sha512) => Lane::Quick,
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 /// How long an answer is repeated: the checks need no key, and each one writes.
 const MEMORY: Duration = Duration::from_secs(1);
 /// The least free room in bytes: with less, changes will soon be refused.
-const LEAST_FREE: u64 = 64 * 1024 * 1024;
+pub const LEAST_FREE: u64 = 64 * 1024 * 1024;
 
 /// The checks by name, each with what is wrong.
 pub type Checks = [(&'static str, Result<(), String>); 4];

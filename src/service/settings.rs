@@ -1,6 +1,6 @@
 //! The settings that the use cases work with.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use crate::{
     domain::plaintext_key::PrefixLabel,
@@ -25,6 +25,4 @@ pub struct Settings {
     /// How many rows a job changes in one transaction.
     pub batch: u32,
     pub backup: BackupRules,
-    /// The file with the secret that finds imported keys.
-    pub import_key_file: PathBuf,
 }

@@ -42,6 +42,12 @@ pub enum StoreError {
     NotOurs { path: PathBuf },
     #[error("the database was written by a newer keyward (schema {found}, known is {known})")]
     NewerSchema { found: i64, known: i64 },
+    #[error(
+        "keys were imported in plain text into this database, and this version finds imported keys by \
+         their digests only. The database was not changed. Start with a new data directory, and \
+         import the same file there: `keyward import` makes the digests"
+    )]
+    PlainTextImports,
     #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
     Exposed { path: PathBuf },
     #[error("the database is damaged: {0}")]
@@ -106,6 +112,7 @@ impl StoreError {
             | Self::Panicked
             | Self::NotOurs { .. }
             | Self::NewerSchema { .. }
+            | Self::PlainTextImports
             | Self::Exposed { .. }
             | Self::Damaged(_)
             | Self::BrokenChain { .. }

@@ -13,7 +13,8 @@ use crate::{
     env::Timestamp,
     store::{
         AuditReceipt, KeyRecord, ReadTx, StoreError, WriteTx,
-        records::{CREDENTIALS, KEYS, Selection},
+        records::{KEYS, Selection},
+        rows::Table,
         tx::Touched,
     },
 };
@@ -217,7 +218,7 @@ impl ReadTx<'_> {
     pub(super) fn key_of(&self, prefix: KeyPrefix) -> Result<Option<KeyId>, StoreError> {
         let mut statement =
             self.sql.prepare_cached("SELECT key_id FROM credentials WHERE prefix = ?1")?;
-        CREDENTIALS.first(&mut statement, [prefix], |row| row.get("key_id"))
+        Table::CREDENTIALS.first(&mut statement, [prefix], |row| row.get("key_id"))
     }
 
     /// Returns keys that have expired by `now` and whose expiry has no event yet, the earliest first.
@@ -310,7 +311,7 @@ impl WriteTx<'_> {
         let id = receipt.key()?;
         let mut values =
             self.sql.prepare_cached("SELECT prefix FROM credentials WHERE key_id = ?1")?;
-        CREDENTIALS.each(&mut values, [id], |row| {
+        Table::CREDENTIALS.each(&mut values, [id], |row| {
             self.touch(Touched::Gone(row.get("prefix")?));
             Ok(true)
         })?;

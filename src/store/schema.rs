@@ -11,23 +11,21 @@ use r2d2::CustomizeConnection;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::{Access as FileAccess, StatVfsMountFlags, access};
 
-use crate::{
-    env::Timestamp,
-    store::{
-        ReadTx, StorageFault, StoreError,
-        connection::{READ_MAP, ReaderPragmas, pragmas},
-    },
+use crate::store::{
+    ReadTx, StorageFault, StoreError, WriteTx,
+    connection::{READ_MAP, ReaderPragmas, pragmas},
 };
 
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// "KWRD": tells databases of keyward from other SQLite files.
 const APPLICATION_ID: i64 = 0x4B57_5244;
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// The migrations: each turns a file of the given version into one of the next. A new one goes to the
 /// end, and `schema.sql` gets the same change.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (1, include_str!("migrations/0002_import.sql")),
     (2, include_str!("migrations/0003_budgets.sql")),
+    (3, include_str!("migrations/0004_digests_only.sql")),
 ];
 /// Earlier versions of SQLite could lose committed changes when two connections reset the write-ahead
 /// log at the same time.
@@ -45,19 +43,6 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         Err(err) => return Err(StoreError::File(err)),
     }
     open_existing(path)
-}
-
-/// Returns the time floor in the file at `path`, if the file exists and has one. A start asks for it
-/// first, because the program's now depends on it.
-pub fn stored_time_floor(path: &Path) -> Result<Option<Timestamp>, StoreError> {
-    if !fs::metadata(path).is_ok_and(|it| 0 < it.len()) {
-        return Ok(None);
-    }
-    let (conn, _) = open_to_read(path)?;
-    if version(&conn, path)? == 0 {
-        return Ok(None);
-    }
-    ReadTx::new(&conn).time_floor()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that opens the file")]
@@ -156,8 +141,18 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
     for (_, step) in steps {
         tx.execute_batch(step)?;
     }
+    refuse_plain_text_imports(&tx)?;
     tx.pragma_update(None, "user_version", VERSION)?;
     Ok(tx.commit()?)
+}
+
+/// Refuses a file of version 2 or 3 into which keys were imported in plain text. No later version
+/// finds these keys, and the marks that keep a revoked one from coming back are of no use to it.
+pub(super) fn refuse_plain_text_imports(conn: &Connection) -> Result<(), StoreError> {
+    let found = conn
+        .prepare("SELECT 1 FROM imported_values WHERE '0r' <= prefix AND prefix < '0s'")?
+        .exists([])?;
+    if found { Err(StoreError::PlainTextImports) } else { Ok(()) }
 }
 
 /// Runs [`check`] on a connection of its own.
@@ -206,6 +201,13 @@ pub(super) fn is_current(conn: &Connection) -> Result<bool, StoreError> {
 /// unchanged.
 pub(super) fn write_version(conn: &Connection) -> Result<(), StoreError> {
     Ok(conn.pragma_update(None, "user_version", VERSION)?)
+}
+
+impl WriteTx<'_> {
+    /// Changes no row, but makes the commit reach the disk.
+    pub fn touch_disk(&self) -> Result<(), StoreError> {
+        write_version(self.sql)
+    }
 }
 
 /// Returns the version of the file, if a migration would change it.

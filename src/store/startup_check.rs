@@ -17,11 +17,13 @@ pub fn try_start(path: &Path) -> Result<Census, StoreError> {
 pub fn check_startup(path: &Path) -> Result<Census, StoreError> {
     schema::check_mode(path)?;
     let mut file = LogFile::open(path)?;
-    if file.outdated()?.is_none() {
-        return file.examine();
-    }
+    let Some(version) = file.outdated()? else { return file.examine() };
     let snapshot = file.conn.transaction()?;
     schema::check(&snapshot)?;
+    // Version 1 has no table of imported keys.
+    if 1 < version {
+        schema::refuse_plain_text_imports(&snapshot)?;
+    }
     ReadTx::new(&snapshot).census()
 }
 
@@ -46,6 +48,6 @@ fn examine(conn: &Connection) -> Result<Census, StoreError> {
     let read = ReadTx::new(conn);
     read.time_floor()?;
     read.prefix_labels()?;
-    read.import_secrets()?;
+    read.import_secret()?;
     read.census()
 }

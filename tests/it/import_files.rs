@@ -128,7 +128,10 @@ fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
     assert_eq!(of(last + 4), vec![("scopes", "scope_escalation")]);
     let found = verify(&server.binary, &root, &format!("{OLD}-good"));
     assert_eq!(found["code"], "VALID");
+    let short = refusals.iter().find(|it| it["line"] == 2).unwrap();
+    assert!(short["detail"].as_str().unwrap().contains("fewer than 20 characters"), "{short}");
     let everything = format!("{report}{}{found}", server.said());
+    assert!(!everything.contains("too short"), "no short text is repeated");
     assert!(!everything.contains("HabcdefGHIJKL"), "no key is repeated");
     assert!(!everything.contains(&sha256(OLD)[..20]), "and no digest");
 }

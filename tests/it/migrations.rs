@@ -7,11 +7,17 @@ use std::{
 };
 
 use rusqlite::Connection;
+use serde_json::json;
 
-use crate::support::{Binary, Request, keyward, keyward_in, skip};
+use crate::support::{
+    Binary, Request,
+    import::{OLD, code, import, place, rows, sha256},
+    keyward, keyward_in, skip,
+};
 
 /// Every earlier version, and how to get there from the one after it.
-const EARLIER: [(i64, &str, &str); 2] = [
+const EARLIER: [(i64, &str, &str); 3] = [
+    (3, include_str!("fixtures/schema-3.sql"), include_str!("fixtures/down-to-3.sql")),
     (2, include_str!("fixtures/schema-2.sql"), include_str!("fixtures/down-to-2.sql")),
     (1, include_str!("fixtures/schema-1.sql"), include_str!("fixtures/down-to-1.sql")),
 ];
@@ -99,6 +105,31 @@ fn the_migration_to_version_3_counts_keys_and_gathers_uses() {
     assert_eq!(number("SELECT count(*) FROM credential_usage"), 2);
     let gathered = "SELECT last_used_at_ms FROM credential_usage WHERE prefix = ''";
     assert_eq!(number(gathered), 7, "the newest use of those that are deleted");
+}
+
+#[test]
+fn the_migration_to_version_4_keeps_imported_digests_and_refuses_imported_texts() {
+    let (_dir, data) = place();
+    let root = database_of(&data, 4);
+    let row = json!({ "name": "x", "scopes": ["orders:read"], "sha256": sha256(OLD) });
+    assert_eq!(import(&data, "keys.jsonl", &rows(&[row]), &[]).0, 0);
+    let conn = Connection::open(data.join("keyward.db")).unwrap();
+    conn.execute_batch(EARLIER[0].2).unwrap();
+    conn.execute("INSERT INTO imported_values VALUES ('0r0000000001')", []).unwrap();
+    drop(conn);
+    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["doctor"]] {
+        let output = keyward_in(&data, arguments);
+        let expected = if arguments[0] == "serve" { 78 } else { 1 };
+        assert_eq!(output.status.code(), Some(expected), "{}", said(&output));
+        assert!(said(&output).contains("imported in plain text"), "{}", said(&output));
+    }
+    let conn = Connection::open(data.join("keyward.db")).unwrap();
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 3, "as it was");
+    conn.execute("DELETE FROM imported_values WHERE prefix = '0r0000000001'", []).unwrap();
+    drop(conn);
+    let server = Binary::serve(&data);
+    assert_eq!(code(&server, &root, OLD), "VALID");
 }
 
 #[test]

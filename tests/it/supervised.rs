@@ -79,7 +79,7 @@ fn its_status_tells_how_much_there_is_and_where() {
     server.signal("-HUP");
     server.hear("RELOADING=1");
     let notice = server.hear("READY=1");
-    assert!(notice.contains("1 key values; http://127.0.0.1:"), "{notice}");
+    assert!(notice.contains("1 credential; http://127.0.0.1:"), "{notice}");
 }
 
 #[test]

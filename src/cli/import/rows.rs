@@ -1,13 +1,15 @@
-//! Rows of a file to import, as JSON.
+//! Reads the rows of a file to import as JSON, and replaces key texts by their digests.
 
 use std::io::Read;
 
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use crate::{
     cli::{error::Error, import::LONGEST_LINE},
+    domain::imported_key::ImportedKey,
     http::{
-        control::import::{MEMBERS, RowFault},
+        control::import::{ONE_FORM, RowFault},
         request::{
             json::{self, NotJson},
             numbers::{INEXACT, inexact_members, is_inexact},
@@ -15,12 +17,19 @@ use crate::{
     },
 };
 
-/// The first line may begin with the mark that some programs put before UTF-8.
+/// The members of a row: those of a new key, its account, and one of the last three.
+const MEMBERS: [&str; 9] =
+    ["name", "scopes", "expiresAt", "enabled", "metadata", "account", "key", "sha256", "sha512"];
+/// The fewest characters of a key text. A shorter text can be guessed from its digest.
+const MIN_KEY_LEN: usize = 20;
+
+/// Removes the byte order mark that some programs write at the start of a file.
 pub(super) fn without_mark(number: u64, line: &[u8]) -> &[u8] {
     let mark = "\u{feff}".as_bytes();
     line.strip_prefix(mark).filter(|_| number == 1).unwrap_or(line)
 }
 
+/// Reads a line of JSON Lines.
 pub(super) fn from_line(text: &[u8]) -> Result<Map<String, Value>, RowFault> {
     match json::parse(text) {
         Ok(Value::Object(row)) => {
@@ -31,7 +40,7 @@ pub(super) fn from_line(text: &[u8]) -> Result<Map<String, Value>, RowFault> {
             }
         }
         Ok(_) => Err(fault("", "invalid_json", "this is no JSON object")),
-        // Where it is, in a body of one line, is of no interest.
+        // The fault names the line of the file, so the place in the body is left out.
         Err(NotJson(says)) => {
             let says = says.split(" (line ").next().unwrap_or_default();
             Err(fault("", "invalid_json", &says.replace("the body", "the line")))
@@ -39,14 +48,14 @@ pub(super) fn from_line(text: &[u8]) -> Result<Map<String, Value>, RowFault> {
     }
 }
 
-/// What the first line calls the columns. A wrong name there would be a fault of every row.
+/// Reads the column names in the first line. A wrong name would be a fault of every row.
 pub(super) fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String>, Error> {
     let unusable = |says: String| Error::Usage(format!("the line of names {says}"));
     let line = table.headers().map_err(|_| unusable("cannot be read".to_owned()))?;
     let names: Vec<_> = line.iter().map(|it| it.trim().to_owned()).collect();
     for (place, name) in names.iter().enumerate() {
         if !MEMBERS.contains(&name.as_str()) {
-            // It may be the first row of a file without such a line.
+            // The name is not repeated: in a file without names, it may be a key.
             let known = MEMBERS.join(", ");
             let says = format!("has no known name in column {}; known are {known}", place + 1);
             return Err(unusable(says));
@@ -58,7 +67,8 @@ pub(super) fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String
     Ok(names)
 }
 
-/// A row of JSON from one of text: blanks between scopes, JSON for metadata, nothing for nothing.
+/// Reads a row of CSV. Scopes have blanks between them, metadata is JSON, an empty cell is an absent
+/// member.
 pub(super) fn from_columns(
     names: &[String],
     record: &csv::StringRecord,
@@ -90,6 +100,48 @@ pub(super) fn from_columns(
     Ok(row)
 }
 
+/// Takes the key text out of a row, if it has one. The text is wiped when the key is dropped.
+pub(super) fn take_key(row: &mut Map<String, Value>) -> Result<Option<ImportedKey>, RowFault> {
+    let text = match row.shift_remove("key") {
+        None => return Ok(None),
+        Some(Value::String(text)) => Zeroizing::new(text),
+        Some(Value::Null) => return Err(fault("key", "not_nullable", "must not be null")),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err(fault("key", "invalid_type", "must be a string"));
+        }
+    };
+    if row.contains_key("sha256") || row.contains_key("sha512") {
+        return Err(fault("key", "invalid_combination", ONE_FORM));
+    }
+    if text.len() < MIN_KEY_LEN {
+        let says = "has fewer than 20 characters, so its digest would reveal it; issue a new key";
+        return Err(fault("key", "invalid_format", says));
+    }
+    let key = ImportedKey::parse(text.as_bytes()).map_err(|_| {
+        let says = "must be 20 to 512 visible ASCII characters, and not a key of keyward's own";
+        fault("key", "invalid_format", says)
+    })?;
+    match row.iter().find(|(_, value)| holds(value, &text)) {
+        Some((name, _)) => {
+            Err(fault(name, "contains_api_key", "the key itself must not stand in it"))
+        }
+        None => Ok(Some(key)),
+    }
+}
+
+/// Returns whether a member contains the text, in a string or in the name of a nested member.
+fn holds(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(it) => it.contains(text),
+        Value::Array(items) => items.iter().any(|it| holds(it, text)),
+        Value::Object(members) => {
+            members.iter().any(|(name, it)| name.contains(text) || holds(it, text))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Makes the fault of a row.
 pub(super) fn fault(field: &str, code: &str, detail: &str) -> RowFault {
     RowFault { field: field.to_owned(), code: code.to_owned(), detail: detail.to_owned() }
 }

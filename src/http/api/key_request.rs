@@ -14,7 +14,7 @@ use crate::{
 /// A request about one key.
 pub(super) struct KeyRequest<'r> {
     pub caller: Principal,
-    /// As the path names the key.
+    /// The name of the key in the path.
     pub id: &'r str,
     pub access: KeyAccess,
     pub req: &'r HttpRequest,

@@ -21,7 +21,7 @@ static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
     header::IF_MATCH,
 ];
-/// The same for a proxy's question. Its other headers belong to the original request, whose API may
+/// Headers of a proxy's question that must not come twice. Its other headers belong to the original request, whose API may
 /// take several of them.
 static KEY_ONCE: [HeaderName; 3] =
     [HeaderName::from_static("x-api-key"), header::AUTHORIZATION, header::HOST];
@@ -35,7 +35,7 @@ pub struct PresentedKey<'h> {
     once: &'static [HeaderName],
 }
 
-/// What two readers could understand differently: the code of the problem, and a sentence about it.
+/// Input that two readers could understand differently: the code of the problem, and a sentence about it.
 pub type Ambiguity = (&'static str, Cow<'static, str>);
 
 impl<'h> PresentedKey<'h> {

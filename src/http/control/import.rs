@@ -1,4 +1,4 @@
-//! `keyward import`, by the control socket: rows of a file, some at a time.
+//! `keyward import` over the control socket: the rows of a file, in batches.
 
 use std::collections::HashMap;
 
@@ -8,37 +8,33 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{
-        id::AccountId,
-        imported_key::{ImportedKey, Material},
-    },
+    domain::{id::AccountId, imported_key::ImportedDigest},
     http::{
         blocking::run,
         problem::Problem,
         request::json::{Members, as_it_is},
         wire::read_new_key,
     },
-    service::{Error, Expiry, Fault, ImportRow, Keyward, NewKey},
+    service::{Error, Expiry, Fault, ImportRow, Keyward},
 };
 
-/// How large a message may be; rows come a hundred at a time.
+/// The largest request body, in bytes. A request has a hundred rows.
 pub const MAX_LEN: usize = 16 * 1024 * 1024;
 
-/// What a row may hold: the members of a new key, whose it is, and one of the last three.
-pub const MEMBERS: [&str; 9] =
-    ["name", "scopes", "expiresAt", "enabled", "metadata", "account", "key", "sha256", "sha512"];
+/// The fault of a row of a file that does not give its key in exactly one form.
+pub const ONE_FORM: &str = "exactly one of key, sha256 and sha512 is needed";
 
 /// Some rows of a file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportRequest {
-    /// Only in a rehearsal: how many keys each account got by the rows before these.
-    pub rehearsed: Option<HashMap<String, u32>>,
-    /// As in the file; see [`MEMBERS`].
+    /// Only in a dry run: how many keys the earlier rows would give to each account.
+    pub dry_run_counts: Option<HashMap<String, u32>>,
+    /// The members of a new key, its account, and the digest of its text.
     pub rows: Vec<Map<String, Value>>,
 }
 
-/// What became of each, in the same order.
+/// The outcome of each row, in the same order.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ImportAnswer {
     pub outcomes: Vec<RowOutcome>,
@@ -59,7 +55,7 @@ pub struct RowFault {
     pub detail: String,
 }
 
-/// What became of a file.
+/// The outcome of a file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportSummary {
@@ -67,7 +63,7 @@ pub struct ImportSummary {
     pub refused: u64,
     /// Whether the whole file was read.
     pub complete: bool,
-    /// Of the file, if no key stood in it.
+    /// Digest of the file, if it held no text of a key.
     pub sha256: Option<String>,
 }
 
@@ -75,7 +71,7 @@ impl From<Fault> for RowFault {
     fn from(fault: Fault) -> Self {
         let field = fault.pointer.trim_start_matches('/').to_owned();
         let Fault { code, mut detail, .. } = fault;
-        // Columns may be mixed up: what is told repeats no text that could be a key.
+        // Columns may be mixed up, so the answer repeats no text that could be a key.
         if code == "unknown_scope" {
             "there is no such scope".clone_into(&mut detail);
         }
@@ -130,7 +126,8 @@ fn carry_out(app: &Keyward, request: ImportRequest) -> Result<ImportAnswer, Erro
             .filter_map(|(id, count)| Some((AccountId::parse(&id).ok()?, count)))
             .collect()
     };
-    let mut imported = app.import_keys(&caller, sound, request.rehearsed.map(known))?.into_iter();
+    let mut imported =
+        app.import_keys(&caller, sound, request.dry_run_counts.map(known))?.into_iter();
     let outcomes = outcomes.into_iter().map(|known| {
         let outcome = || match imported.next() {
             Some(Ok(it)) => RowOutcome {
@@ -139,14 +136,14 @@ fn carry_out(app: &Keyward, request: ImportRequest) -> Result<ImportAnswer, Erro
                 faults: Vec::new(),
             },
             Some(Err(fault)) => RowOutcome::refused(vec![fault]),
-            None => RowOutcome::refused(vec![Fault::new("", "internal", "it was passed over")]),
+            None => RowOutcome::refused(vec![Fault::new("", "internal", "the row was skipped")]),
         };
         known.unwrap_or_else(outcome)
     });
     Ok(ImportAnswer { outcomes: outcomes.collect() })
 }
 
-/// All that is wrong with a row, or what is to be imported.
+/// Reads a row, or returns all its faults.
 fn read_row(
     app: &Keyward,
     row: Map<String, Value>,
@@ -154,68 +151,50 @@ fn read_row(
 ) -> Result<ImportRow, Vec<Fault>> {
     let mut members = Members::new(Value::Object(row));
     let account = members.optional("account", as_it_is::<String>);
-    let material = read_material(&mut members);
+    let digest = read_digest(&mut members);
     let mut faults = std::mem::take(&mut members.faults);
-    let read = read_new_key(members, app.catalogue(), expiry);
-    if let (Ok(new), Some(Material::Raw(key))) = (&read, &material)
-        && let Some(member) = member_with(key, new)
-    {
-        let says = "the key itself must not stand in it";
-        faults.push(Fault::new(member, "contains_api_key", says));
-    }
-    match read {
-        Ok(new) if faults.is_empty() => {
-            let missing = || vec![Fault::new("/key", "required", "is missing")];
-            Ok(ImportRow { material: material.ok_or_else(missing)?, account, new })
-        }
-        Ok(_) => Err(faults),
-        Err(more) => {
+    match (read_new_key(members, app.catalogue(), expiry), digest) {
+        (Ok(new), Some(digest)) if faults.is_empty() => Ok(ImportRow { digest, account, new }),
+        (Ok(_), _) => Err(faults),
+        (Err(more), _) => {
             faults.extend(more);
             Err(faults)
         }
     }
 }
 
-/// Where the row tells everybody what its key is.
-fn member_with(key: &ImportedKey, new: &NewKey) -> Option<&'static str> {
-    let holds =
-        |text: &str| text.as_bytes().windows(key.expose().len()).any(|it| it == key.expose());
-    if holds(new.name.as_str()) {
-        return Some("/name");
+/// Reads the one digest of a row. Every other row gets a fault.
+fn read_digest(members: &mut Members) -> Option<ImportedDigest> {
+    if members.holds("key") {
+        let says = "the server takes no key text; send its SHA-256, as `keyward import` does";
+        members.faults.push(Fault::new("/key", "unknown_field", says));
+        return None;
     }
-    holds(new.metadata.as_json()).then_some("/metadata")
-}
-
-/// Exactly one of the three.
-fn read_material(members: &mut Members) -> Option<Material> {
     let mut given = Vec::new();
-    for name in ["key", "sha256", "sha512"] {
+    for name in ["sha256", "sha512"] {
         if let Some(text) = members.optional(name, as_it_is::<String>) {
             given.push((name, text));
         }
     }
     let [(name, text)] = &*given else {
-        let says = "exactly one of key, sha256 and sha512 is needed";
-        members.faults.push(Fault::new("/key", "invalid_combination", says));
+        members.faults.push(Fault::new("/key", "invalid_combination", ONE_FORM));
         return None;
     };
-    let material = match *name {
-        "key" => ImportedKey::parse_raw(text.as_bytes()).ok().map(Material::Raw),
-        "sha256" => decoded(text).map(Material::Sha256),
-        _ => decoded(text).map(|it| Material::Sha512(Box::new(it))),
+    let digest = match *name {
+        "sha256" => decoded(text).map(ImportedDigest::Sha256),
+        _ => decoded(text).map(|it| ImportedDigest::Sha512(Box::new(it))),
     };
-    if material.is_none() {
+    if digest.is_none() {
         let says = match *name {
-            "key" => "must be 20 to 512 visible ASCII characters, and not a key of keyward's own",
             "sha256" => "must be 32 bytes in hexadecimal or base64",
             _ => "must be 64 bytes in hexadecimal or base64",
         };
         members.faults.push(Fault::new(format!("/{name}"), "invalid_format", says));
     }
-    material
+    digest
 }
 
-/// From hexadecimal, or base64.
+/// Decodes hexadecimal or base64.
 pub fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
     let text = text.trim();
     if text.len() == 2 * N {

@@ -179,10 +179,14 @@ impl Members {
         self
     }
 
-    /// Takes a member that cannot be null. `None` if it is absent or at fault.
+    /// Returns whether a member of this name was given and not yet taken.
+    pub fn holds(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
+    /// Takes a member that cannot be null. Returns `None` if it is absent or at fault.
     ///
-    /// `read` turns a value of the right JSON type into what it means. The pointers of its faults
-    /// start at the value.
+    /// `read` parses a value of the right JSON type. The pointers of its faults start at the value.
     pub fn optional<J: MemberType, T, E: Into<Vec<Fault>>>(
         &mut self,
         name: &str,

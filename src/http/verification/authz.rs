@@ -78,7 +78,7 @@ impl VerificationState {
         let started = self.app.env().time.monotonic();
         let mut outcome = Outcome::Refused;
         let response = match self.decide(mount, req, &mut outcome).await {
-            Ok(pass) => pass.respond(),
+            Ok(allowed) => allowed.respond(),
             Err(problem) => self.refusal(mount, &problem.for_a_proxy(), &id.to_string()),
         };
         let took = self.app.env().time.monotonic().since(started);
@@ -169,7 +169,7 @@ impl VerificationState {
         if problem.code() == "authz_misconfigured"
             && self.complaints.is_due(self.app.env().time.monotonic())
         {
-            tracing::warn!(reason = %problem.detail(), "a proxy is misconfigured");
+            tracing::warn!(reason = %problem.detail(), "a proxy is not set up as it should be");
         }
         let code = HeaderValue::from_static(problem.code());
         let mut response = problem.respond(id);
