@@ -87,8 +87,8 @@ pub(super) fn read_metadata(members: &mut Members) -> Option<Metadata> {
     members.nullable("metadata", read).map(|it| it.unwrap_or_else(Metadata::empty))
 }
 
-pub(super) fn read_instant(text: String) -> Result<Timestamp, Vec<Fault>> {
-    Timestamp::parse(&text).map_err(|err| {
+pub(super) fn read_instant(text: &str) -> Result<Timestamp, Vec<Fault>> {
+    Timestamp::parse(text).map_err(|err| {
         let code = match err {
             InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
             InvalidTimestamp::OutOfRange => "out_of_range",

@@ -259,7 +259,9 @@ fn read_settings(
     KeyPatch {
         name: read_name(members),
         scopes: members.optional("scopes", |it: Vec<_>| read_scopes(&it, catalogue, held)),
-        expires_at: RequestedExpiry::from(members.nullable("expiresAt", read_instant)),
+        expires_at: RequestedExpiry::from(
+            members.nullable("expiresAt", |it: String| read_instant(&it)),
+        ),
         enabled: members.optional("enabled", as_it_is),
         metadata: read_metadata(members),
     }
