@@ -13,7 +13,7 @@ use crate::{
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
-        keys::revoke,
+        keys::revocation::revoke,
         view::{changes, with_metadata},
     },
     store::{AccountPage, ReadTx},

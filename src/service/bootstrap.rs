@@ -23,7 +23,7 @@ use crate::{
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    service::{Error, Keyward, Minted, NewKey, expiry::Maker, keys::revoke},
+    service::{Error, Keyward, Minted, NewKey, keys::expiry::Maker, keys::revocation::revoke},
     store::{StoreError, WriteTx},
 };
 

@@ -23,7 +23,7 @@ pub enum Gain<'a> {
 
 /// The maker of a key: the source of the event, and its own expiry.
 #[derive(Clone, Copy)]
-pub(super) struct Maker<'a> {
+pub(in crate::service) struct Maker<'a> {
     pub source: &'a EventSource,
     /// `None` means that the maker never expires.
     pub expires_at: Option<Timestamp>,
@@ -45,7 +45,7 @@ pub struct Expiry<'a> {
 }
 
 /// Returns whether a key with this expiry outlives its caller.
-pub(super) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
+pub(in crate::service) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
     caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
 }
 
