@@ -114,7 +114,8 @@ impl Change<'_> {
 
     /// The caller as the maker of a key.
     pub fn maker(&self) -> Maker<'_> {
-        Maker { source: self.source(), expires_at: self.caller.expires_at }
+        let catalogue = &self.authorizer.catalogue;
+        Maker { source: self.source(), expires_at: self.caller.expires_at, catalogue }
     }
 
     /// Records an event of the caller.

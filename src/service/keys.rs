@@ -18,7 +18,7 @@ use crate::{
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         plaintext_key::{KeyPrefix, PlaintextKey},
-        scope::{self, Catalogue, Scope, ScopeSet},
+        scope::{self, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     service::{
@@ -87,8 +87,7 @@ impl Keyward {
         let record = self.change(permit, needed, move |change| {
             let account = change.checks().account_of_new_key(account, &new)?;
             let credential = Credential::new(prefix, hash, change.now());
-            let catalogue = &change.authorizer.catalogue;
-            new.insert(&change, catalogue, change.maker(), account.id, &credential)
+            new.insert(&change, change.maker(), account.id, &credential)
         })?;
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
@@ -257,7 +256,6 @@ impl NewKey {
     pub(super) fn insert(
         self,
         tx: &WriteTx<'_>,
-        catalogue: &Catalogue,
         maker: Maker<'_>,
         account: AccountId,
         credential: &Credential,
@@ -278,7 +276,7 @@ impl NewKey {
             revoked_at: None,
             revision: 1,
         };
-        let mut data = json!({ "after": key_facts(catalogue, &key, credential.prefix) });
+        let mut data = json!({ "after": key_facts(maker.catalogue, &key, credential.prefix) });
         if let Some(form) = self.imported {
             data["imported"] = json!(form.as_str());
         }
