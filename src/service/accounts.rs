@@ -15,8 +15,10 @@ use crate::{
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
-        addresses::{OUTSIDE, lies_within},
-        keys::revoke,
+        keys::{
+            addresses::{OUTSIDE, lies_within},
+            revocation::revoke,
+        },
         view::{changes, rate_fact, with_metadata},
     },
     store::{AccountPage, ReadTx},
@@ -106,7 +108,7 @@ impl Keyward {
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = new.insert(tx, catalogue, change.maker(), account.id, &credential)?;
+            let record = new.insert(tx, change.maker(), account.id, &credential)?;
             Ok::<_, Error>((account, record))
         })?;
         Ok(NewAccount {

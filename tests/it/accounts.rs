@@ -39,7 +39,8 @@ fn an_account_needs_only_a_name_and_comes_with_its_first_key() {
     assert!(id.strip_prefix("acct_").is_some_and(|it| it.len() == 22), "{id}");
     let expected = json!({
         "id": id, "name": "Acme", "externalId": null, "status": "active", "allowedScopes": null,
-        "maxKeys": null, "metadata": {}, "createdAt": "2026-01-01T00:00:00.000Z",
+        "maxKeys": null, "rateLimit": null, "keyRateLimit": null, "metadata": {},
+        "createdAt": "2026-01-01T00:00:00.000Z",
     });
     assert_eq!(made.to_string(), expected.to_string(), "these members, in this order");
     assert_eq!(answer.header("location"), Some(&*path(id)));

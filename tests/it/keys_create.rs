@@ -10,7 +10,7 @@ use crate::support::{Response, TestServer, checksum};
 const KEYS: &str = "/api/v1/api-keys";
 const DAY: Duration = Duration::from_hours(24);
 /// As documented, in this order; `key` is only in the answers that make one.
-const MEMBERS: [&str; 16] = [
+const MEMBERS: [&str; 18] = [
     "id",
     "name",
     "key",
@@ -26,6 +26,8 @@ const MEMBERS: [&str; 16] = [
     "updatedAt",
     "rotatedAt",
     "previousKeys",
+    "allowedIps",
+    "rateLimit",
     "metadata",
 ];
 

@@ -248,7 +248,9 @@ fn null_is_accepted_exactly_where_the_document_says_so() {
             let name = body.as_object().unwrap().keys().next().unwrap();
             let member = &schema["properties"][name];
             let types = member["type"].as_array();
-            let nullable = types.is_some_and(|it| it.contains(&json!("null")));
+            let of_null = |it: &Value| it["type"] == "null";
+            let nullable = types.is_some_and(|it| it.contains(&json!("null")))
+                || member["oneOf"].as_array().is_some_and(|it| it.iter().any(of_null));
             let pointer = format!("/{name}");
             let refused = faults.iter().any(|(at, _)| *at == pointer);
             assert_eq!(refused, !nullable, "{body}: {faults:?}");

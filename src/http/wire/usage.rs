@@ -17,11 +17,13 @@ pub struct UsageBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DayOfUse)]
 pub struct DayOfUseBody {
+    /// The day.
     #[schema(format = Date, example = "2026-01-20")]
     date: String,
     /// How often the key was accepted.
     #[schema(example = 1200)]
     allowed: u64,
+    /// How often the key was refused.
     denied: DeniedBody,
 }
 
@@ -30,13 +32,21 @@ pub struct DayOfUseBody {
 #[serde(rename_all = "camelCase")]
 #[schema(as = DeniedUses)]
 pub struct DeniedBody {
+    /// After the key was revoked.
     revoked: u64,
+    /// With a credential whose grace period is over.
     rotated: u64,
+    /// While the account was suspended.
     account_suspended: u64,
+    /// While the key was disabled.
     disabled: u64,
+    /// After the key expired.
     expired: u64,
+    /// From an address that is unknown or not in the list of the key.
     ip_not_allowed: u64,
+    /// Because the key did not grant the required scopes.
     insufficient_scopes: u64,
+    /// Because the rate limit of the key or of its account was reached.
     rate_limited: u64,
 }
 

@@ -7,11 +7,14 @@ use crate::{
 };
 
 /// The code of the faults of this module.
-pub(super) const OUTSIDE: &str = "outside_caller_addresses";
+pub(in crate::service) const OUTSIDE: &str = "outside_caller_addresses";
 
 /// Returns whether a key with `list` is accepted only from addresses in `limit`, the list of its
 /// caller. Without a list, a key is accepted from everywhere.
-pub(super) fn lies_within(list: Option<&AddressList>, limit: Option<&AddressList>) -> bool {
+pub(in crate::service) fn lies_within(
+    list: Option<&AddressList>,
+    limit: Option<&AddressList>,
+) -> bool {
     limit.is_none_or(|outer| list.is_some_and(|it| it.is_within(outer)))
 }
 
