@@ -15,14 +15,15 @@ use keyward::{
         key_hash::KeyHash,
         plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
+        rate_limit::RateLimit,
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
         text::Name,
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::{Instance, Sources},
-    service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
-    store::{Store, StoreError, stored_time_floor},
+    service::{AccountPatch, Identity, Keyward, NewKey, Principal, Verification, Viewer},
+    store::{RateWindow, Store, StoreError, stored_time_floor},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -121,6 +122,32 @@ fn identify(bencher: Bencher<'_, '_>) {
 fn judge(bencher: Bencher<'_, '_>) {
     let identity = proved(SCENE.app(), &SCENE.root);
     bencher.bench(|| SCENE.app().judge(black_box(&identity), RequiredScopes::default()));
+}
+
+/// As [`judge`], for a key with a rate limit, in an account with a ceiling.
+#[divan::bench(args = [false, true])]
+fn judge_with_a_rate_limit(bencher: Bencher<'_, '_>, ceiling: bool) {
+    let app = SCENE.app();
+    let caller = SCENE.caller();
+    let rate = RateLimit::new(RateLimit::MAX_LIMIT, RateLimit::MAX_WINDOW_SECS);
+    let patch =
+        AccountPatch { rate_limit: Some(rate.filter(|_| ceiling)), ..AccountPatch::default() };
+    app.update_account(&caller, caller.account, None, patch).unwrap();
+    let new = NewKey { rate_limit: rate, ..new_key() };
+    let permit = app.permit_new_key(&caller, caller.account, &new).unwrap();
+    let key = app.create_key(permit, caller.account, new, app.mint()).unwrap().plaintext;
+    let identity = proved(app, &key);
+    bencher.bench(|| app.judge(black_box(&identity), RequiredScopes::default()));
+    let patch = AccountPatch { rate_limit: Some(None), ..AccountPatch::default() };
+    app.update_account(&caller, caller.account, None, patch).unwrap();
+}
+
+/// The rate limit alone.
+#[divan::bench]
+fn consume_rate(bencher: Bencher<'_, '_>) {
+    let rate = RateLimit::new(RateLimit::MAX_LIMIT, RateLimit::MAX_WINDOW_SECS).unwrap();
+    let (window, now) = (RateWindow::default(), SCENE.app().env().time.now());
+    bencher.bench(|| window.consume(black_box(rate), 1, now));
 }
 
 /// 500 routes as an API of 100 resources has them: a list, one, its parts, each to read and to change.

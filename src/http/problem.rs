@@ -46,7 +46,7 @@ pub struct Problem {
     #[serde(skip)]
     allow: Option<String>,
     #[serde(skip)]
-    rate_fields: Option<RateFields>,
+    rate_fields: Option<Box<RateFields>>,
 }
 
 /// One fault of a request.
@@ -212,7 +212,7 @@ impl From<Error> for Problem {
             Error::MissingScope(_) | Error::LacksScopes(_) => forbidden("missing_scope"),
             Error::AddressNotAllowed => forbidden("ip_not_allowed"),
             Error::RateLimited(rates, now) => {
-                let wait = rates.exceeded.map_or(1, |it| it.secs_left(*now).max(1));
+                let wait = rates.exceeded().map_or(1, |it| it.secs_left(*now).max(1));
                 Self {
                     rate_fields: RateFields::new(rates, || *now),
                     ..new(StatusCode::TOO_MANY_REQUESTS, "rate_limited")

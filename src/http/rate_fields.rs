@@ -22,7 +22,7 @@ pub(super) struct RateFields {
 
 impl RateFields {
     /// Returns `None` if there is no rate limit.
-    pub fn new(rates: &Rates, now: impl FnOnce() -> Timestamp) -> Option<Self> {
+    pub fn new(rates: &Rates, now: impl FnOnce() -> Timestamp) -> Option<Box<Self>> {
         if rates.key.is_none() && rates.account.is_none() {
             return None;
         }
@@ -39,7 +39,7 @@ impl RateFields {
             let _ = write!(state, "{comma}\"{name}\";r={remaining};t={left}");
         }
         let (policy, state) = (HeaderValue::try_from(policy), HeaderValue::try_from(state));
-        policy.ok().zip(state.ok()).map(|(policy, state)| Self { policy, state })
+        policy.ok().zip(state.ok()).map(|(policy, state)| Box::new(Self { policy, state }))
     }
 
     pub fn append_to(&self, response: &mut HttpResponseBuilder) {

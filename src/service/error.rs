@@ -139,10 +139,10 @@ fn why_unavailable(err: &StoreError) -> String {
 impl Error {
     /// Returns the error for a caller of this API whose key has this verdict.
     pub fn of_caller(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::IpNotAllowed => Self::AddressNotAllowed,
-            other => Self::Unauthenticated(Denial::from(other)),
+        if verdict == Verdict::IpNotAllowed {
+            return Self::AddressNotAllowed;
         }
+        Self::Unauthenticated(Denial::from(verdict))
     }
 
     pub const NO_KEY: Self = Self::UnknownId("API key");

@@ -14,7 +14,7 @@ use crate::{
     },
     env::Timestamp,
     service::{Error, Keyward},
-    store::{AccountEntry, IndexedCredential, WindowUse, WriteTx},
+    store::{AccountEntry, IndexedCredential, RateWindow, WindowUse, WriteTx},
 };
 
 /// What a verification asks about a key.
@@ -41,14 +41,28 @@ pub struct Rates {
     pub key: Option<RateState>,
     pub account: Option<RateState>,
     /// The limit that refused the request.
-    pub exceeded: Option<RateState>,
+    exceeded: Option<Exceeded>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Exceeded {
+    Key,
+    Account,
 }
 
 impl Rates {
+    /// Returns the limit that refused the request.
+    pub fn exceeded(&self) -> Option<RateState> {
+        match self.exceeded? {
+            Exceeded::Key => self.key,
+            Exceeded::Account => self.account,
+        }
+    }
+
     /// Returns the limit that refused the request, or else the one with the least left.
     pub fn tightest(&self) -> Option<RateState> {
         let least = || self.key.into_iter().chain(self.account).min_by_key(|it| it.remaining);
-        self.exceeded.or_else(least)
+        self.exceeded().or_else(least)
     }
 }
 
@@ -87,15 +101,15 @@ impl Keyward {
         let index = self.store.index();
         if let Some(rate) = of_key {
             let left = index.rate_window(entry, |it| it.consume(rate, cost, now));
-            rates.exceeded = left.err();
+            rates.exceeded = left.is_err().then_some(Exceeded::Key);
             rates.key = Some(left.unwrap_or_else(|it| it));
         }
         let Some((rate, window)) = of_account else { return rates };
         let cost = if rates.exceeded.is_some() { 0 } else { cost };
         let left = window.consume(rate, cost, now);
         rates.account = Some(left.unwrap_or_else(|it| it));
-        if let Err(exceeded) = left {
-            rates.exceeded = Some(exceeded);
+        if left.is_err() {
+            rates.exceeded = Some(Exceeded::Account);
             rates.key =
                 of_key.map(|rate| index.rate_window(entry, |it| it.give_back(rate, cost, now)));
         }
@@ -118,7 +132,7 @@ impl Keyward {
             if let Some(rate) = of_key
                 && last.replace(id) != Some(id)
             {
-                let known = index.rate_window(entry, |it| it.newest());
+                let known = index.rate_window(entry, RateWindow::newest);
                 found.push(UsedWindow { subject: Subject::Key(id), account, rate, known });
             }
             if let Some((rate, known)) = of_account

@@ -146,7 +146,7 @@ impl Keyward {
             None if !missing.is_empty() => Verdict::InsufficientScopes,
             None => {
                 rates = self.consume_rates(entry, account, question.cost, now);
-                rates.exceeded.map_or(Verdict::Valid, |_| Verdict::RateLimited)
+                rates.exceeded().map_or(Verdict::Valid, |_| Verdict::RateLimited)
             }
         };
         Assessment { now, verdict, granted, missing, rates }

@@ -158,9 +158,9 @@ fn a_caller_with_a_list_gives_no_wider_one() {
         let expected = [("/allowedIps".to_owned(), "outside_caller_addresses".to_owned())];
         assert_eq!(faults, expected, "{wider}");
         for id in [child["id"].as_str().unwrap(), "self"] {
-            let patch = json!({ "allowedIps": wider });
+            let change = json!({ "allowedIps": wider });
             let path = format!("/api/v1/api-keys/{id}");
-            assert_eq!(send("PUT", &path, &patch).expect(422).faults(), expected, "{id} {wider}");
+            assert_eq!(send("PUT", &path, &change).expect(422).faults(), expected, "{id} {wider}");
         }
     }
     // A key that is accepted from elsewhere gains nothing from this caller.

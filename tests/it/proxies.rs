@@ -1,9 +1,8 @@
 //! An API behind real proxies, with the files that ship.
 
-use crate::support::{
-    Answer, Request, Stub,
-    proxy::{Kind, Surroundings},
-};
+use serde_json::json;
+
+use crate::support::{Key, Request, proxy::Kind};
 
 use self::scene::{READS, Scene};
 
@@ -96,7 +95,7 @@ fn protects_an_api(kind: Kind) {
     no_method_passes_without_a_key(&scene);
     lies_are_not_believed(&scene);
     the_key_stays_outside(&scene);
-    passes_on_that_it_is_too_much(scene, kind, scopes);
+    passes_on_what_limits_say(&scene, kind);
 }
 
 fn ambiguous_paths_do_not_pass(scene: &Scene) {
@@ -231,18 +230,31 @@ fn nothing_passes_while_keyward_is_away(scene: &mut Scene, kind: Kind) {
     assert_eq!(keyless, 401);
 }
 
-/// keyward has no rate limits yet; a stub answers in its place.
-fn passes_on_that_it_is_too_much(scene: Scene, kind: Kind, file: &str) {
-    const LIMITED: Answer = Answer::Head(
-        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n\
-                           X-Keyward-Reason: rate_limited",
-    );
-    drop(scene.keyward);
-    let keyward = Stub::start(LIMITED);
-    let around = Surroundings { keyward: keyward.address, api: scene.api.address };
-    let proxy = kind.start(file, around);
-    let request = Request::new("GET", "/orders").key("k").header("Host", "api.example.com");
-    let response = request.send(proxy.address).expect(429);
-    assert_eq!(response.header("retry-after"), Some("7"), "{kind:?}: {response:?}");
-    assert_eq!(scene.api.take_seen().len(), 0);
+/// The proxy shows the client what keyward says, and tells keyward the address of the client.
+fn passes_on_what_limits_say(scene: &Scene, kind: Kind) {
+    let make = |networks: &str, limit: u32| {
+        let body = json!({
+            "name": "limited", "scopes": READS, "allowedIps": [networks],
+            "rateLimit": { "limit": limit, "windowSeconds": 3600 },
+        });
+        scene.keyward.create(&scene.keyward.root.text, &body)
+    };
+    let request = |key: &Key| Request::new("GET", "/orders").key(&key.text);
+    let key = make("127.0.0.0/8", 2);
+    assert_eq!([0; 3].map(|_| scene.status(&request(&key))), [200, 200, 429], "{kind:?}");
+    let response = scene.send(request(&key)).expect(429);
+    let until: u64 = response.header("retry-after").unwrap_or_default().parse().unwrap_or(0);
+    assert!((1..=3600).contains(&until), "{kind:?}: {response:?}");
+    let left = format!("\"key\";r=0;t={until}");
+    assert_eq!(response.header("ratelimit"), Some(&*left), "{kind:?}: {response:?}");
+    let policy = Some("\"key\";q=2;w=3600");
+    assert_eq!(response.header("ratelimit-policy"), policy, "{kind:?}: {response:?}");
+    assert_eq!(response.json()["code"], "rate_limited", "{kind:?}: {response:?}");
+    let elsewhere = make("203.0.113.0/24", 2);
+    let forged = request(&elsewhere).header("X-Forwarded-For", "203.0.113.7");
+    for request in [request(&elsewhere), forged] {
+        assert_eq!(scene.status(&request), 403, "{kind:?}");
+        let response = scene.send(request).expect(403);
+        assert_eq!(response.json()["code"], "ip_not_allowed", "{kind:?}: {response:?}");
+    }
 }

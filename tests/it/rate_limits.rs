@@ -169,8 +169,8 @@ fn all_keys_of_an_account_share_its_ceiling_and_have_its_default() {
         "a refusal by the account uses nothing of the key",
     );
     let path = format!("/api/v1/accounts/{id}");
-    let patch = json!({ "rateLimit": null, "keyRateLimit": { "limit": 4, "windowSeconds": 60 } });
-    let changed = server.put(root, &path, &patch).expect(200).json();
+    let change = json!({ "rateLimit": null, "keyRateLimit": { "limit": 4, "windowSeconds": 60 } });
+    let changed = server.put(root, &path, &change).expect(200).json();
     assert_eq!(
         (&changed["rateLimit"], &changed["keyRateLimit"]["limit"]),
         (&Value::Null, &json!(4))

@@ -78,8 +78,8 @@ pub async fn examine(
 ) -> Result<Verification, Refusal> {
     let text = presented.text.ok_or(Refusal::MissingKey)?;
     let found = judged(app, text, question, context).await.map_err(Refusal::Failed)?;
-    use Verdict::{InsufficientScopes, RateLimited, Valid};
-    if !matches!(found.verdict, Valid | InsufficientScopes | RateLimited) {
+    if !matches!(found.verdict, Verdict::Valid | Verdict::InsufficientScopes | Verdict::RateLimited)
+    {
         return Err(Refusal::Key(found.verdict));
     }
     match presented.ambiguity(app, query) {

@@ -136,15 +136,12 @@ impl VerificationState {
     fn allowed(&self, found: Verification) -> Result<Allowed<'_>, Problem> {
         let catalogue = self.app.catalogue();
         let now = || self.app.env().time.now();
-        match found.verdict {
-            Verdict::Valid => {
-                let fields = RateFields::new(&found.rates, now);
-                return Ok(Allowed::Key(catalogue, found, fields));
-            }
-            Verdict::RateLimited => {
-                return Err(Error::RateLimited(Box::new(found.rates), now()).into());
-            }
-            _ => (),
+        if found.verdict == Verdict::Valid {
+            let fields = RateFields::new(&found.rates, now);
+            return Ok(Allowed::Key(catalogue, found, fields));
+        }
+        if found.verdict == Verdict::RateLimited {
+            return Err(Error::RateLimited(Box::new(found.rates), now()).into());
         }
         let names = catalogue.names(found.missing).map(str::to_owned).collect();
         Err(Error::LacksScopes(names).into())

@@ -37,7 +37,7 @@ pub(super) enum Allowed<'a> {
     Public,
     /// The key of the request, the catalogue that names its scopes, and the fields about its rate
     /// limits, which the proxy may hand on.
-    Key(&'a Catalogue, Verification, Option<RateFields>),
+    Key(&'a Catalogue, Verification, Option<Box<RateFields>>),
 }
 
 impl Allowed<'_> {
