@@ -18,6 +18,7 @@ pub mod plaintext_key;
 pub mod policy;
 pub mod request_path;
 pub mod scope;
+pub mod sealed_answer;
 pub mod text;
 pub mod verdict;
 pub mod visible;
