@@ -82,7 +82,7 @@ enum Command {
     RunJob(run_job::Options),
     /// Import keys that another system issued; exit 3 if any was refused
     #[command(after_long_help = appendix::help(&appendix::examples_of("import")))]
-    Import(import::Import),
+    Import(import::Options),
     /// Create, check and restore backups
     #[command(subcommand)]
     Backup(backup::Command),
@@ -146,7 +146,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Config(command) => command.run(),
         Command::RootKey(command) => command.run().map(done),
         Command::RunJob(it) => it.run().map(done),
-        Command::Import(it) => import::import(&it),
+        Command::Import(it) => it.run(),
         Command::Backup(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Routes(command) => command.run(),

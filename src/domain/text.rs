@@ -22,7 +22,9 @@ pub struct Metadata(String);
 pub enum InvalidText {
     #[error("must have 1 to {} characters besides surrounding white space", Name::MAX_CHARS)]
     Length,
-    #[error("must not contain control characters, or such as are invisible or turn others around")]
+    #[error(
+        "must not contain characters that are invisible, control the output, or change the text direction"
+    )]
     Hidden,
     #[error("must have a visible character")]
     Blank,

@@ -24,18 +24,17 @@ use crate::http::{
 #[openapi(
     info(
         title = "keyward",
-        description = "API keys with the fewest scopes that do the job: create, list, update, \
-                       rotate without an outage, revoke at once; and verification for a gateway \
-                       on every request. The health check `/healthz` and the addresses for \
-                       proxies under `/authz` also exist on a server but are not in this document.",
+        description = "Manages API keys: create, list, update, rotate without an outage, and revoke at once. Verifies a \
+                       key for a gateway on every request. The server also answers the health check \
+                       `/healthz` and the requests of proxies under `/authz`, which are not in this document.",
         contact(name = "The operator of this server"),
         license(name = "MIT", identifier = "MIT"),
     ),
     tags(
         (name = "API keys", description = "Keys of the caller's own account."),
-        (name = "Verification", description = "Whether a key may do something now, and which scopes there are."),
-        (name = "Accounts", description = "The customers to whom keys belong. For the operator."),
-        (name = "Audit log", description = "All changes and refused calls, append-only and hash-chained."),
+        (name = "Verification", description = "Verification of keys, and the list of scopes."),
+        (name = "Accounts", description = "The customers that keys belong to. Only the operator can manage them."),
+        (name = "Audit log", description = "The record of all changes and refused calls. It is append-only and hash-chained."),
         (name = "Server", description = "Health, metrics and this document."),
     ),
     components(schemas(Problem)),

@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{0}")]
     Unauthenticated(Denial),
     /// The caller has none of these scopes, and needs one.
-    #[error("this needs the scope {}", .0.join(" or "))]
+    #[error("the API key needs the scope {}", .0.join(" or "))]
     MissingScope(&'static [&'static str]),
     /// The key does not grant these scopes.
     #[error("the API key does not grant {}", .0.join(", "))]
@@ -32,11 +32,13 @@ pub enum Error {
     /// As [`Error::NotFound`], for an id: also for a key of another account.
     #[error("no {0} with this id")]
     UnknownId(&'static str),
-    #[error("no checkpoint yet")]
+    #[error("there is no checkpoint yet; the server makes one on a schedule")]
     NoCheckpoint,
-    #[error("the resource has changed since it was read")]
+    #[error(
+        "the resource has changed since it was read, so `If-Match` does not match; read it again"
+    )]
     PreconditionFailed,
-    #[error("the request is not acceptable")]
+    #[error("the request is not valid; `errors` lists every fault")]
     Invalid(Vec<Fault>),
     /// The scopes that the caller may not grant, or that make a key stronger than the caller.
     #[error("the calling key does not have, or the account does not allow: {}", .0.join(", "))]
@@ -50,7 +52,7 @@ pub enum Error {
     Backup(#[from] BackupError),
     #[error("{}", why_unavailable(.0))]
     Unavailable(#[source] StoreError),
-    #[error("something went wrong on our side")]
+    #[error("the server failed; its log says why")]
     Internal(#[source] StoreError),
 }
 
@@ -58,7 +60,7 @@ pub enum Error {
 /// `InvalidKey`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Denial {
-    #[error("an API key is needed, in the header X-API-Key")]
+    #[error("the request has no API key; send one in the header X-API-Key")]
     MissingKey,
     #[error("the API key is not valid")]
     InvalidKey,
@@ -89,7 +91,7 @@ pub enum Conflict {
         "the current credential of the key was never used; ending the presented one could lock its holder out"
     )]
     SuccessorUnused,
-    #[error("the account has {limit} keys, as many as it may have")]
+    #[error("the account has its maximum of {limit} keys; revoke one first")]
     TooManyKeys { limit: u32 },
     #[error(
         "the account has {limit} or more revoked and expired keys, as many as may be stored; the purge \
@@ -100,7 +102,7 @@ pub enum Conflict {
     LastRootKey,
     #[error("the operator account cannot be suspended or deleted")]
     OperatorAccount,
-    #[error("another account has this externalId")]
+    #[error("another account has this `externalId`; it must be unique")]
     ExternalIdTaken,
     #[error("no checkpoint covers this event yet; ask again in a minute, or name a size")]
     NotCheckpointed,

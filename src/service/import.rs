@@ -145,7 +145,7 @@ impl Keyward {
         if dry_run {
             return Ok(PrefixMaker::new(fresh));
         }
-        // Of two first imports at once, both get the secret that was stored first.
+        // Two first imports at once both get the secret that was stored first.
         let secret = self.system_change::<_, Error>(move |tx| Ok(tx.import_secret_or(fresh)?))?;
         Ok(self.imported_prefixes.get_or_init(|| PrefixMaker::new(secret)).clone())
     }

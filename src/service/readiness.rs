@@ -12,7 +12,7 @@ use crate::{
 
 /// How long an answer is repeated: the checks need no key, and each one writes.
 const MEMORY: Duration = Duration::from_secs(1);
-/// The least free room in bytes: with less, changes will soon be refused.
+/// The free space, in bytes, below which changes will soon be refused.
 pub const LEAST_FREE: u64 = 64 * 1024 * 1024;
 
 /// The checks by name, each with what is wrong.

@@ -34,8 +34,8 @@ use crate::{
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:read"])),
     params(
-        ("externalId" = Option<String>, Query, description = "Only the account with this `externalId`."),
-        ("q" = Option<String>, Query, description = "Only accounts with this text in their name or `externalId`."),
+        ("externalId" = Option<String>, Query, description = "Return only the account with this `externalId`."),
+        ("q" = Option<String>, Query, description = "Return only accounts with this text in their name or `externalId`."),
     ),
     responses((status = 200, description = "A page of accounts", body = AccountListBody)),
 )]
@@ -216,7 +216,8 @@ pub async fn list_account_keys(
 
 /// Create an API key in an account
 ///
-/// The key can have the scopes that the account allows, and the scopes that every account can hold.
+/// Returns the new key with its full key. It can have the scopes that the account allows, and the
+/// scopes that every account can hold.
 #[utoipa::path(
     operation_id = "createAccountApiKey",
     tag = "Accounts",

@@ -26,7 +26,7 @@ use crate::{
     operation_id = "listCheckpoints",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
-    params(("after" = Option<i64>, Query, description = "Only checkpoints of more events than this.", minimum = 0)),
+    params(("after" = Option<i64>, Query, description = "Return only checkpoints of more events than this.", minimum = 0)),
     responses((status = 200, description = "A page of checkpoints", body = CheckpointListBody)),
 )]
 #[get("/checkpoints")]
@@ -67,7 +67,7 @@ pub async fn show_last_checkpoint(
     Ok(HttpResponse::Ok().json(CheckpointBody::from(last)))
 }
 
-/// Show the key of the checkpoints
+/// Show the public key of the checkpoints
 ///
 /// Returns the public key that verifies the checkpoints. Keep a copy elsewhere from the first day.
 #[utoipa::path(

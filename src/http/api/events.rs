@@ -27,10 +27,10 @@ use crate::{
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("after" = Option<i64>, Query, description = "Only events with a greater `seq`.", minimum = 0),
+        ("after" = Option<i64>, Query, description = "Return only events with a greater `seq`.", minimum = 0),
         EventFilterQuery,
-        ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant."),
-        ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant."),
+        ("since" = Option<String>, Query, format = DateTime, description = "Return only events at or after this instant."),
+        ("until" = Option<String>, Query, format = DateTime, description = "Return only events before this instant."),
     ),
     responses((status = 200, description = "A page of events", body = EventListBody)),
 )]

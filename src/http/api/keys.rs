@@ -50,7 +50,8 @@ pub async fn list_keys(
 
 /// Create an API key
 ///
-/// Only this answer contains the full key. Store it safely: the server cannot show it again.
+/// Returns the new key. Only this answer contains the full key. Store it safely: the server cannot
+/// show it again.
 #[utoipa::path(
     operation_id = "createApiKey",
     tag = "API keys",
@@ -79,7 +80,7 @@ pub async fn create_key(
     operation_id = "getSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
-    responses((status = 200, description = "The key that was presented", body = ApiKeyBody)),
+    responses((status = 200, description = "The presented key", body = ApiKeyBody)),
 )]
 #[get("/api-keys/self")]
 pub async fn show_self(
@@ -144,8 +145,8 @@ pub async fn update_key(
 
 /// Revoke the presented key
 ///
-/// Works with any accepted key and needs no scope. After the answer, no request with any of the
-/// key's values is accepted. A revocation cannot be undone.
+/// Works with any accepted key and needs no scope. After the answer, no credential of the key is
+/// accepted. A revocation cannot be undone.
 #[utoipa::path(
     operation_id = "revokeSelf",
     tag = "API keys",
@@ -165,8 +166,7 @@ pub async fn revoke_self(
 
 /// Revoke an API key
 ///
-/// After the answer, no request with any of the key's values is accepted. A revocation cannot be
-/// undone.
+/// After the answer, no credential of the key is accepted. A revocation cannot be undone.
 #[utoipa::path(
     operation_id = "revokeApiKey",
     tag = "API keys",

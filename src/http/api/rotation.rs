@@ -20,7 +20,7 @@ use crate::{
 
 /// Rotate the presented key
 ///
-/// Gives the presented key a new value. The scope `api-keys:rotate` allows only this operation.
+/// Gives the presented key a new credential. The scope `api-keys:rotate` allows only this operation.
 #[utoipa::path(
     operation_id = "rotateSelf",
     tag = "API keys",
@@ -41,8 +41,8 @@ pub async fn rotate_self(
 
 /// Rotate an API key
 ///
-/// Gives the key a new value. Its identifier and settings stay. The old value is accepted until its
-/// grace period ends. A key has at most three accepted values at a time.
+/// Gives the key a new credential. Its identifier and settings stay. The old credential is accepted
+/// until its grace period ends. A key has at most three accepted credentials at a time.
 #[utoipa::path(
     operation_id = "rotateApiKey",
     tag = "API keys",
@@ -64,7 +64,7 @@ pub async fn rotate_key(
 
 /// End the grace periods of an API key
 ///
-/// After the answer, only the current value of the key is accepted.
+/// After the answer, only the current credential of the key is accepted.
 #[utoipa::path(
     operation_id = "completeRotation",
     tag = "API keys",

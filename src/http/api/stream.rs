@@ -51,7 +51,7 @@ pub(super) enum Start {
 /// starts with the next event, or after the event that `Last-Event-ID` or `after` names. A client
 /// that reconnects with the last `id` gets every event exactly once. When the caller's key is no
 /// longer accepted, a last `event: end` gives the `reason`: the code that refuses the next request.
-/// Filters and visibility are as in the list. The status is 503 with the code `too_many_streams`
+/// Filters and visibility are as in the list of events. The status is 503 with the code `too_many_streams`
 /// while too many streams are open.
 #[utoipa::path(
     operation_id = "streamEvents",

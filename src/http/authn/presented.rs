@@ -66,7 +66,7 @@ impl<'h> PresentedKey<'h> {
         if let Some(own) = headers.get(&API_KEY)
             && bearer().is_some_and(|it| it != own.as_bytes())
         {
-            let detail = "X-API-Key and Authorization carry two different keys";
+            let detail = "X-API-Key and Authorization carry different keys; send only one of them";
             return Some(("conflicting_keys", detail.into()));
         }
         key_in_query(query)
@@ -123,7 +123,7 @@ pub fn without_key(query: &str) -> Problem {
 
 /// Returns the ambiguity of a query that holds a key.
 pub fn key_in_query(query: &str) -> Option<Ambiguity> {
-    let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
+    let detail = "an API key must not be in a URL, because URLs end up in logs; revoke this key";
     holds_key(query).then_some(("key_in_query", detail.into()))
 }
 

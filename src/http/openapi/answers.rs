@@ -16,11 +16,15 @@ const HEADERS: [(&str, Type, &str); 7] = [
     (
         RETRY_AFTER,
         Type::Integer,
-        "How many seconds to wait before the next attempt. With the statuses 429 and 503, and with \
-         each 409 that waiting ends.",
+        "How many seconds to wait before the next attempt. Present with 429, with 503, and with each \
+         409 that ends by itself.",
     ),
-    ("WWW-Authenticate", Type::String, "The header that carries the key. With the status 401."),
-    ("Allow", Type::String, "The methods of this address. With the status 405."),
+    (
+        "WWW-Authenticate",
+        Type::String,
+        "The name of the header that carries the key. Present with 401.",
+    ),
+    ("Allow", Type::String, "The methods of this address. Present with 405."),
     (
         "Link",
         Type::String,
@@ -68,8 +72,8 @@ pub(super) fn add_components(components: &mut Components) {
         ),
         problem(
             "Failed",
-            "The server cannot answer now: 503 while its storage or one of its limits does not \
-             allow it, 500 for a fault of its own.",
+            "The server cannot answer now: 503 while its storage or a limit prevents it, 500 after \
+             an error of its own.",
             &[REQUEST_ID, RETRY_AFTER],
         ),
     ]);

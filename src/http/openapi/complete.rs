@@ -15,11 +15,10 @@ use super::{
 };
 
 const KEY_SOURCE: &str = "An API key of this server. The first one is the root key. The \
-    first start shows it on a terminal; without a terminal, it writes the key to the file \
-    `initial-root-key` in the data directory. `keyward root-key reset`, on the server's machine, \
-    makes another one.";
+    first start prints it on a terminal, or writes it to the file `initial-root-key` in the data \
+    directory. The command `keyward root-key reset`, on the server's machine, creates a new one.";
 const BEARER: &str =
-    "The same API key in the header `Authorization`. Send one of the two headers, not both.";
+    "The same API key in the header `Authorization`. Send only one of the two headers.";
 
 /// An address of the caller's own.
 struct OwnAddress {

@@ -195,14 +195,15 @@ impl RequestBody {
         match &self.body {
             Body::Complete(bytes) => Ok(bytes),
             Body::TooLarge => {
-                let detail = format!("the body is larger than {MAX_LEN} bytes");
+                let detail = format!("the body is larger than the maximum of {MAX_LEN} bytes");
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
-                Err(Problem::new(status, "payload_too_large", "Too large", detail))
+                Err(Problem::new(status, "payload_too_large", detail))
             }
             Body::TooSlow => {
-                let detail = format!("the body took longer than {} seconds", PATIENCE.as_secs());
+                let detail =
+                    format!("the body did not arrive within {} seconds", PATIENCE.as_secs());
                 let status = StatusCode::REQUEST_TIMEOUT;
-                Err(Problem::new(status, "request_timeout", "Too slow", detail))
+                Err(Problem::new(status, "request_timeout", detail))
             }
             Body::Broken => Err(Problem::bad_request("broken_body", "the body could not be read")),
         }
@@ -217,7 +218,6 @@ impl RequestBody {
                 return Err(Problem::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "unsupported_media_type",
-                    "Unsupported media type",
                     "the body must be sent as application/json in UTF-8, not compressed",
                 ));
             }

@@ -46,7 +46,7 @@ pub fn without_docs(cfg: &mut web::ServiceConfig) {
     async fn advise() -> Result<HttpResponse, Problem> {
         let detail = "this server shows no pages (`docs = false`); the API is under /api/v1, and its \
                       document is /openapi.json";
-        Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail))
+        Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
     }
     cfg.service(page("/").route(web::get().to(advise)));
 }

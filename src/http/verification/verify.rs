@@ -29,9 +29,9 @@ const ANSWER_LEN: usize = 512;
 
 /// Verify an API key
 ///
-/// Returns whether the key is accepted now and grants the given scopes. The status is 200 for every
-/// outcome: read `valid`. Nothing is read from disk. A key is refused as soon as its revocation was
-/// answered.
+/// Returns whether the key is accepted now and grants the required scopes. The status is 200 for
+/// every outcome: read `valid`. Verification reads nothing from disk. Once the server has answered a
+/// revocation, it refuses the key.
 #[utoipa::path(
     operation_id = "verifyApiKey",
     tag = "Verification",
