@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod expiry;
 mod forward_auth;
+mod idempotency;
 mod identify;
 mod import;
 mod janitor;
@@ -52,6 +53,7 @@ pub use self::{
     events::{EventPage, EventView, OPERATOR, Viewer},
     expiry::{Expiry, Gain},
     forward_auth::OriginalRequest,
+    idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
     import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     kdf_pool::QueueFull,

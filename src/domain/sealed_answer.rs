@@ -6,10 +6,7 @@
 
 use std::{fmt, iter};
 
-use chacha20poly1305::{
-    ChaCha20Poly1305, KeyInit, Nonce,
-    aead::AeadInOut,
-};
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, aead::AeadInOut};
 use hkdf::Hkdf;
 use pbkdf2::sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -48,33 +45,46 @@ impl SealingSecret {
     }
 
     /// Encrypts an answer to `request`, which is bound to it.
+    ///
+    /// # Panics
+    ///
+    /// Never: an answer is shorter than the 256 GiB that the cipher can encrypt.
+    #[expect(clippy::expect_used, reason = "an answer is shorter than 256 GiB")]
     pub fn seal(
         &self,
         request: &IdempotentRequest,
         mut answer: Zeroizing<Vec<u8>>,
         entropy: &dyn Entropy,
-    ) -> Option<Vec<u8>> {
+    ) -> Vec<u8> {
         let mut salt = [0; SALT_LEN];
         entropy.fill(&mut salt);
-        let cipher = self.cipher(&salt)?;
-        cipher.encrypt_in_place(&Nonce::from(NONCE), &request.bound(), &mut *answer).ok()?;
-        Some([&salt[..], &answer].concat())
+        let encrypted = self.cipher(&salt).encrypt_in_place(
+            &Nonce::from(NONCE),
+            &request.bound(),
+            &mut *answer,
+        );
+        encrypted.expect("an answer is short enough");
+        [&salt[..], &answer].concat()
     }
 
     /// Returns the answer; `None` if another key or another request sealed it, or if it was changed.
     pub fn open(&self, request: &IdempotentRequest, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (salt, sealed) = sealed.split_first_chunk::<SALT_LEN>()?;
         let mut answer = Zeroizing::new(sealed.to_vec());
-        let cipher = self.cipher(salt)?;
+        let cipher = self.cipher(salt);
         cipher.decrypt_in_place(&Nonce::from(NONCE), &request.bound(), &mut *answer).ok()?;
         Some(answer)
     }
 
-    fn cipher(&self, salt: &[u8; SALT_LEN]) -> Option<ChaCha20Poly1305> {
+    #[expect(
+        clippy::expect_used,
+        reason = "the lengths are those of SHA-256 and of the cipher's key"
+    )]
+    fn cipher(&self, salt: &[u8; SALT_LEN]) -> ChaCha20Poly1305 {
         let mut key = Zeroizing::new([0; 32]);
-        let derived = Hkdf::<Sha256>::from_prk(&self.0[..]).ok()?;
-        derived.expand_multi_info(&[PURPOSE, salt], &mut key[..]).ok()?;
-        ChaCha20Poly1305::new_from_slice(&key[..]).ok()
+        let derived = Hkdf::<Sha256>::from_prk(&self.0[..]).expect("as long as a SHA-256");
+        derived.expand_multi_info(&[PURPOSE, salt], &mut key[..]).expect("one SHA-256 is enough");
+        ChaCha20Poly1305::new_from_slice(&key[..]).expect("as long as a key")
     }
 }
 
@@ -123,9 +133,9 @@ mod tests {
         let secret = SealingSecret::of_presented(key.expose().as_bytes());
         let asked = request(&key, "token", &[b"POST", b"/api-keys"]);
         let answer = || Zeroizing::new(b"the answer".to_vec());
-        let sealed = secret.seal(&asked, answer(), &entropy).unwrap();
+        let sealed = secret.seal(&asked, answer(), &entropy);
         assert_eq!(secret.open(&asked, &sealed), Some(answer()));
-        assert_ne!(secret.seal(&asked, answer(), &entropy).unwrap(), sealed, "a new salt");
+        assert_ne!(secret.seal(&asked, answer(), &entropy), sealed, "a new salt");
         assert!(!sealed.windows(6).any(|it| it == b"answer"));
 
         let thief = SealingSecret::of_presented(other.expose().as_bytes());

@@ -14,7 +14,8 @@ use crate::{
     service::{
         Authorizer, Checkpointer, Error, Settings, bootstrap::InitialKeyFile, change::Writes,
         change_budget::ChangeBudget, deferred_events::DeferredEvents, denials::DenialRecorder,
-        kdf_pool::KdfPool, readiness, statistics, usage::UsageRecorder,
+        idempotency::RunningRequests, kdf_pool::KdfPool, readiness, statistics,
+        usage::UsageRecorder,
     },
     store::{Divergence, StorageFault, Store, StoreError, StoreWriter},
 };
@@ -47,6 +48,7 @@ pub struct Keyward {
     /// Whether no key has more ended credentials than are kept: see `ended_credentials`.
     pub(super) ended_bounded: AtomicBool,
     pub(super) change_budget: ChangeBudget,
+    pub(super) running_requests: RunningRequests,
 }
 
 impl Keyward {
@@ -87,6 +89,7 @@ impl Keyward {
                 .map_or_else(OnceLock::new, |it| OnceLock::from(PrefixMaker::new(it))),
             ended_bounded: AtomicBool::new(false),
             change_budget: ChangeBudget::default(),
+            running_requests: RunningRequests::default(),
         };
         // A start with a known label writes nothing: the storage may take no changes.
         if is_new {

@@ -47,11 +47,7 @@ impl ReadTx<'_> {
 impl WriteTx<'_> {
     /// Keeps an answer. Returns `false` if another is kept for this caller and `Idempotency-Key`,
     /// made after `cutoff`.
-    pub fn keep_answer(
-        &self,
-        answer: &KeptAnswer,
-        cutoff: Timestamp,
-    ) -> Result<bool, StoreError> {
+    pub fn keep_answer(&self, answer: &KeptAnswer, cutoff: Timestamp) -> Result<bool, StoreError> {
         let IdempotentRequest { caller, token, digest } = &answer.request;
         let kept = self
             .sql
@@ -79,11 +75,7 @@ impl WriteTx<'_> {
     }
 
     /// Deletes at most `limit` answers that were not made after `cutoff`. Returns how many it deleted.
-    pub fn delete_kept_answers(
-        &self,
-        cutoff: Timestamp,
-        limit: u32,
-    ) -> Result<usize, StoreError> {
+    pub fn delete_kept_answers(&self, cutoff: Timestamp, limit: u32) -> Result<usize, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "DELETE FROM idempotent_answers WHERE (caller, token) IN (
                  SELECT caller, token FROM idempotent_answers
