@@ -13,7 +13,7 @@ use crate::{
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
-        keys::revoke,
+        keys::revocation::revoke,
         view::{changes, with_metadata},
     },
     store::{AccountPage, ReadTx},
@@ -96,7 +96,7 @@ impl Keyward {
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(plaintext.prefix(), hash, tx.now());
-            let record = new.insert(tx, catalogue, change.maker(), account.id, &credential)?;
+            let record = new.insert(tx, change.maker(), account.id, &credential)?;
             let first_key = IssuedKey::new(&change, record, plaintext, Some(&account))?;
             Ok(NewAccount { account, first_key })
         })

@@ -1,5 +1,6 @@
 //! Backups: copies of the database that were read back and opened.
 
+mod error;
 mod verify;
 
 use std::{
@@ -12,12 +13,13 @@ use std::{
 
 use serde_json::json;
 
+pub use self::error::BackupError;
 pub use self::verify::{check_backup, compare_digest, is_backup};
 use self::verify::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
     domain::{data_layout::DataLayout, event::EventType},
-    service::{Audit, Error, Finding, Keyward},
-    store::{Census, LogFile, StoreError},
+    service::{Audit, Error, Keyward},
+    store::{Census, LogFile},
 };
 
 /// The room in bytes that a backup leaves free: the server needs the disk, too.
@@ -40,36 +42,6 @@ pub struct MadeBackup {
     pub bytes: u64,
     pub sha256: String,
     pub census: Census,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    #[error("{path} cannot be used")]
-    File { path: PathBuf, source: io::Error },
-    #[error("{dir} has {free} bytes free, and the backup with its check needs {needed}")]
-    Space { dir: PathBuf, free: u64, needed: u64 },
-    #[error("{path} is not what its .sha256 says")]
-    Digest { path: PathBuf },
-    #[error("the copy holds something else when it is opened again")]
-    Differs,
-    #[error("{0}")]
-    Log(#[from] Finding),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-}
-
-impl BackupError {
-    /// Tells whether the backup is at fault, rather than the attempt to read it.
-    pub fn is_verdict(&self) -> bool {
-        match self {
-            Self::Digest { .. } | Self::Differs | Self::Log(_) => true,
-            Self::Store(err) => {
-                !err.is_temporary()
-                    && !matches!(err, StoreError::File(_) | StoreError::NewerSchema { .. })
-            }
-            Self::File { .. } | Self::Space { .. } => false,
-        }
-    }
 }
 
 impl Keyward {

@@ -23,7 +23,7 @@ use crate::{
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    service::{Error, Keyward, Minted, NewKey, expiry::Maker, keys::revoke},
+    service::{Error, Keyward, Minted, NewKey, keys::expiry::Maker, keys::revocation::revoke},
     store::{StoreError, WriteTx},
 };
 
@@ -130,7 +130,7 @@ impl Keyward {
             tx.insert_account(&account, &receipt)?;
             let root = root_key()?;
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = root.insert(tx, &catalogue, Maker::CLI, account.id, &credential)?;
+            let record = root.insert(tx, Maker::cli(&catalogue), account.id, &credential)?;
             Ok::<_, Error>(record.key.id)
         })?;
         Ok(Some(RootKey { id, plaintext }))
@@ -166,7 +166,7 @@ impl Keyward {
             let revoked = if revoke_others { revoke_root_keys(tx, &operator)? } else { vec![] };
             let root = root_key()?;
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = root.insert(tx, &catalogue, Maker::CLI, operator.id, &credential)?;
+            let record = root.insert(tx, Maker::cli(&catalogue), operator.id, &credential)?;
             let event = NewEvent::about_account(
                 EventType::RootKeyReset,
                 operator.id,

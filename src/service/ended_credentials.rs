@@ -13,7 +13,7 @@ use crate::{
         id::{AccountId, KeyId},
         plaintext_key::KeyPrefix,
     },
-    service::{Error, Keyward, janitor::Pace},
+    service::{Error, Keyward, pace::Pace},
     store::{ExcessCredential, KeyRecord, WriteTx},
 };
 

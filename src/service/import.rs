@@ -194,7 +194,7 @@ impl Change<'_> {
         }
         let new = NewKey { imported: Some(digest.form()), ..new };
         let credential = Credential::new(prefix, hash, tx.now());
-        let record = new.insert(tx, catalogue, self.maker(), account.id, &credential)?;
+        let record = new.insert(tx, self.maker(), account.id, &credential)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }
 

@@ -1,6 +1,11 @@
 //! Creating, listing, changing and revoking keys.
 
+pub(super) mod expiry;
+pub(super) mod revocation;
+
 use std::sync::Arc;
+
+use self::{expiry::Maker, revocation::revoke};
 
 use serde_json::json;
 
@@ -9,18 +14,17 @@ use crate::{
         account::Account,
         api_key::{ApiKey, RequestedExpiry},
         credential::Credential,
-        event::{EventSource, EventType, NewEvent},
+        event::{EventType, NewEvent},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         plaintext_key::{KeyPrefix, PlaintextKey},
-        scope::{self, Catalogue, Scope, ScopeSet},
+        scope::{self, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     service::{
         Change, ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
-        expiry::Maker,
-        view::{changes, key_facts, settings},
+        view::{changed_key, changes, key_facts, settings},
     },
     store::{IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
 };
@@ -82,8 +86,7 @@ impl Keyward {
         self.change(permit, needed, move |change| {
             let account = change.checks().account_of_new_key(account, &new)?;
             let credential = Credential::new(plaintext.prefix(), hash, change.now());
-            let catalogue = &change.authorizer.catalogue;
-            let record = new.insert(&change, catalogue, change.maker(), account.id, &credential)?;
+            let record = new.insert(&change, change.maker(), account.id, &credential)?;
             IssuedKey::new(&change, record, plaintext, None)
         })
     }
@@ -200,7 +203,7 @@ impl IssuedKey {
         plaintext: PlaintextKey,
         account: Option<&Account>,
     ) -> Result<Self, Error> {
-        let view = change.view(record)?;
+        let view = changed_key(change, change.caller(), record, &change.index)?;
         if let Some(keeper) = &change.keeper {
             keeper.keep(change, &view, &plaintext, account)?;
         }
@@ -269,7 +272,6 @@ impl NewKey {
     pub(super) fn insert(
         self,
         tx: &WriteTx<'_>,
-        catalogue: &Catalogue,
         maker: Maker<'_>,
         account: AccountId,
         credential: &Credential,
@@ -290,7 +292,7 @@ impl NewKey {
             revoked_at: None,
             revision: 1,
         };
-        let mut data = json!({ "after": key_facts(catalogue, &key, credential.prefix) });
+        let mut data = json!({ "after": key_facts(maker.catalogue, &key, credential.prefix) });
         if let Some(form) = self.imported {
             data["imported"] = json!(form.as_str());
         }
@@ -311,30 +313,6 @@ fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
         return Err(Conflict::LastRootKey.into());
     }
     Ok(())
-}
-
-/// Revokes the key, with an event. It stays as a tombstone until retention ends, so that
-/// verification can tell why it refuses.
-pub(super) fn revoke(
-    tx: &WriteTx<'_>,
-    source: &EventSource,
-    record: &KeyRecord,
-    reason: &'static str,
-) -> Result<(), Error> {
-    let prefixes: Vec<_> = record
-        .credentials
-        .iter()
-        .filter(|it| it.ended_at.is_none())
-        .map(|it| it.credential.prefix.as_str())
-        .collect();
-    let data = json!({
-        "reason": reason,
-        "before": { "name": record.key.name.as_str(), "keyPrefixes": prefixes },
-    });
-    let event = NewEvent::about_key(EventType::ApiKeyRevoked, &record.key, data);
-    let receipt = tx.record(source, &event)?;
-    let tombstone = ApiKey { revoked_at: Some(tx.now()), ..record.key.clone() };
-    Ok(tx.update_key(&tombstone, &receipt)?)
 }
 
 impl KeyPatch {

@@ -14,8 +14,8 @@ use crate::{
         text::Metadata,
     },
     env::Timestamp,
-    service::{Change, Keyward, Principal},
-    store::{KeyIndex, KeyRecord, ReadTx, StoreError},
+    service::{Keyward, Principal},
+    store::{KeyIndex, KeyRecord, ReadTx, StoreError, WriteTx},
 };
 
 #[derive(Clone, Debug)]
@@ -65,12 +65,16 @@ impl Keyward {
     }
 }
 
-impl Change<'_> {
-    /// Returns the key as this caller may see it after the change.
-    pub fn view(&self, record: KeyRecord) -> Result<KeyView, StoreError> {
-        let hidden = creators_hidden(self, self.caller(), std::slice::from_ref(&record))?;
-        Ok(shown(record, &self.index, self.now(), hidden.first().copied().unwrap_or(true)))
-    }
+/// Returns a key that this transaction changed, as the caller may see it. The index is as it was before
+/// the change.
+pub(super) fn changed_key(
+    tx: &WriteTx<'_>,
+    caller: &Principal,
+    record: KeyRecord,
+    index: &KeyIndex,
+) -> Result<KeyView, StoreError> {
+    let hidden = creators_hidden(tx, caller, std::slice::from_ref(&record))?;
+    Ok(shown(record, index, tx.now(), hidden.first().copied().unwrap_or(true)))
 }
 
 /// Returns whether another key made this one, and the caller may not see every key.

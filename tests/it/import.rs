@@ -236,7 +236,7 @@ fn a_key_that_came_by_both_digests_falls_with_either() {
         send("PATCH", &ids[form], Some(json!({ "enabled": true }))).expect(200);
         assert_eq!(code(&text), "VALID");
     }
-    // Nobody presents it until one of the two is gone for good.
+    // It is not presented until one of the two is gone for good.
     let ids = import(OLD);
     send("DELETE", &ids[0], None).expect(204);
     server.advance(Duration::from_mins(11));

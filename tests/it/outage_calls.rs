@@ -138,7 +138,7 @@ impl Victim {
 
     /// Makes changes until one is done; each is done, or refused for now.
     fn insist(&self, why: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let answer = self.create();
             self.check(&self.server);

@@ -196,7 +196,7 @@ fn an_account_follows_its_own_events_and_the_operator_without_a_face() {
     for event in shown {
         assert_eq!(stream.event(), *event);
     }
-    // Suspended, it is told why and no more: so whatever came before has come.
+    // Suspended, it is told why and no more: so every earlier event has come.
     let path = format!("/api/v1/accounts/{account}");
     server.put(&root.text, &path, &json!({ "status": "suspended" })).expect(200);
     assert_eq!(stream.end(), "account_suspended");

@@ -35,7 +35,7 @@ fn signs_of_life_come_for_as_long_as_the_writer_answers() {
     for _ in 0..3 {
         server.hear("WATCHDOG=1");
     }
-    // Somebody else holds the file: the writer waits, and nothing is heard meanwhile.
+    // Another process holds the file: the writer waits, and sends nothing meanwhile.
     let other = rusqlite::Connection::open(dir.path().join("data/keyward.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     // One may have been on its way.

@@ -125,7 +125,7 @@ pub fn without_key(query: &str) -> Problem {
 
 /// Returns the ambiguity of a query that holds a key.
 pub fn key_in_query(query: &str) -> Option<Ambiguity> {
-    let detail = "an API key must not be in a URL, because URLs end up in logs; revoke this key";
+    let detail = "the URL contains an API key, and URLs end up in logs; revoke it";
     holds_key(query).then_some(("key_in_query", detail.into()))
 }
 

@@ -4,7 +4,7 @@ use crate::{
     domain::{
         api_key::{ApiKey, RequestedExpiry},
         event::EventSource,
-        scope::ScopeSet,
+        scope::{Catalogue, ScopeSet},
     },
     env::Timestamp,
     service::{Fault, KeyPatch, Principal},
@@ -21,17 +21,20 @@ pub enum Gain<'a> {
     Settings(&'a KeyPatch),
 }
 
-/// The maker of a key: the source of the event, and its own expiry.
+/// The maker of a key: the source of the event, its own expiry, and the scopes that keys may have.
 #[derive(Clone, Copy)]
-pub(super) struct Maker<'a> {
+pub(in crate::service) struct Maker<'a> {
     pub source: &'a EventSource,
     /// `None` means that the maker never expires.
     pub expires_at: Option<Timestamp>,
+    pub catalogue: &'a Catalogue,
 }
 
-impl Maker<'static> {
+impl<'a> Maker<'a> {
     /// keyward itself, or a local command.
-    pub const CLI: Self = Self { source: &EventSource::CLI, expires_at: None };
+    pub fn cli(catalogue: &'a Catalogue) -> Self {
+        Self { source: &EventSource::CLI, expires_at: None, catalogue }
+    }
 }
 
 /// The context of a requested expiry.
@@ -45,7 +48,7 @@ pub struct Expiry<'a> {
 }
 
 /// Returns whether a key with this expiry outlives its caller.
-pub(super) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
+pub(in crate::service) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
     caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
 }
 
