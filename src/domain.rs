@@ -20,6 +20,7 @@ pub mod policy;
 pub mod rate_limit;
 pub mod request_path;
 pub mod scope;
+pub mod sealed_answer;
 pub mod text;
 pub mod verdict;
 pub mod visible;

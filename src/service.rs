@@ -17,6 +17,7 @@ mod ended_credentials;
 mod error;
 mod events;
 mod forward_auth;
+mod idempotency;
 mod identify;
 mod import;
 mod janitor;
@@ -55,6 +56,7 @@ pub use self::{
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, OPERATOR, Viewer},
     forward_auth::OriginalRequest,
+    idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
     import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     kdf_pool::QueueFull,
@@ -78,6 +80,7 @@ use self::{
     change_budget::ChangeBudget,
     deferred_events::DeferredEvents,
     denials::DenialRecorder,
+    idempotency::RunningRequests,
     kdf_pool::KdfPool,
     usage::UsageRecorder,
 };
@@ -124,6 +127,7 @@ pub struct Keyward {
     /// Whether no key has more ended credentials than are kept: see `ended_credentials`.
     ended_bounded: AtomicBool,
     change_budget: ChangeBudget,
+    running_requests: RunningRequests,
 }
 
 impl Keyward {
@@ -164,6 +168,7 @@ impl Keyward {
                 .map_or_else(OnceLock::new, |it| OnceLock::from(PrefixMaker::new(it))),
             ended_bounded: AtomicBool::new(false),
             change_budget: ChangeBudget::default(),
+            running_requests: RunningRequests::default(),
         };
         // A start with a known label writes nothing: the storage may take no changes.
         if is_new {

@@ -14,6 +14,7 @@ mod database;
 mod error;
 mod import_secrets;
 mod index;
+mod kept_answers;
 mod key_prefixes;
 mod keys;
 mod log_file;
@@ -47,6 +48,7 @@ pub use self::{
     database::{Store, StoreWriter},
     error::StoreError,
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits},
+    kept_answers::KeptAnswer,
     keys::{KeyFilter, KeyPage},
     log_file::LogFile,
     outage::Divergence,

@@ -9,5 +9,6 @@ pub(super) mod scopes;
 pub mod stream;
 pub(super) mod usage;
 
+mod idempotency;
 mod key_request;
 mod revision;

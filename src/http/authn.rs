@@ -19,5 +19,5 @@ pub use self::{
     },
     denied::DeniedCaller,
     examine::{Refusal, caller, examine, judged},
-    presented::{PresentedKey, key_in_query, without_key},
+    presented::{IDEMPOTENCY_KEY, PresentedKey, key_in_query, without_key},
 };

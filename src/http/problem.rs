@@ -233,6 +233,10 @@ impl From<Error> for Problem {
                 errors: faults.iter().map(ProblemFault::from).collect(),
                 ..new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
             },
+            Error::IdempotencyKeyReused => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, "idempotency_key_reused", &err)
+            }
             Error::Conflict(conflict) => Self::conflict(*conflict),
             Error::TooManyChanges { retry_after } => {
                 new(StatusCode::TOO_MANY_REQUESTS, "too_many_changes")
@@ -276,6 +280,8 @@ impl Problem {
             Conflict::LastRootKey => new("last_root_key"),
             Conflict::OperatorAccount => new("operator_account"),
             Conflict::ExternalIdTaken => new("external_id_taken"),
+            Conflict::IdempotencyInProgress => new("idempotency_in_progress").with_retry(1),
+            Conflict::IdempotentResultRevoked => new("idempotent_result_revoked"),
             Conflict::NotCheckpointed => new("not_checkpointed").with_retry(60),
         }
     }

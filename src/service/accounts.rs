@@ -78,8 +78,7 @@ impl Keyward {
         minted: Minted,
     ) -> Result<NewAccount, Error> {
         let Minted { plaintext, hash } = minted;
-        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
-        let (account, record) = self.change(permit, MANAGERS, move |change| {
+        self.change(permit, MANAGERS, move |change| {
             let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
             refuse_taken(tx, draft.external_id.as_ref(), None)?;
             let account = Account {
@@ -107,13 +106,10 @@ impl Keyward {
             tx.insert_account(&account, &receipt)?;
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
-            let credential = Credential::new(prefix, hash, tx.now());
+            let credential = Credential::new(plaintext.prefix(), hash, tx.now());
             let record = new.insert(tx, change.maker(), account.id, &credential)?;
-            Ok::<_, Error>((account, record))
-        })?;
-        Ok(NewAccount {
-            account,
-            first_key: IssuedKey { view: self.view(&reader, record), plaintext },
+            let first_key = IssuedKey::new(&change, record, plaintext, Some(&account))?;
+            Ok(NewAccount { account, first_key })
         })
     }
 

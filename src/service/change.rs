@@ -16,10 +16,10 @@ use crate::{
     domain::event::{EventSource, NewEvent},
     env::Timestamp,
     service::{
-        Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal, Settings,
-        keys::expiry::Maker,
+        AnswerKeeper, Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal,
+        Settings, keys::expiry::Maker,
     },
-    store::{AuditReceipt, KeyRecord, ReadTx, StoreError, StoreWriter, WriteTx},
+    store::{AuditReceipt, KeyIndex, KeyRecord, ReadTx, StoreError, StoreWriter, WriteTx},
 };
 
 /// The writer, which only the functions of this module use.
@@ -35,6 +35,10 @@ pub(super) struct Change<'tx> {
     caller: Principal,
     pub authorizer: Arc<Authorizer>,
     pub settings: Arc<Settings>,
+    /// As it was before this change.
+    pub index: Arc<KeyIndex>,
+    /// Keeps the answer, if the request has an `Idempotency-Key`.
+    pub keeper: Option<AnswerKeeper>,
 }
 
 /// What a use case checks: on a snapshot before it does anything slow, and in its transaction.
@@ -69,9 +73,13 @@ impl Keyward {
         E: From<Error> + From<StoreError> + Send + 'static,
     {
         let (authorizer, settings) = (Arc::clone(&self.authorizer), Arc::clone(&self.settings));
+        let index = Arc::clone(self.store.index());
+        let (caller, keeper) = permit.into_parts();
+        // Until the commit: then a repeated request finds the answer.
+        let _turn = keeper.as_ref().map(AnswerKeeper::turn);
         self.writes.0.write(move |tx| {
-            let caller = authorizer.reauthorize(tx, permit.caller(), any_of)?;
-            body(Change { tx, caller, authorizer, settings })
+            let caller = authorizer.reauthorize(tx, &caller, any_of)?;
+            body(Change { tx, caller, authorizer, settings, index, keeper })
         })
     }
 
@@ -129,7 +137,7 @@ impl Change<'_> {
     }
 
     pub fn checks(&self) -> Checks<'_> {
-        let Self { tx, caller, authorizer, settings } = self;
+        let Self { tx, caller, authorizer, settings, .. } = self;
         Checks { tx, now: tx.now(), caller, authorizer, settings }
     }
 }

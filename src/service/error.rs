@@ -49,6 +49,11 @@ pub enum Error {
     /// The scopes that the caller may not grant, or that make a key stronger than the caller.
     #[error("the calling key does not have, or the account does not allow: {}", .0.join(", "))]
     ScopeEscalation(Vec<String>),
+    #[error(
+        "this Idempotency-Key was used for another request, or with another value of the calling key; \
+         choose a new one"
+    )]
+    IdempotencyKeyReused,
     #[error("{0}")]
     Conflict(Conflict),
     #[error("the keys of this account made too many changes; try again later")]
@@ -110,6 +115,13 @@ pub enum Conflict {
     OperatorAccount,
     #[error("another account has this `externalId`; it must be unique")]
     ExternalIdTaken,
+    #[error("a request with this Idempotency-Key is running; repeat yours to get its answer")]
+    IdempotencyInProgress,
+    #[error(
+        "the request was answered before, and the value of the key that it returned is not accepted \
+         any more; to make another one, choose a new Idempotency-Key"
+    )]
+    IdempotentResultRevoked,
     #[error("no checkpoint covers this event yet; ask again in a minute, or name a size")]
     NotCheckpointed,
 }

@@ -135,8 +135,9 @@ impl Keyward {
             purged += purge_accounts(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
             let forgotten = tx.delete_usage_before(first_day, batch)?;
+            let wiped = tx.delete_kept_answers(tx.now().before(Keyward::ANSWERS_KEPT), batch)?;
             let batch = u64::from(batch);
-            Ok((purged, batch <= purged || batch <= forgotten as u64))
+            Ok((purged, batch <= purged || batch <= forgotten.max(wiped) as u64))
         })
     }
 

@@ -25,9 +25,9 @@ use crate::{
         text::{Metadata, Name},
     },
     service::{
-        ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
+        Change, ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
-        view::{changes, key_facts, settings},
+        view::{changed_key, changes, key_facts, settings},
     },
     store::{IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
 };
@@ -89,15 +89,14 @@ impl Keyward {
         minted: Minted,
     ) -> Result<IssuedKey, Error> {
         let Minted { plaintext, hash } = minted;
-        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
-        let across = account != reader.account;
+        let across = account != permit.caller().account;
         let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
-        let record = self.change(permit, needed, move |change| {
+        self.change(permit, needed, move |change| {
             let account = change.checks().account_of_new_key(account, &new)?;
-            let credential = Credential::new(prefix, hash, change.now());
-            new.insert(&change, change.maker(), account.id, &credential)
-        })?;
-        Ok(IssuedKey { view: self.view(&reader, record), plaintext })
+            let credential = Credential::new(plaintext.prefix(), hash, change.now());
+            let record = new.insert(&change, change.maker(), account.id, &credential)?;
+            IssuedKey::new(&change, record, plaintext, None)
+        })
     }
 
     /// Returns the keys of an account. To a caller that may not see the account it does not exist.
@@ -200,6 +199,23 @@ impl Keyward {
             revoke(&change, change.source(), &record, "requested")?;
             keep_a_root_key(&change, &record.key)
         })
+    }
+}
+
+impl IssuedKey {
+    /// Shows a key to the caller that has created or rotated it, and keeps the answer for a retry.
+    /// `account` was made with the key.
+    pub(super) fn new(
+        change: &Change<'_>,
+        record: KeyRecord,
+        plaintext: PlaintextKey,
+        account: Option<&Account>,
+    ) -> Result<Self, Error> {
+        let view = changed_key(change, change.caller(), record, &change.index)?;
+        if let Some(keeper) = &change.keeper {
+            keeper.keep(change, &view, &plaintext, account)?;
+        }
+        Ok(Self { view, plaintext })
     }
 }
 

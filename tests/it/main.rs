@@ -41,6 +41,7 @@ mod events;
 mod expiring_caller;
 mod first_steps;
 mod framing;
+mod idempotency;
 mod import;
 mod import_files;
 mod janitor;

@@ -12,6 +12,8 @@ use crate::{
 
 /// Header names are made once: a look-up by text would parse the name each time.
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The header of a request whose answer is to be kept for a retry.
+pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Headers that must not come twice: two readers could take one each.
 static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("x-api-key"),

@@ -57,7 +57,7 @@ pub(super) fn complete(document: &mut OpenApi) {
             refuse_null_body(operation);
             accept_bearer(operation);
             parameters::add(path, &method, operation);
-            answers::add(operation);
+            answers::add(path, operation);
             bounds::bound_parameters(operation);
         }
     }
