@@ -35,6 +35,7 @@ mod tests;
 mod usage;
 mod verify;
 mod view;
+mod webhooks;
 
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
@@ -63,6 +64,7 @@ pub use self::{
     statistics::Statistics,
     verify::{KeyOwner, Verification},
     view::{KeyView, PreviousCredential},
+    webhooks::{Webhook, WebhookStatus},
 };
 use self::{
     authorizer::Authorizer,

@@ -33,6 +33,7 @@ mod time_floor;
 mod tree;
 mod tx;
 mod usage;
+mod webhooks;
 mod writer;
 
 pub use self::{

@@ -95,7 +95,8 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)
         | server::Error::Tls(_)
-        | server::Error::Policy(_) => WRONG,
+        | server::Error::Policy(_)
+        | server::Error::Webhook(_) => WRONG,
         server::Error::Migration(err) => migration_exit_code(err),
         server::Error::Backup(err) => backup_exit_code(err),
         server::Error::AfterExchange { source, .. } => server_exit_code(source),

@@ -93,6 +93,8 @@ event_types! {
     RootKeyReset => "root_key.reset",
     BackupCreated => "backup.created",
     BackupRestored => "backup.restored",
+    WebhookDisabled => "webhook.disabled",
+    WebhookEnabled => "webhook.enabled",
     ServerStarted => "server.started",
     ServerStopped => "server.stopped",
 }

@@ -14,7 +14,7 @@ use crate::{
     service::{
         Authorizer, Checkpointer, Error, Settings, bootstrap::InitialKeyFile, change::Writes,
         change_budget::ChangeBudget, denials::DenialRecorder, kdf_pool::KdfPool, put_off::PutOff,
-        readiness, statistics, usage::UsageRecorder,
+        readiness, statistics, usage::UsageRecorder, webhooks::WebhookReports,
     },
     store::{Divergence, StorageFault, Store, StoreError, StoreWriter},
 };
@@ -47,6 +47,7 @@ pub struct Keyward {
     /// Whether no key has more ended credentials than are kept: see `ended_credentials`.
     pub(super) ended_bounded: AtomicBool,
     pub(super) change_budget: ChangeBudget,
+    pub(super) webhook_reports: WebhookReports,
 }
 
 impl Keyward {
@@ -87,6 +88,7 @@ impl Keyward {
                 .map_or_else(OnceLock::new, |it| OnceLock::from(PrefixMaker::new(it))),
             ended_bounded: AtomicBool::new(false),
             change_budget: ChangeBudget::default(),
+            webhook_reports: WebhookReports::default(),
         };
         // A start with a known label writes nothing: the storage may take no changes.
         if is_new {

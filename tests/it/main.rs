@@ -80,4 +80,5 @@ mod turns;
 mod unread;
 mod usage;
 mod verify;
+mod webhooks;
 mod writer;

@@ -9,6 +9,7 @@ mod logged;
 pub mod operations;
 mod process;
 pub mod proxy;
+mod receiver;
 pub mod schema;
 mod server;
 mod stream;
@@ -23,6 +24,7 @@ pub use self::{
     forgery::{checksum, forged},
     logged::Logged,
     process::{Process, signal},
+    receiver::{Reaction, Receiver, Sent},
     server::{Key, TestServer},
     stream::{EventStream, Message},
     stub::{Answer, Stub},
