@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use crate::{
     cli::error::Error,
-    server::{self, DataDirError},
+    server::{self, DataDirError, WebhookError},
     service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
@@ -91,6 +91,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
+        server::Error::Webhook(WebhookError::Start(_)) => FAILED,
         server::Error::DataDir(_)
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)

@@ -126,7 +126,7 @@ impl Keyward {
         let event = server_event(EventType::WebhookEnabled, json!({ "name": name }));
         self.system_change(move |tx| {
             if !tx.reset_webhook(&name)? {
-                return Err(Error::NotFound);
+                return Err(Error::UnknownId("webhook"));
             }
             tx.record(&EventSource::CLI, &event)?;
             Ok(())

@@ -81,4 +81,5 @@ mod unread;
 mod usage;
 mod verify;
 mod webhooks;
+mod webhooks_operated;
 mod writer;

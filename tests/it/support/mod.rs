@@ -15,6 +15,7 @@ mod server;
 mod stream;
 mod stub;
 mod supervised;
+pub mod webhook;
 
 use std::{io::Write, process::Command};
 
