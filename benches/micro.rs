@@ -17,7 +17,7 @@ use keyward::{
         policy::{Policy, RequiredScopes, RouteRule},
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
-        text::{Metadata, Name},
+        text::Name,
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::{Instance, Sources},
@@ -82,14 +82,8 @@ impl Scene {
 }
 
 fn new_key() -> NewKey {
-    NewKey {
-        name: Name::parse("Production Integration").unwrap(),
-        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
-        expires_at: None,
-        enabled: true,
-        metadata: Metadata::empty(),
-        imported: None,
-    }
+    let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
+    NewKey::new(Name::parse("Production Integration").unwrap(), scopes)
 }
 
 fn proved(app: &Keyward, key: &PlaintextKey) -> Identity {

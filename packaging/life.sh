@@ -230,7 +230,7 @@ before_pid=$(main_pid)
 inside systemctl reload keyward 2>/dev/null && fail "a reload accepted a broken file"
 is_active || fail "a failed reload ended the server"
 inside sh -c "kill -HUP $before_pid"
-until_true "the journal has no error" journal_has "not reloaded; what was in force stays"
+until_true "the journal has no error" journal_has "not reloaded; the earlier configuration stays in force"
 [[ $(ask -o /dev/null -w '%{http_code}' "$URL/readyz") == 200 ]]
 inside mv /etc/keyward/keyward.toml.kept /etc/keyward/keyward.toml
 inside sed -i 's/^#level = "info"/level = "debug"/' /etc/keyward/keyward.toml

@@ -1,4 +1,4 @@
-//! The command line: every command, and which file runs it.
+//! The command line: every command, and the file that runs it.
 
 mod accounts;
 mod advice;
@@ -66,7 +66,7 @@ enum Command {
     Accounts(accounts::Command),
     /// List the scopes
     Scopes(scopes::Options),
-    /// Verify a key; exit 3 if it is not good
+    /// Verify a key; exit 3 if it is not valid
     #[command(after_long_help = appendix::help(&appendix::examples_of("verify")))]
     Verify(verify::Options),
     /// Check that the server works; exit 1 if it does not
@@ -76,21 +76,21 @@ enum Command {
     /// Check and print the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Recover access on this machine
+    /// Recover access with a new root key
     #[command(subcommand)]
     RootKey(root_key::Command),
     /// Run a scheduled job now; if it is running already, wait and run it again
     RunJob(run_job::Options),
     /// Import keys that another system issued; exit 3 if any was refused
     #[command(after_long_help = appendix::help(&appendix::examples_of("import")))]
-    Import(import::Import),
+    Import(import::Options),
     /// Create, check and restore backups
     #[command(subcommand)]
     Backup(backup::Command),
     /// Print, check and export the audit log
     #[command(subcommand)]
     Events(events::Command),
-    /// Check the route policy of forward auth
+    /// Check and try out the route policy of forward auth
     #[command(subcommand)]
     Routes(routes::Command),
     /// List and enable webhooks
@@ -150,7 +150,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Config(command) => command.run(),
         Command::RootKey(command) => command.run().map(done),
         Command::RunJob(it) => it.run().map(done),
-        Command::Import(it) => import::import(&it),
+        Command::Import(it) => it.run(),
         Command::Backup(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Routes(command) => command.run(),
@@ -177,8 +177,8 @@ mod tests {
             let parts = command.split('"').enumerate();
             let words: Vec<&str> =
                 parts
-                    .flat_map(|(place, it)| {
-                        if place % 2 == 1 { vec![it] } else { it.split_whitespace().collect() }
+                    .flat_map(|(index, it)| {
+                        if index % 2 == 1 { vec![it] } else { it.split_whitespace().collect() }
                     })
                     .collect();
             if let Err(err) = Cli::try_parse_from(words) {

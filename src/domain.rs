@@ -13,6 +13,7 @@ pub mod job;
 pub mod key_hash;
 pub mod mask;
 pub mod merkle;
+mod named;
 pub mod network;
 pub mod plaintext_key;
 pub mod policy;
@@ -23,3 +24,5 @@ pub mod verdict;
 pub mod visible;
 pub mod webhook;
 pub mod webhook_secret;
+
+pub(crate) use self::named::named_enum;

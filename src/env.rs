@@ -1,8 +1,8 @@
-//! What the program asks of the outside world: the time, and randomness.
+//! The time and randomness.
 //!
-//! Nothing else in the crate reads a clock or an entropy source; clippy.toml
-//! forbids it. The fakes live here, beside the contracts they honour. Persisting
-//! what the timekeeper knows, and recording what it has noticed, is left to others.
+//! No other module reads a clock or an entropy source; `.clippy.toml` forbids it. The fakes for tests
+//! are here, beside the traits that they implement. Other modules store the time floor and record the
+//! steps of the clock.
 
 mod time;
 mod timekeeper;
@@ -17,7 +17,7 @@ pub use self::{
     timekeeper::{ClockStep, StepKind, Timekeeper},
 };
 
-/// Handed to every use case; cheap to clone.
+/// The time and randomness that every use case gets; cheap to clone.
 #[derive(Clone)]
 pub struct Env {
     pub time: Arc<Timekeeper>,

@@ -10,13 +10,13 @@ mod blocking;
 mod connection;
 pub mod control;
 mod envelope;
+mod once_per_minute;
 pub mod openapi;
 pub mod problem;
 pub mod request;
 mod respond;
 mod route_table;
 pub mod routes;
-mod seldom;
 pub mod stream_limits;
 pub mod system;
 pub mod verification;
@@ -25,8 +25,8 @@ pub mod wire;
 pub use self::{
     connection::MalformedRequests,
     envelope::wrap,
+    once_per_minute::OncePerMinute,
     request::{body::read_body, client_address::TrustedProxies, id::RequestIds},
     route_table::{RouteTable, no_such_operation},
-    seldom::Seldom,
     verification::state::VerificationState,
 };

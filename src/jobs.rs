@@ -42,17 +42,17 @@ impl Jobs {
     pub async fn start(
         app: Arc<Keyward>,
         metrics: Arc<Metrics>,
-        schedules: &BTreeMap<Job, String>,
+        cron_lines: &BTreeMap<Job, String>,
     ) -> Result<Self, JobSchedulerError> {
         let (stopping, turns) = (AtomicBool::new(false), Turns::new());
         let shared = Arc::new(Shared { app, metrics, stopping, turns });
         let scheduler = JobScheduler::new().await?;
-        for (&job, schedule) in schedules {
+        for (&job, line) in cron_lines {
             if job.runs_at_start() {
                 run_once(&shared, job).await;
             }
             let shared = Arc::clone(&shared);
-            let tick = CronJob::new_async(schedule.as_str(), move |_, _| {
+            let tick = CronJob::new_async(line.as_str(), move |_, _| {
                 let shared = Arc::clone(&shared);
                 Box::pin(async move { run_once(&shared, job).await })
             })?;

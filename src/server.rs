@@ -43,7 +43,7 @@ pub use self::{
 };
 use self::{
     files::{configured_policy, report_certificate},
-    http_servers::{PublicServer, control_server, public_server},
+    http_servers::{Parts, control_server, public_server},
     listen::SocketFile,
     tls::Certificate,
     webhook_secrets::configured_webhooks,
@@ -119,16 +119,8 @@ pub async fn start(
     }
     let urls: Vec<_> = listeners.iter().map(|it| it.url(certificate.is_some())).collect();
     let address = listeners.iter().find_map(Listener::tcp_address);
-    let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
-    let workers = Arc::new(Workers::default());
-    let shared = PublicServer {
-        instance: &instance,
-        config,
-        metrics: &metrics,
-        proxies: &proxies,
-        workers: &workers,
-    };
-    let (public, sockets) = public_server(&shared, listeners, certificate.as_ref())?;
+    let parts = Parts::new(&instance, config, &metrics);
+    let (public, sockets) = public_server(&parts, config, listeners, certificate.as_ref())?;
     let control = control_server_if_possible(&instance, &jobs)?;
     let webhooks =
         Webhooks::start(&instance.app, &metrics, webhooks).map_err(WebhookError::Start)?;
@@ -140,17 +132,16 @@ pub async fn start(
         data_dir = %config.data_dir.display(),
         "keyward is ready"
     );
-    let config = config.clone();
     Ok(Running {
         address,
         urls,
         metrics,
-        workers,
+        workers: parts.workers,
         instance,
         jobs,
         webhooks,
-        config,
-        proxies,
+        config: config.clone(),
+        proxies: parts.proxies.into_inner(),
         certificate,
         servers,
         _sockets: sockets,

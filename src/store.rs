@@ -20,7 +20,6 @@ mod log_file;
 mod outage;
 mod readers;
 mod records;
-mod recovery;
 mod rows;
 mod runtime_state;
 mod schema;
@@ -29,6 +28,7 @@ mod startup_check;
 mod statistics;
 #[cfg(test)]
 pub mod steps;
+mod storage_fault;
 mod time_floor;
 mod tree;
 mod tx;
@@ -48,13 +48,14 @@ pub use self::{
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
     keys::{KeyFilter, KeyPage},
     log_file::LogFile,
-    outage::{Divergence, StorageFault},
+    outage::Divergence,
     readers::PoolState,
     records::{KeyRecord, StoredCredential},
     runtime_state::{Counts, RuntimeState},
-    schema::stored_time_floor,
     startup_check::{check_startup, try_start},
     statistics::KeyStates,
+    storage_fault::StorageFault,
+    time_floor::stored_time_floor,
     tx::{ReadTx, WriteTx},
     usage::{Day, DayOfUse, Use},
 };

@@ -1,7 +1,7 @@
-//! What the program says about itself: a log for people, metrics for machines.
+//! The log for people and the metrics for machines.
 //!
-//! Fields have dotted names (`request.id`, `http.status`); units come last (`elapsed_ms`). Never in
-//! a log line or a label: a key, a hash, a body, a header.
+//! Fields have dotted names (`request.id`, `http.status`). A unit comes last (`elapsed_ms`). A log line
+//! or a label never contains a key, a hash, a body or a header.
 
 mod journal;
 mod metrics;
@@ -72,7 +72,7 @@ impl Log {
     }
 }
 
-/// What standard error leads to.
+/// Where standard error goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogTarget {
     Terminal,
@@ -80,8 +80,8 @@ pub enum LogTarget {
     Other,
 }
 
-/// Starts the log, on standard error or in the journal. At most once in a process; a second call
-/// starts a log that no event reaches. From then on a panic is a line of the log, too.
+/// Starts the log on standard error or in the journal. A second call in a process starts a log that
+/// no event reaches. From then on, a panic is also a line of the log.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
         }
         match &journal {
             Some(journal) => journal.write(line),
-            // There is no further place to report to.
+            // This error has no further place to go.
             None => drop(io::stderr().write_all(line)),
         }
     })?;
@@ -127,7 +127,7 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
     };
     // An error means that a test started a log before.
     let _ = tracing_subscriber::registry().with(filter).with(layer).with(HoldBack).try_init();
-    // The default hook writes to standard error itself, and so waits for its reader.
+    // The default hook writes to standard error directly and waits for its reader.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     if let Some(err) = failure {
         tracing::warn!(error = &err as &dyn std::error::Error, "the journal cannot be reached");
@@ -140,18 +140,18 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
     Ok(Log { set_level, outlet })
 }
 
-/// A person who looks at a terminal has no use for the signed note of each checkpoint, unless at a
-/// level for debugging. Every other place is often kept elsewhere, as evidence.
+/// Returns the filter for a level. On a terminal, the signed note of each checkpoint appears only at a
+/// level for debugging. Other logs keep the notes as evidence.
 fn filter(level: LogLevel, for_a_person: bool) -> EnvFilter {
-    // The scheduler's own chatter is of no use to an operator.
+    // Most lines of the scheduler and the framework are of no use to an operator.
     let quiet = "tokio_cron_scheduler=warn,actix_server=warn";
     let unwanted = for_a_person && level == LogLevel::Info;
     let notes = if unwanted { ",keyward::service::checkpoints=warn" } else { "" };
     EnvFilter::new(format!("{},{quiet}{notes}", level.as_str()))
 }
 
-/// Lines on their way to standard error. Text that has the shape of a key is cut short here, in case
-/// a place that takes care not to log a key has failed to.
+/// Lines for standard error. This cuts text with the shape of a key short, in case other code logs a
+/// key by mistake.
 #[derive(Clone, Debug)]
 struct MaskedLines(Outlet);
 

@@ -19,7 +19,7 @@ use keyward::{
 use super::Outcome;
 
 /// Serves this directory until the process is killed; each line of standard input is a number of
-/// seconds to put the clock forward by. Jobs run when somebody asks for them.
+/// seconds to put the clock forward by. Jobs run only on request.
 pub fn serve(dir: &Path) -> Outcome<()> {
     let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
     config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];

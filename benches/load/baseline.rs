@@ -87,7 +87,7 @@ async fn look_up(body: web::Bytes, table: web::Data<PathBuf>) -> HttpResponse {
     }
 }
 
-/// Reads the header with the key and answers as keyward does, with whatever identity.
+/// Reads the header with the key and answers as keyward does, with any identity.
 async fn authorize_only(req: HttpRequest) -> HttpResponse {
     match req.headers().get("x-api-key") {
         Some(it) if !it.is_empty() => HttpResponse::Ok()

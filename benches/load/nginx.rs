@@ -13,7 +13,7 @@ use super::{Outcome, process::Process, site::Key};
 #[derive(Clone, Copy)]
 pub enum Guard<'a> {
     /// It does not.
-    Nobody,
+    None,
     /// By a table of keys in its own configuration.
     Map(&'a [Key]),
     /// By asking this server, as the files that ship do.
@@ -73,7 +73,7 @@ pub fn start(dir: &Path, guard: Guard<'_>) -> Outcome<Process> {
             writeln!(text, "if ($known = \"\") {{ return 401; }}")?;
             writeln!(text, "proxy_set_header X-Keyward-Key-Id $known; {passed} }} }}")?;
         }
-        Guard::Nobody => {
+        Guard::None => {
             writeln!(text, "upstream api {{ server {api}; keepalive 32; }}")?;
             writeln!(text, "server {{ listen {address}; location / {{ {passed} }} }}")?;
         }

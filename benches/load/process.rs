@@ -82,7 +82,7 @@ impl Process {
             Connection::open(address)?.ask(&Request::new("GET", "/livez", None, None))?;
         }
         let start = started.elapsed();
-        // Somebody must read the rest, or a full pipe would stop the server.
+        // The rest must be read, or a full pipe would stop the server.
         thread::spawn(move || out.read_to_end(&mut Vec::new()));
         Ok(Self { child, address, start })
     }

@@ -1,4 +1,4 @@
-//! `keyward accounts`: the operator's customers.
+//! `keyward accounts`: manages the accounts of the operator's customers.
 
 pub(super) mod account;
 mod create;
@@ -17,7 +17,7 @@ use crate::cli::{
 pub(super) enum Command {
     /// List accounts
     List(list::Options),
-    /// Create an account and its first key; the key is shown only once
+    /// Create an account and its first key; the full key is shown only once
     #[command(after_long_help = help(&examples_of("accounts create")))]
     Create(create::Options),
     /// Show an account

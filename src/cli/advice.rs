@@ -1,4 +1,4 @@
-//! What to do about an error: a sentence, and a command that can be pasted.
+//! Advice on an error: a sentence, and a command that can be pasted.
 
 use std::{
     env,
@@ -13,10 +13,10 @@ use crate::{
     server::{self, DataDirError, user_of},
 };
 
-/// Another port than the usual one.
+/// A port other than the usual one.
 const OTHER_PORT: u16 = 8081;
 
-/// A way out of an error.
+/// What to do about an error.
 pub(super) struct Advice {
     says: String,
     command: String,
@@ -29,14 +29,14 @@ impl Display for Advice {
 }
 
 impl Advice {
-    /// The way out of `err`, if there is one that does not depend on what the user wants.
+    /// Returns the advice on `err`, if there is one that suits every user.
     pub(super) fn about(err: &Error) -> Option<Self> {
         if let Some(path) = kept_for_another_user(err) {
             return Some(Self::as_user(&user_of(path)));
         }
         if let Error::Undelivered { key, .. } = err {
             return Some(Self {
-                says: "To get a value that can be kept, rotate the key".to_owned(),
+                says: "To get a key that can be kept, rotate it again".to_owned(),
                 command: beside(&format!("keys rotate {key} --grace 0s")),
             });
         }
@@ -48,9 +48,9 @@ impl Advice {
         Self::elsewhere(address, source.kind())
     }
 
-    /// The same command as another user.
+    /// Suggests the same command as another user.
     fn as_user(user: &str) -> Self {
-        let says = format!("This is for the user {user}; try");
+        let says = format!("Only the user {user} may do this; try");
         let sudo =
             if user == "root" { "sudo".to_owned() } else { format!("sudo -u {}", quoted(user)) };
         Self { says, command: format!("{sudo} {}", this_command()) }
@@ -59,7 +59,7 @@ impl Advice {
     fn elsewhere(address: &str, kind: io::ErrorKind) -> Option<Self> {
         let (host, port) = address.rsplit_once(':')?;
         let port: u16 = port.parse().ok()?;
-        let (says, place) = if kind == io::ErrorKind::AddrInUse {
+        let (says, address) = if kind == io::ErrorKind::AddrInUse {
             let free = port.checked_add(1).unwrap_or(OTHER_PORT);
             ("Another program listens there; choose another port", format!("{host}:{free}"))
         } else if kind == io::ErrorKind::PermissionDenied {
@@ -70,19 +70,19 @@ impl Advice {
         } else {
             return None;
         };
-        Some(Self { says: says.to_owned(), command: with(&[("--listen", &place)]) })
+        Some(Self { says: says.to_owned(), command: with(&[("--listen", &address)]) })
     }
 
     fn second_server(taken: &Path) -> Self {
         let other = format!("{}-2", taken.display());
         let says = "Stop that one, or give a second server its own data and its own address";
-        let place = format!("127.0.0.1:{OTHER_PORT}");
-        let command = with(&[("--data-dir", &other), ("--listen", &place)]);
+        let address = format!("127.0.0.1:{OTHER_PORT}");
+        let command = with(&[("--data-dir", &other), ("--listen", &address)]);
         Self { says: says.to_owned(), command }
     }
 }
 
-/// What this user may not use and another one may.
+/// Returns the file that this user may not use and another user may.
 fn kept_for_another_user(err: &Error) -> Option<&Path> {
     if let Error::NoAccess { path }
     | Error::Server(server::Error::DataDir(DataDirError::NotOwner { path, .. })) = err
@@ -96,7 +96,7 @@ fn kept_for_another_user(err: &Error) -> Option<&Path> {
     else {
         return None;
     };
-    // A directory that does not exist yet has no owner to become.
+    // A directory that does not exist has no owner.
     let directory =
         matches!(err, Error::Server(server::Error::DataDir(DataDirError::Unusable { .. })));
     (is_refusal(source) && (!directory || path.exists())).then_some(path)
@@ -110,12 +110,12 @@ fn serving() -> bool {
     env::args_os().nth(1).is_some_and(|it| it == "serve")
 }
 
-/// This command, as it can be typed again.
+/// Returns this command, as it can be typed again.
 fn this_command() -> String {
     with(&[])
 }
 
-/// Another command, asking the same keyward.
+/// Returns another command, for the same keyward.
 fn beside(command: &str) -> String {
     const TARGET: [&str; 3] = ["--url", "--data-dir", "--config"];
     let mut words = vec![command.to_owned()];
@@ -131,7 +131,7 @@ fn beside(command: &str) -> String {
     format!("{program} {}", words.join(" "))
 }
 
-/// This command with these options in place of those given, and without what looks like a key.
+/// Returns this command with these options in place of those given, and with keys masked.
 fn with(options: &[(&str, &str)]) -> String {
     let mut words = Vec::new();
     let mut given = env::args_os().map(|it| it.to_string_lossy().into_owned());
@@ -147,7 +147,7 @@ fn with(options: &[(&str, &str)]) -> String {
     masked(&words.join(" ")).into_owned()
 }
 
-/// As a shell takes it for one word (POSIX, XCU 2.2).
+/// Quotes one word for a shell (POSIX, XCU 2.2).
 fn quoted(word: &str) -> String {
     let plain = |it: char| it.is_ascii_alphanumeric() || "-_./:=,@%+".contains(it);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! What stands below the options, in `--help` and in the manual: examples, exit statuses, variables.
+//! The text below the options in `--help` and in the manual: examples, exit statuses, variables.
 
 use std::fmt::Write;
 
@@ -9,11 +9,12 @@ use crate::{
     config::{COMMAND_LINE_VARIABLES, setting_variables},
 };
 
-/// Names that are wider stand on lines of their own.
+/// Longer names get a line of their own.
 const WIDEST: usize = 40;
-const NO_COLOR: (&str, &str) = ("NO_COLOR", "If it is set and not empty, nothing is coloured");
+const NO_COLOR: (&str, &str) =
+    ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
-/// Commands, the examples of their use, and what these do.
+/// Commands, examples of their use, and what each example does.
 pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
     (
         "serve",
@@ -52,9 +53,12 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
     ("keys update", &[("keyward keys update rg_ysCC0lKor --disable", "Refuse a key for now")]),
     (
         "keys rotate",
-        &[("keyward keys rotate rg_ysCC0lKor --grace 1d", "The old value works for one more day")],
+        &[(
+            "keyward keys rotate rg_ysCC0lKor --grace 1d",
+            "The old credential works for one more day",
+        )],
     ),
-    ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Asks before it revokes the key")]),
+    ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Revoke a key after a question")]),
     (
         "accounts create",
         &[(
@@ -65,33 +69,33 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
     (
         "verify",
         &[
-            ("keyward verify - --scope orders:read", "Asks for the key"),
-            ("keyward verify - <customer.key", "Reads it from a file"),
+            ("keyward verify - --scope orders:read", "Ask for the key"),
+            ("keyward verify - <customer.key", "Read the key from a file"),
         ],
     ),
-    ("import", &[("keyward import keys.jsonl --dry-run", "Shows which rows would be refused")]),
-    ("backup create", &[("keyward backup create --to /srv/keyward.db", "A backup at this place")]),
+    ("import", &[("keyward import keys.jsonl --dry-run", "Show which rows would be refused")]),
+    ("backup create", &[("keyward backup create --to /srv/keyward.db", "A backup in this file")]),
     ("events tail", &[("keyward events tail -f", "The last ten events, then each new one")]),
 ];
 
-/// A list of names and what they mean.
+/// A list of names and their meanings.
 pub(super) struct Section {
     heading: &'static str,
     entries: Vec<(String, String)>,
 }
 
-/// Below a command: its examples, if it has any.
+/// Returns the text below a command: its examples, if it has any.
 pub(super) fn examples_of(command: &str) -> Vec<Section> {
     let found = EXAMPLES.iter().filter(|(name, _)| *name == command);
     found.map(|(_, all)| Section { heading: "Examples", entries: but(all, &[]) }).collect()
 }
 
-/// Below the program itself.
+/// Returns the text below the program itself.
 pub(super) fn of_the_program() -> Vec<Section> {
     vec![exit_statuses(&[]), environment(&[])]
 }
 
-/// Below `serve`, which answers no question and asks no other server.
+/// Returns the text below `serve`, which answers no question and asks no other server.
 pub(super) fn of_serve() -> Vec<Section> {
     let asking = ["KEYWARD_URL", "KEYWARD_KEY", "KEYWARD_KEY_FILE", "KEYWARD_CA_FILE"];
     let mut sections = examples_of("serve");
@@ -99,7 +103,7 @@ pub(super) fn of_serve() -> Vec<Section> {
     sections
 }
 
-/// As `--help` ends.
+/// Renders sections for the end of `--help`.
 pub(super) fn help(sections: &[Section]) -> String {
     let heading = Styles::default();
     let heading = heading.get_header();
@@ -120,7 +124,7 @@ pub(super) fn help(sections: &[Section]) -> String {
     text.trim_end().to_owned()
 }
 
-/// As sections of a manual page (man(7)).
+/// Renders sections for a manual page (man(7)).
 pub(super) fn roff(sections: &[Section]) -> String {
     let escaped = |it: &str| it.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
     let mut text = String::new();

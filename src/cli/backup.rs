@@ -1,4 +1,4 @@
-//! `keyward backup`: made while the server runs, checked, and put back.
+//! `keyward backup`: creates, checks and restores backups.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -26,17 +26,17 @@ use crate::{
     service::{Audit, check_backup, compare_digest, is_backup},
 };
 
-/// How long other commands may keep a restore from the data directory, once all is checked.
+/// How long a checked restore waits for other commands that hold the data directory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Copy the database, also while it is in use, and check the copy
+    /// Copy the database, even while it is in use, and check the copy
     #[command(after_long_help = help(&examples_of("backup create")))]
     Create(Create),
-    /// Check that a backup is whole; exit 3 if it is not
+    /// Check that a backup is complete and unchanged; exit 3 if it is not
     Verify(Verify),
-    /// Replace the database by a backup and keep the old one aside; the server must be stopped
+    /// Replace the database by a backup, and keep the old database; the server must be stopped
     Restore(Restore),
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Create {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 #[derive(Args, Debug)]
@@ -69,7 +69,7 @@ pub(super) struct Restore {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Command {
@@ -83,9 +83,9 @@ impl Command {
 }
 
 fn create(it: &Create) -> Result<(), Error> {
-    let config = settings::load_here(&it.place)?;
+    let config = settings::load_here(&it.location)?;
     let request = BackupRequest { to: it.to.as_ref().map(path::absolute).transpose()? };
-    let bar = spinner("copying and reading back");
+    let bar = spinner("copying and checking");
     let made: BackupAnswer = control(&config, "/backups", &request)?;
     // A service may see other files under this name than this process does.
     if !is_backup(&made.path, made.bytes, &made.sha256).map_err(server::Error::Backup)? {
@@ -93,7 +93,7 @@ fn create(it: &Create) -> Result<(), Error> {
     }
     bar.finish_and_clear();
     if it.output.output == Format::Json {
-        return Ok(writeln!(io::stdout(), "{}", json!(made))?);
+        return Ok(output::json(&json!(made))?);
     }
     Ok(output::facts(&[
         ("file", Some(made.path.display().to_string())),
@@ -139,7 +139,7 @@ fn verify(it: &Verify) -> Result<ExitCode, Error> {
 
 fn restore(it: &Restore) -> Result<(), Error> {
     readable(&it.file)?;
-    let config = settings::load_here(&it.place)?;
+    let config = settings::load_here(&it.location)?;
     let (file, dir) = (it.file.display(), config.data_dir.display());
     it.confirmation.ask(&format!("Put {file} in place of the database in {dir}?"))?;
     let bar = spinner("checking and copying");
@@ -162,19 +162,19 @@ fn restore(it: &Restore) -> Result<(), Error> {
     let mut out = io::stdout();
     writeln!(out, "Restored: {}.", holds(found.events, found.accounts, found.keys))?;
     if let Some(aside) = &done.aside {
-        writeln!(out, "What was there before is in {}.", aside.display())?;
+        writeln!(out, "The earlier files are in {}.", aside.display())?;
     }
     if 0 < lost {
         writeln!(
             out,
-            "The old log had {lost} more events. What they changed is undone: a key that was \
-             revoked since is good again. `keyward events export --db` on the old file tells which."
+            "The old log had {lost} more events. Their changes are undone: a key that was revoked \
+             since is valid again. List them with `keyward events export --db` on the old database."
         )?;
     }
     Ok(())
 }
 
-/// Shown on a terminal only.
+/// Returns a spinner, hidden unless standard error is a terminal.
 fn spinner(says: &'static str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();

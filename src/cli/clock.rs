@@ -1,4 +1,4 @@
-//! `keyward clock`: what the operator says about the machine's clock.
+//! `keyward clock`: accepts the machine's clock.
 
 use std::{
     io::{self, Write},
@@ -24,11 +24,11 @@ pub(super) enum Command {
 
 impl Command {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let Self::Accept(place) = self;
-        let config = settings::load_here(place)?;
+        let Self::Accept(location) = self;
+        let config = settings::load_here(location)?;
         let answer: ClockAnswer = control(&config, "/clock/accept", &())?;
         let back = humantime::format_duration(Duration::from_millis(answer.back_ms));
         let mut out = io::stdout();
-        Ok(writeln!(out, "The machine's clock is taken for right; time went back by {back}.")?)
+        Ok(writeln!(out, "The machine's clock was accepted; keyward's time went back by {back}.")?)
     }
 }

@@ -75,7 +75,7 @@ fn check(it: &Check) -> Result<ExitCode, Error> {
 
 fn print(settings: &Settings) -> Result<(), Error> {
     let (config, file) = load_strictly(settings)?;
-    // Beside the settings, which may go to a file that is read again.
+    // Not to standard output, which may become a configuration file.
     let _ = match file {
         Some(file) => writeln!(io::stderr(), "keyward: read {}", file.display()),
         None => writeln!(io::stderr(), "keyward: {NO_FILE}"),

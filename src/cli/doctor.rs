@@ -1,10 +1,9 @@
-//! `keyward doctor`: checks of this installation.
+//! `keyward doctor`: diagnoses this installation.
 
 mod writable;
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::ExitCode,
@@ -28,11 +27,10 @@ use crate::{
     domain::{checkpoint::CheckpointKey, data_layout::DataLayout},
     env::{Clock, SystemClock, Timestamp},
     server::{self, KeyPair, user_name},
-    service::{LogFile, Mismatch, hold_to_checkpoints, own_backups},
+    service::{LEAST_FREE, LogFile, Mismatch, check_against_checkpoints, own_backups},
     store,
 };
 
-const LEAST_FREE: u64 = 64 * 1024 * 1024;
 const LARGE_LOG: u64 = 512 * 1024 * 1024;
 const OLD_BACKUP: Duration = Duration::from_hours(26);
 
@@ -41,44 +39,35 @@ pub(super) struct Options {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Options {
     pub(super) fn run(&self) -> Result<ExitCode, Error> {
-        let config = settings::load_here(&self.place)?;
-        let findings: Vec<_> = examine(&config)
-            .into_iter()
-            .map(|(what, (state, says))| Finding { what, state, says })
-            .collect();
+        let config = settings::load_here(&self.location)?;
+        let findings = examine(&config);
         if self.output.output == Format::Json {
-            let list = findings.iter().map(
-                |it| json!({ "check": it.what, "state": it.state.as_str(), "detail": it.says }),
-            );
-            writeln!(io::stdout(), "{}", json!(list.collect::<Vec<_>>()))?;
+            let list = findings.iter().map(|(check, (state, detail))| {
+                json!({ "check": check, "state": state.as_str(), "detail": detail })
+            });
+            output::json(&list.collect())?;
         } else {
-            let rows = findings
-                .iter()
-                .map(|it| [it.what.to_owned(), it.state.as_str().to_owned(), it.says.clone()]);
+            let rows = findings.iter().map(|(check, (state, detail))| {
+                [(*check).to_owned(), state.as_str().to_owned(), detail.clone()]
+            });
             output::table(["CHECK", "STATE", "DETAIL"], &rows.collect::<Vec<_>>())?;
         }
-        let failed = findings.iter().any(|it| it.state == State::Failed);
+        let failed = findings.iter().any(|(_, (state, _))| *state == State::Failed);
         Ok(exit_code::health(!failed))
     }
 }
 
-/// How something is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Ok,
     Warning,
     Failed,
-}
-
-struct Finding {
-    what: &'static str,
-    state: State,
-    says: String,
 }
 
 impl State {
@@ -103,7 +92,7 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("listeners", listeners(config)),
         ("data directory", data_dir(dir)),
     ];
-    // Without the directory, each of the others would say only that once more.
+    // Without the directory, every other check would only repeat that.
     if fs::metadata(dir).is_err_and(|it| it.kind() == io::ErrorKind::NotFound) {
         return checks;
     }
@@ -136,7 +125,7 @@ fn failed(says: impl Into<String>) -> Diagnosis {
 
 fn certificate(config: &Config) -> Diagnosis {
     match KeyPair::load(&config.tls) {
-        Ok(None) => ok("no TLS here"),
+        Ok(None) => ok("TLS is off"),
         Ok(Some(pair)) => match pair.expiry_warning(SystemClock::new().wall()) {
             Some(says) => warning(says),
             None => ok(format!("valid until {}", pair.not_after)),
@@ -166,22 +155,22 @@ fn data_dir(dir: &Path) -> Diagnosis {
     let found = match fs::metadata(dir) {
         Ok(found) => found,
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            return failed(format!("there is no {}; `keyward serve` makes it", dir.display()));
+            return failed(format!("there is no {}; `keyward serve` creates it", dir.display()));
         }
         Err(err) => return failed(format!("{}: {err}", dir.display())),
     };
     if found.permissions().mode() & 0o077 != 0 {
-        return warning("others may look into it; chmod 700");
+        return warning("other users may read it; run chmod 700");
     }
     let (owner, me) = (found.uid(), geteuid());
     if owner != me.as_raw() && !me.is_root() {
         let (owner, me) = (user_name(owner), user_name(me.as_raw()));
-        return warning(format!("it belongs to the user {owner}, and this is {me}"));
+        return warning(format!("it belongs to the user {owner}, and this command runs as {me}"));
     }
     ok(format!("{}, of the user {}", dir.display(), user_name(owner)))
 }
 
-/// What a start refuses for, by the same list.
+/// Checks the data files as a start of the server does.
 fn data_files(dir: &Path) -> Diagnosis {
     let mut faults: Vec<_> = server::data_file_faults(dir)
         .into_iter()
@@ -189,7 +178,7 @@ fn data_files(dir: &Path) -> Diagnosis {
         .collect();
     faults.extend(server::DataDir::silent_holder(dir).map(|it| it.to_string()));
     if faults.is_empty() {
-        ok("of the right user, for that user alone")
+        ok("owned by the right user, and closed to others")
     } else {
         failed(faults.join("; "))
     }
@@ -209,13 +198,13 @@ fn audit_log(config: &Config) -> Diagnosis {
     let public =
         || CheckpointKey::parse(&fs::read_to_string(layout.checkpoint_public_key()).ok()?).ok();
     let Some(key) = key.or_else(public) else {
-        return warning("there is no key to check its signatures with");
+        return warning("its signatures are not checked: there is no checkpoint key");
     };
     let held = LogFile::open(&layout.database())
         .map_err(Mismatch::Store)
-        .and_then(|mut it| it.read(|tx| hold_to_checkpoints(tx, &key, &layout.checkpoint())));
+        .and_then(|mut it| it.read(|tx| check_against_checkpoints(tx, &key, &layout.checkpoint())));
     match held {
-        Ok(()) => ok("as its last checkpoint says; `keyward events verify` checks all of it"),
+        Ok(()) => ok("agrees with its last checkpoint; `keyward events verify` checks all of it"),
         Err(err) => failed(err.to_string()),
     }
 }
@@ -227,7 +216,7 @@ fn free_space(dir: &Path) -> Diagnosis {
             let says = format!("{} MiB", free / 1024 / 1024);
             if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
                 return failed(
-                    "the file system is read-only; a server verifies and changes nothing",
+                    "the file system is read-only: the server can verify keys, but not change anything",
                 );
             }
             if free < LEAST_FREE { failed(says) } else { ok(says) }
@@ -242,7 +231,7 @@ fn write_ahead_log(layout: &DataLayout) -> Diagnosis {
     if size < LARGE_LOG {
         ok(says)
     } else {
-        warning(format!("{says}: something never stops reading"))
+        warning(format!("{says}: a reader of the database keeps it from being folded"))
     }
 }
 
@@ -251,7 +240,7 @@ fn clock(layout: &DataLayout) -> Diagnosis {
     let file = LogFile::open(&layout.database());
     match file.and_then(|it| it.time_floor()) {
         Ok(Some(floor)) if now < floor => warning(format!(
-            "it is behind {floor}, which keyward has seen; `keyward clock accept` if it is right"
+            "it is behind {floor}, which keyward has seen; if the clock is right, run `keyward clock accept`"
         )),
         Ok(_) => ok(now.to_string()),
         Err(err) => failed(err.to_string()),
@@ -260,8 +249,10 @@ fn clock(layout: &DataLayout) -> Diagnosis {
 
 fn initial_key(layout: &DataLayout) -> Diagnosis {
     match layout.initial_root_key().try_exists() {
-        Ok(true) => warning("it still lies in a file; use it once, and the file goes"),
-        Ok(false) => ok("used, or never in a file"),
+        Ok(true) => {
+            warning("it is still in its file; use the key once, and keyward removes the file")
+        }
+        Ok(false) => ok("not in a file"),
         Err(err) => failed(err.to_string()),
     }
 }
@@ -270,14 +261,13 @@ fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
     let layout = config.layout();
     match server::find_signer(&layout, config.audit.checkpoint_key.as_deref()) {
         Ok(_) => ok("there; keep a copy elsewhere, it is in no backup"),
-        // Nothing answers as ready that has no key.
+        // A server without its key is never ready.
         Err(err) if err.is_out_of_sight() && server.0 == State::Ok => ok("the server has it"),
         Err(err) if err.is_out_of_sight() => match layout.checkpoint_public_key().try_exists() {
             Ok(true) => warning(
-                "not where this user can see it; `serve` needs it, if not from here then as a \
-                 credential of the service",
+                "this user cannot see it; `serve` needs it, as a file or as a credential of the service",
             ),
-            Ok(false) => warning("there is none yet; `serve` makes it"),
+            Ok(false) => warning("there is none yet; `serve` creates it"),
             Err(err) => failed(err.to_string()),
         },
         Err(err) => failed(err.to_string()),
@@ -290,7 +280,7 @@ fn backup(config: &Config, server: &Diagnosis) -> Diagnosis {
     }
     let dir = config.backup_dir();
     if let Some(why) = obstacle(&config.data_dir, &dir, server.0 == State::Ok) {
-        return failed(format!("none can be made: {why}"));
+        return failed(format!("no backup can be made: {why}"));
     }
     let made = own_backups(&dir).unwrap_or_default().into_iter().filter_map(|it| {
         let at = fs::metadata(&it).ok()?.mtime();
@@ -299,17 +289,17 @@ fn backup(config: &Config, server: &Diagnosis) -> Diagnosis {
     match made.max() {
         None => warning(format!("there is none in {} yet", dir.display())),
         Some(last) if last.after(OLD_BACKUP) < SystemClock::new().wall() => {
-            warning(format!("the last one is of {last}"))
+            warning(format!("the last one was made at {last}"))
         }
-        Some(last) => ok(format!("the last one is of {last}")),
+        Some(last) => ok(format!("the last one was made at {last}")),
     }
 }
 
 fn running(layout: &DataLayout) -> Diagnosis {
     match probe(layout.control_socket(), "/readyz") {
         Ok(200) => ok("ready"),
-        Ok(status) => failed(format!("it runs and is not ready: status {status}")),
+        Ok(status) => failed(format!("it runs, but is not ready: status {status}")),
         Err(err @ (Error::Silent { .. } | Error::NoAccess { .. })) => failed(err.to_string()),
-        Err(_) => warning("none runs here"),
+        Err(_) => warning("no server runs"),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     server,
 };
 
-/// Why a command did not do what it was asked.
+/// The reasons why a command fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("{0}")]
@@ -21,20 +21,20 @@ pub(super) enum Error {
     ConfigFile { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Server(#[from] server::Error),
-    #[error("the running server cannot be asked")]
+    #[error("the running server gives no usable answer")]
     Control(#[source] io::Error),
     #[error(
         "the server does not answer within {} seconds; it is stopped, stuck or overloaded",
         patience.as_secs()
     )]
     Silent { patience: Duration },
-    #[error("no server runs in {dir}")]
+    #[error("no server uses the data directory {dir}; start one with `keyward serve`")]
     NoServer { dir: PathBuf },
     #[error("{url} cannot be reached")]
     Unreachable { url: String, source: ureq::Error },
     #[error("refused: {0}")]
     Refused(String),
-    /// What was asked for does not exist, or is hidden from this caller.
+    /// The resource does not exist, or is hidden from this caller.
     #[error("refused: {0}")]
     Absent(String),
     #[error("refused: {0}")]
@@ -42,43 +42,44 @@ pub(super) enum Error {
     #[error("try again: {0}")]
     Busy(String),
     #[error(
-        "a key is needed: put it into the variable KEYWARD_KEY, or its file's name into \
-         KEYWARD_KEY_FILE"
+        "no API key: set KEYWARD_KEY to a key, or KEYWARD_KEY_FILE to the path of a file that holds \
+         one"
     )]
     NoKey,
     #[error("{0}")]
     Usage(String),
-    #[error("nothing was changed")]
+    #[error("not confirmed; nothing was changed")]
     NotConfirmed,
-    #[error("there is no database {path}; `keyward serve` makes one")]
+    #[error("there is no database {path}; `keyward serve` creates one")]
     NoDatabase { path: PathBuf },
     #[error("permission denied: {path}")]
     NoAccess { path: PathBuf },
     #[error("{path} cannot be used")]
     File { path: PathBuf, source: io::Error },
-    #[error("{path} holds no public key: {source}")]
+    #[error("{path} is not a public key of checkpoints: {source}")]
     PublicKey { path: PathBuf, source: CheckpointError },
     #[error(
-        "the server says that it made {path}, and from here that file is not there: the service has \
-         its own /tmp and may write only to its own directories. Leave --to out, or give it a \
-         directory by ReadWritePaths= in its unit"
+        "the server created {path}, but this command cannot see that file: the service has its own \
+         /tmp and may write only to its own directories. Omit --to, or allow a directory with \
+         ReadWritePaths= in the unit"
     )]
     OutOfSight { path: PathBuf },
-    #[error("there is no job `{name}`; there are {known}")]
+    #[error("unknown job `{name}`; the jobs are {known}")]
     NoSuchJob { name: String, known: String },
-    #[error("there is no route policy: name one with --file, or set `authz.policy_file`")]
+    #[error("no route policy: name a file with --file, or set `authz.policy_file`")]
     NoPolicy,
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
-    #[error("{key} was {done}, but its new value could not be written, and nothing else holds it")]
+    #[error(
+        "{key} was {done}, but the full key could not be written, and keyward keeps only its hash"
+    )]
     Undelivered { key: String, done: &'static str, source: io::Error },
-    #[error("standard output leads nowhere, so the key would be lost; nothing was done")]
+    #[error("standard output is discarded, so the key would be lost; nothing was done")]
     OutputNowhere,
 }
 
 impl Error {
-    /// The error and its causes. No key that a person may have typed is in it, and nothing that steers
-    /// the terminal.
+    /// Returns the error and its causes, with keys masked and control characters escaped.
     pub(super) fn with_causes(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);

@@ -1,4 +1,4 @@
-//! `keyward events`: the audit log.
+//! `keyward events`: prints, checks and exports the audit log.
 
 mod export;
 mod log;
@@ -17,7 +17,7 @@ use crate::cli::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Print the newest events, the oldest of them first
+    /// Print the newest events in the order of the log
     #[command(after_long_help = help(&examples_of("events tail")))]
     Tail(tail::Options),
     /// Check the whole log; if it was changed, print the first changed event and exit 3

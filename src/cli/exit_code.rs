@@ -12,7 +12,7 @@ use crate::{
 /// The command failed, or a check did.
 const FAILED: u8 = 1;
 /// The command line is wrong.
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 /// The answer is no.
 const NO: u8 = 3;
 /// No key was given, or the key may not do this.
@@ -24,11 +24,11 @@ const WRONG: u8 = 78;
 
 /// The exit codes, for `--help` and the manual pages.
 pub(super) const EXIT_STATUSES: [(&str, &str); 7] = [
-    ("0", "Done; of a question, yes"),
+    ("0", "Done; for a question, the answer is yes"),
     ("1", "Failed"),
     ("2", "Wrong usage; nothing was done"),
-    ("3", "The answer is no: a key is refused; a log, a backup, a policy or rows are not sound"),
-    ("4", "Not allowed: there is no key, or it may not do this"),
+    ("3", "The answer is no: a key, a log, a backup, a policy or an imported row is not valid"),
+    ("4", "Not allowed: no key was given, or the key may not do this"),
     ("75", "Try again: the data directory or the database is in use, or the disk failed"),
     ("78", "The configuration or the data is wrong; trying again does not help"),
 ];

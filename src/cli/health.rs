@@ -1,4 +1,4 @@
-//! `keyward health`: whether the server works.
+//! `keyward health`: checks that the server works.
 
 use std::{
     io::{self, Write},

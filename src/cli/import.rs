@@ -23,7 +23,7 @@ use crate::{
         api::machine::Machine,
         error::Error,
         exit_code,
-        output::{self, Output},
+        output::{self, Format, Output},
         settings::{self, Location},
     },
     domain::event::ChainHash,
@@ -36,7 +36,7 @@ const BATCH: usize = 100;
 const LONGEST_LINE: u64 = 64 * 1024;
 
 #[derive(Args, Debug)]
-pub(super) struct Import {
+pub(super) struct Options {
     /// The file, or `-` for standard input
     file: PathBuf,
     /// The form of the file. Without it, the end of its name decides; JSON Lines otherwise
@@ -51,7 +51,7 @@ pub(super) struct Import {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -71,77 +71,77 @@ struct Refusal {
     fault: RowFault,
 }
 
-pub(super) fn import(it: &Import) -> Result<ExitCode, Error> {
-    let config = settings::load_here(&it.place)?;
-    let client = Machine::open(&config)?;
-    let (source, length) = open(&it.file)?;
-    let bar = progress(length);
-    let source = Hashing { inner: bar.wrap_read(source), hash: Sha256::new() };
-    let mut run = Run {
-        it,
-        client: &client,
-        accepted: Vec::new(),
-        refusals: Vec::new(),
-        seen: HashSet::new(),
-        has_key_text: false,
-        dry_run_counts: HashMap::new(),
-    };
-    let outcome = run.read(source);
-    bar.finish_and_clear();
-    let Run { accepted, refusals, has_key_text, .. } = run;
-    let refused: HashSet<_> = refusals.iter().map(|it| it.line).collect();
-    let refused = refused.len() as u64;
-    let count = accepted.len() as u64;
-    // Imported keys stay, even if the rest of the file could not be read, so the report comes first.
-    let told = report(it, &accepted, refused, &refusals);
-    if !it.dry_run && 0 < count + refused {
-        // The digest of a file with one key would let readers of the log test guesses.
-        let source = outcome.as_ref().ok().filter(|_| !has_key_text);
-        let sha256 = source.map(|it| ChainHash(it.hash.clone().finalize().into()).to_string());
-        let complete = outcome.is_ok();
-        let summary = ImportSummary { accepted: count, refused, complete, sha256 };
-        let recorded = client.control::<()>("/imports/finish", &summary);
-        outcome.and(recorded)?;
-    } else {
-        outcome?;
-    }
-    client.close()?;
-    told?;
-    Ok(exit_code::answer(refused == 0))
-}
-
-fn report(
-    it: &Import,
-    accepted: &[Accepted],
-    refused: u64,
-    refusals: &[Refusal],
-) -> Result<(), Error> {
-    let count = accepted.len();
-    if it.output.output == output::Format::Json {
-        let list = refusals.iter().map(|it| {
-            let RowFault { field, code, detail } = &it.fault;
-            json!({ "line": it.line, "field": field, "code": code, "detail": detail })
-        });
-        let list: Vec<_> = list.collect();
-        let mut report = json!({
-            "dryRun": it.dry_run, "accepted": count, "refused": refused, "refusals": list,
-        });
-        // The identifiers of a dry run belong to no key.
-        if !it.dry_run {
-            let keys = accepted.iter().map(|it| json!({ "line": it.line, "keyId": it.key_id }));
-            report["keys"] = keys.collect();
+impl Options {
+    pub(super) fn run(&self) -> Result<ExitCode, Error> {
+        let client = Machine::open(&settings::load_here(&self.location)?)?;
+        let (source, length) = open(&self.file)?;
+        let bar = progress(length);
+        let source = Hashing { inner: bar.wrap_read(source), hash: Sha256::new() };
+        let mut run = Run {
+            options: self,
+            client: &client,
+            accepted: Vec::new(),
+            refusals: Vec::new(),
+            seen: HashSet::new(),
+            has_key_text: false,
+            dry_run_counts: HashMap::new(),
+        };
+        let outcome = run.read(source);
+        bar.finish_and_clear();
+        let Run { accepted, refusals, has_key_text, .. } = run;
+        let lines: HashSet<_> = refusals.iter().map(|it| it.line).collect();
+        let (count, refused) = (accepted.len() as u64, lines.len() as u64);
+        // Imported keys stay, even if the rest of the file could not be read, so the report comes first.
+        let reported = self.report(&accepted, refused, &refusals);
+        if !self.dry_run && 0 < count + refused {
+            // The digest of a file with one key would let readers of the log test guesses.
+            let source = outcome.as_ref().ok().filter(|_| !has_key_text);
+            let sha256 = source.map(|it| ChainHash(it.hash.clone().finalize().into()).to_string());
+            let complete = outcome.is_ok();
+            let summary = ImportSummary { accepted: count, refused, complete, sha256 };
+            let recorded = client.control::<()>("/imports/finish", &summary);
+            outcome.and(recorded)?;
+        } else {
+            outcome?;
         }
-        return Ok(writeln!(io::stdout(), "{report}")?);
+        client.close()?;
+        reported?;
+        Ok(exit_code::answer(refused == 0))
     }
-    if !refusals.is_empty() {
-        let rows = refusals.iter().map(|it| {
-            let RowFault { field, code, detail } = &it.fault;
-            [it.line.to_string(), field.clone(), code.clone(), detail.clone()]
-        });
-        output::table(["LINE", "FIELD", "CODE", "DETAIL"], &rows.collect::<Vec<_>>())?;
+
+    fn report(
+        &self,
+        accepted: &[Accepted],
+        refused: u64,
+        refusals: &[Refusal],
+    ) -> Result<(), Error> {
+        let count = accepted.len();
+        if self.output.output == Format::Json {
+            let list = refusals.iter().map(|it| {
+                let RowFault { field, code, detail } = &it.fault;
+                json!({ "line": it.line, "field": field, "code": code, "detail": detail })
+            });
+            let list: Vec<_> = list.collect();
+            let mut report = json!({
+                "dryRun": self.dry_run, "accepted": count, "refused": refused, "refusals": list,
+            });
+            // The identifiers of a dry run belong to no key.
+            if !self.dry_run {
+                let keys = accepted.iter().map(|it| json!({ "line": it.line, "keyId": it.key_id }));
+                report["keys"] = keys.collect();
+            }
+            return Ok(output::json(&report)?);
+        }
+        if !refusals.is_empty() {
+            let rows = refusals.iter().map(|it| {
+                let RowFault { field, code, detail } = &it.fault;
+                [it.line.to_string(), field.clone(), code.clone(), detail.clone()]
+            });
+            output::table(["LINE", "FIELD", "CODE", "DETAIL"], &rows.collect::<Vec<_>>())?;
+        }
+        let would = if self.dry_run { "would be " } else { "" };
+        Ok(writeln!(io::stdout(), "{count} {would}imported, {refused} {would}refused")?)
     }
-    let would = if it.dry_run { "would be " } else { "" };
-    Ok(writeln!(io::stdout(), "{count} {would}imported, {refused} {would}refused")?)
 }
 
 /// A row that was imported.
@@ -151,7 +151,7 @@ struct Accepted {
 }
 
 struct Run<'a> {
-    it: &'a Import,
+    options: &'a Options,
     client: &'a Machine,
     accepted: Vec<Accepted>,
     refusals: Vec<Refusal>,
@@ -165,8 +165,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn read<R: Read>(&mut self, source: Hashing<R>) -> Result<Hashing<R>, Error> {
-        let named_csv = self.it.file.extension().is_some_and(|it| it.eq_ignore_ascii_case("csv"));
-        let form = self.it.format.unwrap_or(if named_csv { Form::Csv } else { Form::Jsonl });
+        let named_csv =
+            self.options.file.extension().is_some_and(|it| it.eq_ignore_ascii_case("csv"));
+        let form = self.options.format.unwrap_or(if named_csv { Form::Csv } else { Form::Jsonl });
         match form {
             Form::Jsonl => self.read_lines(source),
             Form::Csv => self.read_table(source),
@@ -214,7 +215,7 @@ impl Run<'_> {
                 Err(err) if err.is_io_error() => {
                     return Err(self.unreadable(io::Error::other("it cannot be read")));
                 }
-                Err(_) => batch.push((line, Err(fault("", "invalid_csv", "this is no CSV")))),
+                Err(_) => batch.push((line, Err(fault("", "invalid_csv", "the line is not CSV")))),
             }
             self.give(&mut batch, BATCH)?;
         }
@@ -231,7 +232,7 @@ impl Run<'_> {
         for (line, row) in batch.drain(..) {
             match row.and_then(|row| self.with_digest(row)) {
                 Ok(mut row) => {
-                    if let Some(account) = &self.it.account
+                    if let Some(account) = &self.options.account
                         && !row.contains_key("account")
                     {
                         row.insert("account".to_owned(), json!(account));
@@ -245,7 +246,7 @@ impl Run<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let dry_run_counts = self.it.dry_run.then(|| self.dry_run_counts.clone());
+        let dry_run_counts = self.options.dry_run.then(|| self.dry_run_counts.clone());
         let answer: ImportAnswer =
             self.client.control("/imports", &ImportRequest { dry_run_counts, rows })?;
         for (line, outcome) in lines.into_iter().zip(answer.outcomes) {
@@ -284,7 +285,7 @@ impl Run<'_> {
     }
 
     fn unreadable(&self, source: io::Error) -> Error {
-        Error::File { path: self.it.file.clone(), source }
+        Error::File { path: self.options.file.clone(), source }
     }
 }
 

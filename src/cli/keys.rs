@@ -1,4 +1,4 @@
-//! `keyward keys`: the keys of an account, by the rules of the API.
+//! `keyward keys`: manages the keys of an account, by the rules of the API.
 
 mod create;
 mod key;
@@ -24,7 +24,7 @@ pub(super) enum Command {
     /// List keys
     #[command(after_long_help = help(&examples_of("keys list")))]
     List(list::Options),
-    /// Create a key; it is shown only once
+    /// Create a key; the full key is shown only once
     #[command(after_long_help = help(&examples_of("keys create")))]
     Create(create::Options),
     /// Show a key
@@ -32,7 +32,7 @@ pub(super) enum Command {
     /// Change the given properties of a key
     #[command(after_long_help = help(&examples_of("keys update")))]
     Update(update::Options),
-    /// Give a key a new value; the old value works for a grace period
+    /// Replace the credential of a key; the old one works for a grace period
     #[command(after_long_help = help(&examples_of("keys rotate")))]
     Rotate(rotate::Options),
     /// Revoke keys at once; this cannot be undone

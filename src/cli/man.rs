@@ -12,7 +12,7 @@ use clap_mangen::Man;
 
 use crate::cli::{appendix, error::Error};
 
-/// The section before which a page's own stand.
+/// The section before which a page's own sections stand.
 const VERSION: &str = ".SH VERSION\n";
 
 #[derive(Args, Debug)]
@@ -53,11 +53,11 @@ fn write_pages(command: &Command, directory: &Path) -> Result<(), io::Error> {
     let page = format!("{before}{}{version}", appendix::roff(&sections));
     let path = directory.join(file);
     fs::write(&path, page)?;
-    // For every user, unlike all else that is written.
+    // Manual pages are for every user, unlike all other files.
     fs::set_permissions(path, Permissions::from_mode(0o644))
 }
 
-/// The page with a synopsis that names the values of options, which `clap_mangen` leaves out.
+/// Adds the values of options to the synopsis, which `clap_mangen` leaves out.
 fn with_values(page: &str, command: &Command) -> String {
     const START: &str = ".SH SYNOPSIS\n";
     const END: &str = ".SH DESCRIPTION\n";
@@ -76,7 +76,7 @@ fn with_values(page: &str, command: &Command) -> String {
     format!("{before}{START}{}\n{END}{after}", words.join(" "))
 }
 
-/// One argument as a synopsis shows it (man-pages(7)).
+/// Renders one argument for a synopsis (man-pages(7)).
 fn synopsis(it: &Arg) -> String {
     let short = it.get_short().map(|it| format!("-{it}"));
     let names = short.into_iter().chain(it.get_long().map(|it| format!("--{it}")));
@@ -99,8 +99,8 @@ fn bold(text: &str) -> String {
     format!("\\fB{}\\fR", text.replace('-', "\\-"))
 }
 
-/// Without what formatters complain of: blank lines, and blanks at the ends of others. And with its
-/// version where it belongs, behind a date of which there is none.
+/// Removes blank lines and trailing blanks, which formatters complain about, and puts the version into
+/// the title, after an empty date.
 fn tidied(page: &str, name: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let title = format!(".TH \"{name}\" 1 \"\" \"keyward {version}\" keyward");

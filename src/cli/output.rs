@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for programs, questions on a terminal.
+//! The output of commands: tables for people, JSON for programs, questions on a terminal.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -21,10 +21,10 @@ const DAY: Duration = Duration::from_hours(24);
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum Format {
-    /// For people
+    /// A table for people
     #[default]
     Table,
-    /// The body of the API's answer, or an object of the command's own
+    /// The body of the API's answer, or an object that the command defines
     Json,
 }
 
@@ -35,10 +35,10 @@ pub(super) struct Output {
     pub(super) output: Format,
 }
 
-/// Of commands that print a list.
+/// The option of commands that print a list.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Limit {
-    /// Print at most this many
+    /// Print at most this many entries
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
@@ -48,12 +48,12 @@ impl Limit {
         self.limit.and_then(|it| usize::try_from(it).ok()).unwrap_or(usize::MAX)
     }
 
-    /// How many to ask for, so that it is known whether there are more.
+    /// Returns how many to ask for: one more, which tells whether the list goes on.
     pub(super) fn and_one_more(self) -> usize {
         self.most().saturating_add(1)
     }
 
-    /// Removes what is too much, and says so.
+    /// Shortens the list to the limit, with a notice on standard error.
     pub(super) fn cut(self, list: &mut Vec<Value>) {
         let most = self.most();
         if most < list.len() {
@@ -64,7 +64,7 @@ impl Limit {
     }
 }
 
-/// Of commands that cannot be undone.
+/// The option of commands that cannot be undone.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Confirmation {
     /// Do not ask; required without a terminal
@@ -73,13 +73,13 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Asks on the terminal. Where there is none, only `--yes` will do.
+    /// Asks on the terminal. Without a terminal, `--yes` is required.
     pub(super) fn ask(self, question: &str) -> Result<(), Error> {
         if self.yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
-            return Err(Error::Usage(format!("{question} Say so with --yes")));
+            return Err(Error::Usage(format!("{question} Confirm with --yes")));
         }
         write!(io::stderr(), "{} [y/N] ", escaped(question))?;
         io::stderr().flush()?;
@@ -90,7 +90,7 @@ impl Confirmation {
     }
 }
 
-/// What things are called on a terminal.
+/// The colours of a terminal, by meaning.
 #[derive(Clone, Copy)]
 enum Tone {
     Heading,
@@ -109,7 +109,7 @@ impl Tone {
         }
     }
 
-    /// The escape sequence (ECMA-48, 8.3.117); removed by the stream where it is not wanted.
+    /// Returns the escape sequence (ECMA-48, 8.3.117). The stream removes it where colours are off.
     fn escape(self) -> &'static str {
         match self {
             Self::Heading => "\x1b[1m",
@@ -120,8 +120,8 @@ impl Tone {
     }
 }
 
-/// Prints rows under their headings, each cell as [`escaped`] makes it. No colour where `NO_COLOR` is
-/// set or standard output is no terminal.
+/// Prints rows under their headings, each cell [`escaped`]. There are no colours if `NO_COLOR` is set or
+/// standard output is not a terminal.
 pub(super) fn table<const N: usize>(
     headings: [&str; N],
     rows: &[[String; N]],
@@ -148,12 +148,12 @@ fn line(
     widths: &[usize],
     tone: impl Fn(&str) -> Option<Tone>,
 ) -> Result<(), io::Error> {
-    for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
+    for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
         match tone(cell) {
             Some(tone) => write!(out, "{}{cell}\x1b[0m", tone.escape())?,
             None => write!(out, "{cell}")?,
         }
-        if place + 1 < cells.len() {
+        if index + 1 < cells.len() {
             let gap = width.saturating_sub(cell.width()) + 2;
             write!(out, "{:gap$}", "")?;
         }
@@ -161,8 +161,7 @@ fn line(
     writeln!(out)
 }
 
-/// Prints names and values, one pair a line, each value as [`escaped`] makes it; those without a value
-/// are left out.
+/// Prints names and values, one pair per line, each value [`escaped`]. Omits names without a value.
 pub(super) fn facts(pairs: &[(&str, Option<String>)]) -> Result<(), io::Error> {
     let width = pairs.iter().map(|(name, _)| name.width()).max().unwrap_or_default();
     let mut out = anstream::stdout().lock();
@@ -177,51 +176,51 @@ pub(super) fn facts(pairs: &[(&str, Option<String>)]) -> Result<(), io::Error> {
     out.flush()
 }
 
-/// A number and what it counts.
+/// Returns a number and what it counts.
 pub(super) fn count(number: i64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// What a database holds.
+/// Describes the contents of a database.
 pub(super) fn holds(events: i64, accounts: i64, keys: i64) -> String {
     format!("{}, {}, {}", count(events, "event"), count(accounts, "account"), count(keys, "key"))
 }
 
-/// Prints an answer of the API as it came.
+/// Prints an answer of the API unchanged.
 pub(super) fn raw(body: &[u8]) -> Result<(), io::Error> {
     let mut out = io::stdout().lock();
     out.write_all(body.trim_ascii_end())?;
     writeln!(out)
 }
 
-/// Prints what no answer of the API is.
+/// Prints an object that the command defines.
 pub(super) fn json(value: &Value) -> Result<(), io::Error> {
     writeln!(io::stdout(), "{value}")
 }
 
-/// Faults of a file, as JSON.
+/// Returns the faults of a file as JSON.
 pub(super) fn faults(found: &ConfigErrors) -> Vec<Value> {
     let found = found.0.iter();
     found.map(|it| json!({ "place": it.origin.to_string(), "detail": it.message })).collect()
 }
 
-/// Prints a list as the API would if it had no pages.
+/// Prints a list as the API would without pages.
 pub(super) fn list(data: &[Value]) -> Result<(), io::Error> {
     writeln!(io::stdout(), "{}", json!({ "data": data, "nextCursor": null }))
 }
 
-/// The text of a member, or `otherwise`.
+/// Returns the text of a member, or `otherwise`.
 pub(super) fn text(of: &Value, member: &str, otherwise: &str) -> String {
     of[member].as_str().unwrap_or(otherwise).to_owned()
 }
 
-/// The elements of a member, with blanks between them.
+/// Returns the elements of a member, separated by blanks.
 pub(super) fn words(of: &Value, member: &str) -> String {
     let words = of[member].as_array().into_iter().flatten().filter_map(Value::as_str);
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A day and how long ago it was or how far it is; `otherwise` for none.
+/// Returns a date and its distance from now, or `otherwise` if the member is null.
 pub(super) fn moment(of: &Value, member: &str, otherwise: &str) -> String {
     let Some(at) = of[member].as_str() else { return otherwise.to_owned() };
     let Ok(instant) = Timestamp::parse(at) else { return at.to_owned() };
@@ -243,7 +242,7 @@ fn distance(instant: Timestamp, now: Timestamp) -> String {
     if past { format!("{count} {unit}{plural} ago") } else { format!("in {count} {unit}{plural}") }
 }
 
-/// An instant as people give it: RFC 3339, a date (its first moment, UTC), or `90d` from now.
+/// Parses an instant: RFC 3339, a date (its first moment, UTC), or a duration from now such as `90d`.
 pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     let date = || Timestamp::parse(&format!("{text}T00:00:00Z"));
     if let Ok(instant) = Timestamp::parse(text).or_else(|_| date()) {
@@ -258,30 +257,30 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     }
     let now = SystemClock::new().wall();
     let instant = now.after(ahead);
-    // An instant past the end of time is moved to it, which nobody asked for.
+    // A later instant was moved to the last one, which is not what was asked for.
     if instant == Timestamp::MAX {
         return Err("must be before the year 10000".to_owned());
     }
     Ok(instant)
 }
 
-/// Whether a unit of time is read in two ways: minutes or months, or a month or year of some length.
+/// Tells whether a unit of time is ambiguous: minutes or months, or a month or year of unknown length.
 fn is_doubtful(unit: &str) -> bool {
     unit == "m" || unit == "M" || unit.starts_with("month") || unit.starts_with('y')
 }
 
-/// A length of time as the API takes it.
+/// Parses a duration in whole seconds, as the API takes it.
 pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|err| err.to_string())?;
     if span.subsec_nanos() == 0 { Ok(span) } else { Err("must be whole seconds".to_owned()) }
 }
 
-/// The instant that was so long ago.
+/// Returns the instant before now by this duration.
 pub(super) fn ago(by: Duration) -> String {
     SystemClock::new().wall().before(by).to_string()
 }
 
-/// As [`instant`], and `never`.
+/// Parses an expiry: an [`instant`], or `never`.
 pub(super) fn expiry(text: &str) -> Result<Value, String> {
     if text == "never" {
         return Ok(Value::Null);
@@ -289,12 +288,12 @@ pub(super) fn expiry(text: &str) -> Result<Value, String> {
     instant(text).map(|it| it.to_string().into()).map_err(|err| format!("{err}, or never"))
 }
 
-/// A JSON object.
+/// Parses a JSON object.
 pub(super) fn object(text: &str) -> Result<Value, String> {
     if is_inexact(text) {
         return Err(INEXACT.to_owned());
     }
-    let parsed: Value = serde_json::from_str(text).map_err(|err| format!("no JSON: {err}"))?;
+    let parsed: Value = serde_json::from_str(text).map_err(|err| format!("not JSON: {err}"))?;
     if parsed.is_object() { Ok(parsed) } else { Err("must be a JSON object".to_owned()) }
 }
 

@@ -1,4 +1,4 @@
-//! Reports an error to the person who gave the command.
+//! The report of an error, on standard error.
 
 use std::{
     io::{self, Write},

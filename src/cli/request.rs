@@ -13,7 +13,9 @@ pub(super) fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Val
 /// Returns [`object`], and an error if no member has a value.
 pub(super) fn changes<const N: usize>(members: [(&str, Option<Value>); N]) -> Result<Value, Error> {
     if members.iter().all(|(_, value)| value.is_none()) {
-        return Err(Error::Usage("name something to change; see --help".to_owned()));
+        return Err(Error::Usage(
+            "nothing to change: name at least one property; see --help".to_owned(),
+        ));
     }
     Ok(object(members))
 }

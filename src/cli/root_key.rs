@@ -32,7 +32,7 @@ pub(super) struct Reset {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Command {
@@ -44,7 +44,7 @@ impl Command {
 
 impl Reset {
     fn run(&self) -> Result<(), Error> {
-        let config = settings::load_here(&self.place)?;
+        let config = settings::load_here(&self.location)?;
         let file = path::absolute(config.layout().initial_root_key())?;
         let file = (!io::stdout().is_terminal()).then_some(file);
         let request = ResetRequest { revoke_others: self.revoke_others, to_file: file.clone() };
@@ -66,17 +66,17 @@ impl Reset {
 fn print(answer: &ResetAnswer, file: Option<&Path>) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     if let Some(key) = &answer.key {
-        writeln!(out, "A root key was made. It is shown this once; only its hash is kept:\n")?;
+        writeln!(out, "A root key was created. It is shown only once; keyward keeps its hash:\n")?;
         writeln!(out, "    {key}\n")?;
     } else if let Some(file) = file {
         writeln!(
             out,
-            "A root key was made. It waits in {}, which is removed when the key is first used.",
+            "A root key was created. It is in {}; keyward removes this file when the key is first used.",
             file.display()
         )?;
     }
     match answer.revoked.len() {
-        0 => writeln!(out, "Every other key goes on working.")?,
+        0 => writeln!(out, "All other keys still work.")?,
         revoked => writeln!(out, "Root keys revoked: {revoked}.")?,
     }
     Ok(())

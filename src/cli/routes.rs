@@ -1,4 +1,4 @@
-//! `keyward routes`: the route policy, without a server.
+//! `keyward routes`: checks and tries out the route policy, without a server.
 
 use std::{
     io::{self, Write},
@@ -29,15 +29,15 @@ use crate::{
 pub(super) enum Command {
     /// Check the policy; print every mistake, and exit 3 if there is one
     Check(Check),
-    /// Show which route decides about a request and what it needs; exit 3 if it is refused
+    /// Show which route applies to a request and what it needs; exit 3 if the request is refused
     Test(Test),
 }
 
 impl Command {
     pub(super) fn run(&self) -> Result<ExitCode, Error> {
         match self {
-            Self::Check(it) => check(it),
-            Self::Test(it) => test(it),
+            Self::Check(it) => it.run(),
+            Self::Test(it) => it.run(),
         }
     }
 }
@@ -50,7 +50,7 @@ pub(super) struct Check {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 #[derive(Args, Debug)]
@@ -62,92 +62,99 @@ pub(super) struct Test {
     /// The host of the request
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// The policy file. Without it, the configured one
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
     #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    place: Location,
+    policy: Check,
 }
 
-/// The policy in question, where it stands, and the scopes that there are.
+/// The policy, its file, and the known scopes.
 struct Found {
     file: PathBuf,
     catalogue: Catalogue,
     policy: Result<PolicyFile, PolicyError>,
 }
 
-fn check(arguments: &Check) -> Result<ExitCode, Error> {
-    let found = find(arguments.file.as_ref(), &arguments.place)?;
-    let as_json = arguments.output.output == Format::Json;
-    let mut out = io::stdout().lock();
-    let (routes, faults) = match found.policy {
-        Ok(it) => (Some(it.policy.len()), ConfigErrors(Vec::new())),
-        Err(PolicyError::Faults(faults)) => (None, faults),
-        Err(err @ PolicyError::File { .. }) => return Err(server::Error::from(err).into()),
-    };
-    if as_json {
-        let list = output::faults(&faults);
-        let says = json!({
-            "sound": routes.is_some(), "file": found.file, "routes": routes, "faults": list,
-        });
-        writeln!(out, "{says}")?;
-    } else if let Some(count) = routes {
-        writeln!(out, "{}: sound; {count} routes", found.file.display())?;
-    } else {
-        writeln!(out, "{faults}")?;
+impl Check {
+    fn run(&self) -> Result<ExitCode, Error> {
+        let found = self.find()?;
+        let (routes, faults) = match found.policy {
+            Ok(it) => (Some(it.policy.len()), ConfigErrors(Vec::new())),
+            Err(PolicyError::Faults(faults)) => (None, faults),
+            Err(err @ PolicyError::File { .. }) => return Err(server::Error::from(err).into()),
+        };
+        let mut out = io::stdout();
+        if self.output.output == Format::Json {
+            output::json(&json!({
+                "sound": routes.is_some(), "file": found.file, "routes": routes,
+                "faults": output::faults(&faults),
+            }))?;
+        } else if let Some(count) = routes {
+            writeln!(out, "{}: sound; {count} routes", found.file.display())?;
+        } else {
+            writeln!(out, "{faults}")?;
+        }
+        Ok(exit_code::answer(routes.is_some()))
     }
-    Ok(exit_code::answer(routes.is_some()))
+
+    fn find(&self) -> Result<Found, Error> {
+        let config = settings::load(&self.location)?;
+        let file = self.file.clone().or_else(|| config.authz.policy_file.clone());
+        let file = file.ok_or(Error::NoPolicy)?;
+        let catalogue = server::catalogue(&config);
+        let policy = server::load_policy(&file, &catalogue);
+        Ok(Found { file, catalogue, policy })
+    }
 }
 
-fn test(arguments: &Test) -> Result<ExitCode, Error> {
-    let Found { file, catalogue, policy } = find(arguments.file.as_ref(), &arguments.place)?;
-    let PolicyFile { policy, routes } = policy.map_err(server::Error::from)?;
-    let as_json = arguments.output.output == Format::Json;
-    let mut out = io::stdout().lock();
-    let mut refuse = |code: &str, why: &str| {
-        if as_json {
-            writeln!(out, "{}", json!({ "refused": code, "detail": why }))?;
+impl Test {
+    fn run(&self) -> Result<ExitCode, Error> {
+        let Found { file, catalogue, policy } = self.policy.find()?;
+        let PolicyFile { policy, routes } = policy.map_err(server::Error::from)?;
+        let path = match RequestPath::parse(self.path.as_bytes()) {
+            Ok(path) => path,
+            Err(why) => return self.refuse("ambiguous_path", &why.to_string()),
+        };
+        let (index, route) = match policy.find(&self.method, self.host.as_deref(), &path) {
+            Ok(found) => found,
+            Err(Undecided::NoRoute) => return self.refuse("no_route", "no route matches"),
+            Err(Undecided::NoHost) => {
+                let why = "the policy has routes for certain hosts; name the host with --host";
+                return self.refuse("authz_misconfigured", why);
+            }
+        };
+        let (line, name) = routes.get(index).map_or((0, ""), |it| (it.line, it.rule.name.as_str()));
+        let number = index + 1;
+        if self.policy.output.output == Format::Json {
+            let (public, optional, need) = match route.access {
+                Access::Public => (true, false, RequiredScopes::default()),
+                Access::Optional(need) => (false, true, need),
+                Access::Key(need) => (false, false, need),
+            };
+            let names = |bits| catalogue.names(bits).collect::<Vec<_>>();
+            output::json(&json!({
+                "refused": null, "route": number, "name": name, "file": file, "line": line,
+                "public": public, "optional": optional, "scopes": names(need.all),
+                "anyOf": names(need.any),
+            }))?;
         } else {
-            writeln!(out, "refused: {why} (403 {code})")?;
+            let name = if name.is_empty() { String::new() } else { format!(", {name}") };
+            let mut out = io::stdout();
+            writeln!(out, "route {number}{name} ({}:{line})", file.display())?;
+            writeln!(out, "{}", needs(route.access, &catalogue))?;
+        }
+        Ok(exit_code::answer(true))
+    }
+
+    fn refuse(&self, code: &str, why: &str) -> Result<ExitCode, Error> {
+        if self.policy.output.output == Format::Json {
+            output::json(&json!({ "refused": code, "detail": why }))?;
+        } else {
+            writeln!(io::stdout(), "refused: {why} (403 {code})")?;
         }
         Ok(exit_code::answer(false))
-    };
-    let path = match RequestPath::parse(arguments.path.as_bytes()) {
-        Ok(path) => path,
-        Err(why) => return refuse("ambiguous_path", &why.to_string()),
-    };
-    let found = policy.find(&arguments.method, arguments.host.as_deref(), &path);
-    let (place, route) = match found {
-        Ok(found) => found,
-        Err(Undecided::NoRoute) => return refuse("no_route", "no route matches"),
-        Err(Undecided::NoHost) => {
-            let why = "the policy has routes for certain hosts; name the host with --host";
-            return refuse("authz_misconfigured", why);
-        }
-    };
-    let (line, name) = routes.get(place).map_or((0, ""), |it| (it.line, it.rule.name.as_str()));
-    if as_json {
-        let (public, optional, need) = match route.access {
-            Access::Public => (true, false, RequiredScopes::default()),
-            Access::Optional(need) => (false, true, need),
-            Access::Key(need) => (false, false, need),
-        };
-        let names = |bits| catalogue.names(bits).collect::<Vec<_>>();
-        let says = json!({
-            "refused": null, "route": place + 1, "name": name, "file": file, "line": line,
-            "public": public, "optional": optional, "scopes": names(need.all), "anyOf": names(need.any),
-        });
-        writeln!(out, "{says}")?;
-        return Ok(exit_code::answer(true));
     }
-    let name = if name.is_empty() { String::new() } else { format!(", {name}") };
-    writeln!(out, "route {}{name} ({}:{line})", place + 1, file.display())?;
-    writeln!(out, "{}", needs(route.access, &catalogue))?;
-    Ok(exit_code::answer(true))
 }
 
+/// Describes what a route needs.
 fn needs(access: Access, catalogue: &Catalogue) -> String {
     let list = |bits, word: &str| catalogue.names(bits).collect::<Vec<_>>().join(word);
     let (need, before) = match access {
@@ -165,12 +172,4 @@ fn needs(access: Access, catalogue: &Catalogue) -> String {
         (all, any) => format!("{all}, and {any}"),
     };
     format!("{before}needs {needs}")
-}
-
-fn find(file: Option<&PathBuf>, place: &Location) -> Result<Found, Error> {
-    let config = settings::load(place)?;
-    let file = file.cloned().or_else(|| config.authz.policy_file.clone()).ok_or(Error::NoPolicy)?;
-    let catalogue = server::catalogue(&config);
-    let policy = server::load_policy(&file, &catalogue);
-    Ok(Found { file, catalogue, policy })
 }

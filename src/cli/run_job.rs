@@ -23,7 +23,7 @@ pub(super) struct Options {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 fn known_jobs() -> String {
@@ -37,7 +37,7 @@ impl Options {
             let known = Job::ALL.map(Job::as_str).join(", ");
             return Err(Error::NoSuchJob { name: self.name.clone(), known });
         };
-        let config = settings::load_here(&self.place)?;
+        let config = settings::load_here(&self.location)?;
         let answer: JobAnswer = control(&config, &format!("/jobs/{}/run", job.as_str()), &())?;
         if self.output.output == Format::Json {
             let done = json!({ "job": job.as_str(), "changed": answer.changed });
@@ -54,12 +54,12 @@ fn outcome_of(job: Job, changed: u64) -> String {
         (Job::EndGraces, _) => format!("{} ended", count("grace period")),
         (Job::ExpireKeys, _) => format!("{} recorded as expired", count("key")),
         (Job::Purge, _) => format!("{changed} removed"),
-        (Job::FlushUsage, _) => format!("uses of {} written down", count("key value")),
-        (Job::KeepTime, _) => format!("the time was written down; {}", count("step of the clock")),
+        (Job::FlushUsage, _) => format!("last use of {} stored", count("credential")),
+        (Job::KeepTime, _) => format!("the time was stored; {} recorded", count("clock step")),
         (Job::RecordDenials, _) => format!("{} recorded", count("event")),
-        (Job::Checkpoint, 0) => "nothing was added to the log since the last one".to_owned(),
+        (Job::Checkpoint, 0) => "none was signed: the log has no new events".to_owned(),
         (Job::Checkpoint, _) => "signed".to_owned(),
-        (Job::Backup, 0) => "none was made".to_owned(),
+        (Job::Backup, 0) => "none was made: backup.keep is 0".to_owned(),
         (Job::Backup, _) => "made and checked".to_owned(),
         (Job::Upkeep, 0) => {
             "the write-ahead log was not folded: a reader of the database holds it".to_owned()

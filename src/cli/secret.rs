@@ -1,4 +1,4 @@
-//! Keys on their way in and out of a command.
+//! Secrets in the input and output of commands.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::error::Error;
 
-/// The null device (null(4)), also where the standard library leads a closed standard output.
+/// The null device (null(4)). The standard library also uses it for a closed standard output.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
 /// Longer than any key.
@@ -28,18 +28,18 @@ pub(super) fn read(prompt: &str) -> Result<Zeroizing<String>, Error> {
     } else {
         limited.read_to_end(&mut key).map_err(unreadable)?;
     }
-    // Text that is not UTF-8 is no key, which the server may say.
+    // Text that is not UTF-8 is not a key. The server reports that.
     let key = Zeroizing::new(String::from_utf8_lossy(&key).into_owned());
     Ok(Zeroizing::new(key.trim().to_owned()))
 }
 
-/// Refuses to make a key that would be lost because standard output keeps nothing.
+/// Refuses to create a key that would be lost because standard output is discarded.
 pub(super) fn check_output() -> Result<(), Error> {
     let device = fstat(io::stdout()).map(|it| (major(it.st_rdev), minor(it.st_rdev)));
     if device == Ok(NULL_DEVICE) { Err(Error::OutputNowhere) } else { Ok(()) }
 }
 
-/// What becomes of a command that has made a key, `done`, and could not print it.
+/// Names the key in the error of a command that created or rotated it (`done`) and could not print it.
 pub(super) fn printed(
     outcome: Result<(), Error>,
     key: &str,
@@ -51,8 +51,8 @@ pub(super) fn printed(
     })
 }
 
-/// Keeps the terminal from showing what is typed (termios(3), `ECHO`). Shells do the same for a
-/// command that a signal ends in between.
+/// Keeps the terminal from showing what is typed (termios(3), `ECHO`). If a signal ends the process,
+/// the shell restores its terminal.
 struct Silence(Termios);
 
 impl Silence {
@@ -68,7 +68,7 @@ impl Silence {
 
 impl Drop for Silence {
     fn drop(&mut self) {
-        // There is no other way to set it back.
+        // There is no other way to restore the terminal.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     cli::{
         api::machine::patience,
         error::Error,
+        output,
         settings::{NO_FILE, Settings, load_strictly},
     },
     config::Config,
@@ -30,7 +31,7 @@ use crate::{
     telemetry::{self, Log},
 };
 
-/// How long commands may keep it from the data directory.
+/// How long the server waits for commands that hold the data directory.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often `systemctl status` gets new figures.
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
@@ -55,7 +56,7 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
         given if given.is_empty() => server::bind(&config).map_err(|err| in_use(&config, err))?,
         given => given,
     };
-    // A command is done in a moment; another server that answers will not make room.
+    // A command soon releases the directory; another server that answers does not.
     let dir = DataDir::take_in_turn(&config.data_dir, &mut patience(PATIENCE));
     let dir = dir.map_err(server::Error::DataDir)?;
     let instance = Instance::open_in(dir, &config, Sources::system(), Purpose::Serve)?;
@@ -80,14 +81,14 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
     Ok(outcome?)
 }
 
-/// What the thread of the server reports to the main thread.
+/// A report of the server's thread to the main thread.
 enum Progress {
     Stopping,
     Ended(Result<(), server::Error>),
 }
 
-/// Waits for the thread of the server. Once that is told to stop, it has [`STOP_LIMIT`]: the main
-/// thread waits for no lock, no disk and no other thread, so its return ends the process.
+/// Waits for the thread of the server, which has [`STOP_LIMIT`] to stop. The main thread waits for no
+/// lock, no disk and no other thread, so its return ends the process.
 fn wait_for_end(reports: &Receiver<Progress>) -> Result<(), server::Error> {
     let gone = || Err(server::Error::Run(io::Error::other("its thread has ended")));
     match reports.recv() {
@@ -104,7 +105,7 @@ fn wait_for_end(reports: &Receiver<Progress>) -> Result<(), server::Error> {
     }
 }
 
-/// What the thread of the server needs.
+/// The state of the server's thread.
 struct Server {
     settings: Settings,
     log: Arc<Log>,
@@ -118,23 +119,24 @@ impl Server {
     fn run(self, instance: Instance, listeners: Vec<Listener>, root_key: Option<RootKey>) {
         let progress = self.progress.clone();
         let outcome = actix_web::rt::System::new().block_on(async {
-            // Before any other program can know that the server runs, so that no signal is lost.
+            // Before other programs can know that the server runs, so that no signal is lost.
             let signals = Signals::watch()?;
             let running = server::start(instance, listeners, &self.config).await?;
             running.metrics.watch_log(self.log.outlet());
             let greeting = greeting(&running, &self.config, root_key.as_ref(), self.terminal);
             drop(root_key);
-            // Its reader may be slow, or gone; the server needs neither.
+            // In a thread, because its reader may be slow or gone.
             let print = move || drop(io::stdout().write_all(greeting.as_bytes()));
             thread::Builder::new().spawn(print).map_err(server::Error::Run)?;
             Serving { server: self, running }.wait(signals).await
         });
-        // The main thread is gone only if it has lost its patience.
+        // The main thread is gone only after `STOP_LIMIT`.
         let _ = progress.send(Progress::Ended(outcome));
     }
 }
 
-/// Another keyward at the same address has the same directory, mostly, and that says more.
+/// Prefers the error about the data directory: another keyward at the same address usually has the same
+/// directory, and that error names it.
 fn in_use(config: &Config, err: server::Error) -> server::Error {
     let server::Error::Listen { source, .. } = &err else { return err };
     if source.kind() != io::ErrorKind::AddrInUse || !config.layout().lock().exists() {
@@ -146,7 +148,7 @@ fn in_use(config: &Config, err: server::Error) -> server::Error {
     }
 }
 
-/// The ways to be told to stop, to read again what may change, and to make a backup.
+/// The signals to stop, to reload and to make a backup.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -177,7 +179,7 @@ impl Signals {
     }
 }
 
-/// What a signal says.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Told {
     Stop,
@@ -191,7 +193,7 @@ struct Serving {
 }
 
 impl Serving {
-    /// Reads everything again. All that can change does, or, if anything is wrong, nothing.
+    /// Reads the configuration and its files again. Applies all changes, or none if anything is wrong.
     fn reload(&mut self) {
         self.server.supervisor.reloading();
         let fresh = load_strictly(&self.server.settings).map(|(config, _)| config);
@@ -201,25 +203,30 @@ impl Serving {
             (Ok(_), Some(level)) => self.server.log.set_level(level),
             (Ok(_), None) => (),
             (Err(err), _) => {
-                tracing::error!(error = err.with_causes(), "not reloaded; what was in force stays");
+                tracing::error!(
+                    error = err.with_causes(),
+                    "not reloaded; the earlier configuration stays in force"
+                );
             }
         }
         self.ready();
     }
 
-    /// Tells that every listener accepts, once the log holds all that happened before.
+    /// Reports that every listener accepts, after the log holds all earlier messages.
     fn ready(&self) {
         self.server.log.flush();
         self.server.supervisor.ready(&self.status());
     }
 
-    /// One line for `systemctl status`.
+    /// Returns one line for `systemctl status`.
     fn status(&self) -> String {
-        let values = self.running.app().credential_count();
-        format!("{values} key values; {}", self.running.urls.join(" "))
+        let credentials = self.running.app().credential_count();
+        let credentials =
+            output::count(i64::try_from(credentials).unwrap_or(i64::MAX), "credential");
+        format!("{credentials}; {}", self.running.urls.join(" "))
     }
 
-    /// Serves until a signal says stop, or until the disk has failed.
+    /// Serves until a signal stops the server, or until the disk fails.
     async fn wait(mut self, mut signals: Signals) -> Result<(), server::Error> {
         self.ready();
         let watchdog = supervisor::watchdog_interval();
@@ -242,12 +249,12 @@ impl Serving {
         }
         watched.abort();
         self.server.supervisor.stopping();
-        // The main thread is there until the end of this thread is reported.
+        // The main thread lives until the end of this thread is reported.
         let _ = self.server.progress.send(Progress::Stopping);
         tracing::info!("stopping");
         tokio::select! {
             stopped = self.running.stop() => stopped?,
-            // A second signal means: do not wait for slow clients.
+            // A second signal: do not wait for slow clients.
             () = signals.stop() => tracing::warn!("stopped without waiting"),
         }
         app.divergence().map_or(Ok(()), |why| Err(server::Error::Halted(why.clone())))

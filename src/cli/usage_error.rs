@@ -1,27 +1,29 @@
-//! What is said to whoever typed something that is no command.
+//! The report of a command line that cannot be parsed.
 
 use std::{env, ffi::OsString, io::Write, process::ExitCode};
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::domain::{text::masked, visible::escaped};
+use crate::{
+    cli::exit_code::USAGE,
+    domain::{text::masked, visible::escaped},
+};
 
-/// The argument of `verify`, as it is called in messages.
+/// The argument of `verify`, as messages name it.
 const STANDARD_INPUT: &str = "<->";
 const LONGEST_WORD: usize = 15;
-const HOW_TO_VERIFY: &str = "Keys come by standard input, where no list of processes and no \
+const HOW_TO_VERIFY: &str = "Pass keys by standard input, so that no list of processes and no \
     history of a shell shows them: `keyward verify -`";
 
-/// Prints the help that was asked for, or what is wrong. No key that was typed in a wrong place is
-/// repeated: messages come to rest in terminals' histories and in logs.
+/// Prints the help that was asked for, or the mistake. Never repeats a key that was typed in a wrong
+/// place, because messages end up in histories of terminals and in logs.
 pub(super) fn explain(mut err: Error) -> ExitCode {
-    let code = ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
     if !err.use_stderr() {
-        // Nobody is left to tell if this fails.
+        // There is no further place to report to.
         let _ = err.print();
-        return code;
+        return ExitCode::SUCCESS;
     }
-    // Before they are coloured: the letter at the end of an escape sequence is none of a key's.
+    // Masks before clap adds colours: the last letter of an escape sequence would be part of a key.
     let texts = err.context().filter_map(|(kind, value)| {
         let ContextValue::String(text) = value else { return None };
         Some((kind, escaped(&masked(text)).into_owned()))
@@ -30,7 +32,7 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         err.insert(kind, ContextValue::String(text));
     }
     let argument = err.get(ContextKind::InvalidArg).map(ToString::to_string);
-    // What nobody asked for, and is too long for a word, may be a key of any shape.
+    // A surplus argument that is too long for a word may be a key of any shape.
     let surplus = argument.as_deref().is_some_and(|it| {
         !it.starts_with(['-', '<', '[']) && LONGEST_WORD < it.len() && !it.contains('…')
     });
@@ -38,7 +40,7 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         err.insert(ContextKind::InvalidArg, ContextValue::String("…".to_owned()));
     }
     if argument.as_deref() == Some(STANDARD_INPUT) {
-        // Whatever it looks like, it was meant as a secret.
+        // A wrong argument of `verify` was meant as a key.
         err.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
     }
     if err.kind() == ErrorKind::UnknownArgument
@@ -47,16 +49,16 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         err.remove(ContextKind::SuggestedArg);
         err.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
-    // What else is in it, such as the complaint of a parser, is masked as a whole.
+    // Other parts, such as the message of a parser, are masked with the whole text.
     let mut text = err.render().ansi().to_string();
     if env::args_os().nth(1).is_some_and(|it| it == "verify") {
         text = format!("{}\n\n{HOW_TO_VERIFY}\n", text.trim_end());
     }
     let _ = anstream::stderr().write_all(masked(&text).as_bytes());
-    code
+    ExitCode::from(USAGE)
 }
 
-/// What to write instead of an argument that other servers take for the place to listen at.
+/// Suggests `--listen` for an argument by which other servers take a port or an address.
 fn listen_tip(argument: &str) -> Option<String> {
     let port = ["--port", "-p"].contains(&argument)
         || argument.trim_start_matches(['*', ':']).parse::<u16>().is_ok();
@@ -64,8 +66,8 @@ fn listen_tip(argument: &str) -> Option<String> {
     if !(port || host) {
         return None;
     }
-    // The number itself, or the one that came with the option.
+    // The number itself, or the one given with the option.
     let number = |it: OsString| it.to_str()?.rsplit(['=', ':']).next()?.parse::<u16>().ok();
     let given = env::args_os().skip(1).find_map(number).unwrap_or(8081);
-    Some(format!("to choose where it listens, write '--listen 127.0.0.1:{given}'"))
+    Some(format!("to choose the address to listen on, write '--listen 127.0.0.1:{given}'"))
 }

@@ -1,4 +1,4 @@
-//! `keyward verify`: the question that a gateway asks.
+//! `keyward verify`: verifies a key, as a gateway does.
 
 use std::{net::IpAddr, process::ExitCode};
 

@@ -69,13 +69,12 @@ fn read_routes(text: &mut TomlText<'_>, root: &DeTable<'_>) -> Vec<RouteSetting>
     let mut routes = Vec::new();
     for (key, value) in root {
         let sections = value.get_ref().as_array();
-        match sections.filter(|_| key.get_ref() == ROUTE) {
-            Some(sections) => routes.extend(sections.iter().map(|it| read_route(text, it))),
-            None => {
-                let name = quoted(key.get_ref());
-                let message = format!("{name} is not known here; write `[[route]]` sections");
-                text.fault(key.span().start, message);
-            }
+        if let Some(sections) = sections.filter(|_| key.get_ref() == ROUTE) {
+            routes.extend(sections.iter().map(|it| read_route(text, it)));
+        } else {
+            let name = quoted(key.get_ref());
+            let message = format!("{name} is not known here; write `[[route]]` sections");
+            text.fault(key.span().start, message);
         }
     }
     routes

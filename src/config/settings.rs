@@ -10,15 +10,18 @@ use super::{
 };
 use crate::domain::job::Job;
 
+type Read = dyn Fn(&mut Config, Raw<'_>) -> Result<(), String> + Send + Sync;
+type Show = dyn Fn(&Config) -> String + Send + Sync;
+
 /// One setting.
 pub(super) struct Setting {
     /// The section of the file; empty for the settings above all sections.
     pub table: &'static str,
     pub name: &'static str,
     /// Sets the value. The error completes a sentence: `must be …, not …`.
-    pub read: Box<dyn Fn(&mut Config, Raw<'_>) -> Result<(), String> + Send + Sync>,
+    pub read: Box<Read>,
     /// Returns the value as a TOML literal.
-    pub show: Box<dyn Fn(&Config) -> String + Send + Sync>,
+    pub show: Box<Show>,
 }
 
 impl Setting {

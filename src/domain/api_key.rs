@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     domain::{
         id::{AccountId, KeyId},
+        named_enum,
         scope::ScopeSet,
         text::{Metadata, Name},
     },
@@ -18,28 +19,57 @@ pub struct ApiKey {
     pub name: Name,
     pub scopes: ScopeSet,
     pub enabled: bool,
-    /// `None` means that the key never expires. Half open: dead at this very instant.
+    /// `None` means that the key never expires. Half open: at this very instant it has expired.
     pub expires_at: Option<Timestamp>,
     pub metadata: Metadata,
     pub created_at: Timestamp,
-    /// The key that created this one; `None` for what was made at the command line.
+    /// The key that created this one; `None` for a local command.
     pub created_by: Option<KeyId>,
     pub updated_at: Timestamp,
     pub rotated_at: Option<Timestamp>,
-    /// A revoked key is a tombstone: nobody sees it again, verification still knows it.
+    /// A revoked key is a tombstone: lists hide it, and verification still knows it.
     pub revoked_at: Option<Timestamp>,
-    /// Counts the changes; uses do not.
+    /// The number of changes, uses not included.
     pub revision: i64,
 }
 
-/// How a key stands at some instant. Printed in lower case.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum KeyStatus {
-    Active,
-    /// Active, with less than [`ApiKey::EXPIRING`] left.
-    Expiring,
-    Expired,
-    Disabled,
+named_enum! {
+    /// The status of a key at an instant.
+    pub enum KeyStatus {
+        Active => "active",
+        /// Active, with less than [`ApiKey::EXPIRING`] left.
+        Expiring => "expiring",
+        Expired => "expired",
+        Disabled => "disabled",
+    }
+}
+
+/// The expiry that a request gives to a key.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RequestedExpiry {
+    /// The request names none: a new key expires with its maker, and a changed key as before.
+    #[default]
+    Inherit,
+    Never,
+    At(Timestamp),
+}
+
+impl From<Option<Option<Timestamp>>> for RequestedExpiry {
+    /// Converts a member of a request: absent, null or an instant.
+    fn from(member: Option<Option<Timestamp>>) -> Self {
+        member.map_or(Self::Inherit, |it| it.map_or(Self::Never, Self::At))
+    }
+}
+
+impl RequestedExpiry {
+    /// Returns the expiry of the key; `None` means never.
+    pub fn or(self, inherited: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Self::Inherit => inherited,
+            Self::Never => None,
+            Self::At(instant) => Some(instant),
+        }
+    }
 }
 
 impl ApiKey {
@@ -49,7 +79,7 @@ impl ApiKey {
         self.expires_at.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The end of something that this key ends with, if not before.
+    /// Returns `end`, or the expiry of the key if that is earlier.
     pub fn ends_by(&self, end: Timestamp) -> Timestamp {
         self.expires_at.map_or(end, |it| it.min(end))
     }
@@ -63,23 +93,6 @@ impl ApiKey {
             Some(deadline) if deadline < now.after(Self::EXPIRING) => KeyStatus::Expiring,
             Some(_) | None => KeyStatus::Active,
         }
-    }
-}
-
-impl KeyStatus {
-    pub const ALL: [Self; 4] = [Self::Active, Self::Expiring, Self::Expired, Self::Disabled];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Expiring => "expiring",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == text)
     }
 }
 

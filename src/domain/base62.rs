@@ -1,4 +1,4 @@
-//! Digits `0-9A-Za-z`: random ones for secrets, positional ones for numbers.
+//! Base62, with the digits `0-9A-Za-z`: random text for secrets, and numbers.
 
 use crate::env::Entropy;
 
@@ -41,7 +41,7 @@ pub(super) fn write_number(mut value: u128, out: &mut [u8]) {
     debug_assert_eq!(value, 0, "the number does not fit");
 }
 
-/// Reads what [`write_number`] wrote. `None` for other characters and for more than 128 bits.
+/// Reads the output of [`write_number`]. Returns `None` for other characters and beyond 128 bits.
 pub(super) fn read_number(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0_u128, |sum, byte| {
         sum.checked_mul(62)?.checked_add(u128::from(digit_value(*byte)?))

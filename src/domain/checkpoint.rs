@@ -1,9 +1,9 @@
-//! Signed checkpoints: what the log was, said in a form that other tools can check.
+//! Signed checkpoints: the state of the log in a form that other tools can check.
 //!
 //! A checkpoint is the text of [C2SP tlog-checkpoint](https://c2sp.org/tlog-checkpoint): origin,
 //! size and tree hash on a line each, then two lines of our own: the hash of the newest event and
-//! the time. It is signed as [C2SP signed-note](https://c2sp.org/signed-note) says, with Ed25519
-//! (RFC 8032); keys have the text form that the same page gives them.
+//! the time. It is a [C2SP signed-note](https://c2sp.org/signed-note), signed with Ed25519 (RFC
+//! 8032). Keys have the text form of signed-note.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ use crate::{
     env::{Entropy, Timestamp},
 };
 
-/// Ed25519 among the algorithms of signed-note.
+/// The number of Ed25519 in signed-note.
 const ED25519: u8 = 1;
 const PRIVATE: &str = "PRIVATE+KEY+";
 
-/// What the log was when it had `size` events.
+/// The state of the log when it had `size` events.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
-    /// Whose log: the name of the key that signs.
+    /// The origin: the name of the key that signs.
     pub origin: String,
     pub size: u64,
     /// The root of the Merkle tree over the events.
@@ -34,14 +34,14 @@ pub struct Checkpoint {
     pub time: Timestamp,
 }
 
-/// Signs checkpoints. Wiped from memory when it goes.
+/// Signs checkpoints. The key is wiped from memory on drop.
 #[derive(Clone)]
 pub struct CheckpointSigner {
     public: CheckpointKey,
     key: SigningKey,
 }
 
-/// Checks the signatures of one signer.
+/// Checks the signatures of one key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CheckpointKey {
     name: String,
@@ -62,7 +62,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointSigner {
-    /// A new key under this name.
+    /// Generates a key with this name.
     pub fn generate(name: &str, entropy: &dyn Entropy) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         entropy.fill(&mut *seed);
@@ -74,7 +74,7 @@ impl CheckpointSigner {
         Self { public: CheckpointKey::new(name, key.verifying_key()), key }
     }
 
-    /// Reads what [`CheckpointSigner::expose`] wrote.
+    /// Reads the output of [`CheckpointSigner::expose`].
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
         let rest = text.trim_end().strip_prefix(PRIVATE).ok_or(CheckpointError::Key)?;
         let (name, id, encoded) = fields(rest)?;
@@ -87,7 +87,7 @@ impl CheckpointSigner {
         if signer.public.id == id { Ok(signer) } else { Err(CheckpointError::Key) }
     }
 
-    /// The key as text. Whoever has it can sign.
+    /// Returns the private key as text.
     pub fn expose(&self) -> Zeroizing<String> {
         let mut secret = Zeroizing::new(vec![ED25519]);
         secret.extend_from_slice(self.key.as_bytes());
@@ -100,7 +100,7 @@ impl CheckpointSigner {
         &self.public
     }
 
-    /// The checkpoint with our signature under it.
+    /// Returns the checkpoint as a signed note.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         let text = checkpoint.to_string();
         let mut signature = self.public.id.to_vec();
@@ -126,7 +126,7 @@ impl CheckpointKey {
         Self { name: name.to_owned(), id: [a, b, c, d], key }
     }
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads the output of [`fmt::Display`].
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
         let (name, id, encoded) = fields(text.trim_end())?;
         let decoded = Base64::decode_vec(encoded).map_err(|_| CheckpointError::Key)?;
@@ -137,12 +137,12 @@ impl CheckpointKey {
         if public.id == id { Ok(public) } else { Err(CheckpointError::Key) }
     }
 
-    /// The name of the log whose checkpoints this key signs.
+    /// Returns the name of the log whose checkpoints this key signs.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The checkpoint in this note, if this key signed it. Signatures of others are passed over.
+    /// Returns the checkpoint in this signed note, if this key signed it. Ignores other signatures.
     pub fn open(&self, note: &str) -> Result<Checkpoint, CheckpointError> {
         let (text, signatures) = parts(note)?;
         for line in signatures.lines() {
@@ -175,7 +175,7 @@ impl fmt::Display for CheckpointKey {
 }
 
 impl Checkpoint {
-    /// Reads what [`fmt::Display`] writes, and nothing else.
+    /// Reads exactly the output of [`fmt::Display`].
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let origin = lines.next()?.to_owned();
@@ -187,7 +187,8 @@ impl Checkpoint {
         (checkpoint.to_string() == text).then_some(checkpoint)
     }
 
-    /// What a note says, whoever signed it. To be believed only where the disk is.
+    /// Returns the checkpoint in a signed note without a check of its signatures. Trust it only as
+    /// much as the disk that it comes from.
     pub fn unverified(note: &str) -> Result<Self, CheckpointError> {
         Self::parse(parts(note)?.0).ok_or(CheckpointError::Form)
     }
@@ -202,7 +203,7 @@ impl fmt::Display for Checkpoint {
     }
 }
 
-/// The text of a note with its last newline, and the signatures under it.
+/// Splits a signed note into its text, with the last newline, and its signatures.
 fn parts(note: &str) -> Result<(&str, &str), CheckpointError> {
     let cut = note.rfind("\n\n").ok_or(CheckpointError::Form)?;
     let (text, signatures) = note.split_at_checked(cut + 1).ok_or(CheckpointError::Form)?;
@@ -213,7 +214,7 @@ fn hash(encoded: &str) -> Option<[u8; 32]> {
     Base64::decode_vec(encoded).ok()?.try_into().ok()
 }
 
-/// `name+hash+base64`: a name has neither blanks nor a plus.
+/// Splits `name+hash+base64`. A name has neither blanks nor a plus.
 fn fields(text: &str) -> Result<(&str, [u8; 4], &str), CheckpointError> {
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(id), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {

@@ -1,4 +1,4 @@
-//! The audit log's entries, called events, and the hash that chains them.
+//! Events, which are the entries of the audit log, and the hash that chains them.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -7,13 +7,15 @@ use serde_json::Value;
 
 use crate::{
     domain::{
+        api_key::ApiKey,
         id::{AccountId, KeyId},
+        named_enum,
         plaintext_key::KeyPrefix,
     },
     env::Timestamp,
 };
 
-/// Who did it.
+/// The actor of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Actor {
     Key { id: KeyId, prefix: KeyPrefix, account: AccountId },
@@ -21,7 +23,7 @@ pub enum Actor {
     Scheduler,
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Subject {
     Key(KeyId),
@@ -30,7 +32,7 @@ pub enum Subject {
     Server,
 }
 
-/// Where a change came from: who, by which request, from which address.
+/// The source of an event: its actor, request id and client address.
 #[derive(Clone, Debug)]
 pub struct EventSource {
     pub actor: Actor,
@@ -52,70 +54,63 @@ impl RequestContext {
     }
 }
 
-macro_rules! event_types {
-    ($($variant:ident => $text:literal,)+) => {
-        /// The kind of an event. The strings are for ever: never renamed, never reused.
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub enum EventType {
-            $($variant,)+
-        }
-
-        impl EventType {
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)+
-                }
-            }
-        }
-    };
-}
-
-event_types! {
-    ApiKeyCreated => "api_key.created",
-    ApiKeyUpdated => "api_key.updated",
-    ApiKeyRotated => "api_key.rotated",
-    ApiKeyGraceEnded => "api_key.grace_ended",
-    ApiKeyRevoked => "api_key.revoked",
-    ApiKeyExpired => "api_key.expired",
-    ApiKeyPurged => "api_key.purged",
-    ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
-    ApiKeyRehashed => "api_key.rehashed",
-    ApiKeysImported => "api_keys.imported",
-    AccountCreated => "account.created",
-    AccountUpdated => "account.updated",
-    AccountDeleted => "account.deleted",
-    AccountPurged => "account.purged",
-    ClockStepped => "clock.stepped",
-    ClockAccepted => "clock.accepted",
-    AuthDenied => "auth.denied",
-    RootKeyReset => "root_key.reset",
-    BackupCreated => "backup.created",
-    BackupRestored => "backup.restored",
-    WebhookDisabled => "webhook.disabled",
-    WebhookEnabled => "webhook.enabled",
-    ServerStarted => "server.started",
-    ServerStopped => "server.stopped",
-}
-
-impl EventType {
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|it| it.as_str() == text)
+named_enum! {
+    /// The type of an event. The names are for ever: never renamed, never reused.
+    pub enum EventType {
+        ApiKeyCreated => "api_key.created",
+        ApiKeyUpdated => "api_key.updated",
+        ApiKeyRotated => "api_key.rotated",
+        ApiKeyGraceEnded => "api_key.grace_ended",
+        ApiKeyRevoked => "api_key.revoked",
+        ApiKeyExpired => "api_key.expired",
+        ApiKeyPurged => "api_key.purged",
+        ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
+        ApiKeyRehashed => "api_key.rehashed",
+        ApiKeysImported => "api_keys.imported",
+        AccountCreated => "account.created",
+        AccountUpdated => "account.updated",
+        AccountDeleted => "account.deleted",
+        AccountPurged => "account.purged",
+        ClockStepped => "clock.stepped",
+        ClockAccepted => "clock.accepted",
+        AuthDenied => "auth.denied",
+        RootKeyReset => "root_key.reset",
+        BackupCreated => "backup.created",
+        BackupRestored => "backup.restored",
+        WebhookDisabled => "webhook.disabled",
+        WebhookEnabled => "webhook.enabled",
+        ServerStarted => "server.started",
+        ServerStopped => "server.stopped",
     }
 }
 
-/// A fact to be recorded. `data` is a JSON object of public facts and never holds a secret.
+/// An event to record. `data` is a JSON object of public facts and never holds a secret.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub event_type: EventType,
-    /// The account whose event this is; `None` for keyward's own.
+    /// The account of the event; `None` for an event about keyward.
     pub account: Option<AccountId>,
     pub subject: Subject,
     pub data: Value,
 }
 
-/// An event as it is stored; every column, as text where the file has text.
+impl NewEvent {
+    pub fn about_key(event_type: EventType, key: &ApiKey, data: Value) -> Self {
+        let (account, subject) = (Some(key.account_id), Subject::Key(key.id));
+        Self { event_type, account, subject, data }
+    }
+
+    pub fn about_account(event_type: EventType, account: AccountId, data: Value) -> Self {
+        Self { event_type, account: Some(account), subject: Subject::Account(account), data }
+    }
+
+    /// Builds an event about keyward itself.
+    pub fn about_server(event_type: EventType, data: Value) -> Self {
+        Self { event_type, account: None, subject: Subject::Server, data }
+    }
+}
+
+/// An event as it is stored, with all columns.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
     pub seq: i64,
@@ -133,7 +128,7 @@ pub struct Event {
     pub hash: ChainHash,
 }
 
-/// The SHA-256 of an event and of everything before it.
+/// The SHA-256 of an event and of all events before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ChainHash(pub [u8; 32]);
 
@@ -143,7 +138,7 @@ impl EventSource {
 }
 
 impl Actor {
-    /// The stored form, and the one that filters take.
+    /// Returns the stored form, which filters take, too.
     pub fn encode(&self) -> String {
         match self {
             Self::Key { id, .. } => id.to_string(),
@@ -171,12 +166,12 @@ impl fmt::Display for Subject {
 }
 
 impl Event {
-    /// The hash that this event must have after `prev_hash`.
+    /// Returns the hash of this event after `prev_hash`.
     ///
-    /// SHA-256 over a tag, the previous hash, `seq` and `time` (milliseconds) as 8 bytes each, big
-    /// endian, then each text column as its length in bytes (8, big endian) and its UTF-8 bytes; an
-    /// absent one has the length 2^64 - 1 and no bytes. Over the bytes as stored, so that nothing
-    /// depends on a canonical form, and unambiguous, so that no two events share an encoding.
+    /// SHA-256 over a tag, the previous hash, then `seq` and `time` (milliseconds) as 8 bytes each,
+    /// big endian, then each text column as its length in bytes (8, big endian) and its UTF-8
+    /// bytes. An absent column has the length 2^64 - 1 and no bytes. The hash covers the bytes as
+    /// stored, so nothing depends on a canonical form, and no two events share an encoding.
     #[must_use]
     pub fn expected_hash(&self) -> ChainHash {
         const ABSENT: u64 = u64::MAX;
@@ -205,7 +200,7 @@ impl Event {
 }
 
 impl ChainHash {
-    /// Stands before the first event.
+    /// The hash before the first event.
     pub const GENESIS: Self = Self([0; 32]);
 }
 

@@ -7,10 +7,10 @@ use crate::{
     env::{Entropy, Timestamp},
 };
 
-/// Base62 digits that 128 bits take.
+/// The base62 digits of 128 bits.
 const DIGITS: usize = 22;
 
-/// Not an identifier of the kind that was asked for. Carries nothing: it may be anything.
+/// The error for a text that is not an id of this type. Has no fields: the text may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("not an identifier of this kind")]
 pub struct InvalidId;
@@ -32,7 +32,7 @@ macro_rules! identifier {
                 self.0
             }
 
-            /// Reads the printed form; nothing else is accepted.
+            /// Reads the printed form, and nothing else.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 let digits = text.strip_prefix(Self::PREFIX).ok_or(InvalidId)?.as_bytes();
                 if digits.len() != DIGITS {
@@ -43,7 +43,7 @@ macro_rules! identifier {
         }
 
         impl $name {
-            /// As [`fmt::Display`], for paths on which every instruction counts.
+            /// As [`fmt::Display`], for the hot path.
             pub fn push_to(self, text: &mut String) {
                 let mut digits = [0; DIGITS];
                 base62::write_number(self.0, &mut digits);
@@ -70,17 +70,17 @@ macro_rules! identifier {
 }
 
 identifier! {
-    /// Names an API key for ever: `key_` and 22 base62 digits.
+    /// The id of an API key: `key_` and 22 base62 digits. Never reused.
     KeyId, "key_"
 }
 
 identifier! {
-    /// Names an account for ever: `acct_` and 22 base62 digits.
+    /// The id of an account: `acct_` and 22 base62 digits. Never reused.
     AccountId, "acct_"
 }
 
-/// The next raw identifier: 48 bits of time, 80 random ones, and always above `last`, so that
-/// identifiers sort in the order in which they were given even within one millisecond.
+/// Returns the next raw id: 48 bits of time and 80 random ones, always above `last`. So ids sort in
+/// the order of their creation, even within one millisecond.
 pub fn next_raw(now: Timestamp, entropy: &dyn Entropy, last: u128) -> u128 {
     let mut random = [0; 16];
     entropy.fill(&mut random);

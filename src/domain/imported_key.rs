@@ -5,8 +5,8 @@
 //! keyward's own keys, a letter for the import form, and a tag of 59 bits. The tag is an HMAC of the
 //! digest under a secret in the database, so callers cannot search for a text with a known tag.
 //!
-//! A thief of the database can test guesses against a tag at the speed of one HMAC, whatever the
-//! stored hash costs. The digest was as easy to test in the system that it came from.
+//! A thief of the database can test guesses against a tag at the speed of one HMAC, regardless of the
+//! cost of the stored hash. The digest was as easy to test in the system that it came from.
 
 use std::fmt;
 

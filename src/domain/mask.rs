@@ -1,4 +1,4 @@
-//! Keys in other text: found, and cut down to what may be shown.
+//! Finds API keys in other text, and masks them.
 
 use std::{borrow::Cow, str};
 
@@ -17,7 +17,7 @@ const SECRET_SHAPED_LEN: usize = PlaintextKey::LEN - PlaintextKey::CHECKSUM_LEN;
 /// Returns whether `text` holds something with the shape of a key and its whole secret. The checksum
 /// is not tested.
 ///
-/// Stricter than [`mask`], because callers refuse such a text: identifiers of other services look
+/// Stricter than [`masked`], because callers refuse such a text: identifiers of other services look
 /// like the beginning of a key.
 pub fn holds_key(text: &str) -> bool {
     let (bytes, mut from) = (text.as_bytes(), 0);
@@ -31,7 +31,10 @@ pub fn holds_key(text: &str) -> bool {
 }
 
 /// Returns `text` with every key in it cut to its first twelve characters and an ellipsis.
-pub(super) fn mask(text: &str) -> Cow<'_, str> {
+///
+/// All text that repeats what a client sent goes through here: a key in the wrong place must not
+/// reach an answer or a log.
+pub fn masked(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let (mut safe, mut done) = (String::new(), 0);
     while let Some((start, end)) = next_key(bytes, done) {
@@ -71,6 +74,7 @@ fn next_key(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::string_slice, reason = "keys are ASCII")]
 mod tests {
     use super::*;
     use crate::env::SeededEntropy;
@@ -92,7 +96,7 @@ mod tests {
             ("snake_case_words".to_owned(), "snake_case_words".to_owned()),
             ("Grüße_ä".to_owned(), "Grüße_ä".to_owned()),
         ] {
-            assert_eq!(mask(&given), shown);
+            assert_eq!(masked(&given), shown);
             assert_eq!(holds_key(&given), given.contains(text));
         }
     }

@@ -1,8 +1,8 @@
-//! A Merkle tree over the events: one hash for the whole log, and short proofs against it.
+//! The Merkle tree over the events: one hash for the whole log, and short proofs.
 //!
-//! The tree of RFC 6962, section 2.1 (and of C2SP's tlog-checkpoint): leaves are hashed with a
-//! zero byte before them, pairs with a one, and a tree of `n` leaves is cut at the largest power of
-//! two below `n`. A leaf is the 32-byte hash of an event, which stands for all of it.
+//! The tree of RFC 6962, section 2.1 (and of C2SP tlog-checkpoint): a leaf is hashed with a zero
+//! byte before it, a pair with a one, and a tree of `n` leaves is cut at the largest power of two
+//! below `n`. A leaf is the 32-byte hash of an event.
 
 use std::{fmt, ops::Range};
 
@@ -15,7 +15,7 @@ use crate::domain::event::ChainHash;
 pub struct TreeHash(pub [u8; 32]);
 
 impl TreeHash {
-    /// The hash of the leaf that stands for the event with this hash.
+    /// Returns the hash of the leaf for the event with this hash.
     #[must_use]
     pub fn leaf(event: ChainHash) -> Self {
         let mut hasher = Sha256::new();
@@ -24,7 +24,7 @@ impl TreeHash {
         Self(hasher.finalize().into())
     }
 
-    /// The hash of a tree of two halves.
+    /// Returns the hash of a tree of two halves.
     #[must_use]
     pub fn pair(left: Self, right: Self) -> Self {
         let mut hasher = Sha256::new();
@@ -34,7 +34,7 @@ impl TreeHash {
         Self(hasher.finalize().into())
     }
 
-    /// The hash of the tree without leaves.
+    /// Returns the hash of the empty tree.
     #[must_use]
     pub fn empty() -> Self {
         Self(Sha256::digest([]).into())
@@ -47,8 +47,8 @@ impl fmt::Display for TreeHash {
     }
 }
 
-/// The hash of the tree of `leaves`: `subtree` is asked for whole subtrees, the largest first, each
-/// as long as a power of two and beginning at a multiple of its length.
+/// Returns the hash of the tree of `leaves`. Calls `subtree` for complete subtrees, the largest
+/// first: the length of each is a power of two, and its first leaf a multiple of its length.
 pub fn root<E>(
     leaves: Range<u64>,
     subtree: &mut impl FnMut(Range<u64>) -> Result<TreeHash, E>,
@@ -65,8 +65,8 @@ pub fn root<E>(
     Ok(TreeHash::pair(left, root(cut..leaves.end, subtree)?))
 }
 
-/// The audit path of the leaf at `index` in the tree of the first `size` leaves, from the leaf
-/// upwards (RFC 6962, section 2.1.1). `None` if the tree has no such leaf.
+/// Returns the inclusion proof of the leaf at `index` in the tree of the first `size` leaves, from
+/// the leaf upwards (RFC 6962, section 2.1.1). `None` if the tree has no such leaf.
 pub fn inclusion<E>(
     index: u64,
     size: u64,
@@ -90,8 +90,8 @@ pub fn inclusion<E>(
     Ok(Some(path))
 }
 
-/// The proof that the tree of the first `old` leaves is the beginning of the tree of the first
-/// `new` (RFC 6962, section 2.1.2). `None` unless 0 < `old` <= `new`; empty if they are the same.
+/// Returns the consistency proof of the tree of the first `old` leaves and that of the first `new`
+/// (RFC 6962, section 2.1.2). `None` unless 0 < `old` <= `new`; empty if they are equal.
 pub fn consistency<E>(
     old: u64,
     new: u64,
@@ -101,7 +101,7 @@ pub fn consistency<E>(
         return Ok(None);
     }
     let (mut tree, mut path) = (0..new, Vec::new());
-    // Whether `tree` began as the old tree itself, whose hash the reader has.
+    // Whether `tree` began as the old tree, whose hash the reader has.
     let mut whole = true;
     while tree.end != old {
         let cut = tree.start + left_len(tree.end - tree.start);
@@ -121,17 +121,16 @@ pub fn consistency<E>(
     Ok(Some(path))
 }
 
-/// The largest power of two below `len`, which is at least 2.
+/// Returns the largest power of two below `len`, which is at least 2.
 fn left_len(len: u64) -> u64 {
     1 << (len - 1).ilog2()
 }
 
-/// A tree that only grows, in as little memory as it takes to know its hash: a hash for each one
-/// in the binary form of its size.
+/// A tree that only grows. Keeps one hash for each one in the binary form of its size.
 #[derive(Clone, Debug, Default)]
 pub struct Frontier {
     size: u64,
-    /// Hashes of whole subtrees, the largest first.
+    /// The hashes of complete subtrees, the largest first.
     peaks: Vec<TreeHash>,
 }
 
@@ -140,7 +139,7 @@ impl Frontier {
         self.size
     }
 
-    /// Appends a leaf, and tells of each subtree that it completes: its length and its hash.
+    /// Appends a leaf. Calls back with the length and the hash of each subtree that it completes.
     pub fn push(&mut self, leaf: TreeHash, mut completed: impl FnMut(u64, TreeHash)) {
         self.peaks.push(leaf);
         self.size += 1;

@@ -13,8 +13,9 @@ use crate::{domain::base62, env::Entropy};
 
 /// A full API key in the clear.
 ///
-/// Lives from generation to the response body, or from a request to the comparison. `Debug` shows
-/// the prefix only, there is no `Display` and no `Serialize`, and the memory is wiped on drop.
+/// It lives from its generation to the response body, or from a request to the comparison. `Debug`
+/// shows only the prefix, there is no `Display` and no `Serialize`, and the memory is wiped on
+/// drop.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct PlaintextKey([u8; Self::LEN]);
 
@@ -44,7 +45,7 @@ impl PlaintextKey {
     pub const LEN: usize = 50;
     pub(super) const CHECKSUM_LEN: usize = 6;
 
-    /// A new key of 190 random bits beyond its public part.
+    /// Generates a key with 190 random bits beyond its public part.
     pub fn generate(label: PrefixLabel, entropy: &dyn Entropy) -> Self {
         let mut key = Self([b'_'; Self::LEN]);
         let (body, checksum) = key.0.split_at_mut(Self::LEN - Self::CHECKSUM_LEN);

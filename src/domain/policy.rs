@@ -1,6 +1,7 @@
-//! The route policy: which request to the protected API needs what.
+//! The route policy: which scopes a request to the protected API needs.
 //!
-//! A list of routes. The first that matches decides; what none matches is refused.
+//! A policy is a list of routes. The first one that matches decides. A request that none matches is
+//! refused.
 
 mod check;
 mod pattern;
@@ -15,55 +16,56 @@ use crate::domain::{
     scope::{Catalogue, ScopeBits},
 };
 
-/// A route as it is written.
+/// A route as the policy file has it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteRule {
-    /// For people; may be empty.
+    /// A name for people; may be empty.
     pub name: String,
-    /// `api.example.com`, or `*.example.com` for every name below; none at all is any host.
+    /// `api.example.com`, or `*.example.com` for every name below. Without hosts the route is for
+    /// any host.
     pub hosts: Vec<String>,
     /// `GET` and so on, or only `*`, which is every method.
     pub methods: Vec<String>,
-    /// `/orders/*/items`; `*` is one segment, `**` at the end is the rest, be it empty.
+    /// `/orders/*/items`. `*` is one segment; `**` at the end is the rest, which may be empty.
     pub path: String,
-    /// Scopes of which a key must grant all.
+    /// The scopes of which a key must have all.
     pub scopes: Option<Vec<String>>,
-    /// Scopes of which a key must grant at least one.
+    /// The scopes of which a key must have at least one.
     pub any_of: Option<Vec<String>>,
-    /// No key is asked for.
+    /// Whether a request needs no key.
     pub public: bool,
-    /// A key need not be presented; one that is presented must be accepted and grant the scopes.
+    /// Whether a key is optional. A key that is presented must be accepted and have the scopes.
     pub optional: bool,
 }
 
-/// What a key must grant.
+/// The scopes that a request needs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RequiredScopes {
     pub all: ScopeBits,
-    /// At least one of these, unless there are none.
+    /// At least one of these; the empty set needs none.
     pub any: ScopeBits,
 }
 
-/// Who may pass.
+/// The callers that a route lets pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Access {
     Public,
-    /// Callers without a key, and those with an accepted key that grants this.
+    /// Callers without a key, and callers with an accepted key that has these scopes.
     Optional(RequiredScopes),
-    /// Callers with an accepted key that grants this.
+    /// Callers with an accepted key that has these scopes.
     Key(RequiredScopes),
 }
 
-/// Why no route decides.
+/// The reason why no route decides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Undecided {
-    /// None matches.
+    /// No route matches.
     NoRoute,
-    /// Some routes are for certain hosts only, and the host of the request cannot be read.
+    /// Some routes name hosts, and the host of the request cannot be read.
     NoHost,
 }
 
-/// A route, compiled.
+/// A compiled route.
 #[derive(Clone, Debug)]
 pub struct Route {
     pub name: Box<str>,
@@ -73,21 +75,21 @@ pub struct Route {
     methods: Vec<Box<str>>,
 }
 
-/// All routes, compiled. Immutable; a new one replaces it whole.
+/// The compiled routes. Immutable; a new policy replaces it.
 #[derive(Debug, Default)]
 pub struct Policy {
     routes: Vec<Route>,
     tree: Node,
-    /// Whether any route is for certain hosts only.
+    /// Whether any route names hosts.
     by_host: bool,
 }
 
-/// What is wrong with a route.
+/// A fault of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyFault {
     /// The position of the route, from zero.
     pub route: usize,
-    /// The field of [`RouteRule`] that it is about.
+    /// The field of [`RouteRule`] with the fault.
     pub field: &'static str,
     pub message: String,
 }
@@ -97,7 +99,7 @@ impl RequiredScopes {
         Self { all: scopes, any: ScopeBits::default() }
     }
 
-    /// What `granted` lacks; empty if it is enough.
+    /// Returns the needed scopes that `granted` lacks; empty if it is enough.
     pub fn missing(self, granted: ScopeBits) -> ScopeBits {
         let lacking = self.all.minus(granted);
         if self.any.and(granted).is_empty() { lacking.or(self.any) } else { lacking }
@@ -105,8 +107,8 @@ impl RequiredScopes {
 }
 
 impl Policy {
-    /// Every fault of the list, or the policy. A route that can never be reached is a fault: whoever
-    /// wrote it meant something by it.
+    /// Compiles a list of routes, or returns all of its faults. A route that no request can reach
+    /// is a fault: its author meant it to decide something.
     pub fn compile(rules: &[RouteRule], catalogue: &Catalogue) -> Result<Self, Vec<PolicyFault>> {
         let mut faults = Vec::new();
         let mut routes = Vec::new();
@@ -129,9 +131,10 @@ impl Policy {
         Ok(Self { routes, tree, by_host })
     }
 
-    /// The route that decides, and its position from zero. `host` as the request names it, with or
-    /// without a port. If any route has hosts, a request without a readable one is not decided: it
-    /// would fall to a route that is for any host.
+    /// Returns the route that decides, and its position from zero. `host` may have a port.
+    ///
+    /// If any route names hosts, a request without a readable host is not decided: it would reach a
+    /// route that is for any host.
     pub fn find(
         &self,
         method: &str,
@@ -198,7 +201,7 @@ impl Route {
                 fault("public", "a public route asks for no scopes".to_owned());
             }
             (_, _, Some(any)) if any.is_empty() => {
-                fault("any_of", "nobody can hold one of no scopes".to_owned());
+                fault("any_of", "is empty, so no key could have one of its scopes".to_owned());
             }
             _ => (),
         }

@@ -1,17 +1,16 @@
-//! The path of a request, as all who read it must understand it.
+//! The path of a request, in the one way in which every program must read it.
 //!
-//! The proxy, keyward and the API behind it may each read a path in their own way: decode it once,
-//! twice or not at all, merge slashes, resolve `..`, drop `;parameters`. What they could read
-//! differently is refused, so that the path that was judged is the path that is served.
+//! The proxy, keyward and the API behind it may read a path differently: decode it once, twice or
+//! not at all, merge slashes, resolve `..`, drop `;parameters`. A path that they could read
+//! differently is refused. So the path that was judged is the path that is served.
 
 use std::{borrow::Cow, str};
 
-/// A path with one reading: decoded, every segment but perhaps the last not empty, none of them
-/// `.` or `..`.
+/// A decoded path with one reading: no segment is `.` or `..`, and only the last may be empty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestPath<'a>(Cow<'a, str>);
 
-/// Why a path has more than one reading.
+/// The reason why a path has more than one reading.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Ambiguity {
     #[error("the path does not begin with a slash")]
@@ -46,7 +45,7 @@ impl<'a> RequestPath<'a> {
         if path.first() != Some(&b'/') {
             return Err(Ambiguity::NotRooted);
         }
-        // Most paths are of letters and digits, with a slash here and there.
+        // A fast path: most paths have only letters, digits and single slashes.
         let plain = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'/' | b'-' | b'_');
         let doubled = || path.windows(2).any(|it| it == b"//");
         if path.iter().all(plain) && !doubled() {
@@ -81,13 +80,13 @@ impl<'a> RequestPath<'a> {
         Ok(path)
     }
 
-    /// The segments. A slash at the end makes no difference, as it makes none to most servers.
+    /// Returns the segments. A slash at the end makes no difference, as for most servers.
     pub fn segments(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.split('/').filter(|it| !it.is_empty())
     }
 }
 
-/// Undoes percent-encoding (RFC 3986, 2.1), once; most paths have none.
+/// Decodes percent-encoding (RFC 3986, 2.1) once. Most paths have none.
 fn decoded(path: &[u8]) -> Result<Cow<'_, str>, Ambiguity> {
     if !path.contains(&b'%') {
         return str::from_utf8(path).map(Cow::Borrowed).map_err(|_| Ambiguity::NotUtf8);
@@ -107,7 +106,7 @@ fn decoded(path: &[u8]) -> Result<Cow<'_, str>, Ambiguity> {
             it => bytes.push(it),
         }
     }
-    // Looked for in the outcome: the digits of the inner escape may be escaped, too.
+    // The decoded path is searched, because the digits of the inner escape may be escaped, too.
     let twice = |it: &[u8]| it.strip_prefix(b"%").and_then(hex).is_some();
     if bytes.windows(3).any(twice) {
         return Err(Ambiguity::EscapedTwice);
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_read_as_everybody_reads_it() {
+    fn a_path_is_read_as_other_programs_read_it() {
         for (target, expected) in [
             ("/", vec![]),
             ("/orders", vec!["orders"]),
@@ -187,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_short_way_for_plain_paths_leads_to_the_same(path in "/[/a-c0_.%2F;-]{0,12}") {
+        fn the_fast_path_for_plain_paths_gives_the_same(path in "/[/a-c0_.%2F;-]{0,12}") {
             prop_assert_eq!(
                 RequestPath::parse(path.as_bytes()),
                 RequestPath::parse_any(path.as_bytes())

@@ -1,4 +1,4 @@
-//! What a key may do.
+//! Scopes: what a key may do.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,7 +8,7 @@ use std::{
 /// One permission, written `resource:action`, such as `orders:read`; or `*`, everything.
 ///
 /// Lower-case letters, digits and hyphens on both sides of a single colon, at most
-/// [`Scope::MAX_LEN`] bytes. There are no other wildcards: a scope grants what it spells.
+/// [`Scope::MAX_LEN`] bytes. There are no other wildcards.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Scope(String);
 
@@ -43,19 +43,19 @@ impl Scope {
     }
 }
 
-/// The scopes of one key by name, as they are stored: each once, never empty, some of them perhaps
-/// no longer in the catalogue.
+/// The scopes of one key by name, each once and at least one. Some may no longer be in the
+/// catalogue.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ScopeSet(BTreeSet<Scope>);
 
 impl ScopeSet {
-    /// `None` if there is no scope at all.
+    /// Returns `None` without any scope.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Option<Self> {
         let scopes: BTreeSet<Scope> = scopes.into_iter().collect();
         (!scopes.is_empty()).then_some(Self(scopes))
     }
 
-    /// Reads the stored form: names with a blank between them.
+    /// Reads the stored form: names separated by a blank.
     pub fn from_stored(text: &str) -> Option<Self> {
         let scopes: Result<BTreeSet<_>, _> = text.split(' ').map(Scope::parse).collect();
         scopes.ok().and_then(Self::new)
@@ -80,25 +80,25 @@ impl fmt::Display for ScopeSet {
     }
 }
 
-/// Who may be given a scope.
+/// The keys that may have a scope.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Holder {
     AnyAccount,
-    /// Only keys of the operator account.
+    /// Keys of the operator account only.
     Operator,
 }
 
-/// A scope that exists, and what people are told about it.
+/// A scope with its description.
 #[derive(Clone, Debug)]
 pub struct CatalogueEntry {
     pub scope: Scope,
     pub description: String,
-    /// keyward's own, as opposed to the operator's API.
+    /// Whether it is a scope of keyward, not of the operator's API.
     pub reserved: bool,
     pub holder: Holder,
 }
 
-/// Every scope there is, in the order in which scopes are listed: the operator's, then our own.
+/// All scopes in the order of lists: the operator's, then keyward's own.
 #[derive(Debug)]
 pub struct Catalogue {
     entries: Vec<CatalogueEntry>,
@@ -123,7 +123,7 @@ pub const ACCOUNTS_READ: &str = "accounts:read";
 pub const ACCOUNTS_WRITE: &str = "accounts:write";
 pub const METRICS_READ: &str = "metrics:read";
 
-/// keyward's own scopes: name, who may hold it, what it lets its holder do.
+/// The scopes of keyward: name, holders, description.
 const RESERVED: [(&str, Holder, &str); 9] = [
     (KEYS_READ, Holder::AnyAccount, "List and read the API keys of its own account"),
     (KEYS_WRITE, Holder::AnyAccount, "Create, update, rotate and revoke its account's keys"),
@@ -137,11 +137,11 @@ const RESERVED: [(&str, Holder, &str); 9] = [
 ];
 
 impl Catalogue {
-    /// At most this many scopes of the operator's, so that all fit into [`ScopeBits`].
+    /// The most scopes of the operator, so that all fit into [`ScopeBits`].
     pub const MAX_OWN: usize = 200;
 
-    /// The operator's scopes, then the reserved ones. The configuration has seen to it that names
-    /// are valid, unique, not reserved and not too many; what is not is left out.
+    /// Builds the catalogue of the operator's scopes, then the reserved ones. The configuration has
+    /// checked that names are valid, unique, not reserved and not too many. Others are left out.
     pub fn new(own: impl IntoIterator<Item = (String, String)>) -> Self {
         let own = own.into_iter().take(Self::MAX_OWN).filter_map(|(name, description)| {
             let scope = Scope::parse(&name).ok()?;
@@ -176,32 +176,32 @@ impl Catalogue {
         &self.entries
     }
 
-    /// The scope's bit; `None` if there is no such scope.
+    /// Returns the bit of the scope, if it exists.
     pub fn find(&self, name: &str) -> Option<ScopeBits> {
         let position = self.positions.get(name)?;
         Some(ScopeBits::default().with(*position))
     }
 
-    /// As [`Catalogue::find`], for names that are part of this program; nothing if misspelt.
+    /// As [`Catalogue::find`], for a reserved scope. Returns no bit for a misspelt name.
     pub fn reserved(&self, name: &'static str) -> ScopeBits {
         let own = self.entries.len() - RESERVED.len();
         let place = RESERVED.iter().position(|(it, ..)| *it == name);
         place.map_or_else(ScopeBits::default, |it| ScopeBits::default().with(own + it))
     }
 
-    /// The bits of those scopes that are in the catalogue. One that was taken out of it grants
-    /// nothing and so has none.
+    /// Returns the bits of the scopes that are in the catalogue. A removed scope grants nothing and
+    /// has no bit.
     pub fn bits(&self, set: &ScopeSet) -> ScopeBits {
         let positions = set.iter().filter_map(|it| self.positions.get(it.as_str()));
         positions.fold(ScopeBits::default(), |bits, position| bits.with(*position))
     }
 
-    /// What a key with these scopes may do: `*` stands for everything.
+    /// Returns what a key with these scopes may do: `*` stands for everything.
     pub fn powers(&self, bits: ScopeBits) -> ScopeBits {
         if self.star.is_subset_of(bits) { self.everything } else { bits }
     }
 
-    /// What a key of a customer's account can at most be given.
+    /// Returns the most scopes that a key of a customer's account may have.
     pub fn ceiling(&self, allowed: Option<&ScopeSet>) -> ScopeBits {
         let own = allowed.map_or(self.operators_own, |it| self.bits(it).and(self.operators_own));
         own.or(self.any_account)
@@ -211,7 +211,7 @@ impl Catalogue {
         self.everything
     }
 
-    /// The names in catalogue order.
+    /// Returns the names in the order of the catalogue.
     pub fn names(&self, bits: ScopeBits) -> impl Iterator<Item = &str> {
         self.entries
             .iter()
@@ -220,14 +220,14 @@ impl Catalogue {
             .map(|(_, it)| it.scope.as_str())
     }
 
-    /// All names of a key's scopes: in catalogue order, then those no longer in it, by alphabet.
+    /// Returns all names: in the order of the catalogue, then those no longer in it, by alphabet.
     pub fn ordered<'a>(&'a self, set: &'a ScopeSet) -> Vec<&'a str> {
         let gone =
             set.iter().filter(|it| !self.positions.contains_key(it.as_str())).map(Scope::as_str);
         self.names(self.bits(set)).chain(gone).collect()
     }
 
-    /// Up to three names that `text` may have meant.
+    /// Returns up to three names that `text` may have meant.
     pub fn nearest(&self, text: &str) -> Vec<&str> {
         const SIMILAR: f64 = 0.7;
         let mut near: Vec<(f64, &str)> = self
@@ -265,7 +265,7 @@ impl ScopeBits {
         Self(std::array::from_fn(|i| self.0[i] & other.0[i]))
     }
 
-    /// Those of `self` that are not in `other`.
+    /// Returns the scopes of `self` that are not in `other`.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))

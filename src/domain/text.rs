@@ -1,31 +1,32 @@
-//! Text that people give us: names, their own identifiers, metadata. And text we must not repeat.
-
-use std::borrow::Cow;
+//! Text from clients: names, external ids and metadata. Also hides keys in text that is repeated.
 
 use serde_json::{Map, Value};
 
+pub use crate::domain::mask::masked;
 use crate::domain::{mask, visible};
 
-/// A display name of a key or an account: 1 to 100 characters that people can tell apart.
+/// The display name of a key or an account: 1 to 100 characters that people can tell apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Name(String);
 
-/// The operator's own identifier of a customer: 1 to 255 visible ASCII characters.
+/// The operator's own id of a customer: 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExternalId(String);
 
-/// A JSON object that keyward stores and returns but never reads: at most 50 members, 4 KiB.
+/// A JSON object that keyward stores and returns but never reads: at most 50 members and 4 KiB.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Metadata(String);
 
-/// Why a text was not taken.
+/// The reason why a text is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidText {
     #[error("must have 1 to {} characters besides surrounding white space", Name::MAX_CHARS)]
     Length,
-    #[error("must not contain control characters, or such as are invisible or turn others around")]
+    #[error(
+        "must not contain characters that are invisible, control the output, or change the text direction"
+    )]
     Hidden,
-    #[error("must have something to see in it")]
+    #[error("must have a visible character")]
     Blank,
     #[error("must be 1 to {} visible ASCII characters", ExternalId::MAX_LEN)]
     NotVisibleAscii,
@@ -38,7 +39,7 @@ pub enum InvalidText {
 }
 
 impl InvalidText {
-    /// The stable name of the fault in an answer.
+    /// Returns the stable name of the fault in an answer.
     pub fn code(self) -> &'static str {
         match self {
             Self::Length | Self::TooManyMembers | Self::TooLong => "out_of_range",
@@ -68,7 +69,7 @@ impl Name {
         Ok(Self(text.to_owned()))
     }
 
-    /// For rows that were names by the rules at the time when they were written.
+    /// Reads a name from a row. It was valid by the rules of its time.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -119,12 +120,12 @@ impl Metadata {
         Ok(Self(text))
     }
 
-    /// For rows that were metadata when they were written.
+    /// Reads metadata from a row.
     pub fn from_stored(text: String) -> Option<Self> {
         (text.starts_with('{') && text.ends_with('}')).then_some(Self(text))
     }
 
-    /// The object as compact JSON.
+    /// Returns the object as compact JSON.
     pub fn as_json(&self) -> &str {
         &self.0
     }
@@ -136,14 +137,6 @@ impl Metadata {
     pub fn is_empty(&self) -> bool {
         self.0 == "{}"
     }
-}
-
-/// `text` with whatever has the shape of a key cut down to its prefix.
-///
-/// Everything that repeats what a client sent goes through here: a key in the wrong place must
-/// not come to rest in an answer or in a log.
-pub fn masked(text: &str) -> Cow<'_, str> {
-    mask::mask(text)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Which characters people can see: names are shown to people who decide by them.
+//! Visible characters: people decide by the names that they see.
 
 use std::borrow::Cow;
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
-/// Whether the text holds a character that shows nothing, or turns others around. Joiners and
-/// variation selectors are left alone where they belong, in a word or an emoji.
+/// Returns whether the text has an invisible character, or one that changes the direction of
+/// others. Joiners and variation selectors may stand in a word or an emoji.
 pub fn hides_something(text: &str) -> bool {
     let mut before: Option<char> = None;
     let mut rest = text.chars().peekable();
@@ -26,13 +26,14 @@ pub fn hides_something(text: &str) -> bool {
     false
 }
 
-/// Whether there is something to see of this character by itself.
+/// Returns whether the character is visible by itself.
 pub fn is_visible(c: char) -> bool {
     shows(c) && !is_combining_mark(c)
 }
 
-/// The text for a terminal: each character that shows nothing, turns others around or steers the
-/// terminal is written as its escape (`\u{9b}`), so that one line of text stays one line.
+/// Returns the text for a terminal. Each character that is invisible, changes the direction of
+/// others or controls the terminal is written as its escape (`\u{9b}`). So one line of text stays
+/// one line.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
@@ -48,20 +49,20 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The text as it is compared with another: neither case nor the encoding of accents matters. Case
-/// goes down, up and down again, character by character, so that all forms of a letter meet.
+/// Returns the text for a comparison that ignores case and the encoding of accents. It changes case
+/// down, up and down again, character by character, so that all forms of a letter meet.
 pub fn folded(text: &str) -> String {
     let upper = text.nfd().flat_map(char::to_lowercase).flat_map(char::to_uppercase);
     upper.flat_map(char::to_lowercase).nfc().collect()
 }
 
-/// Visible by itself, or as a mark on the character before it.
+/// Returns whether the character is visible by itself, or as a mark on the one before it.
 fn shows(c: char) -> bool {
     const BLANK_BRAILLE: char = '\u{2800}';
     !(c.is_whitespace() || is_hidden(c) || is_joiner(c) || is_selector(c) || c == BLANK_BRAILLE)
 }
 
-/// ZWNJ and ZWJ.
+/// Returns whether the character is ZWNJ or ZWJ.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200C}' | '\u{200D}')
 }
@@ -70,9 +71,9 @@ fn is_selector(c: char) -> bool {
     matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{E0100}'..='\u{E01EF}')
 }
 
-/// Control characters, line and paragraph separators, interlinear annotation, and what Unicode 17 calls
-/// `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`) but joiners and selectors. All of
-/// `Bidi_Control` is among these.
+/// Returns whether the character is a control character, a line or paragraph separator, an
+/// interlinear annotation, or `Default_Ignorable_Code_Point` of Unicode 17
+/// (`DerivedCoreProperties.txt`), except joiners and selectors. All of `Bidi_Control` is included.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(

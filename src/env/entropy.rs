@@ -1,4 +1,4 @@
-//! Unpredictable bytes. What they are used for, and how many are enough, is decided elsewhere.
+//! Unpredictable bytes.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,17 +7,18 @@ use rand::{
     rngs::{StdRng, SysRng},
 };
 
+/// A source of unpredictable bytes.
 pub trait Entropy: Send + Sync {
-    /// Fills `buf` with bytes an attacker cannot predict.
+    /// Fills `buf` with bytes that an attacker cannot predict.
     ///
     /// # Panics
     ///
-    /// If the operating system has no randomness to give: no secret made after
-    /// that could be trusted, so the process must not go on.
+    /// Panics if the operating system gives no randomness. No secret made after that could be trusted,
+    /// so the process must end.
     fn fill(&self, buf: &mut [u8]);
 }
 
-/// The operating system's.
+/// The random source of the operating system.
 pub struct SystemEntropy;
 
 /// Reproducible bytes, for tests only.

@@ -1,6 +1,6 @@
-//! Instants, and the two clocks that tell them.
+//! Instants, and the two clocks of a machine.
 //!
-//! Which of the two to believe when they disagree is decided in `timekeeper`.
+//! `timekeeper` decides which clock to believe when they disagree.
 
 use std::{
     fmt,
@@ -10,19 +10,20 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat};
 
-/// A moment in UTC, to the millisecond. Every instant we store, compare or print is one of these.
+/// An instant in UTC, to the millisecond. keyward stores, compares and prints only these.
 ///
-/// Always within the years 0000 to 9999, so that it always has an RFC 3339 form, and so that
-/// those forms, which all have the same length, sort as the instants do.
+/// It is always within the years 0000 to 9999, so it always has an RFC 3339 form. All forms have the
+/// same length and sort as the instants do.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(i64);
 
-/// Milliseconds on a clock that never steps, counted from an origin that each process picks anew.
+/// Milliseconds on a clock that never steps, counted from an origin that each process chooses.
 ///
-/// Worth nothing in another process, so it is never stored.
+/// It means nothing in another process, so it is never stored.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Monotonic(i64);
 
+/// Why a text is not a [`Timestamp`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidTimestamp {
     #[error("a timestamp looks like `2030-01-31T12:00:00Z`, with an offset and with seconds")]
@@ -33,20 +34,21 @@ pub enum InvalidTimestamp {
     OutOfRange,
 }
 
+/// The two clocks of a machine.
 pub trait Clock: Send + Sync {
-    /// What the machine takes the time to be. May be wrong, and may step either way.
+    /// Returns the time of the wall clock. It may be wrong, and may step either way.
     fn wall(&self) -> Timestamp;
 
-    /// How far this process has come. Says nothing about the date, and never steps back.
+    /// Returns the time of the monotonic clock. It says nothing about the date, and never steps.
     fn monotonic(&self) -> Monotonic;
 }
 
-/// The machine's clocks.
+/// The clocks of this machine.
 pub struct SystemClock {
     origin: Instant,
 }
 
-/// Clocks that move only when told to, together or apart.
+/// Clocks for tests. They move only on demand, together or apart.
 pub struct ManualClock(Mutex<Hands>);
 
 impl Timestamp {
@@ -55,7 +57,7 @@ impl Timestamp {
     /// 9999-12-31T23:59:59.999Z.
     pub const MAX: Self = Self(253_402_300_799_999);
 
-    /// The instant `millis` after the beginning of 1970, or the nearest that can be told.
+    /// Returns the instant `millis` after the beginning of 1970, or the nearest that is in range.
     pub const fn from_millis(millis: i64) -> Self {
         if millis < Self::MIN.0 {
             Self::MIN
@@ -66,38 +68,39 @@ impl Timestamp {
         }
     }
 
+    /// Returns the milliseconds since the beginning of 1970.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Later by `by`; stays at the end of time rather than passing it.
+    /// Returns the instant that is `by` later, at most [`Timestamp::MAX`].
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self::from_millis(self.0.saturating_add(whole_millis(by)))
     }
 
-    /// Earlier by `by`; stays at the beginning of time rather than passing it.
+    /// Returns the instant that is `by` earlier, at least [`Timestamp::MIN`].
     #[must_use]
     pub fn before(self, by: Duration) -> Self {
         Self::from_millis(self.0.saturating_sub(whole_millis(by)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Returns the time from `earlier` to this instant; zero if this is not later.
     pub fn since(self, earlier: Self) -> Duration {
         span(earlier.0, self.0)
     }
 
-    /// Reads an RFC 3339 timestamp, strictly; what is finer than a millisecond is cut off.
+    /// Parses an RFC 3339 timestamp strictly, and cuts it to milliseconds.
     ///
-    /// A leap second is refused: no instant of ours would be that second. So is a space in
-    /// place of the `T`, which the standard leaves to applications.
+    /// Refuses a leap second, because no [`Timestamp`] is that second. Also refuses a space in place
+    /// of the `T`, which the standard leaves to applications.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
-        // The gate comes first, for chrono is more lenient than the standard, and in ways that
-        // may change with its version.
+        // Checked first, because chrono is more lenient than the standard, in ways that may change
+        // with its version.
         if !has_rfc3339_form(text.as_bytes()) {
             return Err(InvalidTimestamp::Syntax);
         }
-        // Every field but the date is known to be in range here.
+        // Every field but the date is in range here.
         let instant =
             DateTime::parse_from_rfc3339(text).map_err(|_| InvalidTimestamp::NoSuchDate)?;
         let millis = instant.timestamp_millis();
@@ -114,43 +117,45 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DateTime::from_timestamp_millis(self.0) {
             Some(it) => f.pad(&it.to_rfc3339_opts(SecondsFormat::Millis, true)),
-            // Unreachable: chrono's calendar is far wider than ours.
+            // Unreachable: the calendar of chrono covers more than a `Timestamp`.
             None => write!(f, "{}ms", self.0),
         }
     }
 }
 
 impl Monotonic {
+    /// Returns the moment `millis` after the origin.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
+    /// Returns the milliseconds since the origin.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Later by `by`; saturates at the end of time rather than wrapping.
+    /// Returns the moment that is `by` later; saturates at the last one.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(whole_millis(by)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Returns the time from `earlier` to this instant; zero if this is not later.
     pub fn since(self, earlier: Self) -> Duration {
         span(earlier.0, self.0)
     }
 }
 
 impl SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that may ask the machine")]
-    #[expect(clippy::new_without_default, reason = "two clocks do not share an origin")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+    #[expect(clippy::new_without_default, reason = "each clock has its own origin")]
     pub fn new() -> Self {
         Self { origin: Instant::now() }
     }
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that may ask the machine")]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
     fn wall(&self) -> Timestamp {
         Timestamp::from_millis(chrono::Utc::now().timestamp_millis())
     }
@@ -161,25 +166,25 @@ impl Clock for SystemClock {
 }
 
 impl ManualClock {
-    /// Stands at `wall`, with the monotonic clock at its origin.
+    /// Returns clocks that stand still, the wall clock at `wall` and the monotonic clock at its origin.
     pub fn at(wall: Timestamp) -> Self {
         Self(Mutex::new(Hands { wall, monotonic: Monotonic(0) }))
     }
 
-    /// Lets time pass: both clocks move, and no reader sees one move without the other.
+    /// Lets time pass: both clocks move, and no reader sees only one of them moved.
     pub fn advance(&self, by: Duration) {
         let mut hands = self.hands();
         hands.wall = hands.wall.after(by);
         hands.monotonic = hands.monotonic.after(by);
     }
 
-    /// Moves the wall clock alone, back when `millis` is negative.
+    /// Moves only the wall clock; back if `millis` is negative.
     pub fn step_wall(&self, millis: i64) {
         let mut hands = self.hands();
         hands.wall = Timestamp::from_millis(hands.wall.0.saturating_add(millis));
     }
 
-    /// Puts the wall clock alone to `wall`.
+    /// Sets only the wall clock.
     pub fn set_wall(&self, wall: Timestamp) {
         self.hands().wall = wall;
     }
@@ -212,7 +217,7 @@ fn span(from: i64, to: i64) -> Duration {
     Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
 }
 
-/// Whether `text` is spelled as RFC 3339 demands, with each field of the time and the offset in range.
+/// Returns whether `text` has the form of RFC 3339, with each field of the time and offset in range.
 fn has_rfc3339_form(text: &[u8]) -> bool {
     let Some((date_time, rest)) = text.split_at_checked("YYYY-MM-DDTHH:MM:SS".len()) else {
         return false;
@@ -233,7 +238,7 @@ fn has_rfc3339_form(text: &[u8]) -> bool {
         && without_fraction(rest).is_some_and(is_offset)
 }
 
-/// What follows the fraction, if there is one; nothing if there is a point but no digit.
+/// Returns what follows the fraction, if any; `None` if there is a point without a digit.
 fn without_fraction(text: &[u8]) -> Option<&[u8]> {
     let Some(fraction) = text.strip_prefix(b".") else {
         return Some(text);

@@ -1,11 +1,11 @@
-//! The program's now, made of two clocks neither of which is enough.
+//! The program's now, computed from two clocks.
 //!
-//! The wall clock knows the date but may step; the monotonic clock never steps but knows no
-//! date. The *line* is where the wall would stand had it never stepped since the two last
-//! agreed; the *floor* is the latest confirmed now. Everything here follows from one promise:
-//! a step of the wall clock may end a key early, but never revives one.
+//! The wall clock knows the date but may step. The monotonic clock never steps but knows no date. The
+//! *line* is where the wall clock would be without a step since the two last agreed. The *floor* is
+//! the latest confirmed now. One promise decides all cases: a step of the wall clock may end a key
+//! early, but never makes one valid again.
 //!
-//! Persisting the floor and recording the steps is left to jobs; this is logic over two clocks.
+//! Jobs store the floor and record the steps.
 
 use std::{
     sync::{
@@ -17,17 +17,17 @@ use std::{
 
 use super::time::{Clock, Monotonic, Timestamp};
 
-/// Tells the time to the whole program.
+/// The time of the whole program.
 ///
-/// Never goes backwards, across threads as well, but for two cases: an unconfirmed leap that is
-/// taken back, and [`Timekeeper::accept_wall`].
+/// It never goes back, across threads as well, with two exceptions: an unconfirmed leap that is taken
+/// back, and [`Timekeeper::accept_wall`].
 pub struct Timekeeper {
     clock: Arc<dyn Clock>,
     /// The line, as wall minus monotonic milliseconds.
     offset: AtomicI64,
     /// The floor.
     highest: AtomicI64,
-    /// Whether the state is [`Standing::Agreed`], for those who would not wait for the lock.
+    /// Whether the state is [`Standing::Agreed`], for readers that do not wait for the lock.
     agreed: AtomicBool,
     state: Mutex<State>,
 }
@@ -36,12 +36,13 @@ pub struct Timekeeper {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClockStep {
     pub kind: StepKind,
-    /// What the wall clock said when the step was noticed.
+    /// The wall clock when the step was noticed.
     pub wall: Timestamp,
-    /// What it would have said without the step.
+    /// Where the wall clock would have been without the step.
     pub expected: Timestamp,
 }
 
+/// The direction of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StepKind {
     Back,
@@ -51,18 +52,18 @@ pub enum StepKind {
 impl Timekeeper {
     /// How far the clocks may drift apart, either way, before it counts as a step.
     pub const TOLERANCE: Duration = Duration::from_secs(1);
-    /// The furthest the wall may jump ahead and be believed without proof: a machine that slept,
-    /// or that heard from its time server late.
+    /// How far the wall clock may step ahead and be believed at once: a machine that slept, or that
+    /// reached its time server late.
     pub const FURTHEST_CORRECTION: Duration = Duration::from_hours(1);
-    /// How long the clocks must agree before a leap is confirmed, or a start trusted.
+    /// How long the clocks must agree before a leap is confirmed, or a start is trusted.
     pub const PROOF: Duration = Duration::from_mins(10);
-    /// How many steps are kept for the record; a clock that flaps must not fill the memory.
+    /// How many steps are kept until they are recorded; a clock that flaps must not fill the memory.
     pub const MAX_STEPS: usize = 8;
 
-    /// Begins at the wall clock, or at `floor`, which an earlier run persisted, if that is later.
+    /// Starts at the wall clock, or at `floor`, which an earlier run stored, if that is later.
     ///
-    /// A wall more than an hour past the floor is not confirmed yet, but it is no step either:
-    /// the program may well have been down for that long.
+    /// A wall clock more than an hour past the floor is not confirmed yet. It is no step either, because
+    /// the program may have been down for that long.
     pub fn start(clock: Arc<dyn Clock>, floor: Option<Timestamp>) -> Self {
         let Reading { wall, monotonic } = Reading::take(&*clock);
         let floor = floor.unwrap_or(wall);
@@ -83,23 +84,23 @@ impl Timekeeper {
         keeper
     }
 
-    /// The time to judge by: the wall clock, but never behind the floor.
+    /// Returns the time that all decisions use: the wall clock, but never behind the floor.
     pub fn now(&self) -> Timestamp {
         self.now_if_agreed().unwrap_or_else(|| self.judge(&mut self.state()).now)
     }
 
-    /// The clock that never steps; worth nothing outside this process.
+    /// Returns the monotonic clock, which means nothing outside this process.
     pub fn monotonic(&self) -> Monotonic {
         self.clock.monotonic()
     }
 
-    /// The latest confirmed now, to be persisted and given to the next start.
+    /// Returns the latest confirmed now, which a job stores for the next start.
     pub fn floor(&self) -> Timestamp {
         self.now();
         Timestamp::from_millis(self.highest.load(Ordering::Relaxed))
     }
 
-    /// Whether no leap awaits confirmation. Until then nothing may be recorded as having ended.
+    /// Returns whether no leap awaits confirmation. During a leap, no end may be recorded.
     pub fn is_settled(&self) -> bool {
         if self.now_if_agreed().is_some() {
             return true;
@@ -112,10 +113,11 @@ impl Timekeeper {
         }
     }
 
-    /// Whether it is settled, and wall and line have agreed for ten minutes on end since the start.
+    /// Returns whether the time is settled, and wall clock and line have agreed for ten minutes without
+    /// a break since the start.
     ///
-    /// What cannot be undone waits for this. A wall that starts out behind the floor proves
-    /// nothing until it has caught up, because then the floor itself may be what is wrong.
+    /// Changes that cannot be undone wait for this. A wall clock that starts behind the floor must catch
+    /// up first, because the floor itself may be wrong.
     pub fn is_settled_since_start(&self) -> bool {
         let mut state = self.state();
         self.judge(&mut state);
@@ -125,10 +127,10 @@ impl Timekeeper {
         }
     }
 
-    /// Lets the line follow the wall while they agree; to be called about once a minute.
+    /// Lets the line follow the wall clock while they agree. A job calls this about once a minute.
     ///
-    /// Otherwise a wall that is slewed for days would add up to a step. Now does not go back:
-    /// the floor is not touched.
+    /// Otherwise a wall clock that is slewed for days would add up to a step. Now does not go back,
+    /// because the floor stays.
     pub fn tick(&self) {
         let mut state = self.state();
         let Judgement { reading, .. } = self.judge(&mut state);
@@ -137,9 +139,9 @@ impl Timekeeper {
         }
     }
 
-    /// Takes the wall clock's word for it, even back in time, as an operator has told us to.
+    /// Believes the wall clock, even if that takes now back, because the operator says that it is right.
     ///
-    /// Returns now as it was and as it is.
+    /// Returns now before and after.
     pub fn accept_wall(&self) -> (Timestamp, Timestamp) {
         let mut state = self.state();
         let Judgement { now, reading } = self.judge(&mut state);
@@ -148,18 +150,18 @@ impl Timekeeper {
         (now, reading.wall)
     }
 
-    /// The steps noticed since the last call, oldest first, at most [`Timekeeper::MAX_STEPS`].
+    /// Takes the steps noticed since the last call, oldest first, at most [`Timekeeper::MAX_STEPS`].
     pub fn take_steps(&self) -> Vec<ClockStep> {
         std::mem::take(&mut self.state().steps)
     }
 
-    /// Now, when the clocks agree and nothing but the floor has to be written; never waits.
+    /// Returns now if the clocks agree and only the floor has to be written. Takes no lock.
     fn now_if_agreed(&self) -> Option<Timestamp> {
         if !self.agreed.load(Ordering::Acquire) {
             return None;
         }
-        // Read before the clocks, so that the exchange below fails if the floor has been lowered
-        // meanwhile; a plain maximum would put back what the operator has just taken away.
+        // Read before the clocks, so that the exchange below fails if the operator has lowered the
+        // floor meanwhile. A plain maximum would raise it again.
         let floor = self.highest.load(Ordering::Relaxed);
         let monotonic = self.clock.monotonic();
         let wall = self.clock.wall();
@@ -179,7 +181,7 @@ impl Timekeeper {
         Some(Timestamp::from_millis(now))
     }
 
-    /// Reads both clocks, and decides what they mean.
+    /// Reads both clocks and computes now.
     fn judge(&self, state: &mut State) -> Judgement {
         let reading = Reading::take(&*self.clock);
         let line = self.line_at(reading.monotonic);
@@ -198,7 +200,7 @@ impl Timekeeper {
         Judgement { now, reading }
     }
 
-    /// The wall is behind the line: time goes on by the monotonic clock until it has caught up.
+    /// The wall clock is behind the line: time follows the monotonic clock until it has caught up.
     fn go_on_along(&self, line: Timestamp, state: &mut State, reading: Reading) -> Timestamp {
         match state.standing {
             Standing::Back => {}
@@ -210,7 +212,7 @@ impl Timekeeper {
         self.raise_floor(line)
     }
 
-    /// The wall is at the line, or ahead of it by no more than an ordinary correction.
+    /// The wall clock is at the line, or ahead of it by at most an ordinary correction.
     fn follow_wall(&self, drift: i64, state: &mut State, reading: Reading) -> Timestamp {
         if let Standing::Leap(leap) = state.standing {
             let expected = leap.wall_at(reading);
@@ -218,15 +220,16 @@ impl Timekeeper {
                 state.notice(StepKind::Back, reading, expected);
             }
         }
-        // The line moves when a step back is over, too: a wall that stays just short of it would
-        // otherwise fall back and catch up again with each jitter of the clocks.
+        // The line also moves when a step back is over. Otherwise a wall clock just behind it would
+        // fall back and catch up with each jitter.
         if !matches!(state.standing, Standing::Agreed) || !is_tolerable(drift) {
             self.agree(state, reading, reading.monotonic);
         }
         self.raise_floor(reading.wall)
     }
 
-    /// The wall is too far ahead to be taken at its word, but too dangerous not to be heeded.
+    /// The wall clock is too far ahead to be believed. It is heeded all the same, so that a key may end
+    /// early but not late.
     fn leap_ahead_of(&self, line: Timestamp, state: &mut State, reading: Reading) -> Timestamp {
         let mut leap = Leap {
             offset: offset_of(reading.wall, reading.monotonic),
@@ -258,7 +261,7 @@ impl Timekeeper {
         now
     }
 
-    /// Puts the line to the wall, which has agreed with the monotonic clock since `since`.
+    /// Sets the line to the wall clock, which has agreed with the monotonic clock since `since`.
     fn agree(&self, state: &mut State, reading: Reading, since: Monotonic) {
         state.standing = Standing::Agreed;
         state.agreed_since = since;
@@ -270,7 +273,7 @@ impl Timekeeper {
         self.offset.store(offset_of(reading.wall, reading.monotonic), Ordering::Relaxed);
     }
 
-    /// Raises the floor to `at` unless it is there already, and returns it.
+    /// Raises the floor to at least `at`, and returns the floor.
     fn raise_floor(&self, at: Timestamp) -> Timestamp {
         let before = self.highest.fetch_max(at.as_millis(), Ordering::Relaxed);
         at.max(Timestamp::from_millis(before))
@@ -287,33 +290,34 @@ impl Timekeeper {
 
 struct State {
     standing: Standing,
-    /// When the agreement began that lasts for as long as the standing is `Agreed`.
+    /// When the present agreement began; only for [`Standing::Agreed`].
     agreed_since: Monotonic,
-    /// Whether there has been one long enough since the start.
+    /// Whether an agreement since the start has lasted long enough.
     is_proven: bool,
     steps: Vec<ClockStep>,
 }
 
-/// How the wall stands to the line.
+/// The relation of the wall clock to the line.
 #[derive(Clone, Copy)]
 enum Standing {
     Agreed,
-    /// The wall has stepped back and not caught up yet.
+    /// The wall clock has stepped back and not caught up yet.
     Back,
-    /// The wall is far ahead, and nothing confirms it yet.
+    /// The wall clock is far ahead, and this is not confirmed yet.
     Leap(Leap),
 }
 
+/// A leap that is not confirmed.
 #[derive(Clone, Copy)]
 struct Leap {
     /// Wall minus monotonic milliseconds when the leap was first seen.
     offset: i64,
     since: Monotonic,
-    /// The latest now told on its account, so that the wall's jitter does not take it back.
+    /// The latest now during this leap, so that jitter of the wall clock does not take it back.
     latest: Timestamp,
 }
 
-/// What both clocks said at one moment.
+/// Both clocks at one moment.
 #[derive(Clone, Copy)]
 struct Reading {
     wall: Timestamp,
@@ -326,7 +330,7 @@ struct Judgement {
 }
 
 impl State {
-    /// Keeps the step for the record. The earliest are kept: they tell how it began.
+    /// Keeps the step until it is recorded. Of many, the earliest are kept.
     fn notice(&mut self, kind: StepKind, reading: Reading, expected: Timestamp) {
         if self.steps.len() < Timekeeper::MAX_STEPS {
             self.steps.push(ClockStep { kind, wall: reading.wall, expected });
@@ -344,7 +348,7 @@ impl Reading {
     const ATTEMPTS: usize = 5;
     const AT_ONCE: Duration = Duration::from_millis(100);
 
-    /// Reads both clocks as one: a thread held up between the two would see a step that never was.
+    /// Reads both clocks at one moment. A thread that is paused between the two would see a false step.
     fn take(clock: &dyn Clock) -> Self {
         let mut monotonic = clock.monotonic();
         let mut wall = clock.wall();
@@ -360,7 +364,7 @@ impl Reading {
     }
 }
 
-/// Whether a drift is too small to be a step: less than a second behind, or at most one ahead.
+/// Returns whether a drift is too small for a step: less than a second behind, or at most one ahead.
 fn is_tolerable(drift: i64) -> bool {
     let tolerance = millis(Timekeeper::TOLERANCE);
     -tolerance < drift && drift <= tolerance

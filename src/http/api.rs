@@ -1,4 +1,4 @@
-//! The operations of the API: parse, run, answer.
+//! The operations of the API. Each handler parses its input, runs one use case and answers.
 
 pub(super) mod accounts;
 pub(super) mod checkpoints;
@@ -9,4 +9,5 @@ pub(super) mod scopes;
 pub mod stream;
 pub(super) mod usage;
 
+mod key_request;
 mod revision;

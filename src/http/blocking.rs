@@ -10,10 +10,10 @@ use crate::{
     service::{Error, Keyward, Minted},
 };
 
-/// Runs a use case where blocking is allowed.
+/// Runs a use case on a thread that may block.
 ///
-/// What has begun is finished even if the client goes away: a change may have been made by a
-/// request whose answer nobody read.
+/// A use case that has begun is finished even if the client disconnects: a change may therefore have
+/// been made by a request whose answer was never read.
 pub(crate) async fn run<T: Send + 'static>(
     app: &web::Data<Keyward>,
     use_case: impl FnOnce(&Keyward) -> Result<T, Error> + Send + 'static,
@@ -23,11 +23,11 @@ pub(crate) async fn run<T: Send + 'static>(
     Ok(outcome.map_err(|_| Problem::internal())??)
 }
 
-/// A new key, minted on a thread that gives way to all others. 503 if too many wait for theirs.
+/// Returns a new key, minted on a thread of low priority. 503 if too many requests wait for one.
 pub(crate) async fn minted(app: &web::Data<Keyward>) -> Result<Minted, Problem> {
-    let (tell, told) = oneshot::channel();
-    // The client may have gone meanwhile.
-    let accepted = app.mint_apart(|minted| drop(tell.send(minted)));
+    let (sender, receiver) = oneshot::channel();
+    // The send fails if the client disconnected meanwhile.
+    let accepted = app.mint_apart(|minted| drop(sender.send(minted)));
     accepted.map_err(|_| Problem::unavailable())?;
-    told.await.map_err(|_| Problem::internal())
+    receiver.await.map_err(|_| Problem::internal())
 }

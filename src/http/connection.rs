@@ -1,4 +1,4 @@
-//! Connections: what becomes of one after an answer, and what is said of one that brings garbage.
+//! Connections: whether one is kept after an answer, and reports of requests that are not HTTP.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ use actix_web::{
 };
 
 use crate::{
-    http::seldom::Seldom,
+    http::once_per_minute::OncePerMinute,
     service::Keyward,
     telemetry::{Metrics, take_protocol_error},
 };
@@ -34,7 +34,7 @@ pub struct Unread {
     _payload: Payload,
 }
 
-/// A response body that holds what was not read of the request.
+/// A response body that holds the unread rest of the request.
 struct Holding {
     body: BoxBody,
     _unread: Unread,
@@ -65,17 +65,17 @@ impl MessageBody for Holding {
     }
 }
 
-/// Says `Connection: close` where the connection ends (RFC 9112, 9.6): after a body that was not
-/// read, and after a request for another protocol. The framework never keeps that connection, and
-/// would repeat the `Connection: upgrade` of the request; a client then sends its next request into
-/// a connection that is about to close.
+/// Sets `Connection: close` where the connection ends (RFC 9112, 9.6): after a body that was not read,
+/// and after a request for another protocol. The framework closes those connections, but would repeat
+/// the `Connection: upgrade` of the request. A client would then send its next request into a
+/// connection that is about to close.
 pub fn announce_end(request: &RequestHead, unread: bool, response: &mut ResponseHead) {
     if unread || request.connection_type() == ConnectionType::Upgrade {
         response.set_connection_type(ConnectionType::Close);
     }
 }
 
-/// Settles what becomes of the connection, where no middleware does.
+/// Announces the end of the connection and holds the unread body, where no middleware does.
 pub fn settle(
     req: &HttpRequest,
     unread: Option<Unread>,
@@ -88,16 +88,16 @@ pub fn settle(
     }
 }
 
-/// Counts the requests that cannot be read as HTTP, of all connections, and reports them once a
+/// Counts the requests of all connections that cannot be read as HTTP, and reports them once a
 /// minute. No handler ever sees them.
 pub struct MalformedRequests {
     app: web::Data<Keyward>,
     metrics: web::Data<Metrics>,
-    reports: Seldom,
+    reports: OncePerMinute,
     unreported: AtomicU64,
 }
 
-/// Ends with its connection.
+/// Reports the protocol error of one connection when it is dropped with it.
 struct Watch {
     peer: Option<SocketAddr>,
     malformed: Arc<MalformedRequests>,
@@ -105,7 +105,7 @@ struct Watch {
 
 impl MalformedRequests {
     pub fn new(app: web::Data<Keyward>, metrics: web::Data<Metrics>) -> Arc<Self> {
-        let (reports, unreported) = (Seldom::default(), AtomicU64::new(0));
+        let (reports, unreported) = (OncePerMinute::default(), AtomicU64::new(0));
         Arc::new(Self { app, metrics, reports, unreported })
     }
 
@@ -132,8 +132,8 @@ impl MalformedRequests {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // Said of this connection: it ends with the error, and nothing else of this thread runs in
-        // between.
+        // The error is of this connection: the connection ends with it, and this thread runs nothing
+        // else in between.
         if let Some(reason) = take_protocol_error() {
             self.malformed.record(self.peer, &reason);
         }

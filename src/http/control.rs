@@ -1,8 +1,8 @@
-//! The control socket: what only somebody on the machine may ask.
+//! The control socket, for commands on this machine.
 //!
-//! A Unix socket in the data directory that its owner alone can open. Being able to connect is the
-//! permission, so nothing else is asked for. Besides its own few commands it has the whole API,
-//! for the operator.
+//! It is a Unix socket in the data directory, which only the owner of the directory can open. Being able
+//! to connect is the permission: a request needs no key. Besides a few commands of its own, the socket has
+//! the whole API, as the operator.
 
 use std::path::PathBuf;
 
@@ -36,16 +36,16 @@ use crate::{
 pub mod import;
 pub mod webhooks;
 
-/// What `root-key reset` asks.
+/// The request of `root-key reset`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResetRequest {
     pub revoke_others: bool,
-    /// Where the key is to be written instead of being answered.
+    /// The file for the new key; without one, the answer holds the key.
     pub to_file: Option<PathBuf>,
 }
 
-/// What it is answered. The one place besides the API that carries a key.
+/// The answer to `root-key reset`: the only one besides the API's that holds a key.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ResetAnswer {
     pub key_id: String,
@@ -54,34 +54,34 @@ pub struct ResetAnswer {
     pub revoked: Vec<String>,
 }
 
-/// Runs a job as the scheduler does, in its turn and counted, for whoever holds the jobs; this layer
-/// does not. `None` if it panicked.
+/// Runs a job as the scheduler does: in its turn, and counted. The server provides it, because this layer
+/// does not know the scheduler. Returns `None` if the job panicked.
 pub struct JobRunner(pub Box<RunJob>);
 
 type RunJob = dyn Fn(Job) -> BoxFuture<'static, Option<Result<u64, Error>>> + Send + Sync;
 
-/// What `run-job` is answered.
+/// The answer to `run-job`.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct JobAnswer {
     pub changed: u64,
 }
 
-/// What `clock accept` is answered.
+/// The answer to `clock accept`.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct ClockAnswer {
-    /// How far time went back, in milliseconds.
+    /// By how much time went back, in milliseconds.
     pub back_ms: u64,
 }
 
-/// What `backup create` asks.
+/// The request of `backup create`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupRequest {
-    /// Where it is to go instead of the usual place.
+    /// The file of the backup; without one, it is made in the backup directory.
     pub to: Option<PathBuf>,
 }
 
-/// What it is answered.
+/// The answer to `backup create`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupAnswer {
@@ -93,7 +93,7 @@ pub struct BackupAnswer {
     pub keys: i64,
 }
 
-/// The application behind the socket.
+/// Returns the application behind the socket.
 pub fn app(
     app: web::Data<Keyward>,
     streams: web::Data<Streams>,

@@ -1,5 +1,5 @@
-//! What every answer carries, whatever was asked: an identifier, headers for safety, problems
-//! rendered, one line in the log.
+//! The middleware around every operation but the hot routes. It gives each answer an identifier, safe
+//! headers and, for a failure, the body of a problem; and it writes one line to the log.
 
 use std::time::Duration;
 
@@ -31,13 +31,18 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Around everything.
+/// What [`wrap`] takes from the server. The control socket has no metrics.
+type Shared = (
+    web::Data<RequestIds>,
+    web::Data<Keyward>,
+    web::Data<TrustedProxies>,
+    Option<web::Data<Metrics>>,
+    web::Data<RouteTable>,
+);
+
+/// The outermost middleware.
 pub async fn wrap<B: MessageBody + 'static>(
-    ids: web::Data<RequestIds>,
-    app: web::Data<Keyward>,
-    proxies: web::Data<TrustedProxies>,
-    metrics: Option<web::Data<Metrics>>,
-    table: web::Data<RouteTable>,
+    (ids, app, proxies, metrics, table): Shared,
     mut req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<EitherBody<B>>>, actix_web::Error> {
@@ -45,12 +50,12 @@ pub async fn wrap<B: MessageBody + 'static>(
     req.extensions_mut().insert(id.clone());
     let method = req.method().clone();
     if method == Method::HEAD {
-        // Routed as GET; the connection knows that it must not send the body.
+        // Routed as GET. The connection knows that it must not send the body.
         req.head_mut().method = Method::GET;
     }
     let started = app.env().time.monotonic();
     strict::examine(&req, &table);
-    // Under `/api` only after the key: see `authenticate`.
+    // Under `/api`, this is checked after the key: see `authn::examine`.
     let misplaced = (!req.path().starts_with("/api/")).then(|| key_in_query(req.query_string()));
     let response = match misplaced.flatten() {
         Some((code, detail)) => {
@@ -60,7 +65,8 @@ pub async fn wrap<B: MessageBody + 'static>(
     };
     let mut response = rendered(response, &id, &app, &proxies);
     if method == Method::HEAD && response.response().body().size() == BodySize::Stream {
-        // The connection would wait for its end. Of no length: that of GET is not known either.
+        // The connection would wait for the end of the stream. The answer gets no length, because the
+        // length of the answer to GET is not known either.
         response = response.map_body(|_, _| EitherBody::right(BoxBody::new(body::None::new())));
     }
     decorate(&mut response, &id);
@@ -75,7 +81,7 @@ pub async fn wrap<B: MessageBody + 'static>(
     Ok(response)
 }
 
-/// With what was not read of the request, and the truth about the connection.
+/// Announces the end of the connection where it ends, and holds the unread body until then.
 fn settled<B: MessageBody + 'static>(
     mut response: ServiceResponse<EitherBody<B>>,
 ) -> ServiceResponse<EitherBody<B>> {
@@ -107,7 +113,7 @@ fn count<B>(
     let (request, status) = (response.request(), response.status().as_u16());
     let path = request.path();
     let method = if *method == Method::HEAD { &Method::GET } else { method };
-    // The pages are not in the document.
+    // The pages are not in the API document.
     let is_page = *method == Method::GET && !path.starts_with("/api/");
     let page = || request.match_pattern().filter(|_| is_page);
     let route = table.template(method, path).map(str::to_owned).or_else(page);
@@ -118,7 +124,7 @@ fn count<B>(
 
 fn log<B>(response: &ServiceResponse<B>, id: &RequestId, method: &Method, elapsed: Duration) {
     let (req, status) = (response.request(), response.status());
-    // The pattern, not the path: no identifier and no misplaced key comes into the log by it.
+    // The pattern, not the path, which may hold identifiers and misplaced keys.
     let route = req.match_pattern().unwrap_or_else(|| "(none)".to_owned());
     tracing::info!(
         request.id = %id,
@@ -130,13 +136,13 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, method: &Method, elapse
     );
 }
 
-/// Asked thousands of times a second: counted, not logged.
+/// Whether the path is requested too often to be counted and logged each time.
 fn is_hot(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
-/// Problems get their body here, where the request's identifier is known. Whatever else went wrong
-/// inside the framework becomes a problem as well.
+/// Gives a problem its body, now that the identifier of the request is known. Every other error of the
+/// framework becomes a problem too.
 fn rendered<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
     id: &RequestId,
@@ -150,7 +156,7 @@ fn rendered<B: MessageBody + 'static>(
         (None, None) => return response.map_into_left_body(),
         (None, Some((_, Some(problem)))) => problem.clone(),
         (None, Some((_, None))) if response.status().is_client_error() => {
-            Problem::bad_request("bad_request", "the request could not be understood")
+            Problem::bad_request("bad_request", "the server cannot parse the request")
         }
         (None, Some((err, None))) => {
             tracing::error!(error = %err, "a request failed inside the framework");
@@ -174,7 +180,7 @@ fn record_denial(req: &HttpRequest, problem: &Problem, app: &Keyward, proxies: &
     caller.record(app, problem, proxies.client_address(req));
 }
 
-/// Ends every text with a newline, so that the prompt of a shell begins on a line of its own.
+/// Ends every text with a newline, so that the prompt of a shell stands on a line of its own.
 fn ended_with_newline<B: MessageBody + 'static>(
     response: ServiceResponse<EitherBody<B>>,
 ) -> ServiceResponse<EitherBody<B>> {
@@ -190,7 +196,7 @@ fn ended_with_newline<B: MessageBody + 'static>(
     })
 }
 
-/// Whether a body is for people and programs to read as it is, rather than one of the pages' files.
+/// Returns whether a body is an answer of the API, rather than a file of Swagger UI.
 fn is_text(headers: &HeaderMap) -> bool {
     const TEXTS: [&str; 4] =
         ["application/json", "application/problem+json", "application/yaml", "text/plain"];
@@ -200,11 +206,11 @@ fn is_text(headers: &HeaderMap) -> bool {
 }
 
 fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
-    // However its address is spelt, nothing but a page may be kept.
-    let page = response.request().path().starts_with("/docs");
+    // Only a page may be cached, under every spelling of its address.
+    let is_page = response.request().path().starts_with("/docs");
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.to_header());
-    if !page {
+    if !is_page {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }

@@ -1,4 +1,4 @@
-//! The one place where a failure becomes an HTTP response (RFC 9457).
+//! The one mapping of a failure to an HTTP response (RFC 9457).
 
 use std::{fmt, time::Duration};
 
@@ -64,15 +64,10 @@ const TOO_MANY_STREAMS: &str = "too_many_streams";
 const TOO_MANY_ANSWERS: &str = "too_many_answers";
 
 impl Problem {
-    pub fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: &'static str,
-        detail: impl fmt::Display,
-    ) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl fmt::Display) -> Self {
         Self {
             r#type: format!("urn:keyward:problem:{}", code.replace('_', "-")),
-            title,
+            title: title(status),
             status: status.as_u16(),
             detail: masked(&detail.to_string()).into_owned(),
             code,
@@ -84,34 +79,30 @@ impl Problem {
     }
 
     pub fn bad_request(code: &'static str, detail: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, "Bad request", detail)
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
-            "Internal error",
-            "something went wrong on our side",
+            "the server failed; its log says why",
         )
     }
 
-    /// Another method than those in `allow`.
+    /// 405: the address takes only the methods in `allow`.
     pub fn method_not_allowed(allow: String) -> Self {
-        let detail = format!("this can be asked with {allow}");
+        let detail = format!("this address accepts only {allow}");
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        Self {
-            allow: Some(allow),
-            ..Self::new(status, "method_not_allowed", "Method not allowed", detail)
-        }
+        Self { allow: Some(allow), ..Self::new(status, "method_not_allowed", detail) }
     }
 
-    /// The key cannot be taken from a request that says two things.
+    /// 401 for a proxy: the request presents its key ambiguously.
     pub fn ambiguous_key(code: &'static str, detail: impl fmt::Display) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, code, "Authentication required", detail)
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
     }
 
-    /// As it is told to a proxy, which knows one kind of failure.
+    /// Maps every failure of the server to 503, the one that a proxy handles.
     #[must_use]
     pub fn for_a_proxy(self) -> Self {
         if self.status < 500 {
@@ -120,35 +111,35 @@ impl Problem {
         Self::unavailable()
     }
 
-    /// Too busy for now.
+    /// 503: the server is busy.
     pub fn unavailable() -> Self {
         Self::unavailable_because("the service is busy")
     }
 
-    /// Not now, for a reason that ends by itself or by the operator's doing.
+    /// 503, for a reason that ends by itself or that the operator can remove.
     pub fn unavailable_because(why: impl fmt::Display) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(status, "unavailable", "Try again later", why).with_retry(1)
+        Self::new(status, "unavailable", why).with_retry(1)
     }
 
-    /// No further stream now; whoever waits a little may find one closed.
+    /// 503: no further stream can be opened now. A client may retry after some seconds.
     pub fn too_many_streams() -> Self {
-        let detail = "too many event streams are open";
+        let detail = "too many event streams are open; close one, or try again later";
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(status, TOO_MANY_STREAMS, "Try again later", detail).with_retry(5)
+        Self::new(status, TOO_MANY_STREAMS, detail).with_retry(5)
     }
 
     pub fn too_many_answers() -> Self {
         let detail = "too many long answers wait for their clients to read them";
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self::new(status, TOO_MANY_ANSWERS, "Try again later", detail).with_retry(5)
+        Self::new(status, TOO_MANY_ANSWERS, detail).with_retry(5)
     }
 
     pub fn invalid(faults: Vec<Fault>) -> Self {
         Self::from(Error::Invalid(faults))
     }
 
-    /// Whether the caller was refused, rather than what it said.
+    /// Returns whether the caller was refused, rather than its input.
     pub fn is_denial(&self) -> bool {
         matches!(self.status, 401 | 403)
     }
@@ -161,7 +152,7 @@ impl Problem {
         self.code
     }
 
-    /// The response, now that the request's identifier is known.
+    /// Returns the response, now that the identifier of the request is known.
     ///
     /// # Panics
     ///
@@ -169,11 +160,11 @@ impl Problem {
     #[expect(clippy::expect_used, reason = "a struct of strings and a number is always JSON")]
     pub fn respond(&self, request_id: &str) -> HttpResponse {
         let complete = Self { request_id: request_id.to_owned(), ..self.clone() };
-        let mut body = serde_json::to_vec(&complete).expect("strings and a number");
+        let mut body = serde_json::to_vec(&complete).expect("strings and a number are JSON");
         body.push(b'\n');
         let mut response = self.head();
         if matches!(self.code, TOO_MANY_STREAMS | TOO_MANY_ANSWERS) {
-            response.force_close(); // Requests that are pipelined behind it would fare alike.
+            response.force_close(); // Pipelined requests would be refused too.
         }
         response.content_type("application/problem+json").body(body)
     }
@@ -187,7 +178,7 @@ impl Problem {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
-            // No scheme for API keys is registered; this names the header that is wanted.
+            // No scheme for API keys is registered; this one names the header to send.
             let challenge = "ApiKey realm=\"keyward\", header=\"X-API-Key\"";
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
@@ -205,59 +196,43 @@ impl Problem {
 }
 
 impl From<Error> for Problem {
-    // No `_` arm: a new way to fail must be given a response here before the crate compiles.
+    // No `_` arm: the crate compiles only when every failure has a response here.
     fn from(err: Error) -> Self {
+        let new = |status, code| Self::new(status, code, &err);
+        let forbidden = |code| new(StatusCode::FORBIDDEN, code);
         match &err {
-            Error::Unauthenticated(denial) => {
-                let code = denial_code(*denial);
-                Self::new(StatusCode::UNAUTHORIZED, code, "Authentication required", &err)
-            }
-            Error::MissingScope(_) | Error::LacksScopes(_) => {
-                Self::new(StatusCode::FORBIDDEN, "missing_scope", "Not allowed", &err)
-            }
-            Error::AmbiguousPath(_) => {
-                Self::new(StatusCode::FORBIDDEN, "ambiguous_path", "Not allowed", &err)
-            }
-            Error::NoRoute => Self::new(StatusCode::FORBIDDEN, "no_route", "Not allowed", &err),
-            Error::ProxyMistake(_) => {
-                Self::new(StatusCode::FORBIDDEN, "authz_misconfigured", "Not allowed", &err)
-            }
+            Error::Unauthenticated(denial) => new(StatusCode::UNAUTHORIZED, denial_code(*denial)),
+            Error::MissingScope(_) | Error::LacksScopes(_) => forbidden("missing_scope"),
+            Error::AmbiguousPath(_) => forbidden("ambiguous_path"),
+            Error::NoRoute => forbidden("no_route"),
+            Error::ProxyMistake(_) => forbidden("authz_misconfigured"),
+            Error::ScopeEscalation(_) => forbidden("scope_escalation"),
             Error::NotFound | Error::UnknownId(_) | Error::NoCheckpoint => {
-                Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", &err)
+                new(StatusCode::NOT_FOUND, "not_found")
             }
-            Error::PreconditionFailed => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                "precondition_failed",
-                "Precondition failed",
-                &err,
-            ),
+            Error::PreconditionFailed => {
+                new(StatusCode::PRECONDITION_FAILED, "precondition_failed")
+            }
             Error::Invalid(faults) => Self {
                 errors: faults.iter().map(ProblemFault::from).collect(),
-                ..Self::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "invalid_request",
-                    "Invalid request",
-                    &err,
-                )
+                ..new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
             },
-            Error::ScopeEscalation(_) => {
-                Self::new(StatusCode::FORBIDDEN, "scope_escalation", "Not allowed", &err)
-            }
             Error::Conflict(conflict) => Self::conflict(*conflict),
             Error::TooManyChanges { retry_after } => {
-                let status = StatusCode::TOO_MANY_REQUESTS;
-                Self::new(status, "too_many_changes", "Too many changes", &err)
+                new(StatusCode::TOO_MANY_REQUESTS, "too_many_changes")
                     .with_retry(whole_seconds(*retry_after))
             }
             Error::Backup(source) => {
                 let cause = std::error::Error::source(source);
                 tracing::error!(error = source as &dyn std::error::Error, cause, "no backup");
                 let detail = cause.map_or_else(|| err.to_string(), |it| format!("{err}: {it}"));
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                Self::new(status, "backup_failed", "No backup", detail)
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "backup_failed", detail)
             }
             Error::Unavailable(source) => {
-                tracing::warn!(error = source as &dyn std::error::Error, "turned a request away");
+                tracing::warn!(
+                    error = source as &dyn std::error::Error,
+                    "a request was refused for now"
+                );
                 Self::unavailable_because(&err)
             }
             Error::Internal(source) => {
@@ -270,7 +245,7 @@ impl From<Error> for Problem {
 
 impl Problem {
     fn conflict(conflict: Conflict) -> Self {
-        let new = |code| Self::new(StatusCode::CONFLICT, code, "Conflict", conflict);
+        let new = |code| Self::new(StatusCode::CONFLICT, code, conflict);
         match conflict {
             Conflict::KeyNotActive => new("key_not_active"),
             Conflict::TooManyLiveKeys { retry_after } => {
@@ -290,7 +265,27 @@ impl Problem {
     }
 }
 
-/// For `Retry-After`: never too early, and at least one.
+/// Returns the kind of problem, for people.
+fn title(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "Bad request",
+        401 => "Authentication required",
+        403 => "Not allowed",
+        404 => "Not found",
+        405 => "Method not allowed",
+        408 => "Body too slow",
+        409 => "Conflict",
+        412 => "Precondition failed",
+        413 => "Body too large",
+        415 => "Unsupported media type",
+        422 => "Invalid request",
+        429 => "Too many changes",
+        503 => "Try again later",
+        _ => "Internal error",
+    }
+}
+
+/// Rounds up to whole seconds, at least one, for `Retry-After`.
 fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }
@@ -328,7 +323,7 @@ impl ResponseError for Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// A stand-in: the middleware that knows the request's identifier calls [`Problem::respond`].
+    /// Returns a placeholder: the middleware that knows the identifier calls [`Problem::respond`].
     fn error_response(&self) -> HttpResponse {
         self.head().finish()
     }

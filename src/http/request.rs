@@ -1,4 +1,4 @@
-//! What handlers read of a request, and what of it is refused.
+//! The parts of a request: body, JSON, query, client address and identifier; and their strict reading.
 
 pub(super) mod body;
 pub(super) mod client_address;

@@ -1,4 +1,4 @@
-//! Answers that are long: lists page by page, and bodies that are handed over in pieces.
+//! Long answers: pages of lists, and bodies that are sent in pieces.
 
 use std::{
     convert::Infallible,
@@ -24,28 +24,28 @@ use crate::{
     service::{Error, Keyward, Principal},
 };
 
-/// A page ends before it is longer, with any `limit`, in bytes.
+/// The greatest length of a page in bytes, with any `limit`.
 const LONGEST_PAGE: usize = 1024 * 1024;
-/// A longer answer takes a place while its client has not taken it, in bytes.
+/// A longer answer, in bytes, takes a permit until its client has received it.
 const LONG: usize = 64 * 1024;
-/// What the connection is handed at a time, in bytes: it copies it.
+/// The length of a piece in bytes. The connection copies each piece.
 const PIECE: usize = 16 * 1024;
-/// Rows that are in memory at a time.
+/// Rows in memory at a time.
 const ROWS: u32 = 128;
 
-/// A body that needs no copy but of the piece that is being sent.
+/// A body of which only the piece that is being sent is copied.
 pub(super) struct InPieces {
     rest: Bytes,
-    _place: Option<StreamPermit>,
+    _permit: Option<StreamPermit>,
 }
 
 impl InPieces {
     pub fn of(body: Bytes) -> Self {
-        Self { rest: body, _place: None }
+        Self { rest: body, _permit: None }
     }
 
-    /// Refused if too many long answers wait for their clients already.
-    pub fn in_place(
+    /// Takes a permit if the body is long; 503 if too many long answers wait for their clients already.
+    pub fn with_permit(
         body: Bytes,
         streams: &Streams,
         caller: Option<&Principal>,
@@ -53,13 +53,13 @@ impl InPieces {
         if body.len() <= LONG {
             return Ok(Self::of(body));
         }
-        let place = streams.long_answers.take(caller).ok_or_else(Problem::too_many_answers)?;
-        Ok(Self { rest: body, _place: Some(place) })
+        let permit = streams.long_answers.take(caller).ok_or_else(Problem::too_many_answers)?;
+        Ok(Self { rest: body, _permit: Some(permit) })
     }
 
-    /// Refuses as [`InPieces::in_place`] would, before the work is done for nothing.
-    pub fn expect_place(streams: &Streams, caller: Option<&Principal>) -> Result<(), Problem> {
-        if streams.long_answers.has_place(caller) {
+    /// Returns the error of [`InPieces::with_permit`] in advance, before the body is made in vain.
+    pub fn check_permit(streams: &Streams, caller: Option<&Principal>) -> Result<(), Problem> {
+        if streams.long_answers.has_permit(caller) {
             return Ok(());
         }
         Err(Problem::too_many_answers())
@@ -82,22 +82,33 @@ impl MessageBody for InPieces {
     }
 }
 
-/// Answers with a page: at most `limit` rows, and at most [`LONGEST_PAGE`].
-///
-/// `read` returns the rows after the one that it is given, or the first ones, and at most so many;
-/// `show` is their JSON, `cursor` marks a row as the last of a page.
+/// How the rows of a list are read and shown.
+pub(super) struct List<T, Read, Show> {
+    /// The greatest number of rows on the page.
+    pub limit: u32,
+    /// Returns the rows after the given one, or the first rows, and at most the given number.
+    pub read: Read,
+    /// Returns the JSON of a row.
+    pub show: Show,
+    /// Returns the cursor of a page that ends with this row.
+    pub cursor: fn(&T) -> String,
+}
+
+/// Answers with a page of the list, of at most [`LONGEST_PAGE`].
 pub(super) async fn page<T: Send + 'static, Shown: Serialize>(
     app: &web::Data<Keyward>,
     caller: &Principal,
     req: &HttpRequest,
-    limit: u32,
-    read: impl Fn(&Keyward, Option<&T>, u32) -> Result<Vec<T>, Error> + Send + 'static,
-    show: impl Fn(&Keyward, &T) -> Shown + Send + 'static,
-    cursor: fn(&T) -> String,
+    list: List<
+        T,
+        impl Fn(&Keyward, Option<&T>, u32) -> Result<Vec<T>, Error> + Send + 'static,
+        impl Fn(&Keyward, &T) -> Shown + Send + 'static,
+    >,
 ) -> Result<HttpResponse, Problem> {
+    let List { limit, read, show, cursor } = list;
     let streams = req.app_data::<web::Data<Streams>>().ok_or_else(Problem::internal)?;
     let turn = streams.writing.acquire().await;
-    InPieces::expect_place(streams, Some(caller))?;
+    InPieces::check_permit(streams, Some(caller))?;
     let (text, next) = run(app, move |app| {
         let read = |last: Option<&T>, count| read(app, last, count);
         let show = |row: &T| show(app, row);
@@ -105,7 +116,7 @@ pub(super) async fn page<T: Send + 'static, Shown: Serialize>(
     })
     .await?;
     drop(turn);
-    let body = InPieces::in_place(text.into(), streams, Some(caller))?;
+    let body = InPieces::with_permit(text.into(), streams, Some(caller))?;
     let mut response = HttpResponse::Ok();
     if let Some(next) = next {
         response.insert_header((header::LINK, query::next_link(req, &next)));
@@ -113,7 +124,7 @@ pub(super) async fn page<T: Send + 'static, Shown: Serialize>(
     Ok(response.content_type("application/json").body(body))
 }
 
-/// `{"data":[…],"nextCursor":…}`, and the cursor.
+/// Returns `{"data":[…],"nextCursor":…}`, and the cursor.
 fn written<T, Shown: Serialize>(
     limit: u32,
     read: impl Fn(Option<&T>, u32) -> Result<Vec<T>, Error>,
@@ -121,24 +132,24 @@ fn written<T, Shown: Serialize>(
     cursor: fn(&T) -> String,
 ) -> Result<(Vec<u8>, Option<String>), Error> {
     let mut text = b"{\"data\":[".to_vec();
-    let (mut told, mut last, mut next) = (0, None, None);
+    let (mut count, mut last, mut next) = (0, None, None);
     'rows: loop {
-        // One more than may be told shows whether there is another page.
-        let count = ROWS.min(limit - told + 1);
-        let rows = read(last.as_ref(), count)?;
-        let there_may_be_more = count as usize <= rows.len();
+        // One row more than may be written shows whether there is another page.
+        let wanted = ROWS.min(limit - count + 1);
+        let rows = read(last.as_ref(), wanted)?;
+        let there_may_be_more = wanted as usize <= rows.len();
         for row in rows {
             let before = text.len();
             if last.is_some() {
                 text.push(b',');
             }
             json(&mut text, &show(&row));
-            if last.is_some() && (told == limit || LONGEST_PAGE < text.len()) {
+            if last.is_some() && (count == limit || LONGEST_PAGE < text.len()) {
                 text.truncate(before);
                 next = last.as_ref().map(cursor);
                 break 'rows;
             }
-            told += 1;
+            count += 1;
             last = Some(row);
         }
         if !there_may_be_more {
@@ -152,7 +163,7 @@ fn written<T, Shown: Serialize>(
 }
 
 fn json(text: &mut Vec<u8>, value: &impl Serialize) {
-    // The types of answers all have a JSON form, and a vector takes it.
+    // Every type of an answer has a JSON form, and writing to a vector cannot fail.
     let _ = serde_json::to_writer(text, value);
 }
 

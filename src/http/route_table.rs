@@ -1,4 +1,4 @@
-//! Which operations there are, as the API document lists them.
+//! The operations of the API, as its document lists them.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use utoipa::openapi::{
 
 use crate::{http::problem::Problem, service::Error};
 
-/// Fits where a key's identifier would be, but is none.
+/// Matches the path of a key, but is not one.
 const NOT_AN_ID: &str = "/api/v1/api-keys/verify";
 
-/// Which methods there are at which path, with the query parameters that they know: what tells a wrong
-/// method from a wrong address, and an unknown parameter from one of the operation's.
+/// The methods of each path, with their query parameters. Distinguishes a wrong method from a wrong
+/// address, and an unknown parameter from a parameter of the operation.
 #[derive(Clone, Debug)]
 pub struct RouteTable(Arc<[(Vec<Segment>, Vec<Route>)]>);
 
 #[derive(Clone, Debug)]
 struct Route {
     method: Method,
-    /// As the document writes it, with placeholders.
+    /// The path as the document writes it, with placeholders.
     path: Arc<str>,
     parameters: Arc<[String]>,
 }
@@ -45,7 +45,8 @@ impl RouteTable {
         Self(rows.into())
     }
 
-    /// The routes of every row that fits: `self` is an address of its own and an identifier.
+    /// Returns the routes of every row that matches: `self` is an address of its own, and also matches
+    /// an identifier.
     fn routes_at(&self, path: &str) -> impl Iterator<Item = &Route> {
         let parts: Vec<String> = path.split('/').map(str::to_owned).collect();
         let fits = move |row: &[Segment]| {
@@ -59,6 +60,7 @@ impl RouteTable {
         self.0.iter().filter(move |(row, _)| fits(row)).take(last).flat_map(|(_, routes)| routes)
     }
 
+    /// Returns the methods of a path; `None` if no operation has this path.
     pub fn methods_at(&self, path: &str) -> Option<Vec<Method>> {
         let mut all: Vec<Method> = Vec::new();
         for Route { method, .. } in self.routes_at(path) {
@@ -69,12 +71,12 @@ impl RouteTable {
         (!all.is_empty()).then_some(all)
     }
 
-    /// The query parameters that this operation knows; `None` if there is no such operation.
+    /// Returns the query parameters of this operation; `None` if there is no such operation.
     pub fn parameters(&self, method: &Method, path: &str) -> Option<&[String]> {
         self.route(method, path).map(|it| &*it.parameters)
     }
 
-    /// The path of this operation as the document writes it; `None` if there is no such operation.
+    /// Returns the path of this operation as the document writes it; `None` if there is no such operation.
     pub fn template(&self, method: &Method, path: &str) -> Option<&str> {
         self.route(method, path).map(|it| &*it.path)
     }

@@ -1,4 +1,4 @@
-//! Which handler answers which address.
+//! The routes: which handler answers which address.
 
 use actix_web::{Route, dev::HttpServiceFactory, middleware::from_fn, web};
 use utoipa_actix_web::{OpenApiFactory, service_config::ServiceConfig};
@@ -11,12 +11,12 @@ use crate::http::{
     verification::verify,
 };
 
-/// Where routes are listed: in what a server serves, or in what also collects the API document. That
-/// takes megabytes, which the threads that serve would keep.
+/// A list of routes: the configuration of a server, or one that also collects the API document. The
+/// second takes megabytes, which every worker thread would keep.
 pub trait Routes {
     fn add(&mut self, operation: impl HttpServiceFactory + OpenApiFactory + 'static) -> &mut Self;
 
-    /// Adds what the document does not show.
+    /// Adds a route that the document does not show.
     fn add_hidden(&mut self, path: &str, route: Route) -> &mut Self;
 }
 
@@ -40,12 +40,12 @@ impl Routes for ServiceConfig<'_> {
     }
 }
 
-/// The one operation that stands outside of [`wrap`](crate::http::wrap), before all others.
+/// The one operation outside of [`wrap`](crate::http::wrap), before all others.
 pub fn hot_routes(cfg: &mut impl Routes) {
     cfg.add(verify::verify_key);
 }
 
-/// All others of the public address.
+/// All other routes of the public address.
 pub fn routes(cfg: &mut web::ServiceConfig) {
     cfg.service(
         web::scope("/api/v1")
@@ -56,7 +56,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     .configure(open_routes);
 }
 
-/// What needs no key, or decides for itself.
+/// The routes that need no key, or decide themselves whether they do.
 pub(super) fn open_routes(cfg: &mut impl Routes) {
     cfg.add(health::livez)
         .add_hidden("/healthz", web::get().to(health::healthz)) // As some probes call it.
@@ -66,9 +66,9 @@ pub(super) fn open_routes(cfg: &mut impl Routes) {
         .add(documents::openapi_yaml);
 }
 
-/// What the public address and the control socket have in common, under `/api/v1`.
+/// The routes under `/api/v1` of both the public address and the control socket.
 ///
-/// Routing and documentation are one list: an endpoint missing here is missing from both.
+/// Routing and documentation are one list: an endpoint that is missing here is missing in both.
 pub(super) fn api(cfg: &mut impl Routes) {
     let other = || web::route().to(no_such_operation);
     cfg.add(keys::list_keys)
@@ -79,7 +79,6 @@ pub(super) fn api(cfg: &mut impl Routes) {
         .add(rotation::rotate_self)
         .add(keys::show_key)
         .add(keys::update_key)
-        .add(keys::patch_key)
         .add(keys::revoke_key)
         .add(rotation::rotate_key)
         .add(rotation::complete_rotation)
@@ -90,7 +89,6 @@ pub(super) fn api(cfg: &mut impl Routes) {
         .add(accounts::show_own_account)
         .add(accounts::show_account)
         .add(accounts::update_account)
-        .add(accounts::patch_account)
         .add(accounts::delete_account)
         .add(accounts::list_account_keys)
         .add(accounts::create_account_key)

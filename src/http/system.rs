@@ -1,4 +1,4 @@
-//! What is not the API: health, metrics, the API document and Swagger UI.
+//! The addresses beside the API: health, metrics, the API document and Swagger UI.
 
 pub mod documents;
 pub(super) mod health;

@@ -1,4 +1,4 @@
-//! The hot routes: asked with each request to the protected API.
+//! Verification and forward auth: the hot routes, called with each request to the protected API.
 
 pub(super) mod authz;
 pub(super) mod state;

@@ -19,10 +19,10 @@ pub use self::{
     checkpoints::{
         CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,
     },
-    events::{EventBody, EventListBody},
+    events::{EventBody, EventFilterQuery, EventListBody},
     fields::unknown_scope,
     keys::{
-        ApiKeyBody, ApiKeyListBody, CreateKeyRequest, RotateKeyRequest, StatusBody,
+        ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, RotateKeyRequest,
         UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
     },
     usage::UsageBody,

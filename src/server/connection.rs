@@ -1,9 +1,9 @@
 //! The limits of one accepted connection that actix-web does not set.
 //!
-//! Left to itself, an HTTP/1 connection of actix-web reads pipelined requests although the client
-//! takes no answer: answers without a body then fill the write buffer without end. Up to 128 KiB of
-//! requests are taken apart at once, and 18 bytes of input cost 5 KiB of memory. And the connection
-//! waits for ever for its client to take an answer.
+//! Without these limits, an HTTP/1 connection of actix-web reads pipelined requests even if the client
+//! reads no answer. Then answers without a body fill the write buffer without end. It parses up to
+//! 128 KiB of requests at once, and 18 bytes of input cost 5 KiB of memory. It also waits for ever for
+//! a client to read an answer.
 
 use std::{
     io, mem,
@@ -23,63 +23,63 @@ use tokio::{
 
 use super::requests::Requests;
 
-/// How often a connection is looked at.
+/// How often a connection is checked.
 const TICK: Duration = Duration::from_secs(10);
-/// Ticks for which a client may leave an answer untaken: 20 to 30 seconds.
+/// Ticks in which a client may leave an answer unread: 20 to 30 seconds.
 const STALLED_TICKS: u8 = 3;
-/// Ticks in which no byte moves, either way. Longer than keep-alive (75 s) and than the signs of
-/// life of an event stream (15 s): it ends what these do not, such as half a second request.
+/// Ticks in which no byte moves in either direction. Longer than keep-alive (75 s) and the heartbeat of
+/// an event stream (15 s). It ends connections that these do not end, as with half a second request.
 const QUIET_TICKS: u8 = 9;
-/// Bytes that are read at a time.
+/// Bytes of one read.
 const PIECE: usize = 2048;
-/// Requests that are handed on before those before them are answered.
+/// The most requests that are forwarded to the dispatcher without an answer.
 const MOST_PIPELINED: usize = 16;
-/// Stands once in each request line (RFC 9112, 3).
+/// Each request line contains this once (RFC 9112, 3).
 const MARK: &[u8] = b"HTTP/1.";
-/// Made once: making it costs more than to search a request.
+/// Built once, because building it costs more than searching a request.
 static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
-/// Bytes of a mark that may lie before the piece in which it ends.
+/// Bytes of a mark that may be before the piece in which it ends.
 const OVERLAP: usize = MARK.len() - 1;
 
-/// A socket that reads no further requests while answers wait, and fails when its client takes
-/// none.
+/// A socket that reads no further requests while answers wait. It fails if its client reads no
+/// answer.
 #[derive(Debug)]
 pub(super) struct Connection<IO> {
     io: IO,
     pub peer: Option<SocketAddr>,
     pub requests: Requests,
     input: Input,
-    /// The next read begins a turn: the dispatcher has seen all that was read before.
+    /// Whether the next read begins a turn. Then the dispatcher has parsed all earlier input.
     new_turn: bool,
-    /// The socket took no more.
+    /// Whether the last write found the socket full.
     blocked: bool,
-    /// A read was refused meanwhile.
+    /// Whether a read was refused while the socket was full.
     refused: bool,
     progress: Progress,
 }
 
-/// What moved since the last tick, and for how many ticks nothing did.
+/// The progress since the last tick, and the number of ticks without progress.
 #[derive(Debug)]
 struct Progress {
     ticks: Interval,
-    /// The client took something.
+    /// Whether the client read something.
     taken: bool,
-    /// A byte moved, either way.
+    /// Whether a byte moved in either direction.
     moved: bool,
     stalled: u8,
     quiet: u8,
 }
 
-/// What was read of the socket and not yet handed on.
+/// Input that was read from the socket and not yet forwarded.
 #[derive(Debug)]
 struct Input {
-    /// The last piece, after the last bytes of the one before it.
+    /// The last bytes of the piece before, then the last piece.
     bytes: Box<[u8]>,
-    /// Where what is to be handed on begins and ends.
+    /// The range of the bytes to forward.
     start: usize,
     end: usize,
-    /// Requests that were handed on since all of them were answered.
-    handed_on: usize,
+    /// Requests that were forwarded since all were answered.
+    forwarded: usize,
 }
 
 impl<IO> Connection<IO> {
@@ -96,22 +96,22 @@ impl<IO> Connection<IO> {
         }
     }
 
-    /// Whether nothing is to be read now. Sees to it that the task is woken when it may be.
+    /// Whether reading must wait. If so, arranges that the task is woken when it may read.
     fn must_wait(&mut self, cx: &mut Context<'_>) -> bool {
         let idle = !self.blocked && self.requests.are_answered();
         if mem::take(&mut self.new_turn) && idle {
-            self.input.handed_on = 0;
+            self.input.forwarded = 0;
         }
         if self.blocked {
             self.refused = true;
-        } else if self.input.handed_on < MOST_PIPELINED {
+        } else if self.input.forwarded < MOST_PIPELINED {
             return false;
         } else if idle {
-            cx.waker().wake_by_ref(); // To be read on when these were taken apart.
+            cx.waker().wake_by_ref(); // Reading goes on when the dispatcher has parsed these.
         } else if self.requests.are_reading() {
-            // What looks like another request may be a part of this one's body. So one more is
-            // handed on in each turn; HTTP itself stops at 16 whole requests that wait.
-            self.input.handed_on = MOST_PIPELINED - 1;
+            // What looks like another request may be a part of this body. So one more is forwarded
+            // in each turn. The dispatcher itself stops at 16 complete requests that wait.
+            self.input.forwarded = MOST_PIPELINED - 1;
             cx.waker().wake_by_ref();
         } else {
             self.requests.wake_when_answered(cx.waker());
@@ -146,7 +146,7 @@ impl Progress {
         Self { ticks, taken: false, moved: false, stalled: 0, quiet: 0 }
     }
 
-    /// Fails once the client took nothing of what waits, or nothing moved, for too long.
+    /// Fails if the client read nothing, or if nothing moved, for too long.
     fn watch(&mut self, cx: &mut Context<'_>, output_waits: bool) -> io::Result<()> {
         while self.ticks.poll_tick(cx).is_ready() {
             let (taken, moved) = (mem::take(&mut self.taken), mem::take(&mut self.moved));
@@ -163,29 +163,29 @@ impl Progress {
 impl Input {
     fn new() -> Self {
         let bytes = vec![0; OVERLAP + PIECE].into_boxed_slice();
-        Self { bytes, start: OVERLAP, end: OVERLAP, handed_on: 0 }
+        Self { bytes, start: OVERLAP, end: OVERLAP, forwarded: 0 }
     }
 
     fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// Makes room for the next piece.
+    /// Returns the room for the next piece.
     fn room(&mut self) -> ReadBuf<'_> {
         self.bytes.copy_within(self.end - OVERLAP..self.end, 0);
         (self.start, self.end) = (OVERLAP, OVERLAP);
         ReadBuf::new(self.bytes.get_mut(OVERLAP..).unwrap_or_default())
     }
 
-    /// Takes what may be handed on, at most `room` bytes: up to the request that is one too many.
+    /// Takes the bytes to forward: at most `room`, and not beyond the most pipelined requests.
     fn take(&mut self, room: usize) -> &[u8] {
         let start = self.start;
         let mut end = self.end.min(start.saturating_add(room));
         let before = start - OVERLAP;
         let seen = self.bytes.get(before..end).unwrap_or_default();
         for mark in MARKS.find_iter(seen) {
-            self.handed_on += 1;
-            if self.handed_on == MOST_PIPELINED {
+            self.forwarded += 1;
+            if self.forwarded == MOST_PIPELINED {
                 end = before + mark + MARK.len();
                 break;
             }
@@ -256,7 +256,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.io).poll_flush(cx);
-        // TLS has taken what the socket has not. A flush of nothing moves nothing.
+        // Bytes may wait in the TLS layer. A flush without waiting bytes is no progress.
         if outcome.is_pending() || this.blocked {
             this.wrote(cx, &outcome)?;
         }
@@ -285,15 +285,15 @@ impl<IO: ActixStream> ActixStream for Connection<IO> {
 mod tests {
     use super::*;
 
-    /// Reads `text` in pieces of `length`; returns how many bytes are handed on before it waits.
-    fn handed_on(text: &[u8], length: usize) -> usize {
+    /// Reads `text` in pieces of `length`. Returns how many bytes are forwarded before it waits.
+    fn forwarded(text: &[u8], length: usize) -> usize {
         let mut input = Input::new();
         let mut total = 0;
         for piece in text.chunks(length) {
             input.room().put_slice(piece);
             input.end += piece.len();
             total += input.take(usize::MAX).len();
-            if input.handed_on == MOST_PIPELINED {
+            if input.forwarded == MOST_PIPELINED {
                 break;
             }
         }
@@ -301,20 +301,20 @@ mod tests {
     }
 
     #[test]
-    fn so_many_requests_are_handed_on_however_they_arrive() {
+    fn the_same_requests_are_forwarded_in_pieces_of_every_size() {
         let request = b"GET / HTTP/1.1\r\n\r\n";
         let flood = request.repeat(1000);
         let most = MOST_PIPELINED * request.len();
         for length in 1..=PIECE {
-            let total = handed_on(&flood, length);
+            let total = forwarded(&flood, length);
             assert!((most - request.len()..=most).contains(&total), "{length}: {total}");
         }
     }
 
     #[test]
-    fn a_body_is_handed_on_whole() {
+    fn a_body_is_forwarded_completely() {
         let request = [b"POST / HTTP/1.1\r\n\r\n".to_vec(), vec![b'x'; 100_000]].concat();
-        assert_eq!(handed_on(&request, PIECE), request.len());
-        assert_eq!(handed_on(&request, 7), request.len());
+        assert_eq!(forwarded(&request, PIECE), request.len());
+        assert_eq!(forwarded(&request, 7), request.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The two HTTP servers: the one that everybody may ask, and the control socket.
+//! The two HTTP servers: the public one and the control socket.
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, MalformedRequests, RouteTable, Seldom, TrustedProxies, VerificationState,
+        self, MalformedRequests, OncePerMinute, RouteTable, TrustedProxies, VerificationState,
         control::{self, JobRunner},
         openapi::of_document,
         routes,
@@ -43,35 +43,26 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// A gateway keeps its connections; closing them early would cost it a handshake each.
+/// Long, because a gateway keeps its connections, and each new one costs a handshake.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// For the first request's head on a connection, from the connect on.
+/// The time for the first request's head, from the connect on.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client may take to close its end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
-/// Threads for each worker that wait for the disk; group commit is what they wait for together.
+/// Threads of each worker that wait for the disk. They wait for the same group commit.
 const BLOCKING_THREADS: usize = 64;
 
-/// What the public server is made from.
-pub(super) struct PublicServer<'a> {
-    pub instance: &'a Instance,
-    pub config: &'a Config,
-    pub metrics: &'a Arc<Metrics>,
-    pub proxies: &'a Arc<TrustedProxies>,
-    pub workers: &'a Arc<Workers>,
-}
-
 pub(super) fn public_server(
-    shared: &PublicServer<'_>,
+    parts: &Parts,
+    config: &Config,
     listeners: Vec<Listener>,
     certificate: Option<&Arc<Certificate>>,
 ) -> Result<(Server, Vec<SocketFile>), Error> {
-    let parts = Parts::of(shared);
-    let workers = workers(shared.config);
+    let workers = workers(config);
     let mut server = Server::build()
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS)
-        .max_concurrent_connections(connections_per_worker(shared.config, workers))
+        .max_concurrent_connections(connections_per_worker(config, workers))
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals();
     let draining = server.graceful_shutdown_signal();
@@ -93,7 +84,7 @@ pub(super) fn public_server(
                         .map_err(AcceptError::into_service_error)
                         .map(|io: TlsStream<TcpStream>| {
                             let peer = io.get_ref().0.peer_addr().ok();
-                            // Around TLS: what counts is what is said inside of it.
+                            // The limits are for the decrypted bytes.
                             (Connection::new(io, peer), peer)
                         })
                         .and_then(
@@ -109,7 +100,7 @@ pub(super) fn public_server(
                 })
                 .and_then(http_service(parts.clone(), draining.clone()))
             }),
-            // No other machine can listen to a Unix socket.
+            // A Unix socket needs no TLS: no other machine can read it.
             (Listener::Unix(it, file), _) => {
                 sockets.extend(file);
                 server.listen_uds(&address, it, move || {
@@ -123,38 +114,38 @@ pub(super) fn public_server(
     Ok((server.run(), sockets))
 }
 
-/// What each worker makes its application from.
+/// The parts of each worker's application.
 #[derive(Clone)]
-struct Parts {
+pub(super) struct Parts {
     app: web::Data<Keyward>,
     metrics: web::Data<Metrics>,
     streams: web::Data<Streams>,
-    proxies: web::Data<TrustedProxies>,
+    pub proxies: web::Data<TrustedProxies>,
     documents: web::Data<Documents>,
     table: web::Data<RouteTable>,
-    complaints: web::Data<Seldom>,
+    complaints: web::Data<OncePerMinute>,
     malformed: Arc<MalformedRequests>,
-    workers: Arc<Workers>,
+    pub workers: Arc<Workers>,
     docs: bool,
 }
 
 impl Parts {
-    fn of(shared: &PublicServer<'_>) -> Self {
+    pub fn new(instance: &Instance, config: &Config, metrics: &Arc<Metrics>) -> Self {
         let (documents, table) =
             of_document(|document| (Documents::of(document), RouteTable::of(document)));
-        let app = web::Data::from(Arc::clone(&shared.instance.app));
-        let metrics = web::Data::from(Arc::clone(shared.metrics));
+        let app = web::Data::from(Arc::clone(&instance.app));
+        let metrics = web::Data::from(Arc::clone(metrics));
         Self {
             malformed: MalformedRequests::new(app.clone(), metrics.clone()),
-            complaints: web::Data::new(Seldom::default()),
-            workers: Arc::clone(shared.workers),
+            complaints: web::Data::new(OncePerMinute::default()),
+            workers: Arc::default(),
             app,
             metrics,
-            streams: web::Data::from(Arc::clone(&shared.instance.streams)),
-            proxies: web::Data::from(Arc::clone(shared.proxies)),
+            streams: web::Data::from(Arc::clone(&instance.streams)),
+            proxies: web::Data::new(TrustedProxies::new(config.trusted_proxies.clone())),
             documents: web::Data::new(documents),
             table: web::Data::new(table),
-            docs: shared.config.docs,
+            docs: config.docs,
         }
     }
 
@@ -172,14 +163,14 @@ impl Parts {
         let Self { app, metrics, streams, proxies, documents, table, docs, .. } = self;
         self.workers.join();
         let ids = web::Data::new(http::RequestIds::new(&app));
-        let gate = VerificationState::new(
+        let state = VerificationState::new(
             app.clone(),
             metrics.clone(),
             ids.clone(),
             proxies.clone(),
             self.complaints,
         );
-        let gate = web::Data::new(gate);
+        let state = web::Data::new(state);
         App::new()
             .app_data(app)
             .app_data(ids)
@@ -188,10 +179,10 @@ impl Parts {
             .app_data(documents)
             .app_data(table)
             .app_data(proxies)
-            .app_data(gate.clone())
-            .configure(|cfg| VerificationState::mount(&gate, cfg))
+            .app_data(state.clone())
+            .configure(|cfg| VerificationState::mount(&state, cfg))
             .configure(routes::hot_routes)
-            // A target that is no path, such as that of `OPTIONS *`.
+            // For a target that is not a path, as in `OPTIONS *`.
             .default_service(web::to(http::no_such_operation).wrap(from_fn(http::wrap)))
             .service(
                 web::scope("")
@@ -210,8 +201,8 @@ impl Parts {
     }
 }
 
-/// HTTP/1 on connections that count their requests. As [`HttpServer`] makes it, which leaves no
-/// place for a connection of our own.
+/// Builds the HTTP/1 service of connections that count their requests. It is as [`HttpServer`] builds
+/// it, which does not allow another type of connection.
 fn http_service<IO, Draining>(
     parts: Parts,
     draining: impl Fn() -> Draining + 'static,

@@ -1,4 +1,4 @@
-//! How many connections there may be, and what the kernel keeps of each.
+//! The number of connections, and what the kernel buffers for each.
 
 use std::{fs, io, os::fd::AsFd, time::Duration};
 
@@ -9,23 +9,23 @@ use rustix::{
 
 use crate::config::Config;
 
-/// What one connection of a hostile client takes at most, in bytes: unread input (128 KiB),
-/// requests taken apart (some 60 KiB), output (up to 100 KiB).
+/// The most memory of one connection of a hostile client, in bytes: unread input (128 KiB), parsed
+/// requests (about 60 KiB), output (up to 100 KiB).
 const PER_CONNECTION: u64 = 300 * 1024;
-/// Bounds of the limit that is made from the memory.
+/// The bounds of the limit that depends on the memory.
 const FEWEST: u64 = 256;
 const MOST: u64 = 20_000;
-/// Files that are not connections: the database, its readers, the log, sockets of commands.
+/// Open files that are not connections: the database, its readers, the log, sockets of commands.
 const OTHER_FILES: u64 = 96;
-/// Bytes that the kernel keeps for a client which does not take them. The kernel doubles it.
+/// Bytes that the kernel buffers for a client that does not read. The kernel doubles the number.
 const SEND_BUFFER: usize = 128 * 1024;
-/// For the client's machine to take or acknowledge what was sent, if it is there at all.
+/// The time in which the client's machine must acknowledge sent bytes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Silence after which the client's machine is asked whether it is still there, and how often.
+/// The silence after which TCP keep-alive probes the client's machine, and the pause between probes.
 const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
-/// Connections of one worker at the same time; further ones wait to be accepted.
+/// Returns the most connections of one worker at the same time. Further ones wait.
 pub(super) fn connections_per_worker(config: &Config, workers: usize) -> usize {
     let files = raise_file_limit().saturating_sub(OTHER_FILES).max(1);
     let wanted = match config.max_connections {
@@ -43,13 +43,13 @@ pub(super) fn connections_per_worker(config: &Config, workers: usize) -> usize {
     share.max(1)
 }
 
-/// Half of the memory may go into connections, were all of them hostile.
+/// Returns the limit at which hostile connections use at most half of the memory.
 fn by_memory(memory: Option<u64>) -> u64 {
     memory.map_or(FEWEST, |it| (it / 2 / PER_CONNECTION).clamp(FEWEST, MOST))
 }
 
-/// The memory that this process may use, in bytes: the machine's, or its control group's if that is
-/// less.
+/// Returns the memory that this process may use, in bytes: of the machine, or of its control group if
+/// that is less.
 fn memory() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|it| {
         let line = it.lines().find_map(|it| it.strip_prefix("MemTotal:"))?;
@@ -63,7 +63,7 @@ fn memory() -> Option<u64> {
     machine.into_iter().chain(group).min()
 }
 
-/// Takes as many open files as the system allows; returns how many that are.
+/// Raises the limit on open files as far as the system allows, and returns it.
 fn raise_file_limit() -> u64 {
     let limits = getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limits.maximum, maximum: limits.maximum };
@@ -73,16 +73,16 @@ fn raise_file_limit() -> u64 {
     limits.current.unwrap_or(u64::MAX)
 }
 
-/// Sets what every connection that is accepted at this socket takes over from it.
+/// Sets the options that every accepted connection inherits from this socket.
 pub(super) fn bound_connections(listener: &impl AsFd) -> io::Result<()> {
     sockopt::set_socket_send_buffer_size(listener, SEND_BUFFER)?;
-    // Long answers are written in pieces: the last one would wait for the client's machine to
-    // acknowledge those before it, which that puts off for 40 ms.
+    // A long answer is written in pieces. The last piece would wait until the client's machine
+    // acknowledges the others, which it delays by 40 ms.
     sockopt::set_tcp_nodelay(listener, true)?;
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_keepidle(listener, PROBE_AFTER)?;
     sockopt::set_tcp_keepintvl(listener, PROBE_EVERY)?;
-    // Also ends a connection whose client acknowledges and never takes anything (Linux 5.11).
+    // Also ends a connection whose client acknowledges probes but never reads (Linux 5.11).
     let patience = u32::try_from(PATIENCE.as_millis()).unwrap_or(u32::MAX);
     Ok(sockopt::set_tcp_user_timeout(listener, patience)?)
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_accepted_takes_over_what_the_socket_has() {
+    fn an_accepted_connection_inherits_the_options_of_the_socket() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         bound_connections(&listener).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connections_follow_from_the_memory() {
+    fn the_limit_of_connections_depends_on_the_memory() {
         const GIB: u64 = 1024 * 1024 * 1024;
         assert_eq!(by_memory(None), 256);
         assert_eq!(by_memory(Some(GIB / 8)), 256);

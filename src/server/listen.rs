@@ -52,7 +52,7 @@ impl Listener {
         Ok(Self::Tcp(listener))
     }
 
-    /// A socket that somebody else made, and removes.
+    /// A socket that another program made and removes.
     pub fn of_unix(listener: UnixListener) -> Result<Self, io::Error> {
         listener.set_nonblocking(true)?;
         Ok(Self::Unix(listener, None))

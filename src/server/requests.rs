@@ -1,4 +1,4 @@
-//! The requests of one connection, from their heads until their answers were handed over.
+//! The requests of one connection, from their heads to the ends of their answers.
 
 use std::{
     cell::RefCell,
@@ -13,33 +13,33 @@ use actix_web::{
     web::Bytes,
 };
 
-/// The requests of a connection that are being answered.
+/// The requests of a connection whose answers are not complete.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests(Rc<RefCell<Running>>);
 
 #[derive(Debug, Default)]
 struct Running {
     count: usize,
-    /// How many of them came with a body and have no answer yet.
+    /// How many of them have a body and no answer yet.
     with_body: usize,
     waker: Option<Waker>,
 }
 
-/// One request, until its answer was handed over or given up.
+/// One request, until its answer is complete or abandoned.
 #[derive(Debug)]
 pub(super) struct Request {
     requests: Requests,
     with_body: bool,
 }
 
-/// A body that ends its request.
+/// The body of an answer. Its end is the end of the request.
 pub(super) struct Answer {
     body: BoxBody,
     _request: Option<Request>,
 }
 
 impl Request {
-    /// Nothing is read for it any more: what comes now are further requests.
+    /// Notes that the request has its answer, so that further input belongs to further requests.
     pub fn has_its_answer(&mut self) {
         let was_reading = mem::take(&mut self.with_body);
         self.requests.0.borrow_mut().with_body -= usize::from(was_reading);
@@ -54,7 +54,7 @@ impl Requests {
         Request { requests: self.clone(), with_body }
     }
 
-    /// Whether a body may still be read.
+    /// Whether the body of a request may still be read.
     pub fn are_reading(&self) -> bool {
         self.0.borrow().with_body != 0
     }

@@ -1,4 +1,4 @@
-//! The certificate, which may change while the server runs.
+//! The TLS certificate, which may change while the server runs.
 
 use std::{
     fs, io,
@@ -67,7 +67,7 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// The pair that the configuration names; `None` without TLS.
+    /// Loads the pair that the configuration names. Returns `None` without TLS.
     pub fn load(config: &TlsConfig) -> Result<Option<Self>, TlsError> {
         let (certificate, key) = match (&config.certificate, &config.key) {
             (Some(certificate), Some(key)) => (certificate, key),
@@ -85,7 +85,7 @@ impl KeyPair {
         Ok(Some(Self { certified: Arc::new(pair), not_after }))
     }
 
-    /// A warning if the certificate has expired, or will within 14 days.
+    /// Returns a warning if the certificate has expired, or expires within 14 days.
     pub fn expiry_warning(&self, now: Timestamp) -> Option<String> {
         let end = self.not_after;
         if end <= now {
@@ -112,7 +112,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let text = Zeroizing::new(read(path)?);
     PrivateKeyDer::from_pem_slice(&text).map_err(|source| {
         let path = path.to_owned();
-        // PKCS #8 says so in the label (RFC 5958), the older form in a header (RFC 1421).
+        // PKCS #8 has this word in the label (RFC 5958), the older form in a header (RFC 1421).
         if String::from_utf8_lossy(&text).contains("ENCRYPTED") {
             return TlsError::PassPhrase { path };
         }
@@ -120,7 +120,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-/// The file without the byte order mark that some editors write.
+/// Reads a file without the byte order mark that some editors write.
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let mut text =
         fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
@@ -130,7 +130,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(text)
 }
 
-/// `None` if one of them is no certificate.
+/// Returns the earliest end of validity. Returns `None` if one of them is not a certificate.
 fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
     let mut earliest = None;
     for certificate in chain {
@@ -142,7 +142,7 @@ fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
     earliest
 }
 
-/// The certificate that new connections get.
+/// The certificate of new connections.
 #[derive(Debug)]
 pub struct Certificate(ArcSwap<CertifiedKey>);
 
@@ -151,12 +151,12 @@ impl Certificate {
         Self(ArcSwap::new(pair.certified))
     }
 
-    /// For connections from now on; those that stand keep theirs.
+    /// Replaces the certificate of new connections. Open connections keep theirs.
     pub fn replace(&self, pair: KeyPair) {
         self.0.store(pair.certified);
     }
 
-    /// TLS 1.2 and 1.3, with no certificate asked of clients.
+    /// Returns a configuration for TLS 1.2 and 1.3 without client certificates.
     pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?;

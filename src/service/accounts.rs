@@ -1,4 +1,4 @@
-//! Accounts: the operator's customers.
+//! The use cases about accounts, which are the operator's customers.
 
 use serde_json::{Value, json};
 
@@ -6,24 +6,24 @@ use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
         credential::Credential,
-        event::{EventType, NewEvent, Subject},
+        event::{EventType, NewEvent},
         id::AccountId,
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{ExternalId, Metadata, Name},
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
-        keys::revoke,
+        keys::revocation::revoke,
         view::{changes, with_metadata},
     },
     store::{AccountPage, ReadTx},
 };
 
-/// Scopes that the first key of an account has besides those of the catalogue.
+/// The scopes of the first key of an account, besides those of the catalogue.
 const FIRST_KEY: [&str; 3] = [scope::KEYS_READ, scope::KEYS_WRITE, scope::EVENTS_READ];
 const MANAGERS: &[&str] = &[scope::ACCOUNTS_WRITE];
 
-/// An account to be made.
+/// The properties of a new account.
 pub struct AccountDraft {
     pub name: Name,
     pub external_id: Option<ExternalId>,
@@ -32,7 +32,7 @@ pub struct AccountDraft {
     pub metadata: Metadata,
 }
 
-/// What is to change; an absent part stays as it is.
+/// The properties to change. An absent one stays as it is.
 #[derive(Default)]
 pub struct AccountPatch {
     pub name: Option<Name>,
@@ -87,24 +87,17 @@ impl Keyward {
                 deleted_at: None,
                 revision: 1,
             };
-            let event = NewEvent {
-                event_type: EventType::AccountCreated,
-                account: Some(account.id),
-                subject: Subject::Account(account.id),
-                data: json!({ "after": facts(catalogue, &account) }),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountCreated,
+                account.id,
+                json!({ "after": facts(catalogue, &account) }),
+            );
             let receipt = change.record(&event)?;
             tx.insert_account(&account, &receipt)?;
-            let new = NewKey {
-                name: account.name.clone(),
-                scopes: first_scopes(catalogue, &account).ok_or(Error::NotFound)?,
-                expires_at: None,
-                enabled: true,
-                metadata: Metadata::empty(),
-                imported: None,
-            };
+            let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
+            let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = new.insert(tx, catalogue, change.maker(), account.id, credential)?;
+            let record = new.insert(tx, change.maker(), account.id, &credential)?;
             Ok::<_, Error>((account, record))
         })?;
         Ok(NewAccount {
@@ -118,7 +111,8 @@ impl Keyward {
         found.filter(|it| it.deleted_at.is_none()).ok_or(Error::NO_ACCOUNT)
     }
 
-    /// The accounts by age; with `text`, only those that have it in their name or external identifier.
+    /// Returns the accounts by age. With `text`, only accounts with it in their name or external
+    /// id.
     pub fn list_accounts(
         &self,
         page: AccountPage,
@@ -127,12 +121,12 @@ impl Keyward {
         Ok(self.store.read(|tx| tx.accounts(page, text))?)
     }
 
-    /// The account with this identifier of the operator's, if there is one.
+    /// Returns the account with this external id.
     pub fn account_with_external_id(&self, id: &ExternalId) -> Result<Option<Account>, Error> {
         Ok(self.store.read(|tx| tx.account_with_external_id(id))?)
     }
 
-    /// Changes what the patch names. Suspending stops all keys of the account at once.
+    /// Changes what the patch names. A suspension stops all keys of the account at once.
     pub fn update_account(
         &self,
         caller: &Principal,
@@ -145,7 +139,7 @@ impl Keyward {
             let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
             let before = account_to_change(tx, id, expected)?;
             let after = patch.applied_to(&before);
-            refuse_revival(tx, change.caller(), &before, &after)?;
+            refuse_reactivation(tx, change.caller(), &before, &after)?;
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
             let limited = after.status == AccountStatus::Suspended
                 || after.allowed_scopes.is_some()
@@ -156,12 +150,11 @@ impl Keyward {
             if after == before {
                 return Ok(before);
             }
-            let event = NewEvent {
-                event_type: EventType::AccountUpdated,
-                account: Some(id),
-                subject: Subject::Account(id),
-                data: changes(&facts(catalogue, &before), &facts(catalogue, &after)),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountUpdated,
+                id,
+                changes(&facts(catalogue, &before), &facts(catalogue, &after)),
+            );
             let receipt = change.record(&event)?;
             tx.update_account(&after, &receipt)?;
             tx.account(id)?.ok_or(Error::NO_ACCOUNT)
@@ -185,12 +178,11 @@ impl Keyward {
             for record in tx.unrevoked_keys(id)? {
                 revoke(tx, change.source(), &record, "account_deleted")?;
             }
-            let event = NewEvent {
-                event_type: EventType::AccountDeleted,
-                account: Some(id),
-                subject: Subject::Account(id),
-                data: json!({ "before": facts(catalogue, &account) }),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountDeleted,
+                id,
+                json!({ "before": facts(catalogue, &account) }),
+            );
             let receipt = change.record(&event)?;
             let tombstone = Account { deleted_at: Some(tx.now()), ..account };
             Ok(tx.update_account(&tombstone, &receipt)?)
@@ -227,8 +219,9 @@ fn account_to_change(
     Ok(account)
 }
 
-/// An account that is active again is all its keys enabled again, also those that outlive the caller.
-fn refuse_revival(
+/// Refuses to reactivate an account with keys that outlive the caller: that would enable them
+/// again.
+fn refuse_reactivation(
     tx: &ReadTx<'_>,
     caller: &Principal,
     before: &Account,
@@ -238,7 +231,7 @@ fn refuse_revival(
     let revived = before.status != after.status && after.status == AccountStatus::Active;
     if revived && tx.has_key_beyond(before.id, limit)? {
         let detail =
-            format!("keys of this account outlive the key that asks, which ends at {limit}");
+            format!("keys of this account outlive the calling key, which expires at {limit}");
         return Err(Error::invalid("/status", "expires_after_caller", detail));
     }
     Ok(())
@@ -256,7 +249,7 @@ fn refuse_taken(
     }
 }
 
-/// Everything that the account allows of the catalogue, and what it takes to manage its keys.
+/// Returns all scopes that the account may have of the catalogue, and those that manage its keys.
 fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
     let ceiling = catalogue.ceiling(account.allowed_scopes.as_ref());
     let own = catalogue.entries().iter().filter(|it| !it.reserved).map(|it| it.scope.as_str());
@@ -264,7 +257,7 @@ fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
     ScopeSet::new(own.chain(FIRST_KEY).filter_map(|it| Scope::parse(it).ok()))
 }
 
-/// What of an account can be changed by the operator.
+/// Returns the properties that the operator can change, for the log.
 fn facts(catalogue: &Catalogue, account: &Account) -> Value {
     with_metadata(
         json!({

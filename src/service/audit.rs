@@ -1,4 +1,4 @@
-//! The audit of a log by somebody who trusts neither its operator nor its disk.
+//! The audit of a log, which trusts neither its operator nor its disk.
 
 use std::collections::HashMap;
 
@@ -11,40 +11,40 @@ use crate::{
     store::{AuditHead, ReadTx, StoreError},
 };
 
-/// What the auditor brings along: worth as much as the place that it was kept in.
+/// What the auditor knows from elsewhere. The audit is worth as much as the place that kept it.
 #[derive(Debug, Default)]
 pub struct Audit {
-    /// Who must have signed; without it signatures are not looked at.
+    /// The key that must have signed the checkpoints. `None`: signatures are not checked.
     pub key: Option<CheckpointKey>,
     /// Checkpoints that were kept elsewhere: a name for the report, and the signed note.
     pub kept: Vec<(String, String)>,
 }
 
-/// A log with nothing wrong.
+/// The summary of a log without a fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sound {
-    /// How many events there are.
+    /// The number of events.
     pub events: u64,
-    /// The hash of the newest.
+    /// The hash of the newest event.
     pub head: ChainHash,
-    /// The root of the Merkle tree over them.
+    /// The root of the Merkle tree over the events.
     pub root: TreeHash,
-    /// Checkpoints that the log agrees with.
+    /// The number of checkpoints that the log agrees with.
     pub checkpoints: u64,
-    /// Of these, how many were not signed by the auditor's key.
+    /// The number of these that the auditor's key did not sign.
     pub unsigned: u64,
 }
 
-/// The first thing that is wrong with a log.
+/// The first fault of a log.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("event {seq}: {what}")]
 pub struct Finding {
-    /// The first event that is not as it was, or is no longer there.
+    /// The first event that was changed or removed.
     pub seq: i64,
     pub what: String,
 }
 
-/// What a checkpoint promises, and where it was found.
+/// A checkpoint, and where it was found.
 struct Promise {
     place: String,
     checkpoint: Checkpoint,
@@ -57,16 +57,16 @@ struct Walk {
     tree: Frontier,
     /// The subtrees that the file keeps, by length and first leaf.
     kept: HashMap<(u64, u64), TreeHash>,
-    /// The smallest last.
+    /// Ordered by size, the smallest last.
     promises: Vec<Promise>,
-    /// How many events are known to be as they were signed.
-    vouched: u64,
+    /// The number of events that a checkpoint has confirmed.
+    confirmed: u64,
     sound: Sound,
 }
 
 impl Audit {
-    /// Recomputes the whole log: the chain, the tree, and what each checkpoint says. `progress` is
-    /// told of each event.
+    /// Recomputes the whole log: the chain, the tree and every checkpoint. Calls `progress` after
+    /// each event.
     pub fn run(
         &self,
         log: &ReadTx<'_>,
@@ -86,10 +86,10 @@ impl Audit {
             tree: Frontier::default(),
             kept,
             promises,
-            vouched: 0,
+            confirmed: 0,
             sound,
         };
-        let mut finding = walk.hold_to_promises().err();
+        let mut finding = walk.check_promises().err();
         let read = log.for_each_event(i64::MIN, |event| {
             if finding.is_none() {
                 finding = walk.step(&event).err();
@@ -107,7 +107,7 @@ impl Audit {
         }
     }
 
-    /// Every checkpoint in the file and outside of it, with its signature checked.
+    /// Returns every checkpoint in the file and outside of it, with its signature checked.
     fn promises(&self, log: &ReadTx<'_>) -> Result<Result<Vec<Promise>, Finding>, StoreError> {
         let mut promises = Vec::new();
         let stored = log.checkpoints(i64::MIN, u32::MAX)?;
@@ -132,7 +132,8 @@ impl Audit {
         }
         for (place, note) in &self.kept {
             match self.open(place, note) {
-                // Whoever kept it says that it is ours: another's proves nothing.
+                // The auditor kept it as one of ours, so the signature of another key proves
+                // nothing.
                 Ok(promise) if promise.signed || self.key.is_none() => promises.push(promise),
                 Ok(promise) => {
                     let seq = promise.checkpoint.size.cast_signed();
@@ -151,7 +152,7 @@ impl Audit {
         let opened = self.key.as_ref().map(|it| it.open(note));
         let (checkpoint, signed) = match opened {
             Some(Ok(checkpoint)) => (checkpoint, true),
-            // By a key that was replaced, as the log itself tells.
+            // Signed with a key that was replaced since, as the log itself tells.
             Some(Err(CheckpointError::Unsigned)) | None => (Checkpoint::unverified(note)?, false),
             Some(Err(why)) => return Err(why),
         };
@@ -171,7 +172,7 @@ impl Walk {
         let before = self.tree.size();
         let (kept, mut wrong) = (&mut self.kept, false);
         self.tree.push(TreeHash::leaf(event.hash), |len, hash| {
-            // Kept are those of 256 leaves and of powers of that.
+            // The file keeps the subtrees of 256 leaves and of powers of that.
             if len.ilog2().is_multiple_of(8) {
                 wrong |= kept.remove(&(len, before + 1 - len)) != Some(hash);
             }
@@ -182,23 +183,23 @@ impl Walk {
             );
         }
         self.last = AuditHead { seq: event.seq, hash: event.hash };
-        self.hold_to_promises()
+        self.check_promises()
     }
 
     /// Compares the log so far with the checkpoints of this size.
-    fn hold_to_promises(&mut self) -> Result<(), Finding> {
+    fn check_promises(&mut self) -> Result<(), Finding> {
         let size = self.tree.size();
         while let Some(promise) = self.promises.pop_if(|it| it.checkpoint.size <= size) {
             let Checkpoint { root, head, .. } = promise.checkpoint;
             if self.last.hash != head || self.tree.root() != root {
-                let seq = self.vouched.cast_signed() + 1;
+                let seq = self.confirmed.cast_signed() + 1;
                 let what = format!(
                     "from here to {size} the log was rewritten: {} says otherwise",
                     promise.place
                 );
                 return Err(Finding { seq, what });
             }
-            self.vouched = size;
+            self.confirmed = size;
             self.sound.checkpoints += 1;
             self.sound.unsigned += u64::from(!promise.signed);
         }

@@ -1,5 +1,6 @@
-//! Backups: a file counts as one only once it was read back whole.
+//! Backups: copies of the database that were read back and opened.
 
+mod error;
 mod verify;
 
 use std::{
@@ -12,20 +13,21 @@ use std::{
 
 use serde_json::json;
 
+pub use self::error::BackupError;
 pub use self::verify::{check_backup, compare_digest, is_backup};
 use self::verify::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
     domain::{data_layout::DataLayout, event::EventType},
-    service::{Audit, Error, Finding, Keyward},
-    store::{Census, LogFile, StoreError},
+    service::{Audit, Error, Keyward},
+    store::{Census, LogFile},
 };
 
-/// What stays free beside a backup: the server needs the disk, too.
+/// The room in bytes that a backup leaves free: the server needs the disk, too.
 const RESERVE: u64 = 64 * 1024 * 1024;
-/// What the names of backups begin with, and end with; between them is the instant.
+/// The beginning and the end of the name of a backup. Between them is the instant.
 const NAME: (&str, &str) = ("keyward-", ".db");
 
-/// Where backups go unless a place is named, and how many stay there.
+/// The directory of backups that name no other place, and how many it keeps.
 #[derive(Clone, Debug)]
 pub struct BackupRules {
     pub dir: PathBuf,
@@ -42,40 +44,10 @@ pub struct MadeBackup {
     pub census: Census,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    #[error("{path} cannot be used")]
-    File { path: PathBuf, source: io::Error },
-    #[error("{dir} has {free} bytes free, and the backup with its check needs {needed}")]
-    Space { dir: PathBuf, free: u64, needed: u64 },
-    #[error("{path} is not what its .sha256 says")]
-    Digest { path: PathBuf },
-    #[error("the copy holds something else when it is opened again")]
-    Differs,
-    #[error("{0}")]
-    Log(#[from] Finding),
-    #[error("{0}")]
-    Store(#[from] StoreError),
-}
-
-impl BackupError {
-    /// Tells whether the backup is at fault, rather than the attempt to read it.
-    pub fn is_verdict(&self) -> bool {
-        match self {
-            Self::Digest { .. } | Self::Differs | Self::Log(_) => true,
-            Self::Store(err) => {
-                !err.is_temporary()
-                    && !matches!(err, StoreError::File(_) | StoreError::NewerSchema { .. })
-            }
-            Self::File { .. } | Self::Space { .. } => false,
-        }
-    }
-}
-
 impl Keyward {
-    /// Copies the database while it is in use, reads the copy back, and opens a copy of the copy as
-    /// a start would. Only then does it get its name; anything else is removed. In the usual place
-    /// the oldest backups make room.
+    /// Copies the database while it is in use, reads the copy back, and opens a copy of it as a
+    /// start does. Only then does the backup get its name; after a failure everything is removed.
+    /// In the configured directory the oldest backups make room.
     pub fn create_backup(&self, to: Option<&Path>) -> Result<MadeBackup, Error> {
         let _turn = self.backup_turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.flush_usage()?;
@@ -96,7 +68,7 @@ impl Keyward {
         Ok(made)
     }
 
-    /// What the scheduler does: how many backups it made.
+    /// Makes the scheduled backup. Returns how many it made.
     pub(super) fn scheduled_backup(&self) -> Result<u64, Error> {
         if self.settings.backup.keep == 0 {
             return Ok(0);
@@ -112,7 +84,7 @@ impl Keyward {
         Ok(dir.join(self.backup_name()))
     }
 
-    /// Of a backup that is made now.
+    /// Returns the name of a backup that is made now.
     fn backup_name(&self) -> String {
         let instant = self.env.time.now().to_string().replace(['-', ':', '.'], "");
         [NAME.0, &instant, NAME.1].concat()
@@ -121,7 +93,7 @@ impl Keyward {
     fn checked_copy(&self, path: &Path) -> Result<MadeBackup, BackupError> {
         refuse_existing(path)?;
         let (size, wal) = self.store.file_sizes();
-        refuse_crowded(path, 2 * (size + wal))?;
+        refuse_full_disk(path, 2 * (size + wal))?;
         let partial = Partial::beside(path, "partial");
         self.store.copy_to(&partial.0, |_, _| ())?;
         seal(&partial, path)
@@ -131,24 +103,24 @@ impl Keyward {
         let dir = &self.settings.backup.dir;
         let unusable = |source| BackupError::File { path: dir.clone(), source };
         let mut ours = own_backups(dir).map_err(unusable)?;
-        // Those of a time that was too late, by a clock that was put right since, go first.
+        // Backups with a later name were made while the clock was wrong. They go first.
         let end = self.backup_name();
         let early = ours.partition_point(|it| it.file_name().is_some_and(|it| *it <= *end));
         ours.rotate_left(early);
-        // Somebody who asks for one backup by hand wants to have it, whatever the schedule keeps.
+        // A backup that was asked for by hand stays, even if the schedule keeps none.
         let keep = usize::try_from(self.settings.backup.keep.max(1)).unwrap_or(usize::MAX);
         let surplus = ours.len().saturating_sub(keep);
         for path in ours.into_iter().take(surplus) {
             fs::remove_file(&path).map_err(unusable)?;
-            // One that was taken away by hand is no fault.
+            // It may have been removed by hand.
             let _ = fs::remove_file(digest_file(&path));
         }
         Ok(())
     }
 }
 
-/// Copies a database of an earlier version, before a start changes it, to where backups go unless
-/// somebody says otherwise. An earlier copy, of a start that went no further, stays until then.
+/// Copies a database of an earlier version to the directory of backups, before a start changes it.
+/// An earlier copy, of a start that failed, is replaced only by a complete one.
 pub fn keep_before_migration(layout: &DataLayout) -> Result<(), BackupError> {
     let database = &layout.database();
     let size = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
@@ -161,7 +133,7 @@ pub fn keep_before_migration(layout: &DataLayout) -> Result<(), BackupError> {
     let unusable = |source| BackupError::File { path: dir.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unusable)?;
     let path = dir.join(format!("before-migration-from-{version}.db"));
-    refuse_crowded(&path, 2 * (size(database) + size(&layout.wal())))?;
+    refuse_full_disk(&path, 2 * (size(database) + size(&layout.wal())))?;
     let partial = Partial::beside(&path, "partial");
     file.copy_to(&partial.0, |_, _| ())?;
     seal(&partial, &path)?;
@@ -169,7 +141,7 @@ pub fn keep_before_migration(layout: &DataLayout) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Reads a copy back, and opens a copy of it as a start would. Only then does it get its name, with
+/// Reads a copy back, and opens a copy of it as a start does. Only then does it get its name, with
 /// its digest beside it.
 fn seal(partial: &Partial, path: &Path) -> Result<MadeBackup, BackupError> {
     let census = read_whole(&partial.0, &Audit::default(), &mut |_| ())?;
@@ -182,8 +154,8 @@ fn seal(partial: &Partial, path: &Path) -> Result<MadeBackup, BackupError> {
     let (sha256, bytes) = digest(&partial.0).map_err(unusable)?;
     let beside = Partial::beside(&digest_file(path), "partial");
     write_digest(&beside.0, path, &sha256).map_err(unusable)?;
-    // A file that has the name already is whole to the last moment, and never has the digest of
-    // another beside it: rather none.
+    // An existing file with this name stays complete until the end, and never has the digest of
+    // another file beside it: rather none.
     match fs::remove_file(digest_file(path)) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(unusable(err)),
         Ok(()) | Err(_) => (),
@@ -194,8 +166,7 @@ fn seal(partial: &Partial, path: &Path) -> Result<MadeBackup, BackupError> {
     Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
 }
 
-/// The backups in `dir` that were named by us, the oldest first. Files of other names are somebody
-/// else's.
+/// Returns the backups in `dir`, the oldest first. Files with other names belong to others.
 pub fn own_backups(dir: &Path) -> Result<Vec<PathBuf>, io::Error> {
     let mut ours = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -208,7 +179,8 @@ pub fn own_backups(dir: &Path) -> Result<Vec<PathBuf>, io::Error> {
     Ok(ours)
 }
 
-/// Removes what backups left that were killed half-way. Called in turn, so none is being made here.
+/// Removes the remains of backups that were interrupted. The caller holds the turn, so no backup is
+/// being made.
 fn remove_leftovers(dir: &Path) -> Result<(), io::Error> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -225,20 +197,20 @@ fn remove_leftovers(dir: &Path) -> Result<(), io::Error> {
     Ok(())
 }
 
-/// A file on the way to a backup; removed, with whatever SQLite put beside it, unless it got
-/// another name.
+/// A file that becomes a backup. Removed with the files that SQLite puts beside it, unless it was
+/// renamed.
 struct Partial(PathBuf);
 
 impl Partial {
     fn beside(path: &Path, what: &str) -> Self {
         let it = Self(suffixed(path, &format!(".{what}")));
-        it.remove(); // What was left behind when a machine went down.
+        it.remove(); // The remains of a machine that crashed.
         it
     }
 
     fn remove(&self) {
         for path in ["", "-wal", "-shm", "-journal"].map(|it| suffixed(&self.0, it)) {
-            // Mostly it is not there.
+            // It is usually missing.
             let _ = fs::remove_file(path);
         }
     }
@@ -276,7 +248,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn refuse_crowded(path: &Path, size: u64) -> Result<(), BackupError> {
+fn refuse_full_disk(path: &Path, size: u64) -> Result<(), BackupError> {
     let dir = parent(path);
     let unusable = |source| BackupError::File { path: dir.to_owned(), source };
     let disk = rustix::fs::statvfs(dir).map_err(|err| unusable(err.into()))?;

@@ -1,4 +1,4 @@
-//! The operator's way in: made at the first start, made anew when it is lost.
+//! The root key: made at the first start, and reset when it is lost.
 
 use std::{
     fs::{self, OpenOptions},
@@ -17,23 +17,23 @@ use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
         credential::Credential,
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent},
         id::KeyId,
         plaintext_key::{KeyPrefix, PlaintextKey},
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    service::{Error, Keyward, Minted, NewKey, expiry::Maker, keys::revoke},
+    service::{Error, Keyward, Minted, NewKey, keys::expiry::Maker, keys::revocation::revoke},
     store::{StoreError, WriteTx},
 };
 
-/// A root key that was just made.
+/// A new root key.
 pub struct RootKey {
     pub id: KeyId,
     pub plaintext: PlaintextKey,
 }
 
-/// What [`Keyward::reset_root_key`] did.
+/// The result of [`Keyward::reset_root_key`].
 pub struct RootKeyReset {
     pub root_key: RootKey,
     pub revoked: Vec<KeyId>,
@@ -42,7 +42,7 @@ pub struct RootKeyReset {
 /// The file that holds the first root key until it is used.
 #[derive(Debug, Default)]
 pub(super) struct InitialKeyFile {
-    /// So that verification pays one relaxed load once the file is gone.
+    /// Spares verification the lock: one relaxed load once the file is gone.
     watched: AtomicBool,
     file: Mutex<Option<(PathBuf, KeyPrefix)>>,
 }
@@ -66,7 +66,7 @@ impl InitialKeyFile {
         self.watched.store(false, Ordering::Release);
         match fs::remove_file(&path) {
             Ok(()) => {
-                tracing::info!(path = %path.display(), "the root key was used; its file is gone");
+                tracing::info!(path = %path.display(), "the root key was used; its file was removed");
             }
             Err(err) => tracing::warn!(
                 path = %path.display(),
@@ -77,10 +77,8 @@ impl InitialKeyFile {
     }
 }
 
-/// Writes a key, as a line and nothing else, to a file that only its owner can read.
-///
-/// A file that is there already is replaced: it is of an earlier start that came to nothing, or
-/// of a key that was reset.
+/// Writes a key, as a single line, to a file that only its owner can read. Replaces a file of an
+/// earlier start that failed, or of a key that was reset.
 pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> {
     match fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
@@ -93,10 +91,10 @@ pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> 
 }
 
 impl Keyward {
-    /// Makes the operator account and its root key, unless they are there.
+    /// Makes the operator account and its root key, unless they exist.
     ///
-    /// `deliver` is given the key before anything is committed: if it cannot keep the key safe,
-    /// nothing has happened and the next start tries again.
+    /// `deliver` gets the key before anything is committed. If it fails, nothing has changed and
+    /// the next start tries again.
     pub fn first_start(
         &self,
         deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
@@ -123,31 +121,31 @@ impl Keyward {
                 deleted_at: None,
                 revision: 1,
             };
-            let event = NewEvent {
-                event_type: EventType::AccountCreated,
-                account: Some(account.id),
-                subject: Subject::Account(account.id),
-                data: json!({ "after": { "name": account.name.as_str(), "kind": "operator" } }),
-            };
+            let event = NewEvent::about_account(
+                EventType::AccountCreated,
+                account.id,
+                json!({ "after": { "name": account.name.as_str(), "kind": "operator" } }),
+            );
             let receipt = tx.record(&EventSource::CLI, &event)?;
             tx.insert_account(&account, &receipt)?;
             let root = root_key()?;
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = root.insert(tx, &catalogue, Maker::CLI, account.id, credential)?;
+            let record = root.insert(tx, Maker::cli(&catalogue), account.id, &credential)?;
             Ok::<_, Error>(record.key.id)
         })?;
         Ok(Some(RootKey { id, plaintext }))
     }
 
-    /// Watches the file of an initial root key, if there is one, to remove it at its first use.
+    /// Watches the file of an initial root key, if there is one, to remove it at the first use of
+    /// the key.
     pub fn watch_initial_key(&self, path: &Path) {
         self.initial_key_file.watch(path);
     }
 
-    /// Makes another root key; with `revoke_others`, the only one. No other key is touched.
+    /// Makes another root key. With `revoke_others`, revokes every older one.
     ///
     /// With `to_file`, the key is written there before anything is committed, and the file is
-    /// removed at the key's first use.
+    /// removed at the first use of the key.
     pub fn reset_root_key(
         &self,
         revoke_others: bool,
@@ -168,17 +166,16 @@ impl Keyward {
             let revoked = if revoke_others { revoke_root_keys(tx, &operator)? } else { vec![] };
             let root = root_key()?;
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = root.insert(tx, &catalogue, Maker::CLI, operator.id, credential)?;
-            let event = NewEvent {
-                event_type: EventType::RootKeyReset,
-                account: Some(operator.id),
-                subject: Subject::Account(operator.id),
-                data: json!({
+            let record = root.insert(tx, Maker::cli(&catalogue), operator.id, &credential)?;
+            let event = NewEvent::about_account(
+                EventType::RootKeyReset,
+                operator.id,
+                json!({
                     "keyId": record.key.id.to_string(),
                     "keyPrefix": prefix.as_str(),
                     "revoked": revoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 }),
-            };
+            );
             tx.record(&EventSource::CLI, &event)?;
             Ok::<_, Error>((record.key.id, revoked))
         })?;
@@ -189,7 +186,7 @@ impl Keyward {
     }
 }
 
-/// Revokes every key that may do everything, also those that are disabled or will expire.
+/// Revokes every key with the scope `*`, also keys that are disabled or that expire.
 fn revoke_root_keys(tx: &WriteTx<'_>, operator: &Account) -> Result<Vec<KeyId>, Error> {
     let mut revoked = Vec::new();
     for record in tx.unrevoked_keys(operator.id)? {
@@ -203,14 +200,7 @@ fn revoke_root_keys(tx: &WriteTx<'_>, operator: &Account) -> Result<Vec<KeyId>, 
 
 fn root_key() -> Result<NewKey, Error> {
     let scopes = Scope::parse(Scope::EVERYTHING).ok().and_then(|it| ScopeSet::new([it]));
-    Ok(NewKey {
-        name: name("Root key")?,
-        scopes: scopes.ok_or(Error::NotFound)?,
-        expires_at: Some(None),
-        enabled: true,
-        metadata: Metadata::empty(),
-        imported: None,
-    })
+    Ok(NewKey::new(name("Root key")?, scopes.ok_or(Error::NotFound)?))
 }
 
 fn name(text: &'static str) -> Result<Name, Error> {

@@ -5,8 +5,11 @@
 //! And only a [`Change`], which is the caller as its transaction sees it, tells the
 //! [`CallerSource`] under which an event is recorded.
 
+mod caller_source;
+
 use std::{ops::Deref, sync::Arc};
 
+pub use self::caller_source::CallerSource;
 #[cfg(doc)]
 use crate::store::Store;
 use crate::{
@@ -14,29 +17,10 @@ use crate::{
     env::Timestamp,
     service::{
         Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal, Settings,
-        expiry::Maker,
+        keys::expiry::Maker,
     },
     store::{AuditReceipt, KeyRecord, ReadTx, StoreError, StoreWriter, WriteTx},
 };
-
-/// Actor, request id and client address of a caller.
-///
-/// Nothing but a [`Change`] can read it. So a use case cannot record an event in the name of a
-/// caller that it did not look up again:
-/// ```compile_fail
-/// use keyward::{domain::event::NewEvent, service::{Error, Principal}, store::StoreWriter};
-/// fn forget(writer: &StoreWriter, caller: Principal, event: NewEvent) -> Result<(), Error> {
-///     writer.write(move |tx| { tx.record(&caller.source, &event)?; Ok(()) })
-/// }
-/// ```
-#[derive(Clone, Debug)]
-pub struct CallerSource(EventSource);
-
-impl From<EventSource> for CallerSource {
-    fn from(source: EventSource) -> Self {
-        Self(source)
-    }
-}
 
 /// The writer, which only the functions of this module use.
 #[derive(Debug)]
@@ -130,7 +114,8 @@ impl Change<'_> {
 
     /// The caller as the maker of a key.
     pub fn maker(&self) -> Maker<'_> {
-        Maker { source: self.source(), expires_at: self.caller.expires_at }
+        let catalogue = &self.authorizer.catalogue;
+        Maker { source: self.source(), expires_at: self.caller.expires_at, catalogue }
     }
 
     /// Records an event of the caller.

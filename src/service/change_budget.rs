@@ -14,16 +14,16 @@ use crate::{
     service::{Error, Keyward, Principal},
 };
 
-/// How many changes an account may ask for.
+/// The change budget of each account.
 #[derive(Clone, Copy, Debug)]
 pub struct ChangeRate {
-    /// After a pause, so many at once. At least 1.
+    /// The number of changes at once after a pause. At least 1.
     pub at_once: u32,
-    /// And then so many in each second: 1 to 1000.
+    /// The number of changes in each second after that: 1 to 1000.
     pub per_second: u32,
 }
 
-/// A token bucket for each account that is not full, in memory only.
+/// The token bucket (in memory only) of each account that has used its budget.
 #[derive(Debug, Default)]
 pub(super) struct ChangeBudget {
     state: Mutex<Buckets>,
@@ -31,29 +31,29 @@ pub(super) struct ChangeBudget {
 
 #[derive(Debug, Default)]
 struct Buckets {
-    /// When the bucket of an account is full again: all that a bucket needs to remember.
+    /// The instant at which the bucket of an account is full again: the whole state of a bucket.
     full_at: HashMap<AccountId, Monotonic>,
-    /// Full buckets are dropped when there are so many.
+    /// The number of buckets at which full ones are dropped.
     sweep_at: usize,
 }
 
-/// That the caller's account had a change left. Creating, rotating and changing spend it.
+/// The permission for one change. Creating, rotating and updating spend it.
 pub struct ChangePermit {
     caller: Principal,
 }
 
 impl ChangePermit {
-    /// The caller to which the change was granted.
+    /// The caller that asked for the change.
     pub fn caller(&self) -> &Principal {
         &self.caller
     }
 }
 
 impl Buckets {
-    /// The least number of buckets at which a sweep is worth its time.
+    /// The least number of buckets for which dropping is worth its time.
     const LEAST_SWEEP: usize = 1_024;
 
-    /// Takes one change, or returns how long it is until there is one.
+    /// Takes one change, or returns the time until there is one.
     fn take(
         &mut self,
         account: AccountId,
@@ -77,9 +77,9 @@ impl Buckets {
 }
 
 impl Keyward {
-    /// Takes a change from the budget of the caller's account. Called before
-    /// anything slow. A change that is refused later, or changes nothing, is taken as well, for it
-    /// uses the one writer too. The operator has no limit.
+    /// Takes a change from the budget of the caller's account, before anything slow. A change that
+    /// is refused later, or that changes nothing, is taken as well, because it uses the one writer,
+    /// too. The operator has no limit.
     pub(super) fn permit_change(&self, caller: &Principal) -> Result<ChangePermit, Error> {
         if !caller.operator {
             let now = self.env.time.monotonic();
@@ -92,8 +92,8 @@ impl Keyward {
         Ok(ChangePermit { caller: caller.clone() })
     }
 
-    /// For a revocation, which no budget may stop: a thief could spend it, so that the stolen key
-    /// could not be revoked. Nothing grows by it, for each key is revoked once.
+    /// Permits a revocation. No budget may stop it: a thief could spend the budget, and the stolen
+    /// key could not be revoked. Each key is revoked once, so nothing grows.
     pub(super) fn permit_revocation(caller: &Principal) -> ChangePermit {
         ChangePermit { caller: caller.clone() }
     }

@@ -1,4 +1,4 @@
-//! Signed checkpoints: made, kept where an auditor finds them, and held against the log.
+//! Signed checkpoints: made, kept where an auditor finds them, and compared with the log.
 
 use std::{
     fs::{self, File},
@@ -17,19 +17,19 @@ use crate::{
     store::{ReadTx, StoreError, StoredCheckpoint},
 };
 
-/// Who signs, and where the newest checkpoint is kept outside of the database.
+/// The signer, and the file with the newest checkpoint, outside of the database.
 #[derive(Debug)]
 pub struct Checkpointer {
     key: CheckpointKey,
-    /// A command on the machine may do without: the key can be a credential that only the service is
-    /// given. What such a command records is signed at the next start of the server.
+    /// A local command may have none: the key can be a credential that only the service gets. The
+    /// next start of the server signs what such a command records.
     signer: Option<CheckpointSigner>,
     file: PathBuf,
-    /// One at a time, so that the file never gets an older one.
+    /// Serialises writers, so that the file never gets an older checkpoint.
     turn: Mutex<()>,
 }
 
-/// What a checkpoint says and the log does not.
+/// The difference between a checkpoint and the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Mismatch {
     #[error(
@@ -50,7 +50,7 @@ pub enum Mismatch {
     File { place: String, source: io::Error },
 }
 
-/// That an event is in the log of a checkpoint.
+/// The proof that an event is in the log of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct EventProof {
     pub leaf: TreeHash,
@@ -58,7 +58,7 @@ pub struct EventProof {
     pub root: TreeHash,
     /// From the leaf upwards.
     pub path: Vec<TreeHash>,
-    /// The signed note about this size, if there is one.
+    /// The signed checkpoint of this size, if there is one.
     pub note: Option<String>,
 }
 
@@ -68,17 +68,17 @@ impl Checkpointer {
         Self { key, signer: Some(signer), file, turn: Mutex::default() }
     }
 
-    /// Checks what `key` signed, and signs nothing.
+    /// Builds a checkpointer that checks and signs nothing.
     pub fn without_signer(key: CheckpointKey, file: PathBuf) -> Self {
         Self { key, signer: None, file, turn: Mutex::default() }
     }
 
-    /// What anybody needs to check our checkpoints.
+    /// The public key, with which anyone can check our checkpoints.
     pub fn key(&self) -> &CheckpointKey {
         &self.key
     }
 
-    /// Replaced whole: a reader finds the old one or the new one.
+    /// Replaces the file atomically: a reader finds the old checkpoint or the new one.
     fn keep(&self, note: &str) -> Result<(), io::Error> {
         let fresh = self.file.with_extension("new");
         let mut file = File::create(&fresh)?;
@@ -93,24 +93,24 @@ impl Keyward {
         self.checkpointer.key()
     }
 
-    /// Signs what the log is now, and tells the file and the journal. How many checkpoints that
-    /// made: none if nothing happened since the last one, or if there is nothing to sign with.
+    /// Signs the log as it is now, into the file and the journal. Returns how many checkpoints it
+    /// made: none if nothing happened since the last one, or without a signer.
     pub fn make_checkpoint(&self) -> Result<u64, Error> {
         let mine = &self.checkpointer;
         let Some(signer) = mine.signer.clone() else { return Ok(0) };
         let _turn = mine.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let made = self.system_change::<_, Error>(move |tx| Ok(tx.checkpoint(&signer)?))?;
         let Some(made) = made else { return Ok(0) };
-        // The journal is often sent elsewhere, where nobody on this machine can change it.
+        // The journal is often sent elsewhere, where no program of this machine can change it.
         tracing::info!(checkpoint.size = made.size, checkpoint.note = made.note, "checkpoint");
         mine.keep(&made.note).map_err(|err| Error::Internal(StoreError::File(err)))?;
         Ok(1)
     }
 
-    /// See [`hold_to_checkpoints`].
+    /// Compares the log with the checkpoints; see [`check_against_checkpoints`].
     pub fn check_against_checkpoints(&self) -> Result<(), Mismatch> {
         let file = &self.checkpointer.file;
-        self.store.read(|tx| hold_to_checkpoints(tx, self.checkpoint_key(), file))
+        self.store.read(|tx| check_against_checkpoints(tx, self.checkpoint_key(), file))
     }
 
     pub fn last_checkpoint(&self) -> Result<StoredCheckpoint, Error> {
@@ -118,13 +118,13 @@ impl Keyward {
         last.ok_or(Error::NoCheckpoint)
     }
 
-    /// Checkpoints of more than `after` events, the smallest first.
+    /// Returns checkpoints of more than `after` events, the smallest first.
     pub fn list_checkpoints(&self, after: i64, limit: u32) -> Result<Vec<StoredCheckpoint>, Error> {
         Ok(self.store.read::<_, StoreError>(|tx| tx.checkpoints(after, limit))?)
     }
 
-    /// Proves that event `seq` is in the log of the first `size` events; of the last checkpoint
-    /// if no size is given.
+    /// Proves that event `seq` is in the log of the first `size` events. Without a size, uses the
+    /// last checkpoint.
     pub fn prove_event(
         &self,
         viewer: Viewer,
@@ -153,7 +153,7 @@ impl Keyward {
     }
 
     /// Proves that the first `old` events are the beginning of the first `new`: nothing was changed
-    /// or taken away between two checkpoints. With both roots.
+    /// or removed between two checkpoints. Returns both roots and the proof.
     pub fn prove_consistency(
         &self,
         old: u64,
@@ -171,11 +171,13 @@ impl Keyward {
     }
 }
 
-/// Holds the log against the last checkpoint in the database, and the one in the file beside it.
+/// Compares the log with the last checkpoint in the database, and with the one in the file beside
+/// it.
 ///
-/// One that another key signed is passed over with a warning: keys can be replaced. The first thing
-/// asked of `log`, or its snapshot is older than a file that a server writes meanwhile.
-pub fn hold_to_checkpoints(
+/// A checkpoint of another key is skipped with a warning: keys can be replaced. Must be the first
+/// read of `log`: otherwise its snapshot may be older than a file that a server writes at the same
+/// time.
+pub fn check_against_checkpoints(
     log: &ReadTx<'_>,
     key: &CheckpointKey,
     file: &Path,
@@ -201,7 +203,7 @@ fn check_note(
     let Checkpoint { size, root, head, time, .. } = match key.open(note) {
         Ok(checkpoint) => checkpoint,
         Err(CheckpointError::Unsigned) => {
-            tracing::warn!(place, "a checkpoint was signed with another key; not checked");
+            tracing::warn!(place, "a checkpoint was signed with another key, so it is not checked");
             return Ok(());
         }
         Err(why) => return Err(Mismatch::Note { place: place.to_owned(), why }),

@@ -1,5 +1,5 @@
-//! Management calls that were refused: events as well, but gathered, so that a flood of them can
-//! fill neither the disk nor the memory.
+//! Refused management calls. They are recorded as events in groups, so that a flood of them fills
+//! neither the disk nor the memory.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,20 +20,20 @@ use crate::{
     service::{Error, Keyward},
 };
 
-/// How many rows are written of what is new in a window, and as many again at its end.
+/// The number of events for new groups in a window, and again at its end.
 const ROWS: usize = 64;
-/// How many groups are told apart in memory.
+/// The number of groups in memory.
 const GROUPS: usize = 1_000;
 const WINDOW: Duration = Duration::from_hours(1);
-/// The reason in a row that stands for groups which were too many to be told apart.
+/// The reason in the event for all groups beyond these.
 const SEVERAL: &str = "several";
 
-/// A call that was refused, and who made it as far as that is known.
+/// A refused call, with what is known of its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct DeniedCall {
-    /// The code of the problem that was answered.
+    /// The code of the problem in the answer.
     pub reason: &'static str,
-    /// Of what was presented, if it had the shape of a key.
+    /// The prefix of the presented text, if it has the shape of a key.
     pub prefix: Option<KeyPrefix>,
     /// The key and its account, if the whole secret was presented.
     pub key: Option<(KeyId, AccountId)>,
@@ -50,7 +50,7 @@ struct Tally {
     last: Timestamp,
 }
 
-/// What was refused and is not yet in the log.
+/// The refused calls that are not in the log yet.
 #[derive(Debug, Default)]
 pub(super) struct DenialRecorder {
     state: Mutex<State>,
@@ -59,7 +59,7 @@ pub(super) struct DenialRecorder {
 #[derive(Debug, Default)]
 struct State {
     pending: HashMap<Group, Tally>,
-    /// Groups with a row in this window: what else comes of them waits for its end.
+    /// Groups with an event in this window. Their further calls wait for its end.
     written: HashSet<Group>,
     window_ends: Option<Timestamp>,
 }
@@ -89,8 +89,8 @@ impl State {
         self.pending.entry(group).and_modify(|it| it.add(tally)).or_insert(tally);
     }
 
-    /// What is to be written now: groups without a row in this window, as long as it has room; at
-    /// its end, and if `all` is to go, everything, the most frequent by themselves and the rest as
+    /// Returns the groups to record now. Within a window: groups without an event, while there is
+    /// room. At its end, and with `all`: everything, the most frequent groups each and the rest as
     /// one.
     fn take(&mut self, now: Timestamp, all: bool) -> Vec<(Group, Tally)> {
         let ends = *self.window_ends.get_or_insert_with(|| now.after(WINDOW));
@@ -120,15 +120,15 @@ impl State {
 }
 
 impl Keyward {
-    /// Remembers a refused call until the next [`Keyward::record_denials`].
-    pub fn note_denial(&self, call: DeniedCall) {
+    /// Counts a refused call until the next [`Keyward::record_denials`].
+    pub fn count_denial(&self, call: DeniedCall) {
         let now = self.env.time.now();
         let tally = Tally { key: call.key, count: 1, first: now, last: now };
         self.denials.state().add((call.reason, call.prefix, call.address), tally);
     }
 
-    /// Writes events about what was refused: at most 128 an hour, and their counts add up to every
-    /// call. Returns how many. `all` leaves nothing for later.
+    /// Records the refused calls: at most 128 events an hour, whose counts include every call.
+    /// Returns the number of events. With `all`, nothing waits.
     pub fn record_denials(&self, all: bool) -> Result<u64, Error> {
         let due = self.denials.state().take(self.env.time.now(), all);
         if due.is_empty() {
@@ -158,7 +158,7 @@ impl Keyward {
 fn event((reason, prefix, address): Group, tally: &Tally) -> (EventSource, NewEvent) {
     let actor = match (tally.key, prefix) {
         (Some((id, account)), Some(prefix)) => Actor::Key { id, prefix, account },
-        // Nobody that we know. The scheduler is who writes it down.
+        // The caller is unknown, so the scheduler is the actor.
         _ => Actor::Scheduler,
     };
     let event = NewEvent {

@@ -13,7 +13,7 @@ use crate::{
         id::{AccountId, KeyId},
         plaintext_key::KeyPrefix,
     },
-    service::{Error, Keyward},
+    service::{Error, Keyward, pace::Pace},
     store::{ExcessCredential, KeyRecord, WriteTx},
 };
 
@@ -61,33 +61,37 @@ fn delete(
 }
 
 impl Keyward {
-    /// Deletes what [`delete_oldest`] would have deleted, from a file of a version that kept all
-    /// ended credentials. Runs once in each process, in batches: since then every change keeps the
-    /// limit itself. Returns how many credentials it deleted, and whether it is done.
-    pub(super) fn bound_ended_credentials(&self) -> Result<(u64, bool), Error> {
+    /// Deletes what [`delete_oldest`] would have deleted, in a file of a version that kept all ended
+    /// credentials. Runs once in each process: later, every change keeps the limit itself. Returns
+    /// how many credentials it deleted, and whether it is done.
+    pub(super) fn bound_ended_credentials(
+        &self,
+        pace: &mut Pace<'_>,
+    ) -> Result<(u64, bool), Error> {
         /// Finding them reads all ended credentials, so one reading serves many batches.
         const BATCHES: u32 = 10;
-        if self.ended_bounded.load(Ordering::Acquire) {
-            return Ok((0, true));
-        }
-        let limit = self.settings.batch.saturating_mul(BATCHES);
-        let found = self.store.read(|tx| tx.excess_credentials(KEPT, limit))?;
-        if found.is_empty() {
-            self.ended_bounded.store(true, Ordering::Release);
-            return Ok((0, true));
-        }
-        let mut deleted = 0;
-        for batch in found.chunks(self.settings.batch.max(1) as usize) {
-            let batch = batch.to_vec();
-            deleted += self.system_change(move |tx| {
-                let mut deleted = 0;
-                for of_one_key in batch.chunk_by(|one, next| one.key == next.key) {
-                    deleted += delete_excess(tx, of_one_key)?;
+        let (batch, mut deleted) = (self.settings.batch.max(1), 0);
+        while !self.ended_bounded.load(Ordering::Acquire) {
+            let limit = batch.saturating_mul(BATCHES);
+            let found = self.store.read(|tx| tx.excess_credentials(KEPT, limit))?;
+            if found.is_empty() {
+                self.ended_bounded.store(true, Ordering::Release);
+            }
+            for batch in found.chunks(batch as usize) {
+                let batch = batch.to_vec();
+                deleted += self.system_change(move |tx| {
+                    let mut deleted = 0;
+                    for of_one_key in batch.chunk_by(|one, next| one.key == next.key) {
+                        deleted += delete_excess(tx, of_one_key)?;
+                    }
+                    Ok::<_, Error>(deleted)
+                })?;
+                if !pace.continues() {
+                    return Ok((deleted, false));
                 }
-                Ok::<_, Error>(deleted)
-            })?;
+            }
         }
-        Ok((deleted, false))
+        Ok((deleted, true))
     }
 }
 

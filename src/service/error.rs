@@ -1,4 +1,4 @@
-//! Every way a use case can refuse.
+//! The errors of the use cases.
 
 use std::time::Duration;
 
@@ -13,51 +13,54 @@ use crate::{
 pub enum Error {
     #[error("{0}")]
     Unauthenticated(Denial),
-    /// The caller holds none of these scopes, of which one is needed.
-    #[error("this needs the scope {}", .0.join(" or "))]
+    /// The caller has none of these scopes, and needs one.
+    #[error("the API key needs the scope {}", .0.join(" or "))]
     MissingScope(&'static [&'static str]),
-    /// The key grants none or not all of what is needed.
+    /// The key does not grant these scopes.
     #[error("the API key does not grant {}", .0.join(", "))]
     LacksScopes(Vec<String>),
     #[error("{0}")]
     AmbiguousPath(Ambiguity),
     #[error("no route of the policy matches this request")]
     NoRoute,
-    /// The proxy asks what cannot be answered; nothing that its client can mend.
+    /// The request of the proxy cannot be answered. Its client cannot mend that.
     #[error("{0}")]
     ProxyMistake(String),
-    /// Not there, never was, or not the caller's to know: all the same outside.
+    /// The resource does not exist, or the caller may not know it. Both look the same.
     #[error("there is no resource at this address")]
     NotFound,
-    /// As [`Error::NotFound`], for an identifier: also of a key that is another account's.
+    /// As [`Error::NotFound`], for an id: also for a key of another account.
     #[error("no {0} with this id")]
     UnknownId(&'static str),
-    #[error("no checkpoint yet")]
+    #[error("there is no checkpoint yet; the server makes one on a schedule")]
     NoCheckpoint,
-    #[error("it has changed since it was read")]
+    #[error(
+        "the resource has changed since it was read, so `If-Match` does not match; read it again"
+    )]
     PreconditionFailed,
-    #[error("the request is not acceptable")]
+    #[error("the request is not valid; `errors` lists every fault")]
     Invalid(Vec<Fault>),
-    /// The scopes that were asked for and may not be given.
-    #[error("a key cannot be given more than its maker holds and its account allows: {}", .0.join(", "))]
+    /// The scopes that the caller may not grant, or that make a key stronger than the caller.
+    #[error("the calling key does not have, or the account does not allow: {}", .0.join(", "))]
     ScopeEscalation(Vec<String>),
     #[error("{0}")]
     Conflict(Conflict),
     #[error("the keys of this account made too many changes; try again later")]
     TooManyChanges { retry_after: Duration },
-    /// Only told to somebody at the machine.
+    /// Only shown on the machine itself.
     #[error("no backup was made: {0}")]
     Backup(#[from] BackupError),
     #[error("{}", why_unavailable(.0))]
     Unavailable(#[source] StoreError),
-    #[error("something went wrong on our side")]
+    #[error("the server failed; its log says why")]
     Internal(#[source] StoreError),
 }
 
-/// Why nobody was recognised. Only who presents a whole secret learns more than `InvalidKey`.
+/// The reason why a caller is not accepted. Only a caller with the whole secret learns more than
+/// `InvalidKey`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Denial {
-    #[error("an API key is needed, in the header X-API-Key")]
+    #[error("the request has no API key; send one in the header X-API-Key")]
     MissingKey,
     #[error("the API key is not valid")]
     InvalidKey,
@@ -73,44 +76,46 @@ pub enum Denial {
     Expired,
 }
 
-/// A request that is right in itself but does not fit what is.
+/// The reason why a valid request does not fit the current state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Conflict {
     #[error("an expired key cannot be revived or rotated; create a new one")]
     KeyNotActive,
     #[error(
-        "three values of this key are alive already; wait for a grace period to end, or end it"
+        "three credentials of this key are valid already; wait for a grace period to end, or end it"
     )]
     TooManyLiveKeys { retry_after: Duration },
-    #[error("a newer value of the key is in use; only the current one can rotate it")]
+    #[error("a newer credential of the key was used; only the current one can rotate it")]
     Superseded,
-    #[error("the key's current value was never used; ending this one could lock its holder out")]
+    #[error(
+        "the current credential of the key was never used; ending the presented one could lock its holder out"
+    )]
     SuccessorUnused,
-    #[error("the account has as many keys as it may have ({limit})")]
+    #[error("the account has its maximum of {limit} keys; revoke one first")]
     TooManyKeys { limit: u32 },
     #[error(
-        "the account has {limit} revoked and expired keys, as many as may be stored; the first of \
-         them is purged after {room_at}"
+        "the account has {limit} or more revoked and expired keys, as many as may be stored; the purge \
+         makes room after {room_at}"
     )]
     TooManyEndedKeys { limit: u32, room_at: Timestamp, retry_after: Duration },
     #[error("the operator account must keep an enabled, never-expiring key with the scope *")]
     LastRootKey,
     #[error("the operator account cannot be suspended or deleted")]
     OperatorAccount,
-    #[error("another account has this externalId")]
+    #[error("another account has this `externalId`; it must be unique")]
     ExternalIdTaken,
     #[error("no checkpoint covers this event yet; ask again in a minute, or name a size")]
     NotCheckpointed,
 }
 
-/// One thing that is wrong with a request, and where.
+/// One fault of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
     /// A JSON pointer into the body, or `/` and the name of a query parameter.
     pub pointer: String,
-    /// Stable, for programs.
+    /// A stable name, for programs.
     pub code: &'static str,
-    /// For people.
+    /// A sentence, for people.
     pub detail: String,
 }
 
@@ -143,7 +148,7 @@ impl From<Conflict> for Error {
 
 impl From<StoreError> for Error {
     fn from(err: StoreError) -> Self {
-        // `Taken` is two identical random numbers: the next attempt draws others.
+        // `Taken` means two identical random numbers. The next attempt draws others.
         if err.is_temporary() || matches!(err, StoreError::Taken(_) | StoreError::Unreadable(_)) {
             return Self::Unavailable(err);
         }

@@ -1,4 +1,4 @@
-//! Reading the audit log, as much of it as the reader may see.
+//! Reading the audit log, as far as the reader may see it.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{
-        event::{Event, EventSource, EventType, NewEvent, Subject},
+        event::{Event, EventSource, EventType, NewEvent},
         id::{AccountId, KeyId},
     },
     service::{Error, Keyward, Principal},
     store::{EventFilter, StoreError},
 };
 
-/// Stands for every key of the operator account, in filters and in an account's view.
+/// The name of every key of the operator account, in filters and for other accounts.
 pub const OPERATOR: &str = "operator";
 
-/// Who reads: the operator sees everything, an account its own events only.
+/// The reader: the operator sees all events, an account only its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Viewer {
     Operator,
     Account(AccountId),
 }
 
-/// An event as this reader sees it.
+/// An event as the reader sees it.
 #[derive(Clone, Debug)]
 pub struct EventView {
     pub event: Event,
-    /// The actor is the operator, whose keys and addresses are nobody else's business.
+    /// Whether the actor is the operator, whose key and address are hidden from this reader.
     pub operator_hidden: bool,
 }
 
-/// What there is to see after a point of the log.
+/// A page of events.
 #[derive(Debug)]
 pub struct EventPage {
     pub views: Vec<EventView>,
-    /// As many as were asked for, so there may be more.
+    /// Whether the page has as many events as were asked for, so that there may be more.
     pub is_full: bool,
-    /// Up to here the log was looked through: where the next page begins, however few of the
+    /// The number of the last event that was looked at: the next page begins after it, even if few
     /// events were for this reader.
     pub reached: i64,
 }
@@ -58,14 +58,14 @@ impl Keyward {
         Ok(self.event_page(viewer, filter)?.views)
     }
 
-    /// The next events for this reader, and how far that brings it, both of one snapshot.
+    /// Returns the next events for this reader, and how far they reach, from one snapshot.
     pub fn event_page(&self, viewer: Viewer, mut filter: EventFilter) -> Result<EventPage, Error> {
         if filter.actor.as_deref() == Some(OPERATOR) {
             filter.actor = None;
             let operator = self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?;
             filter.actor_account = operator.map(|it| it.id);
         } else if let Viewer::Account(id) = viewer {
-            // Else a guess at the key behind `operator` could be tried out.
+            // Otherwise an account could guess the key behind `operator`.
             let by_key = filter.actor.as_deref().is_some_and(|it| it.starts_with(KeyId::PREFIX));
             filter.actor_account = by_key.then_some(id);
         }
@@ -81,13 +81,13 @@ impl Keyward {
         Ok(EventPage { views, is_full, reached: reached.max(filter.after) })
     }
 
-    /// The `seq` of the newest event in the file; 0 if there is none.
+    /// Returns the `seq` of the newest event in the file; 0 if there is none.
     pub fn newest_event(&self) -> Result<i64, Error> {
         self.store.read(|tx| Ok(tx.audit_head()?.seq))
     }
 
-    /// Follows [`Keyward::newest_event`], for whoever waits for the next one. By the time that an
-    /// event is told here, verification knows its effect.
+    /// Returns a channel with the number of the newest event. When it changes, the effect of that
+    /// event is in the index already.
     pub fn watch_events(&self) -> watch::Receiver<i64> {
         self.store.committed()
     }
@@ -100,14 +100,14 @@ impl Keyward {
         }
     }
 
-    /// Records something about keyward itself.
+    /// Records an event about keyward itself.
     pub fn record_server_event(&self, event_type: EventType, data: Value) -> Result<(), Error> {
-        self.record_with_put_off(Vec::new(), |_| Ok(()))?;
-        let event = server_event(event_type, data);
-        self.system_change(move |tx| {
+        let event = NewEvent::about_server(event_type, data);
+        self.record_with_deferred(Vec::new(), move |tx| {
             tx.record(&EventSource::CLI, &event)?;
             Ok(())
-        })
+        })?;
+        Ok(())
     }
 
     fn event_view(&self, viewer: Viewer, event: Event) -> EventView {
@@ -120,20 +120,16 @@ impl Keyward {
         EventView { operator_hidden: by_operator && viewer != Viewer::Operator, event }
     }
 
-    /// Takes the wall clock for right, whatever the floor says. Time may go backwards by this.
+    /// Accepts the wall clock in place of the floor. Time may go back by this. Returns by how much.
     pub fn accept_clock(&self) -> Result<Duration, Error> {
         let (before, after) = self.env.time.accept_wall();
         let floor = self.env.time.floor();
         let data = serde_json::json!({ "before": before.to_string(), "after": after.to_string() });
-        let event = server_event(EventType::ClockAccepted, data);
+        let event = NewEvent::about_server(EventType::ClockAccepted, data);
         self.system_change(move |tx| {
             tx.record(&EventSource::CLI, &event)?;
             tx.keep_time_floor(floor)
         })?;
         Ok(before.since(after))
     }
-}
-
-pub(super) fn server_event(event_type: EventType, data: Value) -> NewEvent {
-    NewEvent { event_type, account: None, subject: Subject::Server, data }
 }

@@ -14,7 +14,7 @@ use crate::{
         plaintext_key::{KeyPrefix, PlaintextKey},
     },
     env::Entropy,
-    service::{Error, Keyward, QueueFull, keys::revoke},
+    service::{Error, Keyward, QueueFull, keys::revocation::revoke},
     store::{IndexedCredential, RuntimeState},
 };
 

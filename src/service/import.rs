@@ -145,7 +145,7 @@ impl Keyward {
         if dry_run {
             return Ok(PrefixMaker::new(fresh));
         }
-        // Of two first imports at once, both get the secret that was stored first.
+        // Two first imports at once both get the secret that was stored first.
         let secret = self.system_change::<_, Error>(move |tx| Ok(tx.import_secret_or(fresh)?))?;
         Ok(self.imported_prefixes.get_or_init(|| PrefixMaker::new(secret)).clone())
     }
@@ -194,7 +194,7 @@ impl Change<'_> {
         }
         let new = NewKey { imported: Some(digest.form()), ..new };
         let credential = Credential::new(prefix, hash, tx.now());
-        let record = new.insert(tx, catalogue, self.maker(), account.id, credential)?;
+        let record = new.insert(tx, self.maker(), account.id, &credential)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }
 

@@ -1,68 +1,47 @@
-//! What is done by the clock. Janitors, not gatekeepers: verification goes by the time itself, so
-//! each of these may be late, may fail, may run twice.
-
-use std::{thread, time::Duration};
+//! The work of the scheduled jobs.
+//!
+//! Verification compares times itself. So each job may be late, may fail, and may run twice.
 
 use serde_json::json;
 
 use crate::{
     domain::{
         account::AccountKind,
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventSource, EventType, NewEvent},
         id::KeyId,
         job::Job,
         plaintext_key::KeyPrefix,
     },
     env::{ClockStep, StepKind, Timestamp},
-    service::{Error, Keyward, ended_credentials::delete_oldest, events::server_event},
+    service::{Error, Keyward, ended_credentials::delete_oldest, pace::Pace},
     store::{Day, KeyRecord, WriteTx},
 };
 
 impl Keyward {
-    /// Does what the job is for, batch by batch, until nothing is left or `stop` says so between
-    /// two batches. Returns how many things it changed.
-    pub fn run_job(&self, job: Job, stop: &dyn Fn() -> bool) -> Result<u64, Error> {
-        let mut total = 0;
-        loop {
-            let started = self.env.time.monotonic();
-            let (done, more) = self.run_batch(job)?;
-            total += done;
-            if !more || stop() {
-                return Ok(total);
-            }
-            // Other changes, and verification on the same processors, come first: a job with much to
-            // do leaves them most of the time.
-            let busy = self.env.time.monotonic().since(started);
-            thread::sleep(busy.saturating_mul(Self::PAUSE).min(Self::LONGEST_PAUSE));
-        }
-    }
-
-    /// How many times as long as a batch took its job pauses before the next.
-    const PAUSE: u32 = 3;
-    const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-    /// A batch of the purge is so many times smaller: it deletes rows of many tables for each key.
+    /// How many times smaller a batch of the purge is: it deletes rows of many tables for each key.
     const PURGE_SHARE: u32 = 4;
 
-    /// One batch: how many things it changed, and whether there may be more.
-    fn run_batch(&self, job: Job) -> Result<(u64, bool), Error> {
-        let full = |done: u64| (done, u64::from(self.settings.batch) <= done);
+    /// Runs the job until nothing is left, or until `stop` returns `true` between two batches.
+    /// Returns how many things it changed.
+    pub fn run_job(&self, job: Job, stop: &dyn Fn() -> bool) -> Result<u64, Error> {
+        let mut pace = Pace::new(&self.env.time, stop);
         match job {
-            Job::EndGraces => Ok((self.end_graces()?, false)),
-            Job::ExpireKeys => Ok(full(self.record_expiries()?)),
-            Job::Purge => match self.bound_ended_credentials()? {
-                (_, true) => self.purge(),
-                (deleted, false) => Ok((deleted, true)),
+            Job::EndGraces => self.end_graces(&mut pace),
+            Job::ExpireKeys => pace.run(|| self.record_expiries()),
+            Job::Purge => match self.bound_ended_credentials(&mut pace)? {
+                (deleted, true) => Ok(deleted + pace.run(|| self.purge())?),
+                (deleted, false) => Ok(deleted),
             },
-            Job::FlushUsage => Ok((self.flush_usage()?, false)),
-            Job::KeepTime => Ok((self.keep_time()?, false)),
-            Job::RecordDenials => Ok((self.record_denials(false)?, false)),
-            Job::Checkpoint => Ok((self.make_checkpoint()?, false)),
-            Job::Backup => Ok((self.scheduled_backup()?, false)),
-            Job::Upkeep => Ok((self.upkeep()?, false)),
+            Job::FlushUsage => self.flush_usage_while(|| pace.continues()),
+            Job::KeepTime => self.keep_time(),
+            Job::RecordDenials => self.record_denials(false),
+            Job::Checkpoint => self.make_checkpoint(),
+            Job::Backup => self.scheduled_backup(),
+            Job::Upkeep => self.upkeep(),
         }
     }
 
-    /// Folds the write-ahead log back: 1, or 0 if a reader holds it.
+    /// Folds the write-ahead log back. Returns 1, or 0 if a reader holds the log.
     fn upkeep(&self) -> Result<u64, Error> {
         let folded = self.store.upkeep()?;
         if !folded {
@@ -75,52 +54,50 @@ impl Keyward {
         Ok(folded.into())
     }
 
-    /// Records the end of the graces that are over.
+    /// Records the end of the grace periods that are over.
     ///
-    /// While the wall clock is in doubt nothing is recorded that could not be taken back.
-    fn end_graces(&self) -> Result<u64, Error> {
+    /// While the wall clock is in doubt, the job records nothing that cannot be taken back.
+    fn end_graces(&self, pace: &mut Pace<'_>) -> Result<u64, Error> {
         if !self.env.time.is_settled() {
             return Ok(0);
         }
-        let (mut after, mut ended) = (None, 0);
+        let (batch, mut after, mut ended) = (self.settings.batch, None, 0);
         loop {
-            let batch = self.settings.batch;
-            let page = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
-            let Some((_, last_prefix, last_deadline)) = page.last().copied() else {
-                return Ok(ended);
-            };
-            after = Some((last_deadline, last_prefix));
-            let (now, monotonic) = (self.env.time.now(), self.env.time.monotonic());
-            let over: Vec<(KeyId, KeyPrefix)> = page
+            let found = self.store.read(|tx| tx.credentials_in_grace(after, batch))?;
+            after = found.last().map(|(_, prefix, deadline)| (*deadline, *prefix));
+            let is_last = found.len() < batch as usize;
+            let over: Vec<(KeyId, KeyPrefix)> = found
                 .into_iter()
-                .filter(|(_, prefix, _)| {
-                    let entry = self.store.index().find(*prefix);
-                    entry.and_then(|it| it.grace()).is_some_and(|it| it.is_over(now, monotonic))
-                })
+                .filter(|(_, prefix, _)| self.store.index().grace_is_over(*prefix))
                 .map(|(id, prefix, _)| (id, prefix))
                 .collect();
-            ended += self.system_change(move |tx| {
-                let mut ended = 0;
-                for (id, prefix) in over {
-                    ended += u64::from(end_grace(tx, id, prefix, batch)?);
-                }
-                Ok::<_, Error>(ended)
-            })?;
+            if !over.is_empty() {
+                ended += self.system_change(move |tx| {
+                    let mut ended = 0;
+                    for (id, prefix) in over {
+                        ended += u64::from(end_grace(tx, id, prefix, batch)?);
+                    }
+                    Ok::<_, Error>(ended)
+                })?;
+            }
+            if is_last || !pace.continues() {
+                return Ok(ended);
+            }
         }
     }
 
-    /// Records of keys that have expired that they have.
-    fn record_expiries(&self) -> Result<u64, Error> {
+    /// Records that keys have expired, one batch. Returns how many, and whether there may be more.
+    fn record_expiries(&self) -> Result<(u64, bool), Error> {
         if !self.env.time.is_settled() {
-            return Ok(0);
+            return Ok((0, false));
         }
         let batch = self.settings.batch;
         self.system_change(move |tx| {
             let expired = tx.unrecorded_expiries(tx.now(), batch)?;
             for record in &expired {
-                let event = about(
-                    record,
+                let event = NewEvent::about_key(
                     EventType::ApiKeyExpired,
+                    &record.key,
                     json!({
                         "name": record.key.name.as_str(),
                         "keyPrefixes": prefixes(record),
@@ -130,14 +107,15 @@ impl Keyward {
                 let receipt = tx.record(&EventSource::SCHEDULER, &event)?;
                 tx.mark_expiry_recorded(&receipt)?;
             }
-            Ok(expired.len() as u64)
+            Ok((expired.len() as u64, batch as usize <= expired.len()))
         })
     }
 
-    /// Removes what has been dead for longer than it is to be remembered.
+    /// Removes what has been dead for longer than the retention, one batch. Returns how many keys,
+    /// credentials and accounts it removed, and whether there may be more.
     ///
-    /// After a start, and after a leap of the clock, it waits until both clocks have agreed for a
-    /// while: nothing else here cannot be undone.
+    /// A purge cannot be undone. So after a start, and after a leap of the clock, it waits until both
+    /// clocks have agreed for a while.
     fn purge(&self) -> Result<(u64, bool), Error> {
         if !self.env.time.is_settled_since_start() {
             return Ok((0, false));
@@ -149,35 +127,26 @@ impl Keyward {
             for record in tx.purgeable_keys(cutoff, batch)? {
                 let reason = if record.key.revoked_at.is_some() { "revoked" } else { "expired" };
                 let data = json!({ "keyPrefixes": prefixes(&record), "reason": reason });
-                let event = about(&record, EventType::ApiKeyPurged, data);
+                let event = NewEvent::about_key(EventType::ApiKeyPurged, &record.key, data);
                 tx.delete_key(&tx.record(&EventSource::SCHEDULER, &event)?)?;
                 purged += 1;
             }
             purged += purge_credentials(tx, cutoff, batch)?;
+            purged += purge_accounts(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
             let forgotten = tx.delete_usage_before(first_day, batch)?;
-            for id in tx.purgeable_accounts(cutoff, batch)? {
-                let event = NewEvent {
-                    event_type: EventType::AccountPurged,
-                    account: Some(id),
-                    subject: Subject::Account(id),
-                    data: json!({ "kind": AccountKind::Customer.as_str() }),
-                };
-                tx.delete_account(&tx.record(&EventSource::SCHEDULER, &event)?)?;
-                purged += 1;
-            }
             let batch = u64::from(batch);
             Ok((purged, batch <= purged || batch <= forgotten as u64))
         })
     }
 
-    /// Lets the timekeeper look at the clocks, records what it noticed, and keeps its floor.
+    /// Lets the timekeeper compare the clocks, records the steps that it noticed, and stores its floor.
     pub fn keep_time(&self) -> Result<u64, Error> {
         self.env.time.tick();
         let steps = self.env.time.take_steps();
         let steps = steps.into_iter().map(|it| (EventSource::SCHEDULER, clock_event(it))).collect();
         let floor = self.env.time.floor();
-        self.record_with_put_off(steps, move |tx| Ok(tx.keep_time_floor(floor)?))
+        self.record_with_deferred(steps, move |tx| Ok(tx.keep_time_floor(floor)?))
     }
 }
 
@@ -191,7 +160,7 @@ fn end_grace(tx: &WriteTx<'_>, id: KeyId, prefix: KeyPrefix, batch: u32) -> Resu
         "reason": "elapsed",
         "validUntil": value.credential.valid_until.map(|it| it.to_string()),
     });
-    let event = about(&record, EventType::ApiKeyGraceEnded, data);
+    let event = NewEvent::about_key(EventType::ApiKeyGraceEnded, &record.key, data);
     tx.end_grace(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
     let record = tx.key(id)?.ok_or(Error::NotFound)?;
     delete_oldest(tx, &EventSource::SCHEDULER, record, batch)?;
@@ -203,20 +172,24 @@ fn purge_credentials(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<
     for (id, prefix) in tx.purgeable_credentials(cutoff, batch)? {
         let Some(record) = tx.key(id)? else { continue };
         let data = json!({ "keyPrefixes": [prefix.as_str()], "reason": "rotated" });
-        let event = about(&record, EventType::ApiKeyPurged, data);
+        let event = NewEvent::about_key(EventType::ApiKeyPurged, &record.key, data);
         tx.delete_credential(prefix, &tx.record(&EventSource::SCHEDULER, &event)?)?;
         purged += 1;
     }
     Ok(purged)
 }
 
-fn about(record: &KeyRecord, event_type: EventType, data: serde_json::Value) -> NewEvent {
-    NewEvent {
-        event_type,
-        account: Some(record.key.account_id),
-        subject: Subject::Key(record.key.id),
-        data,
+fn purge_accounts(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64, Error> {
+    let accounts = tx.purgeable_accounts(cutoff, batch)?;
+    for id in &accounts {
+        let event = NewEvent::about_account(
+            EventType::AccountPurged,
+            *id,
+            json!({ "kind": AccountKind::Customer.as_str() }),
+        );
+        tx.delete_account(&tx.record(&EventSource::SCHEDULER, &event)?)?;
     }
+    Ok(accounts.len() as u64)
 }
 
 fn prefixes(record: &KeyRecord) -> Vec<&str> {
@@ -233,5 +206,5 @@ fn clock_event(step: ClockStep) -> NewEvent {
         "wall": step.wall.to_string(),
         "expected": step.expected.to_string(),
     });
-    server_event(EventType::ClockStepped, data)
+    NewEvent::about_server(EventType::ClockStepped, data)
 }

@@ -1,56 +1,58 @@
 //! Creating, listing, changing and revoking keys.
 
+pub(super) mod expiry;
+pub(super) mod revocation;
+
 use std::sync::Arc;
+
+use self::{expiry::Maker, revocation::revoke};
 
 use serde_json::json;
 
 use crate::{
     domain::{
         account::Account,
-        api_key::ApiKey,
+        api_key::{ApiKey, RequestedExpiry},
         credential::Credential,
-        event::{EventSource, EventType, NewEvent, Subject},
+        event::{EventType, NewEvent},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         plaintext_key::{KeyPrefix, PlaintextKey},
-        scope::{self, Catalogue, Scope, ScopeSet},
+        scope::{self, Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    env::Timestamp,
     service::{
         ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
-        expiry::Maker,
         view::{changes, key_facts, settings},
     },
-    store::{self, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
+    store::{IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
 };
 
-/// Scopes of which one is needed to change a key.
+/// The scopes of which a caller needs one to change a key.
 pub(super) const WRITERS: &[&str] = &[scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
 
 pub struct NewKey {
     pub name: Name,
     pub scopes: ScopeSet,
-    /// Outside: was it given, or is it the maker's own; inside: `None` means never.
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: RequestedExpiry,
     pub enabled: bool,
     pub metadata: Metadata,
-    /// What was imported of it, if another system issued it.
+    /// How the key was imported, if another system issued it.
     pub imported: Option<ImportForm>,
 }
 
-/// What is to change; an absent part stays as it is.
+/// The properties to change. An absent one stays as it is.
 #[derive(Default)]
 pub struct KeyPatch {
     pub name: Option<Name>,
     pub scopes: Option<ScopeSet>,
-    pub expires_at: Option<Option<Timestamp>>,
+    pub expires_at: RequestedExpiry,
     pub enabled: Option<bool>,
     pub metadata: Option<Metadata>,
 }
 
-/// A key together with its text, which exists nowhere else.
+/// A key and its plaintext, which exists nowhere else.
 pub struct IssuedKey {
     pub view: KeyView,
     pub plaintext: PlaintextKey,
@@ -70,7 +72,7 @@ impl Keyward {
         Ok(permit)
     }
 
-    /// Creates a key in the caller's account, or, for the operator, in another.
+    /// Creates a key in the caller's account, or in another if the caller is the operator.
     pub fn create_key(
         &self,
         permit: ChangePermit,
@@ -85,13 +87,12 @@ impl Keyward {
         let record = self.change(permit, needed, move |change| {
             let account = change.checks().account_of_new_key(account, &new)?;
             let credential = Credential::new(prefix, hash, change.now());
-            let catalogue = &change.authorizer.catalogue;
-            new.insert(&change, catalogue, change.maker(), account.id, credential)
+            new.insert(&change, change.maker(), account.id, &credential)
         })?;
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
 
-    /// The keys of an account. Whoever may not see that account is told that there is none.
+    /// Returns the keys of an account. To a caller that may not see the account it does not exist.
     pub fn list_keys(
         &self,
         caller: &Principal,
@@ -112,8 +113,7 @@ impl Keyward {
         Ok(self.views(caller, records))
     }
 
-    /// Whether a key or an account that this caller sees still names a scope that the catalogue may have
-    /// lost.
+    /// Returns whether the catalogue, or a key or account that the caller sees, names this scope.
     pub fn knows_scope(&self, caller: &Principal, scope: &Scope) -> Result<bool, Error> {
         if self.authorizer.catalogue.find(scope.as_str()).is_some() {
             return Ok(true);
@@ -127,7 +127,7 @@ impl Keyward {
         })
     }
 
-    /// One key, if the caller may do this with it.
+    /// Returns one key, if the caller may do this with it.
     pub fn find_key(
         &self,
         caller: &Principal,
@@ -139,11 +139,11 @@ impl Keyward {
         Ok(self.view(caller, record))
     }
 
-    /// The key that has a value with this prefix, the current one or one in its grace period. Says
-    /// nothing about what a caller may do with it.
+    /// Returns the key with this prefix, of its current credential or of one in its grace period.
+    /// Does not check what the caller may do.
     pub fn key_with_prefix(&self, text: &str) -> Option<KeyId> {
         let prefix = KeyPrefix::from_stored(text)?;
-        let live = |it: &Arc<store::IndexedCredential>| (!it.key.revoked).then_some(it.key.id);
+        let live = |it: &Arc<IndexedCredential>| (!it.key.revoked).then_some(it.key.id);
         let found = self.store.index().look(prefix, live)??;
         (!self.store.index().grace_is_over(prefix)).then_some(found)
     }
@@ -172,12 +172,9 @@ impl Keyward {
             if after == *before {
                 return Ok(record);
             }
-            let receipt = change.record(&NewEvent {
-                event_type: EventType::ApiKeyUpdated,
-                account: Some(before.account_id),
-                subject: Subject::Key(wanted.id),
-                data: changes(&settings(catalogue, before), &settings(catalogue, &after)),
-            })?;
+            let data = changes(&settings(catalogue, before), &settings(catalogue, &after));
+            let event = NewEvent::about_key(EventType::ApiKeyUpdated, before, data);
+            let receipt = change.record(&event)?;
             change.update_key(&after, &receipt)?;
             keep_a_root_key(&change, before)?;
             change.key(wanted.id)?.ok_or(Error::NotFound)
@@ -233,23 +230,35 @@ impl Checks<'_> {
         if ended < limit {
             return Ok(());
         }
-        let oldest = tx.oldest_end(account.id, now)?.unwrap_or(now);
-        let room_at = oldest.after(settings.retention);
+        // If the limit was lowered, several keys must be purged before there is room.
+        let last_in_the_way = tx.nth_end(account.id, now, ended - limit)?.unwrap_or(now);
+        let room_at = last_in_the_way.after(settings.retention);
         let retry_after = room_at.since(now);
         Err(Conflict::TooManyEndedKeys { limit, room_at, retry_after }.into())
     }
 }
 
 impl NewKey {
+    /// Builds an enabled key that expires with its maker.
+    pub fn new(name: Name, scopes: ScopeSet) -> Self {
+        Self {
+            name,
+            scopes,
+            expires_at: RequestedExpiry::Inherit,
+            enabled: true,
+            metadata: Metadata::empty(),
+            imported: None,
+        }
+    }
+
     /// Writes the key and its first credential, with their event. The key ends with its maker unless
     /// another end is given, which the caller has checked.
     pub(super) fn insert(
         self,
         tx: &WriteTx<'_>,
-        catalogue: &Catalogue,
         maker: Maker<'_>,
         account: AccountId,
-        credential: Credential,
+        credential: &Credential,
     ) -> Result<KeyRecord, Error> {
         let now = tx.now();
         let key = ApiKey {
@@ -258,7 +267,7 @@ impl NewKey {
             name: self.name,
             scopes: self.scopes,
             enabled: self.enabled,
-            expires_at: self.expires_at.unwrap_or(maker.expires_at),
+            expires_at: self.expires_at.or(maker.expires_at),
             metadata: self.metadata,
             created_at: now,
             created_by: maker.source.actor.key_id(),
@@ -267,26 +276,21 @@ impl NewKey {
             revoked_at: None,
             revision: 1,
         };
-        let mut data = json!({ "after": key_facts(catalogue, &key, credential.prefix) });
+        let mut data = json!({ "after": key_facts(maker.catalogue, &key, credential.prefix) });
         if let Some(form) = self.imported {
             data["imported"] = json!(form.as_str());
         }
-        let event = NewEvent {
-            event_type: EventType::ApiKeyCreated,
-            account: Some(account),
-            subject: Subject::Key(key.id),
-            data,
-        };
+        let event = NewEvent::about_key(EventType::ApiKeyCreated, &key, data);
         let receipt = tx.record(maker.source, &event)?;
-        tx.insert_key(&key, &credential, &receipt)?;
+        tx.insert_key(&key, credential, &receipt)?;
         tx.key(key.id)?.ok_or(Error::NotFound)
     }
 }
 
-/// The operator must always have a way in that does not end by itself.
+/// Refuses a change after which the operator account has no root key that never expires.
 fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
     if !before.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
-        return Ok(()); // It was none of those that could be the last.
+        return Ok(()); // It was no root key.
     }
     let operator = tx.operator_account()?.ok_or(Error::NotFound)?;
     if before.account_id == operator.id && tx.root_keys(operator.id)?.is_empty() {
@@ -295,40 +299,12 @@ fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a tombstone of the key, with its event. It stays until retention ends, so that
-/// verification can say why it refuses.
-pub(super) fn revoke(
-    tx: &WriteTx<'_>,
-    source: &EventSource,
-    record: &KeyRecord,
-    reason: &'static str,
-) -> Result<(), Error> {
-    let prefixes: Vec<_> = record
-        .credentials
-        .iter()
-        .filter(|it| it.ended_at.is_none())
-        .map(|it| it.credential.prefix.as_str())
-        .collect();
-    let event = NewEvent {
-        event_type: EventType::ApiKeyRevoked,
-        account: Some(record.key.account_id),
-        subject: Subject::Key(record.key.id),
-        data: json!({
-            "reason": reason,
-            "before": { "name": record.key.name.as_str(), "keyPrefixes": prefixes },
-        }),
-    };
-    let receipt = tx.record(source, &event)?;
-    let tombstone = ApiKey { revoked_at: Some(tx.now()), ..record.key.clone() };
-    Ok(tx.update_key(&tombstone, &receipt)?)
-}
-
 impl KeyPatch {
     fn applied_to(&self, key: &ApiKey) -> ApiKey {
         ApiKey {
             name: self.name.clone().unwrap_or_else(|| key.name.clone()),
             scopes: self.scopes.clone().unwrap_or_else(|| key.scopes.clone()),
-            expires_at: self.expires_at.unwrap_or(key.expires_at),
+            expires_at: self.expires_at.or(key.expires_at),
             enabled: self.enabled.unwrap_or(key.enabled),
             metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
             ..key.clone()

@@ -1,4 +1,4 @@
-//! Whether the server can do its work, found out by doing some.
+//! The readiness checks.
 
 use std::{
     sync::{PoisonError, atomic::Ordering},
@@ -10,20 +10,20 @@ use crate::{
     service::{Error, Keyward},
 };
 
-/// Anybody may ask, and each probe is a write: whoever asks meanwhile is told the same.
+/// How long an answer is repeated: the checks need no key, and each one writes.
 const MEMORY: Duration = Duration::from_secs(1);
-/// With less, changes will soon be refused.
-const LEAST_FREE: u64 = 64 * 1024 * 1024;
+/// The free space, in bytes, below which changes will soon be refused.
+pub const LEAST_FREE: u64 = 64 * 1024 * 1024;
 
-/// What was looked at, and what is wrong with it.
+/// The checks by name, each with what is wrong.
 pub type Checks = [(&'static str, Result<(), String>); 4];
 
-/// The last checks, and when they were made.
+/// The last checks, and when they ran.
 #[derive(Debug, Default)]
 pub(super) struct Remembered(Option<(Monotonic, Checks)>);
 
 impl Keyward {
-    /// Whether a change would reach the disk, a question would be answered, and there is room.
+    /// Checks that the server takes changes, answers queries, and has room.
     pub fn readiness(&self) -> Checks {
         let draining = self.draining.load(Ordering::Relaxed);
         let stopping = || Err("the server is stopping".to_owned());
@@ -52,7 +52,7 @@ impl Keyward {
         checks
     }
 
-    /// From now on it is not ready: it is about to stop.
+    /// Makes the server not ready: it is about to stop.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Rotation: a new value for the same key, the old one good for a while longer.
+//! Rotation: a new credential for a key; the old one stays valid for a grace period.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     domain::{
         api_key::ApiKey,
         credential::Credential,
-        event::{EventType, NewEvent, Subject},
+        event::{EventType, NewEvent},
         plaintext_key::KeyPrefix,
         scope,
     },
@@ -20,18 +20,18 @@ use crate::{
     store::{KeyIndex, KeyRecord, StoredCredential, WriteTx},
 };
 
-/// Scopes of which one is needed to rotate the presented key.
+/// The scopes of which a caller needs one to rotate the presented key.
 const ROTATORS: &[&str] = &[scope::KEYS_ROTATE, scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
 
 impl Keyward {
     pub const LONGEST_GRACE: Duration = Duration::from_hours(7 * 24);
-    /// Less would lock out a caller whose answer is lost on the way.
+    /// The least grace of a key that rotates itself. With less, a lost answer could lock it out.
     pub const LEAST_OWN_GRACE: Duration = Duration::from_mins(1);
-    /// Values of one key that may be alive at once, the current one included.
-    pub const MOST_LIVE_VALUES: usize = 3;
+    /// The most valid credentials of one key, the current one included.
+    pub const MOST_VALID_CREDENTIALS: usize = 3;
 
-    /// Takes a change from the caller's budget, and refuses what [`Keyward::rotate_key`] would refuse
-    /// now, before a value is minted for nothing.
+    /// Takes a change from the caller's budget, and refuses what [`Keyward::rotate_key`] would
+    /// refuse now, before a credential is minted for nothing.
     pub fn permit_rotation(
         &self,
         caller: &Principal,
@@ -47,8 +47,8 @@ impl Keyward {
         Ok(permit)
     }
 
-    /// Gives the key a new value. The old one keeps working for the grace period, at most until
-    /// the key expires; with a grace of zero every older value ends at once.
+    /// Gives the key a new credential. The old one stays valid for the grace period, at most until
+    /// the key expires. With a grace of zero, every older credential ends at once.
     pub fn rotate_key(
         &self,
         permit: ChangePermit,
@@ -65,7 +65,7 @@ impl Keyward {
             let record = change.checks().key_to_change(wanted, Gain::Secret)?;
             let grace = change.checks().grace_of_rotation(&record, grace, &index)?;
             // The answer was lost: no client has its credential, which is replaced instead of kept.
-            let retry = is_old(&record, change.caller());
+            let retry = change.checks().is_retry(&record)?;
             let grace = if retry { Duration::ZERO } else { grace };
             let deadline = record.key.ends_by(now.after(grace));
             let keeps_older = retry || now < deadline;
@@ -98,12 +98,9 @@ impl Keyward {
                 return Err(Conflict::SuccessorUnused.into());
             }
             let shown: Vec<_> = old.iter().map(KeyPrefix::as_str).collect();
-            let receipt = change.record(&NewEvent {
-                event_type: EventType::ApiKeyGraceEnded,
-                account: Some(record.key.account_id),
-                subject: Subject::Key(wanted.id),
-                data: json!({ "keyPrefixes": shown, "reason": "completed" }),
-            })?;
+            let data = json!({ "keyPrefixes": shown, "reason": "completed" });
+            let event = NewEvent::about_key(EventType::ApiKeyGraceEnded, &record.key, data);
+            let receipt = change.record(&event)?;
             for prefix in old {
                 change.end_grace(prefix, &receipt)?;
             }
@@ -135,16 +132,25 @@ impl Checks<'_> {
         }
         refuse_superseded(record, caller, index)?;
         // A retry replaces a credential and adds none.
-        if !grace.is_zero() && !is_old(record, caller) {
+        if !grace.is_zero() && !self.is_retry(record)? {
             refuse_too_many_credentials(now, record, index)?;
         }
         Ok(grace)
     }
+
+    /// Returns whether the caller repeats a rotation of its own key whose answer was lost: it presents
+    /// an old credential, and the key itself made the current one.
+    fn is_retry(self, record: &KeyRecord) -> Result<bool, Error> {
+        let Some(current) = record.current().filter(|_| is_old(record, self.caller)) else {
+            return Ok(false);
+        };
+        Ok(self.tx.was_made_by_rotation_of(current.credential.prefix, record.key.id)?)
+    }
 }
 
-/// The old values whose end this rotation records: those in grace unless it keeps them, and those
-/// whose grace is over, so that they do not pile up until the job comes by. While the wall clock is
-/// in doubt, nothing is recorded about the latter.
+/// Returns the old credentials whose end this rotation records: those in grace, unless it keeps
+/// them, and those whose grace is over, so that they do not pile up before the job runs. While the
+/// wall clock is in doubt, it records nothing about the latter.
 fn ended_by_rotation(
     tx: &WriteTx<'_>,
     record: &KeyRecord,
@@ -172,9 +178,9 @@ fn grace_required() -> Error {
     )
 }
 
-/// An old value may rotate its key only while no newer one was ever used, which is what a retry
-/// after a lost answer looks like. A leaked old value must not take the key over, not even in the
-/// moment between a later rotation and the first use of its value.
+/// Refuses an old credential, unless no newer one was ever used, as in a retry after a lost answer.
+/// So a leaked old credential cannot take the key over, not even between a later rotation and the
+/// first use of its credential.
 fn refuse_superseded(
     record: &KeyRecord,
     caller: &Principal,
@@ -186,14 +192,14 @@ fn refuse_superseded(
     Ok(())
 }
 
-/// Whether the caller presents a value of this very key that is not its current one.
+/// Returns whether the caller presents an old credential of this very key.
 fn is_old(record: &KeyRecord, caller: &Principal) -> bool {
     let current = record.current().map(|it| it.credential.prefix);
     let presented = caller.presented.filter(|it| it.key == record.key.id);
     presented.is_some_and(|it| Some(it.prefix) != current)
 }
 
-/// Whether any value that is newer than the presented one was ever used.
+/// Returns whether any credential newer than the presented one was ever used.
 fn is_successor_used(record: &KeyRecord, caller: &Principal, index: &KeyIndex) -> bool {
     let presented = caller.presented.and_then(|it| record.find(it.prefix));
     let issued_at = presented.map(|it| it.credential.issued_at);
@@ -206,9 +212,9 @@ fn is_current_used(record: &KeyRecord, index: &KeyIndex) -> bool {
     record.current().is_some_and(|it| is_used(it, index))
 }
 
-fn is_used(value: &StoredCredential, index: &KeyIndex) -> bool {
-    let live = index.find(value.credential.prefix).and_then(|it| it.live()?.last_used());
-    value.last_used_at.or(live).is_some()
+fn is_used(credential: &StoredCredential, index: &KeyIndex) -> bool {
+    let live = index.find(credential.credential.prefix).and_then(|it| it.live()?.last_used());
+    credential.last_used_at.or(live).is_some()
 }
 
 fn refuse_too_many_credentials(
@@ -219,8 +225,8 @@ fn refuse_too_many_credentials(
     let deadlines: Vec<Timestamp> =
         record.in_grace(now, index).filter_map(|it| it.credential.valid_until).collect();
     match deadlines.iter().min() {
-        // The current value is one, and the new one will be another.
-        Some(first) if Keyward::MOST_LIVE_VALUES < deadlines.len() + 2 => {
+        // The current credential is one, and the new one will be another.
+        Some(first) if Keyward::MOST_VALID_CREDENTIALS < deadlines.len() + 2 => {
             let retry_after = first.since(now);
             Err(Conflict::TooManyLiveKeys { retry_after }.into())
         }
@@ -228,12 +234,12 @@ fn refuse_too_many_credentials(
     }
 }
 
-/// A new value, and what becomes of the older ones.
+/// A new credential, and what it changes about the older ones.
 struct Replacement {
     fresh: Credential,
-    /// When the value that is current until now ends.
+    /// When the credential that is still current ends.
     deadline: Timestamp,
-    /// Values in grace that end with this rotation.
+    /// The credentials in grace that end with this rotation.
     ended: Vec<KeyPrefix>,
 }
 
@@ -243,21 +249,17 @@ fn replace_current_credential(
     replacement: &Replacement,
 ) -> Result<(), Error> {
     let Replacement { fresh, deadline, ended } = replacement;
-    let event = NewEvent {
-        event_type: EventType::ApiKeyRotated,
-        account: Some(record.key.account_id),
-        subject: Subject::Key(record.key.id),
-        data: json!({
-            "before": {
-                "keyPrefix": record.current().map(|it| it.credential.prefix.as_str().to_owned()),
-            },
-            "after": {
-                "keyPrefix": fresh.prefix.as_str(),
-                "previousValidUntil": deadline.to_string(),
-            },
-            "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
-        }),
-    };
+    let data = json!({
+        "before": {
+            "keyPrefix": record.current().map(|it| it.credential.prefix.as_str().to_owned()),
+        },
+        "after": {
+            "keyPrefix": fresh.prefix.as_str(),
+            "previousValidUntil": deadline.to_string(),
+        },
+        "ended": ended.iter().map(KeyPrefix::as_str).collect::<Vec<_>>(),
+    });
+    let event = NewEvent::about_key(EventType::ApiKeyRotated, &record.key, data);
     let receipt = change.record(&event)?;
     for prefix in ended {
         change.end_grace(*prefix, &receipt)?;

@@ -1,4 +1,4 @@
-//! What somebody who watches over the service wants to know, found out seldom.
+//! Statistics for monitoring, counted at most every few seconds.
 
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     store::{KeyStates, PoolState},
 };
 
-/// Looking at a million keys takes a while; whoever asks twice in a moment is told the same.
+/// How long the numbers are repeated: counting a million keys takes a while.
 const MEMORY: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug, Default)]
@@ -21,12 +21,13 @@ pub struct Statistics {
     pub pool: PoolState,
 }
 
-/// The last statistics, and when they were made.
+/// The last statistics, and when they were counted.
 #[derive(Debug, Default)]
 pub(super) struct Remembered(Option<(Monotonic, Statistics)>);
 
 impl Keyward {
-    /// As of now, or of a few seconds ago; of earlier if the file cannot be read now.
+    /// Returns the statistics of the last seconds. If the file cannot be read, returns the last
+    /// ones.
     pub fn statistics(&self) -> Statistics {
         let now = self.env.time.monotonic();
         let mut memory = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,13 +44,16 @@ impl Keyward {
                 found
             }
             Err(err) => {
-                tracing::warn!(error = &err as &dyn std::error::Error, "metrics are of earlier");
+                tracing::warn!(
+                    error = &err as &dyn std::error::Error,
+                    "the statistics cannot be read; the metrics show older ones"
+                );
                 known
             }
         }
     }
 
-    /// Of the log, which only grows, no more than what is new is counted.
+    /// Counts only the new events, because the log only grows.
     fn count_anew(&self, mut found: Statistics) -> Result<Statistics, Error> {
         let wall = self.env.time.now();
         self.store.read::<_, Error>(|tx| {

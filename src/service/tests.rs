@@ -1,4 +1,4 @@
-//! What a write costs must not grow with the history of its key or of its account.
+//! The cost of a write must not grow with the history of its key or of its account.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -57,7 +57,7 @@ impl Bench {
         Self { app, operator, account, manager, _dir: dir }
     }
 
-    /// The steps that SQLite takes on the writer thread for `change`.
+    /// Returns the steps of SQLite on the writer thread for `change`.
     fn steps(&self, change: impl FnOnce()) -> u64 {
         let taken = || self.app.system_change(|_| Ok::<_, Error>(steps::taken())).unwrap();
         // The first empty write leaves its own steps to the second.
@@ -68,14 +68,7 @@ impl Bench {
     }
 
     fn create(&self) -> IssuedKey {
-        let new = NewKey {
-            name: name("test"),
-            scopes: ScopeSet::from_stored("orders:read").unwrap(),
-            expires_at: None,
-            enabled: true,
-            metadata: Metadata::empty(),
-            imported: None,
-        };
+        let new = NewKey::new(name("test"), ScopeSet::from_stored("orders:read").unwrap());
         let permit = self.app.permit_new_key(&self.manager, self.account, &new).unwrap();
         self.app.create_key(permit, self.account, new, self.app.mint()).unwrap()
     }
@@ -107,7 +100,7 @@ impl Bench {
         assert_eq!(found.verdict, Verdict::Valid);
     }
 
-    /// The steps of every kind of change to one key.
+    /// Returns the steps of every kind of change to one key.
     fn changes(&self, key: &IssuedKey) -> Steps {
         let rename = self.steps(|| self.rename(key, "one"));
         let rename_back = self.steps(|| self.rename(key, "two"));
@@ -159,14 +152,14 @@ fn caller(app: &Keyward, account: AccountId, key: &IssuedKey) -> Principal {
 
 type Steps = Vec<(&'static str, u64)>;
 
-/// The least that each change takes: every 256th event also completes a part of the Merkle tree.
+/// Returns the fewer steps of two measurements: every 256th event also completes a part of the
+/// Merkle tree.
 fn least_of_two(measure: impl Fn() -> Steps) -> Steps {
     let (one, other) = (measure(), measure());
     one.into_iter().zip(other).map(|((what, one), (_, other))| (what, one.min(other))).collect()
 }
 
-/// Every measured change must take as many steps now as it did before: 150 rows of history more
-/// would be seen.
+/// Asserts that no change takes more steps than before. 150 more rows of history would be seen.
 fn assert_no_growth(before: &Steps, now: &Steps) {
     for ((what, before), (_, now)) in before.iter().zip(now) {
         assert!(*now <= before + 100, "{what}: {before} steps, then {now}");

@@ -1,4 +1,4 @@
-//! How much keys are used: gathered in memory, stored every few seconds and at shutdown.
+//! The usage of keys: gathered in memory, stored every few seconds and at shutdown.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,14 +13,14 @@ use crate::{
     store::{Day, DayOfUse, IndexedCredential, RuntimeState, Use},
 };
 
-/// Values used since the last flush, each once.
+/// The credentials that were used since the last flush, each once.
 #[derive(Debug, Default)]
 pub(super) struct UsageRecorder {
     used: Mutex<Vec<Arc<IndexedCredential>>>,
 }
 
 impl UsageRecorder {
-    /// Costs a few atomics, and a lock only for the first use of a value since the last flush.
+    /// Records a use. Costs a few atomics, and a lock only for the first use since the last flush.
     pub fn record(&self, entry: &Arc<IndexedCredential>, verdict: Verdict, now: Timestamp) {
         if entry.live().is_some_and(|it| it.count(verdict, now)) {
             self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
@@ -37,19 +37,28 @@ impl UsageRecorder {
 }
 
 impl Keyward {
-    /// For how long counts by day are kept.
+    /// How long daily counts are kept.
     pub const USAGE_KEPT: Duration = Duration::from_hours(400 * 24);
-    /// How many days can be asked for at once.
+    /// The most days that a caller can ask for at once.
     pub const MOST_DAYS: u32 = 366;
 
-    /// Stores what was gathered, in batches so that other writes never wait long. Returns how many
-    /// values were used since the last time. What cannot be stored is kept for the next time.
+    /// Stores the gathered uses. Returns how many credentials were used since the last time. Uses that
+    /// cannot be stored are kept for the next time.
     pub fn flush_usage(&self) -> Result<u64, Error> {
+        self.flush_usage_while(|| true)
+    }
+
+    /// As [`Keyward::flush_usage`], and asks `continues` between two batches, so that other writes
+    /// never wait long. The uses that are left when it returns `false` are kept.
+    pub(super) fn flush_usage_while(
+        &self,
+        mut continues: impl FnMut() -> bool,
+    ) -> Result<u64, Error> {
         let mut left = self.usage.take();
-        // As their rows lie in the file: neighbours share a page, and a page is written once.
+        // In the order of their rows in the file: neighbours share a page, and a page is written once.
         left.sort_unstable_by_key(|it| it.key.id);
         let mut stored = 0;
-        while !left.is_empty() {
+        while !left.is_empty() && (stored == 0 || continues()) {
             let batch_len = left.len().min(self.settings.batch as usize);
             let batch: Vec<_> = left.drain(..batch_len).collect();
             let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
@@ -67,11 +76,12 @@ impl Keyward {
             }
             stored += batch_len as u64;
         }
+        self.usage.put_back(left);
         Ok(stored)
     }
 
-    /// How often verification came to which outcome on each of the last `days` days, today the
-    /// last; days without use are there with zeros.
+    /// Returns the outcomes of verification on each of the last `days` days, the last one today.
+    /// Days without use have zeros.
     pub fn usage_of(
         &self,
         caller: &Principal,

@@ -1,4 +1,4 @@
-//! A key as it is shown: the row, its values, and what memory knows of their use.
+//! A key as it is shown: the row, its credentials, and their last use from memory.
 
 use std::collections::HashMap;
 
@@ -21,13 +21,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct KeyView {
     pub key: ApiKey,
-    /// Of the current value.
+    /// The prefix of the current credential.
     pub prefix: Option<KeyPrefix>,
     pub status: KeyStatus,
     pub last_used_at: Option<Timestamp>,
-    /// The old values still in grace, the oldest first.
+    /// The old credentials that are still in grace, the oldest first.
     pub previous: Vec<PreviousCredential>,
-    /// An operator's key made this one, which is not the reader's to know.
+    /// Whether a key of the operator made this one, which the reader may not know.
     pub creator_hidden: bool,
 }
 
@@ -39,20 +39,20 @@ pub struct PreviousCredential {
 }
 
 impl Keyward {
-    /// The key as this caller may see it.
+    /// Returns the key as this caller may see it.
     pub(super) fn view(&self, caller: &Principal, record: KeyRecord) -> KeyView {
         let creator_hidden = self.creators_hidden(caller, std::slice::from_ref(&record));
         self.shown(record, creator_hidden.first().copied().unwrap_or(true))
     }
 
-    /// As [`Keyward::view`], in one look at the file.
+    /// As [`Keyward::view`], with one read of the file.
     pub(super) fn views(&self, caller: &Principal, records: Vec<KeyRecord>) -> Vec<KeyView> {
         let hidden = self.creators_hidden(caller, &records);
         records.into_iter().zip(hidden).map(|(it, hidden)| self.shown(it, hidden)).collect()
     }
 
-    /// For each key, whether its creator is hidden from the caller. The log knows whose it was, for it
-    /// outlives the creator; if it cannot be read just now, nothing is told.
+    /// Returns for each key whether its creator is hidden from the caller. The log outlives the
+    /// creator, so it tells the account. If it cannot be read now, the creators are hidden.
     fn creators_hidden(&self, caller: &Principal, records: &[KeyRecord]) -> Vec<bool> {
         let foreign = |it: &ApiKey| {
             !caller.operator && it.created_by.is_some() && it.created_by != caller.key()
@@ -111,7 +111,7 @@ impl Keyward {
     }
 }
 
-/// What the log says of a key that is made.
+/// Returns the properties of a new key, for the log.
 pub(super) fn key_facts(catalogue: &Catalogue, key: &ApiKey, prefix: KeyPrefix) -> Value {
     let mut facts = settings(catalogue, key);
     if let Some(members) = facts.as_object_mut() {
@@ -120,7 +120,7 @@ pub(super) fn key_facts(catalogue: &Catalogue, key: &ApiKey, prefix: KeyPrefix) 
     facts
 }
 
-/// What of a key can be changed by its owner, as the log tells it.
+/// Returns the settings of a key that its owner can change, for the log.
 pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
     with_metadata(
         json!({
@@ -133,11 +133,11 @@ pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
     )
 }
 
-/// The longest metadata that the log holds itself, in bytes of compact JSON. The log is kept for
-/// ever, and its writers choose the metadata.
+/// The longest metadata in the log, in bytes of compact JSON. Clients choose the metadata, and the
+/// log is kept for ever.
 const LONGEST_LOGGED_METADATA: usize = 256;
 
-/// `facts` and the metadata: `metadata` itself, or `metadataDigest` if it is long.
+/// Returns `facts` with the member `metadata`, or `metadataDigest` if the metadata is long.
 pub(super) fn with_metadata(mut facts: Value, metadata: &Metadata) -> Value {
     let json = metadata.as_json();
     if json.len() <= LONGEST_LOGGED_METADATA {
@@ -150,7 +150,7 @@ pub(super) fn with_metadata(mut facts: Value, metadata: &Metadata) -> Value {
     facts
 }
 
-/// The members in which two objects differ, as they were and as they are.
+/// Returns the members in which two objects differ, before and after.
 pub(super) fn changes(before: &Value, after: &Value) -> Value {
     let differing = |one: &Value, other: &Value| -> Value {
         let members = one.as_object().into_iter().flatten();

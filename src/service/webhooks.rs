@@ -15,11 +15,11 @@ use serde_json::json;
 
 use crate::{
     domain::{
-        event::{EventSource, EventType},
+        event::{EventSource, EventType, NewEvent},
         webhook::{EventPattern, WebhookCursor},
         webhook_secret::WebhookSecret,
     },
-    service::{Error, Keyward, events::server_event},
+    service::{Error, Keyward},
 };
 
 /// A webhook of the configuration.
@@ -112,8 +112,10 @@ impl Keyward {
     /// Disables a webhook because its receiver answered 410, and records that.
     pub fn disable_webhook(&self, webhook: &Webhook, cursor: WebhookCursor) -> Result<(), Error> {
         let (name, target) = (webhook.name.clone(), webhook.target());
-        let event =
-            server_event(EventType::WebhookDisabled, json!({ "name": name, "status": 410 }));
+        let event = NewEvent::about_server(
+            EventType::WebhookDisabled,
+            json!({ "name": name, "status": 410 }),
+        );
         self.system_change(move |tx| {
             tx.record(&EventSource::SCHEDULER, &event)?;
             Ok(tx.keep_webhook_cursor(&name, &target, cursor)?)
@@ -123,7 +125,7 @@ impl Keyward {
     /// Makes the next attempt of a webhook due at once, also if it is disabled, and records that.
     pub fn enable_webhook(&self, name: &str) -> Result<(), Error> {
         let name = name.to_owned();
-        let event = server_event(EventType::WebhookEnabled, json!({ "name": name }));
+        let event = NewEvent::about_server(EventType::WebhookEnabled, json!({ "name": name }));
         self.system_change(move |tx| {
             if !tx.reset_webhook(&name)? {
                 return Err(Error::UnknownId("webhook"));

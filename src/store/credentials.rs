@@ -11,7 +11,7 @@ use crate::{
         plaintext_key::KeyPrefix,
     },
     env::Timestamp,
-    store::{AuditReceipt, ReadTx, StoreError, WriteTx, records::CREDENTIALS, tx::Touched},
+    store::{AuditReceipt, ReadTx, StoreError, WriteTx, rows::Table, tx::Touched},
 };
 
 /// An ended credential beyond the number that is kept for each key.
@@ -40,7 +40,7 @@ impl ReadTx<'_> {
         )?;
         let first = || (Timestamp::MIN, String::new());
         let (deadline, prefix) = after.map_or_else(first, |(at, it)| (at, it.as_str().to_owned()));
-        CREDENTIALS.all(&mut statement, params![deadline, prefix, limit], |row| {
+        Table::CREDENTIALS.all(&mut statement, params![deadline, prefix, limit], |row| {
             Ok((row.get("key_id")?, row.get("prefix")?, row.get("valid_until_ms")?))
         })
     }
@@ -60,7 +60,7 @@ impl ReadTx<'_> {
              JOIN api_keys AS k ON k.id = v.key_id
              WHERE ?1 < v.age LIMIT ?2",
         )?;
-        CREDENTIALS.all(&mut statement, [kept, limit], |row| {
+        Table::CREDENTIALS.all(&mut statement, [kept, limit], |row| {
             Ok(ExcessCredential {
                 account: row.get("account_id")?,
                 key: row.get("key_id")?,
@@ -78,6 +78,19 @@ impl ReadTx<'_> {
         Ok(statement.exists(params![key, prefix])?)
     }
 
+    /// Returns whether this unused credential was made by a rotation that key `actor` asked for.
+    pub fn was_made_by_rotation_of(
+        &self,
+        prefix: KeyPrefix,
+        actor: KeyId,
+    ) -> Result<bool, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT 1 FROM credentials AS c JOIN events AS e ON e.seq = c.audit_seq
+             WHERE c.prefix = ?1 AND e.type = 'api_key.rotated' AND e.actor = ?2",
+        )?;
+        Ok(statement.exists(params![prefix, actor.to_string()])?)
+    }
+
     /// Returns credentials whose end was recorded before `cutoff`.
     pub fn purgeable_credentials(
         &self,
@@ -87,7 +100,7 @@ impl ReadTx<'_> {
         let mut statement = self.sql.prepare_cached(
             "SELECT key_id, prefix FROM credentials WHERE ended_at_ms < ?1 LIMIT ?2",
         )?;
-        CREDENTIALS.all(&mut statement, params![cutoff, limit], |row| {
+        Table::CREDENTIALS.all(&mut statement, params![cutoff, limit], |row| {
             Ok((row.get("key_id")?, row.get("prefix")?))
         })
     }

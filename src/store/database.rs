@@ -23,9 +23,9 @@ use crate::{
     },
 };
 
-/// An open database, to be read. Each process opens one for each file.
+/// An open database, for reading. Each process opens one for each file.
 ///
-/// Only the [`StoreWriter`] that [`Store::open`] returns beside it changes anything:
+/// Only the [`StoreWriter`] that [`Store::open`] returns beside it can change the database:
 /// ```compile_fail
 /// use keyward::{service::Error, store::Store};
 /// fn change(store: &Store) {
@@ -40,7 +40,7 @@ pub struct Store {
     index: Arc<KeyIndex>,
 }
 
-/// The right to change what is remembered.
+/// The right to change the database.
 #[derive(Debug)]
 pub struct StoreWriter(Arc<Writer>);
 

@@ -38,6 +38,6 @@ impl ReadTx<'_> {
     pub fn was_imported(&self, prefix: KeyPrefix) -> Result<bool, StoreError> {
         let mut statement =
             self.sql.prepare_cached("SELECT 1 FROM imported_values WHERE prefix = ?1")?;
-        Ok(statement.exists([prefix.as_str()])?)
+        Ok(statement.exists([prefix])?)
     }
 }

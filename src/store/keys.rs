@@ -13,7 +13,8 @@ use crate::{
     env::Timestamp,
     store::{
         AuditReceipt, KeyRecord, ReadTx, StoreError, WriteTx,
-        records::{CREDENTIALS, KEYS, Selection},
+        records::{KEYS, Selection},
+        rows::Table,
         tx::Touched,
     },
 };
@@ -156,22 +157,29 @@ impl ReadTx<'_> {
         Ok(count.unwrap_or_default())
     }
 
-    /// Returns the earliest end, by revocation or expiry, of the keys of an account that have ended by
-    /// `now`.
-    pub fn oldest_end(
+    /// Returns when the first key of an account ended, revoked or expired by `now`, after `skipped`
+    /// others. A key that expired before it was revoked ended when it expired.
+    ///
+    /// Reads all revoked keys of the account, so only a refusal asks this.
+    pub fn nth_end(
         &self,
         account: AccountId,
         now: Timestamp,
+        skipped: u32,
     ) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT min(at) FROM (
-                 SELECT min(revoked_at_ms) AS at FROM api_keys INDEXED BY api_keys_by_end
-                 WHERE account_id = ?1 AND revoked_at_ms IS NOT NULL
-                 UNION ALL
-                 SELECT min(expires_at_ms) AS at FROM api_keys INDEXED BY api_keys_by_end
-                 WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms <= ?2)",
+            "SELECT min(revoked_at_ms, coalesce(expires_at_ms, revoked_at_ms))
+             FROM api_keys INDEXED BY api_keys_by_end
+             WHERE account_id = ?1 AND revoked_at_ms IS NOT NULL
+             UNION ALL
+             SELECT expires_at_ms FROM api_keys INDEXED BY api_keys_by_end
+             WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms <= ?2",
         )?;
-        Ok(statement.query_row(params![account, now], |row| row.get(0))?)
+        let ends = statement.query_map(params![account, now], |row| row.get::<_, Timestamp>(0))?;
+        let mut ends = ends.collect::<Result<Vec<_>, _>>()?;
+        let skipped = skipped as usize;
+        let found = skipped < ends.len();
+        Ok(found.then(|| *ends.select_nth_unstable(skipped).1))
     }
 
     /// Returns all keys of an account that are not revoked.
@@ -210,7 +218,7 @@ impl ReadTx<'_> {
     pub(super) fn key_of(&self, prefix: KeyPrefix) -> Result<Option<KeyId>, StoreError> {
         let mut statement =
             self.sql.prepare_cached("SELECT key_id FROM credentials WHERE prefix = ?1")?;
-        CREDENTIALS.first(&mut statement, [prefix], |row| row.get("key_id"))
+        Table::CREDENTIALS.first(&mut statement, [prefix], |row| row.get("key_id"))
     }
 
     /// Returns keys that have expired by `now` and whose expiry has no event yet, the earliest first.
@@ -303,7 +311,7 @@ impl WriteTx<'_> {
         let id = receipt.key()?;
         let mut values =
             self.sql.prepare_cached("SELECT prefix FROM credentials WHERE key_id = ?1")?;
-        CREDENTIALS.each(&mut values, [id], |row| {
+        Table::CREDENTIALS.each(&mut values, [id], |row| {
             self.touch(Touched::Gone(row.get("prefix")?));
             Ok(true)
         })?;

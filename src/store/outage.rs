@@ -1,8 +1,8 @@
-//! Storage that cannot be written for now: why, since when, and when it is tried again.
+//! An outage of the storage: its reason, and when the writer tries again.
 
 use std::{
     collections::HashSet,
-    fmt, fs, io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -14,37 +14,15 @@ use std::{
 
 use crate::{
     env::Monotonic,
-    store::{StoreError, tx::Touched},
+    store::{StorageFault, StoreError, tx::Touched},
 };
 
 /// The pause after the first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Why the storage takes no changes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StorageFault {
-    Full,
-    ReadOnly,
-    /// An I/O error.
-    Failed,
-    /// Another program holds a lock, or one of this process could not be given up.
-    Locked,
-}
-
-impl fmt::Display for StorageFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "the storage is full",
-            Self::ReadOnly => "the storage is read-only",
-            Self::Failed => "the storage failed",
-            Self::Locked => "the storage is locked",
-        })
-    }
-}
-
-/// Why no change can be made until a new start: the file and the index cannot be brought together.
-/// The process must end.
+/// Why no change is possible until a new start: the file no longer matches the index, and the process
+/// must end.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Divergence {
     #[error(
@@ -76,7 +54,7 @@ pub enum Divergence {
     WriterPanicked,
 }
 
-/// What the writer thread tells about the storage to those who ask meanwhile.
+/// The state of the storage, which the writer thread sets and other threads read.
 #[derive(Debug, Default)]
 pub(super) struct StorageState {
     fault: Mutex<Option<StorageFault>>,
@@ -85,18 +63,18 @@ pub(super) struct StorageState {
 }
 
 impl StorageState {
-    /// A change did not reach the disk.
+    /// Records that a change did not reach the disk.
     pub fn failed(&self, fault: StorageFault) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.still(fault);
     }
 
-    /// No change would reach the disk.
+    /// Records that the outage goes on, with this fault.
     pub fn still(&self, fault: StorageFault) {
         *self.slot() = Some(fault);
     }
 
-    /// A change reached the disk. Returns what was wrong before.
+    /// Records that a change reached the disk. Returns the fault before, if any.
     pub fn works(&self) -> Option<StorageFault> {
         self.slot().take()
     }
@@ -110,7 +88,7 @@ impl StorageState {
     }
 
     pub fn part(&self, why: Divergence) {
-        // The first one is the cause of all others.
+        // The first divergence is the cause of all others.
         let _ = self.divergence.set(why);
     }
 
@@ -123,11 +101,11 @@ impl StorageState {
     }
 }
 
-/// The time from a failure until the file was opened again.
+/// The time from a failure until the file is open again.
 #[derive(Debug)]
 pub(super) struct Outage {
     pub fault: StorageFault,
-    /// What the failed commit changed, if it is in the file after all.
+    /// What the failed commit changed. The file may hold it or not.
     pub touched: HashSet<Touched>,
     pause: Duration,
     since: Monotonic,
@@ -138,12 +116,12 @@ impl Outage {
         Self { fault, touched, pause: FIRST_PAUSE, since: now }
     }
 
-    /// How long to wait until the next attempt to open the file.
+    /// Returns the time until the next attempt to open the file.
     pub fn left(&self, now: Monotonic) -> Duration {
         self.pause.saturating_sub(now.since(self.since))
     }
 
-    /// An attempt came to nothing.
+    /// Records a failed attempt, and doubles the pause.
     pub fn goes_on(&mut self, fault: StorageFault, now: Monotonic) {
         self.fault = fault;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -151,7 +129,7 @@ impl Outage {
     }
 }
 
-/// The file itself, under any name; and the directory that it is in.
+/// The identity of the file, under any name, and of its directory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Identity {
     file: (u64, u64),
@@ -165,8 +143,8 @@ impl Identity {
         both().map_err(StoreError::File)
     }
 
-    /// Whether there is no file at `path` any more, in a directory that is still the same. A
-    /// directory that is not there is a file system that may come back.
+    /// Returns whether the file at `path` is gone while its directory is still the same. A missing
+    /// directory may be a file system that comes back.
     pub fn is_gone(self, path: &Path) -> bool {
         let gone = |path: &Path| match fs::metadata(path) {
             Err(err) => err.kind() == io::ErrorKind::NotFound,

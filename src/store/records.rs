@@ -33,7 +33,7 @@ pub struct StoredCredential {
 
 /// The columns of a key. A further one is a line here, a line in [`api_key`], and a line in `schema.sql`.
 pub(super) const KEYS: ColumnList<ApiKey> = ColumnList {
-    table: Table { name: "api_keys", key: "id" },
+    table: Table::KEYS,
     columns: &[
         Column::fixed("account_id", |it| &it.account_id),
         Column::new("name", |it| &it.name),
@@ -49,7 +49,6 @@ pub(super) const KEYS: ColumnList<ApiKey> = ColumnList {
         Column::fixed("revision", |it| &it.revision),
     ],
 };
-pub(super) const CREDENTIALS: Table = Table { name: "credentials", key: "prefix" };
 
 /// The credentials of a key: the oldest first, the current one last.
 const BY_AGE: &str = "c.valid_until_ms IS NULL, c.issued_at_ms, c.valid_until_ms";
@@ -130,7 +129,7 @@ impl ReadTx<'_> {
                     new_record(row)?
                 }
             };
-            if let Some(credential) = credential(row.of(CREDENTIALS))? {
+            if let Some(credential) = credential(row.of(Table::CREDENTIALS))? {
                 record.last_used_at = record.last_used_at.max(credential.last_used_at);
                 record.credentials.push(credential);
             }

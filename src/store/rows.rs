@@ -48,6 +48,9 @@ pub(super) struct ColumnList<T: 'static> {
 }
 
 impl Table {
+    pub const KEYS: Self = Self { name: "api_keys", key: "id" };
+    pub const CREDENTIALS: Self = Self { name: "credentials", key: "prefix" };
+
     /// Returns what `read` makes of each row that the statement finds.
     pub fn all<T>(
         self,
@@ -218,5 +221,54 @@ impl<T> fmt::Display for ColumnList<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("id")?;
         self.columns.iter().try_for_each(|column| write!(f, ", {}", column.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::domain::id::KeyId;
+
+    const THINGS: Table = Table { name: "things", key: "name" };
+
+    fn things() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE TABLE things (name TEXT, size INTEGER, owner TEXT);
+             INSERT INTO things VALUES ('cup', 1, NULL), ('pot', 2, 'nonsense');",
+        )
+        .unwrap();
+        conn
+    }
+
+    #[test]
+    fn a_column_is_found_by_its_name_wherever_it_stands_and_in_any_order() {
+        let conn = things();
+        for sql in
+            ["SELECT name, size, owner FROM things", "SELECT owner, 7 AS x, size, name FROM things"]
+        {
+            let mut statement = conn.prepare(sql).unwrap();
+            let read = |row: Fields<'_>| {
+                Ok((row.get::<i64>("size")?, row.text("name")?.to_owned(), row.get("size")?))
+            };
+            let found = THINGS.all(&mut statement, [], read).unwrap();
+            assert_eq!(found, [(1, "cup".to_owned(), 1), (2, "pot".to_owned(), 2)], "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_by_table_column_and_row() {
+        let conn = things();
+        let mut statement = conn.prepare("SELECT * FROM things ORDER BY name").unwrap();
+        let owner = |row: Fields<'_>| row.get::<Option<KeyId>>("owner");
+        assert_eq!(THINGS.first(&mut statement, [], owner).unwrap(), Some(None));
+        let error = THINGS.all(&mut statement, [], owner).unwrap_err();
+        assert_eq!(error.to_string(), "table things, row pot: column owner cannot be read");
+        let error = THINGS.all(&mut statement, [], |row| row.get::<i64>("name")).unwrap_err();
+        assert_eq!(error.to_string(), "table things, row cup: column name cannot be read");
+        let unknown = THINGS.all(&mut statement, [], |row| row.get::<i64>("colour")).unwrap_err();
+        assert!(matches!(unknown, StoreError::Sqlite(_)), "{unknown}");
     }
 }

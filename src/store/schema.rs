@@ -11,12 +11,9 @@ use r2d2::CustomizeConnection;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::{Access as FileAccess, StatVfsMountFlags, access};
 
-use crate::{
-    env::Timestamp,
-    store::{
-        ReadTx, StorageFault, StoreError,
-        connection::{READ_MAP, ReaderPragmas, pragmas},
-    },
+use crate::store::{
+    ReadTx, StorageFault, StoreError, WriteTx,
+    connection::{READ_MAP, ReaderPragmas, pragmas},
 };
 
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -47,19 +44,6 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         Err(err) => return Err(StoreError::File(err)),
     }
     open_existing(path)
-}
-
-/// Returns the time floor in the file at `path`, if the file exists and has one. A start asks for it
-/// first, because the program's now depends on it.
-pub fn stored_time_floor(path: &Path) -> Result<Option<Timestamp>, StoreError> {
-    if !fs::metadata(path).is_ok_and(|it| 0 < it.len()) {
-        return Ok(None);
-    }
-    let (conn, _) = open_to_read(path)?;
-    if version(&conn, path)? == 0 {
-        return Ok(None);
-    }
-    ReadTx::new(&conn).time_floor()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that opens the file")]
@@ -218,6 +202,13 @@ pub(super) fn is_current(conn: &Connection) -> Result<bool, StoreError> {
 /// unchanged.
 pub(super) fn write_version(conn: &Connection) -> Result<(), StoreError> {
     Ok(conn.pragma_update(None, "user_version", VERSION)?)
+}
+
+impl WriteTx<'_> {
+    /// Changes no row, but makes the commit reach the disk.
+    pub fn touch_disk(&self) -> Result<(), StoreError> {
+        write_version(self.sql)
+    }
 }
 
 /// Returns the version of the file, if a migration would change it.

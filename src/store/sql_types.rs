@@ -1,4 +1,4 @@
-//! How values of the domain lie in the file: the one place that reads and writes each of them.
+//! How the types of the domain are stored: the one place that reads and writes each of them.
 
 use rusqlite::{
     Result, ToSql,
@@ -42,13 +42,13 @@ texts! {
     AccountId: |it| Self::parse(it).ok(), |it| it.to_string().into();
     AccountKind: Self::parse, |it| it.as_str().into();
     AccountStatus: Self::parse, |it| it.as_str().into();
-    PrefixLabel: |it| Self::parse(it).ok(), |it| it.as_str().into();
     ExternalId: |it| Self::parse(it).ok(), |it| it.as_str().into();
     KeyHash: Self::decode, |it| it.encode().into();
     KeyId: |it| Self::parse(it).ok(), |it| it.to_string().into();
     KeyPrefix: Self::from_stored, |it| it.as_str().into();
     Metadata: |it| Self::from_stored(it.to_owned()), |it| it.as_json().into();
     Name: |it| Some(Self::from_stored(it.to_owned())), |it| it.as_str().into();
+    PrefixLabel: |it| Self::parse(it).ok(), |it| it.as_str().into();
     ScopeSet: Self::from_stored, |it| it.to_string().into();
 }
 

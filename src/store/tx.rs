@@ -14,7 +14,7 @@ use crate::{
         plaintext_key::KeyPrefix,
     },
     env::{Entropy, Timestamp},
-    store::{AuditHead, StoreError, schema},
+    store::AuditHead,
 };
 
 /// A consistent snapshot. Its queries are in `records`, `keys`, `accounts`, `audit` and others.
@@ -89,11 +89,6 @@ impl<'conn> WriteTx<'conn> {
         marks.last_id = id::next_raw(self.now, self.entropy, marks.last_id);
         self.marks.set(marks);
         marks.last_id
-    }
-
-    /// Changes no row, but makes the commit reach the disk.
-    pub fn touch_disk(&self) -> Result<(), StoreError> {
-        schema::write_version(self.sql)
     }
 
     pub(super) fn touch(&self, what: Touched) {

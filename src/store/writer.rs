@@ -1,12 +1,14 @@
 //! The writer thread: group commit.
 //!
-//! SQLite has one writer, so we queue here and not in `SQLITE_BUSY`. The thread runs whatever is
-//! waiting in one transaction, a savepoint each, so that one refusal or panic leaves the others;
-//! commits once; brings the index up to date; and only then answers all of them. Nobody hears of a
-//! change that is not on the disk, or that verification does not know yet.
+//! SQLite has one writer, so write requests wait in a queue here instead of in `SQLITE_BUSY`. The
+//! thread runs the waiting requests in one transaction, each in a savepoint, so that the refusal or
+//! panic of one leaves the others. It commits once, brings the index up to date, and then answers all
+//! of them. So an answered change is on the disk and in the index.
 //!
-//! After an I/O error nothing is known of the last commit. The thread then refuses changes, and opens
-//! the file again with growing pauses until it works; see `recovery`.
+//! After an I/O error the outcome of the last commit is unknown. The thread then refuses changes, and
+//! tries to open the file again with growing pauses; see [`recovery`].
+
+mod recovery;
 
 use std::{
     collections::HashSet,
@@ -35,11 +37,11 @@ use crate::{
     },
 };
 
-/// How many changes may wait. More are told to come back: a queue only helps while it is short.
+/// How many changes may wait. Further ones are refused as busy: a long queue does not help.
 const QUEUE: usize = 1024;
 /// How many changes share a commit at most.
 const BATCH: usize = 256;
-/// How long changes are added to one: those who came first wait for all.
+/// How long the thread adds changes to one commit: the first caller waits for all of them.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
@@ -55,25 +57,25 @@ enum Work {
     Upkeep(SyncSender<Result<bool, StoreError>>),
 }
 
-/// A change, without the types of its answer.
+/// A change without the type of its answer.
 trait WriteRequest: Send {
-    /// Runs the body. Whether its changes are to stay. It is the `first` if nothing was changed before
-    /// it in the same transaction.
+    /// Runs the body. Returns whether its changes stay. The request is `first` if the transaction has no
+    /// change before it.
     fn run(&mut self, tx: &WriteTx<'_>, first: bool) -> bool;
-    /// Tells the caller, who may have gone. `failed` if what ran is not on the disk after all; that
-    /// goes for a refusal, too, which may rest on a change before it.
+    /// Answers the caller. `failed` is set if the commit failed. Then a refusal fails as well, because
+    /// it may rest on a change before it.
     fn answer(self: Box<Self>, failed: Option<StoreError>);
 }
 
 struct Change<T, E, F> {
     body: Option<F>,
     outcome: Option<Result<T, E>>,
-    /// The outcome rests on what is on the disk.
+    /// The outcome rests only on what is on the disk.
     first: bool,
     reply: SyncSender<Result<T, E>>,
 }
 
-/// What the writer thread works with, besides its connection.
+/// What the writer thread uses besides its connection.
 pub(super) struct Opened {
     pub path: PathBuf,
     pub env: Env,
@@ -82,7 +84,8 @@ pub(super) struct Opened {
 }
 
 impl Writer {
-    /// `conn` only reads if there is a `fault`; then the file is opened to write it once it can be.
+    /// Starts the thread. With a `fault`, `conn` only reads, and the thread opens the file for writing as
+    /// soon as that works.
     pub fn start(
         opened: Opened,
         conn: Connection,
@@ -96,7 +99,7 @@ impl Writer {
         #[cfg(test)]
         super::steps::count(&conn);
         let identity = Identity::of(&opened.path)?;
-        let mut desk = Desk {
+        let mut worker = WriterThread {
             opened,
             identity,
             conn: None,
@@ -106,15 +109,15 @@ impl Writer {
             state: Arc::clone(&state),
         };
         match fault {
-            None => desk.conn = Some(conn),
-            Some(fault) => desk.begin_outage(fault, HashSet::new()),
+            None => worker.conn = Some(conn),
+            Some(fault) => worker.begin_outage(fault, HashSet::new()),
         }
         let panicked = Arc::clone(&state);
         let thread = thread::Builder::new()
             .name("keyward-writer".to_owned())
             .spawn(move || {
-                if catch_unwind(AssertUnwindSafe(|| desk.work(&waiting))).is_err() {
-                    // The index may lack what the file holds.
+                if catch_unwind(AssertUnwindSafe(|| worker.work(&waiting))).is_err() {
+                    // The file may hold changes that the index lacks.
                     panicked.part(Divergence::WriterPanicked);
                 }
             })
@@ -160,10 +163,10 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// Lets the thread finish what is queued, and waits for it: the file is closed after this.
+    /// Lets the thread finish what is queued, and waits for it. After this the file is closed.
     fn drop(&mut self) {
         self.queue = None;
-        // `StorageState::divergence` tells of a panic.
+        // `StorageState::divergence` reports a panic.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -191,26 +194,26 @@ where
             (Some(outcome), None) => outcome,
             (None, None) => Err(StoreError::Halted.into()),
         };
-        // A caller who no longer waits has no use for the answer.
+        // The caller may no longer wait.
         let _ = self.reply.send(outcome);
     }
 }
 
 /// What the writer thread owns.
-pub(super) struct Desk {
+pub(super) struct WriterThread {
     pub opened: Opened,
-    /// The file that was opened first: another one is not taken for it.
+    /// The file that was opened first; no other file is opened in its place.
     pub identity: Identity,
     /// `None` during an outage.
     pub conn: Option<Connection>,
     pub outage: Option<Outage>,
     pub marks: Marks,
-    /// Tells the newest event to those who wait for it. The writer waits for none of them.
+    /// Tells streams the number of the newest event. The writer waits for none of them.
     announce: watch::Sender<i64>,
     pub state: Arc<StorageState>,
 }
 
-impl Desk {
+impl WriterThread {
     fn work(mut self, waiting: &Receiver<Work>) {
         loop {
             let left = self.outage.as_ref().map(|it| it.left(self.now()));
@@ -238,23 +241,23 @@ impl Desk {
     fn serve(&mut self, first: Work, waiting: &Receiver<Work>) {
         let mut batch = Batch::default();
         let failure = match first {
-            Work::Change(job) => self.commit(job, waiting, &mut batch).err(),
+            Work::Change(request) => self.commit(request, waiting, &mut batch).err(),
             Work::Upkeep(reply) => {
                 batch.upkeeps.push(reply);
                 None
             }
         };
-        for job in batch.jobs {
-            job.answer(failure.as_ref().map(again));
+        for request in batch.requests {
+            request.answer(failure.as_ref().map(again));
         }
         for reply in batch.upkeeps {
-            // The caller may have gone.
+            // The caller may no longer wait.
             let _ = reply.send(self.upkeep());
         }
     }
 
-    /// Runs `first` and what waits already in one transaction, and brings the index up to date.
-    /// Waits for no further change, so one that comes alone is not delayed.
+    /// Runs `first` and the requests that already wait in one transaction, and brings the index up to
+    /// date. Waits for no further request, so a single one is not delayed.
     fn commit(
         &mut self,
         first: Box<dyn WriteRequest>,
@@ -262,14 +265,14 @@ impl Desk {
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         let Some(conn) = self.conn.take() else {
-            batch.jobs.push(first);
+            batch.requests.push(first);
             return Err(self.refusal());
         };
         let (before, rows) = (self.marks, conn.total_changes());
         let outcome = self.run_all(&conn, first, waiting, batch);
         match &outcome {
             Ok(()) => {
-                // A commit of nothing says nothing of the disk.
+                // A commit without changes does not show that the disk works.
                 if rows != conn.total_changes()
                     && let Some(fault) = self.state.works()
                 {
@@ -295,15 +298,15 @@ impl Desk {
         let started = self.now();
         let begun = conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut it| it.execute([]));
         let mut next = Some(first);
-        while let Some(mut job) = next.take() {
-            // A job is in the batch before anything can fail, so that it will be answered.
-            let ran = if begun.is_ok() { self.run_one(conn, &mut *job, batch) } else { Ok(()) };
-            batch.jobs.push(job);
+        while let Some(mut request) = next.take() {
+            // A request is in the batch before anything can fail, so that it gets an answer.
+            let ran = if begun.is_ok() { self.run_one(conn, &mut *request, batch) } else { Ok(()) };
+            batch.requests.push(request);
             ran?;
-            let room = batch.jobs.len() < BATCH && self.now().since(started) < BATCH_TIME;
+            let room = batch.requests.len() < BATCH && self.now().since(started) < BATCH_TIME;
             while room && begun.is_ok() && next.is_none() {
                 match waiting.try_recv() {
-                    Ok(Work::Change(job)) => next = Some(job),
+                    Ok(Work::Change(request)) => next = Some(request),
                     Ok(Work::Upkeep(reply)) => batch.upkeeps.push(reply),
                     Err(_) => break,
                 }
@@ -318,8 +321,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Last of all, so that the event is in the file, and its effect in the index, for those who
-    /// wake.
+    /// Wakes the streams. Called last, when the event is in the file and its effect is in the index.
     pub fn announce(&self) {
         let newest = self.marks.head.seq;
         self.announce.send_if_modified(|seq| mem::replace(seq, newest) != newest);
@@ -328,13 +330,13 @@ impl Desk {
     fn run_one(
         &mut self,
         conn: &Connection,
-        job: &mut dyn WriteRequest,
+        request: &mut dyn WriteRequest,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         conn.prepare_cached("SAVEPOINT body")?.execute([])?;
         let now = self.opened.env.time.now();
         let tx = WriteTx::new(conn, now, &*self.opened.env.entropy, self.marks);
-        if job.run(&tx, !batch.changed) {
+        if request.run(&tx, !batch.changed) {
             self.marks = tx.marks.get();
             batch.changed = true;
             batch.touched.extend(tx.touched.take());
@@ -342,7 +344,7 @@ impl Desk {
             conn.prepare_cached("ROLLBACK TO body")?.execute([])?;
         }
         if conn.is_autocommit() {
-            // Anything after it would be a transaction of its own.
+            // SQLite has ended the transaction, so further statements would commit on their own.
             return Err(StoreError::RolledBack);
         }
         conn.prepare_cached("RELEASE body")?.execute([])?;
@@ -350,20 +352,20 @@ impl Desk {
     }
 }
 
-/// What shares one commit.
+/// The requests that share one commit.
 #[derive(Default)]
 struct Batch {
-    jobs: Vec<Box<dyn WriteRequest>>,
-    /// Whether a job ran that is to stay.
+    requests: Vec<Box<dyn WriteRequest>>,
+    /// Whether a request has made changes that stay.
     changed: bool,
-    /// What it changes in the index.
+    /// The rows that the index must read again.
     touched: HashSet<Touched>,
-    /// Who waits for the log to be folded back; done once the transaction is over.
+    /// Requests to fold the log back, which the thread does after the transaction.
     upkeeps: Vec<SyncSender<Result<bool, StoreError>>>,
 }
 
 impl Batch {
-    /// Read inside the transaction, so that an image that cannot be made undoes the change.
+    /// Reads the images inside the transaction, so that an unreadable row undoes the change.
     fn images(&self, index: &KeyIndex, conn: &Connection) -> Result<Vec<Image>, StoreError> {
         let read = ReadTx::new(conn);
         let mut images = Vec::with_capacity(self.touched.len());
@@ -374,9 +376,9 @@ impl Batch {
     }
 }
 
-/// The same failure, once more for each caller that shares it.
+/// Returns the same failure once more, for another caller that shares it.
 fn again(err: &StoreError) -> StoreError {
-    // It is logged where it happened; the callers only need to know whether they may retry.
+    // The failure itself is logged; the callers only need to know whether they may retry.
     if let Some(fault) = err.storage_fault() {
         StoreError::Unavailable(fault)
     } else if let StoreError::Halted = err {

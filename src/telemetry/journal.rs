@@ -1,4 +1,4 @@
-//! The journal of systemd, in its own form: a datagram for each event, with its fields as they are
+//! The journal of systemd in its native form: a datagram with fields for each event
 //! (systemd, "Native Journal Protocol").
 
 use std::{
@@ -34,13 +34,13 @@ impl Journal {
         Ok(Self { sender, socket: socket.to_owned() })
     }
 
-    /// Sends an entry. What the journal does not take goes to standard error.
+    /// Sends an entry. An entry that the journal does not accept goes to standard error.
     pub fn write(&self, entry: &[u8]) {
         let sent = self.sender.send(entry);
-        // The journal was started again meanwhile.
+        // A journal that was restarted needs the address again.
         let sent = sent.or_else(|_| self.sender.send_to(entry, &self.socket));
         if sent.is_err() {
-            // There is no further place to report to.
+            // This error has no further place to go.
             let _ = io::stderr().write_all(entry);
         }
     }
@@ -62,7 +62,7 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
     }
 }
 
-/// As syslog counts them (RFC 5424, 6.2.1).
+/// Returns the severity as a number (RFC 5424, 6.2.1).
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
@@ -72,11 +72,11 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// An entry as the journal takes it, with whatever has the shape of a key cut short.
+/// An entry in the form of the journal. Text with the shape of a key is cut short.
 #[derive(Default)]
 struct Entry {
     bytes: Vec<u8>,
-    /// The message, and after it the fields, for people.
+    /// The message and the fields, for people.
     text: String,
 }
 
@@ -85,7 +85,7 @@ impl Entry {
         let value = masked(value);
         self.bytes.extend(name.bytes());
         if value.contains('\n') {
-            // The length as 64 bits, the lowest first.
+            // The length is a 64-bit little-endian number.
             self.bytes.push(b'\n');
             self.bytes.extend((value.len() as u64).to_le_bytes());
         } else {
@@ -95,7 +95,7 @@ impl Entry {
         self.bytes.push(b'\n');
     }
 
-    /// `http.status` becomes `KEYWARD_HTTP_STATUS`.
+    /// Adds a field: `http.status` becomes `KEYWARD_HTTP_STATUS`.
     fn add_field(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             self.text.insert_str(0, value);
@@ -153,6 +153,7 @@ mod tests {
         assert!(has("KEYWARD_KEY=rg_8fK2mQ9zT…\n".as_bytes()), "{entry:?}");
         assert!(!has(&key.as_bytes()[12..]));
     }
+
     #[test]
     fn a_journal_that_is_not_read_delays_no_event() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Metrics for machines, in the text format of Prometheus. No label says anything about one key.
+//! Metrics in the text format of Prometheus. No label is about a single key.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -12,6 +12,7 @@ use super::{
     verification_counts::{EntryPoint, Outcome, Tallies},
 };
 use crate::{
+    domain::named_enum,
     env::Timestamp,
     service::{Job, Keyward, Statistics},
 };
@@ -32,23 +33,36 @@ const POOL: &str = "keyward_db_pool_connections";
 const DELIVERIES: &str = "keyward_webhook_deliveries_total";
 const WEBHOOK_LAG: &str = "keyward_webhook_lag_events";
 
-/// Every other metric, with what it means.
 const GAUGES: [(&str, &str); 15] = [
     ("keyward_build_info", "Always 1; the version is in the label."),
-    (JOB_SUCCESS, "Unix time of the last good run."),
-    (KEYS, "Keys by how they stand; those that rotate are also among the others."),
-    ("keyward_key_values", "Key values known, revoked and rotated ones included."),
+    (JOB_SUCCESS, "Unix time of the last successful run."),
+    (KEYS, "Keys by state; a key that rotates also counts in its other state."),
+    ("keyward_key_values", "Credentials in the index, with those of revoked keys."),
     (CERTIFICATE_END, "Unix time at which the TLS certificate expires; 0 without TLS."),
-    ("keyward_keys_expiring", "Keys that end within 7 days."),
-    ("keyward_key_next_expiry_timestamp_seconds", "Unix time of the next end of a key; 0 if none."),
+    ("keyward_keys_expiring", "Keys that expire within 7 days."),
+    ("keyward_key_next_expiry_timestamp_seconds", "Unix time of the next expiry; 0 if none."),
     ("keyward_audit_last_sequence", "The number of the newest event."),
     ("keyward_backup_last_success_timestamp_seconds", "Unix time of the last backup; 0 if none."),
     ("keyward_db_size_bytes", "Size of the database file."),
     ("keyward_db_wal_size_bytes", "Size of the write-ahead log."),
-    ("keyward_storage_available", "1 if the last change reached the disk, 0 if it could not."),
+    ("keyward_storage_available", "1 if the last change reached the disk, 0 if it failed."),
     (POOL, "Connections that read, by state."),
     (WEBHOOK_LAG, "Events of the log that a webhook has not delivered or passed over yet."),
-    ("keyward_first_proofs_waiting", "First uses of keys that wait for their derivation."),
+    ("keyward_first_proofs_waiting", "First uses of keys that wait for their secret verification."),
+];
+const COUNTERS: [(&str, &str); 8] = [
+    (REQUEST_COUNT, "Requests by status, without verification and forward auth."),
+    (JOB_RUNS, "Runs of jobs by result."),
+    (STORAGE_FAILURES, "Commits that failed because the storage failed."),
+    (EVENTS, "Events by type."),
+    (DERIVATIONS, "Derivations of hashes since the start."),
+    (LOG_LINES_DROPPED, "Log lines that were dropped because their reader was too slow."),
+    (DELIVERIES, "Attempts to deliver an event to a webhook, by result."),
+    (MALFORMED, "Requests refused because they are not valid HTTP."),
+];
+const HISTOGRAMS: [(&str, &str); 2] = [
+    (REQUESTS, "Duration of requests, without verification and forward auth."),
+    (JOB_DURATION, "Duration of runs of jobs."),
 ];
 
 /// Buckets of the OpenTelemetry convention for HTTP servers, in seconds.
@@ -56,24 +70,13 @@ const HTTP_BOUNDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const JOB_BOUNDS: [f64; 8] = [0.001, 0.01, 0.1, 0.5, 1.0, 10.0, 60.0, 600.0];
 
-/// How an attempt to deliver an event ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DeliveryResult {
-    Delivered,
-    Failed,
-    /// The receiver answered 410.
-    Gone,
-}
-
-impl DeliveryResult {
-    const ALL: [Self; 3] = [Self::Delivered, Self::Failed, Self::Gone];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-            Self::Gone => "gone",
-        }
+named_enum! {
+    /// How an attempt to deliver an event ended.
+    pub enum DeliveryResult {
+        Delivered => "delivered",
+        Failed => "failed",
+        /// The receiver answered 410.
+        Gone => "gone",
     }
 }
 
@@ -89,7 +92,7 @@ impl Metrics {
     pub fn new() -> Self {
         let exact = |it: &str| Matcher::Full(it.to_owned());
         let builder = PrometheusBuilder::new();
-        // Both lists are there and in order, which is all that can be wrong with them.
+        // This fails only for an empty or unsorted list.
         let builder = builder
             .set_buckets_for_metric(exact(REQUESTS), &HTTP_BOUNDS)
             .and_then(|it| it.set_buckets_for_metric(exact(JOB_DURATION), &JOB_BOUNDS))
@@ -100,27 +103,16 @@ impl Metrics {
         for (gauge, text) in GAUGES {
             recorder.describe_gauge(name(gauge), None::<Unit>, text.into());
         }
-        let text = "Duration of requests, but for verification and forward auth.";
-        recorder.describe_histogram(name(REQUESTS), None::<Unit>, text.into());
-        let text = "Requests by status, but for verification and forward auth.";
-        recorder.describe_counter(name(REQUEST_COUNT), None::<Unit>, text.into());
-        recorder.describe_histogram(name(JOB_DURATION), None::<Unit>, "How long runs took.".into());
-        recorder.describe_counter(name(JOB_RUNS), None::<Unit>, "Runs of jobs by result.".into());
-        let text = "Commits that failed because the storage did.";
-        recorder.describe_counter(name(STORAGE_FAILURES), None::<Unit>, text.into());
-        recorder.describe_counter(name(EVENTS), None::<Unit>, "Events recorded by type.".into());
-        let text = "Derivations of hashes since the start.";
-        recorder.describe_counter(name(DERIVATIONS), None::<Unit>, text.into());
-        let text = "Log lines that were dropped because their reader was too slow.";
-        recorder.describe_counter(name(LOG_LINES_DROPPED), None::<Unit>, text.into());
-        let text = "Attempts to deliver an event to a webhook, by result.";
-        recorder.describe_counter(name(DELIVERIES), None::<Unit>, text.into());
-        let text = "Requests refused because they could not be read as HTTP.";
-        recorder.describe_counter(name(MALFORMED), None::<Unit>, text.into());
+        for (counter, text) in COUNTERS {
+            recorder.describe_counter(name(counter), None::<Unit>, text.into());
+        }
+        for (histogram, text) in HISTOGRAMS {
+            recorder.describe_histogram(name(histogram), None::<Unit>, text.into());
+        }
         let it = Self { recorder, handle, tallies: Tallies::default(), log: OnceLock::new() };
         it.gauge("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         it.gauge(CERTIFICATE_END, &[]).set(0.0);
-        // All of these are there before the first time.
+        // These series exist before their first event.
         it.count_malformed_requests(0);
         for job in Job::ALL {
             it.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(0.0);
@@ -131,25 +123,25 @@ impl Metrics {
         it
     }
 
-    /// From now on the metrics tell how many lines of this log were dropped.
+    /// Adds the dropped lines of this log to the metrics.
     pub fn watch_log(&self, outlet: &Outlet) {
-        // There is one log in a process, and it is watched once.
+        // A process has one log and calls this once.
         let _ = self.log.set(outlet.clone());
     }
 
-    /// The end of the TLS certificate that new connections get.
+    /// Sets the expiry of the TLS certificate of new connections.
     pub fn set_certificate_end(&self, at: Timestamp) {
         self.gauge(CERTIFICATE_END, &[]).set(seconds(at));
     }
 
-    /// One question about a key: who asked, what came of it, and how long that took.
+    /// Counts one verification.
     pub fn count_verification(&self, entry: EntryPoint, outcome: Outcome, took: Duration) {
         self.tallies.count(entry, outcome, took);
     }
 
-    /// Counts one request of any other kind. `route` is a pattern, never what a client sent.
+    /// Counts one request of any other kind. `route` is a pattern, never text of a client.
     ///
-    /// Only the counter tells the status: a histogram for each would be some megabytes of text.
+    /// Only the counter has the status. A histogram for each status would be megabytes of text.
     pub fn count_request(&self, method: &'static str, route: String, status: u16, took: Duration) {
         let mut labels = vec![
             Label::from_static_parts("http_request_method", method),
@@ -171,13 +163,13 @@ impl Metrics {
         self.deliveries(webhook, result).increment(1);
     }
 
-    /// Requests that could not be read as HTTP.
+    /// Counts requests that are not valid HTTP.
     pub fn count_malformed_requests(&self, by: u64) {
         let key = Key::from_static_name(MALFORMED);
         self.recorder.register_counter(&key, &META).increment(by);
     }
 
-    /// One run of a job: how long it took, and, if it went well, when it ended.
+    /// Counts one run of a job. `succeeded_at` is its end, or `None` if it failed.
     pub fn count_job(&self, job: Job, took: Duration, succeeded_at: Option<Timestamp>) {
         let label = vec![Label::from_static_parts("job", job.as_str())];
         self.histogram(JOB_DURATION, label).record(took.as_secs_f64());
@@ -188,11 +180,11 @@ impl Metrics {
             }
             None => self.count_run(job, "failed", 1),
         }
-        // What was recorded waits in memory until somebody asks, or until this.
+        // This frees the memory of the recorded values if no client asks for the metrics.
         self.handle.run_upkeep();
     }
 
-    /// Everything there is to say, as of now.
+    /// Returns all metrics as text.
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating point numbers")]
     pub fn render(&self, app: &Keyward, statistics: &Statistics) -> String {
         let set = |name, value: f64| self.gauge(name, &[]).set(value);

@@ -1,8 +1,7 @@
-//! The way out of the process for text that another program reads: standard error, the journal, the
-//! supervisor's socket.
+//! Writing text that another program reads: standard error, the journal, the supervisor's socket.
 //!
-//! Such a reader can pause for as long as it likes. So one thread writes, and no other thread ever
-//! waits for it: what does not fit into the queue is dropped and counted.
+//! Such a reader may pause for any time. Therefore one thread writes, and no other thread waits for
+//! it. Text that does not fit into the queue is dropped and counted.
 
 use std::{
     io,
@@ -15,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// What each message costs besides its text, so that many short ones are bounded too.
+/// The memory of a message besides its text, so that many short messages are bounded too.
 const OVERHEAD: usize = 64;
 
 enum Message {
@@ -67,7 +66,7 @@ impl Outlet {
         let size = text.len() + OVERHEAD;
         let before = self.counts.waiting_bytes.fetch_add(size, Ordering::Relaxed);
         let fits = before + size <= self.limit;
-        // The thread is gone only while the process ends.
+        // The thread ends only when the process ends.
         if !fits || self.queue.send(Message::Text(text)).is_err() {
             self.counts.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +82,7 @@ impl Outlet {
     pub fn flush(&self, patience: Duration) {
         let (done, wait) = mpsc::channel();
         if self.queue.send(Message::Flush(done)).is_ok() {
-            // A reader that has paused gets no more time than this.
+            // The timeout is for a reader that has paused.
             let _ = wait.recv_timeout(patience);
         }
     }
@@ -100,7 +99,7 @@ fn write_all(messages: &Receiver<Message>, counts: &Counts, mut write: impl FnMu
                 counts.waiting_bytes.fetch_sub(text.len() + OVERHEAD, Ordering::Relaxed);
             }
             Message::Flush(done) => {
-                // The other side may have lost its patience.
+                // An error means that the caller waits no longer.
                 let _ = done.send(());
             }
         }

@@ -1,7 +1,7 @@
-//! What the HTTP framework says of requests that it cannot read.
+//! The log lines of the HTTP framework about requests that are not valid HTTP.
 //!
-//! It writes an ERROR line for each, so a stranger who sends garbage could fill the log. The lines
-//! are held back here; the connection that caused one takes its text, to count it and to report it
+//! The framework writes an ERROR line for each of them, so a stranger could fill the log. This layer
+//! holds the lines back. The connection that caused a line takes its text, counts it and reports it
 //! once a minute.
 
 use std::{cell::RefCell, fmt};
@@ -15,8 +15,8 @@ use tracing_subscriber::{Layer, layer::Context};
 const FRAMEWORK: &str = "actix_http";
 
 thread_local! {
-    /// The last line that was held back on this thread. A connection belongs to one thread, and
-    /// ends right after the line about it.
+    /// The last line that was held back on this thread. A connection belongs to one thread, and ends
+    /// directly after the line about it.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -36,7 +36,7 @@ impl<S: Subscriber> Layer<S> for HoldBack {
     }
 }
 
-/// The line that was held back on this thread, once.
+/// Takes the line that was held back on this thread.
 pub fn take_protocol_error() -> Option<String> {
     LAST.take()
 }

@@ -1,4 +1,4 @@
-//! Counting verifications without being in each other's way.
+//! Counts of verifications, without contention between threads.
 
 use std::{
     fmt::Write,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::domain::verdict::Verdict;
 
-/// Who asked.
+/// How a verification reaches keyward.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EntryPoint {
     Api,
@@ -18,15 +18,15 @@ pub enum EntryPoint {
     Envoy,
 }
 
-/// What came of a question.
+/// The result of a verification.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
     Judged(Verdict),
-    /// Passed without a key, as the route policy says.
+    /// The route policy allows the request without a key.
     Public,
     MissingKey,
     NoRoute,
-    /// Not answered for another reason: ambiguous, or the proxy is set up wrongly.
+    /// Refused for another reason: the request is ambiguous, or the proxy is misconfigured.
     Refused,
 }
 
@@ -52,12 +52,12 @@ const SHARDS: usize = 16;
 const COUNTER: &str = "keyward_verifications_total";
 const HISTOGRAM: &str = "keyward_verification_duration_seconds";
 
-/// Verifications by entry and outcome, and how long they took.
+/// The number of verifications by entry point and outcome, and their durations.
 #[derive(Default)]
 pub(super) struct Tallies([Shard; SHARDS]);
 
-/// What some of the threads counted. Apart from the others in memory: a counter that all threads
-/// share would cost each of them more than all the rest of counting.
+/// The counts of some threads. Each shard has its own cache lines, because a counter that all threads
+/// share costs more than all other work here.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard([OfEntry; ENTRIES.len()]);
@@ -70,7 +70,7 @@ struct OfEntry {
 }
 
 thread_local! {
-    /// Which shard this thread counts in.
+    /// The shard of this thread.
     static SHARD: usize = {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS
@@ -91,14 +91,14 @@ impl Tallies {
         tally.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// In the text format of Prometheus, version 0.0.4.
+    /// Appends the counts in the text format of Prometheus, version 0.0.4.
     pub fn render(&self, text: &mut String) {
-        // Writing to a string does not fail.
+        // Writing to a `String` does not fail.
         let _ = self.write(text);
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "# HELP {COUNTER} Key verifications by who asked and what came of it.")?;
+        writeln!(text, "# HELP {COUNTER} Key verifications by entry point and outcome.")?;
         writeln!(text, "# TYPE {COUNTER} counter")?;
         let verdicts = Verdict::ALL.map(Verdict::as_str).into_iter();
         let names: Vec<_> = verdicts.chain(OTHERS.map(|(_, name)| name)).collect();
@@ -108,7 +108,7 @@ impl Tallies {
                 writeln!(text, "{COUNTER}{{entry=\"{entry_name}\",outcome=\"{name}\"}} {count}")?;
             }
         }
-        writeln!(text, "\n# HELP {HISTOGRAM} Time to answer one question about a key.")?;
+        writeln!(text, "\n# HELP {HISTOGRAM} Duration of key verifications.")?;
         writeln!(text, "# TYPE {HISTOGRAM} histogram")?;
         for (entry, name) in ENTRIES {
             let mut below = 0;
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_count_lands_where_it_is_told() {
+    fn every_count_is_in_its_series() {
         let tallies = Tallies::default();
         let count = |entry, outcome, micros| {
             tallies.count(entry, outcome, Duration::from_micros(micros));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_and_verdict_stands_at_its_place() {
+    fn every_entry_and_verdict_has_its_position() {
         for (place, (entry, _)) in ENTRIES.into_iter().enumerate() {
             assert_eq!(entry as usize, place);
         }

@@ -87,7 +87,7 @@ impl Evidence {
         text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
     }
 
-    /// Somebody who owns the disk changes something; returns what the auditor then hears.
+    /// Changes the log as the owner of the disk could; returns what the auditor is told then.
     fn after(&self, sql: &str) -> (i32, String) {
         let before = fs::read(self.path("keyward.db")).unwrap();
         self.open().execute_batch(&format!("{BREAK_IN} {sql}")).unwrap();
@@ -167,7 +167,7 @@ fn a_log_rewritten_from_the_start_is_found_through_a_checkpoint() {
     rewrite(&conn);
     conn.execute_batch("DELETE FROM checkpoints").unwrap();
     let (code, text) = evidence.verify(&[]);
-    assert_eq!(code, 0, "a perfect forgery, to whoever kept nothing: {text}");
+    assert_eq!(code, 0, "a perfect forgery, for an auditor who kept nothing: {text}");
     let (code, text) = evidence.whole();
     assert!(code == 3 && text.contains("rewritten"), "{text}");
 }

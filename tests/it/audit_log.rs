@@ -24,7 +24,7 @@ const BREAK_IN: &str = "PRAGMA foreign_keys = OFF;
     CREATE TABLE kept AS SELECT * FROM events;";
 const PUT_BACK: &str = "DELETE FROM events; INSERT INTO events SELECT * FROM kept;";
 
-/// Somebody with the file and too much knowledge.
+/// An attacker who has the file and knows the program.
 fn vandal(server: &TestServer) -> Connection {
     let conn = Connection::open(server.database()).unwrap();
     conn.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
@@ -56,7 +56,7 @@ fn the_file_refuses_to_change_an_event() {
     for recursive in [false, true] {
         conn.pragma_update(None, "recursive_triggers", recursive).unwrap();
         for sql in [
-            "UPDATE events SET actor = 'nobody'".to_owned(),
+            "UPDATE events SET actor = 'no one'".to_owned(),
             "UPDATE OR REPLACE events SET seq = 2 WHERE seq = 3".to_owned(),
             "UPDATE OR IGNORE events SET data = '{}'".to_owned(),
             "DELETE FROM events".to_owned(),
@@ -98,7 +98,7 @@ fn unrecorded(table: &str, own: &str, subject: &str, fresh: &str) -> Vec<(String
 #[test]
 fn the_file_refuses_a_change_that_nobody_recorded() {
     let server = busy();
-    // The newest event is about keyward itself: nobody's to use.
+    // The newest event is about keyward itself: no change may use it.
     server.clock.step_wall(-3_600_000);
     server.run_job("keep_time");
     let conn = vandal(&server);
@@ -253,7 +253,7 @@ fn keyward_does_not_start_on_a_log_that_was_changed() {
     drop(open(&server).expect("a sound log"));
     let conn = vandal(&server);
     conn.execute_batch(BREAK_IN).unwrap();
-    conn.execute_batch("UPDATE events SET actor = 'nobody' WHERE seq = 3").unwrap();
+    conn.execute_batch("UPDATE events SET actor = 'no one' WHERE seq = 3").unwrap();
     drop(conn);
     match open(&server) {
         Err(server::Error::Store(StoreError::BrokenChain { seq: 3 })) => (),

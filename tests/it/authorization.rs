@@ -67,13 +67,13 @@ fn a_stranger_is_told_nothing_whatever_they_send() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let (account, _) = server.account(&json!({ "name": "x" }));
-    let (nobody, before) = (format!("{}0", &key.text[..49]), event_count(&server));
+    let (never_issued, before) = (format!("{}0", &key.text[..49]), event_count(&server));
     for operation in protected() {
         for body in bodies(&operation) {
             let request = operation.request(&key.id, &account, "1", &body);
             let missing = (401, "missing_key".to_owned());
             assert_eq!(told(&server.send(&request)), missing, "{}", operation.id);
-            for wrong in [&*nobody, "", "x"] {
+            for wrong in [&*never_issued, "", "x"] {
                 let answer = server.send(&request.clone().key(wrong));
                 assert_eq!(told(&answer), (401, "invalid_key".to_owned()), "{}", operation.id);
                 assert!(answer.header("www-authenticate").is_some(), "{}", operation.id);

@@ -114,7 +114,7 @@ fn each_mount_is_blind_to_the_headers_of_the_others() {
         .header("X-Forwarded-Method", "GET")
         .header("X-Forwarded-Uri", "/health");
     assert_refused(ask(&server, &unsaid), 403, "authz_misconfigured");
-    // The proxy's and its client's: nobody knows which is which.
+    // The proxy's and its client's: no rule tells which is which.
     let [nginx, forward, _] = questions("GET", "/orders").map(|it| it.key(&reader.text));
     let twice = [
         nginx.clone().header("X-Original-URI", "/health"),

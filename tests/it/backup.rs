@@ -345,7 +345,7 @@ fn scheduled_backups_make_room_and_touch_nothing_of_others() {
         .map(|it| it.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names.len(), 5, "two, their digests, and somebody's file: {names:?}");
+    assert_eq!(names.len(), 5, "two, their digests, and a file that is not ours: {names:?}");
     assert!(names.contains(&"keyward-mine.db".to_owned()));
     server.restart(|config| config.backup.keep = 0);
     assert_eq!(server.run_job("backup"), 0);
@@ -361,7 +361,7 @@ fn backups_of_a_time_that_never_came_make_room_first_and_leftovers_go() {
         (0..7).map(|n| dir.join(format!("keyward-2999010{n}T000000000Z.db"))).collect();
     let left = ["db.partial", "db.scratch-wal", "db.sha256.partial"]
         .map(|it| dir.join(format!("keyward-20260101T000000000Z.{it}")));
-    let other = dir.join("somebody.db.partial");
+    let other = dir.join("other.db.partial");
     for file in late.iter().chain(&left).chain([&other]) {
         fs::write(file, "").unwrap();
     }

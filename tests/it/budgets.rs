@@ -241,6 +241,57 @@ fn an_account_may_have_ten_ended_keys_for_each_live_one() {
     server.create(&key.text, &brief());
 }
 
+/// Waits a second, and makes and revokes a key, `count` times.
+fn end_keys(server: &TestServer, key: &Key, count: u32) {
+    for _ in 0..count {
+        server.advance(Duration::from_secs(1));
+        let made = server.create(&key.text, &brief());
+        server.delete(&key.text, &made.path()).expect(204);
+    }
+}
+
+/// What a refused creation says about the room for another key.
+fn assert_room_at(server: &TestServer, key: &Key, instant: &str) {
+    let refused = server.post(&key.text, KEYS, &brief()).expect(409).json();
+    assert_eq!(refused["code"], "too_many_ended_keys");
+    assert!(refused["detail"].as_str().unwrap().contains(instant), "{refused}");
+}
+
+#[test]
+fn a_key_that_expired_before_it_was_revoked_is_in_the_way_until_its_expiry_is_long_ago() {
+    let server = TestServer::with(|it| it.keys.retention = DAY);
+    let (_, key) = server.account(&json!({ "name": "Acme", "maxKeys": 2 }));
+    let expiring = json!({
+        "name": "brief", "scopes": ["orders:read"], "expiresAt": "2026-01-01T00:00:10Z",
+    });
+    let expiring = server.create(&key.text, &expiring);
+    server.advance(Duration::from_secs(10));
+    end_keys(&server, &key, 19);
+    server.delete(&key.text, &expiring.path()).expect(204);
+    assert_room_at(&server, &key, "2026-01-02T00:00:10.000Z");
+    server.advance(DAY - Duration::from_secs(19) + Duration::from_millis(1));
+    server.advance(Duration::from_mins(10)); // The purge waits for the clocks.
+    assert!(0 < server.run_job("purge"));
+    server.create(&key.text, &brief());
+}
+
+#[test]
+fn after_a_lowered_limit_there_is_room_once_enough_ended_keys_are_purged() {
+    let server = TestServer::with(|it| it.keys.retention = DAY);
+    let (account, key) = server.account(&json!({ "name": "Acme", "maxKeys": 3 }));
+    end_keys(&server, &key, 25);
+    let path = format!("/api/v1/accounts/{account}");
+    server.put(&server.root.text, &path, &json!({ "maxKeys": 2 })).expect(200);
+    // 25 ended keys, and 20 may be: the sixth must go, too.
+    assert_room_at(&server, &key, "2026-01-02T00:00:06.000Z");
+    server.advance(DAY - Duration::from_secs(19));
+    assert_eq!(server.run_job("purge"), 5);
+    assert_room_at(&server, &key, "2026-01-02T00:00:06.000Z");
+    server.advance(Duration::from_millis(1));
+    assert_eq!(server.run_job("purge"), 1);
+    server.create(&key.text, &brief());
+}
+
 #[test]
 fn memory_holds_neither_name_nor_metadata_of_a_revoked_key() {
     let mut server = TestServer::start();

@@ -1,4 +1,4 @@
-//! Signed checkpoints and proofs: what an auditor can know who believes nobody.
+//! Signed checkpoints and proofs: what an auditor can check without trust in the operator.
 
 use std::{fs, process::Command};
 
@@ -7,7 +7,7 @@ use keyward::{
     domain::checkpoint::{Checkpoint, CheckpointKey},
     env::SeededEntropy,
     server::{self, DataDirError, Instance, Sources},
-    service::{LogFile, Mismatch, hold_to_checkpoints},
+    service::{LogFile, Mismatch, check_against_checkpoints},
     store::StoreError,
 };
 use pbkdf2::sha2::{Sha256, digest::Output};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestServer, has};
 
-/// What somebody does first who owns the disk.
+/// The first step of an attacker who owns the disk.
 const BREAK_IN: &str = "PRAGMA foreign_keys = OFF;
     DROP TRIGGER events_are_never_updated;
     DROP TRIGGER events_are_never_deleted;
@@ -326,7 +326,7 @@ fn python_and_openssl_agree_with_us() {
         conn.execute_batch(back).unwrap();
         assert!(check().0, "{sql}");
     };
-    change("UPDATE events SET actor = 'nobody' WHERE seq = 7", "event 7 is not");
+    change("UPDATE events SET actor = 'no one' WHERE seq = 7", "event 7 is not");
     change("DELETE FROM events WHERE seq = 7", "event 7 is not");
     change("DELETE FROM events WHERE seq > 290", "the log was cut");
     let note = fs::read_to_string(dir.join("checkpoint")).unwrap();
@@ -343,9 +343,9 @@ fn a_checkpoint_that_is_made_while_somebody_looks_is_no_contradiction() {
     assert!(Command::new("mkfifo").arg(&note).status().unwrap().success());
     let mut log = LogFile::open(&server.database()).unwrap();
     std::thread::scope(|scope| {
-        let looks =
-            scope.spawn(|| log.read::<_, Mismatch>(|tx| hold_to_checkpoints(tx, &key, &note)));
-        // Returns once the other end is open, which is where whoever looks waits now.
+        let looks = scope
+            .spawn(|| log.read::<_, Mismatch>(|tx| check_against_checkpoints(tx, &key, &note)));
+        // Returns once the other end is open: the reader waits there now.
         let mut file = fs::File::options().write(true).open(&note).unwrap();
         grow(&server, 3);
         assert_eq!(server.run_job("checkpoint"), 1);

@@ -118,7 +118,7 @@ fn find(way: Way<'_>, key: &str) -> String {
     assert_eq!(listed["data"][0]["id"], id);
     let everywhere = way.run(&["keys", "list", "--all"]);
     assert!(everywhere.contains(id) && everywhere.contains("Root key"), "{everywhere}");
-    assert!(!everywhere.contains('\x1b'), "no colour where nobody looks");
+    assert!(!everywhere.contains('\x1b'), "no colour without a terminal");
     id.to_owned()
 }
 

@@ -286,7 +286,7 @@ fn kill_again_and_again(seed: u64) {
                     scope.spawn(move || shared.client(&label, seed, stories))
                 })
                 .collect();
-            // In the middle of whatever it is doing then; or at once, if a client has failed.
+            // In the middle of its work; or at once, if a client has failed.
             while shared.answered.load(Ordering::Relaxed) < enough
                 && clients.iter().all(|it| !it.is_finished())
             {
@@ -310,7 +310,7 @@ fn kill_again_and_again(seed: u64) {
                 }
             }
         }
-        assert!(events.is_empty(), "nobody asked for these: {events:?}");
+        assert!(events.is_empty(), "no client asked for these: {events:?}");
     }
     eprintln!("{KILLS} kills among {changes} answered changes");
     assert!(server.terminate().status.success());

@@ -19,10 +19,10 @@ fn total(events: &[Value]) -> u64 {
     events.iter().map(|it| it["data"]["count"].as_u64().unwrap()).sum()
 }
 
-/// A call with a key that nobody was given, without the way through HTTP.
+/// A call with a key that was never issued, without the way through HTTP.
 fn guess(server: &TestServer, number: u32) {
     let address = std::net::Ipv4Addr::from_bits(0x0A00_0000 | number);
-    server.app.note_denial(DeniedCall {
+    server.app.count_denial(DeniedCall {
         reason: "invalid_key",
         prefix: KeyPrefix::from_stored(&format!("rg_{number:09}")),
         key: None,

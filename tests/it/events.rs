@@ -97,7 +97,7 @@ fn a_clients_own_request_identifier_is_in_the_event() {
 }
 
 #[test]
-fn what_nobody_asked_for_was_done_by_the_command_line_or_the_scheduler() {
+fn an_event_without_a_key_was_caused_by_the_command_line_or_the_scheduler() {
     let server = TestServer::start();
     let body =
         json!({ "name": "k", "scopes": ["orders:read"], "expiresAt": "2026-01-01T01:00:00Z" });
@@ -106,10 +106,10 @@ fn what_nobody_asked_for_was_done_by_the_command_line_or_the_scheduler() {
     assert_eq!(server.run_job("expire_keys"), 1);
     assert_eq!(server.run_job("expire_keys"), 0, "once");
     let events = server.events();
-    let nobody =
+    let keyless =
         |kind: &str| json!({ "type": kind, "keyId": null, "keyPrefix": null, "accountId": null });
     for (event, kind) in [(&events[0], "cli"), (events.last().unwrap(), "scheduler")] {
-        assert_eq!(event["actor"], nobody(kind));
+        assert_eq!(event["actor"], keyless(kind));
         assert_eq!((&event["requestId"], &event["clientIp"]), (&Value::Null, &Value::Null));
     }
     let last = events.last().unwrap();
@@ -222,12 +222,13 @@ fn an_account_sees_its_own_events_and_the_operator_without_a_face() {
     let all = server.events();
     let about: Vec<_> = all.iter().filter(|it| it["accountId"] == account).cloned().collect();
     assert_eq!(seqs(&own), seqs(&about));
-    let nobody = json!({ "type": "operator", "keyId": null, "keyPrefix": null, "accountId": null });
+    let keyless =
+        json!({ "type": "operator", "keyId": null, "keyPrefix": null, "accountId": null });
     let mut faceless = 0;
     for (shown, whole) in own.iter().zip(&about) {
         let mut expected = whole.clone();
         if whole["actor"]["keyId"] == server.root.id {
-            expected["actor"] = nobody.clone();
+            expected["actor"] = keyless.clone();
             expected["clientIp"] = json!("operator");
             faceless += 1;
         } else {

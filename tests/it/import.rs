@@ -11,7 +11,7 @@ use keyward::{
     domain::{
         imported_key::{ImportedDigest, ImportedKey},
         scope::{Scope, ScopeSet},
-        text::{Metadata, Name},
+        text::Name,
     },
     service::{ImportRow, Job, NewKey},
 };
@@ -236,7 +236,7 @@ fn a_key_that_came_by_both_digests_falls_with_either() {
         send("PATCH", &ids[form], Some(json!({ "enabled": true }))).expect(200);
         assert_eq!(code(&text), "VALID");
     }
-    // Nobody presents it until one of the two is gone for good.
+    // It is not presented until one of the two is gone for good.
     let ids = import(OLD);
     send("DELETE", &ids[0], None).expect(204);
     server.advance(Duration::from_mins(11));
@@ -270,14 +270,8 @@ fn two_imports_of_a_file_at_once_make_each_key_once() {
 }
 
 fn new_key() -> NewKey {
-    NewKey {
-        name: Name::parse("old").unwrap(),
-        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
-        expires_at: None,
-        enabled: true,
-        metadata: Metadata::empty(),
-        imported: None,
-    }
+    let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
+    NewKey::new(Name::parse("old").unwrap(), scopes)
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use keyward::{
     domain::{
+        api_key::RequestedExpiry,
         policy::RequiredScopes,
         scope::{Scope, ScopeSet},
-        text::{Metadata, Name},
+        text::Name,
     },
-    service::{Identity, Job, NewKey, Principal},
+    service::{Identity, IssuedKey, Job, KeyAccess, KeyChange, NewKey, Principal},
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -121,30 +122,56 @@ fn root(server: &TestServer) -> Principal {
         .expect("the root key is good")
 }
 
+/// Makes keys of the operator, many at once.
+fn many_keys(server: &TestServer, count: u64, expires_at: RequestedExpiry) -> Vec<IssuedKey> {
+    let (app, caller) = (&server.app, root(server));
+    let make = || {
+        let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
+        let new = NewKey { expires_at, ..NewKey::new(Name::parse("one of many").unwrap(), scopes) };
+        let permit = app.permit_new_key(&caller, caller.account, &new).unwrap();
+        app.create_key(permit, caller.account, new, app.mint()).unwrap()
+    };
+    std::thread::scope(|scope| {
+        let share = || (0..count / 16).map(|_| make()).collect::<Vec<_>>();
+        let workers: Vec<_> = (0..16).map(|_| scope.spawn(share)).collect();
+        workers.into_iter().flat_map(|it| it.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn uses_and_ends_of_graces_are_stored_in_batches_too() {
+    const KEYS: u64 = 112;
+    let server = TestServer::start();
+    let (app, caller) = (&server.app, root(&server));
+    let keys = many_keys(&server, KEYS, RequestedExpiry::Never);
+    app.flush_usage().unwrap();
+    for key in &keys {
+        let Identity::Unverified(it) = app.identify(key.plaintext.expose().as_bytes()) else {
+            panic!("it was used before")
+        };
+        app.judge(&app.verify_secret(it).unwrap().0, RequiredScopes::default());
+    }
+    let grace = Some(Duration::from_secs(1));
+    for key in &keys {
+        let wanted = KeyChange { id: key.view.key.id, access: KeyAccess::Write, expected: None };
+        let permit = app.permit_rotation(&caller, wanted, grace).unwrap();
+        app.rotate_key(permit, wanted, grace, app.mint()).unwrap();
+    }
+    server.advance(Duration::from_secs(1));
+    for job in [Job::FlushUsage, Job::EndGraces] {
+        let stopped = app.run_job(job, &|| true).unwrap();
+        assert_eq!(stopped, 100, "{job:?} can be stopped between two batches");
+        assert_eq!(app.run_job(job, &|| false).unwrap(), KEYS - 100, "{job:?}: nothing is lost");
+        assert_eq!(app.run_job(job, &|| false).unwrap(), 0, "{job:?}");
+    }
+}
+
 #[test]
 fn the_janitor_works_in_batches_until_nothing_is_left() {
     const KEYS: u64 = 240;
     let server = TestServer::start();
-    let (caller, end) = (root(&server), TestServer::EPOCH.after(Duration::from_mins(1)));
-    std::thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                for _ in 0..KEYS / 16 {
-                    let new = NewKey {
-                        name: Name::parse("one of many").unwrap(),
-                        scopes: ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap(),
-                        expires_at: Some(Some(end)),
-                        enabled: true,
-                        metadata: Metadata::empty(),
-                        imported: None,
-                    };
-                    let app = &server.app;
-                    let permit = app.permit_new_key(&caller, caller.account, &new).unwrap();
-                    app.create_key(permit, caller.account, new, app.mint()).unwrap();
-                }
-            });
-        }
-    });
+    let end = TestServer::EPOCH.after(Duration::from_mins(1));
+    many_keys(&server, KEYS, RequestedExpiry::At(end));
     server.advance(Duration::from_mins(1));
     for (job, batch, after) in [(Job::ExpireKeys, 100, 30 * DAY + MS), (Job::Purge, 25, DAY)] {
         let stopped = server.app.run_job(job, &|| true).unwrap();

@@ -45,7 +45,7 @@ fn it_listens_at_several_places_and_tidies_up_its_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("public.sock");
     let config = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]\n", socket.display());
-    // One that nobody listens at any more, as a crash leaves it.
+    // A socket without a listener, as a crash leaves it.
     drop(UnixListener::bind(&socket).unwrap());
     let server = Supervised::serve(dir.path(), &config);
     let url = server.url("http://");
@@ -64,7 +64,7 @@ fn it_listens_at_several_places_and_tidies_up_its_socket() {
         .arg(&other)
         .output()
         .unwrap();
-    assert_eq!(second.status.code(), Some(1), "somebody listens there");
+    assert_eq!(second.status.code(), Some(1), "another process listens there");
     assert!(server.terminate().status.success());
     assert!(!socket.exists());
 
@@ -103,20 +103,15 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
     }
 
     // The command line knows the authority, too.
-    let keys = keyward()
-        .args(["keys", "list", "--url", &url])
-        .env("KEYWARD_KEY", server.root_key())
-        .env("KEYWARD_CA_FILE", dir.path().join("a.pem"))
-        .output()
-        .unwrap();
+    let list_keys = |key: &str, authority: &str| {
+        let mut command = keyward();
+        command.args(["keys", "list", "--url", &url]).env("KEYWARD_KEY", key);
+        command.env("KEYWARD_CA_FILE", dir.path().join(authority)).output().unwrap()
+    };
+    let keys = list_keys(&server.root_key(), "a.pem");
     assert!(keys.status.success(), "{}", String::from_utf8_lossy(&keys.stderr));
-    let strangers = keyward()
-        .args(["keys", "list", "--url", &url])
-        .env("KEYWARD_KEY", "x")
-        .env("KEYWARD_CA_FILE", dir.path().join("b.pem"))
-        .output()
-        .unwrap();
-    assert_eq!(strangers.status.code(), Some(1), "a server that nobody vouches for gets no key");
+    let code = list_keys("x", "b.pem").status.code();
+    assert_eq!(code, Some(1), "a server without a trusted certificate gets no key");
 
     // One connection that stays, and asks before and after.
     let mut kept = Command::new("openssl");

@@ -71,6 +71,7 @@ mod storage;
 mod stream;
 mod stream_ends;
 mod strict_input;
+mod structure;
 mod supervised;
 mod tail;
 mod terminal;

@@ -157,7 +157,7 @@ fn the_database_is_copied_before_it_is_changed() {
     assert!(verified.status.success(), "{}", said(&verified));
     assert!(said(&verified).contains("\"digestCompared\":true"), "{}", said(&verified));
 
-    // Somebody goes back, and forward again.
+    // An operator goes back, and forward again.
     let file = copied.to_str().unwrap();
     let restored = keyward_in(dir.path(), &["backup", "restore", file, "--yes"]);
     assert!(restored.status.success(), "{}", said(&restored));

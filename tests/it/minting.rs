@@ -109,7 +109,7 @@ fn a_rotation_of_any_revision_is_made_though_the_key_was_changed_while_it_waited
     server.get(root, &format!("{KEYS}/self")).expect(200); // The first use is derived.
     for (tag, status) in [("*", 200), ("\"1\"", 412)] {
         let key = server.key(&["orders:read"]);
-        wait_for_queue(&server, 0);
+        wait_for_queue(server, 0);
         // Every thread that derives is held up.
         let (release, held) = channel::<()>();
         let held = Arc::new(Mutex::new(held));
@@ -118,12 +118,12 @@ fn a_rotation_of_any_revision_is_made_though_the_key_was_changed_while_it_waited
             server.app.mint_apart(move |_| drop(held.lock().map(|it| it.recv()))).unwrap();
         }
         let threads = thread::available_parallelism().unwrap().get();
-        wait_for_queue(&server, HELD - threads);
+        wait_for_queue(server, HELD - threads);
         let answer = thread::scope(|scope| {
             let target = format!("{}/rotate", key.path());
             let rotation = Request::new("POST", &target).key(root).header("If-Match", tag);
             let rotation = scope.spawn(move || server.send(&rotation));
-            wait_for_queue(&server, HELD - threads + 1);
+            wait_for_queue(server, HELD - threads + 1);
             let change = Request::new("PATCH", &key.path()).key(root);
             server.send(&change.json(&json!({ "name": "changed" }))).expect(200);
             drop(release);

@@ -1,4 +1,4 @@
-//! Whatever happens to keys, and in whatever order: verification says what a small model says.
+//! Random histories of changes: verification says what a small model says.
 
 use std::time::Duration;
 

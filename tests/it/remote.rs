@@ -1,4 +1,4 @@
-//! Commands of somebody whose `KEYWARD_URL` names a server on the network.
+//! Commands with a `KEYWARD_URL` that names a server on the network.
 
 use std::{
     io::{BufRead, BufReader},

@@ -16,7 +16,7 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The answer to a rotation, whatever it is.
+/// The answer to a rotation, also a refusal.
 fn ask(server: &TestServer, caller: &str, key: &Key, body: &Value) -> Response {
     server.post(caller, &format!("{}/rotate", key.path()), body)
 }

@@ -91,6 +91,29 @@ fn a_rotation_whose_answer_was_lost_can_be_asked_for_again_as_often_as_it_takes(
 }
 
 #[test]
+fn a_key_that_rotates_itself_keeps_the_unused_value_that_another_key_made() {
+    let server = TestServer::start();
+    let key = server.key(&["api-keys:rotate"]);
+    server.advance(secs(1));
+    let handed = server.rotate(&server.root.text, &key.id, &grace(600));
+    server.advance(secs(10));
+    let body = rotate_self(&server, &key.text, &grace(300)).expect(200).json();
+    let shown = |at: usize| body["previousKeys"][at]["keyPrefix"].clone();
+    assert_eq!([shown(0), shown(1)], [&key, &handed].map(|it| it.body["keyPrefix"].clone()));
+    // What it made itself, and whose answer may be lost, a retry does replace.
+    server.advance(secs(10));
+    let again = rotate_self(&server, &key.text, &grace(300)).expect(200);
+    assert_eq!(again.json()["previousKeys"].as_array().map(Vec::len), Some(2));
+    assert_eq!(server.code(body["key"].as_str().unwrap()), "ROTATED");
+    server.advance(secs(289));
+    for value in [&key.text, &handed.text, &text(&again)] {
+        assert_eq!(server.code(value), "VALID");
+    }
+    server.advance(secs(1));
+    assert_eq!(server.code(&handed.text), "ROTATED", "300 seconds after the first rotation");
+}
+
+#[test]
 fn completing_a_rotation_does_not_end_the_only_value_in_use() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:write"]);

@@ -9,7 +9,7 @@ use std::{
 
 use keyward::{
     domain::event::EventType,
-    http::stream_limits::{PlaceLimits, StreamLimits},
+    http::stream_limits::{PermitLimits, StreamLimits},
     service::{EventFilter, Viewer},
 };
 use serde_json::{Value, json};
@@ -196,7 +196,7 @@ fn an_account_follows_its_own_events_and_the_operator_without_a_face() {
     for event in shown {
         assert_eq!(stream.event(), *event);
     }
-    // Suspended, it is told why and no more: so whatever came before has come.
+    // Suspended, it is told why and no more: so every earlier event has come.
     let path = format!("/api/v1/accounts/{account}");
     server.put(&root.text, &path, &json!({ "status": "suspended" })).expect(200);
     assert_eq!(stream.end(), "account_suspended");
@@ -294,8 +294,8 @@ fn a_silent_stream_shows_that_it_lives() {
 #[test]
 fn there_are_only_so_many_streams_and_no_account_takes_all() {
     let heartbeat = Duration::from_millis(20);
-    let places = PlaceLimits { in_all: 3, of_account: 2, for_operator: 0 };
-    let limits = StreamLimits { places, heartbeat };
+    let permits = PermitLimits { total: 3, per_account: 2, reserved_for_operator: 0 };
+    let limits = StreamLimits { permits, heartbeat };
     let server = TestServer::with_streams(limits);
     let (_, owner) = server.account(&json!({ "name": "Acme" }));
     let root = &server.root.text;
@@ -327,19 +327,20 @@ fn there_are_only_so_many_streams_and_no_account_takes_all() {
 #[test]
 fn accounts_together_do_not_shut_the_operator_out() {
     let server = TestServer::start();
-    let PlaceLimits { in_all, of_account, for_operator } = StreamLimits::default().places;
+    let PermitLimits { total, per_account, reserved_for_operator } =
+        StreamLimits::default().permits;
     let (mut streams, mut refused) = (Vec::new(), 0);
-    for number in 0..in_all / of_account {
+    for number in 0..total / per_account {
         let (_, owner) = server.account(&json!({ "name": format!("Account {number}") }));
-        for _ in 0..of_account {
+        for _ in 0..per_account {
             let stream = EventStream::open(server.address, &request(&owner.text, ""));
             refused += usize::from(stream.status == 503);
             streams.push(stream);
         }
     }
-    assert_eq!(refused, for_operator);
+    assert_eq!(refused, reserved_for_operator);
     let root = &server.root.text;
-    streams.extend((0..for_operator).map(|_| open(&server, root, "")));
+    streams.extend((0..reserved_for_operator).map(|_| open(&server, root, "")));
     assert_eq!(server.send(&request(root, "")).expect(503).problem(), "too_many_streams");
 }
 

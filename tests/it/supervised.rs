@@ -35,7 +35,7 @@ fn signs_of_life_come_for_as_long_as_the_writer_answers() {
     for _ in 0..3 {
         server.hear("WATCHDOG=1");
     }
-    // Somebody else holds the file: the writer waits, and nothing is heard meanwhile.
+    // Another process holds the file: the writer waits, and sends nothing meanwhile.
     let other = rusqlite::Connection::open(dir.path().join("data/keyward.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     // One may have been on its way.
@@ -79,7 +79,7 @@ fn its_status_tells_how_much_there_is_and_where() {
     server.signal("-HUP");
     server.hear("RELOADING=1");
     let notice = server.hear("READY=1");
-    assert!(notice.contains("1 key values; http://127.0.0.1:"), "{notice}");
+    assert!(notice.contains("1 credential; http://127.0.0.1:"), "{notice}");
 }
 
 #[test]

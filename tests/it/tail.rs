@@ -125,7 +125,7 @@ fn without_a_server_there_is_nothing_to_follow() {
     let mut killed = Binary::serve(&data);
     killed.child.kill().unwrap();
     killed.wait();
-    assert!(data.join("control.sock").exists(), "left behind, and nobody listens");
+    assert!(data.join("control.sock").exists(), "left behind, without a listener");
     assert_eq!(keyward_in(&data, &["events", "tail", "-f"]).status.code(), Some(1));
     assert_eq!(printed(&data, &["-n", "2"]).len(), 2);
 }
@@ -179,7 +179,7 @@ fn a_follower_says_that_the_log_was_replaced_by_an_older_one() {
     tail.line();
     assert!(server.terminate().status.success());
     fs::copy(copy.join("keyward.db"), data.join("keyward.db")).unwrap();
-    // On purpose, as whoever restores a copy is told to.
+    // On purpose, as the documentation tells an operator who restores a copy.
     fs::remove_file(data.join("checkpoint")).unwrap();
     let _server = Binary::serve(&data);
     let (status, said) = tail.end();

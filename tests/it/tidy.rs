@@ -198,6 +198,74 @@ fn a_use_case_with_a_caller_changes_something_only_by_way_of_the_budget() {
     }
 }
 
+/// Words that a reader from another country stumbles over. They stand in two parts here, so that this
+/// file does not hold them.
+const BANNED: [(&str, &str); 6] = [
+    ("who", "ever"),
+    ("what", "ever"),
+    ("no", "body"),
+    ("some", "body"),
+    ("be ", "it"),
+    ("so to ", "speak"),
+];
+
+/// Every text that a person reads: below these folders, and these files.
+const READ_BY_PEOPLE: [&str; 13] = [
+    ".ci",
+    ".github",
+    "benches",
+    "docs",
+    "openapi",
+    "packaging",
+    "src",
+    "tests",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+    "schema.sql",
+];
+
+/// Each file at or below `path` that holds text, with the text.
+fn texts(path: &Path) -> Vec<(String, String)> {
+    if path.is_dir() {
+        let mut below: Vec<_> = fs::read_dir(path).unwrap().map(|it| it.unwrap().path()).collect();
+        below.sort();
+        return below.iter().flat_map(|it| texts(it)).collect();
+    }
+    let text = fs::read(path).ok().and_then(|it| String::from_utf8(it).ok());
+    text.map(|it| (path.display().to_string(), it)).into_iter().collect()
+}
+
+/// Where `word` stands in the line, not as a part of a longer word.
+fn holds_word(line: &str, word: &str) -> bool {
+    let is_letter = |it: Option<char>| it.is_some_and(|it| it.is_alphanumeric() || it == '_');
+    line.match_indices(word).any(|(at, _)| {
+        !is_letter(line[..at].chars().next_back())
+            && !is_letter(line[at + word.len()..].chars().next())
+    })
+}
+
+#[test]
+fn a_reader_from_another_country_understands_every_word() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for (path, text) in READ_BY_PEOPLE.iter().flat_map(|it| texts(&root.join(it))) {
+        for (number, line) in text.lines().enumerate() {
+            let opener = line.trim_start_matches([' ', '/', '!', '#', '*']).starts_with("Of a");
+            // A user of the system has this name.
+            let user = ["no", "body"].concat();
+            let named = [format!("\"{user}\""), format!("chown {user}")];
+            let line = named.iter().fold(line.to_lowercase(), |line, it| line.replace(it, ""));
+            let banned = BANNED.iter().map(|(start, end)| [*start, *end].concat());
+            if opener || banned.into_iter().any(|it| holds_word(&line, &it)) {
+                found.push(format!("{path}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{} lines: {found:#?}", found.len());
+}
+
 #[test]
 fn a_file_of_the_data_directory_is_named_in_one_place() {
     const LAYOUT: &str = "domain/data_layout.rs";

@@ -215,7 +215,7 @@ fn nothing_is_purged_in_the_first_ten_minutes_after_a_start() {
 fn the_operator_can_take_the_clock_for_right_and_the_decision_lasts() {
     let mut server = TestServer::start();
     let key = brief(&server, 1_800);
-    // Somebody set the clock wrong, and it was believed.
+    // The clock was set wrong, and keyward believed it.
     server.clock.step_wall(HOUR_MS);
     assert_eq!(server.code(&key.text), "EXPIRED");
     server.clock.step_wall(-HOUR_MS);

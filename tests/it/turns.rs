@@ -33,7 +33,7 @@ where
     thread::scope(|scope| {
         let started = scope.spawn(start);
         let mut buffer = [MaybeUninit::uninit(); 512];
-        // Whoever does not get the lock closes its file; ours stays open.
+        // A process that does not get the lock closes its file; ours stays open.
         inotify::Reader::new(&watch, &mut buffer).next().unwrap();
         drop(held);
         started.join().unwrap()
@@ -84,7 +84,7 @@ fn a_server_does_not_wait_for_one_that_answers() {
     let dir = tempfile::tempdir().unwrap();
     let held = DataDir::take(dir.path()).unwrap();
     let left_behind: UnixListener = held.listen_at(&held.layout().control_socket()).unwrap();
-    let mut never = || panic!("somebody answers");
+    let mut never = || panic!("a server answers");
     let outcome = DataDir::take_in_turn(dir.path(), &mut never);
     assert!(matches!(outcome, Err(DataDirError::InUse { .. })), "{outcome:?}");
     drop(left_behind);

@@ -31,7 +31,7 @@ fn the_first_reason_that_applies_is_given() {
     let stand = |suspended: bool| {
         let code = |text: &str, scopes: &[&str]| {
             let found = server.verify(text, scopes);
-            assert_eq!(found["missingScopes"], json!(scopes), "whatever the code");
+            assert_eq!(found["missingScopes"], json!(scopes), "with every code");
             found["code"].as_str().unwrap().to_owned()
         };
         assert_eq!(server.code(&owner.text), if suspended { "ACCOUNT_SUSPENDED" } else { "VALID" });
@@ -47,7 +47,7 @@ fn the_first_reason_that_applies_is_given() {
     let path = format!("/api/v1/accounts/{account}");
     server.put(root, &path, &json!({ "status": "suspended" })).expect(200);
     assert_eq!(stand(true), "ACCOUNT_SUSPENDED");
-    assert_eq!(server.code(&old.text), "ROTATED", "still, whatever else is wrong");
+    assert_eq!(server.code(&old.text), "ROTATED", "still, beside every other fault");
     server.delete(root, &new.path()).expect(204);
     assert_eq!([&old, &new].map(|it| server.code(&it.text)), ["REVOKED", "REVOKED"]);
 }

@@ -96,7 +96,7 @@ pub fn behind_nginx(bench: &mut Bench) -> Outcome<()> {
     };
     let own = requests(&|key| key.id.clone());
     let setups = [
-        ("nginx alone", nginx::start(&alone?, Guard::Nobody)?, None, requests(&|_| String::new())),
+        ("nginx alone", nginx::start(&alone?, Guard::None)?, None, requests(&|_| String::new())),
         (
             "nginx, static map of the keys",
             nginx::start(&map?, Guard::Map(&site.keys))?,

@@ -1,4 +1,4 @@
-//! One account: found and printed.
+//! Requests about one account, and its output.
 
 use std::io::{self, Write};
 

@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object to keep with the account
+    /// Metadata of the account: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     /// Print only the account's first key
@@ -67,7 +67,7 @@ impl Options {
             return Ok(writeln!(out, "{key}")?);
         }
         print_facts(account)?;
-        writeln!(out, "\nIts first key, which manages its keys:\n\n    {key}\n")?;
-        Ok(writeln!(out, "It is shown this once; only its hash is kept.")?)
+        writeln!(out, "\nThe first key of the account, which can manage its keys:\n\n    {key}\n")?;
+        Ok(writeln!(out, "It is shown only once; keyward keeps its hash.")?)
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Your own identifier of this customer
     #[arg(long, value_name = "ID")]
     external_id: Option<String>,
-    /// A scope that keys of this account may hold; repeatable. Replaces the scopes so far
+    /// A scope that keys of this account may hold; repeatable. Replaces the current scopes
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
     /// Allow every scope of the catalogue
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// The largest number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
-    /// A JSON object that replaces the one kept with the account
+    /// A JSON object that replaces the metadata of the account
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]

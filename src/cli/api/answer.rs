@@ -20,7 +20,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|err| Error::Control(err.into()))
 }
 
-/// What a problem document says, in a line, and each fault in one more.
+/// Returns the error for a problem document: its detail, and each fault on a line of its own.
 pub(crate) fn refusal(status: u16, body: &[u8]) -> Error {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |of: &Value, member: &str| of[member].as_str().unwrap_or_default().to_owned();

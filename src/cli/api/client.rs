@@ -24,23 +24,23 @@ const LARGEST_PAGE: usize = 1000;
 /// Which keyward is asked.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Target {
-    /// Ask this server, with the key in `KEYWARD_KEY` or in the file that `KEYWARD_KEY_FILE` names;
-    /// also `KEYWARD_URL`. Without it, the server of the data directory or its database
+    /// Use this server, with the key in `KEYWARD_KEY` or in the file that `KEYWARD_KEY_FILE` names;
+    /// also `KEYWARD_URL`. Without it, use the server of the data directory, or its database
     #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "config"])]
     url: Option<String>,
     #[command(flatten)]
-    pub(crate) place: Location,
+    pub(crate) location: Location,
 }
 
 impl Target {
-    /// The server on the network, if one is meant: a flag wins over the variable.
+    /// Returns the URL of a server on the network, if one is meant. The flag overrides the variable.
     pub(crate) fn url(&self) -> Option<String> {
-        let from_variable = || variable("KEYWARD_URL").filter(|_| !self.place.is_named());
+        let from_variable = || variable("KEYWARD_URL").filter(|_| !self.location.is_named());
         self.url.clone().or_else(from_variable)
     }
 
     pub(crate) fn config(&self) -> Result<Config, Error> {
-        settings::load(&self.place)
+        settings::load(&self.location)
     }
 
     pub(crate) fn open(&self) -> Result<Client, Error> {
@@ -108,7 +108,7 @@ impl Client {
         }
     }
 
-    /// Every element of a list. `target` has a query already.
+    /// Returns every element of a list. `target` has a query already.
     pub(crate) fn list(&self, target: &str) -> Result<Vec<Value>, Error> {
         let mut all = Vec::new();
         self.pages(target, |page| {
@@ -118,7 +118,7 @@ impl Client {
         Ok(all)
     }
 
-    /// The first elements of a list, at most `most`. `target` ends where its query can go on.
+    /// Returns the first elements of a list, at most `most`. `target` ends where its query can go on.
     pub(crate) fn first(&self, target: &str, most: usize) -> Result<Vec<Value>, Error> {
         let mut found = Vec::new();
         self.pages(&format!("{target}limit={}", most.min(LARGEST_PAGE)), |page| {
@@ -129,8 +129,8 @@ impl Client {
         Ok(found)
     }
 
-    /// Hands a list over page by page, for lists that need not fit into memory, until `take` says
-    /// that it wants no more.
+    /// Passes a list to `take` page by page, so that it need not fit into memory, until `take` returns
+    /// false.
     pub(crate) fn pages(
         &self,
         target: &str,

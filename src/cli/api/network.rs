@@ -1,4 +1,4 @@
-//! The API of a server on the network, and its probes.
+//! A server on the network: its API and its probes.
 
 use std::{
     fs,
@@ -21,13 +21,13 @@ use zeroize::Zeroizing;
 use super::answer::{API, Answer, Lines};
 use crate::cli::{error::Error, settings::variable};
 
-/// Of a server on the network; those on this machine may take as long as they need.
+/// How long an answer is awaited.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than a stream is silent.
 const SILENCE: Duration = Duration::from_mins(1);
 /// Longer than any page, in bytes.
 const LONGEST: u64 = 64 * 1024 * 1024;
-/// Lines of a stream that were received and not yet taken.
+/// The most lines of a stream that are received ahead.
 const LINES_AHEAD: usize = 256;
 
 pub(crate) struct Network {
@@ -74,7 +74,7 @@ impl Network {
         Ok((answer.status().as_u16(), body.into()))
     }
 
-    /// An answer that has no end: only its beginning, and the silence in it, are bounded.
+    /// Asks for an answer that has no end. Only its beginning and the silence in it have a time limit.
     pub(crate) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
         let unreachable = |source| unreachable(&self.base, source);
         let request = Request::get(format!("{}{target}", self.base))
@@ -86,8 +86,8 @@ impl Network {
         let answer = self.agent.run(request.build()).map_err(unreachable)?;
         let status = answer.status().as_u16();
         let body = BufReader::new(answer.into_body().into_reader());
-        // A connection whose other end has gone without a word is never over by itself. So that
-        // only silence counts, and not how slowly the lines are taken, a thread waits for them.
+        // A connection whose other end vanished never ends by itself. A thread waits for lines, so that
+        // only silence counts, and not how slowly the lines are taken.
         let (give, lines) = mpsc::sync_channel(LINES_AHEAD);
         thread::spawn(move || {
             let mut whole = body.lines().map_while(Result::ok);
@@ -97,7 +97,7 @@ impl Network {
     }
 }
 
-/// The address of a server without the path of its API. Schemes have no case (RFC 3986, 3.1).
+/// Returns the address of a server without the path of its API. Schemes have no case (RFC 3986, 3.1).
 fn base_of(url: &str) -> Result<String, Error> {
     let base = url.trim_end_matches('/').trim_end_matches(API);
     let scheme = base.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
@@ -105,12 +105,14 @@ fn base_of(url: &str) -> Result<String, Error> {
         Some((scheme, rest)) if scheme == "http" || scheme == "https" => {
             Ok(format!("{scheme}://{rest}"))
         }
-        _ => Err(Error::Usage(format!("`{url}` is no URL that begins with http or https"))),
+        _ => {
+            Err(Error::Usage(format!("`{url}` is not a URL that begins with http:// or https://")))
+        }
     }
 }
 
-/// The proxy that the environment names (`HTTPS_PROXY` and the like). Never for this machine itself:
-/// the proxy would get the key, and would look for the server on its own machine.
+/// Returns the proxy that the environment names (`HTTPS_PROXY` and similar variables). Never for this
+/// machine itself: the proxy would get the key, and would look for the server on its own machine.
 fn proxy_for(base: &str) -> Option<Proxy> {
     let uri: Uri = base.parse().ok()?;
     let host = uri.host()?.trim_matches(['[', ']']);
@@ -119,7 +121,7 @@ fn proxy_for(base: &str) -> Option<Proxy> {
     Proxy::try_from_env().filter(|it| !local && !it.is_no_proxy(&uri))
 }
 
-/// Tells of a server that cannot be reached, and of the proxy between.
+/// Returns the error for a server that cannot be reached, with the proxy between.
 fn unreachable(base: &str, source: ureq::Error) -> Error {
     let proxy = proxy_for(base);
     let through =
@@ -150,7 +152,7 @@ fn agent(base: &str, patience: Duration) -> Result<Agent, Error> {
         .new_agent())
 }
 
-/// The status that a server answers to whoever has no key, and not later than that.
+/// Returns the status of the answer to a GET request without a key.
 pub(crate) fn probe(url: &str, path: &str, patience: Duration) -> Result<u16, Error> {
     let base = base_of(url)?;
     let unanswered = |source| {
@@ -172,7 +174,7 @@ fn own_roots(path: &str) -> Result<RootCerts, io::Error> {
         }
     }
     if certificates.is_empty() {
-        return Err(io::Error::other("there is no certificate in it"));
+        return Err(io::Error::other("the file holds no certificate"));
     }
     Ok(RootCerts::new_with_certs(&certificates))
 }

@@ -1,4 +1,4 @@
-//! Whether the server can write to a directory, as far as another process can tell.
+//! Checks whether the server can write to a directory, as far as another process can tell.
 
 use std::{
     fs, io,
@@ -13,21 +13,20 @@ use rustix::{
 
 use crate::domain::data_layout::DataLayout;
 
-/// Why the server that has this data directory cannot write to `place`, or `None`. A place that does
-/// not exist is made by the server, so its nearest parent counts. `running` says that the server
-/// answers; then the place is looked at as the server sees it, because a unit can close what is open
-/// to everything else.
-pub(super) fn obstacle(data_dir: &Path, place: &Path, running: bool) -> Option<String> {
-    let place = std::path::absolute(place).ok()?;
+/// Returns why the server that owns this data directory cannot write to `path`, or `None`. The server
+/// creates a missing directory, so the nearest parent counts. If the server is `running`, this looks at
+/// the path through the server's own root, because a unit can close directories for its service only.
+pub(super) fn obstacle(data_dir: &Path, path: &Path, running: bool) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
     let root = if running { root_of_server(data_dir) } else { None };
     let seen = |path: &Path| match &root {
         Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
         None => path.to_owned(),
     };
-    for path in place.ancestors() {
+    for path in path.ancestors() {
         let shown = path.display();
         match fs::metadata(seen(path)) {
-            Ok(found) if !found.is_dir() => return Some(format!("{shown} is no directory")),
+            Ok(found) if !found.is_dir() => return Some(format!("{shown} is not a directory")),
             Ok(found) => {
                 return closed(data_dir, &seen(path), &found).map(|it| format!("{shown} {it}"));
             }
@@ -56,11 +55,11 @@ fn closed(data_dir: &Path, seen: &Path, found: &fs::Metadata) -> Option<String> 
         };
         server.uid() == 0 || found.permissions().mode() >> shift & 0o3 == 0o3
     };
-    (!may).then(|| format!("is closed to user {}, which the server runs as", server.uid()))
+    (!may).then(|| format!("is not writable for user {}, which the server runs as", server.uid()))
 }
 
-/// The root directory of the process that holds the data directory, if this user may look into it
-/// and it is the same machine's: the number in the lock may be of another container.
+/// Returns the root directory of the process that holds the data directory, if this user may read it.
+/// The process id in the lock may belong to another container, so this compares the lock files.
 fn root_of_server(data_dir: &Path) -> Option<PathBuf> {
     let lock = std::path::absolute(DataLayout::new(data_dir).lock()).ok()?;
     let holder: u32 = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;

@@ -1,4 +1,4 @@
-//! `keyward events export`: the audit log for other systems, from its file or over the network.
+//! `keyward events export`: writes the audit log for other systems, from its file or over the network.
 
 mod forms;
 
@@ -23,7 +23,7 @@ use crate::{
     store::StoreError,
 };
 
-/// What the source of events is called that no checkpoint names.
+/// The source of the events of a log without a checkpoint.
 const NO_ORIGIN: &str = "keyward";
 
 #[derive(Args, Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     target: Target,
 }
 
-/// Every form is a JSON object on each line.
+/// The forms. Each has one JSON object per line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
     /// As the API answers
@@ -76,10 +76,10 @@ impl Options {
     }
 }
 
-/// Where the lines go, and what they look like.
+/// The output, and the form of its lines.
 struct Sink {
     format: Format,
-    /// What the log is called.
+    /// The name of the log.
     source: String,
     out: Box<dyn Write>,
 }
@@ -108,7 +108,7 @@ fn from_network(it: &Options, sink: &mut Sink) -> Result<(), Error> {
     })
 }
 
-/// The first line of the last checkpoint, if there is one.
+/// Returns the first line of the last checkpoint, if there is one.
 fn origin(client: &Client) -> Result<Option<String>, Error> {
     match client.ask_for::<Value>("GET", "/checkpoints/last", None) {
         Ok(it) => Ok(it["note"].as_str().and_then(|it| it.lines().next()).map(str::to_owned)),
@@ -118,7 +118,7 @@ fn origin(client: &Client) -> Result<Option<String>, Error> {
 }
 
 fn from_file(it: &Options, sink: &mut Sink) -> Result<(), Error> {
-    let mut log = LogSource::of(it.db.as_deref(), &it.target.place)?.open()?;
+    let mut log = LogSource::of(it.db.as_deref(), &it.target.location)?.open()?;
     let bar = ProgressBar::hidden();
     let mut written = Ok(());
     log.read::<_, StoreError>(|tx| {

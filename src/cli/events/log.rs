@@ -1,4 +1,4 @@
-//! Where the audit log is read from: the database, or a copy of it.
+//! The file that the audit log is read from: the database, or a copy.
 
 use std::path::{Path, PathBuf};
 
@@ -25,12 +25,12 @@ pub(super) struct LogSource {
 
 impl LogSource {
     /// Returns the copy, if one is named, and otherwise the database of the data directory.
-    pub(super) fn of(copy: Option<&Path>, place: &Location) -> Result<Self, Error> {
+    pub(super) fn of(copy: Option<&Path>, location: &Location) -> Result<Self, Error> {
         if let Some(copy) = copy {
             return Ok(Self { database: copy.to_owned(), data_dir: None });
         }
-        settings::insist_on_this_machine(place, "--db, --data-dir or --config")?;
-        let dir = settings::load(place)?.data_dir;
+        settings::insist_on_this_machine(location, "--db, --data-dir or --config")?;
+        let dir = settings::load(location)?.data_dir;
         Ok(Self { database: settings::database(&dir)?, data_dir: Some(dir) })
     }
 
@@ -40,7 +40,7 @@ impl LogSource {
     }
 }
 
-/// Shows the bar, on a terminal.
+/// Shows the progress bar on a terminal.
 pub(super) fn start(bar: &ProgressBar, total: u64) {
     bar.set_length(total);
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} events, {eta} left");

@@ -1,4 +1,4 @@
-//! `keyward events tail`: the newest events, and those to come.
+//! `keyward events tail`: prints the newest events, and follows the log.
 
 use std::{
     io::{self, Write},
@@ -22,11 +22,11 @@ use crate::{
     domain::visible::escaped,
 };
 
-/// Between two attempts to reach a server that has gone.
+/// The time between two attempts to reach a server that has gone.
 const RETRY: Duration = Duration::from_secs(1);
-/// How many times as far back the next attempt looks for enough events.
+/// The factor by which the next attempt looks further back for enough events.
 const FURTHER: i64 = 8;
-/// What is shown of longer data, in characters; as JSON it is shown whole.
+/// The most characters of an event's data that are shown. JSON shows all of them.
 const DATA: usize = 160;
 
 #[derive(Args, Debug)]
@@ -34,13 +34,13 @@ pub(crate) struct Options {
     /// The number of events
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     lines: u32,
-    /// Then print each new event as it is recorded; needs a running server
+    /// Keep printing new events as they are recorded; needs a running server
     #[arg(short, long)]
     follow: bool,
-    /// One line for people, or one JSON object, for each event
+    /// Print one line of text, or one JSON object, for each event
     #[arg(long, value_enum, default_value_t = EventFormat::Text)]
     format: EventFormat,
-    /// The form, as for other commands: table is `--format text`, json is `--format jsonl`
+    /// The form, as for other commands: table means `--format text`, json means `--format jsonl`
     #[arg(short, long, value_enum, conflicts_with = "format")]
     output: Option<Format>,
     #[command(flatten)]
@@ -84,11 +84,11 @@ struct Follower {
     lines: u32,
     follow: bool,
     format: EventFormat,
-    /// Where the server is to go on if the connection breaks.
+    /// The event after which the server goes on if the connection breaks.
     seen: Option<i64>,
 }
 
-/// What asking the server came to.
+/// The result of one connection to the server.
 enum Outcome {
     Complete,
     Broken,
@@ -140,24 +140,26 @@ impl Follower {
             (200, None) => (),
             (200, Some(seen)) => say(&format!("connected again, after event {seen}")),
             (422, Some(seen)) => {
-                let why = format!("its log ends before event {seen}; is it an older copy?");
+                let why = format!(
+                    "the log of the server ends before event {seen}; it may be an older copy"
+                );
                 return Err(Error::Refused(why));
             }
             (status, _) => {
                 let refused = refusal(status, lines.collect::<String>().as_bytes());
-                // A server that is about to stop or to start, or the proxy before it.
+                // The server, or a proxy before it, is starting or stopping.
                 let passing = matches!(status, 502..=504);
                 return if passing { Ok(Outcome::NoServer(refused)) } else { Err(refused) };
             }
         }
         let mut message = Message::default();
-        // What is cut short belongs to no whole message, and is told again.
+        // An incomplete message is dropped: the server sends it again.
         for line in lines {
             let Some(whole) = message.add(&line) else { continue };
             match (&*whole.event, &whole.data) {
                 ("end", Some(data)) => return ended(data),
                 (_, Some(data)) => self.print(data)?,
-                // The first message of all says only where the stream begins.
+                // The first message only tells where the stream begins.
                 (_, None) => {
                     if let (Source::Network(client), None, Some(begin)) =
                         (&self.source, self.seen, whole.id)
@@ -174,8 +176,8 @@ impl Follower {
         Ok(Outcome::Broken)
     }
 
-    /// Prints the newest events up to this one. An account sees but some of the numbers, so how far
-    /// back they reach has to be tried.
+    /// Prints the newest events up to this one. An account sees only some of the numbers, so this looks
+    /// further and further back.
     fn print_until(&self, client: &Client, newest: i64) -> Result<(), Error> {
         let wanted = usize::try_from(self.lines).unwrap_or(usize::MAX);
         let mut span = i64::from(self.lines);
@@ -204,7 +206,7 @@ impl Follower {
     }
 }
 
-/// One message of an event stream (WHATWG HTML, 9.2.6), as far as ours go.
+/// One message of an event stream (WHATWG HTML, 9.2.6), with the fields that keyward sends.
 #[derive(Default)]
 struct Message {
     id: Option<i64>,
@@ -213,7 +215,7 @@ struct Message {
 }
 
 impl Message {
-    /// Takes the next line. The whole message, if it ends here.
+    /// Takes the next line. Returns the message if this line ends it.
     fn add(&mut self, line: &str) -> Option<Self> {
         if line.is_empty() {
             return Some(std::mem::take(self));
@@ -222,13 +224,13 @@ impl Message {
             Some(("id", id)) => self.id = id.parse().ok(),
             Some(("event", event)) => event.clone_into(&mut self.event),
             Some(("data", data)) => self.data = Some(data.to_owned()),
-            _ => (), // Comments, and what is for browsers.
+            _ => (), // Comments, and fields for browsers.
         }
         None
     }
 }
 
-/// An event in one line, for people.
+/// Returns an event as one line of text.
 fn line_of(json: &str) -> String {
     let event: Value = serde_json::from_str(json).unwrap_or_default();
     let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
@@ -248,20 +250,20 @@ fn line_of(json: &str) -> String {
     escaped(line.trim_end()).into_owned()
 }
 
-/// What the last message means: all was told, or nothing more will be, and why.
+/// Reads the last message: the stream is complete, or the server ended it for a reason.
 fn ended(data: &str) -> Result<Outcome, Error> {
     let data: Value = serde_json::from_str(data).unwrap_or_default();
     match data["reason"].as_str() {
         Some("complete") => Ok(Outcome::Complete),
         reason => Err(Error::Denied(format!(
-            "the server tells this key nothing more: {}",
-            reason.unwrap_or("it does not say why")
+            "the server sends this key nothing more: {}",
+            reason.unwrap_or("it gave no reason")
         ))),
     }
 }
 
 fn say(what: &str) {
-    // Nobody is left to tell if this fails.
+    // There is no further place to report to.
     let _ = writeln!(io::stderr(), "keyward: {what}");
 }
 

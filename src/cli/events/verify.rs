@@ -1,4 +1,4 @@
-//! `keyward events verify`: the audit log without its server.
+//! `keyward events verify`: checks the audit log, without its server.
 
 use std::{
     fs,
@@ -40,12 +40,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    place: Location,
+    location: Location,
 }
 
 impl Options {
     pub(super) fn run(&self) -> Result<ExitCode, Error> {
-        let source = LogSource::of(self.db.as_deref(), &self.place)?;
+        let source = LogSource::of(self.db.as_deref(), &self.location)?;
         let audit = self.audit(source.data_dir.as_deref())?;
         let mut log = source.open()?;
         let bar = ProgressBar::hidden();

@@ -39,7 +39,7 @@ pub(super) fn from_line(text: &[u8]) -> Result<Map<String, Value>, RowFault> {
                 None => Ok(row),
             }
         }
-        Ok(_) => Err(fault("", "invalid_json", "this is no JSON object")),
+        Ok(_) => Err(fault("", "invalid_json", "must be a JSON object")),
         // The fault names the line of the file, so the place in the body is left out.
         Err(NotJson(says)) => {
             let says = says.split(" (line ").next().unwrap_or_default();
@@ -53,14 +53,15 @@ pub(super) fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String
     let unusable = |says: String| Error::Usage(format!("the line of names {says}"));
     let line = table.headers().map_err(|_| unusable("cannot be read".to_owned()))?;
     let names: Vec<_> = line.iter().map(|it| it.trim().to_owned()).collect();
-    for (place, name) in names.iter().enumerate() {
+    for (index, name) in names.iter().enumerate() {
         if !MEMBERS.contains(&name.as_str()) {
             // The name is not repeated: in a file without names, it may be a key.
             let known = MEMBERS.join(", ");
-            let says = format!("has no known name in column {}; known are {known}", place + 1);
+            let says =
+                format!("has no known name in column {}; the known names are {known}", index + 1);
             return Err(unusable(says));
         }
-        if names.get(..place).is_some_and(|before| before.contains(name)) {
+        if names.get(..index).is_some_and(|before| before.contains(name)) {
             return Err(unusable(format!("has `{name}` twice")));
         }
     }
@@ -87,7 +88,7 @@ pub(super) fn from_columns(
             "scopes" => json!(text.split_whitespace().collect::<Vec<_>>()),
             "metadata" if is_inexact(text) => return Err(fault(name, "out_of_range", INEXACT)),
             "metadata" => serde_json::from_str(text)
-                .map_err(|_| fault(name, "invalid_json", "this is no JSON object"))?,
+                .map_err(|_| fault(name, "invalid_json", "must be a JSON object"))?,
             "enabled" => match text {
                 "true" => json!(true),
                 "false" => json!(false),

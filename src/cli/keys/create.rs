@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
     expires: Option<Value>,
-    /// A JSON object to keep with the key
+    /// Metadata of the key: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     /// The account: its identifier or your own external identifier

@@ -1,4 +1,4 @@
-//! One key: asked for and printed.
+//! Requests about one key, and its output.
 
 use std::io::{self, Write};
 
@@ -117,5 +117,5 @@ fn print_key(body: &[u8], key: &Value, quiet: bool, output: Output) -> Result<()
         return Ok(writeln!(io::stdout(), "{text}")?);
     }
     print(body, output)?;
-    Ok(writeln!(io::stdout(), "\n    {text}\n\nIt is shown this once; only its hash is kept.")?)
+    Ok(writeln!(io::stdout(), "\n    {text}\n\nIt is shown only once; keyward keeps its hash.")?)
 }

@@ -1,4 +1,4 @@
-//! `keyward keys revoke`: each of several keys, whatever becomes of the others.
+//! `keyward keys revoke`: revokes several keys, and goes on after a failure.
 
 use std::{
     io::{self, Write},
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The exit code tells the first failure.
+    /// Returns the exit code of the first failure.
     pub(super) fn run(&self) -> Result<ExitCode, Error> {
         let client = self.target.open()?;
         let mut first = None;
@@ -38,7 +38,7 @@ impl Options {
             match revoke_one(&client, id, self.confirmation) {
                 Ok(()) => (),
                 Err(err) if is_about_the_key(&err) => {
-                    // Nobody is left to tell if this fails.
+                    // There is no further place to report to.
                     let _ = writeln!(io::stderr(), "keyward: {id}: {}", err.with_causes());
                     first.get_or_insert(err.exit_code());
                 }
@@ -59,7 +59,7 @@ fn revoke_one(client: &Client, id: &str, confirmation: Confirmation) -> Result<(
     Ok(writeln!(io::stdout(), "{id} is revoked")?)
 }
 
-/// Whether another key may fare better.
+/// Tells whether the error is about this key only.
 fn is_about_the_key(err: &Error) -> bool {
     matches!(
         err,

@@ -13,10 +13,10 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// How long the old value works: 0s to 7d. Without it, as the server is configured
+    /// How long the old credential works: 0s to 7d. Default: the setting of the server
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
-    /// Make no new value; end the grace periods of the old values now
+    /// End all grace periods of the key now, without a new credential
     #[arg(long, conflicts_with_all = ["grace", "quiet"])]
     complete: bool,
     /// Print only the key
@@ -36,7 +36,7 @@ impl Options {
     }
 }
 
-/// A grace period as the API takes it.
+/// Parses a grace period within the bounds of the API.
 fn grace(text: &str) -> Result<Duration, String> {
     let grace = output::whole_seconds(text)?;
     let longest = Keyward::LONGEST_GRACE;

@@ -1,4 +1,4 @@
-//! Lists of keys: chosen by account, asked for and printed.
+//! Lists of keys: the options of every list, and its output.
 
 use clap::Args;
 use serde_json::Value;
@@ -13,8 +13,8 @@ use crate::cli::{
 /// The options of every list of keys.
 #[derive(Args, Debug)]
 pub(super) struct Selection {
-    /// The account: its identifier or your own external identifier. Without it, the account of the
-    /// key in use, or the operator's
+    /// The account: its identifier or your own external identifier. Default: the account of the key in
+    /// use, or the operator account
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
     /// Include the keys of all accounts

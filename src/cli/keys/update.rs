@@ -11,7 +11,7 @@ pub(crate) struct Options {
     /// Display name
     #[arg(long)]
     name: Option<String>,
-    /// A scope of the key; repeatable. Replaces the scopes so far
+    /// A scope of the key; repeatable. Replaces the current scopes
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<String>,
     /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Refuse the key until it is enabled again
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
-    /// A JSON object that replaces the one kept with the key
+    /// A JSON object that replaces the metadata of the key
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{config::Config, server::Running, service::RootKey};
 
-/// What to do next. The root key is shown on a terminal and nowhere else.
+/// Returns the first steps with this server. The root key is shown on a terminal only.
 pub(super) fn greeting(
     running: &Running,
     config: &Config,
@@ -15,7 +15,7 @@ pub(super) fn greeting(
 ) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(4096));
     let Some(url) = running.urls.first() else { return out };
-    // What curl asks a socket for has a host as well.
+    // curl needs a host for a request to a socket, too.
     let (curl, host) = match url.strip_prefix("unix:") {
         Some(path) => (format!("curl --unix-socket {path}"), "http://localhost"),
         None => ("curl".to_owned(), url.as_str()),
@@ -23,7 +23,7 @@ pub(super) fn greeting(
     let layout = config.layout();
     let dir = layout.root().display();
     let mut say = |line: &str| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "{line}");
     };
     say(&format!(
@@ -33,7 +33,7 @@ pub(super) fn greeting(
     ));
     match root_key {
         Some(root) if terminal => {
-            say("\n  A root key was made. It is shown this once; only its hash is kept:\n");
+            say("\n  A root key was created. It is shown only once; keyward keeps its hash:\n");
             say(&format!("      {}\n", root.plaintext.expose()));
             say("  Try it:\n");
             say(&format!("      export KEYWARD_KEY='{}'", root.plaintext.expose()));
@@ -41,8 +41,8 @@ pub(super) fn greeting(
         Some(_) => {
             let file = layout.initial_root_key();
             let file = file.display();
-            say(&format!("\n  A root key was made. It waits in {file},"));
-            say("  which is removed when the key is first used. Try it:\n");
+            say(&format!("\n  A root key was created. It is in {file};"));
+            say("  keyward removes this file when the key is first used. Try it:\n");
             say(&format!("      export KEYWARD_KEY=\"$(cat {file})\""));
         }
         None => {

@@ -1,5 +1,5 @@
-//! What is said to systemd, and what it hands over (`sd_notify(3)`, `sd_listen_fds(3)`).
-//! Elsewhere all of it does nothing.
+//! The messages to systemd, and the sockets from it (`sd_notify(3)`, `sd_listen_fds(3)`). Without
+//! systemd, nothing here has an effect.
 
 use std::{
     io::{self, IsTerminal},
@@ -26,17 +26,17 @@ const WAITING_BYTES: usize = 1 << 14;
 /// How long the end of the process waits until the last message is sent.
 const LAST_MESSAGE: Duration = Duration::from_secs(1);
 
-/// Sockets that were opened for us, in place of those of the configuration.
+/// Returns the sockets that systemd opened, which replace those of the configuration.
 pub(super) fn sockets() -> Result<Vec<Listener>, io::Error> {
     let mut given = ListenFd::from_env();
     let mut listeners = Vec::new();
-    for place in 0..given.len() {
-        // Each is one or the other; asking for the wrong kind leaves it there.
-        match given.take_tcp_listener(place) {
+    for index in 0..given.len() {
+        // Each is one or the other; taking the wrong kind leaves it in place.
+        match given.take_tcp_listener(index) {
             Ok(Some(it)) => listeners.push(Listener::of_tcp(it)?),
             Ok(None) => (),
             Err(_) => {
-                if let Some(it) = given.take_unix_listener(place)? {
+                if let Some(it) = given.take_unix_listener(index)? {
                     listeners.push(Listener::of_unix(it)?);
                 }
             }
@@ -45,7 +45,7 @@ pub(super) fn sockets() -> Result<Vec<Listener>, io::Error> {
     Ok(listeners)
 }
 
-/// Whether systemd connected standard error to the journal (`$JOURNAL_STREAM`, systemd.exec(5)).
+/// Tells whether systemd connected standard error to the journal (`$JOURNAL_STREAM`, systemd.exec(5)).
 pub(super) fn log_target() -> LogTarget {
     if io::stderr().is_terminal() {
         return LogTarget::Terminal;
@@ -58,13 +58,13 @@ pub(super) fn log_target() -> LogTarget {
     }
 }
 
-/// The program that started this one and wants to hear of its state, if there is one.
+/// The program that started this one and receives its state, if there is one.
 ///
-/// Messages go through a queue: a supervisor that does not read delays nothing here.
+/// Messages go through a queue, so a supervisor that does not read delays nothing.
 pub(super) struct Supervisor(Option<Outlet>);
 
 impl Supervisor {
-    /// The one that `$NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
+    /// Returns the supervisor that `$NOTIFY_SOCKET` names: a path, or `@` and an abstract name.
     pub(super) fn of_environment() -> Result<Self, io::Error> {
         let Some((_, socket)) = environment().find(|(name, _)| name == "NOTIFY_SOCKET") else {
             return Ok(Self(None));
@@ -77,18 +77,18 @@ impl Supervisor {
         let mut reachable = true;
         let outlet = Outlet::start("notify", WAITING_BYTES, move |message, _| {
             let sent = sender.send_to_addr(message, &address);
-            // One line each time that the supervisor goes away, not one for each message.
+            // One warning each time the supervisor goes away, not one for each message.
             if let Err(err) = &sent
                 && reachable
             {
-                tracing::warn!(error = err as &dyn std::error::Error, "systemd cannot be told");
+                tracing::warn!(error = err as &dyn std::error::Error, "no message reaches systemd");
             }
             reachable = sent.is_ok();
         })?;
         Ok(Self(Some(outlet)))
     }
 
-    /// Every listener accepts.
+    /// Reports that every listener accepts.
     pub(super) fn ready(&self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
@@ -108,7 +108,7 @@ impl Supervisor {
         self.tell(&[NotifyState::Stopping]);
     }
 
-    /// Sends what still waits before the end of the process, within a second.
+    /// Sends the messages that still wait, within a second.
     pub(super) fn finish(&self) {
         if let Some(outlet) = &self.0 {
             outlet.flush(LAST_MESSAGE);
@@ -127,13 +127,13 @@ impl Supervisor {
     }
 }
 
-/// How often a sign of life is wanted, if at all.
+/// Returns how often systemd wants a sign of life, if at all.
 pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|it| !it.is_zero())
 }
 
-/// Gives signs of life for as long as the writer and every worker answer. A process that cannot
-/// change anything, or cannot answer requests, is better started again. A refusal is an answer.
+/// Gives signs of life as long as the writer and every worker answer. systemd restarts a process whose
+/// writer or workers are stuck. A refusal is an answer.
 pub(super) async fn watch(
     supervisor: Arc<Supervisor>,
     interval: Option<Duration>,

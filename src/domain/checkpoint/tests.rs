@@ -1,4 +1,4 @@
-//! Checkpoints and their signatures, held against the specification.
+//! Tests of checkpoints and their signatures, against the specification.
 
 use super::*;
 use crate::env::SeededEntropy;

@@ -1,4 +1,4 @@
-//! The tree, held against the reference and against another implementation.
+//! Tests of the tree, against the reference and another implementation.
 
 use std::convert::Infallible;
 
@@ -7,12 +7,12 @@ use pbkdf2::sha2::Sha256;
 
 use super::*;
 
-/// Any hash, a different one for each number.
+/// Returns a different hash for each number.
 fn event(n: u64) -> ChainHash {
     ChainHash(Sha256::digest(n.to_be_bytes()).into())
 }
 
-/// Hashes of subtrees by the definition, with nothing remembered.
+/// Returns hashes of subtrees by the definition, without any cache.
 fn subtree(range: Range<u64>) -> Result<TreeHash, Infallible> {
     match range.end - range.start {
         1 => Ok(TreeHash::leaf(event(range.start))),
@@ -27,7 +27,7 @@ fn root_of(size: u64) -> TreeHash {
     root(0..size, &mut subtree).unwrap()
 }
 
-/// As another implementation holds it.
+/// Returns the hash as another implementation has it.
 fn theirs(root: TreeHash, size: u64) -> RootHash<Sha256> {
     RootHash::new(root.0.into(), size)
 }

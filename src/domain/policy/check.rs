@@ -1,8 +1,8 @@
-//! Routes that can never decide anything, because those before them take every request.
+//! Finds routes that never decide, because earlier routes match all of their requests.
 
 use super::{PolicyFault, Route};
 
-/// `routes` with their positions as written.
+/// Returns a fault for each unreachable route. `routes` have their positions in the file.
 pub(super) fn unreachable(routes: &[(usize, Route)]) -> Vec<PolicyFault> {
     let mut faults = Vec::new();
     for (at, (place, route)) in routes.iter().enumerate() {
@@ -18,14 +18,14 @@ pub(super) fn unreachable(routes: &[(usize, Route)]) -> Vec<PolicyFault> {
     faults
 }
 
-/// The routes of `earlier` that together take every method on every host of `route`.
+/// Names the routes of `earlier` that together take every method on every host of `route`.
 fn takers(earlier: &[(usize, Route)], route: &Route) -> Option<String> {
     let hosts: Vec<_> = match route.hosts.as_slice() {
         [] => vec![None],
         hosts => hosts.iter().map(Some).collect(),
     };
     if route.methods.is_empty() {
-        return None; // A fault of its own.
+        return None; // That is another fault.
     }
     let mut numbers = Vec::new();
     for method in &route.methods {

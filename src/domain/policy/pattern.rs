@@ -1,25 +1,25 @@
-//! What a route matches: patterns of paths and of hosts.
+//! The patterns of paths and hosts in a route.
 
 /// A path with placeholders.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PathPattern {
     pub segments: Vec<Segment>,
-    /// Ends in `**`: any segments may follow, or none.
+    /// Whether it ends in `**`: any segments may follow, or none.
     pub open: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Segment {
     Literal(Box<str>),
-    /// `*`: exactly one segment, whatever it is.
+    /// `*`: exactly one segment.
     Any,
 }
 
-/// A host by name, or every name below one.
+/// One host, or every host below a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Host {
     Name(Box<str>),
-    /// With the dot before it.
+    /// The name with the dot before it.
     Below(Box<str>),
 }
 
@@ -41,7 +41,7 @@ impl PathPattern {
         Ok(Self { segments, open })
     }
 
-    /// Whether every path that `other` matches is matched by this one.
+    /// Returns whether this pattern matches every path that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         let pairs = self.segments.iter().zip(&other.segments);
         let alike = pairs.into_iter().all(|(ours, its)| *ours == Segment::Any || ours == its);
@@ -83,7 +83,7 @@ impl Host {
         })
     }
 
-    /// `name` as [`host_name`] gives it.
+    /// Returns whether the pattern matches `name`, which comes from [`host_name`].
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Name(ours) => name.eq_ignore_ascii_case(ours),
@@ -96,7 +96,7 @@ impl Host {
         }
     }
 
-    /// Whether every name that `other` matches is matched by this one.
+    /// Returns whether this pattern matches every name that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Below(ours), Self::Below(its)) => its.ends_with(&**ours),
@@ -106,8 +106,8 @@ impl Host {
     }
 }
 
-/// The name in a `Host` header (RFC 9110, 7.2): without the port, and without the dot of the root.
-/// `None` if it is no name or address that a route could hold; another reader could take it for one.
+/// Returns the name in a `Host` header (RFC 9110, 7.2), without the port and the dot of the root.
+/// Returns `None` if no route could name it: another program could read it as a name.
 pub(super) fn host_name(host: &str) -> Option<&str> {
     let (name, port) = match host.rfind([':', ']']) {
         Some(at) if host.get(at..=at) == Some(":") => host.split_at_checked(at)?,
@@ -126,7 +126,7 @@ fn is_name(text: &str) -> bool {
     text.split('.').all(label)
 }
 
-/// An IPv6 address in brackets.
+/// Returns whether the text is an IPv6 address in brackets.
 fn is_v6(text: &str) -> bool {
     let address = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     address.is_some_and(|it| it.parse::<std::net::Ipv6Addr>().is_ok())

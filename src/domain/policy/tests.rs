@@ -1,4 +1,4 @@
-//! The policy: what matches, what is needed, what is refused as a policy.
+//! Tests of the policy: what matches, what is needed, which faults are refused.
 
 use proptest::prelude::*;
 
@@ -26,7 +26,7 @@ fn policy(rules: &[RouteRule]) -> Policy {
     Policy::compile(rules, &catalogue()).unwrap()
 }
 
-/// Which route decides, by its position.
+/// Returns the position of the route that decides.
 fn decides(policy: &Policy, method: &str, host: Option<&str>, path: &str) -> Option<usize> {
     let path = RequestPath::parse(path.as_bytes()).unwrap();
     policy.find(method, host, &path).map(|(place, _)| place).ok()
@@ -222,7 +222,7 @@ fn a_route_that_cannot_be_reached_is_a_fault() {
     }
 }
 
-/// One segment at a time, without a tree.
+/// Matches one segment at a time, without a tree.
 fn matches_by_hand(pattern: &[String], path: &[String]) -> bool {
     match (pattern.split_first(), path.split_first()) {
         (Some((it, [])), _) if it == "**" => true,

@@ -1,22 +1,22 @@
-//! The routes by the segments of their paths, so that a request looks at few of them.
+//! A tree of routes by the segments of their paths, so that a request looks at few of them.
 
 use std::collections::HashMap;
 
 use super::pattern::{PathPattern, Segment};
 
-/// Where a path may go on from here. Routes are positions in the list; the lowest wins.
+/// A node of the tree. Routes are positions in the list; the lowest wins.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     literals: HashMap<Box<str>, Node>,
     any: Option<Box<Node>>,
-    /// Routes whose path ends here.
+    /// The routes whose path ends here.
     ending: Vec<usize>,
-    /// Routes that take all that follows.
+    /// The routes that match all that follows.
     open: Vec<usize>,
 }
 
 impl Node {
-    /// Routes must be added in the order of the list.
+    /// Adds a route. Routes must come in the order of the list.
     pub fn insert(&mut self, path: &PathPattern, place: usize) {
         let mut node = self;
         for segment in &path.segments {
@@ -29,7 +29,7 @@ impl Node {
         routes.push(place);
     }
 
-    /// The first route of the list that matches these segments and that `admits` lets through.
+    /// Returns the first route of the list that matches these segments and that `admits` accepts.
     pub fn first<'p>(
         &self,
         segments: impl Iterator<Item = &'p str> + Clone,

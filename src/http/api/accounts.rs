@@ -1,6 +1,6 @@
 //! `/accounts`: for the operator.
 
-use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, route, web};
 
 use crate::{
     domain::{account::Account, id::AccountId, text::ExternalId},
@@ -16,10 +16,11 @@ use crate::{
             body::RequestBody,
             query::{self, Query},
         },
-        respond,
+        respond::{self, List},
         wire::{
             AccountBody, AccountListBody, ApiKeyBody, ApiKeyListBody, CreateAccountRequest,
-            CreateKeyRequest, UpdateAccountRequest, read_account_draft, read_account_patch,
+            CreateKeyRequest, KeyFilterQuery, UpdateAccountRequest, read_account_draft,
+            read_account_patch,
         },
     },
     service::{AccountPage, Error, Keyward, Principal},
@@ -33,14 +34,10 @@ use crate::{
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:read"])),
     params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
-        ("externalId" = Option<String>, Query, description = "Only the account with this `externalId`."),
-        ("q" = Option<String>, Query, description = "Only accounts with this text in their name or `externalId`."),
+        ("externalId" = Option<String>, Query, description = "Return only the account with this `externalId`."),
+        ("q" = Option<String>, Query, description = "Return only accounts with this text in their name or `externalId`."),
     ),
-    responses(
-        (status = 200, description = "A page of accounts", body = AccountListBody),
-    ),
+    responses((status = 200, description = "A page of accounts", body = AccountListBody)),
 )]
 #[get("/accounts")]
 pub async fn list_accounts(
@@ -69,7 +66,7 @@ pub async fn list_accounts(
     };
     let show = |app: &Keyward, it: &Account| AccountBody::new(app, it, None);
     let cursor = |it: &Account| query::cursor(it.created_at, it.id.as_raw());
-    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
 }
 
 /// Create an account
@@ -81,12 +78,7 @@ pub async fn list_accounts(
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
     request_body(content = CreateAccountRequest, example = json!({"name": "Acme Corp"})),
-    responses(
-        (status = 201, description = "Created", body = AccountBody, headers(
-            ("Location" = String, description = "The address of the account."),
-            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
-        )),
-    ),
+    responses((status = 201, description = "Created", body = AccountBody)),
 )]
 #[post("/accounts")]
 pub async fn create_account(
@@ -116,11 +108,7 @@ pub async fn create_account(
     operation_id = "getOwnAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = [])),
-    responses(
-        (status = 200, description = "The account", body = AccountBody, headers(
-            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The account", body = AccountBody)),
 )]
 #[get("/accounts/self")]
 pub async fn show_own_account(
@@ -138,12 +126,7 @@ pub async fn show_own_account(
     operation_id = "getAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:read"])),
-    params(("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self")),
-    responses(
-        (status = 200, description = "The account", body = AccountBody, headers(
-            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The account", body = AccountBody)),
 )]
 #[get("/accounts/{id}")]
 pub async fn show_account(
@@ -163,18 +146,10 @@ pub async fn show_account(
     operation_id = "updateAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the account only if this is its `ETag`."),
-    ),
     request_body(content = UpdateAccountRequest, example = json!({"name": "Operator"})),
-    responses(
-        (status = 200, description = "The changed account", body = AccountBody, headers(
-            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The changed account", body = AccountBody)),
 )]
-#[put("/accounts/{id}")]
+#[route("/accounts/{id}", method = "PUT", method = "PATCH")]
 pub async fn update_account(
     app: web::Data<Keyward>,
     caller: Caller<WriteAccounts>,
@@ -182,36 +157,14 @@ pub async fn update_account(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    update(&app, caller.principal, &id, &req, body).await
-}
-
-/// Change an account, by PATCH
-///
-/// Does the same as PUT.
-#[utoipa::path(
-    operation_id = "patchAccount",
-    tag = "Accounts",
-    security(("ApiKeyAuth" = ["accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the account only if this is its `ETag`."),
-    ),
-    request_body(content = UpdateAccountRequest, example = json!({"metadata": {"plan": "pro"}})),
-    responses(
-        (status = 200, description = "The changed account", body = AccountBody, headers(
-            ("ETag" = String, description = "The revision of the account, for `If-Match`."),
-        )),
-    ),
-)]
-#[patch("/accounts/{id}")]
-pub async fn patch_account(
-    app: web::Data<Keyward>,
-    caller: Caller<WriteAccounts>,
-    id: web::Path<String>,
-    req: HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    update(&app, caller.principal, &id, &req, body).await
+    let caller = caller.principal;
+    let account = find(&app, &caller, &id).await?;
+    let members = body.members()?;
+    let expected = expected_revision(&req, account.revision)?;
+    let patch = read_account_patch(members, app.catalogue(), &account).map_err(Problem::invalid)?;
+    let account =
+        run(&app, move |app| app.update_account(&caller, account.id, expected, patch)).await?;
+    Ok(shown(&app, &account))
 }
 
 /// Delete an account
@@ -222,13 +175,7 @@ pub async fn patch_account(
     operation_id = "deleteAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the account.", example = "acct_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Delete the account only if this is its `ETag`."),
-    ),
-    responses(
-        (status = 204, description = "Deleted"),
-    ),
+    responses((status = 204, description = "Deleted")),
 )]
 #[delete("/accounts/{id}")]
 pub async fn delete_account(
@@ -253,19 +200,8 @@ pub async fn delete_account(
     operation_id = "listAccountApiKeys",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:read"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self"),
-        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
-        ("status" = Option<crate::http::wire::StatusBody>, Query, description = "Filter by status."),
-        ("scope" = Option<String>, Query, description = "Filter by scope."),
-        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this instant and not used since."),
-        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant."),
-        ("q" = Option<String>, Query, description = "Only keys whose name contains this text, or whose `keyPrefix` starts with it."),
-    ),
-    responses(
-        (status = 200, description = "A page of keys", body = ApiKeyListBody),
-    ),
+    params(KeyFilterQuery),
+    responses((status = 200, description = "A page of keys", body = ApiKeyListBody)),
 )]
 #[get("/accounts/{id}/api-keys")]
 pub async fn list_account_keys(
@@ -280,22 +216,17 @@ pub async fn list_account_keys(
 
 /// Create an API key in an account
 ///
-/// The key can have the scopes that the account allows, and the scopes that every account can hold.
+/// Returns the new key with its full key. It can have the scopes that the account allows, and the
+/// scopes that every account can hold.
 #[utoipa::path(
     operation_id = "createAccountApiKey",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
-    params(("id" = String, Path, description = "The identifier of the account, or `self`.", example = "self")),
     request_body(content = CreateKeyRequest, example = json!({
         "name": "Production Integration",
         "scopes": ["orders:read"],
     })),
-    responses(
-        (status = 201, description = "Created", body = ApiKeyBody, headers(
-            ("Location" = String, description = "The address of the key."),
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 201, description = "Created", body = ApiKeyBody)),
 )]
 #[post("/accounts/{id}/api-keys")]
 pub async fn create_account_key(
@@ -318,22 +249,6 @@ async fn find(
         text => AccountId::parse(text).map_err(|_| Error::NO_ACCOUNT)?,
     };
     run(app, move |app| app.find_account(id)).await
-}
-
-async fn update(
-    app: &web::Data<Keyward>,
-    caller: Principal,
-    id: &str,
-    req: &HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    let account = find(app, &caller, id).await?;
-    let members = body.members()?;
-    let expected = expected_revision(req, account.revision)?;
-    let patch = read_account_patch(members, app.catalogue(), &account).map_err(Problem::invalid)?;
-    let account =
-        run(app, move |app| app.update_account(&caller, account.id, expected, patch)).await?;
-    Ok(shown(app, &account))
 }
 
 fn shown(app: &Keyward, account: &Account) -> HttpResponse {

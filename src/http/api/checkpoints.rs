@@ -1,4 +1,4 @@
-//! `/checkpoints` and the proofs: what an auditor needs who believes nobody.
+//! `/checkpoints` and the proofs: with them, an auditor need not trust this server.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
@@ -9,7 +9,7 @@ use crate::{
         blocking::run,
         problem::Problem,
         request::query::Query,
-        respond,
+        respond::{self, List},
         wire::{
             CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody,
             EventProofBody,
@@ -26,14 +26,8 @@ use crate::{
     operation_id = "listCheckpoints",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
-    params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
-        ("after" = Option<i64>, Query, description = "Only checkpoints of more events than this.", minimum = 0),
-    ),
-    responses(
-        (status = 200, description = "A page of checkpoints", body = CheckpointListBody),
-    ),
+    params(("after" = Option<i64>, Query, description = "Return only checkpoints of more events than this.", minimum = 0)),
+    responses((status = 200, description = "A page of checkpoints", body = CheckpointListBody)),
 )]
 #[get("/checkpoints")]
 pub async fn list_checkpoints(
@@ -52,7 +46,7 @@ pub async fn list_checkpoints(
     };
     let show = |_: &Keyward, it: &StoredCheckpoint| CheckpointBody::from(it.clone());
     let cursor = |it: &StoredCheckpoint| event_cursor(it.size);
-    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
 }
 
 /// Show the last checkpoint
@@ -62,9 +56,7 @@ pub async fn list_checkpoints(
     operation_id = "getLastCheckpoint",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
-    responses(
-        (status = 200, description = "The checkpoint", body = CheckpointBody),
-    ),
+    responses((status = 200, description = "The checkpoint", body = CheckpointBody)),
 )]
 #[get("/checkpoints/last")]
 pub async fn show_last_checkpoint(
@@ -75,16 +67,14 @@ pub async fn show_last_checkpoint(
     Ok(HttpResponse::Ok().json(CheckpointBody::from(last)))
 }
 
-/// Show the key of the checkpoints
+/// Show the public key of the checkpoints
 ///
 /// Returns the public key that verifies the checkpoints. Keep a copy elsewhere from the first day.
 #[utoipa::path(
     operation_id = "getCheckpointKey",
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
-    responses(
-        (status = 200, description = "The key", body = CheckpointKeyBody),
-    ),
+    responses((status = 200, description = "The key", body = CheckpointKeyBody)),
 )]
 #[get("/checkpoints/key")]
 pub async fn show_checkpoint_key(
@@ -106,9 +96,7 @@ pub async fn show_checkpoint_key(
         ("from" = u64, Query, description = "The size of the older checkpoint.", minimum = 1, example = 1),
         ("to" = u64, Query, description = "The size of the newer checkpoint.", minimum = 1, example = 1),
     ),
-    responses(
-        (status = 200, description = "The proof", body = ConsistencyProofBody),
-    ),
+    responses((status = 200, description = "The proof", body = ConsistencyProofBody)),
 )]
 #[get("/checkpoints/consistency")]
 pub async fn prove_consistency(
@@ -136,9 +124,7 @@ pub async fn prove_consistency(
         ("seq" = u64, Path, description = "The number of the event.", example = 1, minimum = 1),
         ("size" = Option<u64>, Query, description = "The size of the log to prove against. Defaults to the size of the last checkpoint.", minimum = 1),
     ),
-    responses(
-        (status = 200, description = "The proof", body = EventProofBody),
-    ),
+    responses((status = 200, description = "The proof", body = EventProofBody)),
 )]
 #[get("/events/{seq}/proof")]
 pub async fn prove_event(

@@ -12,8 +12,8 @@ use crate::{
         blocking::run,
         problem::Problem,
         request::query::Query,
-        respond,
-        wire::{EventBody, EventListBody},
+        respond::{self, List},
+        wire::{EventBody, EventFilterQuery, EventListBody},
     },
     service::{Error, EventFilter, EventView, Keyward, OPERATOR},
 };
@@ -27,18 +27,12 @@ use crate::{
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
-        ("after" = Option<i64>, Query, description = "Only events with a greater `seq`.", minimum = 0),
-        ("type" = Option<String>, Query, description = "Filter by event type."),
-        ("subject" = Option<String>, Query, description = "Filter by the key or account that the event is about, or `keyward`."),
-        ("actor" = Option<String>, Query, description = "Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of the operator."),
-        ("since" = Option<String>, Query, format = DateTime, description = "Only events at or after this instant."),
-        ("until" = Option<String>, Query, format = DateTime, description = "Only events before this instant."),
+        ("after" = Option<i64>, Query, description = "Return only events with a greater `seq`.", minimum = 0),
+        EventFilterQuery,
+        ("since" = Option<String>, Query, format = DateTime, description = "Return only events at or after this instant."),
+        ("until" = Option<String>, Query, format = DateTime, description = "Return only events before this instant."),
     ),
-    responses(
-        (status = 200, description = "A page of events", body = EventListBody),
-    ),
+    responses((status = 200, description = "A page of events", body = EventListBody)),
 )]
 #[get("/events")]
 pub async fn list_events(
@@ -57,7 +51,7 @@ pub async fn list_events(
     };
     let show = |_: &Keyward, it: &EventView| EventBody::from(it.clone());
     let cursor = |it: &EventView| event_cursor(it.event.seq);
-    respond::page(&app, &caller.principal, &req, limit, read, show, cursor).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
 }
 
 /// Show an event
@@ -68,9 +62,7 @@ pub async fn list_events(
     tag = "Audit log",
     security(("ApiKeyAuth" = ["events:read"])),
     params(("seq" = i64, Path, description = "The number of the event.", example = 1, minimum = 1)),
-    responses(
-        (status = 200, description = "The event", body = EventBody),
-    ),
+    responses((status = 200, description = "The event", body = EventBody)),
 )]
 #[get("/events/{seq}")]
 pub async fn show_event(
@@ -95,7 +87,7 @@ fn read_filter(query: &mut Query) -> EventFilter {
     }
 }
 
-/// Which events, whenever they were.
+/// Reads the filter by type, subject and actor, at any time.
 pub(super) fn read_selection(query: &mut Query) -> EventFilter {
     let is_subject =
         |it: &str| it == "keyward" || KeyId::parse(it).is_ok() || AccountId::parse(it).is_ok();
@@ -127,7 +119,8 @@ pub(super) fn read_cursor(text: &str) -> Option<i64> {
     (0 <= seq && event_cursor(seq) == text).then_some(seq)
 }
 
-/// Digits only: what `parse` allows besides, such as a sign, would be another address for the same.
+/// Parses the number of an event. Only digits are allowed: a sign, which `parse` accepts, would make a
+/// second address of the same event.
 pub(super) fn seq_of(text: &str) -> Option<i64> {
     let seq = text.parse::<i64>().ok().filter(|it| 0 <= *it)?;
     (seq.to_string() == text).then_some(seq)

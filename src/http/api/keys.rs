@@ -1,15 +1,14 @@
 //! `/api-keys`
 
-use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, patch, post, put, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, route, web};
 
 use crate::{
-    domain::{
-        api_key::KeyStatus,
-        id::{AccountId, KeyId},
-        scope::Scope,
-    },
+    domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
     http::{
-        api::revision::{entity_tag, expected_revision},
+        api::{
+            key_request::{KeyRequest, find},
+            revision::entity_tag,
+        },
         authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys},
         blocking::{minted, run},
         problem::Problem,
@@ -17,15 +16,14 @@ use crate::{
             body::RequestBody,
             query::{self, Query},
         },
-        respond,
+        respond::{self, List},
         wire::{
-            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, UpdateKeyRequest, read_key_patch,
-            read_new_key, unknown_scope,
+            ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, UpdateKeyRequest,
+            read_key_patch, read_new_key, unknown_scope,
         },
     },
     service::{
-        Error, Expiry, IssuedKey, KeyAccess, KeyChange, KeyFilter, KeyPage, KeyView, Keyward,
-        Principal,
+        Error, Expiry, IssuedKey, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward, Principal,
     },
 };
 
@@ -37,18 +35,8 @@ use crate::{
     operation_id = "listApiKeys",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read"])),
-    params(
-        ("limit" = Option<u32>, Query, description = "The maximum number of items. Defaults to 1000.", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page."),
-        ("status" = Option<crate::http::wire::StatusBody>, Query, description = "Filter by status."),
-        ("scope" = Option<String>, Query, description = "Filter by scope."),
-        ("unusedSince" = Option<String>, Query, format = DateTime, description = "Only keys that were created before this instant and not used since."),
-        ("expiringBefore" = Option<String>, Query, format = DateTime, description = "Only keys that expire before this instant."),
-        ("q" = Option<String>, Query, description = "Only keys whose name contains this text, or whose `keyPrefix` starts with it."),
-    ),
-    responses(
-        (status = 200, description = "A page of keys", body = ApiKeyListBody),
-    ),
+    params(KeyFilterQuery),
+    responses((status = 200, description = "A page of keys", body = ApiKeyListBody)),
 )]
 #[get("/api-keys")]
 pub async fn list_keys(
@@ -62,7 +50,8 @@ pub async fn list_keys(
 
 /// Create an API key
 ///
-/// Only this answer contains the full key. Store it safely: the server cannot show it again.
+/// Returns the new key. Only this answer contains the full key. Store it safely: the server cannot
+/// show it again.
 #[utoipa::path(
     operation_id = "createApiKey",
     tag = "API keys",
@@ -72,12 +61,7 @@ pub async fn list_keys(
         "scopes": ["orders:read", "products:read"],
         "expiresAt": "2099-01-20T00:00:00Z",
     })),
-    responses(
-        (status = 201, description = "Created", body = ApiKeyBody, headers(
-            ("Location" = String, description = "The address of the key."),
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 201, description = "Created", body = ApiKeyBody)),
 )]
 #[post("/api-keys")]
 pub async fn create_key(
@@ -96,11 +80,7 @@ pub async fn create_key(
     operation_id = "getSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
-    responses(
-        (status = 200, description = "The key that was presented", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The presented key", body = ApiKeyBody)),
 )]
 #[get("/api-keys/self")]
 pub async fn show_self(
@@ -120,12 +100,7 @@ pub async fn show_self(
     operation_id = "getApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
-    params(("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "self")),
-    responses(
-        (status = 200, description = "The key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The key", body = ApiKeyBody)),
 )]
 #[get("/api-keys/{id}")]
 pub async fn show_key(
@@ -145,18 +120,10 @@ pub async fn show_key(
     operation_id = "updateApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
-    ),
     request_body(content = UpdateKeyRequest, example = json!({"name": "Production Integration"})),
-    responses(
-        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The changed key", body = ApiKeyBody)),
 )]
-#[put("/api-keys/{id}")]
+#[route("/api-keys/{id}", method = "PUT", method = "PATCH")]
 pub async fn update_key(
     app: web::Data<Keyward>,
     caller: Caller<WriteKeys>,
@@ -164,52 +131,27 @@ pub async fn update_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    update(&app, caller.principal, &id, &req, body).await
-}
-
-/// Change an API key, by PATCH
-///
-/// Does the same as PUT.
-#[utoipa::path(
-    operation_id = "patchApiKey",
-    tag = "API keys",
-    security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Change the key only if this is its `ETag`."),
-    ),
-    request_body(content = UpdateKeyRequest, example = json!({"metadata": {"team": "billing"}})),
-    responses(
-        (status = 200, description = "The changed key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
-)]
-#[patch("/api-keys/{id}")]
-pub async fn patch_key(
-    app: web::Data<Keyward>,
-    caller: Caller<WriteKeys>,
-    id: web::Path<String>,
-    req: HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    update(&app, caller.principal, &id, &req, body).await
+    let key = KeyRequest { caller: caller.principal, id: &id, access: KeyAccess::Write, req: &req };
+    let view = key.find(&app).await?;
+    let members = body.members()?;
+    let (change, caller) = (key.change(&view)?, key.caller);
+    let now = app.env().time.now();
+    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
+    let patch =
+        read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
+    let view = run(&app, move |app| app.update_key(&caller, change, patch)).await?;
+    Ok(shown(&app, &view))
 }
 
 /// Revoke the presented key
 ///
-/// Works with any accepted key and needs no scope. After the answer, no request with any of the
-/// key's values is accepted. A revocation cannot be undone.
+/// Works with any accepted key and needs no scope. After the answer, no credential of the key is
+/// accepted. A revocation cannot be undone.
 #[utoipa::path(
     operation_id = "revokeSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
-    params(
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
-    ),
-    responses(
-        (status = 204, description = "Revoked"),
-    ),
+    responses((status = 204, description = "Revoked")),
 )]
 #[delete("/api-keys/self")]
 pub async fn revoke_self(
@@ -218,24 +160,18 @@ pub async fn revoke_self(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, "self", KeyAccess::Itself, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Itself);
+    revoke(&app, KeyRequest { caller, id: "self", access, req: &req }, body).await
 }
 
 /// Revoke an API key
 ///
-/// After the answer, no request with any of the key's values is accepted. A revocation cannot be
-/// undone.
+/// After the answer, no credential of the key is accepted. A revocation cannot be undone.
 #[utoipa::path(
     operation_id = "revokeApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Revoke the key only if this is its `ETag`."),
-    ),
-    responses(
-        (status = 204, description = "Revoked"),
-    ),
+    responses((status = 204, description = "Revoked")),
 )]
 #[delete("/api-keys/{id}")]
 pub async fn revoke_key(
@@ -245,27 +181,22 @@ pub async fn revoke_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    revoke(&app, caller.principal, &id, KeyAccess::Write, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Write);
+    revoke(&app, KeyRequest { caller, id: &id, access, req: &req }, body).await
 }
 
 async fn revoke(
     app: &web::Data<Keyward>,
-    caller: Principal,
-    id: &str,
-    access: KeyAccess,
-    req: &HttpRequest,
+    key: KeyRequest<'_>,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, access).await?;
-    let nothing = body.none()?;
-    let expected = expected_revision(req, view.key.revision)?;
-    nothing.finish(Some(())).map_err(Problem::invalid)?;
-    let change = KeyChange { id: view.key.id, access, expected };
+    let change = key.change_without_body(app, body).await?;
+    let caller = key.caller;
     run(app, move |app| app.revoke_key(&caller, change)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A page of the keys of an account.
+/// Answers with a page of the keys of an account.
 pub(super) async fn list(
     app: &web::Data<Keyward>,
     caller: Principal,
@@ -292,7 +223,7 @@ pub(super) async fn list(
     };
     let show = |app: &Keyward, it: &KeyView| ApiKeyBody::new(app, it, None);
     let cursor = |it: &KeyView| query::cursor(it.key.created_at, it.key.id.as_raw());
-    respond::page(app, &asker, req, limit, read, show, cursor).await
+    respond::page(app, &asker, req, List { limit, read, show, cursor }).await
 }
 
 fn read_filter(query: &mut Query) -> KeyFilter {
@@ -327,51 +258,13 @@ pub(super) async fn create(
         .json(issued_body(app, &issued)))
 }
 
-pub(super) async fn find(
-    app: &web::Data<Keyward>,
-    caller: &Principal,
-    id: &str,
-    access: KeyAccess,
-) -> Result<KeyView, Problem> {
-    let (caller, id) = (caller.clone(), key_in_path(app, caller, id)?);
-    run(app, move |app| app.find_key(&caller, id, access)).await
-}
-
-/// The key that the path names: an identifier, the prefix of one of its values, or `self` for the
-/// caller's own.
-fn key_in_path(app: &Keyward, caller: &Principal, text: &str) -> Result<KeyId, Error> {
-    if text == "self" {
-        return caller.key().ok_or(Error::NO_KEY);
-    }
-    KeyId::parse(text).ok().or_else(|| app.key_with_prefix(text)).ok_or(Error::NO_KEY)
-}
-
-async fn update(
-    app: &web::Data<Keyward>,
-    caller: Principal,
-    id: &str,
-    req: &HttpRequest,
-    body: RequestBody,
-) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, KeyAccess::Write).await?;
-    let members = body.members()?;
-    let expected = expected_revision(req, view.key.revision)?;
-    let now = app.env().time.now();
-    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
-    let patch =
-        read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
-    let change = KeyChange { id: view.key.id, access: KeyAccess::Write, expected };
-    let view = run(app, move |app| app.update_key(&caller, change, patch)).await?;
-    Ok(shown(app, &view))
-}
-
 pub(super) fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header(entity_tag(view.key.revision))
         .json(ApiKeyBody::new(app, view, None))
 }
 
-/// The only answers that ever hold a full key.
+/// Returns the body of the only answers that hold a full key.
 pub(super) fn issued_body(app: &Keyward, issued: &IssuedKey) -> ApiKeyBody {
     ApiKeyBody::new(app, &issued.view, Some(&issued.plaintext))
 }

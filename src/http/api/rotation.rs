@@ -1,12 +1,13 @@
-//! `/api-keys/{id}/rotate`: a new value for the same key.
+//! `/api-keys/{id}/rotate`: a new credential for the same key.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
 
 use crate::{
     http::{
         api::{
-            keys::{find, issued_body, shown},
-            revision::{entity_tag, expected_revision},
+            key_request::KeyRequest,
+            keys::{issued_body, shown},
+            revision::entity_tag,
         },
         authn::{Caller, RotateItself, WriteKeys},
         blocking::{minted, run},
@@ -14,22 +15,18 @@ use crate::{
         request::body::RequestBody,
         wire::{ApiKeyBody, RotateKeyRequest, read_grace},
     },
-    service::{KeyAccess, KeyChange, Keyward, Principal},
+    service::{KeyAccess, Keyward},
 };
 
 /// Rotate the presented key
 ///
-/// Gives the presented key a new value. The scope `api-keys:rotate` allows only this operation.
+/// Gives the presented key a new credential. The scope `api-keys:rotate` allows only this operation.
 #[utoipa::path(
     operation_id = "rotateSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:rotate", "api-keys:write"])),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
-    responses(
-        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The rotated key", body = ApiKeyBody)),
 )]
 #[post("/api-keys/self/rotate")]
 pub async fn rotate_self(
@@ -38,27 +35,20 @@ pub async fn rotate_self(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    rotate(&app, caller.principal, "self", KeyAccess::Itself, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Itself);
+    rotate(&app, KeyRequest { caller, id: "self", access, req: &req }, body).await
 }
 
 /// Rotate an API key
 ///
-/// Gives the key a new value. Its identifier and settings stay. The old value is accepted until its
-/// grace period ends. A key has at most three accepted values at a time.
+/// Gives the key a new credential. Its identifier and settings stay. The old credential is accepted
+/// until its grace period ends. A key has at most three accepted credentials at a time.
 #[utoipa::path(
     operation_id = "rotateApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "Rotate the key only if this is its `ETag`."),
-    ),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),
-    responses(
-        (status = 200, description = "The rotated key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The rotated key", body = ApiKeyBody)),
 )]
 #[post("/api-keys/{id}/rotate")]
 pub async fn rotate_key(
@@ -68,25 +58,18 @@ pub async fn rotate_key(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    rotate(&app, caller.principal, &id, KeyAccess::Write, &req, body).await
+    let (caller, access) = (caller.principal, KeyAccess::Write);
+    rotate(&app, KeyRequest { caller, id: &id, access, req: &req }, body).await
 }
 
 /// End the grace periods of an API key
 ///
-/// After the answer, only the current value of the key is accepted.
+/// After the answer, only the current credential of the key is accepted.
 #[utoipa::path(
     operation_id = "completeRotation",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "key_01KYq8Zt3mV5xW7aBcDeFg"),
-        ("If-Match" = Option<String>, Header, nullable = false, description = "End the grace periods only if this is the `ETag` of the key."),
-    ),
-    responses(
-        (status = 200, description = "The key", body = ApiKeyBody, headers(
-            ("ETag" = String, description = "The revision of the key, for `If-Match`."),
-        )),
-    ),
+    responses((status = 200, description = "The key", body = ApiKeyBody)),
 )]
 #[post("/api-keys/{id}/rotate/complete")]
 pub async fn complete_rotation(
@@ -96,28 +79,23 @@ pub async fn complete_rotation(
     req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(&app, &caller.principal, &id, KeyAccess::Write).await?;
-    let nothing = body.none()?;
-    let expected = expected_revision(&req, view.key.revision)?;
-    nothing.finish(Some(())).map_err(Problem::invalid)?;
-    let change = KeyChange { id: view.key.id, access: KeyAccess::Write, expected };
-    let view = run(&app, move |app| app.complete_rotation(&caller.principal, change)).await?;
+    let (caller, access) = (caller.principal, KeyAccess::Write);
+    let key = KeyRequest { caller, id: &id, access, req: &req };
+    let change = key.change_without_body(&app, body).await?;
+    let caller = key.caller;
+    let view = run(&app, move |app| app.complete_rotation(&caller, change)).await?;
     Ok(shown(&app, &view))
 }
 
 async fn rotate(
     app: &web::Data<Keyward>,
-    caller: Principal,
-    id: &str,
-    access: KeyAccess,
-    req: &HttpRequest,
+    key: KeyRequest<'_>,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let view = find(app, &caller, id, access).await?;
+    let view = key.find(app).await?;
     let members = body.optional_members()?;
-    let expected = expected_revision(req, view.key.revision)?;
+    let (change, caller) = (key.change(&view)?, key.caller);
     let grace = read_grace(members).map_err(Problem::invalid)?;
-    let change = KeyChange { id: view.key.id, access, expected };
     let permit = run(app, move |app| app.permit_rotation(&caller, change, grace)).await?;
     let minted = minted(app).await?;
     let issued = run(app, move |app| app.rotate_key(permit, change, grace, minted)).await?;

@@ -1,4 +1,4 @@
-//! `/scopes`: the catalogue.
+//! `/scopes`: the catalogue of scopes.
 
 use actix_web::{HttpResponse, get, web};
 

@@ -1,4 +1,4 @@
-//! `/events/stream`: the audit log as it grows, as server-sent events (WHATWG HTML, 9.2).
+//! `/events/stream`: new events of the audit log, as server-sent events (WHATWG HTML, 9.2).
 
 mod feed;
 mod reader;
@@ -24,22 +24,23 @@ use crate::{
         problem::Problem,
         request::query::Query,
         stream_limits::Streams,
+        wire::EventFilterQuery,
     },
     service::{EventFilter, Fault, Keyward},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Asks nginx, and whoever does as nginx does, to pass on what comes at once.
+/// Asks nginx, and every proxy that does as nginx does, to pass on each event at once.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Where a stream begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Start {
-    /// After this event, which the client named so.
+    /// After this event; with the pointer to the member that named it.
     After(i64, &'static str),
     /// With the next event that is recorded.
     Now,
-    /// With so many of the newest events.
+    /// With this many of the newest events.
     Last(i64),
 }
 
@@ -50,7 +51,7 @@ pub(super) enum Start {
 /// starts with the next event, or after the event that `Last-Event-ID` or `after` names. A client
 /// that reconnects with the last `id` gets every event exactly once. When the caller's key is no
 /// longer accepted, a last `event: end` gives the `reason`: the code that refuses the next request.
-/// Filters and visibility are as in the list. The status is 503 with the code `too_many_streams`
+/// Filters and visibility are as in the list of events. The status is 503 with the code `too_many_streams`
 /// while too many streams are open.
 #[utoipa::path(
     operation_id = "streamEvents",
@@ -59,9 +60,7 @@ pub(super) enum Start {
     params(
         ("Last-Event-ID" = Option<i64>, Header, nullable = false, description = "The last `id` that the client received. Takes precedence over `after`.", minimum = 0),
         ("after" = Option<i64>, Query, description = "The same as `Last-Event-ID`, for clients that cannot set headers.", minimum = 0),
-        ("type" = Option<String>, Query, description = "Filter by event type."),
-        ("subject" = Option<String>, Query, description = "Filter by the key or account that the event is about, or `keyward`."),
-        ("actor" = Option<String>, Query, description = "Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of the operator."),
+        EventFilterQuery,
     ),
     responses(
         (
@@ -85,15 +84,15 @@ pub async fn stream_events(
     let filter = read_selection(&mut query);
     query.finish()?;
     let (after, _) = locate(&app, start).await?;
-    let place = streams.places.take(Some(&caller.principal));
-    let place = place.ok_or_else(Problem::too_many_streams)?;
-    let reader = Reader::Caller { principal: Box::new(caller.principal), _place: place };
+    let permit = streams.permits.take(Some(&caller.principal));
+    let permit = permit.ok_or_else(Problem::too_many_streams)?;
+    let reader = Reader::Caller { principal: Box::new(caller.principal), _permit: permit };
     let feed = Feed::new(app, &streams, reader, EventFilter { after, ..filter });
     Ok(respond(&req, feed))
 }
 
-/// The same for the control socket, which may also ask for the `last` events, and with
-/// `follow=false` for an end when the log is told.
+/// Does the same for the control socket, which may also ask for the `last` events. With
+/// `follow=false`, the stream ends with the newest event.
 pub async fn stream_to_operator(
     app: web::Data<Keyward>,
     streams: web::Data<Streams>,
@@ -113,8 +112,8 @@ pub async fn stream_to_operator(
     Ok(respond(&req, feed))
 }
 
-/// The header before the parameter: on a reconnect, a browser repeats the address as it was and
-/// sets the header.
+/// Returns the start that the client asks for. The header takes precedence over the parameter: on a
+/// reconnect, a browser repeats the address unchanged and sets the header.
 fn read_start(query: &mut Query, req: &HttpRequest) -> Result<Start, Problem> {
     let after = query.take("after", "a whole number", seq_of);
     let mut given = req.headers().get_all(&LAST_EVENT_ID);
@@ -132,8 +131,8 @@ fn read_start(query: &mut Query, req: &HttpRequest) -> Result<Start, Problem> {
     Ok(seen.or(after).unwrap_or(Start::Now))
 }
 
-/// The event after which the stream begins, and the newest one. Asked of the file: who has just
-/// read an event from it may come back before it is announced.
+/// Returns the event after which the stream begins, and the newest event. Reads the file: a client that
+/// has just read an event from it may come back before the writer announces that event.
 async fn locate(app: &web::Data<Keyward>, start: Start) -> Result<(i64, i64), Problem> {
     let newest = run(app, Keyward::newest_event).await?;
     let after = match start {
@@ -153,7 +152,7 @@ fn respond(req: &HttpRequest, feed: Feed) -> HttpResponse {
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
-        .force_close() // When the stream is over, so is the connection: every client sees that.
+        .force_close() // Every client sees the end of a connection.
         .streaming(EventStream::of(feed));
     if req.version() < Version::HTTP_11 {
         response.head_mut().no_chunking(true); // RFC 9112, 6.1

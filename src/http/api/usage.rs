@@ -1,10 +1,10 @@
-//! `/api-keys/{id}/usage`: how much a key is used.
+//! `/api-keys/{id}/usage`: how often a key is used.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
 use crate::{
     http::{
-        api::keys::find,
+        api::key_request::find,
         authn::{Caller, ReadKeys},
         blocking::run,
         problem::Problem,
@@ -24,13 +24,8 @@ const USUAL_DAYS: u32 = 30;
     operation_id = "getApiKeyUsage",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
-    params(
-        ("id" = String, Path, description = "The identifier of the key, its `keyPrefix`, or `self`.", example = "self"),
-        ("days" = Option<u32>, Query, description = "The number of days. Defaults to 30.", minimum = 1, maximum = 366),
-    ),
-    responses(
-        (status = 200, description = "The counts of each day", body = UsageBody),
-    ),
+    params(("days" = Option<u32>, Query, description = "The number of days. Defaults to 30.", minimum = 1, maximum = 366)),
+    responses((status = 200, description = "The counts of each day", body = UsageBody)),
 )]
 #[get("/api-keys/{id}/usage")]
 pub async fn show_usage(

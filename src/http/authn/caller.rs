@@ -1,4 +1,4 @@
-//! [`Caller`]: what a handler takes to be sure of its caller.
+//! [`Caller`]: the argument by which a handler names the scopes that it requires.
 
 use std::{
     future::{Ready, ready},
@@ -7,14 +7,15 @@ use std::{
 
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
 
+use super::examine::permit;
 use crate::{
     domain::scope,
     http::problem::Problem,
     service::{Denial, Error, Keyward, Principal},
 };
 
-/// A caller who holds one of the scopes that `P` asks for. A handler that takes one cannot run
-/// without it.
+/// A caller that holds one of the scopes that `P` requires. A handler that takes it cannot run without
+/// such a caller.
 pub struct Caller<P> {
     pub principal: Principal,
     permission: PhantomData<P>,
@@ -22,7 +23,7 @@ pub struct Caller<P> {
 
 /// A permission, as a type.
 pub trait Permission: 'static {
-    /// Scopes of which one is enough. None at all: any accepted key.
+    /// Scopes of which one is enough. An empty list permits every accepted key.
     const ANY_OF: &'static [&'static str];
 }
 
@@ -62,9 +63,7 @@ impl<P: Permission> FromRequest for Caller<P> {
         let Some(app) = req.app_data::<web::Data<Keyward>>() else {
             return ready(Err(Problem::internal()));
         };
-        if !P::ANY_OF.is_empty() && !app.permits(principal.powers, P::ANY_OF) {
-            return ready(Err(Error::MissingScope(P::ANY_OF).into()));
-        }
-        ready(Ok(Self { principal, permission: PhantomData }))
+        let permitted = permit(app, &principal, P::ANY_OF);
+        ready(permitted.map(|()| Self { principal, permission: PhantomData }))
     }
 }

@@ -46,6 +46,6 @@ impl DeniedCaller {
     /// Records the refused call for the audit log.
     pub fn record(self, app: &Keyward, problem: &Problem, address: Option<std::net::IpAddr>) {
         let Self { prefix, key } = self;
-        app.note_denial(DeniedCall { reason: problem.code(), prefix, key, address });
+        app.count_denial(DeniedCall { reason: problem.code(), prefix, key, address });
     }
 }

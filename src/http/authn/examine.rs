@@ -44,8 +44,18 @@ pub async fn caller(
     let (presented, query) = (PresentedKey::in_request(app, req.headers()), req.query_string());
     let found = examine(app, presented, query, RequiredScopes::default(), || context.clone()).await;
     let principal = app.principal(&found.map_err(|it| it.into_problem(query))?, context)?;
-    if any_of.is_empty() || app.permits(principal.powers, any_of) {
-        Ok(principal)
+    permit(app, &principal, any_of)?;
+    Ok(principal)
+}
+
+/// Returns 403 if the caller holds none of the scopes `any_of`. With no scopes, every caller may pass.
+pub fn permit(
+    app: &Keyward,
+    caller: &Principal,
+    any_of: &'static [&'static str],
+) -> Result<(), Problem> {
+    if any_of.is_empty() || app.permits(caller.powers, any_of) {
+        Ok(())
     } else {
         Err(Error::MissingScope(any_of).into())
     }
@@ -97,11 +107,11 @@ async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, P
         Identity::Unverified(it) => it,
         known @ (Identity::Malformed | Identity::Unknown | Identity::Known(_)) => return Ok(known),
     };
-    let (tell, told) = oneshot::channel();
-    // The client may have gone meanwhile; its next request then finds the secret verified.
-    let accepted = app.verify_secret_apart(unverified, |outcome| drop(tell.send(outcome)));
+    let (sender, receiver) = oneshot::channel();
+    // The send fails if the client disconnected meanwhile; its next request finds the secret verified.
+    let accepted = app.verify_secret_apart(unverified, |outcome| drop(sender.send(outcome)));
     accepted.map_err(|_| Problem::unavailable())?;
-    let (identity, upgrade) = told.await.map_err(|_| Problem::internal())??;
+    let (identity, upgrade) = receiver.await.map_err(|_| Problem::internal())??;
     if let Some(upgrade) = upgrade {
         let app = app.clone();
         // Off the answer's path. A failure is logged, and the first use after the next start tries
@@ -112,9 +122,9 @@ async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, P
 }
 
 async fn rehash(app: &web::Data<Keyward>, upgrade: Upgrade) -> Result<(), Problem> {
-    let (tell, told) = oneshot::channel();
-    let accepted = app.rehash_apart(upgrade, |rehashed| drop(tell.send(rehashed)));
+    let (sender, receiver) = oneshot::channel();
+    let accepted = app.rehash_apart(upgrade, |rehashed| drop(sender.send(rehashed)));
     accepted.map_err(|_| Problem::unavailable())?;
-    let rehashed = told.await.map_err(|_| Problem::internal())?;
+    let rehashed = receiver.await.map_err(|_| Problem::internal())?;
     run(app, move |app| app.store_rehashed(rehashed)).await
 }

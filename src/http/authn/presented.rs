@@ -21,7 +21,7 @@ static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
     header::IF_MATCH,
 ];
-/// The same for a proxy's question. Its other headers belong to the original request, whose API may
+/// Headers of a proxy's question that must not come twice. Its other headers belong to the original request, whose API may
 /// take several of them.
 static KEY_ONCE: [HeaderName; 3] =
     [HeaderName::from_static("x-api-key"), header::AUTHORIZATION, header::HOST];
@@ -35,7 +35,7 @@ pub struct PresentedKey<'h> {
     once: &'static [HeaderName],
 }
 
-/// What two readers could understand differently: the code of the problem, and a sentence about it.
+/// Input that two readers could understand differently: the code of the problem, and a sentence about it.
 pub type Ambiguity = (&'static str, Cow<'static, str>);
 
 impl<'h> PresentedKey<'h> {
@@ -66,7 +66,7 @@ impl<'h> PresentedKey<'h> {
         if let Some(own) = headers.get(&API_KEY)
             && bearer().is_some_and(|it| it != own.as_bytes())
         {
-            let detail = "X-API-Key and Authorization carry two different keys";
+            let detail = "X-API-Key and Authorization carry different keys; send only one of them";
             return Some(("conflicting_keys", detail.into()));
         }
         key_in_query(query)
@@ -123,7 +123,7 @@ pub fn without_key(query: &str) -> Problem {
 
 /// Returns the ambiguity of a query that holds a key.
 pub fn key_in_query(query: &str) -> Option<Ambiguity> {
-    let detail = "a key must never be in a URL, where it ends up in logs; revoke it";
+    let detail = "the URL contains an API key, and URLs end up in logs; revoke it";
     holds_key(query).then_some(("key_in_query", detail.into()))
 }
 

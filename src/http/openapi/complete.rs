@@ -1,46 +1,24 @@
 //! What all operations have in common, and what the derives cannot express. Each is said once, here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use utoipa::openapi::{
-    Components, Content, Header, OpenApi, Ref, RefOr, Response, Schema, Type,
+    Components, Content, OpenApi, RefOr, Schema,
     path::{Operation, Parameter, ParameterIn},
-    schema::{Object, SchemaType},
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
-use super::{bounds, examples, operations::operations};
+use super::{
+    answers, bounds, examples,
+    operations::{operations, with_methods},
+    parameters,
+};
 
 const KEY_SOURCE: &str = "An API key of this server. The first one is the root key. The \
-    first start shows it on a terminal; without a terminal, it writes the key to the file \
-    `initial-root-key` in the data directory. `keyward root-key reset`, on the server's machine, \
-    makes another one.";
+    first start prints it on a terminal, or writes it to the file `initial-root-key` in the data \
+    directory. The command `keyward root-key reset`, on the server's machine, creates a new one.";
 const BEARER: &str =
-    "The same API key in the header `Authorization`. Send one of the two headers, not both.";
-
-/// Every header that an answer can have besides those that its operation names.
-const HEADERS: [(&str, Type, &str); 5] = [
-    (
-        "X-Request-Id",
-        Type::String,
-        "The identifier of the request, as in the log and in `requestId`.",
-    ),
-    (
-        "Retry-After",
-        Type::Integer,
-        "How many seconds to wait before the next attempt. With the statuses 429 and 503, and with \
-         each 409 that waiting ends.",
-    ),
-    ("WWW-Authenticate", Type::String, "The header that carries the key. With the status 401."),
-    ("Allow", Type::String, "The methods of this address. With the status 405."),
-    (
-        "Link",
-        Type::String,
-        "The address of the next page (`rel=\"next\"`). Absent on the last page.",
-    ),
-];
-const REQUEST_ID: &str = "X-Request-Id";
-const RETRY_AFTER: &str = "Retry-After";
+    "The same API key in the header `Authorization`. Send only one of the two headers.";
 
 /// An address of the caller's own.
 struct OwnAddress {
@@ -70,10 +48,16 @@ const OWN_ADDRESSES: [OwnAddress; 2] = [
 
 /// Completes the document that was collected from the routes.
 pub(super) fn complete(document: &mut OpenApi) {
-    for item in document.paths.paths.values_mut() {
-        for operation in operations(item) {
+    for (path, item) in &mut document.paths.paths {
+        if let (Some(_), Some(patch)) = (&item.put, &mut item.patch) {
+            tell_from_put(patch);
+        }
+        for (method, operation) in with_methods(item) {
+            name_scopes(operation);
+            refuse_null_body(operation);
             accept_bearer(operation);
-            add_responses(operation);
+            parameters::add(path, &method, operation);
+            answers::add(operation);
             bounds::bound_parameters(operation);
         }
     }
@@ -81,20 +65,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     let requests = request_schemas(document);
     let components = document.components.get_or_insert_default();
     add_security(components);
-    add_headers(components);
-    components.responses.extend([
-        response(
-            "Refused",
-            "The request is refused. `code` says why.",
-            &[REQUEST_ID, RETRY_AFTER, "WWW-Authenticate", "Allow"],
-        ),
-        response(
-            "Failed",
-            "The server cannot answer now: 503 while its storage or one of its limits does not \
-             allow it, 500 for a fault of its own.",
-            &[REQUEST_ID, RETRY_AFTER],
-        ),
-    ]);
+    answers::add_components(components);
     for (name, schema) in &mut components.schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
             bounds::bound_members(object, requests.contains(name));
@@ -106,6 +77,55 @@ pub(super) fn complete(document: &mut OpenApi) {
     document.security = Some(either.into());
 }
 
+/// Tells the scopes, of which one is enough, in the description and in an extension.
+///
+/// In `security` they would read as needed all together, and not every tool takes them there for a
+/// scheme other than OAuth.
+fn name_scopes(operation: &mut Operation) {
+    let Some(security) = &mut operation.security else { return };
+    let required: Vec<BTreeMap<String, Vec<String>>> = security
+        .iter()
+        .filter_map(|it| serde_json::from_value(serde_json::to_value(it).ok()?).ok())
+        .collect();
+    let scopes: Vec<_> = required.iter().flat_map(|it| it.values().flatten()).collect();
+    let optional = required.iter().any(BTreeMap::is_empty);
+    if !optional && !scopes.is_empty() {
+        let quoted: Vec<_> = scopes.iter().map(|it| format!("`{it}`")).collect();
+        let sentence = format!("\n\nNeeds the scope {}.", quoted.join(" or "));
+        operation.description.get_or_insert_default().push_str(&sentence);
+        let extension = ("x-any-of-scopes".to_owned(), serde_json::json!(scopes));
+        operation.extensions.get_or_insert_default().extend([extension]);
+    }
+    let scheme_only = |it: &BTreeMap<String, Vec<String>>| {
+        let name = it.keys().next();
+        name.map(|it| SecurityRequirement::new(it, Vec::<String>::new())).unwrap_or_default()
+    };
+    *security = match &required[..] {
+        [only] if only.is_empty() => Vec::new(),
+        several => several.iter().map(scheme_only).collect(),
+    };
+}
+
+/// A body that may be left out is not one that may be `null`.
+fn refuse_null_body(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+        {
+            let named = either.items.iter().find(|it| matches!(it, RefOr::Ref(_)));
+            content.schema = named.cloned();
+        }
+    }
+}
+
+/// PATCH is the same operation as PUT, under another identifier.
+fn tell_from_put(patch: &mut Operation) {
+    patch.operation_id = patch.operation_id.take().map(|it| it.replace("update", "patch"));
+    patch.summary = patch.summary.take().map(|it| format!("{it}, by PATCH"));
+    patch.description = Some("Does the same as PUT.".to_owned());
+}
+
 /// The header `Authorization` wherever `X-API-Key` is accepted.
 fn accept_bearer(operation: &mut Operation) {
     let Some(security) = &mut operation.security else { return };
@@ -113,50 +133,6 @@ fn accept_bearer(operation: &mut Operation) {
     if security.contains(&key) {
         security.push(SecurityRequirement::new("BearerAuth", Vec::<String>::new()));
     }
-}
-
-fn add_responses(operation: &mut Operation) {
-    let paged = has_parameter(operation, "cursor");
-    let responses = &mut operation.responses.responses;
-    for (status, response) in &mut *responses {
-        let RefOr::T(response) = response else { continue };
-        let mut add = |name: &str| response.headers.insert(name.to_owned(), header(name));
-        add(REQUEST_ID);
-        if status == "503" {
-            add(RETRY_AFTER);
-        }
-        if paged && status == "200" {
-            add("Link");
-        }
-    }
-    for (status, name) in [("4XX", "Refused"), ("5XX", "Failed")] {
-        responses.insert(status.to_owned(), Ref::from_response_name(name).into());
-    }
-}
-
-fn has_parameter(operation: &Operation, name: &str) -> bool {
-    let named = |it: &RefOr<Parameter>| matches!(it, RefOr::T(it) if it.name == name);
-    operation.parameters.iter().flatten().any(named)
-}
-
-fn header(name: &str) -> RefOr<Header> {
-    RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
-}
-
-fn add_headers(components: &mut Components) {
-    for (name, kind, description) in HEADERS {
-        let mut header = Header::new(Object::with_type(SchemaType::new(kind)));
-        header.description = Some(description.to_owned());
-        components.headers.insert(name.to_owned(), header.into());
-    }
-}
-
-fn response(name: &str, description: &str, headers: &[&str]) -> (String, RefOr<Response>) {
-    let content = Content::new(Some(Ref::from_schema_name("Problem")));
-    let mut response = Response::new(description);
-    response.content.insert("application/problem+json".to_owned(), content.into());
-    response.headers = headers.iter().map(|it| ((*it).to_owned(), header(it))).collect();
-    (name.to_owned(), response.into())
 }
 
 fn add_security(components: &mut Components) {

@@ -1,4 +1,4 @@
-//! The body of a request: read whole and bounded, before anything is decided.
+//! The body of a request: read whole, up to a limit, before the request is examined.
 
 use std::{
     future::{Future, Ready, poll_fn, ready},
@@ -35,14 +35,14 @@ use crate::{
     service::Fault,
 };
 
-/// What a request may hold.
+/// The greatest length of a body, in bytes.
 pub const MAX_LEN: usize = 64 * 1024;
-/// What is read and thrown away of a larger one, so that its sender gets to see the answer.
+/// The part of a longer body that is read and dropped, so that its sender receives the answer.
 const MAX_DRAINED: usize = 4 * 1024 * 1024;
-/// How long a body may take; a sender that dribbles would hold its connection for ever.
+/// The longest time for a body: a slow sender would hold its connection for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What came.
+/// The result of reading a body.
 #[derive(Clone, Debug)]
 pub enum Body {
     Complete(Bytes),
@@ -51,18 +51,18 @@ pub enum Body {
     Broken,
 }
 
-/// Reads the body, at most [`MAX_LEN`] of it, in at most [`PATIENCE`]. What is left unread goes
-/// to [`settle`](crate::http::connection::settle) with the response.
+/// Reads at most [`MAX_LEN`] of the body, in at most [`PATIENCE`]. Pass the unread rest with the
+/// response to [`settle`](crate::http::connection::settle).
 ///
-/// A request with neither `Content-Length` nor `Transfer-Encoding` has no body (RFC 9112, 6.3), also
-/// when it asks for another protocol. The framework offers an endless one then.
+/// A request with neither `Content-Length` nor `Transfer-Encoding` has no body (RFC 9112, 6.3), even if
+/// it asks for another protocol. The framework then offers an endless body.
 pub async fn collect(headers: &HeaderMap, mut payload: Payload) -> (Body, Option<Unread>) {
     if let Payload::None = payload {
         return (Body::Complete(Bytes::new()), None);
     }
     let limit = match announced(headers) {
         Announced::Nothing => return (Body::Complete(Bytes::new()), Some(Unread::new(payload))),
-        // Refused before it is sent (RFC 9110, 15.5.14).
+        // Refused before the client sends it (RFC 9110, 15.5.14).
         Announced::Length(len) if MAX_LEN < len => {
             return (Body::TooLarge, Some(Unread::new(payload)));
         }
@@ -71,7 +71,7 @@ pub async fn collect(headers: &HeaderMap, mut payload: Payload) -> (Body, Option
     };
     let body = {
         let mut drained = pin!(drain(&mut payload, limit));
-        // Nearly every body is there already, and needs no timer.
+        // Nearly every body has arrived already, and needs no timer.
         match poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx))).await {
             Poll::Ready(body) => body,
             Poll::Pending => timeout(PATIENCE, drained).await.unwrap_or(Body::TooSlow),
@@ -81,7 +81,7 @@ pub async fn collect(headers: &HeaderMap, mut payload: Payload) -> (Body, Option
     (body, unread.then(|| Unread::new(payload)))
 }
 
-/// What the headers say of a body.
+/// The body that the headers announce.
 enum Announced {
     Nothing,
     Length(usize),
@@ -93,12 +93,12 @@ fn announced(headers: &HeaderMap) -> Announced {
         return Announced::Chunks;
     }
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Announced::Nothing };
-    // The framework has refused what is no number.
+    // The framework has refused a length that is not a number.
     let length = length.to_str().ok().and_then(|it| it.trim().parse().ok());
     Announced::Length(length.unwrap_or(usize::MAX))
 }
 
-/// Reads until `limit`, the end of the body, or the end of what is read of one that is too large.
+/// Reads to `limit`, to the end of the body, or past [`MAX_DRAINED`].
 async fn drain(payload: &mut Payload, limit: usize) -> Body {
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     let mut seen = 0;
@@ -109,7 +109,7 @@ async fn drain(payload: &mut Payload, limit: usize) -> Body {
         chunk.truncate(limit - seen);
         seen += chunk.len();
         if seen <= MAX_LEN {
-            // Most bodies come in one piece, which then need not be copied.
+            // Most bodies arrive in one piece, which need not be copied.
             if first.is_empty() {
                 first = chunk;
             } else {
@@ -128,8 +128,8 @@ async fn drain(payload: &mut Payload, limit: usize) -> Body {
     Body::Complete([first, rest.freeze()].concat().into())
 }
 
-/// Reads the body before anything is decided, and leaves it with the request: an answer that leaves
-/// the body unread costs the connection.
+/// Reads the body before the request is examined, and stores it with the request: an answer that leaves
+/// the body unread ends the connection.
 pub async fn read_body<B: MessageBody>(
     mut req: ServiceRequest,
     next: Next<B>,
@@ -143,12 +143,12 @@ pub async fn read_body<B: MessageBody>(
     next.call(req).await
 }
 
-/// The body as a handler takes it, with the headers that say what it is.
+/// The body as a handler takes it, with its media type.
 #[derive(Debug)]
 pub struct RequestBody {
     body: Body,
     media_type: MediaType,
-    /// Of the same request: told together with those of the body.
+    /// The faults of the query, which are reported together with those of the body.
     query_faults: Vec<Fault>,
 }
 
@@ -160,20 +160,19 @@ enum MediaType {
 }
 
 impl RequestBody {
-    /// The members of the object that the body must be.
+    /// Returns the members of the body, which must be a JSON object.
     pub fn members(self) -> Result<Members, Problem> {
-        let missing =
-            || Problem::bad_request("invalid_json", "a JSON object is needed as the body");
+        let missing = || Problem::bad_request("invalid_json", "the body must be a JSON object");
         Ok(self.read()?.ok_or_else(missing)?.with(self.query_faults))
     }
 
-    /// The members of the object, or none at all if there is no body.
+    /// Returns the members of the body; none if there is no body.
     pub fn optional_members(self) -> Result<Members, Problem> {
         Ok(self.read()?.unwrap_or_default().with(self.query_faults))
     }
 
-    /// Nothing, which is all that the body of an operation without one may hold. An empty object, as
-    /// some clients send it, is nothing.
+    /// Refuses a body, for an operation that takes none. An empty object, which some clients send, counts
+    /// as none. The members that are returned hold only the faults of the query.
     pub fn none(self) -> Result<Members, Problem> {
         let bytes = self.complete()?.trim_ascii();
         let empty = |it| matches!(it, Value::Object(members) if members.is_empty());
@@ -184,7 +183,7 @@ impl RequestBody {
         Ok(Members::default().with(self.query_faults))
     }
 
-    /// The bytes of a body that is there whole and says that it is JSON.
+    /// Returns the bytes of a complete body of the media type JSON, if the query has no fault.
     pub fn json_bytes(&self) -> Option<&Bytes> {
         match (&self.body, self.media_type) {
             (Body::Complete(bytes), MediaType::Json) if self.query_faults.is_empty() => Some(bytes),
@@ -196,14 +195,15 @@ impl RequestBody {
         match &self.body {
             Body::Complete(bytes) => Ok(bytes),
             Body::TooLarge => {
-                let detail = format!("the body is larger than {MAX_LEN} bytes");
+                let detail = format!("the body is larger than the maximum of {MAX_LEN} bytes");
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
-                Err(Problem::new(status, "payload_too_large", "Too large", detail))
+                Err(Problem::new(status, "payload_too_large", detail))
             }
             Body::TooSlow => {
-                let detail = format!("the body took longer than {} seconds", PATIENCE.as_secs());
+                let detail =
+                    format!("the body did not arrive within {} seconds", PATIENCE.as_secs());
                 let status = StatusCode::REQUEST_TIMEOUT;
-                Err(Problem::new(status, "request_timeout", "Too slow", detail))
+                Err(Problem::new(status, "request_timeout", detail))
             }
             Body::Broken => Err(Problem::bad_request("broken_body", "the body could not be read")),
         }
@@ -218,7 +218,6 @@ impl RequestBody {
                 return Err(Problem::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "unsupported_media_type",
-                    "Unsupported media type",
                     "the body must be sent as application/json in UTF-8, not compressed",
                 ));
             }
@@ -237,8 +236,8 @@ impl RequestBody {
 }
 
 impl RequestBody {
-    /// Collects the body, where no middleware has, for an operation without query parameters; and
-    /// what is left of it.
+    /// Reads the body where no middleware did, for an operation without query parameters. Returns its
+    /// unread rest, too.
     pub async fn collect(req: &HttpRequest, payload: Payload) -> (Self, Option<Unread>) {
         let (body, unread) = collect(req.headers(), payload).await;
         let query = req.query_string();
@@ -247,7 +246,7 @@ impl RequestBody {
         (Self { body, media_type: media_type(req), query_faults }, unread)
     }
 
-    /// What no handler has taken.
+    /// Takes the body and the faults of the query that no handler has taken.
     pub(super) fn left_in(req: &HttpRequest) -> Self {
         let mut extensions = req.extensions_mut();
         let body = extensions.remove::<Body>().unwrap_or(Body::Complete(Bytes::new()));
@@ -267,7 +266,7 @@ impl FromRequest for RequestBody {
     }
 }
 
-/// As RFC 3629 registers it, and as decoders take it besides (WHATWG Encoding, 4.2).
+/// The name that RFC 3629 registers, and another that decoders accept (WHATWG Encoding, 4.2).
 const UTF_8: [&str; 2] = ["utf-8", "utf8"];
 
 fn media_type(req: &HttpRequest) -> MediaType {

@@ -1,4 +1,4 @@
-//! Where a request comes from, when proxies stand between.
+//! The address of the client, where proxies stand between.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The networks whose word in `X-Forwarded-For` is taken.
+/// The networks of proxies whose `X-Forwarded-For` is trusted.
 #[derive(Debug)]
 pub struct TrustedProxies(ArcSwap<Vec<IpNet>>);
 
@@ -30,10 +30,10 @@ impl TrustedProxies {
         self.0.store(Arc::new(networks));
     }
 
-    /// The address of the client; `None` if a proxy that is trusted does not say it in a form that
-    /// can be read. Each proxy appends the address that it was asked from, so the list is read from
-    /// its end, as far as those can be trusted that wrote it. The peer of a Unix socket is on this
-    /// machine.
+    /// Returns the address of the client; `None` if a trusted proxy sends one that cannot be parsed.
+    ///
+    /// Each proxy appends the address of its peer. The list is therefore read from its end, as far as
+    /// its writers are trusted. The peer of a Unix socket is on this machine.
     pub fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
         let peer = req.peer_addr().map_or(Ipv4Addr::LOCALHOST.into(), |it| it.ip());
         let mut client = peer.to_canonical();
@@ -41,24 +41,25 @@ impl TrustedProxies {
         let lines: Vec<_> = req.headers().get_all(&FORWARDED_FOR).collect();
         let mut hops = lines.iter().rev().flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
         while networks.iter().any(|it| it.contains(&client)) {
-            // With no hop left, the request is that machine's own.
+            // With no hop left, the proxy's machine made the request itself.
             let Some(hop) = hops.next() else { break };
-            // Not the proxy's address instead: what is local may do what others may not.
+            // Never the proxy's own address: a local client may do more than others.
             client = address(hop)?;
         }
         Some(client)
     }
 }
 
-/// Whether the request comes from this machine, and was meant for it. A proxy on the machine passes on
-/// what comes from others. What is not known is not local.
+/// Returns whether the request comes from this machine and names it in `Host`. A request through a
+/// proxy on this machine has the address of its client. An unknown address is not local.
 pub fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
     proxies.client_address(req).is_some_and(|it| it.is_loopback()) && names_no_domain(req.headers())
 }
 
-/// Whether `Host` is an IP address or `localhost`, or is not there (HTTP/1.0). A page of another site
-/// that has its own name resolve to this machine (DNS rebinding) sends that name, and a browser lets
-/// no page choose it.
+/// Returns whether `Host` is an IP address or `localhost`, or is missing (HTTP/1.0).
+///
+/// A web page whose own name resolves to this machine (DNS rebinding) sends that name. A browser lets
+/// no page choose `Host`.
 fn names_no_domain(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else { return true };
     let Some(authority) = host.to_str().ok().and_then(|it| it.parse::<Authority>().ok()) else {
@@ -69,7 +70,7 @@ fn names_no_domain(headers: &HeaderMap) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
-/// An address as proxies write it: some add the port, and brackets around IPv6.
+/// Parses an address as proxies write it: some add the port, and brackets around IPv6.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?.trim();
     let with_port = || text.parse().map(|it: std::net::SocketAddr| it.ip());

@@ -17,7 +17,7 @@ use crate::service::Keyward;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names one request, in its answer, in the log and in the events that it causes.
+/// The identifier of one request.
 #[derive(Clone, Debug)]
 pub struct RequestId(Arc<str>);
 
@@ -33,7 +33,7 @@ impl RequestId {
     }
 
     pub fn to_header(&self) -> HeaderValue {
-        // Letters, digits, hyphens and underscores, whoever made it.
+        // An identifier holds only letters, digits, hyphens and underscores.
         HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 }
@@ -44,8 +44,8 @@ impl From<RequestId> for Arc<str> {
     }
 }
 
-/// Makes identifiers: random for the process, counted within it. Short enough that nothing takes
-/// them for a key.
+/// Makes identifiers: a random number of the process, and a count. They are too short to be taken for
+/// a key.
 #[derive(Debug)]
 pub struct RequestIds {
     process: String,
@@ -60,8 +60,9 @@ impl RequestIds {
         Self { process, next: AtomicU64::new(1) }
     }
 
-    /// The client's own, if it is short and plain, so that its log and ours can be joined; else a
-    /// new one. Plain means letters, digits and hyphens, or our own form: nothing of the shape of a key.
+    /// Returns the client's own identifier if it is short and plain, so that both logs can be joined; else
+    /// a new one. A plain identifier holds letters, digits and hyphens, or has our own form. A key is
+    /// neither.
     pub fn identify(&self, given: Option<&HeaderValue>) -> RequestId {
         let plain = |it: &&str| {
             (1..=64).contains(&it.len())
@@ -80,14 +81,14 @@ impl RequestIds {
     }
 }
 
-/// `req_` and 20 hexadecimal digits, as this or another keyward made it.
+/// Returns whether keyward made the identifier: `req_` and 20 hexadecimal digits.
 fn is_ours(text: &str) -> bool {
     let hex =
         |it: &str| it.len() == 20 && it.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     text.strip_prefix("req_").is_some_and(hex)
 }
 
-/// The identifier that [`wrap`](crate::http::wrap) gave to this request.
+/// Returns the identifier that [`wrap`](crate::http::wrap) gave to this request.
 pub fn request_id(req: &HttpRequest) -> RequestId {
     req.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId("".into()))
 }

@@ -1,4 +1,4 @@
-//! JSON as it comes in: strict, and with every fault reported, not just the first.
+//! Strict reading of JSON, which reports every fault and not just the first.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::{domain::text::masked, service::Fault};
 
-/// How deep arrays and objects may nest.
+/// The greatest depth of nested arrays and objects.
 const MAX_DEPTH: usize = 32;
 
-/// Why a body is not JSON, in words that do not repeat it.
+/// Why a body is not JSON. Never quotes the body.
 #[derive(Debug)]
 pub struct NotJson(pub String);
 
-/// Reads a document in which no member occurs twice and nothing nests too deeply.
+/// Parses a document in which no member occurs twice and nothing nests too deeply.
 pub fn parse(bytes: &[u8]) -> Result<Value, NotJson> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(NotJson("the body is not UTF-8".to_owned()));
@@ -25,9 +25,10 @@ pub fn parse(bytes: &[u8]) -> Result<Value, NotJson> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict { depth: 0 }.deserialize(&mut reader);
     value.and_then(|it| reader.end().map(|()| it)).map_err(|err| {
-        // serde's own sentences may quote the text; ours never do.
-        let told = if err.is_data() { err.to_string() } else { "the body is not JSON".to_owned() };
-        let sentence = told.split(" at line ").next().unwrap_or_default();
+        // The sentences of serde may quote the text; ours never do.
+        let sentence =
+            if err.is_data() { err.to_string() } else { "the body is not JSON".to_owned() };
+        let sentence = sentence.split(" at line ").next().unwrap_or_default();
         NotJson(format!("{sentence} (line {}, column {})", err.line(), err.column()))
     })
 }
@@ -147,7 +148,7 @@ pub fn as_it_is<J>(value: J) -> Result<J, Vec<Fault>> {
     Ok(value)
 }
 
-/// The members of a body, taken one by one; what is wrong with any of them is collected.
+/// The members of a body, which are taken one by one. Their faults are collected.
 #[derive(Debug, Default)]
 pub struct Members {
     members: Map<String, Value>,
@@ -171,22 +172,21 @@ impl Members {
         Self { members, faults }
     }
 
-    /// With the faults that the rest of the request has, before those of the body.
+    /// Adds the faults of the rest of the request before those of the body.
     #[must_use]
     pub fn with(mut self, faults: Vec<Fault>) -> Self {
         self.faults.splice(0..0, faults);
         self
     }
 
-    /// Whether a member of this name was given and not yet taken.
+    /// Returns whether a member of this name was given and not yet taken.
     pub fn holds(&self, name: &str) -> bool {
         self.members.contains_key(name)
     }
 
-    /// Takes a member that cannot be null. `None` if it is absent or at fault.
+    /// Takes a member that cannot be null. Returns `None` if it is absent or at fault.
     ///
-    /// `read` turns a value of the right JSON type into what it means. The pointers of its faults
-    /// start at the value.
+    /// `read` parses a value of the right JSON type. The pointers of its faults start at the value.
     pub fn optional<J: MemberType, T, E: Into<Vec<Fault>>>(
         &mut self,
         name: &str,
@@ -238,11 +238,11 @@ impl Members {
         self.faults.push(Fault::new(format!("/{}", escaped(name)), code, detail));
     }
 
-    /// Whatever was not taken is unknown; then, if nothing is wrong, what was read.
+    /// Returns what was read, or all faults. Every member that was not taken is a fault.
     pub fn finish<T>(mut self, read: Option<T>) -> Result<T, Vec<Fault>> {
         let unknown: Vec<String> = self.members.keys().cloned().collect();
         for name in unknown {
-            self.fault(&name, "unknown_field", "is not a member that is known here");
+            self.fault(&name, "unknown_field", "is not a member of this body");
         }
         match read {
             Some(it) if self.faults.is_empty() => Ok(it),
@@ -251,8 +251,8 @@ impl Members {
     }
 }
 
-/// A number that was written with a fraction or an exponent but is a whole one, which is what JSON
-/// Schema calls an integer (2020-12, core, 4.2.3).
+/// Returns a whole number that was written with a fraction or an exponent, which JSON Schema calls an
+/// integer, too (2020-12, core, 4.2.3).
 fn whole(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
     #[expect(clippy::cast_possible_truncation, reason = "whole, and within what both types hold")]
@@ -260,8 +260,7 @@ fn whole(number: f64) -> Option<i64> {
     whole
 }
 
-/// A name as a part of a JSON pointer (RFC 6901), without anything that looks like a key, and no
-/// longer than is good for an answer.
+/// Returns a name as a part of a JSON pointer (RFC 6901), with every key masked and its length limited.
 fn escaped(name: &str) -> String {
     let short: String = masked(name).chars().take(100).collect();
     short.replace('~', "~0").replace('/', "~1")

@@ -1,14 +1,14 @@
-//! Numbers of a JSON text that would change by being read into 64 bits.
+//! Numbers in JSON that would change when they are read into 64 bits.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The sentence about such a number.
+/// The detail of the fault about such a number.
 pub const INEXACT: &str =
     "holds a number that would not be kept exactly; send it as a string, or with fewer digits";
 
-/// The members of this object that hold such a number.
+/// Returns the members of a JSON object that hold such a number.
 pub fn inexact_members(text: &str) -> Vec<String> {
     if !is_inexact(text) {
         return Vec::new();
@@ -18,7 +18,7 @@ pub fn inexact_members(text: &str) -> Vec<String> {
     members.map(|(name, _)| name).collect()
 }
 
-/// Whether there is such a number anywhere in this JSON text.
+/// Returns whether a JSON text holds such a number at any depth.
 pub fn is_inexact(text: &str) -> bool {
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
@@ -37,7 +37,7 @@ pub fn is_inexact(text: &str) -> bool {
     false
 }
 
-/// What follows the string that `text` is inside of.
+/// Returns the text after the end of the string that `text` starts inside.
 fn after_string(text: &str) -> &str {
     let mut escaped = false;
     for (at, c) in text.char_indices() {
@@ -50,7 +50,8 @@ fn after_string(text: &str) -> &str {
     ""
 }
 
-/// A double is exact if the shortest text that means it has the value of the one that was given.
+/// Returns whether a number keeps its value in 64 bits: the shortest text of the double that it becomes
+/// has the same value.
 fn is_exact(number: &str) -> bool {
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;

@@ -1,4 +1,4 @@
-//! The query of a URL: every parameter known, once, and well-formed. And cursors.
+//! The query of a URL, in which every parameter is known, well-formed and given once; and cursors.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::{
 };
 
 pub const MAX_LIMIT: u32 = 1000;
-/// The longest text to search for, in characters.
+/// The greatest length of a text to search for, in characters.
 pub const MAX_SEARCH_CHARS: usize = 100;
 
-/// The parameters, taken one by one; what is wrong with any of them is collected.
+/// The parameters of a query, which are taken one by one. Their faults are collected.
 #[derive(Debug)]
 pub struct Query {
     parameters: BTreeMap<String, String>,
@@ -30,7 +30,7 @@ impl Query {
         Self::parse(req.query_string())
     }
 
-    /// What is wrong with a query that may hold these parameters; their values are not looked at.
+    /// Returns the faults of a query that may hold the parameters `known`, whose values are not read.
     pub fn faults_beyond(text: &str, known: &[String]) -> Vec<Fault> {
         let mut query = Self::parse(text);
         query.parameters.retain(|name, _| !known.contains(name));
@@ -51,7 +51,7 @@ impl Query {
         query
     }
 
-    /// Takes a parameter; `read` says what it means, `expected` what it should have been.
+    /// Takes a parameter. `read` returns `None` if its value is not what `expected` names.
     pub fn take<T>(
         &mut self,
         name: &str,
@@ -66,7 +66,7 @@ impl Query {
         value
     }
 
-    /// As [`Query::take`], for a parameter that must be there.
+    /// Does the same as [`Query::take`] for a required parameter.
     pub fn required<T>(
         &mut self,
         name: &str,
@@ -92,7 +92,7 @@ impl Query {
         self.take(name, "a date and time like 2030-01-31T12:00:00Z", |it| Timestamp::parse(it).ok())
     }
 
-    /// A text to search for, of at most [`MAX_SEARCH_CHARS`].
+    /// Takes a text to search for, of at most [`MAX_SEARCH_CHARS`].
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.take(name, &format!("1 to {MAX_SEARCH_CHARS} characters"), |it| {
             (1..=MAX_SEARCH_CHARS).contains(&it.chars().count()).then(|| it.to_owned())
@@ -114,15 +114,16 @@ impl Query {
 impl Query {
     fn refuse_rest(&mut self) {
         for name in std::mem::take(&mut self.parameters).into_keys() {
-            self.fault(&name, "unknown_parameter", "is not a parameter that is known here");
+            self.fault(&name, "unknown_parameter", "is not a parameter of this operation");
         }
     }
 }
 
-/// The faults of the query, until a handler takes them.
+/// The faults of a query, stored with the request until a handler takes them.
 pub(super) struct QueryFaults(pub Vec<Fault>);
 
-/// Marks the last row of a page. Opaque to clients: `v1.` + instant + `.` + identifier.
+/// Returns the cursor of a page that ends with this row: `v1.` + instant + `.` + identifier. Clients
+/// must not parse it.
 pub fn cursor(created_at: Timestamp, id: u128) -> String {
     format!("v1.{:x}.{id:032x}", created_at.as_millis())
 }
@@ -142,7 +143,7 @@ fn read_cursor(text: &str) -> Option<(Timestamp, u128)> {
     (cursor(found.0, found.1) == text).then_some(found)
 }
 
-/// The address of the next page: the same question with another cursor.
+/// Returns the `Link` to the next page: the same address with another cursor.
 pub fn next_link(req: &HttpRequest, next: &str) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(req.query_string().as_bytes()) {

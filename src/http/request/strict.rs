@@ -1,10 +1,10 @@
-//! Strict input: what a request holds beyond its operation's documented input is refused, by every
-//! operation, whether it thought of that or not.
+//! Strict input: every operation refuses input that its documentation does not name, even if its handler
+//! reads no input.
 //!
 //! The parameters of each operation are known from the API document. A handler that takes a
-//! [`RequestBody`] gets the faults of the query with the members of the body, and so tells all of them
-//! at once and in the right order. A handler that changes nothing may take neither: its answer is
-//! replaced afterwards. A handler that changes something and takes neither never answers well.
+//! [`RequestBody`] gets the faults of the query with the members of the body, and so reports all of them
+//! at once and in the right order. A handler that only reads may take neither: if there is a fault, its
+//! answer is replaced. A handler that changes something and takes no body always fails with 500.
 
 use actix_web::{
     HttpMessage, HttpRequest,
@@ -21,7 +21,7 @@ use crate::http::{
     route_table::RouteTable,
 };
 
-/// Looks at the query before the handler runs. Costs nothing if there is none.
+/// Examines the query before the handler runs. Costs nothing if there is none.
 pub(in crate::http) fn examine(req: &ServiceRequest, table: &RouteTable) {
     if !req.query_string().is_empty()
         && let Some(parameters) = table.parameters(req.method(), req.path())
@@ -31,7 +31,8 @@ pub(in crate::http) fn examine(req: &ServiceRequest, table: &RouteTable) {
     }
 }
 
-/// Why a good answer must not be given: input that its handler did not look at.
+/// Returns why a successful answer must be replaced: the request has input that its handler did not
+/// read.
 pub(in crate::http) fn leftover(req: &HttpRequest, status: StatusCode) -> Option<Problem> {
     if !status.is_success() {
         return None;
@@ -43,7 +44,10 @@ pub(in crate::http) fn leftover(req: &HttpRequest, status: StatusCode) -> Option
         return refused.err();
     }
     if unread {
-        tracing::error!(route = req.match_pattern(), "this operation does not look at its input");
+        tracing::error!(
+            route = req.match_pattern(),
+            "the handler of this operation does not read its input"
+        );
         return Some(Problem::internal());
     }
     None

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, get, web};
 
 use crate::http::respond::InPieces;
 
-/// The API document, printed once.
+/// The API document as text, made once.
 #[derive(Debug)]
 pub struct Documents {
     json: web::Bytes,

@@ -27,7 +27,7 @@ pub async fn livez() -> HttpResponse {
     plain("ok")
 }
 
-/// The same by another name.
+/// Does the same as `livez`, under a name that some probes expect.
 pub async fn healthz() -> HttpResponse {
     plain("ok")
 }

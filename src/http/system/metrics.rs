@@ -47,10 +47,10 @@ pub async fn metrics(
         };
         caller = Some(authn::caller(&app, &req, &[scope::METRICS_READ], context).await?);
     }
-    InPieces::expect_place(&streams, caller.as_ref())?;
+    InPieces::check_permit(&streams, caller.as_ref())?;
     let statistics = run(&app, |app| Ok(app.statistics())).await?;
     let text = metrics.render(&app, &statistics);
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(InPieces::in_place(text.into(), &streams, caller.as_ref())?))
+        .body(InPieces::with_permit(text.into(), &streams, caller.as_ref())?))
 }

@@ -21,16 +21,16 @@ use crate::{
     service::Error,
 };
 
-/// Swagger UI under `/docs/`, from assets inside the binary.
+/// Serves Swagger UI under `/docs/`.
 pub fn docs(cfg: &mut web::ServiceConfig) {
     let config = Config::from("/openapi.json")
         .try_it_out_enabled(true)
-        // A key would stay in the browser's storage, for every program that reads it.
+        // A key would stay in the storage of the browser, where other programs can read it.
         .persist_authorization(false)
         .display_request_duration(true)
         .doc_expansion("list")
         .filter(true)
-        // It would ask a validator on the internet.
+        // Swagger UI would call a validator on the internet.
         .validator_url("none");
     let to_docs = || web::get().to(|| async { redirect("/docs/") });
     cfg.service(page("/").route(to_docs())).service(page("/docs").route(to_docs())).service(
@@ -41,24 +41,24 @@ pub fn docs(cfg: &mut web::ServiceConfig) {
     );
 }
 
-/// The first address that a person tries, where there are no pages.
+/// Answers `/`, the first address that a person tries, on a server without Swagger UI.
 pub fn without_docs(cfg: &mut web::ServiceConfig) {
     async fn advise() -> Result<HttpResponse, Problem> {
         let detail = "this server shows no pages (`docs = false`); the API is under /api/v1, and its \
                       document is /openapi.json";
-        Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail))
+        Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
     }
     cfg.service(page("/").route(web::get().to(advise)));
 }
 
-/// An address that can only be read, and is not in the API document.
+/// Returns an address that takes only GET and is not in the API document.
 fn page(path: &str) -> Resource {
     let other =
         || async { Err::<HttpResponse, _>(Problem::method_not_allowed("GET, HEAD".into())) };
     web::resource(path).default_service(web::to(other))
 }
 
-/// A file of Swagger UI. Nearly all of them lie in the binary and are not copied.
+/// Answers with a file of Swagger UI. Nearly all files lie in the binary and are not copied.
 async fn asset(
     config: web::Data<Config<'static>>,
     path: web::Path<String>,
@@ -76,7 +76,7 @@ async fn asset(
     Ok(response.content_type(file.content_type).body(InPieces::of(bytes)))
 }
 
-/// Temporary, because browsers remember a permanent one even after `docs` is turned off.
+/// Redirects temporarily: browsers remember a permanent redirect even after `docs` is turned off.
 fn redirect(to: &'static str) -> HttpResponse {
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, to)).finish()
 }
@@ -85,7 +85,7 @@ async fn page_headers<B: MessageBody + 'static>(
     req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    // Swagger UI sets styles inline; nothing else is let in, and nothing from elsewhere.
+    // Swagger UI sets styles inline. No other inline code is allowed, and no other source.
     const POLICY: &str = "default-src 'none'; script-src 'self'; \
                           style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                           connect-src 'self'; base-uri 'none'; form-action 'none'; \

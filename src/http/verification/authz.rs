@@ -1,12 +1,12 @@
 //! Forward auth: a proxy asks whether it may pass a request on.
 //!
-//! One handler behind four mounts. Each reads the original request from where its proxy puts it and
-//! is blind to where the others do: a reader of both could be steered by the client, whose own
-//! headers of the other family a proxy passes through untouched.
+//! One handler stands behind four mounts. Each mount reads the original request from one family of
+//! headers and ignores the others: a proxy passes headers of another family through from the client, who
+//! could otherwise choose what is read.
 //!
-//! These are no operations of the API: they take every method, and the answer is for a proxy. They
-//! stand outside the middleware of the rest, for one such question comes with each request to the
-//! protected API.
+//! The mounts are not operations of the API: they take every method and answer a proxy. They stand
+//! outside the middleware of the others, because a proxy calls them with each request to the protected
+//! API.
 
 use std::borrow::Cow;
 
@@ -38,47 +38,47 @@ static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
 
-/// Where the path of an Envoy's question begins.
+/// The prefix of the path in a question of Envoy.
 const ENVOY: &str = "/authz/envoy";
 
-/// How the proxy speaks.
+/// The protocol of a kind of proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mount {
-    /// nginx, `auth_request`: `X-Original-Method`, `X-Original-URI`, and the host as it came.
+    /// nginx, `auth_request`: `X-Original-Method`, `X-Original-URI` and the unchanged `Host`.
     Nginx,
     /// Caddy, Traefik, or `HAProxy` with our script: `X-Forwarded-Method`, `-Uri`, `-Host`.
     Forward,
-    /// Envoy, `ext_authz`: method, host and path of the question itself.
+    /// Envoy, `ext_authz`: the method, host and path of the question itself.
     Envoy,
     /// Reads nothing of the original request: only the scopes in the query count.
     Bare,
 }
 
 impl VerificationState {
-    /// The mounts, for every method.
-    pub fn mount(gate: &web::Data<Self>, cfg: &mut web::ServiceConfig) {
+    /// Registers the mounts, for every method.
+    pub fn mount(state: &web::Data<Self>, cfg: &mut web::ServiceConfig) {
         for (path, mount) in [
             ("/authz/nginx", Mount::Nginx),
             ("/authz/forward", Mount::Forward),
             ("/authz/envoy{path:(/.*)?}", Mount::Envoy),
             ("/authz", Mount::Bare),
         ] {
-            let gate = gate.clone();
+            let state = state.clone();
             cfg.service(web::resource(path).to(move |req: HttpRequest, payload: web::Payload| {
-                let gate = gate.clone();
-                async move { gate.answer(mount, &req, payload).await }
+                let state = state.clone();
+                async move { state.answer(mount, &req, payload).await }
             }));
         }
     }
 
     async fn answer(&self, mount: Mount, req: &HttpRequest, payload: web::Payload) -> HttpResponse {
-        // Proxies send none. What is left unread costs the connection.
+        // Proxies send no body. An unread body would end the connection.
         let (_, unread) = body::collect(req.headers(), payload.into_inner()).await;
         let id = self.ids.identify(req.headers().get(&REQUEST_ID));
         let started = self.app.env().time.monotonic();
         let mut outcome = Outcome::Refused;
         let response = match self.decide(mount, req, &mut outcome).await {
-            Ok(pass) => pass.respond(),
+            Ok(allowed) => allowed.respond(),
             Err(problem) => self.refusal(mount, &problem.for_a_proxy(), &id.to_string()),
         };
         let took = self.app.env().time.monotonic().since(started);
@@ -86,7 +86,7 @@ impl VerificationState {
         Self::finish(req, unread, response, &id)
     }
 
-    /// Sets `outcome` to what is to be counted, unless it is a plain refusal.
+    /// Decides whether the original request may pass. Sets `outcome` to what the metrics count.
     async fn decide(
         &self,
         mount: Mount,
@@ -116,18 +116,17 @@ impl VerificationState {
                 *outcome = Outcome::Judged(found.verdict);
                 self.allowed(found)
             }
-            Err(refusal) => {
-                match &refusal {
-                    Refusal::MissingKey => *outcome = Outcome::MissingKey,
-                    Refusal::Key(verdict) => *outcome = Outcome::Judged(*verdict),
-                    Refusal::Ambiguous(_) | Refusal::Failed(_) => (),
-                }
-                Err(match refusal {
-                    // A proxy knows 401, but not 400.
-                    Refusal::Ambiguous((code, detail)) => Problem::ambiguous_key(code, detail),
-                    other => other.into_problem(&query),
-                })
+            Err(Refusal::MissingKey) => {
+                *outcome = Outcome::MissingKey;
+                Err(Refusal::MissingKey.into_problem(&query))
             }
+            Err(Refusal::Key(verdict)) => {
+                *outcome = Outcome::Judged(verdict);
+                Err(Refusal::Key(verdict).into_problem(&query))
+            }
+            // 401, as proxies do not handle 400.
+            Err(Refusal::Ambiguous((code, detail))) => Err(Problem::ambiguous_key(code, detail)),
+            Err(Refusal::Failed(problem)) => Err(problem),
         }
     }
 
@@ -141,12 +140,12 @@ impl VerificationState {
         Err(Error::LacksScopes(names).into())
     }
 
-    /// The scopes in the query that the operator wrote into the proxy's configuration. An Envoy's
-    /// query is its client's.
+    /// Returns the scopes in the query, which the operator wrote into the configuration of the proxy. The
+    /// query of Envoy is the query of the client, and is not read.
     fn asked_scopes(&self, mount: Mount, req: &HttpRequest) -> Result<ScopeBits, Problem> {
         let mut asked = ScopeBits::default();
         let query = if mount == Mount::Envoy { "" } else { req.query_string() };
-        // As it is written in a proxy's configuration: nothing to be decoded.
+        // The usual form, in which nothing needs decoding.
         if let Some(name) = query.strip_prefix("scope=")
             && let Some(bit) = self.app.catalogue().find(name)
         {
@@ -175,7 +174,7 @@ impl VerificationState {
         let code = HeaderValue::from_static(problem.code());
         let mut response = problem.respond(id);
         if mount == Mount::Nginx {
-            // It could not show one, and would give up the connection because of it.
+            // nginx cannot pass a body on, and would close the connection because of it.
             response.headers_mut().remove(header::CONTENT_TYPE);
             response = response.set_body(()).map_into_boxed_body();
         }
@@ -194,7 +193,7 @@ impl Mount {
         }
     }
 
-    /// The request that the question is about; `None` where the mount reads none.
+    /// Returns the original request; `None` if the mount reads none.
     fn original(
         self,
         req: &HttpRequest,
@@ -212,7 +211,7 @@ impl Mount {
             Self::Bare => return Ok(None),
         };
         let target = match self {
-            // The path alone: the query stands in the request.
+            // Only the path: the query stands in the question itself.
             Self::Envoy => req.uri().path().strip_prefix(ENVOY).map(str::as_bytes),
             Self::Nginx | Self::Forward | Self::Bare => target.map(HeaderValue::as_bytes),
         };
@@ -224,7 +223,7 @@ impl Mount {
     }
 }
 
-/// The header, unless there are two of it: the proxy's and, perhaps, its client's.
+/// Returns the header; an error if it stands twice, as one could come from the client.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Problem> {
     let mut values = headers.get_all(name);
     let first = values.next();
@@ -241,14 +240,14 @@ fn without_caller<'p>(query: &str, outcome: &mut Outcome) -> Result<Allowed<'p>,
         return Err(Problem::ambiguous_key(code, detail));
     }
     *outcome = Outcome::Public;
-    Ok(Allowed::Anybody)
+    Ok(Allowed::Public)
 }
 
-/// The query of the original request, as far as it is told.
+/// Returns the query of the original request; without one, that of the question.
 fn query_of<'r>(original: Option<&OriginalRequest<'r>>, req: &'r HttpRequest) -> Cow<'r, str> {
-    let told = original.and_then(|it| it.target).and_then(|it| {
+    let target_query = original.and_then(|it| it.target).and_then(|it| {
         let at = it.iter().position(|it| *it == b'?')?;
         it.get(at + 1..)
     });
-    told.map_or(Cow::Borrowed(req.query_string()), String::from_utf8_lossy)
+    target_query.map_or(Cow::Borrowed(req.query_string()), String::from_utf8_lossy)
 }

@@ -1,7 +1,7 @@
-//! The answer that lets a request pass: whose key it came with, in headers for the API behind.
+//! The answer that lets a request pass: headers that describe its key to the API behind.
 //!
-//! Every header stands in every such answer and is never empty. Some proxies copy only those that
-//! are there, and would let a client's own pass in the place of one that is not.
+//! Every such answer has every header, and none is empty. Some proxies copy only the headers that are
+//! there, and would pass on a header of the client in place of a missing one.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -25,19 +25,20 @@ static IDENTITY: [HeaderName; 5] = [
 static DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 static SUNSET: HeaderName = HeaderName::from_static("sunset");
 
-/// All but visible ASCII; and `%`, so that what is decoded is what was encoded.
+/// Everything but visible ASCII; and `%`, so that decoding returns the original text.
 const HIDDEN: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 const NONE: &str = "-";
 
-/// Whom the request that may pass comes from.
+/// A request that may pass.
 pub(super) enum Allowed<'a> {
-    /// It needs no key.
-    Anybody,
+    /// The route is public: the request needs no key.
+    Public,
+    /// The key of the request, and the catalogue that names its scopes.
     Key(&'a Catalogue, Verification),
 }
 
 impl Allowed<'_> {
-    /// 200 without a body.
+    /// Returns 200 without a body.
     pub fn respond(&self) -> HttpResponse {
         let mut response = HttpResponse::Ok().finish();
         let headers = response.headers_mut();
@@ -55,7 +56,7 @@ impl Allowed<'_> {
                 }
             });
             if let Some(grace) = entry.grace() {
-                // A value that was replaced: since when, and until when it works.
+                // The credential was replaced: since when, and until when it is accepted.
                 let since = grace.rotated_at.unwrap_or(grace.valid_until).as_millis() / 1_000;
                 if let Ok(since) = HeaderValue::try_from(format!("@{since}")) {
                     headers.insert(DEPRECATION.clone(), since);
@@ -74,7 +75,7 @@ impl Allowed<'_> {
     }
 }
 
-/// The values of [`IDENTITY`], in one allocation: this happens at each request to the protected API.
+/// The values of [`IDENTITY`] in one allocation: they are made for each request to the protected API.
 struct Values {
     text: String,
     ends: [usize; IDENTITY.len()],
@@ -94,7 +95,7 @@ impl Values {
         self.added += 1;
     }
 
-    /// Each in its place; what is empty or was not added is none.
+    /// Returns each value in its place; [`NONE`] for one that is empty or was not added.
     fn finish(self) -> [HeaderValue; IDENTITY.len()] {
         let text = web::Bytes::from(self.text);
         let mut start = 0;
@@ -108,7 +109,7 @@ impl Values {
     }
 }
 
-/// Free text, as a header can carry it; a literal `-` is encoded, for it stands for none.
+/// Encodes free text for a header. A literal `-` is encoded, too, because it stands for no value.
 fn push_visible(value: &str, text: &mut String) {
     if value == NONE {
         text.push_str("%2D");

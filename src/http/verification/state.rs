@@ -1,7 +1,7 @@
-//! What the hot routes share: verify and forward auth, asked with each request to somebody's API.
+//! The state that verification and forward auth share.
 //!
-//! They stand outside the middleware of the rest, and each worker has a gate of its own: a count of
-//! users that all workers share would cost them more than the look-up in the index.
+//! These routes stand outside the middleware of the others, and each worker has a state of its own. A
+//! reference count that all workers share would cost more than the look-up in the index.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -12,39 +12,39 @@ use actix_web::{
 use crate::{
     http::{
         connection::{self, Unread},
+        once_per_minute::OncePerMinute,
         request::{
             client_address::TrustedProxies,
             id::{REQUEST_ID, RequestId, RequestIds},
         },
-        seldom::Seldom,
     },
     service::Keyward,
     telemetry::Metrics,
 };
 
-/// What an answer needs, found once instead of for each request.
+/// The parts of the server that an answer needs, looked up once instead of for each request.
 pub struct VerificationState {
     pub(super) app: web::Data<Keyward>,
     pub(super) metrics: web::Data<Metrics>,
     pub(super) ids: web::Data<RequestIds>,
     pub(super) proxies: web::Data<TrustedProxies>,
-    /// Of all workers together.
-    pub(super) complaints: web::Data<Seldom>,
+    /// Shared by all workers.
+    pub(super) complaints: web::Data<OncePerMinute>,
 }
 
 impl VerificationState {
-    /// One for each worker, with identifiers of its own.
+    /// Makes the state of one worker, with request identifiers of its own.
     pub fn new(
         app: web::Data<Keyward>,
         metrics: web::Data<Metrics>,
         ids: web::Data<RequestIds>,
         proxies: web::Data<TrustedProxies>,
-        complaints: web::Data<Seldom>,
+        complaints: web::Data<OncePerMinute>,
     ) -> Self {
         Self { app, metrics, ids, proxies, complaints }
     }
 
-    /// What every answer carries. `unread` is what is left of the body of the request.
+    /// Adds the headers of every answer. `unread` is the unread rest of the body of the request.
     pub(super) fn finish(
         req: &HttpRequest,
         unread: Option<Unread>,

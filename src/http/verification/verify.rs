@@ -1,4 +1,4 @@
-//! `/api-keys/verify` and `/scopes`: what a gateway asks.
+//! `/api-keys/verify`: what a gateway asks.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -24,14 +24,14 @@ use crate::{
     telemetry::{EntryPoint, Outcome},
 };
 
-/// Room for nearly every answer.
+/// The length of nearly every answer is less, in bytes.
 const ANSWER_LEN: usize = 512;
 
 /// Verify an API key
 ///
-/// Returns whether the key is accepted now and grants the given scopes. The status is 200 for every
-/// outcome: read `valid`. Nothing is read from disk. A key is refused as soon as its revocation was
-/// answered.
+/// Returns whether the key is accepted now and grants the required scopes. The status is 200 for
+/// every outcome: read `valid`. Verification reads nothing from disk. Once the server has answered a
+/// revocation, it refuses the key.
 #[utoipa::path(
     operation_id = "verifyApiKey",
     tag = "Verification",
@@ -46,14 +46,14 @@ const ANSWER_LEN: usize = 512;
 )]
 #[post("/api/v1/api-keys/verify")]
 pub async fn verify_key(
-    gate: web::Data<VerificationState>,
+    state: web::Data<VerificationState>,
     req: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    // An answer that leaves the body unread costs the connection, so it is read first.
+    // Read first: an answer that leaves the body unread ends the connection.
     let (body, unread) = RequestBody::collect(&req, payload.into_inner()).await;
-    let id = gate.ids.identify(req.headers().get(&REQUEST_ID));
-    let mut response = match gate.verify(&req, &id, body).await {
+    let id = state.ids.identify(req.headers().get(&REQUEST_ID));
+    let mut response = match state.verify(&req, &id, body).await {
         Ok(answer) => {
             let json = HeaderValue::from_static("application/json");
             HttpResponse::Ok().insert_header((header::CONTENT_TYPE, json)).body(answer)
@@ -104,7 +104,7 @@ impl VerificationState {
     }
 }
 
-/// The same for the control socket.
+/// Does the same for the control socket.
 pub async fn verify_for_operator(
     app: web::Data<Keyward>,
     req: HttpRequest,
@@ -114,7 +114,7 @@ pub async fn verify_for_operator(
     Ok(HttpResponse::Ok().content_type("application/json").body(answer))
 }
 
-/// The verdict, and the body that tells it.
+/// Returns the verdict, and the body of the answer.
 async fn answer(
     app: &web::Data<Keyward>,
     id: &RequestId,

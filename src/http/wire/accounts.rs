@@ -28,11 +28,13 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[schema(as = Account)]
 pub struct AccountBody {
+    /// The identifier of the account. It never changes.
     #[schema(example = "acct_01KYq8Zt3mV5xW7aBcDeFg", pattern = "^acct_[0-9A-Za-z]{22}$")]
     id: String,
+    /// The display name.
     #[schema(example = "Acme Corp", min_length = 1, max_length = 100)]
     name: String,
-    /// Your own unique identifier of this customer.
+    /// Your own unique identifier of the customer.
     #[schema(required, example = "cust_42")]
     external_id: Option<String>,
     status: AccountStatusBody,
@@ -45,6 +47,7 @@ pub struct AccountBody {
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "pro"}))]
     metadata: Value,
+    /// When the account was created.
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     created_at: String,
     /// The first key of the account, including the full key. Only the answer to create contains it.
@@ -63,6 +66,7 @@ enum_body! {
 #[serde(rename_all = "camelCase")]
 #[schema(as = AccountList)]
 pub struct AccountListBody {
+    /// The accounts of this page.
     pub data: Vec<AccountBody>,
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
@@ -73,18 +77,22 @@ pub struct AccountListBody {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct CreateAccountRequest {
+    /// The display name. It need not be unique.
     #[schema(example = "Acme Corp", min_length = 1, max_length = 100)]
     pub name: String,
-    /// Your own identifier of this customer: 1 to 255 visible ASCII characters, unique.
+    /// Your own identifier of the customer: 1 to 255 visible ASCII characters, unique. `null` removes
+    /// it.
     #[schema(min_length = 1, max_length = 255)]
     pub external_id: Option<String>,
-    /// The scopes that keys of this account can hold. Left out or `null` means all scopes.
+    /// The scopes that keys of this account can hold. `null` means all scopes, as for a new account
+    /// without this member.
     #[schema(min_items = 1)]
     pub allowed_scopes: Option<Vec<String>>,
-    /// The maximum number of keys. Left out or `null` means the server's own limit.
+    /// The maximum number of keys. `null` means the server's own limit, as for a new account without
+    /// this member.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_keys: Option<u32>,
-    /// At most 50 members and 4 KiB.
+    /// All of your own data: at most 50 members and 4 KiB. `null` removes it.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }
@@ -184,7 +192,7 @@ fn read_allowed(
     let named =
         reserved.map(|it| it.scope.as_str()).filter(|it| items.iter().any(|item| item == it));
     let refused = named.map(|it| {
-        let detail = format!("`{it}` is for the operator alone");
+        let detail = format!("`{it}` can be granted only in the operator account");
         Fault::new("", "not_for_accounts", detail)
     });
     let refused: Vec<Fault> = refused.collect();

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use crate::service::EventView;
+use crate::{http::wire::checkpoints::EXAMPLE_HASH, service::EventView};
 
 /// An entry of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
@@ -14,50 +14,48 @@ pub struct EventBody {
     /// The number of the event. Numbers have no gaps.
     #[schema(example = 1, minimum = 1)]
     seq: i64,
+    /// When the event was recorded.
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     time: String,
+    /// The kind of event.
     #[schema(example = "api_key.created")]
     r#type: String,
     /// The account that the event is about; `null` for an event of keyward itself.
     #[schema(required, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
     account_id: Option<String>,
+    /// The cause of the event.
     actor: EventActorBody,
-    /// The identifier of a key or an account, or `keyward`.
+    /// What the event is about: the identifier of a key or an account, or `keyward`.
     #[schema(example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     subject: String,
-    /// The request that caused the event; `null` if none did.
+    /// The request that caused the event; `null` if no request did.
     #[schema(required, example = "req_5f3a9c0100000000002a")]
     request_id: Option<String>,
-    /// The address that the request came from, or `operator`.
+    /// The IP address of the client. An account sees `operator` in place of the operator's address.
     #[schema(required, example = "203.0.113.7")]
     client_ip: Option<String>,
     /// What changed, before and after.
     #[schema(value_type = HashMap<String, Value>, example = json!({"name": "Production Integration"}))]
     data: Value,
     /// The hash of the event before this one, in hexadecimal.
-    #[schema(
-        pattern = "^[0-9a-f]{64}$",
-        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
-    )]
+    #[schema(pattern = "^[0-9a-f]{64}$", example = json!(EXAMPLE_HASH))]
     prev_hash: String,
     /// The hash of this event and, through `prevHash`, of all before it.
-    #[schema(
-        pattern = "^[0-9a-f]{64}$",
-        example = "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3"
-    )]
+    #[schema(pattern = "^[0-9a-f]{64}$", example = json!(EXAMPLE_HASH))]
     hash: String,
 }
 
-/// Who caused an event.
+/// The cause of an event: a key, a command, or a job.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventActor)]
 pub struct EventActorBody {
+    /// The kind of actor.
     r#type: ActorType,
     /// The key, if a key caused the event.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     key_id: Option<String>,
-    /// The prefix of the value that was presented.
+    /// The prefix of the presented credential.
     #[schema(required, example = "rg_8fK2mQ9zT")]
     key_prefix: Option<String>,
     /// The account of that key.
@@ -65,7 +63,7 @@ pub struct EventActorBody {
     account_id: Option<String>,
 }
 
-/// The kind of actor. An account sees `operator` in place of a key of the operator.
+/// The kind of actor: a key, a command on the server, or a job. An account sees `operator` in place of a key of the operator.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActorType {
@@ -75,11 +73,25 @@ pub enum ActorType {
     Scheduler,
 }
 
+/// The filters of the list and the stream of events.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventFilterQuery {
+    /// Filter by event type.
+    pub r#type: Option<String>,
+    /// Filter by the key or account that the event is about, or `keyward`.
+    pub subject: Option<String>,
+    /// Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of
+    /// the operator.
+    pub actor: Option<String>,
+}
+
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventList)]
 pub struct EventListBody {
+    /// The events of this page.
     pub data: Vec<EventBody>,
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]

@@ -87,8 +87,8 @@ pub(super) fn read_metadata(members: &mut Members) -> Option<Metadata> {
     members.nullable("metadata", read).map(|it| it.unwrap_or_else(Metadata::empty))
 }
 
-pub(super) fn read_instant(text: String) -> Result<Timestamp, Vec<Fault>> {
-    Timestamp::parse(&text).map_err(|err| {
+pub(super) fn read_instant(text: &str) -> Result<Timestamp, Vec<Fault>> {
+    Timestamp::parse(text).map_err(|err| {
         let code = match err {
             InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
             InvalidTimestamp::OutOfRange => "out_of_range",
@@ -155,7 +155,7 @@ pub(super) fn each_scope<T>(
 pub fn unknown_scope(catalogue: &Catalogue, text: &str) -> String {
     let short: String = masked(text).chars().take(Scope::MAX_LEN).collect();
     match catalogue.nearest(text)[..] {
-        [] => format!("there is no scope `{short}`"),
+        [] => format!("there is no scope `{short}`; GET /api/v1/scopes lists all scopes"),
         ref near => format!("there is no scope `{short}`; did you mean {}?", near.join(" or ")),
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{
-    PartialSchema, ToSchema,
+    IntoParams, PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
 use crate::{
     domain::{
-        api_key::{ApiKey, KeyStatus},
+        api_key::{ApiKey, KeyStatus, RequestedExpiry},
         plaintext_key::PlaintextKey,
         scope::{Catalogue, ScopeSet},
         text::Metadata,
@@ -36,7 +36,7 @@ pub struct ApiKeyBody {
     /// The identifier of the key. It never changes.
     #[schema(example = "key_01KYq8Zt3mV5xW7aBcDeFg", pattern = "^key_[0-9A-Za-z]{22}$")]
     id: String,
-    /// Display name.
+    /// The display name.
     #[schema(example = "Production Integration", min_length = 1, max_length = 100)]
     name: String,
     /// The full key. Only the answers to create and rotate contain it.
@@ -49,6 +49,7 @@ pub struct ApiKeyBody {
     /// The granted scopes, each once, in the order of the catalogue.
     #[schema(example = json!(["orders:read", "products:read"]))]
     scopes: Vec<String>,
+    /// When the key was created.
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     created_at: String,
     /// The instant from which the key is refused; `null` means never.
@@ -60,7 +61,7 @@ pub struct ApiKeyBody {
     /// The account that the key belongs to.
     #[schema(example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
     account_id: String,
-    /// `expiring`: fewer than 7 days are left.
+    /// The status. `expiring` means that fewer than 7 days are left.
     status: StatusBody,
     /// A disabled key is refused until it is enabled again.
     #[schema(example = true)]
@@ -69,12 +70,13 @@ pub struct ApiKeyBody {
     /// account sees `operator` in place of a key of the operator.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFf")]
     created_by: Option<String>,
+    /// When the settings of the key last changed.
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     updated_at: String,
-    /// When the key last got a new value; `null` means never.
+    /// When the key was last rotated; `null` means never.
     #[schema(required, format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     rotated_at: Option<String>,
-    /// Old values that are still accepted, the oldest first.
+    /// Earlier credentials that are still accepted, the oldest first.
     previous_keys: Vec<PreviousKeyBody>,
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
@@ -86,17 +88,18 @@ enum_body! {
     pub struct StatusBody(KeyStatus) as "KeyStatus";
 }
 
-/// An old value of a key, still accepted.
+/// An earlier credential of a key, in its grace period.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = PreviousKey)]
 pub struct PreviousKeyBody {
+    /// The first 12 characters of the credential.
     #[schema(example = "rg_7Yd2kLm0P")]
     key_prefix: String,
-    /// Accepted before this instant.
+    /// The instant from which the credential is refused.
     #[schema(format = DateTime, example = "2026-01-20T10:05:00.000Z")]
     valid_until: String,
-    /// When this value was last accepted; `null` means never.
+    /// When the credential was last accepted; `null` means never.
     #[schema(required, format = DateTime, example = "2026-01-20T10:01:00.000Z")]
     last_used_at: Option<String>,
 }
@@ -106,30 +109,51 @@ pub struct PreviousKeyBody {
 #[serde(rename_all = "camelCase")]
 #[schema(as = ApiKeyList)]
 pub struct ApiKeyListBody {
+    /// The keys of this page.
     pub data: Vec<ApiKeyBody>,
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
+/// The filters of a list of keys.
+#[derive(IntoParams)]
+#[into_params(rename_all = "camelCase", parameter_in = Query)]
+pub struct KeyFilterQuery {
+    /// Filter by status.
+    pub status: Option<StatusBody>,
+    /// Filter by scope.
+    pub scope: Option<String>,
+    /// Return only keys that were created before this instant and not used since.
+    #[param(format = DateTime)]
+    pub unused_since: Option<String>,
+    /// Return only keys that expire before this instant.
+    #[param(format = DateTime)]
+    pub expiring_before: Option<String>,
+    /// Return only keys whose name contains this text, or whose `keyPrefix` starts with it.
+    pub q: Option<String>,
+}
+
 /// The settings of a new key.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct CreateKeyRequest {
-    /// Display name. It need not be unique.
+    /// The display name. It need not be unique.
     #[schema(example = "Production Integration", min_length = 1, max_length = 100)]
     pub name: String,
-    /// The scopes to grant: only scopes that the caller holds and its account allows.
+    /// All scopes of the key. The caller can add only scopes that it holds and that the account
+    /// allows.
     #[schema(example = json!(["orders:read", "products:read"]), min_items = 1)]
     pub scopes: Vec<String>,
-    /// The instant from which the key is refused. If it is left out or `null`, the key never
-    /// expires, or expires with the caller if the caller expires.
+    /// The instant from which the key is refused; `null` means never. If it is left out, a new key
+    /// expires when the caller expires. A caller that expires cannot give a later instant or `null`.
     #[schema(format = DateTime, example = "2099-01-20T00:00:00Z")]
     pub expires_at: Option<String>,
-    /// Whether the key is enabled. Defaults to `true`.
+    /// Whether the key is enabled. A disabled key is refused until it is enabled again. A new key is
+    /// enabled by default.
     #[schema(nullable = false, example = true)]
     pub enabled: Option<bool>,
-    /// At most 50 members and 4 KiB.
+    /// All of your own data: at most 50 members and 4 KiB. `null` removes it.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
 }
@@ -149,8 +173,8 @@ impl ToSchema for UpdateKeyRequest {}
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct RotateKeyRequest {
-    /// How long the old value stays accepted, in seconds, but never beyond `expiresAt`. With 0,
-    /// every older value ends at once. Defaults to the server's setting, 300 unless changed.
+    /// How long the old credential stays accepted, in seconds, but never beyond `expiresAt`. With 0,
+    /// every earlier credential ends at once. Defaults to the server's setting, 300 unless changed.
     #[schema(nullable = false, minimum = 0, maximum = 604_800, example = 300)]
     pub grace_period_seconds: Option<i64>,
 }
@@ -206,12 +230,10 @@ pub fn read_new_key(
     let name = members.required("name", settings.name);
     let scopes = members.required("scopes", settings.scopes);
     let read = name.zip(scopes).map(|(name, scopes)| NewKey {
-        name,
-        scopes,
         expires_at: settings.expires_at,
         enabled: settings.enabled.unwrap_or(true),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
-        imported: None,
+        ..NewKey::new(name, scopes)
     });
     members.finish(read)
 }
@@ -237,7 +259,9 @@ fn read_settings(
     KeyPatch {
         name: read_name(members),
         scopes: members.optional("scopes", |it: Vec<_>| read_scopes(&it, catalogue, held)),
-        expires_at: members.nullable("expiresAt", read_instant),
+        expires_at: RequestedExpiry::from(
+            members.nullable("expiresAt", |it: String| read_instant(&it)),
+        ),
         enabled: members.optional("enabled", as_it_is),
         metadata: read_metadata(members),
     }

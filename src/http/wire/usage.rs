@@ -17,11 +17,13 @@ pub struct UsageBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DayOfUse)]
 pub struct DayOfUseBody {
+    /// The day.
     #[schema(format = Date, example = "2026-01-20")]
     date: String,
     /// How often the key was accepted.
     #[schema(example = 1200)]
     allowed: u64,
+    /// How often the key was refused.
     denied: DeniedBody,
 }
 
@@ -30,11 +32,17 @@ pub struct DayOfUseBody {
 #[serde(rename_all = "camelCase")]
 #[schema(as = DeniedUses)]
 pub struct DeniedBody {
+    /// After the key was revoked.
     revoked: u64,
+    /// With a credential whose grace period is over.
     rotated: u64,
+    /// While the account was suspended.
     account_suspended: u64,
+    /// While the key was disabled.
     disabled: u64,
+    /// After the key expired.
     expired: u64,
+    /// Because the key did not grant the required scopes.
     insufficient_scopes: u64,
 }
 

@@ -27,34 +27,36 @@ pub struct VerifyKeyRequest {
     /// The key as the client presented it.
     #[schema(example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK")]
     pub key: String,
-    /// The scopes that the key must grant. It must grant all of them.
+    /// The required scopes. The key must grant all of them.
     #[schema(nullable = false, example = json!(["orders:read"]))]
     pub scopes: Option<Vec<String>>,
-    /// The IP address from which the request came.
+    /// The IP address of the client that presented the key.
     #[schema(nullable = false, example = "203.0.113.7")]
     pub client_ip: Option<String>,
 }
 
-/// What is known about the presented key now.
+/// The outcome of a verification.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Verification)]
 pub struct VerificationBody<'a> {
     /// Whether to allow the request: `true` only for the code `VALID`.
     valid: bool,
+    /// The reason of the outcome.
     code: VerifyCode,
     /// The key; `null` for `MALFORMED` and `NOT_FOUND`.
     #[schema(required, value_type = Option<String>, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     key_id: Option<Printed<KeyId>>,
-    /// The prefix of the presented value.
+    /// The prefix of the presented credential; `null` if the key is unknown.
     #[schema(required, example = "rg_8fK2mQ9zT")]
     key_prefix: Option<&'a str>,
     /// The name of the key; `null` for a revoked key.
     #[schema(required, example = "Production Integration")]
     name: Option<&'a str>,
+    /// The account of the key; `null` if the key is unknown.
     #[schema(required, value_type = Option<String>, example = "acct_01KYq8Zt3mV5xW7aBcDeFg")]
     account_id: Option<Printed<AccountId>>,
-    /// Your own identifier of the customer.
+    /// Your own identifier of the customer; `null` if there is none.
     #[schema(required, example = "cust_42")]
     external_id: Option<&'a str>,
     /// The scopes that the key grants, in the order of the catalogue.
@@ -66,7 +68,7 @@ pub struct VerificationBody<'a> {
     /// The instant from which the key is refused; `null` means never, or that the key is unknown.
     #[schema(required, value_type = Option<String>, format = DateTime, example = "2099-01-20T00:00:00.000Z")]
     expires_at: Option<Printed<Timestamp>>,
-    /// The metadata of the key; empty for a revoked key. Written by the customer.
+    /// The metadata of the key; empty for a revoked key. The customer writes it, so do not trust it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: StoredObject<&'a str>,
     /// The metadata of the account. Only the operator can write it.
@@ -85,20 +87,22 @@ impl<T: Display> Serialize for Printed<T> {
 }
 
 enum_body! {
-    /// The outcome: the first code that applies, in this order. A caller that presents no complete
-    /// secret gets no other code than `MALFORMED` and `NOT_FOUND`.
+    /// The reason of an outcome: the first that applies, in this order. `MALFORMED` and `NOT_FOUND`
+    /// are the only codes for a text that is not a complete key of this server.
     pub struct VerifyCode(Verdict) as "VerifyCode", example = Verdict::Valid;
 }
 
-/// A scope that keys can be given.
+/// A scope of the catalogue.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Scope)]
 pub struct ScopeBody {
+    /// The name of the scope.
     #[schema(example = "orders:read")]
     pub name: String,
+    /// What the scope allows.
     #[schema(example = "Read order data")]
     pub description: String,
-    /// Whether the scope is one of keyward itself, not one of your API.
+    /// Whether the scope belongs to keyward itself, and not to your API.
     #[schema(example = false)]
     pub reserved: bool,
 }
@@ -107,6 +111,7 @@ pub struct ScopeBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ScopeList)]
 pub struct ScopeListBody {
+    /// The scopes, in the order of the catalogue.
     pub data: Vec<ScopeBody>,
 }
 

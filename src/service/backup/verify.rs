@@ -1,4 +1,4 @@
-//! Whether a file is a backup: it is what its digest says, whole, and a start would take it.
+//! The check of a backup: its digest, its content, and a start from it.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use std::{
 
 use pbkdf2::sha2::{Digest, Sha256};
 
-use super::{BackupError, refuse_crowded, suffixed};
+use super::{BackupError, refuse_full_disk, suffixed};
 use crate::{
     domain::event::ChainHash,
     env::Entropy,
@@ -18,7 +18,7 @@ use crate::{
     store::{Census, LogFile, try_start},
 };
 
-/// Whether there is a digest beside the file at `path`; refused if it is another file's.
+/// Compares the file at `path` with the digest beside it. Returns whether there is a digest.
 pub fn compare_digest(path: &Path) -> Result<bool, BackupError> {
     let beside = digest_file(path);
     let text = match fs::read_to_string(&beside) {
@@ -34,7 +34,7 @@ pub fn compare_digest(path: &Path) -> Result<bool, BackupError> {
     Err(BackupError::Digest { path: path.to_owned() })
 }
 
-/// Whether the file at `path`, as it is seen from this process, has this length and this SHA-256.
+/// Returns whether the file at `path`, as this process sees it, has this length and this SHA-256.
 pub fn is_backup(path: &Path, bytes: u64, sha256: &str) -> Result<bool, BackupError> {
     let unusable = |source| BackupError::File { path: path.to_owned(), source };
     match fs::metadata(path) {
@@ -45,9 +45,8 @@ pub fn is_backup(path: &Path, bytes: u64, sha256: &str) -> Result<bool, BackupEr
     }
 }
 
-/// Reads all of a backup, the audit log among it, and does what a start would do with it. Room that
-/// this needs is taken in `scratch`; without one, where temporary files go. `progress` is told of
-/// each event.
+/// Reads all of a backup, with its audit log, and opens a copy as a start does. The copy is in
+/// `scratch`, or else in the directory for temporary files. Calls `progress` after each event.
 pub fn check_backup(
     path: &Path,
     audit: &Audit,
@@ -60,7 +59,7 @@ pub fn check_backup(
     let opened = if file.outdated()?.is_none() {
         file.examine()?
     } else {
-        // What is brought up to date meanwhile must not be the backup itself.
+        // The migration must not change the backup itself.
         let temporary = env::temp_dir();
         let scratch = Scratch::within(scratch.unwrap_or(&temporary), entropy)?;
         rehearse_copy(path, &scratch.0.join("rehearsal.db"))?
@@ -68,7 +67,7 @@ pub fn check_backup(
     if opened == census { Ok(census) } else { Err(BackupError::Differs) }
 }
 
-/// Whether SQLite finds all of it sound, and whether the audit log is.
+/// Checks the file with SQLite, and its audit log.
 pub(super) fn read_whole(
     path: &Path,
     audit: &Audit,
@@ -82,15 +81,15 @@ pub(super) fn read_whole(
     })
 }
 
-/// Copies the file at `path` to `copy`, and opens the copy as a start would.
+/// Copies the file at `path` to `copy`, and opens the copy as a start does.
 pub(super) fn rehearse_copy(path: &Path, copy: &Path) -> Result<Census, BackupError> {
     let unusable = |source| BackupError::File { path: path.to_owned(), source };
-    refuse_crowded(copy, fs::metadata(path).map_err(unusable)?.len())?;
+    refuse_full_disk(copy, fs::metadata(path).map_err(unusable)?.len())?;
     LogFile::open(path)?.copy_to(copy, |_, _| ())?;
     Ok(try_start(copy)?)
 }
 
-/// A directory for its owner alone, which goes with all that is in it.
+/// A temporary directory for its owner alone, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -106,7 +105,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nobody could do anything about it.
+        // There is nothing left to do about a failure.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -115,7 +114,7 @@ pub(super) fn digest_file(path: &Path) -> PathBuf {
     suffixed(path, ".sha256")
 }
 
-/// The SHA-256 in hexadecimal, and the length.
+/// Returns the SHA-256 in hexadecimal, and the length.
 pub(super) fn digest(path: &Path) -> Result<(String, u64), io::Error> {
     let mut file = File::open(path)?;
     let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0; 64 * 1024], 0);
@@ -130,7 +129,7 @@ pub(super) fn digest(path: &Path) -> Result<(String, u64), io::Error> {
     Ok((ChainHash(hash.finalize().into()).to_string(), length))
 }
 
-/// As `sha256sum` writes and reads it, to the file at `to`, about the one at `path`.
+/// Writes the digest of the file at `path`, in the format of `sha256sum`, to the file at `to`.
 pub(super) fn write_digest(to: &Path, path: &Path, sha256: &str) -> Result<(), io::Error> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);

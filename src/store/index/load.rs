@@ -18,8 +18,7 @@ use crate::{
     env::{Env, Timestamp},
     store::{
         ReadTx, StoreError,
-        records::{CREDENTIALS, KEYS},
-        rows::{Columns, Fields},
+        rows::{Columns, Fields, Table},
     },
 };
 
@@ -115,7 +114,7 @@ fn read_keys(
     let columns = Columns::of(keys);
     let mut keys = keys.query(params.clone())?;
     let mut open: Option<OpenKey> = None;
-    CREDENTIALS.each(credentials, params, |row| {
+    Table::CREDENTIALS.each(credentials, params, |row| {
         let id = row.text("key_id")?;
         let key = match open.take() {
             Some(key) if key.id == id => key,
@@ -135,7 +134,7 @@ fn open_key(
     keys: &mut Rows<'_>,
     known: &mut Known<'_>,
 ) -> Result<Option<OpenKey>, StoreError> {
-    while let Some(row) = columns.next(keys, KEYS.table)? {
+    while let Some(row) = columns.next(keys, Table::KEYS)? {
         if row.text("id")? == id {
             let (account, scopes) = (known.account(row)?, known.scopes(row)?);
             let entry = KeyEntry::read(row, account, scopes)?;

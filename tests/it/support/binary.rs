@@ -51,8 +51,8 @@ impl Binary {
         Self::start(command, "127.0.0.1:0", data_dir)
     }
 
-    /// As [`Binary::serve`], for so many requests that their log would fill the pipe, which nobody
-    /// reads before the end.
+    /// As [`Binary::serve`], for so many requests that their log would fill the pipe, which is not
+    /// read before the end.
     pub fn serve_quietly(data_dir: &Path) -> Self {
         let mut command = keyward();
         command.env("KEYWARD_LOG_LEVEL", "warn");

@@ -21,7 +21,7 @@ pub fn checksum(body: &str) -> String {
     digits.iter().collect()
 }
 
-/// A whole key that begins so and that nobody was ever given. Its checksum is right.
+/// A whole key that begins so and that was never issued. Its checksum is right.
 pub fn forged(beginning: &str) -> String {
     let body = format!("{beginning:0<44}");
     let checksum = checksum(&body);

@@ -45,5 +45,5 @@ pub fn has(programs: &[&str]) -> bool {
 /// passes has said. Where everything is to be tried, that is a failure.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "cannot be tried: {why}");
-    writeln!(std::io::stderr(), "skipped: {why}").expect("somebody reads it");
+    writeln!(std::io::stderr(), "skipped: {why}").expect("standard error is open");
 }

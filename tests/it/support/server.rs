@@ -222,7 +222,7 @@ impl Key {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop();
-        // Whatever a test did, the chain must hold.
+        // After every test, the chain must hold.
         if self.audited && !std::thread::panicking() {
             assert_eq!(self.app.first_broken_event().expect("a readable log"), None);
         }

@@ -40,7 +40,7 @@ impl EventStream {
         Self { status, head, answer, left: 0 }
     }
 
-    /// The next message, whatever it is; `None` once the stream is over in good order.
+    /// The next message of any kind; `None` once the stream is over in good order.
     pub fn next(&mut self) -> Option<Message> {
         let mut message = Message::default();
         loop {

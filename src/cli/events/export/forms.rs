@@ -1,4 +1,4 @@
-//! Events in the forms that other systems take, made of what the API answers.
+//! The forms of events for other systems, made from the events of the API.
 
 use serde_json::{Map, Value, json};
 
@@ -14,13 +14,13 @@ const API_ACTIVITY: u32 = 6003;
 /// The version of the schema that [`ocsf`] follows.
 const OCSF_VERSION: &str = "1.3.0";
 
-/// As the API answers it to the operator.
+/// Returns the event as the API answers it to the operator.
 pub(super) fn plain(event: Event) -> Value {
     let body = EventBody::from(EventView { event, operator_hidden: false });
     serde_json::to_value(body).unwrap_or_default()
 }
 
-/// CloudEvents 1.0, JSON form, with the extension `sequence`. `source` names the log.
+/// Returns the event as CloudEvents 1.0, JSON form, with the extension `sequence`. `source` names the log.
 pub(super) fn cloud_event(body: &Value, source: &str) -> Value {
     let seq = body["seq"].as_i64().unwrap_or_default();
     json!({
@@ -31,21 +31,21 @@ pub(super) fn cloud_event(body: &Value, source: &str) -> Value {
         "subject": body["subject"],
         "time": body["time"],
         "datacontenttype": "application/json",
-        // As text of one length, so that comparing texts compares numbers.
+        // Padded, so that comparing texts compares numbers.
         "sequence": format!("{seq:020}"),
         "data": body,
     })
 }
 
-/// The Open Cybersecurity Schema Framework, class 6003: who did what to which object, from where.
-/// What it has no place for is under `unmapped`.
+/// Returns the event as Open Cybersecurity Schema Framework, class 6003: who did what to which object,
+/// from where. Members without a place in the schema are under `unmapped`.
 pub(super) fn ocsf(body: &Value) -> Value {
     let time = body["time"].as_str().and_then(|it| Timestamp::parse(it).ok());
     let event_type = body["type"].as_str().unwrap_or_default();
     let (activity, activity_name) = activity(event_type);
     let refused = event_type == EventType::AuthDenied.as_str();
     let actor = &body["actor"];
-    // What has no address was done on the machine itself.
+    // A change without a client address was made on the machine itself.
     let endpoint = body["clientIp"]
         .as_str()
         .map_or_else(|| json!({ "name": "localhost" }), |it| json!({ "ip": it }));
@@ -85,8 +85,8 @@ pub(super) fn ocsf(body: &Value) -> Value {
     }))
 }
 
-/// Removes what is not known: the schema admits neither `null` nor an object without members. The
-/// event's own data stays as it is.
+/// Removes null members and empty objects, which the schema does not admit. The event's own data stays
+/// unchanged.
 fn without_unknown(mut value: Value) -> Value {
     if let Some(members) = value.as_object_mut() {
         for (_, it) in members.iter_mut().filter(|(name, _)| *name != "unmapped") {
@@ -101,7 +101,7 @@ fn without_unknown(mut value: Value) -> Value {
     value
 }
 
-/// What the schema calls it: a number and a word.
+/// Returns the activity of an event in the schema: a number and a name.
 fn activity(event_type: &str) -> (u32, &'static str) {
     let Some(event_type) = EventType::parse(event_type) else { return (99, "Other") };
     match event_type {

@@ -1,7 +1,7 @@
-//! One open stream: what it has told, what it waits for, and the body that actix-web sends.
+//! One open stream: its position in the log, and the body that actix-web sends.
 //!
-//! A piece is made when the connection has room for it, so a client that does not read costs the
-//! page that it does not take, and no more.
+//! A piece is made when the connection has room for it. A client that does not read therefore costs one
+//! page of memory, and no more.
 
 use std::{
     convert::Infallible,
@@ -31,23 +31,23 @@ use crate::{
     service::{EventFilter, EventPage, EventView, Keyward},
 };
 
-/// Events in hand at a time.
+/// Events in memory at a time.
 const PAGE: u32 = 64;
-/// At least so long between two looks at the file while there is no backlog: the events of a busy
-/// moment share one.
+/// The least time between two reads of the file while there is no backlog: the events of a busy
+/// moment share one read.
 const PACE: Duration = Duration::from_millis(50);
 /// How long a browser waits before it reconnects, in milliseconds.
 const RETRY: u32 = 2000;
-const SIGN_OF_LIFE: &str = ":\n\n";
+const HEARTBEAT: &str = ":\n\n";
 
-/// A stream between two pieces.
+/// An open stream, between two pieces.
 pub(super) struct Feed {
     app: web::Data<Keyward>,
     streams: Arc<Streams>,
     reader: Reader,
-    /// `after` moves on with what was told and what was passed over.
+    /// `after` is the last event that was sent or filtered out.
     filter: EventFilter,
-    /// The last event to be told, of a stream that has an end.
+    /// The last event to be sent; `None` if the stream has no end.
     until: Option<i64>,
     state: State,
     committed: watch::Receiver<i64>,
@@ -59,7 +59,7 @@ pub(super) struct Feed {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     New,
-    /// The last page was full: there is more at once.
+    /// The last page was full: the next can be read at once.
     Behind,
     Waiting,
     Over,
@@ -97,19 +97,19 @@ impl Feed {
         }
     }
 
-    /// Makes it a stream that ends after this event.
+    /// Makes the stream end after this event.
     pub fn end_at(&mut self, seq: i64) {
         self.until = Some(seq);
     }
 
-    /// The next piece; `None` when the stream is over.
+    /// Returns the next piece; `None` when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
         let piece = match self.state {
             State::Over => None,
             State::New => {
                 self.state = State::Behind;
-                // The `id` tells a client where it began, so that it can come back there even if
-                // the connection breaks before the first event.
+                // The `id` is the start, so that a client can come back there even if the connection
+                // breaks before the first event.
                 Some(format!("retry: {RETRY}\nid: {}\n\n", self.filter.after))
             }
             State::Behind | State::Waiting => self.follow().await,
@@ -128,13 +128,13 @@ impl Feed {
                 Turn::Silence => {
                     return Some(match self.refusal() {
                         Some(reason) => self.end(reason),
-                        None => SIGN_OF_LIFE.to_owned(),
+                        None => HEARTBEAT.to_owned(),
                     });
                 }
                 Turn::More => {
                     let page = self.read().await?;
-                    // After the page was read and before it is sent: once a revocation has been
-                    // answered, its key is told nothing more.
+                    // After the page was read and before it is sent: once a revocation was answered,
+                    // the revoked key receives no event.
                     if let Some(reason) = self.refusal() {
                         return Some(self.end(reason));
                     }
@@ -167,21 +167,22 @@ impl Feed {
         }
     }
 
-    /// `None` if the file cannot be read now: the client comes back to where it was.
+    /// Reads the next page; `None` if the file cannot be read now. The client then reconnects and
+    /// continues where it was.
     async fn read(&self) -> Option<EventPage> {
         let _turn = self.streams.reading.acquire().await.ok()?;
         let (viewer, filter) = (self.reader.viewer(), self.filter.clone());
         run(&self.app, move |app| app.event_page(viewer, filter)).await.ok()
     }
 
-    /// Why the reader is told nothing more, if it is not.
+    /// Returns why the reader is no longer accepted, as the code of a problem.
     fn refusal(&self) -> Option<&'static str> {
         let Reader::Caller { principal, .. } = &self.reader else { return None };
         let refused = self.app.review(principal, ReadEvents::ANY_OF).err()?;
         Some(Problem::from(refused).code())
     }
 
-    /// The events of a page as text, if there are any, and the step past them.
+    /// Moves past a page, and returns its events as text if there are any.
     fn take(&mut self, mut page: EventPage) -> Option<String> {
         self.state = if page.is_full { State::Behind } else { State::Waiting };
         self.filter.after = page.reached;
@@ -199,7 +200,7 @@ impl Feed {
 
 fn write_event(text: &mut String, view: EventView) {
     let (seq, event_type) = (view.event.seq, view.event.event_type.clone());
-    // JSON without a line break in it: one line of `data` is enough.
+    // The JSON holds no line break, so one line of `data` is enough.
     let data = serde_json::to_string(&EventBody::from(view)).unwrap_or_default();
     // Writing to a String cannot fail.
     let _ = write!(text, "id: {seq}\nevent: {event_type}\ndata: {data}\n\n");
@@ -207,7 +208,7 @@ fn write_event(text: &mut String, view: EventView) {
 
 type Step = Pin<Box<dyn Future<Output = (Feed, Option<Bytes>)>>>;
 
-/// The body: each piece is asked for when the one before it was taken.
+/// The body of a stream. actix-web asks for a piece when it has sent the one before.
 pub(super) struct EventStream(Step);
 
 impl EventStream {

@@ -1,16 +1,16 @@
-//! The reader of a stream.
+//! Who reads a stream, and what that reader may see.
 
 use crate::{
     http::stream_limits::StreamPermit,
     service::{Principal, Viewer},
 };
 
-/// Who reads a stream.
+/// The reader of a stream.
 pub(super) enum Reader {
-    /// Somebody on the machine, by the control socket.
+    /// A command on this machine, through the control socket.
     Operator,
-    /// A key, looked at again for as long as the stream lasts, and the place that it takes.
-    Caller { principal: Box<Principal>, _place: StreamPermit },
+    /// A key, which is reviewed for as long as the stream lasts, and its permit.
+    Caller { principal: Box<Principal>, _permit: StreamPermit },
 }
 
 impl Reader {

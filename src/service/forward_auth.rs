@@ -1,4 +1,4 @@
-//! Forward auth: what a request to the protected API needs, before anybody looks at a key.
+//! Forward auth: which scopes a request to the protected API needs.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -11,15 +11,15 @@ use crate::{
     service::{Error, Keyward},
 };
 
-/// A request to the protected API, as the proxy describes it. What the proxy leaves out is `None`.
+/// A request to the protected API, as the proxy describes it. A part that the proxy leaves out is
+/// `None`.
 #[derive(Clone, Copy, Debug)]
 pub struct OriginalRequest<'a> {
     pub method: Option<&'a str>,
     pub host: Option<&'a str>,
-    /// Path and query, as they came.
+    /// Path and query, unchanged.
     pub target: Option<&'a [u8]>,
-    /// A browser asks whether it may send a request from another origin (the Fetch standard's
-    /// CORS-preflight), and shows no key.
+    /// Whether it is a CORS preflight request (Fetch standard), which carries no key.
     pub preflight: bool,
 }
 
@@ -29,13 +29,13 @@ impl Keyward {
         self.allow_preflight.store(allow, Ordering::Relaxed);
     }
 
-    /// Replaces the route policy whole; requests that are being judged keep the one they have.
+    /// Replaces the route policy. Requests in progress keep the one that they have.
     pub fn use_policy(&self, policy: Option<Policy>) {
         self.policy.store(policy.map(Arc::new));
     }
 
-    /// Who may make this request: what the policy says, and in any case the scopes that the proxy
-    /// asks for. No policy applies to a question about no request in particular.
+    /// Returns who may make this request: what the policy says, and in any case the scopes `asked`,
+    /// which the proxy asks for. Without a request no policy applies.
     pub fn access(
         &self,
         request: Option<&OriginalRequest<'_>>,
@@ -45,9 +45,9 @@ impl Keyward {
         let policy = self.policy.load();
         let Some(target) = request.target else {
             return match *policy {
-                Some(_) => {
-                    Err(Error::ProxyMistake("the proxy does not say which path it is".into()))
-                }
+                Some(_) => Err(Error::ProxyMistake(
+                    "the proxy does not send the path of the request".into(),
+                )),
                 None => Ok(Access::Key(RequiredScopes::all(asked))),
             };
         };
@@ -58,12 +58,13 @@ impl Keyward {
         let Some(policy) = &*policy else { return Ok(Access::Key(RequiredScopes::all(asked))) };
         let method = request.method;
         let method = method.ok_or_else(|| {
-            Error::ProxyMistake("the proxy does not say which method it is".into())
+            Error::ProxyMistake("the proxy does not send the method of the request".into())
         })?;
         let (_, route) = policy.find(method, request.host, &path).map_err(|why| match why {
             Undecided::NoRoute => Error::NoRoute,
             Undecided::NoHost => {
-                let what = "the proxy does not say which host it is, and the policy has `hosts`";
+                let what =
+                    "the proxy does not send the host of the request, and the policy has `hosts`";
                 Error::ProxyMistake(what.into())
             }
         })?;

@@ -1,21 +1,21 @@
-//! The file opened again after a failure, and brought together with the index.
+//! Opens the file again after a failure, and brings the index up to date with it.
 
 use std::{collections::HashSet, error::Error as _, fs, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode};
 
+use super::{Opened, WriterThread};
 use crate::store::{
     Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
     connection::{BUSY_TIMEOUT, pragmas},
     outage::{Identity, Outage},
     schema,
     tx::{Marks, Touched},
-    writer::{Desk, Opened},
 };
 
-/// Another process may hold the file for a moment; the next attempt comes soon.
+/// How long an attempt waits for another process; the next attempt comes soon.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long folding the log back waits for readers.
+/// How long folding the write-ahead log back waits for readers.
 const FOLD_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What was on the disk when the storage last worked.
@@ -24,14 +24,14 @@ pub(super) struct Known<'a> {
     pub identity: Identity,
     pub marks: Marks,
     pub index: &'a KeyIndex,
-    /// What the failed commit changed. It may be in the file or not: it was never answered.
+    /// What the failed commit changed. The file may hold it or not; no caller got an answer.
     pub touched: &'a HashSet<Touched>,
 }
 
-/// Why the file was not taken up again.
+/// Why the file was not opened again.
 #[derive(Debug)]
 pub(super) enum NotReopened {
-    /// It may work later.
+    /// A later attempt may succeed.
     Yet(StoreError),
     Ever(Divergence),
 }
@@ -43,7 +43,8 @@ impl<E: Into<StoreError>> From<E> for NotReopened {
 }
 
 impl NotReopened {
-    /// Tells an error of what the file holds, which no later attempt finds otherwise.
+    /// Turns an error about the contents of the file, which no later attempt can change, into a
+    /// divergence.
     fn final_if_known(self, path: &Path) -> Self {
         match &self {
             Self::Yet(err) if !may_pass(err) => {
@@ -59,8 +60,11 @@ fn unusable(path: &Path, why: &str) -> NotReopened {
     NotReopened::Ever(Divergence::Unusable { path: path.to_owned(), why: why.to_owned() })
 }
 
-/// Whether the file may be what it was, although it could not be opened.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other error may pass")]
+/// Returns whether a later attempt may succeed after this error.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a later attempt may succeed after every other error"
+)]
 fn may_pass(err: &StoreError) -> bool {
     match err {
         StoreError::Sqlite(cause) => cause.sqlite_error_code() != Some(ErrorCode::NotADatabase),
@@ -73,25 +77,25 @@ fn may_pass(err: &StoreError) -> bool {
     }
 }
 
-/// What is wrong with the storage, if this error is reason enough to open the file again.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is not the storage")]
+/// Returns the fault of the storage, if this error is a reason to open the file again.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other error is about the storage")]
 fn fault_of(err: &StoreError) -> Option<StorageFault> {
     match err {
-        // Not a queue that is full. The lock may be one that this process could not give up.
+        // Not a full queue. The lock may be one that this process could not release.
         StoreError::Busy(Some(cause)) if cause.is::<rusqlite::Error>() => {
             Some(StorageFault::Locked)
         }
-        // SQLite rolls everything back by itself when it cannot read or write a page.
+        // SQLite itself rolls the transaction back when it cannot read or write a page.
         StoreError::RolledBack => Some(StorageFault::Failed),
         err => err.storage_fault(),
     }
 }
 
-/// Opens the file, sees that it goes on from what is known, shows by a commit that it can be
+/// Opens the file, checks that it continues the known log, commits once to show that it can be
 /// written, and puts into the index what the failed commit may have changed.
 ///
-/// Every change that was answered is in the index and stays there; what is added was read from the
-/// file inside the transaction, as after any commit.
+/// Every answered change is in the index and stays there. What is added was read from the file inside
+/// the transaction, as for any commit.
 pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopened> {
     let Known { path, identity, .. } = known;
     if identity.is_gone(path) {
@@ -122,8 +126,8 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
     Ok((conn, marks))
 }
 
-impl Desk {
-    /// The answer to a change during an outage.
+impl WriterThread {
+    /// Returns the answer to a change during an outage.
     pub fn refusal(&self) -> StoreError {
         match &self.outage {
             Some(it) if self.state.divergence().is_none() => StoreError::Unavailable(it.fault),
@@ -134,10 +138,10 @@ impl Desk {
     pub fn undo(&mut self, conn: Connection, err: &StoreError, touched: HashSet<Touched>) {
         let error = err as &dyn std::error::Error;
         if !conn.is_autocommit() {
-            // Best effort: closing the connection rolls back as well.
+            // An error changes nothing: closing the connection rolls back as well.
             let _ = conn.execute_batch("ROLLBACK");
         }
-        // One that is still in a transaction could never begin another.
+        // A connection that is still in a transaction could never begin another one.
         let stuck = (!conn.is_autocommit()).then_some(StorageFault::Failed);
         match stuck.or_else(|| fault_of(err)) {
             Some(StorageFault::Full) => self.state.failed(StorageFault::Full),
@@ -154,13 +158,14 @@ impl Desk {
         }
         tracing::error!(error, cause = error.source(), "a transaction failed");
         if let StoreError::Full(_) = err {
-            // Folding the log back may make the room that is needed.
+            // Folding the log back may free the needed space.
             let _ = fold(&conn);
         }
         self.conn = Some(conn);
     }
 
-    /// See [`fold`]. An error is treated as that of a change.
+    /// Refreshes the statistics of SQLite and folds the log back; see [`fold`]. An error counts as the
+    /// error of a change.
     pub fn upkeep(&mut self) -> Result<bool, StoreError> {
         let Some(conn) = self.conn.take() else { return Err(self.refusal()) };
         let optimized = conn.execute_batch("PRAGMA optimize;").map_err(StoreError::from);
@@ -177,7 +182,7 @@ impl Desk {
         self.outage = Some(Outage::new(fault, touched, self.now()));
     }
 
-    /// Opens the file again, if that can be done now.
+    /// Tries to open the file again.
     pub fn end_outage(&mut self) {
         let Some(mut outage) = self.outage.take() else { return };
         let Opened { path, index, readers, .. } = &self.opened;
@@ -229,7 +234,7 @@ impl Desk {
     }
 }
 
-/// Whether the log in the file is the one that is known, with nothing missing; its end.
+/// Fails unless the log in the file continues the known one. Returns its end.
 fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
     let path = || known.path.to_path_buf();
     let (head, found) = (known.marks.head, read.audit_head()?);
@@ -250,10 +255,10 @@ fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
     Ok(Marks { head: found, last_id: read.last_id()?.max(known.marks.last_id) })
 }
 
-/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader
-/// holds the log: what it does not need is folded back, and the log keeps its size.
+/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader holds
+/// the log: then only the part that it does not need is folded back, and the log keeps its size.
 ///
-/// Waits for readers only a moment, for changes wait as long.
+/// Waits for readers only a moment, because changes wait meanwhile.
 fn fold(conn: &Connection) -> Result<bool, StoreError> {
     let passive = "PRAGMA wal_checkpoint(PASSIVE)";
     let (pages, folded) =

@@ -1,0 +1,85 @@
+//! Parameters that follow from the path, the method and the answer of an operation. Handlers do not
+//! declare them.
+
+use utoipa::{
+    PartialSchema,
+    openapi::{
+        HttpMethod, RefOr, Schema,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+    },
+};
+
+use super::answers::{creates, returns_page};
+use crate::http::request::query;
+
+const KEY_ID: &str = "The identifier of the key, its `keyPrefix`, or `self`.";
+const ACCOUNT_ID: &str = "The identifier of the account, or `self`.";
+const LIMIT: &str = "The maximum number of items. Defaults to 1000.";
+const CURSOR: &str = "The `nextCursor` of the previous page.";
+const IF_MATCH: &str = "Make the change only if this is the current `ETag`. Otherwise, the answer \
+    is 412 and nothing changes. `*` matches every `ETag`.";
+
+pub(super) fn add(path: &str, method: &HttpMethod, operation: &mut Operation) {
+    let names_one = path.contains("/{id}") || path.contains("/self");
+    let changes_one = names_one && *method != HttpMethod::Get && !creates(operation);
+    let is_page = returns_page(operation);
+    let all = operation.parameters.get_or_insert_default();
+    for parameter in &mut *all {
+        if let RefOr::T(parameter) = parameter
+            && parameter.name == "id"
+        {
+            *parameter = described_id(parameter.clone(), path, method);
+        }
+    }
+    if is_page {
+        let limit = optional("limit", ParameterIn::Query, LIMIT, limit_schema());
+        let cursor = optional("cursor", ParameterIn::Query, CURSOR, String::schema());
+        let first = usize::from(path.contains("/{id}"));
+        all.splice(first..first, [limit, cursor]);
+    }
+    if changes_one {
+        all.push(optional("If-Match", ParameterIn::Header, IF_MATCH, String::schema()));
+    }
+    if all.is_empty() {
+        operation.parameters = None;
+    }
+}
+
+fn optional(
+    name: &str,
+    place: ParameterIn,
+    description: &str,
+    schema: RefOr<Schema>,
+) -> RefOr<Parameter> {
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .description(Some(description))
+        .schema(Some(schema));
+    RefOr::T(parameter.build())
+}
+
+fn limit_schema() -> RefOr<Schema> {
+    let mut schema = u32::schema();
+    if let RefOr::T(Schema::Object(it)) = &mut schema {
+        it.minimum = Some(1.into());
+        it.maximum = Some(query::MAX_LIMIT.into());
+    }
+    schema
+}
+
+/// Returns the parameter `id` with a description, and with an example that changes nothing: an
+/// operation on it reads the caller's own key or account, or finds none.
+fn described_id(parameter: Parameter, path: &str, method: &HttpMethod) -> Parameter {
+    let is_account = path.contains("/accounts/");
+    let is_harmless = *method == HttpMethod::Get || path.ends_with("/api-keys");
+    let example = match (is_harmless, is_account) {
+        (true, _) => "self",
+        (false, true) => "acct_01KYq8Zt3mV5xW7aBcDeFg",
+        (false, false) => "key_01KYq8Zt3mV5xW7aBcDeFg",
+    };
+    ParameterBuilder::from(parameter)
+        .description(Some(if is_account { ACCOUNT_ID } else { KEY_ID }))
+        .example(Some(example.into()))
+        .build()
+}

@@ -1,0 +1,146 @@
+//! The expiry of callers and keys: a caller that expires gives no later expiry than its own.
+
+use crate::{
+    domain::{
+        api_key::{ApiKey, RequestedExpiry},
+        event::EventSource,
+        scope::{Catalogue, ScopeSet},
+    },
+    env::Timestamp,
+    service::{Fault, KeyPatch, Principal},
+};
+
+/// What a change gives to the holder of a key.
+#[derive(Clone, Copy)]
+pub enum Gain<'a> {
+    /// Neither a secret nor a scope nor a later expiry.
+    Nothing,
+    /// A new plaintext key, which works as long as the key does.
+    Secret,
+    /// The settings in this patch.
+    Settings(&'a KeyPatch),
+}
+
+/// The maker of a key: the source of the event, its own expiry, and the scopes that keys may have.
+#[derive(Clone, Copy)]
+pub(in crate::service) struct Maker<'a> {
+    pub source: &'a EventSource,
+    /// `None` means that the maker never expires.
+    pub expires_at: Option<Timestamp>,
+    pub catalogue: &'a Catalogue,
+}
+
+impl<'a> Maker<'a> {
+    /// keyward itself, or a local command.
+    pub fn cli(catalogue: &'a Catalogue) -> Self {
+        Self { source: &EventSource::CLI, expires_at: None, catalogue }
+    }
+}
+
+/// The context of a requested expiry.
+#[derive(Clone, Copy)]
+pub struct Expiry<'a> {
+    pub now: Timestamp,
+    /// The caller, whose own expiry is the latest that it gives.
+    pub caller: &'a Principal,
+    /// The key to change. A setting that it already has is no change.
+    pub existing: Option<&'a ApiKey>,
+}
+
+/// Returns whether a key with this expiry outlives its caller.
+pub(in crate::service) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
+    caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
+}
+
+impl Expiry<'_> {
+    /// Returns what is wrong with a requested expiry.
+    pub fn fault(self, wanted: RequestedExpiry) -> Option<Fault> {
+        let own = self.existing.map(|it| it.expires_at);
+        let limit = self.caller.expires_at;
+        let end = match wanted {
+            RequestedExpiry::Inherit => return None,
+            RequestedExpiry::Never | RequestedExpiry::At(_) => wanted.or(None),
+        };
+        if own == Some(end) {
+            return None;
+        }
+        if end.is_some_and(|it| it <= self.now) {
+            return Some(Fault::new("/expiresAt", "in_the_past", "must lie in the future"));
+        }
+        let limit = limit.filter(|_| outlives(end, limit))?;
+        let detail = if end.is_some() {
+            format!("must not be later than the end of the calling key, {limit}")
+        } else {
+            format!("must not be null: the calling key expires at {limit}")
+        };
+        Some(Fault::new("/expiresAt", "expires_after_caller", detail))
+    }
+
+    /// Returns everything in this change that would outlive the caller, or end in the past.
+    pub fn faults(self, gain: Gain<'_>) -> Vec<Fault> {
+        let patch = match gain {
+            Gain::Nothing => return Vec::new(),
+            Gain::Secret => None,
+            Gain::Settings(patch) => Some(patch),
+        };
+        let wanted = patch.map(|it| it.expires_at).unwrap_or_default();
+        self.fault(wanted).into_iter().chain(self.revivals(patch, wanted)).collect()
+    }
+
+    /// Returns the gains other than a new expiry, if the key outlives its caller: a secret, a key
+    /// that is enabled again, or an added scope. A caller that changes its own key gains no life.
+    fn revivals(self, patch: Option<&KeyPatch>, wanted: RequestedExpiry) -> Vec<Fault> {
+        let (Some(limit), Some(key)) = (self.caller.expires_at, self.existing) else {
+            return Vec::new();
+        };
+        let is_own = self.caller.key() == Some(key.id);
+        if is_own || !outlives(wanted.or(key.expires_at), Some(limit)) {
+            return Vec::new();
+        }
+        let pointers = match patch {
+            None => vec![("", true)],
+            Some(patch) => {
+                let widened = patch.scopes.iter().flat_map(ScopeSet::iter);
+                let widened = widened.into_iter().any(|it| !key.scopes.contains(it));
+                let enabled = patch.enabled == Some(true) && !key.enabled;
+                vec![("/enabled", enabled), ("/scopes", widened)]
+            }
+        };
+        let detail = format!("this key outlives the calling key, which expires at {limit}");
+        let applied = pointers.into_iter().filter(|(_, applies)| *applies);
+        applied.map(|(at, _)| Fault::new(at, "expires_after_caller", &*detail)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{id::AccountId, scope::ScopeBits};
+
+    #[test]
+    fn a_caller_gives_no_later_end_than_its_own() {
+        let at = Timestamp::from_millis;
+        let code = |end: Option<i64>, wanted| {
+            let caller = Principal {
+                presented: None,
+                account: AccountId::from_raw(1),
+                operator: false,
+                powers: ScopeBits::default(),
+                expires_at: end.map(at),
+                source: EventSource::CLI.into(),
+            };
+            let expiry = Expiry { now: at(1_000), caller: &caller, existing: None };
+            expiry.fault(wanted).map(|it| it.code)
+        };
+        let (inherit, never) = (RequestedExpiry::Inherit, RequestedExpiry::Never);
+        let ends = |millis| RequestedExpiry::At(at(millis));
+        assert_eq!(code(None, inherit), None);
+        assert_eq!(code(None, never), None);
+        assert_eq!(code(None, ends(1_001)), None);
+        assert_eq!(code(None, ends(1_000)), Some("in_the_past"));
+        assert_eq!(code(Some(2_000), inherit), None);
+        assert_eq!(code(Some(2_000), ends(2_000)), None);
+        assert_eq!(code(Some(2_000), ends(2_001)), Some("expires_after_caller"));
+        assert_eq!(code(Some(2_000), never), Some("expires_after_caller"));
+    }
+}
