@@ -26,7 +26,7 @@ pub fn file_faults(config: &Config) -> Vec<Error> {
         configured_policy(config, &catalogue(config)).err(),
         KeyPair::load(&config.tls).err().map(Error::from),
     ];
-    faults.into_iter().flatten().chain(webhook_faults(config)).collect()
+    faults.into_iter().flatten().chain(webhook_faults(config).map(Error::from)).collect()
 }
 
 /// Loads the route policy. Returns `None` if the configuration names no file.

@@ -4,7 +4,6 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::Error;
 use crate::{
     config::{Config, WebhookSetting},
     domain::webhook_secret::{InvalidSecret, WebhookSecret},
@@ -31,15 +30,15 @@ pub enum WebhookError {
 }
 
 /// Returns the webhooks of the configuration.
-pub(super) fn configured_webhooks(config: &Config) -> Result<Vec<Webhook>, Error> {
-    Ok(config.webhooks.iter().map(with_secrets).collect::<Result<_, _>>()?)
+pub(super) fn configured_webhooks(config: &Config) -> Result<Vec<Webhook>, WebhookError> {
+    config.webhooks.iter().map(with_secrets).collect()
 }
 
 /// Returns every fault in the files of secrets. Only the service itself knows its credentials, so a
 /// webhook without a file has no fault here, and is refused at the start.
-pub(super) fn webhook_faults(config: &Config) -> impl Iterator<Item = Error> {
+pub(super) fn webhook_faults(config: &Config) -> impl Iterator<Item = WebhookError> {
     let with_file = config.webhooks.iter().filter(|it| it.secret_file.is_some());
-    with_file.filter_map(|it| with_secrets(it).err()).map(Error::from)
+    with_file.filter_map(|it| with_secrets(it).err())
 }
 
 fn with_secrets(setting: &WebhookSetting) -> Result<Webhook, WebhookError> {

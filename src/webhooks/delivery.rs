@@ -193,6 +193,13 @@ impl Delivery {
             }
         };
         self.access.metrics.count_delivery(name, result);
+        if error.is_some() {
+            self.backlog.clear();
+        }
+        self.cursor = Some(cursor);
+        self.last_error = error;
+        // Before the position is stored, so that no stored failure is without its reason.
+        app.report_webhook(&self.webhook.name, cursor.seq, self.last_error.clone());
         let kept = match result {
             DeliveryResult::Gone => app.disable_webhook(&self.webhook, cursor),
             DeliveryResult::Delivered | DeliveryResult::Failed => {
@@ -204,12 +211,6 @@ impl Delivery {
             // After a crash, what was delivered since is delivered again.
             Err(err) => self.warn(&err, "the position of a webhook was not stored"),
         }
-        if error.is_some() {
-            self.backlog.clear();
-        }
-        self.cursor = Some(cursor);
-        self.last_error = error;
-        app.report_webhook(&self.webhook.name, cursor.seq, self.last_error.clone());
     }
 
     fn wait(&mut self, limit: Option<Duration>) {

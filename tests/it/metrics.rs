@@ -176,7 +176,7 @@ fn no_request_makes_the_metrics_long() {
 fn no_label_says_anything_about_a_key_or_a_client() {
     let (server, text) = busy_server();
     let known: BTreeSet<&str> =
-        ["entry", "outcome", "le", "job", "result", "state", "type", "version"]
+        ["entry", "outcome", "le", "job", "result", "state", "type", "version", "webhook"]
             .into_iter()
             .chain(["http_request_method", "http_route", "http_response_status_code"])
             .collect();

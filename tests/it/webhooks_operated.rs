@@ -2,10 +2,16 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -187,4 +193,79 @@ fn a_reload_takes_over_new_secrets_and_refuses_an_exposed_file() {
     assert_eq!(check.status.code(), Some(78));
     let why = String::from_utf8(check.stderr).unwrap();
     assert!(why.contains("can be read by other users"), "{why}");
+}
+
+/// An HTTPS server that answers every connection with 204.
+fn tls_receiver(certificate: &CertifiedKey<KeyPair>) -> u16 {
+    let chain = vec![certificate.cert.der().clone()];
+    let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Ends with the process of the tests.
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            let mut request = [0; 4096];
+            // A client that does not trust the certificate ends the connection here.
+            if stream.read(&mut request).is_ok() {
+                let _ = stream.write_all(b"HTTP/1.1 204 x\r\nconnection: close\r\n\r\n");
+                let _ = stream.flush();
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_receiver_with_tls_needs_a_certificate_that_the_system_trusts() {
+    let certificate = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let port = tls_receiver(&certificate);
+    let secrets = Secrets::new(SECRET);
+    let dir = tempfile::tempdir().unwrap();
+    let (file, roots) = (dir.path().join("keyward.toml"), dir.path().join("roots.pem"));
+    let text = format!(
+        "[[webhooks]]\nname = \"hook\"\nurl = \"https://localhost:{port}/\"\n\
+         events = [\"server.started\"]\nsecret_file = \"{}\"\nallow_private = true\n",
+        secrets.path().display()
+    );
+    fs::write(&file, text).unwrap();
+    let (file, data) = (file.to_str().unwrap(), dir.path().join("data"));
+    // The first start places the webhook after its own event, so the second event is delivered.
+    let status_with = |roots_file: &str| {
+        let variables = [("KEYWARD_CONFIG", file), ("SSL_CERT_FILE", roots_file)];
+        let server = Binary::serve_with(&data, &variables);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let out = keyward_in(&data, &["webhooks", "list", "-o", "json"]);
+            let list: Value = serde_json::from_slice(&out.stdout).unwrap();
+            let it = list["data"][0].clone();
+            if it["status"] == "retrying" || it["lag"] == 0 && it["seq"] != 0 {
+                assert!(server.terminate().status.success());
+                return it;
+            }
+            assert!(Instant::now() < deadline, "{list}");
+        }
+    };
+    let other = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&roots, other.cert.pem()).unwrap();
+    let first = status_with(roots.to_str().unwrap());
+    assert_eq!(first["status"], "active", "{first}");
+    let refused = status_with(roots.to_str().unwrap());
+    assert_eq!(refused["status"], "retrying", "{refused}");
+    assert!(refused["lastError"].as_str().unwrap().contains("certificate"), "{refused}");
+
+    keyward_in(&data, &["webhooks", "enable", "hook"]);
+    fs::write(&roots, certificate.cert.pem()).unwrap();
+    let delivered = status_with(roots.to_str().unwrap());
+    assert_eq!(
+        (&delivered["status"], &delivered["lag"]),
+        (&json!("active"), &json!(0)),
+        "{delivered}"
+    );
 }
