@@ -29,6 +29,7 @@ mod serve;
 mod settings;
 mod usage_error;
 mod verify;
+mod webhooks;
 
 use std::{
     io::{self, Write},
@@ -93,6 +94,9 @@ enum Command {
     /// Check and try out the route policy of forward auth
     #[command(subcommand)]
     Routes(routes::Command),
+    /// List and enable webhooks
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
     /// Accept the machine's clock
     #[command(subcommand)]
     Clock(clock::Command),
@@ -151,6 +155,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Backup(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Routes(command) => command.run(),
+        Command::Webhooks(command) => command.run().map(done),
         Command::Clock(command) => command.run().map(done),
         Command::Completions(it) => it.run(&mut Cli::command()).map(done),
         Command::Man(it) => it.run(Cli::command()).map(done),

@@ -13,6 +13,7 @@ mod scopes;
 mod settings;
 mod toml_text;
 mod variables;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ pub use self::{
     routes::RouteSetting,
     scopes::ScopeSetting,
     variables::unknown as unknown_variable,
+    webhooks::WebhookSetting,
 };
 use self::{
     read::Raw,
@@ -80,6 +82,8 @@ pub struct Config {
     pub backup: BackupConfig,
     /// When each job runs: cron lines of six fields, seconds first, in UTC. It has every job.
     pub jobs: BTreeMap<Job, String>,
+    /// The receivers of events, in the order of the file.
+    pub webhooks: Vec<WebhookSetting>,
 }
 
 /// TLS on every TCP listener. Needs both files or none.
@@ -179,6 +183,7 @@ impl Default for Config {
             authz: AuthzConfig { policy_file: None, allow_preflight: false },
             backup: BackupConfig { dir: None, keep: 7 },
             jobs: Job::ALL.map(|it| (it, it.default_schedule().to_owned())).into(),
+            webhooks: Vec::new(),
         }
     }
 }
@@ -235,6 +240,7 @@ impl Config {
             lines.push(format!("{} = {}", setting.name, (setting.show)(self)));
         }
         lines.extend(self.scopes.iter().map(ScopeSetting::to_toml));
+        lines.extend(self.webhooks.iter().map(WebhookSetting::to_toml));
         lines.join("\n") + "\n"
     }
 
@@ -244,6 +250,9 @@ impl Config {
         let mut names: Vec<_> = SETTINGS.iter().filter(differs).map(Setting::path).collect();
         if self.scopes != other.scopes {
             names.push("scopes".to_owned());
+        }
+        if self.webhooks != other.webhooks {
+            names.push("webhooks".to_owned());
         }
         names
     }

@@ -15,6 +15,7 @@ pub mod key_hash;
 pub mod mask;
 pub mod merkle;
 mod named;
+pub mod network;
 pub mod plaintext_key;
 pub mod policy;
 pub mod rate_limit;
@@ -24,5 +25,7 @@ pub mod sealed_answer;
 pub mod text;
 pub mod verdict;
 pub mod visible;
+pub mod webhook;
+pub mod webhook_secret;
 
 pub(crate) use self::named::named_enum;

@@ -20,6 +20,8 @@ pub mod jobs;
 
 pub mod http;
 
+pub mod webhooks;
+
 pub mod config;
 
 pub mod server;

@@ -36,6 +36,7 @@ mod tests;
 mod usage;
 mod verify;
 mod view;
+mod webhooks;
 
 use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicBool};
 
@@ -72,6 +73,7 @@ pub use self::{
     statistics::Statistics,
     verify::{KeyOwner, Verification},
     view::{KeyView, PreviousCredential},
+    webhooks::{Webhook, WebhookStatus},
 };
 use self::{
     authorizer::Authorizer,
@@ -83,6 +85,7 @@ use self::{
     idempotency::RunningRequests,
     kdf_pool::KdfPool,
     usage::UsageRecorder,
+    webhooks::WebhookReports,
 };
 pub use crate::domain::job::Job;
 /// Types of the store that other layers may use as they are.
@@ -128,6 +131,7 @@ pub struct Keyward {
     ended_bounded: AtomicBool,
     change_budget: ChangeBudget,
     running_requests: RunningRequests,
+    webhook_reports: WebhookReports,
 }
 
 impl Keyward {
@@ -169,6 +173,7 @@ impl Keyward {
             ended_bounded: AtomicBool::new(false),
             change_budget: ChangeBudget::default(),
             running_requests: RunningRequests::default(),
+            webhook_reports: WebhookReports::default(),
         };
         // A start with a known label writes nothing: the storage may take no changes.
         if is_new {

@@ -36,6 +36,7 @@ mod time_floor;
 mod tree;
 mod tx;
 mod usage;
+mod webhooks;
 mod writer;
 
 pub use self::{

@@ -28,7 +28,7 @@ use self::{
     protocol_errors::HoldBack,
 };
 pub use self::{
-    metrics::Metrics,
+    metrics::{DeliveryResult, Metrics},
     outlet::Outlet,
     protocol_errors::take_protocol_error,
     verification_counts::{EntryPoint, Outcome},

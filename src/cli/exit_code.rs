@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use crate::{
     cli::error::Error,
-    server::{self, DataDirError},
+    server::{self, DataDirError, WebhookError},
     service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
@@ -91,11 +91,13 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
+        server::Error::Webhook(WebhookError::Start(_)) => FAILED,
         server::Error::DataDir(_)
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)
         | server::Error::Tls(_)
-        | server::Error::Policy(_) => WRONG,
+        | server::Error::Policy(_)
+        | server::Error::Webhook(_) => WRONG,
         server::Error::Migration(err) => migration_exit_code(err),
         server::Error::Backup(err) => backup_exit_code(err),
         server::Error::AfterExchange { source, .. } => server_exit_code(source),

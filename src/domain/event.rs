@@ -81,6 +81,8 @@ named_enum! {
         RootKeyReset => "root_key.reset",
         BackupCreated => "backup.created",
         BackupRestored => "backup.restored",
+        WebhookDisabled => "webhook.disabled",
+        WebhookEnabled => "webhook.enabled",
         ServerStarted => "server.started",
         ServerStopped => "server.stopped",
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError};
+use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError, WebhookError};
 use crate::{
     service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
@@ -31,6 +31,8 @@ pub enum Error {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
     #[error("the scheduler cannot be started")]

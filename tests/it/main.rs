@@ -84,4 +84,6 @@ mod turns;
 mod unread;
 mod usage;
 mod verify;
+mod webhooks;
+mod webhooks_operated;
 mod writer;

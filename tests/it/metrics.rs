@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use keyward::telemetry::Metrics;
+use keyward::{config::WebhookSetting, domain::webhook::EventPattern, telemetry::Metrics};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -21,7 +22,19 @@ use crate::support::{
 fn busy_server() -> (TestServer, String) {
     let mut server = authz::guarded();
     let key = server.key(&["orders:read"]);
-    server.restart(|_| ());
+    let secrets = server.data_dir().join("hook.secret");
+    fs::write(&secrets, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).unwrap();
+    server.restart(|config| {
+        config.webhooks.push(WebhookSetting {
+            name: "siem".to_owned(),
+            url: "https://siem.example.com/".to_owned(),
+            events: vec![EventPattern::parse("backup.restored").unwrap()],
+            secret_file: Some(secrets),
+            allow_private: false,
+            timeout: WebhookSetting::TIMEOUT,
+        });
+    });
     for request in authz::questions("GET", "/orders/7") {
         server.send(&request.clone().key(&key.text)).expect(200);
         server.send(&request.clone()).expect(401);
@@ -163,7 +176,7 @@ fn no_request_makes_the_metrics_long() {
 fn no_label_says_anything_about_a_key_or_a_client() {
     let (server, text) = busy_server();
     let known: BTreeSet<&str> =
-        ["entry", "outcome", "le", "job", "result", "state", "type", "version"]
+        ["entry", "outcome", "le", "job", "result", "state", "type", "version", "webhook"]
             .into_iter()
             .chain(["http_request_method", "http_route", "http_response_status_code"])
             .collect();

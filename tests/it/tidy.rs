@@ -8,7 +8,7 @@ use keyward::{
 };
 
 /// Each layer, and the layers that it may name. Read top-down, this is the architecture.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("env", &[]),
     ("domain", &["env"]),
     ("store", &["env", "domain"]),
@@ -16,8 +16,12 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("telemetry", &["config", "env", "domain", "service"]),
     ("jobs", &["service", "telemetry"]),
     ("http", &["env", "domain", "service", "telemetry"]),
+    ("webhooks", &["env", "domain", "http", "service", "telemetry"]),
     ("config", &["domain"]),
-    ("server", &["config", "env", "domain", "http", "jobs", "service", "store", "telemetry"]),
+    (
+        "server",
+        &["config", "env", "domain", "http", "jobs", "service", "store", "telemetry", "webhooks"],
+    ),
 ];
 /// These may name everything.
 const ABOVE: [&str; 3] = ["cli", "main", "lib"];

@@ -9,11 +9,13 @@ mod logged;
 pub mod operations;
 mod process;
 pub mod proxy;
+mod receiver;
 pub mod schema;
 mod server;
 mod stream;
 mod stub;
 mod supervised;
+pub mod webhook;
 
 use std::{io::Write, process::Command};
 
@@ -23,6 +25,7 @@ pub use self::{
     forgery::{checksum, forged},
     logged::Logged,
     process::{Process, signal},
+    receiver::{Reaction, Receiver, Sent},
     server::{Key, TestServer},
     stream::{EventStream, Message},
     stub::{Answer, Stub},

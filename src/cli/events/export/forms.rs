@@ -130,6 +130,8 @@ fn activity(event_type: &str) -> (u32, &'static str) {
         | EventType::BackupCreated
         | EventType::BackupRestored
         | EventType::ServerStarted
-        | EventType::ServerStopped => (99, "Other"),
+        | EventType::ServerStopped
+        | EventType::WebhookDisabled
+        | EventType::WebhookEnabled => (99, "Other"),
     }
 }
