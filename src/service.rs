@@ -65,7 +65,7 @@ pub use self::{
         IssuedKey, KeyPatch, NewKey,
         expiry::{Expiry, Gain},
     },
-    limits::{Question, Rates},
+    limits::Question,
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
     readiness::LEAST_FREE,

@@ -80,6 +80,38 @@ impl RateState {
     }
 }
 
+/// The rate limits of a verified key, as the verification left them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rates {
+    pub key: Option<RateState>,
+    pub account: Option<RateState>,
+    /// The limit that refused the request.
+    pub exceeded: Option<Exceeded>,
+}
+
+/// Whose limit refused a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exceeded {
+    Key,
+    Account,
+}
+
+impl Rates {
+    /// Returns the limit that refused the request.
+    pub fn exceeded(&self) -> Option<RateState> {
+        match self.exceeded? {
+            Exceeded::Key => self.key,
+            Exceeded::Account => self.account,
+        }
+    }
+
+    /// Returns the limit that refused the request, or else the one with the least left.
+    pub fn tightest(&self) -> Option<RateState> {
+        let least = || self.key.into_iter().chain(self.account).min_by_key(|it| it.remaining);
+        self.exceeded().or_else(least)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,10 @@ use actix_web::{
     http::header::{HeaderMap, HeaderName, HeaderValue},
 };
 
-use crate::{domain::rate_limit::RateState, env::Timestamp, service::Rates};
+use crate::{
+    domain::rate_limit::{RateState, Rates},
+    env::Timestamp,
+};
 
 static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 static STATE: HeaderName = HeaderName::from_static("ratelimit");

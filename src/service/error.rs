@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    domain::{request_path::Ambiguity, verdict::Verdict},
+    domain::{rate_limit::Rates, request_path::Ambiguity, verdict::Verdict},
     env::Timestamp,
-    service::{BackupError, Rates},
+    service::BackupError,
     store::StoreError,
 };
 

@@ -10,7 +10,7 @@ use crate::{
         event::{EventSource, EventType, NewEvent, Subject},
         id::AccountId,
         policy::RequiredScopes,
-        rate_limit::{RateLimit, RateState},
+        rate_limit::{Exceeded, RateLimit, Rates},
     },
     env::Timestamp,
     service::{Error, Keyward},
@@ -32,37 +32,6 @@ impl From<RequiredScopes> for Question<'static> {
     /// Asks for a request with the usual cost, from an unknown address.
     fn from(required: RequiredScopes) -> Self {
         Self { required, client_ip: &|| None, cost: 1 }
-    }
-}
-
-/// The rate limits of a verified key, as the verification left them.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Rates {
-    pub key: Option<RateState>,
-    pub account: Option<RateState>,
-    /// The limit that refused the request.
-    exceeded: Option<Exceeded>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Exceeded {
-    Key,
-    Account,
-}
-
-impl Rates {
-    /// Returns the limit that refused the request.
-    pub fn exceeded(&self) -> Option<RateState> {
-        match self.exceeded? {
-            Exceeded::Key => self.key,
-            Exceeded::Account => self.account,
-        }
-    }
-
-    /// Returns the limit that refused the request, or else the one with the least left.
-    pub fn tightest(&self) -> Option<RateState> {
-        let least = || self.key.into_iter().chain(self.account).min_by_key(|it| it.remaining);
-        self.exceeded().or_else(least)
     }
 }
 

@@ -20,13 +20,13 @@ use crate::{
         id::AccountId,
         plaintext_key::PlaintextKey,
         policy::RequiredScopes,
+        rate_limit::Rates,
         scope::ScopeBits,
         verdict::Verdict,
     },
     env::Timestamp,
     service::{
-        Denial, Error, Identity, Keyward, Presented, Principal, Question, Rates,
-        limits::is_allowed_from,
+        Denial, Error, Identity, Keyward, Presented, Principal, Question, limits::is_allowed_from,
     },
     store::{AccountEntry, IndexedCredential, RuntimeState},
 };
