@@ -28,7 +28,7 @@ use crate::{
 
 /// The running deliveries.
 pub struct Webhooks {
-    webhooks: Vec<Webhook>,
+    configured: Vec<Webhook>,
     access: Arc<Access>,
     stopping: watch::Sender<bool>,
     /// Disconnected when every thread has ended.
@@ -49,8 +49,8 @@ impl Webhooks {
         let access = Arc::new(Access::new(Arc::clone(app), Arc::clone(metrics)));
         let (stopping, _) = watch::channel(false);
         let (alive, running) = mpsc::channel();
-        let it = Self { webhooks, access, stopping, running };
-        for webhook in it.webhooks.iter().cloned() {
+        let it = Self { configured: webhooks, access, stopping, running };
+        for webhook in it.configured.iter().cloned() {
             metrics.declare_webhook(&webhook.name);
             let name = format!("webhook-{}", webhook.name);
             let (access, stopping) = (Arc::clone(&it.access), it.stopping.subscribe());
@@ -66,7 +66,7 @@ impl Webhooks {
 
     /// Delivers to these webhooks from now on. An attempt that is under way is made again.
     pub fn replace(&mut self, app: &Arc<Keyward>, webhooks: Vec<Webhook>) -> Result<(), io::Error> {
-        if self.webhooks == webhooks {
+        if self.configured == webhooks {
             return Ok(());
         }
         self.stop_sending();

@@ -85,13 +85,13 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::NotStored(_)
         | server::Error::DiskFull { .. }
         | server::Error::Halted(Divergence::Replaced { .. }) => TRY_AGAIN,
-        server::Error::Halted(Divergence::WriterPanicked) => FAILED,
+        server::Error::Halted(Divergence::WriterPanicked)
+        | server::Error::Webhook(WebhookError::Start(_)) => FAILED,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
         ) => store_exit_code(err),
-        server::Error::Webhook(WebhookError::Start(_)) => FAILED,
         server::Error::DataDir(_)
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)

@@ -139,8 +139,12 @@ impl Keyward {
     pub fn forget_other_webhooks(&self, configured: &[Webhook]) -> Result<(), Error> {
         let other = |name: &str| configured.iter().all(|it| it.name != name);
         self.webhook_reports.lock().retain(|name, _| !other(name));
-        let mut names: Vec<_> =
-            self.store.read(|tx| tx.webhook_cursors())?.into_iter().map(|(it, _)| it).collect();
+        let mut names: Vec<_> = self
+            .store
+            .read::<_, Error>(|tx| Ok(tx.webhook_cursors()?))?
+            .into_iter()
+            .map(|(it, _)| it)
+            .collect();
         names.retain(|it| other(it));
         if names.is_empty() {
             return Ok(());

@@ -155,7 +155,9 @@ impl Metrics {
 
     /// Makes the counters of a webhook appear before its first attempt.
     pub fn declare_webhook(&self, name: &str) {
-        DeliveryResult::ALL.iter().for_each(|it| self.deliveries(name, *it).increment(0));
+        for result in DeliveryResult::ALL {
+            self.deliveries(name, result).increment(0);
+        }
     }
 
     /// Counts one attempt to deliver an event. `webhook` is a name of the configuration.

@@ -1,6 +1,10 @@
 //! The HTTP client of webhooks: one attempt at one message.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::crypto::ring;
 use ureq::{
@@ -113,7 +117,7 @@ struct CheckedResolver {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the receiver has the private address {0}; set `allow_private` to send there")]
-struct PrivateAddress(std::net::IpAddr);
+struct PrivateAddress(IpAddr);
 
 impl Resolver for CheckedResolver {
     fn resolve(
@@ -123,7 +127,7 @@ impl Resolver for CheckedResolver {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = DefaultResolver::default().resolve(uri, config, timeout)?;
-        let private = found.iter().map(|it| it.ip()).find(|it| !is_public(*it));
+        let private = found.iter().map(SocketAddr::ip).find(|it| !is_public(*it));
         match private.filter(|_| !self.allow_private) {
             Some(address) => Err(ureq::Error::Other(Box::new(PrivateAddress(address)))),
             None => Ok(found),
