@@ -22,6 +22,7 @@ mod import;
 mod janitor;
 mod kdf_pool;
 mod keys;
+mod leak_reports;
 mod mint;
 mod pace;
 mod principal;
@@ -61,6 +62,7 @@ pub use self::{
         IssuedKey, KeyPatch, NewKey,
         expiry::{Expiry, Gain},
     },
+    leak_reports::LeakEffects,
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
     readiness::LEAST_FREE,
@@ -77,6 +79,7 @@ use self::{
     deferred_events::DeferredEvents,
     denials::DenialRecorder,
     kdf_pool::KdfPool,
+    leak_reports::ReportLimit,
     usage::UsageRecorder,
 };
 pub use crate::domain::job::Job;
@@ -122,6 +125,7 @@ pub struct Keyward {
     /// Whether no key has more ended credentials than are kept: see `ended_credentials`.
     ended_bounded: AtomicBool,
     change_budget: ChangeBudget,
+    report_limit: ReportLimit,
 }
 
 impl Keyward {
@@ -162,6 +166,7 @@ impl Keyward {
                 .map_or_else(OnceLock::new, |it| OnceLock::from(PrefixMaker::new(it))),
             ended_bounded: AtomicBool::new(false),
             change_budget: ChangeBudget::default(),
+            report_limit: ReportLimit::default(),
         };
         // A start with a known label writes nothing: the storage may take no changes.
         if is_new {
