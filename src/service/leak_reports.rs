@@ -22,7 +22,7 @@ use crate::{
         DeniedCall, Error, Identity, Keyward, Presented, ended_credentials::delete_oldest,
         keys::revocation::revoke_with, verify::actor_of,
     },
-    store::{IndexedCredential, KeyIndex, KeyRecord, ReadTx, WriteTx},
+    store::{IndexedCredential, KeyIndex, KeyRecord, ReadTx, StoreError, WriteTx},
 };
 
 /// What a report did to one credential.
@@ -68,7 +68,8 @@ impl Keyward {
     /// grace period ends alone, so that the clients of the current one continue. The last root key
     /// stays accepted; the audit log and the log of the server say so.
     ///
-    /// Writes also if no credential is known, so that an outage shows in every answer.
+    /// A report without a known credential fails during an outage as well: else its answer would tell
+    /// that nothing in it is known.
     pub fn end_leaked(
         &self,
         presented: &[Identity],
@@ -80,6 +81,10 @@ impl Keyward {
             Identity::Malformed | Identity::Unknown | Identity::Unverified(_) => None,
         });
         let known: Vec<_> = known.collect();
+        // Else the write itself finds out whether the outage is over.
+        if let Some(fault) = self.store.storage_fault().filter(|_| known.is_empty()) {
+            return Err(StoreError::Unavailable(fault).into());
+        }
         let (index, batch) = (Arc::clone(self.store.index()), self.settings.batch);
         let (effects, kept) = self.system_change(move |tx| {
             let (mut effects, mut kept) = (LeakEffects::default(), Vec::new());

@@ -54,7 +54,7 @@ const COUNTERS: [(&str, &str); 8] = [
     (EVENTS, "Events by type."),
     (DERIVATIONS, "Derivations of hashes since the start."),
     (LOG_LINES_DROPPED, "Log lines that were dropped because their reader was too slow."),
-    (LEAKED_KEYS, "Keys in reports of leaks by what the report did."),
+    (LEAKED_KEYS, "Keys in reports of leaks by outcome."),
     (MALFORMED, "Requests refused because they are not valid HTTP."),
 ];
 const HISTOGRAMS: [(&str, &str); 2] = [
@@ -101,8 +101,8 @@ impl Metrics {
         it.gauge(CERTIFICATE_END, &[]).set(0.0);
         // These series exist before their first event.
         it.count_malformed_requests(0);
-        for effect in ["revoked", "grace_ended", "kept"] {
-            it.count_leaked_keys(effect, 0);
+        for outcome in ["revoked", "grace_ended", "kept"] {
+            it.count_leaked_keys(outcome, 0);
         }
         for job in Job::ALL {
             it.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(0.0);
@@ -149,9 +149,9 @@ impl Metrics {
         self.recorder.register_counter(&key, &META).increment(by);
     }
 
-    /// Counts keys that were reported as leaked, by what the report did.
-    pub fn count_leaked_keys(&self, effect: &'static str, by: u64) {
-        let label = vec![Label::from_static_parts("effect", effect)];
+    /// Counts keys that were reported as leaked, by what the report did with them.
+    pub fn count_leaked_keys(&self, outcome: &'static str, by: u64) {
+        let label = vec![Label::from_static_parts("outcome", outcome)];
         let key = Key::from_parts(LEAKED_KEYS, label);
         self.recorder.register_counter(&key, &META).increment(by);
     }
