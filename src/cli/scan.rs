@@ -119,7 +119,7 @@ impl Scan {
     fn directory(&mut self, top: &Path) {
         let mut waiting = vec![top.to_owned()];
         while let Some(dir) = waiting.pop() {
-            let entries = fs::read_dir(&dir).and_then(|it| it.collect::<Result<Vec<_>, _>>());
+            let entries = fs::read_dir(&dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             let mut entries = match entries {
                 Ok(entries) => entries,
                 Err(err) => {

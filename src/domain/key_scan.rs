@@ -27,6 +27,7 @@ fn key_at(bytes: &[u8], underscore: usize, label: PrefixLabel) -> Option<(usize,
 }
 
 #[cfg(test)]
+#[expect(clippy::string_slice, reason = "keys are ASCII")]
 mod tests {
     use super::*;
     use crate::env::SeededEntropy;

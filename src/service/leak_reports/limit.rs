@@ -98,14 +98,15 @@ mod tests {
         Monotonic::from_millis(millis)
     }
 
-    fn client(number: u32) -> Option<IpAddr> {
-        Some(IpAddr::V4(number.into()))
+    fn client(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
     }
 
     #[test]
     fn a_client_may_report_three_hundred_keys_at_once_and_then_five_in_each_second() {
         let limit = ReportLimit::default();
-        let take = |keys, now| limit.take(client(1), keys, at(now)).map_err(|it| it.as_millis());
+        let take =
+            |keys, now| limit.take(Some(client(1)), keys, at(now)).map_err(|it| it.as_millis());
         assert_eq!([take(100, 0), take(100, 0), take(99, 0)], [Ok(()); 3]);
         assert_eq!(take(2, 0), Err(200));
         assert_eq!(take(1, 0), Ok(()), "a refusal takes nothing");
@@ -120,8 +121,9 @@ mod tests {
     #[test]
     fn all_clients_together_have_a_limit_and_one_client_cannot_use_it_up() {
         let limit = ReportLimit::default();
-        let take =
-            |number, keys| limit.take(client(number), keys, at(0)).map_err(|it| it.as_millis());
+        let take = |number, keys| {
+            limit.take(Some(client(number)), keys, at(0)).map_err(|it| it.as_millis())
+        };
         for _ in 0..100 {
             let _ = take(1, 100);
         }
@@ -143,7 +145,7 @@ mod tests {
         let limit = ReportLimit::default();
         for number in 0..100_000 {
             let now = at(i64::from(number));
-            let _ = limit.take(client(number), 1, now);
+            let _ = limit.take(Some(client(number)), 1, now);
         }
         assert!(limit.0.lock().unwrap().clients.len() <= Buckets::SWEEP_AT);
     }
