@@ -23,6 +23,7 @@ mod request;
 mod root_key;
 mod routes;
 mod run_job;
+mod scan;
 mod scopes;
 mod secret;
 mod serve;
@@ -85,6 +86,11 @@ enum Command {
     /// Import keys that another system issued; exit 3 if any was refused
     #[command(after_long_help = appendix::help(&appendix::examples_of("import")))]
     Import(import::Options),
+    /// Find keys in files, without a server; exit 1 if there are any
+    #[command(after_long_help = appendix::help(&appendix::examples_of("scan")))]
+    Scan(scan::Options),
+    /// Print patterns of keys for gitleaks and GitHub secret scanning
+    ScanPatterns(scan::Patterns),
     /// Create, check and restore backups
     #[command(subcommand)]
     Backup(backup::Command),
@@ -152,6 +158,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::RootKey(command) => command.run().map(done),
         Command::RunJob(it) => it.run().map(done),
         Command::Import(it) => it.run(),
+        Command::Scan(it) => it.run(),
+        Command::ScanPatterns(it) => it.run().map(done),
         Command::Backup(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Routes(command) => command.run(),

@@ -12,6 +12,7 @@ pub mod id;
 pub mod imported_key;
 pub mod job;
 pub mod key_hash;
+pub mod key_scan;
 pub mod mask;
 pub mod merkle;
 mod named;

@@ -23,6 +23,7 @@ mod import;
 mod janitor;
 mod kdf_pool;
 mod keys;
+mod leak_reports;
 mod limits;
 mod mint;
 mod pace;
@@ -65,6 +66,7 @@ pub use self::{
         IssuedKey, KeyPatch, NewKey,
         expiry::{Expiry, Gain},
     },
+    leak_reports::LeakEffects,
     limits::Question,
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
@@ -84,6 +86,7 @@ use self::{
     denials::DenialRecorder,
     idempotency::RunningRequests,
     kdf_pool::KdfPool,
+    leak_reports::ReportLimit,
     usage::UsageRecorder,
     webhooks::WebhookReports,
 };
@@ -132,6 +135,7 @@ pub struct Keyward {
     change_budget: ChangeBudget,
     running_requests: RunningRequests,
     webhook_reports: WebhookReports,
+    report_limit: ReportLimit,
 }
 
 impl Keyward {
@@ -174,6 +178,7 @@ impl Keyward {
             change_budget: ChangeBudget::default(),
             running_requests: RunningRequests::default(),
             webhook_reports: WebhookReports::default(),
+            report_limit: ReportLimit::default(),
         };
         // A start with a known label writes nothing: the storage may take no changes.
         if is_new {

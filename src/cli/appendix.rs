@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 12] = [
     (
         "serve",
         &[
@@ -74,6 +74,13 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
         ],
     ),
     ("import", &[("keyward import keys.jsonl --dry-run", "Show which rows would be refused")]),
+    (
+        "scan",
+        &[
+            ("keyward scan .", "Keys with the configured prefix in this directory"),
+            ("keyward scan - --prefix rg <dump.sql", "Keys with the prefix rg in standard input"),
+        ],
+    ),
     ("backup create", &[("keyward backup create --to /srv/keyward.db", "A backup in this file")]),
     ("events tail", &[("keyward events tail -f", "The last ten events, then each new one")]),
 ];

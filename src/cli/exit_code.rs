@@ -25,7 +25,7 @@ const WRONG: u8 = 78;
 /// The exit codes, for `--help` and the manual pages.
 pub(super) const EXIT_STATUSES: [(&str, &str); 7] = [
     ("0", "Done; for a question, the answer is yes"),
-    ("1", "Failed"),
+    ("1", "Failed, or a check did: `scan` found a key, for example"),
     ("2", "Wrong usage; nothing was done"),
     ("3", "The answer is no: a key, a log, a backup, a policy or an imported row is not valid"),
     ("4", "Not allowed: no key was given, or the key may not do this"),

@@ -242,6 +242,10 @@ impl From<Error> for Problem {
                 new(StatusCode::TOO_MANY_REQUESTS, "too_many_changes")
                     .with_retry(whole_seconds(*retry_after))
             }
+            Error::TooManyReports { retry_after } => {
+                new(StatusCode::TOO_MANY_REQUESTS, "too_many_reports")
+                    .with_retry(whole_seconds(*retry_after))
+            }
             Error::Backup(source) => {
                 let cause = std::error::Error::source(source);
                 tracing::error!(error = source as &dyn std::error::Error, cause, "no backup");

@@ -58,6 +58,8 @@ pub enum Error {
     Conflict(Conflict),
     #[error("the keys of this account made too many changes; try again later")]
     TooManyChanges { retry_after: Duration },
+    #[error("too many keys were reported as leaked; try again later")]
+    TooManyReports { retry_after: Duration },
     /// Only shown on the machine itself.
     #[error("no backup was made: {0}")]
     Backup(#[from] BackupError),

@@ -289,6 +289,6 @@ impl Keyward {
 
 const RETIRED_USE_INTERVAL: Duration = Duration::from_hours(1);
 
-fn actor_of(entry: &IndexedCredential) -> Actor {
+pub(super) fn actor_of(entry: &IndexedCredential) -> Actor {
     Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account }
 }

@@ -27,6 +27,7 @@ const EVENTS: &str = "keyward_audit_events_total";
 const CERTIFICATE_END: &str = "keyward_tls_certificate_not_after_timestamp_seconds";
 const DERIVATIONS: &str = "keyward_derivations_total";
 const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
+const LEAKED_KEYS: &str = "keyward_leaked_keys_total";
 const MALFORMED: &str = "keyward_malformed_requests_total";
 const STORAGE_FAILURES: &str = "keyward_storage_failures_total";
 const POOL: &str = "keyward_db_pool_connections";
@@ -50,7 +51,7 @@ const GAUGES: [(&str, &str); 15] = [
     (WEBHOOK_LAG, "Events of the log that a webhook has not delivered or passed over yet."),
     ("keyward_first_proofs_waiting", "First uses of keys that wait for their secret verification."),
 ];
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 9] = [
     (REQUEST_COUNT, "Requests by status, without verification and forward auth."),
     (JOB_RUNS, "Runs of jobs by result."),
     (STORAGE_FAILURES, "Commits that failed because the storage failed."),
@@ -58,6 +59,7 @@ const COUNTERS: [(&str, &str); 8] = [
     (DERIVATIONS, "Derivations of hashes since the start."),
     (LOG_LINES_DROPPED, "Log lines that were dropped because their reader was too slow."),
     (DELIVERIES, "Attempts to deliver an event to a webhook, by result."),
+    (LEAKED_KEYS, "Keys in reports of leaks by outcome."),
     (MALFORMED, "Requests refused because they are not valid HTTP."),
 ];
 const HISTOGRAMS: [(&str, &str); 2] = [
@@ -114,6 +116,9 @@ impl Metrics {
         it.gauge(CERTIFICATE_END, &[]).set(0.0);
         // These series exist before their first event.
         it.count_malformed_requests(0);
+        for outcome in ["revoked", "grace_ended", "kept"] {
+            it.count_leaked_keys(outcome, 0);
+        }
         for job in Job::ALL {
             it.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(0.0);
             for result in ["ok", "failed"] {
@@ -168,6 +173,13 @@ impl Metrics {
     /// Counts requests that are not valid HTTP.
     pub fn count_malformed_requests(&self, by: u64) {
         let key = Key::from_static_name(MALFORMED);
+        self.recorder.register_counter(&key, &META).increment(by);
+    }
+
+    /// Counts keys that were reported as leaked, by what the report did with them.
+    pub fn count_leaked_keys(&self, outcome: &'static str, by: u64) {
+        let label = vec![Label::from_static_parts("outcome", outcome)];
+        let key = Key::from_parts(LEAKED_KEYS, label);
         self.recorder.register_counter(&key, &META).increment(by);
     }
 

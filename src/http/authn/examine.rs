@@ -107,7 +107,7 @@ pub async fn judged(
 }
 
 /// Returns the credential that a text is. Only the first use of a secret leaves this thread.
-async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, Problem> {
+pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, Problem> {
     let unverified = match app.identify(text) {
         Identity::Unverified(it) => it,
         known @ (Identity::Malformed | Identity::Unknown | Identity::Known(_)) => return Ok(known),

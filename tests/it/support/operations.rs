@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Request;
 
 /// A good body for each operation that takes one; `$SCOPE` is a scope of the caller's.
-pub const BODIES: [(&str, &str); 15] = [
+pub const BODIES: [(&str, &str); 16] = [
     ("createApiKey", r#"{"name": "x", "scopes": ["$SCOPE"]}"#),
     ("createAccountApiKey", r#"{"name": "x", "scopes": ["orders:read"]}"#),
     ("createAccount", r#"{"name": "x"}"#),
@@ -20,6 +20,7 @@ pub const BODIES: [(&str, &str); 15] = [
     ("rotateApiKey", r#"{"gracePeriodSeconds": 60}"#),
     ("rotateSelf", r#"{"gracePeriodSeconds": 60}"#),
     ("verifyApiKey", r#"{"key": "x"}"#),
+    ("reportLeakedKeys", r#"{"keys": ["x"]}"#),
     ("completeRotation", ""),
 ];
 
