@@ -133,7 +133,7 @@ fn an_event_has_the_address_of_the_client_and_not_of_the_proxy() {
         .key(&key.text)
         .header("X-Forwarded-For", "10.9.9.9, 198.51.100.7");
     assert_refused(ask(&server, &question), 401, "key_rotated");
-    // The server records this after it has answered.
+    // The server may record this only after the answer.
     let deadline = Instant::now() + Duration::from_secs(30);
     let event = loop {
         let retired = |it: &Value| it["type"] == "api_key.retired_key_used";

@@ -1,11 +1,11 @@
-//! Is the API document complete, and true to itself?
+//! The API document is complete and consistent.
 
 use std::collections::BTreeSet;
 
 use crate::support::schema::{document, faults, operations, properties, resolved};
 
 #[test]
-fn every_operation_is_told_completely() {
+fn every_operation_is_described_completely() {
     let document = document();
     let known: BTreeSet<_> = document["tags"]
         .as_array()
@@ -47,7 +47,7 @@ fn every_operation_is_told_completely() {
 }
 
 #[test]
-fn every_operation_tells_its_failures_and_the_headers_of_its_answers() {
+fn every_operation_lists_its_errors_and_its_response_headers() {
     let document = document();
     for (path, method, operation) in operations(&document) {
         let header = |status: &str, name: &str| {
@@ -81,7 +81,7 @@ fn every_operation_tells_its_failures_and_the_headers_of_its_answers() {
 }
 
 #[test]
-fn every_good_answer_has_an_example_that_fits() {
+fn every_success_has_an_example_that_fits_its_schema() {
     let document = document();
     let mut seen = 0;
     for (path, method, operation) in operations(&document) {
@@ -107,7 +107,7 @@ fn every_good_answer_has_an_example_that_fits() {
 }
 
 #[test]
-fn requests_are_closed_and_answers_are_open() {
+fn request_schemas_are_closed_and_response_schemas_are_open() {
     let document = document();
     let mut requests = BTreeSet::new();
     for (path, method, operation) in operations(&document) {

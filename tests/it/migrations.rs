@@ -1,4 +1,4 @@
-//! From one version of the file to the next.
+//! Migrations from each version of the database file to the next.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::support::{
     keyward, keyward_in, skip,
 };
 
-/// Every earlier version, and how to get there from the one after it.
+/// Every earlier version, and the SQL that makes it from the version after it.
 const EARLIER: [(i64, &str, &str); 3] = [
     (3, include_str!("fixtures/schema-3.sql"), include_str!("fixtures/down-to-3.sql")),
     (2, include_str!("fixtures/schema-2.sql"), include_str!("fixtures/down-to-2.sql")),
@@ -23,7 +23,7 @@ const EARLIER: [(i64, &str, &str); 3] = [
 ];
 const NOW: &str = include_str!("../../schema.sql");
 
-/// Every table, index, view and trigger as SQLite keeps it, without comments and white space.
+/// Returns every table, index, view and trigger of the schema, without comments and white space.
 fn shape(conn: &Connection) -> Vec<(String, String)> {
     let sql = "SELECT name, sql FROM sqlite_schema
         WHERE sql IS NOT NULL AND substr(name, 1, 7) != 'sqlite_' ORDER BY name";
@@ -36,12 +36,12 @@ fn shape(conn: &Connection) -> Vec<(String, String)> {
     rows.map(|row| row.map(|(name, sql)| (name, plain(sql))).unwrap()).collect()
 }
 
-/// A database as the first version made it, with a root key in it.
+/// Makes a database of the first version, with a root key in it.
 fn old_database(data: &Path) -> String {
     database_of(data, 1)
 }
 
-/// A database as that version made it, with a root key in it.
+/// Makes a database of this version, with a root key in it.
 fn database_of(data: &Path, version: i64) -> String {
     let server = Binary::serve(data);
     let root = server.root_key();
@@ -61,7 +61,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn migrations_arrive_where_a_fresh_database_begins() {
+fn a_migrated_database_has_the_schema_of_a_new_one() {
     for (version, _, _) in EARLIER {
         arrives_where_a_fresh_database_begins(version);
     }
@@ -86,7 +86,7 @@ fn arrives_where_a_fresh_database_begins(version: i64) {
 }
 
 #[test]
-fn the_migration_to_version_3_counts_keys_and_gathers_uses() {
+fn the_migration_to_version_3_counts_keys_and_collects_uses() {
     let dir = tempfile::tempdir().unwrap();
     database_of(dir.path(), 2);
     let conn = Connection::open(dir.path().join("keyward.db")).unwrap();
@@ -108,7 +108,7 @@ fn the_migration_to_version_3_counts_keys_and_gathers_uses() {
 }
 
 #[test]
-fn the_migration_to_version_4_keeps_imported_digests_and_refuses_imported_texts() {
+fn the_migration_to_version_4_keeps_imported_digests_and_refuses_imported_plaintext_keys() {
     let (_dir, data) = place();
     let root = database_of(&data, 4);
     let row = json!({ "name": "x", "scopes": ["orders:read"], "sha256": sha256(OLD) });
@@ -152,7 +152,7 @@ fn the_database_is_copied_before_it_is_changed() {
     assert!(verified.status.success(), "{}", said(&verified));
     assert!(said(&verified).contains("\"digestCompared\":true"), "{}", said(&verified));
 
-    // An operator goes back, and forward again.
+    // An operator goes back to the old version, and then forward again.
     let file = copied.to_str().unwrap();
     let restored = keyward_in(dir.path(), &["backup", "restore", file, "--yes"]);
     assert!(restored.status.success(), "{}", said(&restored));
@@ -179,7 +179,7 @@ fn a_migration_that_fails_leaves_the_file_as_it_was() {
 }
 
 #[test]
-fn an_earlier_copy_stays_until_a_new_one_is_whole() {
+fn an_earlier_copy_stays_until_a_new_one_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     old_database(dir.path());
     let database = dir.path().join("keyward.db");
@@ -208,7 +208,7 @@ fn an_earlier_copy_stays_until_a_new_one_is_whole() {
 }
 
 #[test]
-fn without_room_for_a_copy_nothing_is_changed() {
+fn without_space_for_a_copy_nothing_is_changed() {
     let dir = tempfile::tempdir().unwrap();
     old_database(dir.path());
     let backups = dir.path().join("backups");
@@ -231,7 +231,7 @@ fn without_room_for_a_copy_nothing_is_changed() {
 }
 
 #[test]
-fn a_database_from_the_future_is_refused() {
+fn a_database_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Binary::serve(dir.path()).terminate().status.success());
     let database = dir.path().join("keyward.db");
