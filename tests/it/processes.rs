@@ -46,7 +46,7 @@ fn child_processes_react_to_an_interrupt_even_where_the_tests_ignore_it() {
     // A shell starts background jobs like this.
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' INT; exec \"$@\"", "sh"]).arg(std::env::current_exe().unwrap());
-    let test = "tail::a_follower_comes_back_where_it_was_when_the_server_does";
+    let test = "tail::a_follower_resumes_where_it_was_when_the_server_returns";
     let output = shell.args(["--exact", test]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
