@@ -5,7 +5,7 @@
 //! No test uses a figure as a limit, because machines differ. The ratios to the baselines of the
 //! same run differ much less.
 
-#![expect(clippy::print_stdout, reason = "its output is its purpose")]
+#![expect(clippy::print_stdout, reason = "its output is its result")]
 #![expect(clippy::disallowed_methods, reason = "it measures from outside, by the real clock")]
 #![expect(
     clippy::cast_precision_loss,

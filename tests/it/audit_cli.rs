@@ -167,7 +167,7 @@ fn a_log_rewritten_from_the_start_is_found_through_a_checkpoint() {
     rewrite(&conn);
     conn.execute_batch("DELETE FROM checkpoints").unwrap();
     let (code, text) = evidence.verify(&[]);
-    assert_eq!(code, 0, "a perfect forgery, for an auditor who kept nothing: {text}");
+    assert_eq!(code, 0, "an auditor without a stored checkpoint cannot see the forgery: {text}");
     let (code, text) = evidence.whole();
     assert!(code == 3 && text.contains("rewritten"), "{text}");
 }

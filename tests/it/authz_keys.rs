@@ -140,7 +140,7 @@ fn an_event_has_the_address_of_the_client_and_not_of_the_proxy() {
         if let Some(event) = server.events().into_iter().find(retired) {
             break event;
         }
-        assert!(Instant::now() < deadline, "the use of a retired value was not recorded");
+        assert!(Instant::now() < deadline, "the use of a retired credential was not recorded");
         std::thread::yield_now();
     };
     assert_eq!(event["clientIp"], "198.51.100.7", "{event}");

@@ -186,7 +186,7 @@ fn a_damaged_backup_is_found_and_never_restored() {
     conn.execute_batch(sql).unwrap();
     drop(conn);
     let said = verify(&rewritten);
-    assert_eq!(said.status.code(), Some(3), "whole, but another story");
+    assert_eq!(said.status.code(), Some(3), "a complete log, but another one");
     assert!(String::from_utf8_lossy(&said.stdout).contains("event 3"));
     ended(&data, &["backup", "restore", &rewritten, "--yes"], 3);
 
@@ -195,7 +195,7 @@ fn a_damaged_backup_is_found_and_never_restored() {
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
     assert_eq!(verify(foreign.to_str().unwrap()).status.code(), Some(3));
     let server = Binary::serve(&data);
-    assert_eq!(code_of(&server, &root, &root), "VALID", "all the while nothing was touched");
+    assert_eq!(code_of(&server, &root, &root), "VALID", "nothing was changed meanwhile");
 }
 
 /// Changes a byte in the text of a hash. SQLite and the audit log do not notice this change.
@@ -241,7 +241,7 @@ fn a_backup_that_the_server_would_not_start_from_is_found_and_never_restored() {
     assert!(answer["detail"].as_str().unwrap().contains("phc"), "{answer}");
     let said = ended(&data, &["backup", "restore", name, "--yes"], 3);
     assert!(said.contains("phc"), "{said}");
-    assert_eq!(aside(&data), None, "nothing was exchanged");
+    assert_eq!(aside(&data), None, "no file was exchanged");
     let server = Binary::serve(&data);
     assert_eq!(code_of(&server, &root, &root), "VALID");
 }
@@ -297,7 +297,7 @@ fn the_file_with_the_unused_root_key_is_moved_aside_with_its_database() {
     let second = fs::read_to_string(&waiting).unwrap();
     assert_ne!(first, second);
     ended(&data, &["backup", "restore", file, "--yes"], 0);
-    assert!(!waiting.exists(), "it opens nothing any more");
+    assert!(!waiting.exists(), "it no longer works");
     let kept = aside(&data).unwrap().join("initial-root-key");
     assert_eq!(fs::read_to_string(kept).unwrap(), second);
 }

@@ -40,7 +40,7 @@ fn an_account_may_make_a_burst_of_changes_and_then_one_in_each_interval() {
     let refused = server.post(&key.text, KEYS, &brief()).expect(429);
     assert_eq!(refused.json()["code"], "too_many_changes");
     assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(server.events().len(), events, "the changes before it, and nothing of its own");
+    assert_eq!(server.events().len(), events, "the changes before it and none of its own");
     assert_eq!(change(&server, &other), 200, "another account has a budget of its own");
     server.get(&key.text, KEYS).expect(200);
     assert_eq!(server.code(&key.text), "VALID");
@@ -52,7 +52,7 @@ fn an_account_may_make_a_burst_of_changes_and_then_one_in_each_interval() {
     assert_eq!(change(&server, &key), 429);
     server.advance(DAY);
     let passed = (0..7).filter(|_| change(&server, &key) == 200).count();
-    assert_eq!(passed, 5, "never more than a full budget");
+    assert_eq!(passed, 5, "the budget never exceeds its maximum");
 }
 
 #[test]

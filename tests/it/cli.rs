@@ -80,7 +80,7 @@ fn a_first_start_makes_files_for_the_owner_only_and_prints_no_secret() {
     assert!(!said.contains(&key[12..]), "{said}");
     assert!(said.contains("initial-root-key"), "{said}");
     assert_eq!(status(&server.binary, "nobody"), 401);
-    assert!(data.join("initial-root-key").exists(), "only its own use removes it");
+    assert!(data.join("initial-root-key").exists(), "only the use of this key removes it");
     assert_eq!(status(&server.binary, &key), 200);
     assert!(!data.join("initial-root-key").exists());
     assert!(server.binary.terminate().status.success());
@@ -270,7 +270,7 @@ fn refused(data: &Path) -> String {
     let mut command = keyward();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
     let said = assert_exit(&command.output().unwrap(), 78);
-    assert!(fs::read(&database).unwrap() == before, "it was touched");
+    assert!(fs::read(&database).unwrap() == before, "the file was changed");
     assert!(!data.join("initial-root-key").exists());
     said
 }

@@ -51,7 +51,7 @@ impl Way<'_> {
         let output = self.try_run(arguments, "");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(output.stdout.is_empty(), "what went wrong is for standard error");
+        assert!(output.stdout.is_empty(), "errors go to standard error");
         said
     }
 

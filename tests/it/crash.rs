@@ -313,7 +313,7 @@ fn kill_again_and_again(seed: u64) {
                 }
             }
         }
-        assert!(events.is_empty(), "no client asked for these: {events:?}");
+        assert!(events.is_empty(), "keyward caused these itself: {events:?}");
     }
     eprintln!("{KILLS} kills among {changes} answered changes");
     assert!(server.terminate().status.success());

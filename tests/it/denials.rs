@@ -51,7 +51,7 @@ fn each_kind_of_refusal_has_an_event_with_caller_and_reason() {
     assert_eq!(server.post(&narrow.text, KEYS, &wide).status, 403);
     let question = json!({ "key": "x" });
     assert_eq!(server.post(&reader.text, "/api/v1/api-keys/verify", &question).status, 403);
-    assert_eq!(server.run_job("record_denials"), 6, "two of them alike");
+    assert_eq!(server.run_job("record_denials"), 6, "two of them are equal");
 
     let events = denied(&server);
     let found = |reason: &str, prefix: Value| {
@@ -126,7 +126,7 @@ fn equal_calls_share_a_row_for_an_hour() {
     refuse(4);
     assert_eq!(server.run_job("record_denials"), 0, "not yet");
     server.advance(Duration::from_mins(49));
-    assert_eq!(server.run_job("record_denials"), 0, "not quite yet");
+    assert_eq!(server.run_job("record_denials"), 0, "a millisecond too early");
     server.advance(Duration::from_mins(1));
     assert_eq!(server.run_job("record_denials"), 1);
     let counts: Vec<_> = denied(&server).iter().map(|it| it["data"]["count"].clone()).collect();

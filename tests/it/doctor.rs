@@ -62,7 +62,7 @@ fn health_does_not_wait_for_a_stopped_server() {
     }
     let (code, found) = doctor(dir.path(), &[]);
     assert_eq!((code, &found["server"]), (1, &"failed".into()));
-    assert!(begun.elapsed() < Duration::from_mins(1), "three questions of 5 seconds");
+    assert!(begun.elapsed() < Duration::from_mins(1), "three requests of 5 seconds each");
     server.child.signal("-CONT");
     assert_eq!(keyward_in(dir.path(), &["health"]).status.code(), Some(0));
 }
@@ -73,7 +73,7 @@ fn the_doctor_finds_every_fault_of_an_installation() {
     let data = dir.path().join("data");
     let (code, found) = doctor(&data, &[]);
     assert_eq!((code, &found["data directory"]), (1, &"failed".into()));
-    assert_eq!(found.as_object().unwrap().len(), 4, "one fact is told once: {found}");
+    assert_eq!(found.as_object().unwrap().len(), 4, "each fault is reported once: {found}");
 
     let server = Binary::serve(&data);
     let (code, found) = doctor(&data, &[]);
@@ -251,7 +251,7 @@ fn the_doctor_changes_nothing_and_counts_only_backups_of_the_schedule() {
     for name in ["before-migration-from-1.db", "mine.db"] {
         fs::write(backups.join(name), "x").unwrap();
     }
-    assert_eq!(doctor(&data, &[]).1["backup"], "warning", "none of these is one");
+    assert_eq!(doctor(&data, &[]).1["backup"], "warning", "none of these is a scheduled backup");
     assert!(fs::read(data.join("keyward.db")).unwrap() == before);
     assert!(keyward_in(&data, &["backup", "create"]).status.success());
     assert_eq!(doctor(&data, &[]).1["backup"], "ok");

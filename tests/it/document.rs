@@ -20,7 +20,10 @@ fn every_operation_is_described_completely() {
             let text = operation[member].as_str().unwrap_or_default();
             assert!(!text.trim().is_empty(), "{name}: {member}");
         }
-        assert!(ids.insert(operation["operationId"].to_string()), "{name}: its id is taken");
+        assert!(
+            ids.insert(operation["operationId"].to_string()),
+            "{name}: the operation id is used twice"
+        );
         let tags: Vec<_> = operation["tags"].as_array().unwrap().iter().collect();
         assert_eq!(tags.len(), 1, "{name}");
         assert!(known.contains(tags[0].as_str().unwrap()), "{name}");

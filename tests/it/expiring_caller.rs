@@ -78,7 +78,7 @@ fn variants(operation: &Operation) -> Vec<Variant> {
         // These change only the caller, which keeps its end. Verification changes nothing.
         "rotateSelf" | "revokeSelf" | "updateSelf" | "patchSelf" | "verifyApiKey"
         | "updateOwnAccount" | "patchOwnAccount" | "deleteOwnAccount" => vec![],
-        other => panic!("{other}: what does it give, and how long does that last?"),
+        other => panic!("{other}: add it to this list with what it gives and for how long"),
     }
 }
 
@@ -184,9 +184,9 @@ fn no_effect_of_an_expiring_caller_lasts_beyond_its_end_unless_it_was_there_befo
     for Tried { what, secret, target, worked, limited } in tried {
         assert!(!secret.is_some_and(|it| works(&it, &[])), "a secret outlives its caller: {what}");
         let lives = works(&target.text, &[]);
-        assert!(!lives || (worked && !limited), "a life outlives its caller: {what}");
+        assert!(!lives || (worked && !limited), "an extended expiry outlives its caller: {what}");
         let gained = works(&target.text, &["products:read"]);
-        assert!(!gained, "a power outlives its caller: {what}");
+        assert!(!gained, "a permission outlives its caller: {what}");
     }
 }
 

@@ -53,7 +53,7 @@ fn imported_keys_of_every_kind_work_at_once_and_after_a_restart() {
     let server = Binary::serve(&data);
     let root = server.root_key();
     let (rows, keys) = three_kinds();
-    assert_eq!(code(&server, &root, &keys[0]), "MALFORMED", "as long as nothing was imported");
+    assert_eq!(code(&server, &root, &keys[0]), "MALFORMED", "before the first import");
     let (exit, report) = import(&data, "keys.jsonl", &rows, &[]);
     assert_eq!((exit, &report["accepted"]), (0, &json!(3)), "{report}");
     for (key, name) in keys.iter().zip(["text", "sha256", "sha512"]) {
@@ -101,7 +101,7 @@ fn imported_keys_of_every_kind_work_at_once_and_after_a_restart() {
         assert_eq!(after, vec![&json!({ "iterations": 1_000 }); count]);
     }
     let (exit, report) = import(&data, "keys.jsonl", &rows, &[]);
-    assert_eq!((exit, &report["accepted"]), (3, &json!(0)), "nothing is doubled: {report}");
+    assert_eq!((exit, &report["accepted"]), (3, &json!(0)), "no key is imported twice: {report}");
     let codes = report["refusals"].as_array().unwrap().iter().map(|it| &it["code"]);
     assert!(codes.into_iter().all(|it| it == "already_imported"), "{report}");
 }

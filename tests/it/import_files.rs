@@ -192,7 +192,7 @@ fn the_output_of_common_programs_is_read_and_dangerous_rows_are_refused() {
     );
     let (exit, report) = import(&data, "marked.jsonl", &marked, &[]);
     assert_eq!(exit, 0, "{report}");
-    assert_eq!(code(&server, &root, short), "VALID", "however short it is");
+    assert_eq!(code(&server, &root, short), "VALID", "a short key is accepted too");
     let twice = format!("{{\"name\":\"a\",\"name\":\"b\",\"sha256\":\"{}\"}}\n", sha256(OLD));
     let way_in = json!({ "name": "x", "scopes": ["*"], "sha256": sha256(OLD) });
     let (exit, report) = import(&data, "bad.jsonl", &format!("{twice}{way_in}"), &[]);

@@ -119,7 +119,7 @@ fn root(server: &TestServer) -> Principal {
     server
         .app
         .principal(&found, keyward::domain::event::RequestContext::default())
-        .expect("the root key is good")
+        .expect("the root key is valid")
 }
 
 /// Makes many keys of the operator at once.

@@ -183,7 +183,7 @@ fn a_new_key_ends_no_later_than_the_key_that_made_it() {
     let body =
         |expiry: Value| json!({ "name": "c", "scopes": ["orders:read"], "expiresAt": expiry });
     let heir = ask(&server, &maker, &["orders:read"]).expect(201).json();
-    assert_eq!(heir["expiresAt"], end, "left out means the maker's end");
+    assert_eq!(heir["expiresAt"], end, "without expiresAt, the end of the key that makes it");
     for good in [end, "2026-01-31T00:00:00.000Z"] {
         assert_eq!(server.create(&maker, &body(json!(good))).body["expiresAt"], good);
     }

@@ -183,7 +183,7 @@ fn unused_since_finds_keys_made_before_it_and_not_used_since() {
     assert_eq!(since(hour + MILLISECOND), ["never used", "used"]);
     assert_eq!(since(2 * hour), ["never used", "used"]);
     server.advance(hour);
-    assert_eq!(since(3 * hour), ["never used", "used", "new"], "but not the one that asks");
+    assert_eq!(since(3 * hour), ["never used", "used", "new"], "but not the key that asks");
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn a_revoked_caller_can_change_nothing() {
     let body = json!({ "name": "n", "scopes": ["orders:read"] });
     assert_denied(&server.post(&caller.text, KEYS, &body), "key_revoked");
     assert_eq!(server.events().len(), events);
-    assert_eq!(server.code(&key.text), "VALID", "what it made stays");
+    assert_eq!(server.code(&key.text), "VALID", "the created objects stay");
 }
 
 #[test]

@@ -356,7 +356,7 @@ fn a_scope_removed_from_the_catalogue_stays_on_its_keys_and_satisfies_nothing() 
     }
     let events = server.events().len();
     server.put(&root, &key.path(), &json!({ "scopes": scopes })).expect(200);
-    assert_eq!(server.events().len(), events, "an echo changes nothing");
+    assert_eq!(server.events().len(), events, "sending the answer back changes nothing");
     let anew = server.put(&root, &other.path(), &json!({ "scopes": scopes }));
     assert_eq!(anew.faults(), [fault("/scopes/1", "unknown_scope")]);
     let wider = json!({ "scopes": ["products:read", "orders:read", "inventory:read"] });

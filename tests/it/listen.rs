@@ -55,7 +55,10 @@ fn it_listens_at_several_places_and_removes_its_socket() {
     assert_eq!(code, 0);
     assert!(metrics.contains("keyward_key_values"), "as from loopback: {metrics}");
     let forwarded = [&by_socket[..], &["-H", "X-Forwarded-For: 203.0.113.9"]].concat();
-    assert!(curl(&forwarded).1.contains("missing_key"), "its word about clients is believed");
+    assert!(
+        curl(&forwarded).1.contains("missing_key"),
+        "its header about the client address is trusted"
+    );
 
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
@@ -93,9 +96,9 @@ fn tls_works_and_the_certificate_is_replaced_under_load() {
         curl(&["--cacert", authority.to_str().unwrap(), &address])
     };
     assert_eq!(trusting("a"), (0, "ok\n".to_owned()));
-    assert_eq!(trusting("b").0, 60, "it is not the other one");
+    assert_eq!(trusting("b").0, 60, "it is another certificate");
     let (code, _) = curl(&[&address.replace("https", "http")]);
-    assert_ne!(code, 0, "nothing is said in the clear");
+    assert_ne!(code, 0, "no byte is sent without TLS");
     for (version, expected) in [("1.1", 35), ("1.2", 0), ("1.3", 0)] {
         let most = ["--insecure", "--tls-max", version, &address];
         let floor = format!("--tlsv{version}");
@@ -129,7 +132,7 @@ fn tls_works_and_the_certificate_is_replaced_under_load() {
     input.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let answers = kept.wait_with_output().stdout;
     let answers = String::from_utf8_lossy(&answers).matches("200 OK").count();
-    assert_eq!(answers, 2, "a connection that stands is not cut");
+    assert_eq!(answers, 2, "an open connection stays open");
 
     fs::write(dir.path().join("b.pem"), "nonsense").unwrap();
     let said = server.reload(&second);

@@ -119,7 +119,7 @@ impl Machine {
             if wanted.is_some() && wanted <= newest(&probe) {
                 return fs::remove_file(&probe).unwrap();
             }
-            assert!(Instant::now() < deadline, "the replica stays behind: {output:?}");
+            assert!(Instant::now() < deadline, "the replica is behind: {output:?}");
             // Opening the replica creates the file if it was missing.
             let _ = fs::remove_file(&probe);
         }

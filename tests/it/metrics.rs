@@ -171,7 +171,7 @@ fn no_label_reveals_anything_about_a_key_or_a_client() {
         for (label, value) in labels {
             assert!(known.contains(&*label), "{name} has {label}");
             for secret in ["key_", "acct_", "rg_", "127.0.0.1", "BREW", "Root"] {
-                assert!(!value.contains(secret), "{name} tells {value}");
+                assert!(!value.contains(secret), "{name} reveals {value}");
             }
         }
     }

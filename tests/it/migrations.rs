@@ -51,7 +51,7 @@ fn database_of(data: &Path, version: i64) -> String {
         conn.execute_batch(down).unwrap();
         let fresh = Connection::open_in_memory().unwrap();
         fresh.execute_batch(schema).unwrap();
-        assert_eq!(shape(&conn), shape(&fresh), "it is what version {earlier} made");
+        assert_eq!(shape(&conn), shape(&fresh), "the schema of version {earlier}");
     }
     root
 }
@@ -104,7 +104,7 @@ fn the_migration_to_version_3_counts_keys_and_collects_uses() {
     assert_eq!(number("SELECT stored FROM key_counts"), number("SELECT count(*) FROM api_keys"));
     assert_eq!(number("SELECT count(*) FROM credential_usage"), 2);
     let gathered = "SELECT last_used_at_ms FROM credential_usage WHERE prefix = ''";
-    assert_eq!(number(gathered), 7, "the newest use of those that are deleted");
+    assert_eq!(number(gathered), 7, "the newest use of the deleted credentials");
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn answers_have_the_members_in_the_document() {
         let schema = &document["components"]["schemas"][name];
         let members = value.as_object().unwrap_or_else(|| panic!("{name}: {value}"));
         for member in members.keys() {
-            assert!(properties(schema).contains_key(member), "{name} does not tell of {member}");
+            assert!(properties(schema).contains_key(member), "{name} does not describe {member}");
         }
         for member in schema["required"].as_array().into_iter().flatten() {
             assert!(members.contains_key(member.as_str().unwrap()), "{name} lacks {member}");

@@ -194,7 +194,11 @@ fn a_server_recovers_by_itself_from_a_disk_that_fails_for_a_while() {
     let again = again.expect(201).json();
     answered.check(&server);
     assert_eq!(metric(&server, "keyward_storage_available"), "1");
-    assert_eq!(metric(&server, "keyward_storage_failures_total"), "1", "attempts do not count");
+    assert_eq!(
+        metric(&server, "keyward_storage_failures_total"),
+        "1",
+        "repeated attempts do not count"
+    );
     let path = format!("{KEYS}/{}", again["id"].as_str().unwrap());
     ask(&server, &answered.root, "GET", &path, &json!({})).expect(200);
     let log = String::from_utf8(server.terminate().stderr).unwrap();
@@ -216,7 +220,7 @@ fn a_server_whose_disk_keeps_failing_stops_when_it_is_told_to() {
     }
     let begun = Instant::now();
     let output = server.terminate();
-    assert!(begun.elapsed() < Duration::from_secs(10), "as every stop");
+    assert!(begun.elapsed() < Duration::from_secs(10), "like every stop");
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{log}");
     assert!(log.contains("keyward: not everything could be stored: the storage failed"), "{log}");

@@ -202,7 +202,7 @@ fn fail_each(call: &str, faults: Faults, act: impl Fn(&Victim)) -> usize {
             return n - 1;
         }
     }
-    panic!("{call} has no end");
+    panic!("{call}: more than {CALLS} calls");
 }
 
 fn change(victim: &Victim) {

@@ -89,7 +89,7 @@ fn protects_an_api(kind: Kind) {
             assert_eq!(scene.statuses(method, path), expected, "{kind:?}: {method} {path}");
         } else {
             let passed = scene.statuses(method, path).contains(&200);
-            assert!(!passed, "{kind:?}: {method} {path} is named nowhere");
+            assert!(!passed, "{kind:?}: no rule names {method} {path}");
         }
     }
     ambiguous_paths_do_not_pass(&scene);

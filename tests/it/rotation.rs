@@ -221,7 +221,7 @@ fn completing_ends_the_grace_periods_at_once_and_a_second_time_changes_nothing()
     assert_eq!(again.header("etag"), done.header("etag"));
     server.advance(secs(300));
     complete(&server, &server.root.text, &first).expect(200);
-    assert_eq!(server.run_job("end_graces"), 0, "their ends are recorded already");
+    assert_eq!(server.run_job("end_graces"), 0, "their ends were recorded before");
     let story = server.story_of(&first.id);
     assert_eq!(story.iter().filter(|it| *it == "api_key.grace_ended").count(), 1, "{story:?}");
     assert_eq!(complete(&server, &server.root.text, &server.key(&["orders:read"])).status, 200);

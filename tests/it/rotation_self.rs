@@ -65,7 +65,7 @@ fn a_short_default_grace_period_does_not_lock_out_a_key_that_rotates_itself() {
     server.advance(secs(10));
     assert_eq!(server.code(&other.text), "ROTATED");
     server.advance(secs(50) - Duration::from_millis(1));
-    assert_eq!(server.code(&key.text), "VALID", "it needs a minute");
+    assert_eq!(server.code(&key.text), "VALID", "the grace period is at least a minute");
     server.advance(Duration::from_millis(1));
     assert_eq!(server.code(&key.text), "ROTATED");
 }
@@ -78,11 +78,11 @@ fn a_rotation_whose_answer_was_lost_can_be_repeated_without_limit() {
     for _ in 0..5 {
         server.advance(secs(10));
         let again = rotate_self(&server, &key.text, &grace(300)).expect(200);
-        assert_eq!(server.code(&lost), "ROTATED", "no one has it, and it takes no place");
+        assert_eq!(server.code(&lost), "ROTATED", "its answer was lost, so the retry replaces it");
         let previous = again.json()["previousKeys"].clone();
         assert_eq!(previous.as_array().map(Vec::len), Some(1));
         assert_eq!(previous[0]["keyPrefix"], key.body["keyPrefix"]);
-        assert_eq!(previous[0]["validUntil"], at(300), "the promise to the old value stays");
+        assert_eq!(previous[0]["validUntil"], at(300), "the old credential keeps its promised end");
         lost = text(&again);
     }
     assert_eq!((server.code(&key.text), server.code(&lost)), ("VALID".into(), "VALID".into()));
@@ -261,7 +261,7 @@ fn the_use_of_a_retired_credential_is_recorded_once_an_hour_for_each_key() {
         // The use is recorded after the answer.
         let deadline = Instant::now() + secs(20);
         while count(server, key, TYPE) < wanted {
-            assert!(Instant::now() < deadline, "the use of a retired value was not recorded");
+            assert!(Instant::now() < deadline, "the use of a retired credential was not recorded");
             std::thread::yield_now();
         }
     };

@@ -293,7 +293,7 @@ fn a_key_is_only_in_the_answer_that_issues_it() {
     let root = server.binary.root_key();
     let address = server.binary.address;
     let mut run = Run { address, root: root.clone(), keys: vec![root], answers: vec![] };
-    assert!(server.said().len() > 100, "it does log");
+    assert!(server.said().len() > 100, "it writes log lines");
     assert_clean("what it says at its start", server.said().as_bytes(), &run.keys);
 
     let (id, key) = use_well(&mut run);

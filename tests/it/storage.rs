@@ -183,11 +183,7 @@ impl Kept {
         let server = Binary::serve(&self.data);
         let page = Request::new("GET", "/api/v1/events").key(&self.root).send(server.address);
         let after = starts(&page.expect(200).json());
-        assert_eq!(
-            (before.max(1), after),
-            (before.max(1), 3),
-            "each start, at the latest at the end"
-        );
+        assert_eq!((before.max(1), after), (before.max(1), 3), "the log holds each start");
         let verified = keyward_in(&self.data, &["events", "verify"]);
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     }

@@ -201,7 +201,7 @@ fn an_account_follows_its_own_events_without_details_of_the_operator() {
     let path = format!("/api/v1/accounts/{account}");
     server.put(&root.text, &path, &json!({ "status": "suspended" })).expect(200);
     assert_eq!(stream.end(), "account_suspended");
-    assert_eq!(guessing.end(), "account_suspended", "whose key it was cannot be tried out");
+    assert_eq!(guessing.end(), "account_suspended", "the owner of a key cannot be found by trial");
 }
 
 #[test]
@@ -314,12 +314,16 @@ fn the_number_of_streams_is_limited_and_one_account_cannot_use_all() {
     }
     let third = open(&server, root, "");
     refused(root);
-    assert_eq!(server.get(root, &format!("{STREAM}?after=x")).status, 422, "told what is wrong");
+    assert_eq!(
+        server.get(root, &format!("{STREAM}?after=x")).status,
+        422,
+        "the fault is reported first"
+    );
     drop(second);
     // The server notices that the client is gone when it sends the next message.
     let deadline = Instant::now() + Duration::from_secs(30);
     while EventStream::open(server.address, &request(root, "")).status == 503 {
-        assert!(Instant::now() < deadline, "the place stays taken");
+        assert!(Instant::now() < deadline, "the permit is not released");
         std::thread::yield_now();
     }
     drop((first, third));
@@ -353,7 +357,7 @@ fn the_head_of_a_stream_can_be_asked_for() {
     answer.read_to_string(&mut text).expect("an end");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     assert!(text.contains("content-type: text/event-stream\r\n"), "{text}");
-    assert!(!text.contains("content-length"), "that of GET is not known: {text}");
+    assert!(!text.contains("content-length"), "the length of the answer to GET is unknown: {text}");
     for method in ["POST", "PUT", "PATCH", "DELETE"] {
         let answer = server.send(&Request::new(method, STREAM).key(&server.root.text)).expect(405);
         assert_eq!(answer.header("allow"), Some("GET, HEAD"));

@@ -110,7 +110,7 @@ fn a_stream_whose_key_expires_ends_at_the_next_heartbeat() {
                        "expiresAt": "2026-01-01T01:00:00Z" });
     let key = server.create(&server.root.text, &body);
     let mut stream = open(&server, &key.text);
-    assert!(stream.next().expect("a sign of life").comment);
+    assert!(stream.next().expect("a heartbeat").comment);
     server.advance(Duration::from_hours(1));
     assert_eq!(stream.end(), "key_expired");
 }

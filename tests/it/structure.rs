@@ -223,7 +223,7 @@ fn is_above(to: &str, from: &str) -> bool {
 #[test]
 fn no_files_depend_on_each_other_in_a_circle() {
     let mut arrows = Modules::read().arrows();
-    assert!(500 < arrows.values().map(BTreeSet::len).sum::<usize>(), "arrows are found");
+    assert!(500 < arrows.values().map(BTreeSet::len).sum::<usize>(), "dependencies are found");
     // A submodule may use a type of its parent module.
     for (from, needed) in &mut arrows {
         needed.retain(|to| !is_above(to, from));

@@ -125,7 +125,7 @@ fn a_reload_applies_what_can_change_and_names_what_cannot() {
     let said = server.reload("listen = 7\nworkers = \"x\"\n");
     assert!(said.contains("not reloaded"), "{said}");
     for setting in ["listen", "workers"] {
-        assert_eq!(said.matches(setting).count(), 1, "every fault, and once: {said}");
+        assert_eq!(said.matches(setting).count(), 1, "every fault exactly once: {said}");
     }
     assert_eq!(preflight(&server), "200", "as it was");
     let said = server.reload(&format!("{PLAIN}[log]\nlevel = \"error\"\n"));
@@ -156,7 +156,7 @@ fn sockets_that_the_supervisor_opened_are_used() {
     assert_eq!(String::from_utf8_lossy(&curl.stdout), "ok\n");
     assert!(!server.url("unix:").contains("http://"));
     assert!(server.terminate().status.success());
-    assert!(path.exists(), "who made it removes it");
+    assert!(path.exists(), "the program that made the socket removes it");
     fs::remove_file(&path).unwrap();
 }
 
@@ -189,7 +189,7 @@ fn commands_work_without_a_signing_key_that_only_the_service_can_read() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
     }
     assert_eq!(checkpoint(), signed, "nothing to sign with");
-    assert!(!data.join("checkpoint.key").exists(), "and none is made");
+    assert!(!data.join("checkpoint.key").exists(), "no key is made");
     assert_eq!(keyward_in(&data, &["events", "verify"]).status.code(), Some(0));
 
     let output = keyward_in(&data, &["serve", "--listen", "127.0.0.1:0"]);
@@ -200,8 +200,8 @@ fn commands_work_without_a_signing_key_that_only_the_service_can_read() {
     let place = credentials.to_str().unwrap();
     let variables = [("CREDENTIALS_DIRECTORY", place)];
     let server = Supervised::serve_with(dir.path(), PLAIN, &variables);
-    assert_eq!(state(), (0, "ok".into()), "the server has it");
-    assert_ne!(checkpoint(), signed, "what the commands did is signed at the start");
+    assert_eq!(state(), (0, "ok".into()), "the server can read the key");
+    assert_ne!(checkpoint(), signed, "the start signs the changes of the commands");
     assert!(server.terminate().status.success());
     assert_eq!(fs::read_to_string(data.join("checkpoint.pub")).unwrap(), public);
     let said = keyward_in(&data, &["events", "verify"]).stdout;

@@ -149,7 +149,7 @@ fn a_follower_resumes_where_it_was_when_the_server_returns() {
 
     tail.child.signal("-INT");
     let (status, said) = tail.end();
-    assert_eq!(status.signal(), Some(2), "which a shell calls 130");
+    assert_eq!(status.signal(), Some(2), "a shell reports this as 130");
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].contains("broke") && lines[1].contains("connected again"), "{said}");

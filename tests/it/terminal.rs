@@ -81,7 +81,7 @@ fn a_first_start_on_a_terminal_shows_the_root_key_once() {
     let data = server.data.clone();
     assert!(!data.join("initial-root-key").exists());
     let shown = server.shown();
-    assert!(!shown.contains("checkpoint.note"), "nothing spoils the screen: {shown}");
+    assert!(!shown.contains("checkpoint.note"), "no further notice on the screen: {shown}");
     let (_, after) = shown.split_once("rg_").expect("a key");
     let key = format!("rg_{}", &after[..47]);
     let (_, after) = shown.split_once("· http://").expect("an address");

@@ -110,7 +110,7 @@ fn a_layer_uses_only_the_layers_that_it_may() {
             continue;
         }
         let row = LAYERS.iter().find(|(name, _)| *name == layer);
-        let (_, below) = row.unwrap_or_else(|| panic!("{}: which layer is it?", source.path));
+        let (_, below) = row.unwrap_or_else(|| panic!("{}: add its layer to LAYERS", source.path));
         let code = source.statements();
         for named in named_layers(&code) {
             // A macro names its own layer, and the binary names the library.

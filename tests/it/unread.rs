@@ -212,7 +212,7 @@ fn requests_behind_a_stream_take_no_processor_time() {
     let before = processor_time(pid);
     thread::sleep(Duration::from_secs(2));
     let ticks = processor_time(pid) - before;
-    assert!(ticks < 10, "{ticks} ticks of 200 for nothing; {sent} bytes were taken");
+    assert!(ticks < 10, "{ticks} of 200 ticks used while waiting; {sent} bytes were accepted");
 }
 
 #[test]

@@ -218,9 +218,9 @@ fn the_last_use_outlives_the_credential_that_was_used() {
     server.run_job("flush_usage");
     assert_eq!(last_use(&server, &key.id), used);
     server.advance(31 * DAY);
-    assert_eq!(server.run_job("purge"), 1, "the old value");
+    assert_eq!(server.run_job("purge"), 1, "the old credential");
     assert_eq!(server.code(&key.text), "NOT_FOUND");
-    assert_eq!(last_use(&server, &key.id), used, "it does not become never again");
+    assert_eq!(last_use(&server, &key.id), used, "the last use is not lost");
 }
 
 #[test]

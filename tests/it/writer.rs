@@ -41,7 +41,7 @@ fn every_answered_change_is_there_and_the_log_has_no_gap() {
     let listed: Vec<_> =
         list["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
     assert_eq!(listed.len(), THREADS * EACH + 1);
-    assert!(listed.is_sorted(), "by age: identifiers only grow");
+    assert!(listed.is_sorted(), "sorted by age, because ids increase");
     assert!(made.keys().all(|it| listed.contains(&&**it)));
     let events = server.events();
     for (event, seq) in events.iter().zip(1..) {
@@ -156,7 +156,7 @@ struct Target {
 impl Target {
     fn new(server: &TestServer, end: End) -> Self {
         let (account, key) = server.account(&json!({ "name": "x" }));
-        assert!(is_valid(server, &key.text), "a new key is good at once");
+        assert!(is_valid(server, &key.text), "a new key is valid at once");
         if matches!(end, End::Complete) {
             server.rotate(&server.root.text, &key.id, &json!({}));
         }

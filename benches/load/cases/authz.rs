@@ -145,7 +145,7 @@ fn measure(setups: &[Setup<'_>; 4]) -> Outcome<()> {
         &[
             "setup",
             "CPU µs of nginx",
-            "CPU µs of who is asked",
+            "CPU µs of the server that nginx asks",
             "requests/s",
             "× bare handler",
             "p50 µs",

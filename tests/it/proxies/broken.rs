@@ -52,7 +52,11 @@ fn odd_answers(kind: Kind) {
         let proxy = kind.start(file, around);
         let request = Request::new("GET", "/orders").key("k").header("Host", "api.example.com");
         request.send(proxy.address).expect(200);
-        assert_eq!(api.take_seen().len(), 1, "{kind:?}: the stand-in is believed");
+        assert_eq!(
+            api.take_seen().len(),
+            1,
+            "{kind:?}: the stub must be able to let a request pass"
+        );
         let ask = |answer: Answer| {
             keyward.answer_with(answer);
             let status = request.send(proxy.address).status;
@@ -153,7 +157,7 @@ fn broken_files(kind: Kind) {
             edited.set(edited.get() || text.contains(from));
             text.replace(from, to)
         });
-        assert!(edited.get(), "{kind:?}: {from} stands in no file");
+        assert!(edited.get(), "{kind:?}: no file contains {from}");
         let Some(proxy) = proxy else { continue };
         let bearer = format!("Bearer {}", forged("rg_"));
         let request = Request::new("GET", "/orders").header("Authorization", &bearer);

@@ -50,7 +50,7 @@ pub fn operations() -> Vec<Operation> {
             let Some(operation) = item.get(method) else { continue };
             let id = operation["operationId"].as_str().expect("an id").to_owned();
             let security = operation["security"].as_array();
-            let security = security.unwrap_or_else(|| panic!("{id} says nothing about security"));
+            let security = security.unwrap_or_else(|| panic!("{id} has no security"));
             // OpenAPI cannot express that one of several scopes is enough.
             let scopes = operation["x-any-of-scopes"].as_array().into_iter().flatten();
             let parameters = || operation["parameters"].as_array().into_iter().flatten();
@@ -85,7 +85,7 @@ impl Operation {
     pub fn request(&self, key: &str, account: &str, seq: &str, body: &str) -> Request {
         let id = if self.path.contains("/accounts/") { account } else { key };
         let path = self.path.replace("{id}", id).replace("{seq}", seq);
-        assert!(!path.contains('{'), "{}: what to put into {path}?", self.id);
+        assert!(!path.contains('{'), "{}: no value for {path}", self.id);
         let request = Request::new(&self.method, &format!("{path}{}", self.query));
         if body.is_empty() {
             return request;

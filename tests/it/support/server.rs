@@ -243,7 +243,7 @@ fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Instance {
             {
                 std::thread::yield_now();
             }
-            outcome => return outcome.expect("the site opens"),
+            outcome => return outcome.expect("the instance opens"),
         }
     }
 }

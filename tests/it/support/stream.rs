@@ -67,7 +67,7 @@ impl EventStream {
                 return Some((event, data));
             }
         }
-        panic!("signs of life, and nothing else");
+        panic!("heartbeats, and nothing else");
     }
 
     /// Returns the next event.
