@@ -267,7 +267,7 @@ fn a_wrong_proxy_configuration_is_logged_once_a_minute() {
     let log = server.stderr.clone();
     assert!(server.binary.terminate().status.success());
     let log = fs::read_to_string(log).expect("its log");
-    assert_eq!(log.matches("a proxy is not set up as it should be").count(), 1, "{log}");
+    assert_eq!(log.matches("a proxy is misconfigured").count(), 1, "{log}");
 }
 
 #[test]

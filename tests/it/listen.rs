@@ -234,18 +234,18 @@ fn an_expired_or_soon_expiring_certificate_is_reported_everywhere() {
 fn an_unencrypted_listener_that_is_open_to_the_network_causes_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), "listen = \"0.0.0.0:0\"\n");
-    assert!(server.said().contains("in the clear"), "{}", server.said());
+    assert!(server.said().contains("without encryption"), "{}", server.said());
     assert!(server.terminate().status.success());
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), PLAIN);
-    assert!(!server.said().contains("in the clear"));
+    assert!(!server.said().contains("without encryption"));
     assert!(server.terminate().status.success());
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), "listen = \"[::ffff:127.0.0.1]:0\"\n");
-    assert!(!server.said().contains("in the clear"), "an IPv4 loopback address as IPv6");
+    assert!(!server.said().contains("without encryption"), "an IPv4 loopback address as IPv6");
     assert!(server.terminate().status.success());
     let dir = tempfile::tempdir().unwrap();
     let tls = certify(dir.path(), "a").replace("127.0.0.1:0", "0.0.0.0:0");
     let server = Supervised::serve(dir.path(), &tls);
-    assert!(!server.said().contains("in the clear"));
+    assert!(!server.said().contains("without encryption"));
 }

@@ -319,15 +319,15 @@ fn a_long_read_keeps_the_write_ahead_log_and_delays_no_change() {
     let said = upkeep.join().unwrap();
     let said = (said.status.code(), String::from_utf8(said.stdout).unwrap());
     assert_eq!(said.0, Some(0));
-    assert!(said.1.contains("not folded: a reader"), "{}", said.1);
+    assert!(said.1.contains("not emptied: a reader"), "{}", said.1);
     assert!(begun.elapsed() < Duration::from_secs(4), "it waited for the reader");
     let wal = dir.path().join("keyward.db-wal");
     assert_ne!(fs::metadata(&wal).unwrap().len(), 0);
 
     drop(reader);
     let said = keyward_in(dir.path(), &["run-job", "upkeep"]).stdout;
-    assert_eq!(String::from_utf8_lossy(&said), "upkeep: the write-ahead log was folded\n");
+    assert_eq!(String::from_utf8_lossy(&said), "upkeep: the write-ahead log was emptied\n");
     assert_eq!(fs::metadata(&wal).unwrap().len(), 0);
     let log = String::from_utf8(server.terminate().stderr).unwrap();
-    assert!(log.contains("not folded: a reader holds it"), "{log}");
+    assert!(log.contains("not emptied: a reader holds it"), "{log}");
 }

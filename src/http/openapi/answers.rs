@@ -90,7 +90,7 @@ pub(super) fn creates(operation: &Operation) -> bool {
     operation.responses.responses.contains_key("201")
 }
 
-/// Returns the name of the schema of the good answer.
+/// Returns the name of the schema of the successful answer.
 fn answer_schema(operation: &Operation) -> Option<&str> {
     let mut answers = operation.responses.responses.iter();
     let (_, answer) = answers.find(|(status, _)| status.starts_with('2'))?;
