@@ -1,4 +1,4 @@
-//! What the parts of an answer cost, one by one: `cargo bench --bench micro`.
+//! The cost of each part of an answer: `cargo bench --bench micro`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to report")]
 
@@ -29,11 +29,11 @@ use serde_json::json;
 use tempfile::TempDir;
 
 fn main() {
-    LazyLock::force(&SCENE); // Or the first sample would pay for it.
+    LazyLock::force(&SCENE); // Otherwise the first sample would include this.
     divan::main();
 }
 
-/// The clocks and the randomness of this machine.
+/// Returns the clocks and the random numbers of this machine.
 fn machine() -> Env {
     let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
     Env { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
@@ -111,7 +111,8 @@ fn parse_key(bencher: Bencher<'_, '_>) {
     bencher.bench(|| PlaintextKey::parse(black_box(text)));
 }
 
-/// Parse, look up, digest, compare: all that a proved key costs but the verdict.
+/// Parse, look up, digest, compare: the whole cost of a key with a cached digest, without the
+/// verdict.
 #[divan::bench]
 fn identify(bencher: Bencher<'_, '_>) {
     let text = SCENE.root.expose().as_bytes();
@@ -150,7 +151,8 @@ fn consume_rate(bencher: Bencher<'_, '_>) {
     bencher.bench(|| window.consume(black_box(rate), 1, now));
 }
 
-/// 500 routes as an API of 100 resources has them: a list, one, its parts, each to read and to change.
+/// 500 routes, as an API of 100 resources has them: five for each resource, to read and to change
+/// it.
 static ROUTES: LazyLock<Policy> = LazyLock::new(|| {
     let route = |methods: &[&str], path: String, scope: &str| RouteRule {
         methods: methods.iter().map(|it| (*it).to_owned()).collect(),
@@ -174,7 +176,7 @@ static ROUTES: LazyLock<Policy> = LazyLock::new(|| {
     Policy::compile(&rules, &catalogue).unwrap()
 });
 
-/// Reads the path of a request and finds its route among 500: the last ones.
+/// Reads the path of a request and finds its route among 500, at the end.
 #[divan::bench]
 fn route_among_500(bencher: Bencher<'_, '_>) {
     let policy = &*ROUTES;
@@ -203,8 +205,8 @@ fn append_event(bencher: Bencher<'_, '_>) {
     bencher.bench(|| append().unwrap());
 }
 
-/// 256 events in one transaction: the commit shared, the subtree of the Merkle tree that they complete
-/// included.
+/// 256 events in one transaction: one commit for all of them, and one more subtree of the Merkle
+/// tree.
 #[divan::bench]
 fn append_256_events(bencher: Bencher<'_, '_>) {
     let dir = TempDir::new().unwrap();
@@ -228,15 +230,15 @@ fn append_256_events(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The proof that an event is in the log, of some 10,000.
+/// The proof that an event is in the log, for about 10,000 events.
 #[divan::bench]
 fn prove_event(bencher: Bencher<'_, '_>) {
     SCENE.app().make_checkpoint().unwrap();
     bencher.bench(|| SCENE.app().prove_event(Viewer::Operator, black_box(4711), None).unwrap());
 }
 
-/// A store with a hundred thousand keys: the file checked, the newest events verified, the index
-/// loaded.
+/// Opens a store with a hundred thousand keys: checks the file, verifies the newest events, loads
+/// the index.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn open_100_000(bencher: Bencher<'_, '_>) {
     let Scene { dir, site, .. } = {

@@ -45,10 +45,10 @@ pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
 /// The variables that only the command line reads, with their meanings. They are not settings.
 pub const COMMAND_LINE_VARIABLES: [(&str, &str); 5] = [
     ("KEYWARD_CONFIG", "The configuration file, if --config names none"),
-    ("KEYWARD_URL", "The server to ask; --url, --data-dir and --config win"),
-    ("KEYWARD_KEY", "The API key to ask it with"),
-    ("KEYWARD_KEY_FILE", "The file that holds that key; wins over KEYWARD_KEY"),
-    ("KEYWARD_CA_FILE", "Certificates to trust, in PEM form, not the system's"),
+    ("KEYWARD_URL", "The server to use; --url, --data-dir and --config override it"),
+    ("KEYWARD_KEY", "The API key to send to it"),
+    ("KEYWARD_KEY_FILE", "The file that holds that key; overrides KEYWARD_KEY"),
+    ("KEYWARD_CA_FILE", "Certificates to trust, in PEM form, in place of the system's"),
 ];
 
 /// Returns the variable of each setting with the name of the setting.

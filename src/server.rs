@@ -152,7 +152,7 @@ fn warn_about_plain_text(listeners: &[Listener]) {
     for it in listeners.iter().filter(|it| it.faces_the_network()) {
         tracing::warn!(
             server.address = it.url(false),
-            "keys cross the network in the clear: set `tls.certificate` and `tls.key`, or listen \
+            "keys cross the network without encryption: set `tls.certificate` and `tls.key`, or listen \
              on this machine only, behind a proxy that ends TLS"
         );
     }
@@ -165,7 +165,10 @@ fn control_server_if_possible(instance: &Instance, jobs: &Jobs) -> Result<Option
         Ok(server) => Ok(Some(server)),
         Err(err) if instance.app.storage().0.is_some() => {
             let error = &err as &dyn std::error::Error;
-            tracing::error!(error, "commands on this machine cannot ask this server: no socket");
+            tracing::error!(
+                error,
+                "no control socket: commands on this machine cannot reach this server"
+            );
             Ok(None)
         }
         Err(source) => Err(Error::Listen { address: socket.display().to_string(), source }),
@@ -202,7 +205,10 @@ impl Running {
         self.config.trusted_proxies = config.trusted_proxies;
         tracing::info!(routes, "reloaded");
         if !waiting.is_empty() {
-            tracing::warn!(settings = waiting.join(", "), "changed, and in force after a restart");
+            tracing::warn!(
+                settings = waiting.join(", "),
+                "changed settings that apply after a restart"
+            );
         }
         Ok(waiting)
     }

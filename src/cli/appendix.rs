@@ -58,7 +58,7 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 12] = [
             "The old credential works for one more day",
         )],
     ),
-    ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Revoke a key after a question")]),
+    ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Revoke a key, after confirmation")]),
     (
         "accounts create",
         &[(
@@ -102,7 +102,7 @@ pub(super) fn of_the_program() -> Vec<Section> {
     vec![exit_statuses(&[]), environment(&[])]
 }
 
-/// Returns the text below `serve`, which answers no question and asks no other server.
+/// Returns the text below `serve`, without the exit codes and variables of other commands.
 pub(super) fn of_serve() -> Vec<Section> {
     let asking = ["KEYWARD_URL", "KEYWARD_KEY", "KEYWARD_KEY_FILE", "KEYWARD_CA_FILE"];
     let mut sections = examples_of("serve");

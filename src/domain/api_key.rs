@@ -53,7 +53,8 @@ named_enum! {
 /// The expiry that a request gives to a key.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum RequestedExpiry {
-    /// The request names none: a new key expires with its maker, and a changed key as before.
+    /// The request has no expiry: a new key expires with the key that makes it; a changed key keeps
+    /// its expiry.
     #[default]
     Inherit,
     Never,

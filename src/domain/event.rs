@@ -40,8 +40,8 @@ pub struct EventSource {
     pub client_ip: Option<IpAddr>,
 }
 
-/// The request that causes an event. Its actor is added by [`RequestContext::caused_by`], where it is
-/// known: so an event never names a wrong one.
+/// The request that causes an event. [`RequestContext::caused_by`] adds the actor once it is known,
+/// so an event never names a wrong actor.
 #[derive(Clone, Debug, Default)]
 pub struct RequestContext {
     pub request_id: Option<Arc<str>>,

@@ -3,12 +3,11 @@
 use crate::domain::named_enum;
 
 named_enum! {
-    /// The outcome, in the order in which reasons are looked for: the first that applies. Clients
-    /// see the names.
+    /// The outcome: the first that applies, in this order. Clients see the names.
     pub enum Verdict {
         /// The text has not the shape of a key, or its checksum is wrong.
         Malformed => "MALFORMED",
-        /// No such key, or another secret.
+        /// No key has this prefix, or the secret is wrong.
         NotFound => "NOT_FOUND",
         Revoked => "REVOKED",
         /// An old credential whose grace period is over.

@@ -134,7 +134,7 @@ impl Problem {
     }
 
     pub fn too_many_answers() -> Self {
-        let detail = "too many long answers wait for their clients to read them";
+        let detail = "too many long answers wait for their clients; read them, or try again later";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, TOO_MANY_ANSWERS, detail).with_retry(5)
     }
@@ -248,7 +248,7 @@ impl From<Error> for Problem {
             }
             Error::Backup(source) => {
                 let cause = std::error::Error::source(source);
-                tracing::error!(error = source as &dyn std::error::Error, cause, "no backup");
+                tracing::error!(error = source as &dyn std::error::Error, cause, "a backup failed");
                 let detail = cause.map_or_else(|| err.to_string(), |it| format!("{err}: {it}"));
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "backup_failed", detail)
             }

@@ -23,9 +23,11 @@ pub enum Error {
     Listen { address: String, source: io::Error },
     #[error("{0}")]
     Backup(#[from] BackupError),
-    #[error("the database is of an earlier version and stays so: it cannot be copied first")]
+    #[error(
+        "the database has an earlier version and was not migrated, because it could not be copied first"
+    )]
     Migration(#[source] BackupError),
-    #[error("the restore went wrong half-way; what was there before is in {place}")]
+    #[error("the restore failed after it had moved the old files; they are in {place}")]
     AfterExchange { place: PathBuf, source: Box<Error> },
     #[error(transparent)]
     Tls(#[from] TlsError),

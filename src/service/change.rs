@@ -41,7 +41,8 @@ pub(super) struct Change<'tx> {
     pub keeper: Option<AnswerKeeper>,
 }
 
-/// What a use case checks: on a snapshot before it does anything slow, and in its transaction.
+/// The checks of a use case. They run on a snapshot before anything slow, and again in its
+/// transaction.
 #[derive(Clone, Copy)]
 pub(super) struct Checks<'a> {
     pub tx: &'a ReadTx<'a>,

@@ -29,7 +29,7 @@ pub enum Error {
     AmbiguousPath(Ambiguity),
     #[error("no route of the policy matches this request")]
     NoRoute,
-    /// The request of the proxy cannot be answered. Its client cannot mend that.
+    /// The request of the proxy cannot be answered. Its client cannot correct that.
     #[error("{0}")]
     ProxyMistake(String),
     /// The resource does not exist, or the caller may not know it. Both look the same.
@@ -92,7 +92,7 @@ pub enum Denial {
 /// The reason why a valid request does not fit the current state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Conflict {
-    #[error("an expired key cannot be revived or rotated; create a new one")]
+    #[error("an expired key cannot be extended or rotated; create a new one")]
     KeyNotActive,
     #[error(
         "three credentials of this key are valid already; wait for a grace period to end, or end it"

@@ -48,7 +48,7 @@ impl Keyward {
             let (_, size) = self.store.file_sizes();
             tracing::warn!(
                 wal.bytes = size,
-                "the write-ahead log was not folded: a reader holds it"
+                "the write-ahead log was not emptied: a reader holds it"
             );
         }
         Ok(folded.into())

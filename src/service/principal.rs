@@ -47,7 +47,7 @@ impl Principal {
     }
 }
 
-/// What the caller does with a key. It decides which scopes allow it.
+/// The kind of access to a key. It decides which scopes allow the access.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyAccess {
     Read,

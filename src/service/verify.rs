@@ -1,9 +1,9 @@
-//! The question on every request: is this key accepted for these scopes, now?
+//! Verification: whether a key is accepted for these scopes now.
 //!
-//! There are three steps. [`Keyward::identify`] finds the credential from memory. Only its first use
-//! since the start needs [`Keyward::verify_secret`], which is slow. [`Keyward::judge`] then reads the
-//! state of the key from the index, each time. Memory keeps the fact that a text is a secret, never a
-//! verdict, so there is nothing to invalidate.
+//! There are three steps. [`Keyward::identify`] finds the credential from memory. Only its first
+//! use since the start needs [`Keyward::verify_secret`], which is slow. [`Keyward::judge`] then
+//! reads the state of the key from the index, each time. Memory keeps the fact that a secret is
+//! right, never a verdict, so there is nothing to invalidate.
 
 use std::{
     net::IpAddr,
@@ -50,7 +50,7 @@ pub struct KeyOwner {
     pub external_id: Option<Box<str>>,
 }
 
-/// What the index says about a credential at one instant.
+/// The state of a credential in the index at one instant.
 struct Assessment {
     now: Timestamp,
     verdict: Verdict,

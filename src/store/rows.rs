@@ -154,7 +154,7 @@ impl<'a> Fields<'a> {
         self.raw(column)?.as_str().map_err(|_| self.unreadable(column))
     }
 
-    /// The same row of a join, as a row of another table of it.
+    /// Returns the same row of a join as a row of another of its tables.
     pub fn of(&self, table: Table) -> Self {
         Self { table, ..*self }
     }

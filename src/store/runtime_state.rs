@@ -1,4 +1,4 @@
-//! What changes of a credential without the writer: its cached digest and its uses.
+//! The state of a credential that changes without the writer: its cached digest and its uses.
 
 use std::sync::{
     Arc, OnceLock,

@@ -1,4 +1,4 @@
-//! The integration suite: one binary, the real server, a real SQLite file.
+//! The integration tests: one binary, the real server, a real SQLite file.
 
 #![expect(
     clippy::disallowed_methods,

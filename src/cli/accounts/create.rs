@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// A scope that keys of this account may hold; repeatable. Without it, all scopes
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
-    /// The largest number of keys
+    /// The maximum number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
     /// Metadata of the account: a JSON object

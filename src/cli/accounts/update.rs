@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// Allow every scope of the catalogue
     #[arg(long, conflicts_with = "allowed")]
     allow_all: bool,
-    /// The largest number of keys
+    /// The maximum number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
     /// A JSON object that replaces the metadata of the account

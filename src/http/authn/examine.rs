@@ -1,4 +1,4 @@
-//! From the headers of a request to its caller: the one way, for every address.
+//! Finds the caller of a request from its headers. Every address uses this.
 
 use actix_web::{HttpRequest, web};
 use tokio::sync::oneshot;

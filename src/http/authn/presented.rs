@@ -23,8 +23,8 @@ static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
     header::IF_MATCH,
 ];
-/// Headers of a proxy's question that must not come twice. Its other headers belong to the original request, whose API may
-/// take several of them.
+/// Headers of an authorization request that must not come twice. Its other headers belong to the
+/// original request, whose API may take several of them.
 static KEY_ONCE: [HeaderName; 3] =
     [HeaderName::from_static("x-api-key"), header::AUTHORIZATION, header::HOST];
 
@@ -46,7 +46,7 @@ impl<'h> PresentedKey<'h> {
         Self { text: key_in(app, headers), headers, once: &ONCE }
     }
 
-    /// Reads the headers of a proxy's question about another request.
+    /// Reads the headers of an authorization request from a proxy.
     pub fn in_question(app: &Keyward, headers: &'h HeaderMap) -> Self {
         Self { text: key_in(app, headers), headers, once: &KEY_ONCE }
     }

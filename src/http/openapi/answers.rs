@@ -102,7 +102,7 @@ pub(super) fn gives_key(path: &str, operation: &Operation) -> bool {
     creates(operation) || path.ends_with("/rotate")
 }
 
-/// Returns the name of the schema of the good answer.
+/// Returns the name of the schema of the successful answer.
 fn answer_schema(operation: &Operation) -> Option<&str> {
     let mut answers = operation.responses.responses.iter();
     let (_, answer) = answers.find(|(status, _)| status.starts_with('2'))?;

@@ -39,7 +39,7 @@ static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
 
-/// The prefix of the path in a question of Envoy.
+/// The prefix of the path in an authorization request from Envoy.
 const ENVOY: &str = "/authz/envoy";
 
 /// The protocol of a kind of proxy.
@@ -49,7 +49,7 @@ enum Mount {
     Nginx,
     /// Caddy, Traefik, or `HAProxy` with our script: `X-Forwarded-Method`, `-Uri`, `-Host`.
     Forward,
-    /// Envoy, `ext_authz`: the method, host and path of the question itself.
+    /// Envoy, `ext_authz`: the method, host and path of the authorization request itself.
     Envoy,
     /// Reads nothing of the original request: only the scopes in the query count.
     Bare,
@@ -176,7 +176,7 @@ impl VerificationState {
         if problem.code() == "authz_misconfigured"
             && self.complaints.is_due(self.app.env().time.monotonic())
         {
-            tracing::warn!(reason = %problem.detail(), "a proxy is not set up as it should be");
+            tracing::warn!(reason = %problem.detail(), "a proxy is misconfigured");
         }
         let code = HeaderValue::from_static(problem.code());
         let mut response = problem.respond(id);
@@ -218,7 +218,7 @@ impl Mount {
             Self::Bare => return Ok(None),
         };
         let target = match self {
-            // Only the path: the query stands in the question itself.
+            // Only the path: the query is in the authorization request itself.
             Self::Envoy => req.uri().path().strip_prefix(ENVOY).map(str::as_bytes),
             Self::Nginx | Self::Forward | Self::Bare => target.map(HeaderValue::as_bytes),
         };
@@ -250,7 +250,7 @@ fn without_caller<'p>(query: &str, outcome: &mut Outcome) -> Result<Allowed<'p>,
     Ok(Allowed::Public)
 }
 
-/// Returns the query of the original request; without one, that of the question.
+/// Returns the query of the original request; without one, that of the authorization request.
 fn query_of<'r>(original: Option<&OriginalRequest<'r>>, req: &'r HttpRequest) -> Cow<'r, str> {
     let target_query = original.and_then(|it| it.target).and_then(|it| {
         let at = it.iter().position(|it| *it == b'?')?;

@@ -1,4 +1,4 @@
-//! `/api-keys/verify`: what a gateway asks.
+//! `/api-keys/verify`, which gateways call.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -104,7 +104,7 @@ impl VerificationState {
     }
 }
 
-/// Does the same for the control socket.
+/// Verifies a key as [`verify_key`] does, for the control socket.
 pub async fn verify_for_operator(
     app: web::Data<Keyward>,
     req: HttpRequest,

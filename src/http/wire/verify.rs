@@ -1,4 +1,4 @@
-//! The question that a gateway asks, and the answer.
+//! Verify requests and their answers.
 
 use std::{borrow::Cow, fmt::Display, net::IpAddr, sync::Arc};
 
@@ -126,7 +126,7 @@ pub struct ScopeListBody {
     pub data: Vec<ScopeBody>,
 }
 
-/// What [`VerifyKeyRequest`] asks. The key is wiped as any other.
+/// A parsed [`VerifyKeyRequest`]. Dropping it wipes the key.
 pub struct VerifyQuestion {
     pub key: zeroize::Zeroizing<String>,
     pub wanted: ScopeBits,
@@ -134,8 +134,8 @@ pub struct VerifyQuestion {
     pub cost: u32,
 }
 
-/// The same as [`VerifyKeyRequest`], borrowing from the body: what nearly every gateway sends, at
-/// a third of the cost of reading it member by member.
+/// A [`VerifyKeyRequest`] that borrows from the body. Nearly every gateway sends this form, and
+/// reading it costs a third of reading the members one by one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PlainQuestion<'a> {
@@ -158,8 +158,8 @@ fn usual_cost() -> u32 {
     1
 }
 
-/// Reads a [`VerifyKeyRequest`] that has nothing wrong and nothing unusual about it; `None` for
-/// any other, which [`read_question`] then looks at closely.
+/// Reads a [`VerifyKeyRequest`] without faults and in the usual form; `None` for any other, which
+/// [`read_question`] then examines.
 pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQuestion> {
     // serde also takes an array for a struct.
     body.trim_ascii_start().starts_with(b"{").then_some(())?;
