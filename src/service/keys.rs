@@ -301,12 +301,13 @@ fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
 
 impl KeyPatch {
     fn applied_to(&self, key: &ApiKey) -> ApiKey {
+        let Self { name, scopes, expires_at, enabled, metadata } = self;
         ApiKey {
-            name: self.name.clone().unwrap_or_else(|| key.name.clone()),
-            scopes: self.scopes.clone().unwrap_or_else(|| key.scopes.clone()),
-            expires_at: self.expires_at.or(key.expires_at),
-            enabled: self.enabled.unwrap_or(key.enabled),
-            metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
+            name: name.clone().unwrap_or_else(|| key.name.clone()),
+            scopes: scopes.clone().unwrap_or_else(|| key.scopes.clone()),
+            expires_at: expires_at.or(key.expires_at),
+            enabled: enabled.unwrap_or(key.enabled),
+            metadata: metadata.clone().unwrap_or_else(|| key.metadata.clone()),
             ..key.clone()
         }
     }

@@ -122,14 +122,30 @@ pub(super) fn key_facts(catalogue: &Catalogue, key: &ApiKey, prefix: KeyPrefix) 
 
 /// Returns the settings of a key that its owner can change, for the log.
 pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
+    // Without `..`, so that the compiler leads here from a new field.
+    let ApiKey {
+        name,
+        scopes,
+        enabled,
+        expires_at,
+        metadata,
+        id: _,
+        account_id: _,
+        created_at: _,
+        created_by: _,
+        updated_at: _,
+        rotated_at: _,
+        revoked_at: _,
+        revision: _,
+    } = key;
     with_metadata(
         json!({
-            "name": key.name.as_str(),
-            "scopes": catalogue.ordered(&key.scopes),
-            "enabled": key.enabled,
-            "expiresAt": key.expires_at.map(|it| it.to_string()),
+            "name": name.as_str(),
+            "scopes": catalogue.ordered(scopes),
+            "enabled": enabled,
+            "expiresAt": expires_at.map(|it| it.to_string()),
         }),
-        &key.metadata,
+        metadata,
     )
 }
 
