@@ -31,9 +31,9 @@ fn shape(conn: &Connection) -> Vec<(String, String)> {
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).unwrap();
     let plain = |sql: String| {
         let lines = sql.lines().map(|it| it.split("--").next().unwrap_or_default());
-        let sql = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
-        // ALTER TABLE writes white space in other places than `schema.sql` has it.
-        sql.replace(" )", ")").replace(" ,", ",")
+        let words = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+        // A column that was added later is written with other blanks.
+        words.replace(" ,", ",").replace(" )", ")").replace("( ", "(")
     };
     rows.map(|row| row.map(|(name, sql)| (name, plain(sql))).unwrap()).collect()
 }
