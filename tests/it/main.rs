@@ -61,6 +61,7 @@ mod plain_text;
 mod plans;
 mod processes;
 mod proxies;
+mod recipes;
 mod remote;
 mod rotation;
 mod rotation_self;
