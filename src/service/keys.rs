@@ -338,14 +338,15 @@ impl KeyPatch {
     }
 
     fn applied_to(&self, key: &ApiKey) -> ApiKey {
+        let Self { name, scopes, expires_at, enabled, metadata, allowed_ips, rate_limit } = self;
         ApiKey {
-            name: self.name.clone().unwrap_or_else(|| key.name.clone()),
-            scopes: self.scopes.clone().unwrap_or_else(|| key.scopes.clone()),
-            expires_at: self.expires_at.or(key.expires_at),
-            enabled: self.enabled.unwrap_or(key.enabled),
-            metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
-            allowed_ips: self.allowed_ips.clone().unwrap_or_else(|| key.allowed_ips.clone()),
-            rate_limit: self.rate_limit.unwrap_or(key.rate_limit),
+            name: name.clone().unwrap_or_else(|| key.name.clone()),
+            scopes: scopes.clone().unwrap_or_else(|| key.scopes.clone()),
+            expires_at: expires_at.or(key.expires_at),
+            enabled: enabled.unwrap_or(key.enabled),
+            metadata: metadata.clone().unwrap_or_else(|| key.metadata.clone()),
+            allowed_ips: allowed_ips.clone().unwrap_or_else(|| key.allowed_ips.clone()),
+            rate_limit: rate_limit.unwrap_or(key.rate_limit),
             ..key.clone()
         }
     }

@@ -148,16 +148,34 @@ pub(super) fn key_facts(catalogue: &Catalogue, key: &ApiKey, prefix: KeyPrefix) 
 
 /// Returns the settings of a key that its owner can change, for the log.
 pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
+    // Without `..`, so that the compiler leads here from a new field.
+    let ApiKey {
+        name,
+        scopes,
+        enabled,
+        expires_at,
+        metadata,
+        allowed_ips,
+        rate_limit,
+        id: _,
+        account_id: _,
+        created_at: _,
+        created_by: _,
+        updated_at: _,
+        rotated_at: _,
+        revoked_at: _,
+        revision: _,
+    } = key;
     with_metadata(
         json!({
-            "name": key.name.as_str(),
-            "scopes": catalogue.ordered(&key.scopes),
-            "enabled": key.enabled,
-            "expiresAt": key.expires_at.map(|it| it.to_string()),
-            "allowedIps": key.allowed_ips.as_ref().map(address_facts),
-            "rateLimit": key.rate_limit.map(rate_fact),
+            "name": name.as_str(),
+            "scopes": catalogue.ordered(scopes),
+            "enabled": enabled,
+            "expiresAt": expires_at.map(|it| it.to_string()),
+            "allowedIps": allowed_ips.as_ref().map(address_facts),
+            "rateLimit": rate_limit.map(rate_fact),
         }),
-        &key.metadata,
+        metadata,
     )
 }
 

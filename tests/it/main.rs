@@ -65,6 +65,7 @@ mod plans;
 mod processes;
 mod proxies;
 mod rate_limits;
+mod recipes;
 mod remote;
 mod rotation;
 mod rotation_self;

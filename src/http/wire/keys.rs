@@ -196,31 +196,48 @@ pub struct RotateKeyRequest {
 impl ApiKeyBody {
     /// As answers show a key; `plaintext` only right after it was made.
     pub fn new(app: &Keyward, view: &KeyView, plaintext: Option<&PlaintextKey>) -> Self {
-        let key = &view.key;
+        // Without `..`, so that the compiler leads here from a new field.
+        let ApiKey {
+            id,
+            account_id,
+            name,
+            scopes,
+            enabled,
+            expires_at,
+            metadata,
+            created_at,
+            created_by,
+            updated_at,
+            rotated_at,
+            revoked_at: _,
+            allowed_ips,
+            rate_limit,
+            revision: _,
+        } = &view.key;
         let shown = |it: Option<Timestamp>| it.map(|it| it.to_string());
-        let scopes = app.catalogue().ordered(&key.scopes);
+        let scopes = app.catalogue().ordered(scopes);
         Self {
-            id: key.id.to_string(),
-            name: key.name.as_str().to_owned(),
+            id: id.to_string(),
+            name: name.as_str().to_owned(),
             key: plaintext.map(|it| it.expose().to_owned()),
             key_prefix: view.prefix.map(|it| it.as_str().to_owned()).unwrap_or_default(),
             scopes: scopes.into_iter().map(str::to_owned).collect(),
-            created_at: key.created_at.to_string(),
-            expires_at: shown(key.expires_at),
+            created_at: created_at.to_string(),
+            expires_at: shown(*expires_at),
             last_used_at: shown(view.last_used_at),
-            account_id: key.account_id.to_string(),
+            account_id: account_id.to_string(),
             status: view.status.into(),
-            enabled: key.enabled,
-            created_by: match key.created_by {
+            enabled: *enabled,
+            created_by: match *created_by {
                 Some(_) if view.creator_hidden => Some(OPERATOR.to_owned()),
                 shown => shown.map(|it| it.to_string()),
             },
-            updated_at: key.updated_at.to_string(),
-            rotated_at: shown(key.rotated_at),
+            updated_at: updated_at.to_string(),
+            rotated_at: shown(*rotated_at),
             previous_keys: view.previous.iter().map(PreviousKeyBody::from).collect(),
-            allowed_ips: shown_networks(key.allowed_ips.as_ref()),
-            rate_limit: key.rate_limit.map(RateLimitBody::from),
-            metadata: key.metadata.to_value(),
+            allowed_ips: shown_networks(allowed_ips.as_ref()),
+            rate_limit: rate_limit.map(RateLimitBody::from),
+            metadata: metadata.to_value(),
         }
     }
 }
@@ -241,17 +258,18 @@ pub fn read_new_key(
     catalogue: &Catalogue,
     expiry: Expiry<'_>,
 ) -> Result<NewKey, Vec<Fault>> {
-    let settings = read_settings(&mut members, catalogue, None);
-    members.faults.extend(expiry.fault(settings.expires_at));
-    members.faults.extend(expiry.address_fault(settings.allowed_ips.as_ref()));
-    let name = members.required("name", settings.name);
-    let scopes = members.required("scopes", settings.scopes);
+    let KeyPatch { name, scopes, expires_at, enabled, metadata, allowed_ips, rate_limit } =
+        read_settings(&mut members, catalogue, None);
+    members.faults.extend(expiry.fault(expires_at));
+    members.faults.extend(expiry.address_fault(allowed_ips.as_ref()));
+    let name = members.required("name", name);
+    let scopes = members.required("scopes", scopes);
     let read = name.zip(scopes).map(|(name, scopes)| NewKey {
-        expires_at: settings.expires_at,
-        enabled: settings.enabled.unwrap_or(true),
-        metadata: settings.metadata.unwrap_or_else(Metadata::empty),
-        allowed_ips: settings.allowed_ips,
-        rate_limit: settings.rate_limit.flatten(),
+        expires_at,
+        enabled: enabled.unwrap_or(true),
+        metadata: metadata.unwrap_or_else(Metadata::empty),
+        allowed_ips,
+        rate_limit: rate_limit.flatten(),
         ..NewKey::new(name, scopes)
     });
     members.finish(read)
