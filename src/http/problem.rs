@@ -214,6 +214,7 @@ impl From<Error> for Problem {
             Error::RateLimited(rates, now) => {
                 let wait = rates.exceeded().map_or(1, |it| it.secs_left(*now).max(1));
                 Self {
+                    title: "Rate limit reached",
                     rate_fields: RateFields::new(rates, || *now),
                     ..new(StatusCode::TOO_MANY_REQUESTS, "rate_limited")
                 }
