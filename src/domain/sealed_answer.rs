@@ -31,9 +31,9 @@ pub struct SealingSecret(Zeroizing<[u8; 32]>);
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct IdempotentRequest {
     pub caller: KeyId,
-    /// Of the `Idempotency-Key`.
+    /// The digest of the `Idempotency-Key`.
     pub token: [u8; 32],
-    /// Of all that the request asks for.
+    /// The digest of everything that the request asks for.
     pub digest: [u8; 32],
 }
 

@@ -7,7 +7,7 @@ use std::{io::Read, thread, time::Duration};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Request, Response, TestServer};
+use crate::support::{Binary, Request, Response, TestServer};
 
 const KEYS: &str = "/api/v1/api-keys";
 
@@ -258,4 +258,21 @@ fn a_client_that_hangs_up_at_once_gets_one_key_by_repeating_the_request() {
     }
     assert_eq!(server.code(&text(&answer.expect(201))), "VALID");
     assert_eq!(events_of_type(&server, "api_key.created"), 2);
+}
+
+#[test]
+fn a_server_that_was_killed_after_the_commit_repeats_the_answer_when_it_runs_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Binary::serve_quietly(&data);
+    let request = with(&server.root_key(), "t", KEYS, &new_key("a"));
+    let mut stream = request.open(server.address);
+    assert_eq!(stream.read(&mut [0]).unwrap(), 1);
+    server.child.kill().unwrap();
+    drop(stream);
+    drop(server);
+    let server = Binary::serve_quietly(&data);
+    let again = request.send(server.address).expect(201);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(request.send(server.address).body, again.body);
 }

@@ -130,7 +130,7 @@ pub(super) async fn begin(
         return Err(Problem::bad_request("idempotency_needs_a_key", detail));
     };
     let target = req.uri().path_and_query().map_or("", |it| it.as_str());
-    let if_match = req.headers().get(header::IF_MATCH).map(|it| it.as_bytes());
+    let if_match = req.headers().get(header::IF_MATCH).map(header::HeaderValue::as_bytes);
     let parts = [
         req.method().as_str().as_bytes(),
         target.as_bytes(),
