@@ -11,6 +11,7 @@ pub mod id;
 pub mod imported_key;
 pub mod job;
 pub mod key_hash;
+pub mod list_order;
 pub mod mask;
 pub mod merkle;
 mod named;

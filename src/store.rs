@@ -14,6 +14,7 @@ mod database;
 mod error;
 mod import_secrets;
 mod index;
+mod key_list;
 mod key_prefixes;
 mod keys;
 mod log_file;
@@ -36,7 +37,7 @@ mod usage;
 mod writer;
 
 pub use self::{
-    accounts::AccountPage,
+    accounts::{AccountFilter, AccountPage},
     audit::{AuditReceipt, EventFilter},
     audit_head::AuditHead,
     checkpoints::StoredCheckpoint,
@@ -45,7 +46,7 @@ pub use self::{
     database::{Store, StoreWriter},
     error::StoreError,
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
-    keys::{KeyFilter, KeyPage},
+    key_list::{Creator, KeyFilter, KeyPage},
     log_file::LogFile,
     outage::Divergence,
     readers::PoolState,

@@ -2,13 +2,14 @@
 
 use std::{borrow::Cow, fmt::Display, net::IpAddr, sync::Arc};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
     domain::{
         id::{AccountId, KeyId},
+        policy::RequiredScopes,
         scope::{Catalogue, ScopeBits},
         verdict::Verdict,
     },
@@ -30,6 +31,9 @@ pub struct VerifyKeyRequest {
     /// The required scopes. The key must grant all of them.
     #[schema(nullable = false, example = json!(["orders:read"]))]
     pub scopes: Option<Vec<String>>,
+    /// Scopes of which the key must grant at least one, in addition to all of `scopes`.
+    #[schema(nullable = false, min_items = 1, example = json!(["orders:read", "products:read"]))]
+    pub any_scopes: Option<Vec<String>>,
     /// The IP address of the client that presented the key.
     #[schema(nullable = false, example = "203.0.113.7")]
     pub client_ip: Option<String>,
@@ -62,7 +66,8 @@ pub struct VerificationBody<'a> {
     /// The scopes that the key grants, in the order of the catalogue.
     #[schema(example = json!(["orders:read"]))]
     scopes: Vec<&'a str>,
-    /// The requested scopes that the key does not grant.
+    /// The requested scopes that the key does not grant: those of `scopes`, and all of `anyScopes` if
+    /// the key grants none of them.
     #[schema(example = json!([]))]
     missing_scopes: Vec<&'a str>,
     /// The instant from which the key is refused; `null` means never, or that the key is unknown.
@@ -118,7 +123,7 @@ pub struct ScopeListBody {
 /// What [`VerifyKeyRequest`] asks. The key is wiped as any other.
 pub struct VerifyQuestion {
     pub key: zeroize::Zeroizing<String>,
-    pub wanted: ScopeBits,
+    pub required: RequiredScopes,
     pub client_ip: Option<IpAddr>,
 }
 
@@ -131,6 +136,13 @@ struct PlainQuestion<'a> {
     key: Cow<'a, str>,
     #[serde(borrow, default)]
     scopes: Vec<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "not_null")]
+    any_scopes: Option<Vec<Cow<'a, str>>>,
+}
+
+/// Reads a list where serde would take `null` for an absent one.
+fn not_null<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Vec<Cow<'a, str>>>, D::Error> {
+    Vec::deserialize(from).map(Some)
 }
 
 /// Reads a [`VerifyKeyRequest`] that has nothing wrong and nothing unusual about it; `None` for
@@ -140,11 +152,15 @@ pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQ
     body.trim_ascii_start().starts_with(b"{").then_some(())?;
     let plain: PlainQuestion<'_> = serde_json::from_slice(body).ok()?;
     let key = zeroize::Zeroizing::new(plain.key.into_owned());
-    let wanted = plain
-        .scopes
-        .iter()
-        .try_fold(ScopeBits::default(), |all, it| Some(all.or(catalogue.find(it)?)))?;
-    Some(VerifyQuestion { key, wanted, client_ip: None })
+    let bits = |names: &[Cow<'_, str>]| {
+        names.iter().try_fold(ScopeBits::default(), |all, it| Some(all.or(catalogue.find(it)?)))
+    };
+    let any = match &plain.any_scopes {
+        Some(names) => bits(names).filter(|it| !it.is_empty())?,
+        None => ScopeBits::default(),
+    };
+    let required = RequiredScopes { all: bits(&plain.scopes)?, any };
+    Some(VerifyQuestion { key, required, client_ip: None })
 }
 
 /// Reads a [`VerifyKeyRequest`].
@@ -154,14 +170,21 @@ pub fn read_question(
 ) -> Result<VerifyQuestion, Vec<Fault>> {
     let key = members.optional("key", as_it_is::<String>);
     let key = members.required("key", key).map(zeroize::Zeroizing::new);
-    let wanted = members.optional("scopes", |it: Vec<_>| read_wanted(&it, catalogue));
+    let all = members.optional("scopes", |it: Vec<_>| read_wanted(&it, catalogue));
+    let any = members.optional("anyScopes", |it: Vec<_>| {
+        if it.is_empty() {
+            // No key grants one of no scopes. A gateway that sends this would refuse every key.
+            return Err(vec![Fault::new("", "out_of_range", "must name at least one scope")]);
+        }
+        read_wanted(&it, catalogue)
+    });
     let client_ip = members.optional("clientIp", |it: String| {
         let fault = || Fault::new("", "invalid_format", "must be an IP address");
         it.parse().map_err(|_| vec![fault()])
     });
     members.finish(key.map(|key| VerifyQuestion {
         key,
-        wanted: wanted.unwrap_or_default(),
+        required: RequiredScopes { all: all.unwrap_or_default(), any: any.unwrap_or_default() },
         client_ip,
     }))
 }

@@ -6,18 +6,34 @@ use crate::{
     domain::{
         api_key::ApiKey,
         event::{EventSource, EventType, NewEvent},
+        text::ReasonText,
     },
     service::Error,
     store::{KeyRecord, WriteTx},
 };
 
+/// Why a key is revoked.
+#[derive(Clone, Copy)]
+pub(in crate::service) struct RevocationReason<'a> {
+    /// The word of the program.
+    pub code: &'static str,
+    /// The words of the caller.
+    pub text: Option<&'a ReasonText>,
+}
+
+impl From<&'static str> for RevocationReason<'_> {
+    fn from(code: &'static str) -> Self {
+        Self { code, text: None }
+    }
+}
+
 /// Revokes the key, with an event. It stays as a tombstone until retention ends, so that
 /// verification can tell why it refuses.
-pub(in crate::service) fn revoke(
+pub(in crate::service) fn revoke<'a>(
     tx: &WriteTx<'_>,
     source: &EventSource,
     record: &KeyRecord,
-    reason: &'static str,
+    reason: impl Into<RevocationReason<'a>>,
 ) -> Result<(), Error> {
     let prefixes: Vec<_> = record
         .credentials
@@ -25,10 +41,14 @@ pub(in crate::service) fn revoke(
         .filter(|it| it.ended_at.is_none())
         .map(|it| it.credential.prefix.as_str())
         .collect();
-    let data = json!({
-        "reason": reason,
+    let RevocationReason { code, text } = reason.into();
+    let mut data = json!({
+        "reason": code,
         "before": { "name": record.key.name.as_str(), "keyPrefixes": prefixes },
     });
+    if let Some(text) = text {
+        data["reasonText"] = json!(text.as_str());
+    }
     let event = NewEvent::about_key(EventType::ApiKeyRevoked, &record.key, data);
     let receipt = tx.record(source, &event)?;
     let tombstone = ApiKey { revoked_at: Some(tx.now()), ..record.key.clone() };
