@@ -14,10 +14,10 @@ mod presented;
 pub use self::{
     authenticate::{admit_operator, authenticate},
     caller::{
-        AnyKey, Caller, Permission, ReadAccounts, ReadEvents, ReadKeys, RotateItself, VerifyKeys,
-        WriteAccounts, WriteKeys, WriteOwnKeys,
+        AnyKey, Caller, Permission, ReadAccounts, ReadEvents, ReadKeys, ReadOwnKeys, RotateItself,
+        VerifyKeys, WriteAccounts, WriteKeys, WriteOwnKeys,
     },
     denied::DeniedCaller,
-    examine::{Refusal, caller, examine, judged},
+    examine::{Refusal, caller, examine, judged, permit},
     presented::{PresentedKey, key_in_query, without_key},
 };

@@ -73,6 +73,7 @@ fn only_accounts_read_shows_the_keys_of_others() {
     assert_eq!(found(&server, &owner.text, &format!("account={account}")), ["owner"]);
     let reader = with_scope(&server, "accounts:read");
     assert_eq!(found(&server, &reader, &format!("account={other}")), ["other"]);
+    assert_eq!(server.get(&reader, KEYS).expect(403).problem(), "missing_scope");
     for bad in ["", "ALL", "self", &account[..20]] {
         let faults = server.get(&reader, &format!("{KEYS}?account={bad}")).faults();
         assert_eq!(faults, [("/account".to_owned(), "invalid_format".to_owned())], "{bad}");

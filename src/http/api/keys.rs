@@ -14,7 +14,9 @@ use crate::{
             key_request::{KeyRequest, find},
             revision::entity_tag,
         },
-        authn::{AnyKey, Caller, ReadKeys, WriteKeys, WriteOwnKeys},
+        authn::{
+            AnyKey, Caller, Permission, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys, permit,
+        },
         blocking::{minted, run},
         problem::Problem,
         request::{
@@ -40,9 +42,9 @@ use crate::{
 #[utoipa::path(
     operation_id = "listApiKeys",
     tag = "API keys",
-    security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
+    security(("ApiKeyAuth" = ["api-keys:read"])),
     params(
-        ("account" = Option<String>, Query, description = "The identifier of an account, or `all`. An account other than that of the caller needs `accounts:read`."),
+        ("account" = Option<String>, Query, description = "The identifier of an account, or `all`. An account other than that of the caller needs `accounts:read`, in place of `api-keys:read`."),
         KeyFilterQuery,
     ),
     responses((status = 200, description = "A page of keys", body = ApiKeyListBody)),
@@ -55,6 +57,9 @@ pub async fn list_keys(
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.principal;
     let mut query = Query::of(&req);
+    if !query.holds("account") {
+        permit(&app, &caller, ReadOwnKeys::ANY_OF)?;
+    }
     let account = query.take("account", "the identifier of an account, or all", read_account);
     let account = account.unwrap_or(Some(caller.account));
     app.check_key_list(&caller, account)?;

@@ -42,6 +42,7 @@ macro_rules! permissions {
 permissions! {
     AnyKey: [],
     ReadKeys: [scope::KEYS_READ, scope::ACCOUNTS_READ],
+    ReadOwnKeys: [scope::KEYS_READ],
     WriteKeys: [scope::KEYS_WRITE, scope::ACCOUNTS_WRITE],
     WriteOwnKeys: [scope::KEYS_WRITE],
     RotateItself: [scope::KEYS_ROTATE, scope::KEYS_WRITE],

@@ -52,6 +52,11 @@ impl Query {
         query
     }
 
+    /// Returns whether a parameter was given and not yet taken.
+    pub fn holds(&self, name: &str) -> bool {
+        self.parameters.contains_key(name)
+    }
+
     /// Takes a parameter. `read` returns `None` if its value is not what `expected` names.
     pub fn take<T>(
         &mut self,
@@ -74,7 +79,7 @@ impl Query {
         expected: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        if !self.parameters.contains_key(name) {
+        if !self.holds(name) {
             self.fault(name, "required", format!("must be given: {expected}"));
         }
         self.take(name, expected, read)
