@@ -123,6 +123,8 @@ CREATE TABLE api_keys (
 
 CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
     WHERE revoked_at_ms IS NULL;
+-- Lists the keys of all accounts by age.
+CREATE INDEX api_keys_by_age ON api_keys (created_at_ms, id) WHERE revoked_at_ms IS NULL;
 -- Counts the live keys of an account, and finds its oldest ended key, without reading the others.
 CREATE INDEX api_keys_by_end ON api_keys (account_id, revoked_at_ms, expires_at_ms);
 CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;

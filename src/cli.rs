@@ -28,6 +28,7 @@ mod scopes;
 mod secret;
 mod serve;
 mod settings;
+mod usage;
 mod usage_error;
 mod verify;
 mod webhooks;
@@ -71,6 +72,8 @@ enum Command {
     /// Verify a key; exit 3 if it is not valid
     #[command(after_long_help = appendix::help(&appendix::examples_of("verify")))]
     Verify(verify::Options),
+    /// Show how often keys are used, by day
+    Usage(usage::Options),
     /// Check that the server works; exit 1 if it does not
     Health(health::Options),
     /// Diagnose this installation; exit 1 if a check failed
@@ -152,6 +155,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Accounts(command) => command.run().map(done),
         Command::Scopes(it) => it.run().map(done),
         Command::Verify(it) => it.run(),
+        Command::Usage(it) => it.run().map(done),
         Command::Health(it) => it.run(),
         Command::Doctor(it) => it.run(),
         Command::Config(command) => command.run(),

@@ -13,6 +13,7 @@ pub mod imported_key;
 pub mod job;
 pub mod key_hash;
 pub mod key_scan;
+pub mod list_order;
 pub mod mask;
 pub mod merkle;
 mod named;

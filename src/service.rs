@@ -93,7 +93,8 @@ use self::{
 pub use crate::domain::job::Job;
 /// Types of the store that other layers may use as they are.
 pub use crate::store::{
-    AccountPage, Census, DayOfUse, EventFilter, KeyFilter, KeyPage, LogFile, StoredCheckpoint,
+    AccountFilter, AccountPage, Census, Creator, DayOfUse, EventFilter, KeyFilter, KeyPage,
+    LogFile, StoredCheckpoint,
 };
 use crate::{
     domain::{

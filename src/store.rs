@@ -15,6 +15,7 @@ mod error;
 mod import_secrets;
 mod index;
 mod kept_answers;
+mod key_list;
 mod key_prefixes;
 mod keys;
 mod log_file;
@@ -40,7 +41,7 @@ mod webhooks;
 mod writer;
 
 pub use self::{
-    accounts::AccountPage,
+    accounts::{AccountFilter, AccountPage},
     audit::{AuditReceipt, EventFilter},
     audit_head::AuditHead,
     checkpoints::StoredCheckpoint,
@@ -50,7 +51,7 @@ pub use self::{
     error::StoreError,
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits},
     kept_answers::KeptAnswer,
-    keys::{KeyFilter, KeyPage},
+    key_list::{Creator, KeyFilter, KeyPage},
     log_file::LogFile,
     outage::Divergence,
     rate_window::{RateWindow, WindowUse},

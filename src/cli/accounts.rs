@@ -29,7 +29,7 @@ pub(super) enum Command {
     /// Accept the keys of a suspended account again
     Resume(account::OneAccount),
     /// Delete an account and revoke all its keys; this cannot be undone
-    Delete(stop::Options),
+    Delete(stop::Deletion),
 }
 
 impl Command {
@@ -41,7 +41,7 @@ impl Command {
             Self::Update(it) => it.run(),
             Self::Suspend(it) => it.suspend(),
             Self::Resume(it) => it.resume(),
-            Self::Delete(it) => it.delete(),
+            Self::Delete(it) => it.run(),
         }
     }
 }

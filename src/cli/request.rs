@@ -1,8 +1,25 @@
-//! Bodies of requests, made from options.
+//! Bodies and queries of requests, made from options.
 
+use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::cli::error::Error;
+use crate::cli::{api::client::encoded, error::Error};
+
+/// The option of commands that revoke or delete.
+#[derive(Args, Debug)]
+pub(super) struct Reason {
+    /// Why; the audit log keeps this text
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Reason {
+    /// Returns the query of the request, with its question mark.
+    pub(super) fn query(&self) -> String {
+        let given = self.reason.as_deref();
+        given.map_or_else(String::new, |it| format!("?reason={}", encoded(it)))
+    }
+}
 
 /// Returns a JSON object of the members that have a value.
 pub(super) fn object<'a>(members: impl IntoIterator<Item = (&'a str, Option<Value>)>) -> Value {

@@ -21,6 +21,9 @@ pub(super) struct Options {
     /// A scope that the key must hold; repeatable
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',')]
     scopes: Vec<String>,
+    /// A scope of which the key must hold at least one; repeatable
+    #[arg(long = "any-scope", value_name = "SCOPE", value_delimiter = ',')]
+    any_scopes: Vec<String>,
     /// The address of the client
     #[arg(long, value_name = "ADDRESS")]
     client_ip: Option<IpAddr>,
@@ -36,6 +39,9 @@ impl Options {
         let mut question = json!({ "key": *key });
         if !self.scopes.is_empty() {
             question["scopes"] = json!(self.scopes);
+        }
+        if !self.any_scopes.is_empty() {
+            question["anyScopes"] = json!(self.any_scopes);
         }
         if let Some(address) = self.client_ip {
             question["clientIp"] = json!(address.to_string());

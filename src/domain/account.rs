@@ -56,9 +56,10 @@ impl Account {
     }
 
     /// Returns whether the name (in any case and any encoding of accents) or the external id
-    /// contains `text`.
+    /// contains `text`, or the identifier begins with it.
     pub fn has_text(&self, text: &str) -> bool {
         folded(self.name.as_str()).contains(&folded(text))
             || self.external_id.as_ref().is_some_and(|it| it.as_str().contains(text))
+            || AccountId::is_start(text) && self.id.to_string().starts_with(text)
     }
 }

@@ -43,6 +43,11 @@ macro_rules! identifier {
         }
 
         impl $name {
+            /// Returns whether `text` may be the beginning of an identifier, and has a digit of it.
+            pub fn is_start(text: &str) -> bool {
+                text.strip_prefix(Self::PREFIX).is_some_and(|it| !it.is_empty())
+            }
+
             /// As [`fmt::Display`], for the hot path.
             pub fn push_to(self, text: &mut String) {
                 let mut digits = [0; DIGITS];

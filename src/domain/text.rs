@@ -17,6 +17,10 @@ pub struct ExternalId(String);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Location(String);
 
+/// Why a caller revokes a key or deletes an account: 1 to 200 characters that people can tell apart.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReasonText(String);
+
 /// A JSON object that keyward stores and returns but never reads: at most 50 members and 4 KiB.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Metadata(String);
@@ -24,10 +28,8 @@ pub struct Metadata(String);
 /// The reason why a text is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidText {
-    #[error("must have 1 to {} characters besides surrounding white space", Name::MAX_CHARS)]
-    Length,
-    #[error("must have 1 to {} characters besides surrounding white space", Location::MAX_CHARS)]
-    LocationLength,
+    #[error("must have 1 to {0} characters besides surrounding white space")]
+    Length(usize),
     #[error(
         "must not contain characters that are invisible, control the output, or change the text direction"
     )]
@@ -48,9 +50,7 @@ impl InvalidText {
     /// Returns the stable name of the fault in an answer.
     pub fn code(self) -> &'static str {
         match self {
-            Self::Length | Self::LocationLength | Self::TooManyMembers | Self::TooLong => {
-                "out_of_range"
-            }
+            Self::Length(_) | Self::TooManyMembers | Self::TooLong => "out_of_range",
             Self::Hidden | Self::Blank | Self::NotVisibleAscii => "invalid_format",
             Self::HoldsKey => "contains_api_key",
         }
@@ -61,20 +61,7 @@ impl Name {
     pub const MAX_CHARS: usize = 100;
 
     pub fn parse(text: &str) -> Result<Self, InvalidText> {
-        if visible::hides_something(text) {
-            return Err(InvalidText::Hidden);
-        }
-        let text = text.trim();
-        if text.is_empty() || Self::MAX_CHARS < text.chars().count() {
-            return Err(InvalidText::Length);
-        }
-        if !text.chars().any(visible::is_visible) {
-            return Err(InvalidText::Blank);
-        }
-        if mask::holds_key(text) {
-            return Err(InvalidText::HoldsKey);
-        }
-        Ok(Self(text.to_owned()))
+        readable(text, Self::MAX_CHARS).map(Self)
     }
 
     /// Reads a name from a row. It was valid by the rules of its time.
@@ -85,6 +72,36 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+impl ReasonText {
+    pub const MAX_CHARS: usize = 200;
+
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
+        readable(text, Self::MAX_CHARS).map(Self)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Returns the text without surrounding white space, if people can read all of it.
+fn readable(text: &str, max_chars: usize) -> Result<String, InvalidText> {
+    if visible::hides_something(text) {
+        return Err(InvalidText::Hidden);
+    }
+    let text = text.trim();
+    if text.is_empty() || max_chars < text.chars().count() {
+        return Err(InvalidText::Length(max_chars));
+    }
+    if !text.chars().any(visible::is_visible) {
+        return Err(InvalidText::Blank);
+    }
+    if mask::holds_key(text) {
+        return Err(InvalidText::HoldsKey);
+    }
+    Ok(text.to_owned())
 }
 
 impl ExternalId {
@@ -111,17 +128,7 @@ impl Location {
 
     /// Masks keys instead of refusing them: a report must not fail because the URL holds the key.
     pub fn parse(text: &str) -> Result<Self, InvalidText> {
-        if visible::hides_something(text) {
-            return Err(InvalidText::Hidden);
-        }
-        let text = text.trim();
-        if text.is_empty() || Self::MAX_CHARS < text.chars().count() {
-            return Err(InvalidText::LocationLength);
-        }
-        if !text.chars().any(visible::is_visible) {
-            return Err(InvalidText::Blank);
-        }
-        Ok(Self(masked(text).into_owned()))
+        readable(&masked(text), Self::MAX_CHARS).map(Self)
     }
 
     pub fn as_str(&self) -> &str {
@@ -191,6 +198,7 @@ mod tests {
         let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz012345678901";
         assert_eq!(Name::parse(key), Err(InvalidText::HoldsKey));
         assert_eq!(ExternalId::parse(&format!("x-{key}")), Err(InvalidText::HoldsKey));
+        assert_eq!(ReasonText::parse(&format!("lost {key}")), Err(InvalidText::HoldsKey));
         let nested = serde_json::json!({ "deep": [{ "a": key }] });
         let members = nested.as_object().unwrap();
         assert_eq!(Metadata::parse(members), Err(InvalidText::HoldsKey));

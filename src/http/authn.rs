@@ -18,6 +18,6 @@ pub use self::{
         VerifyKeys, WriteAccounts, WriteKeys, WriteOwnKeys,
     },
     denied::DeniedCaller,
-    examine::{Refusal, caller, examine, identified, judged},
+    examine::{Refusal, caller, examine, identified, judged, permit},
     presented::{IDEMPOTENCY_KEY, PresentedKey, key_in_query, without_key},
 };

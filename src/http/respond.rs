@@ -92,6 +92,8 @@ pub(super) struct List<T, Read, Show> {
     pub show: Show,
     /// Returns the cursor of a page that ends with this row.
     pub cursor: fn(&T) -> String,
+    /// The number of rows on all pages, if it was asked for.
+    pub total: Option<u64>,
 }
 
 /// Answers with a page of the list, of at most [`LONGEST_PAGE`].
@@ -105,7 +107,7 @@ pub(super) async fn page<T: Send + 'static, Shown: Serialize>(
         impl Fn(&Keyward, &T) -> Shown + Send + 'static,
     >,
 ) -> Result<HttpResponse, Problem> {
-    let List { limit, read, show, cursor } = list;
+    let List { limit, read, show, cursor, total } = list;
     let streams = req.app_data::<web::Data<Streams>>().ok_or_else(Problem::internal)?;
     let turn = streams.writing.acquire().await;
     InPieces::check_permit(streams, Some(caller))?;
@@ -113,6 +115,7 @@ pub(super) async fn page<T: Send + 'static, Shown: Serialize>(
         let read = |last: Option<&T>, count| read(app, last, count);
         let show = |row: &T| show(app, row);
         written(limit, read, show, cursor)
+            .map(|(text, next)| (ended(text, next.as_deref(), total), next))
     })
     .await?;
     drop(turn);
@@ -124,7 +127,7 @@ pub(super) async fn page<T: Send + 'static, Shown: Serialize>(
     Ok(response.content_type("application/json").body(body))
 }
 
-/// Returns `{"data":[…],"nextCursor":…}`, and the cursor.
+/// Returns the beginning of the answer, `{"data":[…]`, and the cursor.
 fn written<T, Shown: Serialize>(
     limit: u32,
     read: impl Fn(Option<&T>, u32) -> Result<Vec<T>, Error>,
@@ -156,10 +159,20 @@ fn written<T, Shown: Serialize>(
             break;
         }
     }
-    text.extend_from_slice(b"],\"nextCursor\":");
-    json(&mut text, &next);
-    text.extend_from_slice(b"}\n");
+    text.push(b']');
     Ok((text, next))
+}
+
+/// Returns `{"data":[…],"nextCursor":…}`, with `total` if it was asked for.
+fn ended(mut text: Vec<u8>, next: Option<&str>, total: Option<u64>) -> Vec<u8> {
+    text.extend_from_slice(b",\"nextCursor\":");
+    json(&mut text, &next);
+    if let Some(total) = total {
+        text.extend_from_slice(b",\"total\":");
+        json(&mut text, &total);
+    }
+    text.extend_from_slice(b"}\n");
+    text
 }
 
 fn json(text: &mut Vec<u8>, value: &impl Serialize) {
@@ -180,6 +193,7 @@ mod tests {
             };
             let page = written(limit, read, |_| row, usize::to_string).unwrap();
             let (text, next) = page;
+            let text = ended(text, next.as_deref(), None);
             assert!(text.len() < LONGEST_PAGE + 100);
             let parsed: serde_json::Value = serde_json::from_slice(&text).unwrap();
             pages.push(parsed["data"].as_array().unwrap().len());

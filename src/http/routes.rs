@@ -93,6 +93,8 @@ pub(super) fn api(cfg: &mut impl Routes) {
         .add(accounts::delete_account)
         .add(accounts::list_account_keys)
         .add(accounts::create_account_key)
+        .add(usage::show_own_account_usage)
+        .add(usage::show_account_usage)
         .add(events::list_events)
         .add(stream::stream_events) // Not the event with the number "stream".
         .add(events::show_event)

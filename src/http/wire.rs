@@ -15,8 +15,8 @@ mod verify;
 
 pub use self::{
     accounts::{
-        AccountBody, AccountListBody, CreateAccountRequest, UpdateAccountRequest,
-        read_account_draft, read_account_patch,
+        AccountBody, AccountListBody, AccountStatusBody, CreateAccountRequest,
+        UpdateAccountRequest, read_account_draft, read_account_patch,
     },
     checkpoints::{
         CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,

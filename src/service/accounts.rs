@@ -11,7 +11,7 @@ use crate::{
         id::AccountId,
         rate_limit::RateLimit,
         scope::{self, Catalogue, Scope, ScopeSet},
-        text::{ExternalId, Metadata, Name},
+        text::{ExternalId, Metadata, Name, ReasonText},
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
@@ -21,7 +21,7 @@ use crate::{
         },
         view::{changes, rate_fact, with_metadata},
     },
-    store::{AccountPage, ReadTx},
+    store::{AccountFilter, AccountPage, ReadTx},
 };
 
 /// The scopes of the first key of an account, besides those of the catalogue.
@@ -118,14 +118,13 @@ impl Keyward {
         found.filter(|it| it.deleted_at.is_none()).ok_or(Error::NO_ACCOUNT)
     }
 
-    /// Returns the accounts by age. With `text`, only accounts with it in their name or external
-    /// id.
+    /// Returns the accounts that the filter selects, by age.
     pub fn list_accounts(
         &self,
         page: AccountPage,
-        text: Option<&str>,
+        filter: &AccountFilter,
     ) -> Result<Vec<Account>, Error> {
-        Ok(self.store.read(|tx| tx.accounts(page, text))?)
+        Ok(self.store.read(|tx| tx.accounts(page, filter))?)
     }
 
     /// Returns the account with this external id.
@@ -168,12 +167,13 @@ impl Keyward {
         })
     }
 
-    /// Deletes the account and revokes all its keys, in one transaction.
+    /// Deletes the account and revokes all its keys, in one transaction. The event repeats the reason.
     pub fn delete_account(
         &self,
         caller: &Principal,
         id: AccountId,
         expected: Option<i64>,
+        reason: Option<ReasonText>,
     ) -> Result<(), Error> {
         let permit = self.permit_change(caller)?;
         self.change(permit, MANAGERS, move |change| {
@@ -185,11 +185,11 @@ impl Keyward {
             for record in tx.unrevoked_keys(id)? {
                 revoke(tx, change.source(), &record, "account_deleted")?;
             }
-            let event = NewEvent::about_account(
-                EventType::AccountDeleted,
-                id,
-                json!({ "before": facts(catalogue, &account) }),
-            );
+            let mut data = json!({ "before": facts(catalogue, &account) });
+            if let Some(reason) = &reason {
+                data["reasonText"] = json!(reason.as_str());
+            }
+            let event = NewEvent::about_account(EventType::AccountDeleted, id, data);
             let receipt = change.record(&event)?;
             let tombstone = Account { deleted_at: Some(tx.now()), ..account };
             Ok(tx.update_account(&tombstone, &receipt)?)

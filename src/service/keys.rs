@@ -2,11 +2,15 @@
 
 pub(super) mod addresses;
 pub(super) mod expiry;
+mod list;
 pub(super) mod revocation;
 
 use std::sync::Arc;
 
-use self::{expiry::Maker, revocation::revoke};
+use self::{
+    expiry::Maker,
+    revocation::{RevocationReason, revoke},
+};
 
 use serde_json::json;
 
@@ -22,14 +26,14 @@ use crate::{
         plaintext_key::{KeyPrefix, PlaintextKey},
         rate_limit::RateLimit,
         scope::{self, Scope, ScopeSet},
-        text::{Metadata, Name},
+        text::{Metadata, Name, ReasonText},
     },
     service::{
         Change, ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
         view::{changed_key, changes, key_facts, settings},
     },
-    store::{IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
+    store::{IndexedCredential, KeyRecord, ReadTx, WriteTx},
 };
 
 /// The scopes of which a caller needs one to change a key.
@@ -99,41 +103,6 @@ impl Keyward {
         })
     }
 
-    /// Returns the keys of an account. To a caller that may not see the account it does not exist.
-    pub fn list_keys(
-        &self,
-        caller: &Principal,
-        account: AccountId,
-        filter: &KeyFilter,
-        page: KeyPage,
-    ) -> Result<Vec<KeyView>, Error> {
-        if filter.unused_since.is_some() {
-            self.flush_usage()?; // The file must know what memory knows.
-        }
-        let now = self.env.time.now();
-        let records = self.store.read(|tx| {
-            let visible = account == caller.account || caller.operator;
-            let found = tx.account(account)?.filter(|it| visible && it.deleted_at.is_none());
-            found.ok_or(Error::NO_ACCOUNT)?;
-            Ok::<_, Error>(tx.keys_of(account, filter, page, now)?)
-        })?;
-        Ok(self.views(caller, records))
-    }
-
-    /// Returns whether the catalogue, or a key or account that the caller sees, names this scope.
-    pub fn knows_scope(&self, caller: &Principal, scope: &Scope) -> Result<bool, Error> {
-        if self.authorizer.catalogue.find(scope.as_str()).is_some() {
-            return Ok(true);
-        }
-        self.store.read(|tx| {
-            Ok(if caller.operator {
-                tx.names_scope_anywhere(scope)?
-            } else {
-                tx.names_scope(scope, caller.account)?
-            })
-        })
-    }
-
     /// Returns one key, if the caller may do this with it.
     pub fn find_key(
         &self,
@@ -190,13 +159,19 @@ impl Keyward {
     }
 
     /// Revokes the key: once this has returned, none of its credentials is accepted. A caller that
-    /// revokes itself needs no scope.
-    pub fn revoke_key(&self, caller: &Principal, wanted: KeyChange) -> Result<(), Error> {
+    /// revokes itself needs no scope. The event repeats the reason.
+    pub fn revoke_key(
+        &self,
+        caller: &Principal,
+        wanted: KeyChange,
+        reason: Option<ReasonText>,
+    ) -> Result<(), Error> {
         let permit = Self::permit_revocation(caller);
         let needed: &[_] = if wanted.access == KeyAccess::Itself { &[] } else { WRITERS };
         self.change(permit, needed, move |change| {
             let record = change.checks().key_to_change(wanted, Gain::Nothing)?;
-            revoke(&change, change.source(), &record, "requested")?;
+            let why = RevocationReason { code: "requested", text: reason.as_ref() };
+            revoke(&change, change.source(), &record, why)?;
             keep_a_root_key(&change, &record.key)
         })
     }

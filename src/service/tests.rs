@@ -88,7 +88,7 @@ impl Bench {
     }
 
     fn revoke(&self, key: &IssuedKey) {
-        self.app.revoke_key(&self.operator, change(key)).unwrap();
+        self.app.revoke_key(&self.operator, change(key), None).unwrap();
     }
 
     fn use_once(&self, key: &IssuedKey) {

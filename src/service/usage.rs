@@ -6,11 +6,13 @@ use std::{
 };
 
 use crate::{
-    domain::id::KeyId,
-    domain::verdict::Verdict,
+    domain::{
+        id::{AccountId, KeyId},
+        verdict::Verdict,
+    },
     env::Timestamp,
     service::{Error, KeyAccess, Keyward, Principal, limits::store_windows},
-    store::{Day, DayOfUse, IndexedCredential, RuntimeState, Use},
+    store::{Day, DayOfUse, IndexedCredential, ReadTx, RuntimeState, Use},
 };
 
 /// The credentials that were used since the last flush, each once.
@@ -91,13 +93,28 @@ impl Keyward {
         id: KeyId,
         days: u32,
     ) -> Result<Vec<DayOfUse>, Error> {
+        self.usage_from(days, |tx, first| {
+            self.authorizer.accessible_key(tx, caller, id, KeyAccess::Read)?;
+            Ok(tx.usage_of(id, first)?)
+        })
+    }
+
+    /// Returns the sums of the same over the stored keys of an account, revoked ones included. Does
+    /// not check what the caller may do.
+    pub fn usage_of_account(&self, id: AccountId, days: u32) -> Result<Vec<DayOfUse>, Error> {
+        self.usage_from(days, |tx, first| Ok(tx.usage_of_account(id, first)?))
+    }
+
+    /// Returns the days that `read` finds, and those without use between them.
+    fn usage_from(
+        &self,
+        days: u32,
+        read: impl Fn(&ReadTx<'_>, Day) -> Result<Vec<DayOfUse>, Error>,
+    ) -> Result<Vec<DayOfUse>, Error> {
         self.flush_usage()?; // The file must know what memory knows.
         let today = Day::of(self.env.time.now());
         let first = today.before(days.clamp(1, Self::MOST_DAYS) - 1);
-        let found = self.store.read(|tx| {
-            self.authorizer.accessible_key(tx, caller, id, KeyAccess::Read)?;
-            Ok::<_, Error>(tx.usage_of(id, first)?)
-        })?;
+        let found = self.store.read(|tx| read(tx, first))?;
         let mut all = Vec::new();
         let mut day = first;
         while day <= today {

@@ -4,7 +4,7 @@ use rusqlite::{ToSql, params};
 
 use crate::{
     domain::{
-        account::{Account, AccountKind},
+        account::{Account, AccountKind, AccountStatus},
         event::Subject,
         id::AccountId,
         text::ExternalId,
@@ -47,6 +47,14 @@ pub struct AccountPage {
     pub limit: u32,
 }
 
+/// Which accounts to list. Deleted ones are never listed.
+#[derive(Clone, Debug, Default)]
+pub struct AccountFilter {
+    pub status: Option<AccountStatus>,
+    /// See [`Account::has_text`].
+    pub text: Option<String>,
+}
+
 impl ReadTx<'_> {
     /// Returns one account; a deleted one as well, until it is purged.
     pub fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
@@ -67,23 +75,27 @@ impl ReadTx<'_> {
         self.one_account("external_id = ?1 AND deleted_at_ms IS NULL", external_id)
     }
 
-    /// Returns the accounts that are not deleted, the oldest first. With `text`, only those that have
-    /// it in their name or external identifier.
+    /// Returns the accounts that the filter selects, the oldest first.
     pub fn accounts(
         &self,
         page: AccountPage,
-        text: Option<&str>,
+        filter: &AccountFilter,
     ) -> Result<Vec<Account>, StoreError> {
         let first = || (Timestamp::MIN, String::new());
         let (created_at, id) = page.after.map_or_else(first, |(at, id)| (at, id.to_string()));
         let sql = format!(
             "SELECT {COLUMNS} FROM accounts
              WHERE deleted_at_ms IS NULL AND (created_at_ms, id) > (?1, ?2)
-               AND (?4 IS NULL OR instr(folded(name), folded(?4)) > 0 OR instr(external_id, ?4) > 0)
+               AND (?4 IS NULL OR instr(folded(name), folded(?4)) > 0 OR instr(external_id, ?4) > 0
+                    OR instr(id, ?5) = 1)
+               AND (?6 IS NULL OR status = ?6)
              ORDER BY created_at_ms, id LIMIT ?3"
         );
         let mut statement = self.sql.prepare_cached(&sql)?;
-        COLUMNS.table.all(&mut statement, params![created_at, id, page.limit, text], account)
+        let AccountFilter { status, text } = filter;
+        let start = text.as_deref().filter(|it| AccountId::is_start(it));
+        let params = params![created_at, id, page.limit, text, start, status];
+        COLUMNS.table.all(&mut statement, params, account)
     }
 
     /// Returns accounts that were deleted before `cutoff` and have no key left.

@@ -1,10 +1,10 @@
 //! Statements about API keys.
 
-use rusqlite::{OptionalExtension, ToSql, params};
+use rusqlite::{OptionalExtension, params};
 
 use crate::{
     domain::{
-        api_key::{ApiKey, KeyStatus},
+        api_key::ApiKey,
         credential::Credential,
         event::Subject,
         id::{AccountId, KeyId},
@@ -20,88 +20,7 @@ use crate::{
     },
 };
 
-/// Which keys to list. Revoked keys are never listed.
-#[derive(Clone, Debug, Default)]
-pub struct KeyFilter {
-    pub status: Option<KeyStatus>,
-    pub scope: Option<Scope>,
-    /// Created before this instant and not used since.
-    pub unused_since: Option<Timestamp>,
-    pub expiring_before: Option<Timestamp>,
-    /// A part of the name, in upper or lower case, or the beginning of one of its prefixes.
-    pub text: Option<String>,
-}
-
-/// Where a page begins, and how long it is.
-#[derive(Clone, Copy, Debug)]
-pub struct KeyPage {
-    pub after: Option<(Timestamp, KeyId)>,
-    pub limit: u32,
-}
-
 impl ReadTx<'_> {
-    /// Returns keys of an account, the oldest first, by their status at `now`.
-    pub fn keys_of(
-        &self,
-        account: AccountId,
-        filter: &KeyFilter,
-        page: KeyPage,
-        now: Timestamp,
-    ) -> Result<Vec<KeyRecord>, StoreError> {
-        let mut conditions = vec!["k.account_id = ? AND k.revoked_at_ms IS NULL"];
-        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(account)];
-        let mut add = |condition, given: Vec<Box<dyn ToSql>>| {
-            conditions.push(condition);
-            values.extend(given);
-        };
-        if let Some((created_at, id)) = page.after {
-            let last: Vec<Box<dyn ToSql>> = vec![Box::new(created_at), Box::new(id)];
-            add("(k.created_at_ms, k.id) > (?, ?)", last);
-        }
-        if let Some(scope) = &filter.scope {
-            let padded = format!(" {} ", scope.as_str());
-            add("instr(' ' || k.scopes || ' ', ?) > 0", vec![Box::new(padded)]);
-        }
-        if let Some(before) = filter.expiring_before {
-            add("k.expires_at_ms < ?", vec![Box::new(before)]);
-        }
-        if let Some(since) = filter.unused_since {
-            let unused = "k.created_at_ms < ? AND NOT EXISTS (
-                 SELECT 1 FROM credential_usage AS u
-                 WHERE u.key_id = k.id AND u.last_used_at_ms >= ?)";
-            add(unused, vec![Box::new(since), Box::new(since)]);
-        }
-        if let Some(text) = &filter.text {
-            let found = "(instr(folded(k.name), folded(?)) > 0 OR EXISTS (
-                 SELECT 1 FROM credentials AS c WHERE c.key_id = k.id AND instr(c.prefix, ?) = 1))";
-            add(found, vec![Box::new(text.clone()), Box::new(text.clone())]);
-        }
-        let soon = now.after(ApiKey::EXPIRING);
-        match filter.status {
-            None => (),
-            Some(KeyStatus::Disabled) => add("k.enabled = 0", vec![]),
-            Some(KeyStatus::Expired) => {
-                add("k.enabled = 1 AND k.expires_at_ms <= ?", vec![Box::new(now)]);
-            }
-            Some(KeyStatus::Expiring) => {
-                let within = "k.enabled = 1 AND k.expires_at_ms > ? AND k.expires_at_ms < ?";
-                add(within, vec![Box::new(now), Box::new(soon)]);
-            }
-            Some(KeyStatus::Active) => {
-                let later = "k.enabled = 1 AND coalesce(k.expires_at_ms >= ?, 1)";
-                add(later, vec![Box::new(soon)]);
-            }
-        }
-        values.push(Box::new(page.limit));
-        let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
-        self.records(&Selection {
-            index: Some("api_keys_by_account"),
-            filter: &conditions.join(" AND "),
-            order: "ORDER BY k.created_at_ms, k.id LIMIT ?",
-            params: &params,
-        })
-    }
-
     /// Counts the keys of an account that its limit counts: neither revoked nor expired.
     pub fn live_key_count(&self, account: AccountId, now: Timestamp) -> Result<u32, StoreError> {
         let mut statement = self.sql.prepare_cached(

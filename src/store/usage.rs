@@ -3,7 +3,11 @@
 use rusqlite::params;
 
 use crate::{
-    domain::{id::KeyId, plaintext_key::KeyPrefix, verdict::Verdict},
+    domain::{
+        id::{AccountId, KeyId},
+        plaintext_key::KeyPrefix,
+        verdict::Verdict,
+    },
     env::Timestamp,
     store::{
         Counts, ReadTx, StoreError, WriteTx,
@@ -133,6 +137,22 @@ impl ReadTx<'_> {
              FROM key_usage WHERE key_id = ?1 AND day >= ?2 ORDER BY day",
         )?;
         KEY_USAGE.all(&mut statement, params![key, first.0], day_of_use)
+    }
+
+    /// Returns the same as sums over all stored keys of an account, revoked ones included.
+    pub fn usage_of_account(
+        &self,
+        account: AccountId,
+        first: Day,
+    ) -> Result<Vec<DayOfUse>, StoreError> {
+        let columns = COUNTS.map(|it| format!("sum(u.{it}) AS {it}")).join(", ");
+        let mut statement = self.sql.prepare_cached(&format!(
+            "SELECT u.day, {columns}
+             FROM api_keys AS k INDEXED BY api_keys_by_end
+             CROSS JOIN key_usage AS u ON u.key_id = k.id
+             WHERE k.account_id = ?1 AND u.day >= ?2 GROUP BY u.day ORDER BY u.day"
+        ))?;
+        KEY_USAGE.all(&mut statement, params![account, first.0], day_of_use)
     }
 }
 

@@ -302,3 +302,61 @@ fn a_command_on_several_keys_revokes_those_that_it_can() {
     assert_eq!(here.verify(&value, "api-keys:read").1["code"], "REVOKED");
     assert_eq!(here.json(&["keys", "show", &strong])["status"], "active");
 }
+
+/// Finds keys and accounts, and tells how much they are used.
+fn search(way: Way<'_>) {
+    let account = way.json(&["accounts", "create", "--name", "Acme", "--external-id", "cust_1"]);
+    let first = &account["apiKey"];
+    let made =
+        ["keys", "create", "--account", "cust_1", "--name", "leaked", "--scope", "orders:read"];
+    let key = way.json(&made);
+    let id = key["id"].as_str().unwrap();
+    let newest = way.json(&["keys", "list", "--account", "all", "--order", "desc", "--limit", "2"]);
+    let ids = [&newest["data"][0]["id"], &newest["data"][1]["id"]];
+    assert_eq!(ids, [&key["id"], &first["id"]]);
+    let by_id = way.json(&["keys", "list", "--all", "--query", id]);
+    assert_eq!((&by_id["data"][0]["id"], &by_id["data"][1]), (&key["id"], &Value::Null));
+    let first_id = first["id"].as_str().unwrap();
+    let by_creator = way.json(&["keys", "list", "--all", "--created-by", first_id]);
+    assert_eq!(by_creator["data"].as_array().map(Vec::len), Some(0));
+
+    let text = key["key"].as_str().unwrap();
+    let any = ["verify", "-", "--any-scope", "orders:write,orders:read"];
+    assert_eq!(way.try_run(&any, text).status.code(), Some(0));
+    let none = ["verify", "-", "--scope", "orders:read", "--any-scope", "orders:write"];
+    assert_eq!(way.try_run(&none, text).status.code(), Some(3));
+    for of in [&["usage", "--account", "cust_1"][..], &["usage", id]] {
+        let used = way.json(&[of, &["--days", "1"]].concat());
+        let denied = &used["data"][0]["denied"]["insufficientScopes"];
+        assert_eq!((&used["data"][0]["allowed"], denied), (&1.into(), &1.into()), "{of:?}");
+        assert!(way.run(of).starts_with("DATE"), "{of:?}");
+    }
+    way.refused(&["usage", "--account", "cust_2"], 1);
+    way.refused(&["usage", "--days", "367"], 2);
+
+    let suspended = ["accounts", "list", "--status", "suspended", "--query", "acme"];
+    assert_eq!(way.json(&suspended)["data"].as_array().map(Vec::len), Some(0));
+    way.run(&["accounts", "suspend", "cust_1", "--yes"]);
+    assert_eq!(way.json(&suspended)["data"][0]["id"], account["id"]);
+    way.run(&["keys", "revoke", id, "--yes", "--reason", "in a log & a ticket"]);
+    way.run(&["accounts", "delete", "cust_1", "--yes", "--reason", "unpaid"]);
+}
+
+#[test]
+fn keys_accounts_and_their_use_are_found_and_reasons_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let root = server.root_key();
+    for way in [Way::Here(dir.path()), Way::Network { server: &server, key: &root }] {
+        search(way);
+    }
+    for (event_type, reason) in
+        [("api_key.revoked", "in a log & a ticket"), ("account.deleted", "unpaid")]
+    {
+        let events = Request::new("GET", &format!("/api/v1/events?type={event_type}"));
+        let events = events.key(&root).send(server.address).expect(200).json();
+        let data = events["data"].as_array().unwrap();
+        let told = data.iter().filter(|it| it["data"]["reasonText"] == reason).count();
+        assert_eq!(told, 2, "{events}");
+    }
+}

@@ -47,6 +47,7 @@ mod import_files;
 mod janitor;
 mod keys_create;
 mod keys_list;
+mod keys_of_all;
 mod keys_revoke;
 mod keys_update;
 mod leaked_keys;

@@ -91,3 +91,50 @@ fn the_query_is_checked_and_keys_of_other_accounts_are_answered_with_404() {
     let reader = Request::new("GET", &format!("{}/usage", key.path())).key(&key.text);
     assert_eq!(server.send(&reader).expect(403).problem(), "missing_scope");
 }
+
+#[test]
+fn the_usage_of_an_account_is_the_sum_over_its_keys_and_revoked_keys_count() {
+    let server = TestServer::start();
+    let root = &server.root.text;
+    let (account, owner) = server.account(&json!({ "name": "Acme" }));
+    let (_, stranger) = server.account(&json!({ "name": "Other" }));
+    let body = json!({ "name": "second", "scopes": ["orders:read"] });
+    let second = server.create(&owner.text, &body);
+    server.verify(&second.text, &["orders:read"]);
+    server.verify(&second.text, &["orders:write"]);
+    server.verify(&stranger.text, &[]);
+    server.run_job("flush_usage");
+    server.advance(Duration::from_hours(24));
+    server.verify(&second.text, &["orders:read"]);
+    server.delete(root, &second.path()).expect(204);
+    server.verify(&second.text, &[]);
+    server.verify(&owner.text, &[]);
+    let sums = |caller: &str, path: &str| {
+        let answer = server.get(caller, path).expect(200).json();
+        let data = answer["data"].as_array().cloned().expect("a list");
+        data.iter()
+            .map(|it| {
+                let denied = &it["denied"];
+                let numbers = [&it["allowed"], &denied["revoked"], &denied["insufficientScopes"]];
+                numbers.map(|it| it.as_u64().unwrap())
+            })
+            .collect::<Vec<_>>()
+    };
+    let path = format!("/api/v1/accounts/{account}/usage");
+    // The account's own key created the second one, which is a use of its own.
+    let expected = [[0, 0, 0], [2, 0, 1], [2, 1, 0]];
+    assert_eq!(sums(root, &format!("{path}?days=3")), expected);
+    assert_eq!(sums(root, &format!("{path}?days=1")), expected[2..]);
+    assert_eq!(sums(root, &path).len(), 30);
+    let own = sums(&owner.text, "/api/v1/accounts/self/usage?days=2");
+    assert_eq!(own, [expected[1], [3, 1, 0]], "this question is a use too");
+    let foreign = server.get(&stranger.text, &path).expect(403).problem();
+    assert_eq!(foreign, "missing_scope");
+    let absent = "/api/v1/accounts/acct_0000000000000000000042/usage";
+    server.get(root, absent).expect(404);
+    for bad in ["?days=0", "?days=367", "?weeks=1"] {
+        assert_eq!(server.get(root, &format!("{path}{bad}")).faults().len(), 1, "{bad}");
+    }
+    let key = server.create(root, &body);
+    assert_eq!(server.get(&key.text, &path).expect(403).problem(), "missing_scope");
+}

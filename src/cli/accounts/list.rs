@@ -1,18 +1,25 @@
 //! `keyward accounts list`
 
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 
-use crate::cli::{
-    api::client::{Target, encoded},
-    error::Error,
-    output::{self, Format, Limit, Output},
+use crate::{
+    cli::{
+        api::client::{Target, encoded},
+        error::Error,
+        output::{self, Format, Limit, Output},
+    },
+    domain::account::AccountStatus,
 };
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Show only accounts whose name or external identifier contains this text
+    /// Show only accounts whose name or external identifier contains this text, or whose identifier
+    /// begins with it
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
+    /// Filter by status
+    #[arg(long, value_parser = PossibleValuesParser::new(AccountStatus::ALL.map(AccountStatus::as_str)))]
+    status: Option<String>,
     #[command(flatten)]
     limit: Limit,
     #[command(flatten)]
@@ -24,8 +31,11 @@ pub(crate) struct Options {
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
         let client = self.target.open()?;
-        let filter =
-            self.query.as_ref().map_or_else(String::new, |it| format!("q={}&", encoded(it)));
+        let filters = [("q", &self.query), ("status", &self.status)];
+        let filter: String = filters
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}&", encoded(value.as_ref()?))))
+            .collect();
         let mut accounts =
             client.first(&format!("/accounts?{filter}"), self.limit.and_one_more())?;
         self.limit.cut(&mut accounts);

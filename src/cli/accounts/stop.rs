@@ -11,6 +11,7 @@ use crate::{
         api::client::Client,
         error::Error,
         output::{self, Confirmation},
+        request::Reason,
     },
     service::Conflict,
 };
@@ -23,6 +24,24 @@ pub(crate) struct Options {
     confirmation: Confirmation,
 }
 
+/// The options of `keyward accounts delete`.
+#[derive(Args, Debug)]
+pub(crate) struct Deletion {
+    #[command(flatten)]
+    reason: Reason,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Deletion {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let query = self.reason.query();
+        self.options.run("Delete", "is deleted", |client, path| {
+            client.ask("DELETE", &format!("{path}{query}"), None).map(drop)
+        })
+    }
+}
+
 impl Options {
     pub(super) fn suspend(&self) -> Result<(), Error> {
         self.run("Suspend", "is suspended", |client, path| {
@@ -30,15 +49,11 @@ impl Options {
         })
     }
 
-    pub(super) fn delete(&self) -> Result<(), Error> {
-        self.run("Delete", "is deleted", |client, path| client.ask("DELETE", path, None).map(drop))
-    }
-
     fn run(
         &self,
         verb: &str,
         outcome: &str,
-        stop: fn(&Client, &str) -> Result<(), Error>,
+        stop: impl Fn(&Client, &str) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let OneAccount { account: named, target } = &self.account;
         let client = target.open()?;

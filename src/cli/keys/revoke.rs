@@ -16,6 +16,7 @@ use crate::cli::{
     },
     error::Error,
     output::{self, Confirmation},
+    request::Reason,
 };
 
 #[derive(Args, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Options {
     /// The keys: identifiers or prefixes
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
+    #[command(flatten)]
+    reason: Reason,
     #[command(flatten)]
     confirmation: Confirmation,
     #[command(flatten)]
@@ -35,7 +38,7 @@ impl Options {
         let client = self.target.open()?;
         let mut first = None;
         for id in &self.ids {
-            match revoke_one(&client, id, self.confirmation) {
+            match self.revoke_one(&client, id) {
                 Ok(()) => (),
                 Err(err) if is_about_the_key(&err) => {
                     // There is no further place to report to.
@@ -48,15 +51,15 @@ impl Options {
         client.close()?;
         Ok(first.map_or(ExitCode::SUCCESS, ExitCode::from))
     }
-}
 
-fn revoke_one(client: &Client, id: &str, confirmation: Confirmation) -> Result<(), Error> {
-    let key: Value = parse(&ask_about(client, id, "GET", "", None)?)?;
-    let name = output::text(&key, "name", "");
-    let used = output::moment(&key, "lastUsedAt", "never");
-    confirmation.ask(&format!("Revoke {id}, \"{name}\", last used: {used}?"))?;
-    ask_about(client, id, "DELETE", "", None)?;
-    Ok(writeln!(io::stdout(), "{id} is revoked")?)
+    fn revoke_one(&self, client: &Client, id: &str) -> Result<(), Error> {
+        let key: Value = parse(&ask_about(client, id, "GET", "", None)?)?;
+        let name = output::text(&key, "name", "");
+        let used = output::moment(&key, "lastUsedAt", "never");
+        self.confirmation.ask(&format!("Revoke {id}, \"{name}\", last used: {used}?"))?;
+        ask_about(client, id, "DELETE", &self.reason.query(), None)?;
+        Ok(writeln!(io::stdout(), "{id} is revoked")?)
+    }
 }
 
 /// Tells whether the error is about this key only.

@@ -13,11 +13,11 @@ use crate::cli::{
 /// The options of every list of keys.
 #[derive(Args, Debug)]
 pub(super) struct Selection {
-    /// The account: its identifier or your own external identifier. Default: the account of the key in
-    /// use, or the operator account
+    /// The account: its identifier, your own external identifier, or `all`. Default: the account of the
+    /// key in use, or the operator account
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
-    /// Include the keys of all accounts
+    /// Include the keys of all accounts, as `--account all` does
     #[arg(long, conflicts_with = "account")]
     all: bool,
     #[command(flatten)]
@@ -52,22 +52,16 @@ impl Selection {
 
     /// Returns the first keys of the chosen accounts, at most `most`.
     fn find(&self, client: &Client, filter: &str, most: usize) -> Result<Vec<Value>, Error> {
-        let of = |account: &str, most| {
-            client.first(&format!("/accounts/{account}/api-keys?{filter}"), most)
+        let Some(account) = self.account.as_deref().filter(|_| !self.is_of_all()) else {
+            let all = if self.is_of_all() { "account=all&" } else { "" };
+            return client.first(&format!("/api-keys?{all}{filter}"), most);
         };
-        match &self.account {
-            Some(account) => about_account(of(&account_id(client, account)?, most), account),
-            None if self.all => {
-                let mut keys = Vec::new();
-                for account in client.first("/accounts?", usize::MAX)? {
-                    if keys.len() < most {
-                        keys.extend(of(&output::text(&account, "id", "self"), most - keys.len())?);
-                    }
-                }
-                Ok(keys)
-            }
-            None => client.first(&format!("/api-keys?{filter}"), most),
-        }
+        let id = account_id(client, account)?;
+        about_account(client.first(&format!("/accounts/{id}/api-keys?{filter}"), most), account)
+    }
+
+    fn is_of_all(&self) -> bool {
+        self.all || self.account.as_deref() == Some("all")
     }
 
     fn print(&self, mut keys: Vec<Value>) -> Result<(), Error> {
@@ -79,7 +73,7 @@ impl Selection {
             let id = output::text(it, "id", "");
             let account = output::text(it, "accountId", "");
             [
-                if self.all { format!("{account}  {id}") } else { id },
+                if self.is_of_all() { format!("{account}  {id}") } else { id },
                 output::text(it, "name", ""),
                 output::text(it, "keyPrefix", ""),
                 output::text(it, "status", ""),
@@ -88,7 +82,7 @@ impl Selection {
                 output::words(it, "scopes"),
             ]
         });
-        let first = if self.all { "ACCOUNT  ID" } else { "ID" };
+        let first = if self.is_of_all() { "ACCOUNT  ID" } else { "ID" };
         let headings = [first, "NAME", "PREFIX", "STATUS", "LAST USED", "EXPIRES", "SCOPES"];
         Ok(output::table(headings, &rows.collect::<Vec<_>>())?)
     }

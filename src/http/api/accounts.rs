@@ -3,7 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, route, web};
 
 use crate::{
-    domain::{account::Account, id::AccountId, text::ExternalId},
+    domain::{
+        account::{Account, AccountStatus},
+        id::AccountId,
+        text::ExternalId,
+    },
     http::{
         api::{
             idempotency::{self, Begun, IssuedAnswer},
@@ -19,12 +23,12 @@ use crate::{
         },
         respond::{self, List},
         wire::{
-            AccountBody, AccountListBody, ApiKeyBody, ApiKeyListBody, CreateAccountRequest,
-            CreateKeyRequest, KeyFilterQuery, UpdateAccountRequest, read_account_draft,
-            read_account_patch,
+            AccountBody, AccountListBody, AccountStatusBody, ApiKeyBody, ApiKeyListBody,
+            CreateAccountRequest, CreateKeyRequest, KeyFilterQuery, UpdateAccountRequest,
+            read_account_draft, read_account_patch,
         },
     },
-    service::{AccountPage, Error, KeyAccess, Keyward, Principal},
+    service::{AccountFilter, AccountPage, Error, KeyAccess, Keyward, Principal},
 };
 
 /// List accounts
@@ -36,7 +40,8 @@ use crate::{
     security(("ApiKeyAuth" = ["accounts:read"])),
     params(
         ("externalId" = Option<String>, Query, description = "Return only the account with this `externalId`."),
-        ("q" = Option<String>, Query, description = "Return only accounts with this text in their name or `externalId`."),
+        ("q" = Option<String>, Query, description = "Return only accounts with this text in their name or `externalId`, or whose `id` starts with it."),
+        ("status" = Option<AccountStatusBody>, Query, description = "Filter by status."),
     ),
     responses((status = 200, description = "A page of accounts", body = AccountListBody)),
 )]
@@ -51,23 +56,28 @@ pub async fn list_accounts(
     let after = query.take("cursor", "the nextCursor of a page", query::account_cursor);
     let external_id = query
         .take("externalId", "1 to 255 visible ASCII characters", |it| ExternalId::parse(it).ok());
-    let text = query.text("q");
+    let status = query.take("status", "active or suspended", AccountStatus::parse);
+    let filter = AccountFilter { status, text: query.text("q") };
     query.finish()?;
     let read = move |app: &Keyward, last: Option<&Account>, limit| match &external_id {
         Some(id) if last.is_none() => {
             let found = app.account_with_external_id(id)?;
-            let matches = |it: &Account| text.as_ref().is_none_or(|text| it.has_text(text));
+            let matches = |it: &Account| {
+                filter.text.as_ref().is_none_or(|text| it.has_text(text))
+                    && filter.status.is_none_or(|status| it.status == status)
+            };
             Ok(found.filter(matches).into_iter().collect())
         }
         Some(_) => Ok(Vec::new()),
         None => {
             let after = last.map_or(after, |it| Some((it.created_at, it.id)));
-            app.list_accounts(AccountPage { after, limit }, text.as_deref())
+            app.list_accounts(AccountPage { after, limit }, &filter)
         }
     };
     let show = |app: &Keyward, it: &Account| AccountBody::new(app, it, None);
     let cursor = |it: &Account| query::cursor(it.created_at, it.id.as_raw());
-    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor, total: None })
+        .await
 }
 
 /// Create an account
@@ -180,6 +190,7 @@ pub async fn update_account(
     operation_id = "deleteAccount",
     tag = "Accounts",
     security(("ApiKeyAuth" = ["accounts:write"])),
+    params(("reason" = Option<String>, Query, description = "Why the account is deleted. The event `account.deleted` repeats it as `reasonText`.")),
     responses((status = 204, description = "Deleted")),
 )]
 #[delete("/accounts/{id}")]
@@ -191,10 +202,13 @@ pub async fn delete_account(
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let account = find(&app, &caller.principal, &id).await?;
-    let nothing = body.none()?;
+    let mut members = body.none()?;
     let expected = expected_revision(&req, account.revision)?;
-    nothing.finish(Some(())).map_err(Problem::invalid)?;
-    run(&app, move |app| app.delete_account(&caller.principal, account.id, expected)).await?;
+    let (reason, faults) = query::reason(&req);
+    members.faults.extend(faults);
+    let reason = members.finish(Some(reason)).map_err(Problem::invalid)?;
+    let caller = caller.principal;
+    run(&app, move |app| app.delete_account(&caller, account.id, expected, reason)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -216,7 +230,7 @@ pub async fn list_account_keys(
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let account = find(&app, &caller.principal, &id).await?;
-    keys::list(&app, caller.principal, account.id, &req).await
+    keys::list(&app, caller.principal, Some(account.id), (&req, Query::of(&req))).await
 }
 
 /// Create an API key in an account
@@ -245,7 +259,7 @@ pub async fn create_account_key(
     keys::create(&app, caller.principal, account.id, &req, body).await
 }
 
-async fn find(
+pub(super) async fn find(
     app: &web::Data<Keyward>,
     caller: &Principal,
     text: &str,

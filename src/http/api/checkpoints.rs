@@ -46,7 +46,8 @@ pub async fn list_checkpoints(
     };
     let show = |_: &Keyward, it: &StoredCheckpoint| CheckpointBody::from(it.clone());
     let cursor = |it: &StoredCheckpoint| event_cursor(it.size);
-    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor, total: None })
+        .await
 }
 
 /// Show the last checkpoint

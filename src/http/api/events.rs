@@ -51,7 +51,8 @@ pub async fn list_events(
     };
     let show = |_: &Keyward, it: &EventView| EventBody::from(it.clone());
     let cursor = |it: &EventView| event_cursor(it.event.seq);
-    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor }).await
+    respond::page(&app, &caller.principal, &req, List { limit, read, show, cursor, total: None })
+        .await
 }
 
 /// Show an event

@@ -3,10 +3,12 @@
 use actix_web::{HttpRequest, web};
 
 use crate::{
-    domain::id::KeyId,
+    domain::{id::KeyId, text::ReasonText},
     http::{
-        api::revision::expected_revision, blocking::run, problem::Problem,
-        request::body::RequestBody,
+        api::revision::expected_revision,
+        blocking::run,
+        problem::Problem,
+        request::{body::RequestBody, query},
     },
     service::{Error, KeyAccess, KeyChange, KeyView, Keyward, Principal},
 };
@@ -42,6 +44,20 @@ impl KeyRequest<'_> {
         let members = body.none()?;
         let change = self.change(&view)?;
         members.finish(Some(change)).map_err(Problem::invalid)
+    }
+
+    /// Does the same for a revocation, and returns the reason that the caller gives.
+    pub async fn revocation(
+        &self,
+        app: &web::Data<Keyward>,
+        body: RequestBody,
+    ) -> Result<(KeyChange, Option<ReasonText>), Problem> {
+        let view = self.find(app).await?;
+        let mut members = body.none()?;
+        let change = self.change(&view)?;
+        let (reason, faults) = query::reason(self.req);
+        members.faults.extend(faults);
+        members.finish(Some((change, reason))).map_err(Problem::invalid)
     }
 }
 

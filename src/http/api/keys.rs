@@ -3,14 +3,21 @@
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, route, web};
 
 use crate::{
-    domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
+    domain::{
+        api_key::KeyStatus,
+        id::{AccountId, KeyId},
+        list_order::ListOrder,
+        scope::Scope,
+    },
     http::{
         api::{
             idempotency::{self, Begun, IssuedAnswer},
             key_request::{KeyRequest, find},
             revision::entity_tag,
         },
-        authn::{AnyKey, Caller, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys},
+        authn::{
+            AnyKey, Caller, Permission, ReadKeys, ReadOwnKeys, WriteKeys, WriteOwnKeys, permit,
+        },
         blocking::{minted, run},
         problem::Problem,
         request::{
@@ -23,28 +30,41 @@ use crate::{
             read_key_patch, read_new_key, unknown_scope,
         },
     },
-    service::{Error, Expiry, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward, Principal},
+    service::{
+        Creator, Error, Expiry, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward, OPERATOR,
+        Principal,
+    },
 };
 
 /// List API keys
 ///
-/// Returns the keys of the caller's account, the oldest first. Revoked keys and full keys are never
-/// included.
+/// Returns the keys of the caller's account, the oldest first. With `account`, returns those of another
+/// account or of all accounts. Revoked keys and full keys are never included.
 #[utoipa::path(
     operation_id = "listApiKeys",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:read"])),
-    params(KeyFilterQuery),
+    params(
+        ("account" = Option<String>, Query, description = "The identifier of an account, or `all`. An account other than that of the caller needs `accounts:read`, in place of `api-keys:read`."),
+        KeyFilterQuery,
+    ),
     responses((status = 200, description = "A page of keys", body = ApiKeyListBody)),
 )]
 #[get("/api-keys")]
 pub async fn list_keys(
     app: web::Data<Keyward>,
-    caller: Caller<ReadOwnKeys>,
+    caller: Caller<ReadKeys>,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let account = caller.principal.account;
-    list(&app, caller.principal, account, &req).await
+    let caller = caller.principal;
+    let mut query = Query::of(&req);
+    if !query.holds("account") {
+        permit(&app, &caller, ReadOwnKeys::ANY_OF)?;
+    }
+    let account = query.take("account", "the identifier of an account, or all", read_account);
+    let account = account.unwrap_or(Some(caller.account));
+    app.check_key_list(&caller, account)?;
+    list(&app, caller, account, (&req, query)).await
 }
 
 /// Create an API key
@@ -151,6 +171,7 @@ pub async fn update_key(
     operation_id = "revokeSelf",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
+    params(("reason" = Option<String>, Query, description = "Why the key is revoked. The event `api_key.revoked` repeats it as `reasonText`.")),
     responses((status = 204, description = "Revoked")),
 )]
 #[delete("/api-keys/self")]
@@ -171,6 +192,7 @@ pub async fn revoke_self(
     operation_id = "revokeApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:write", "accounts:write"])),
+    params(("reason" = Option<String>, Query, description = "Why the key is revoked. The event `api_key.revoked` repeats it as `reasonText`.")),
     responses((status = 204, description = "Revoked")),
 )]
 #[delete("/api-keys/{id}")]
@@ -190,23 +212,25 @@ async fn revoke(
     key: KeyRequest<'_>,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
-    let change = key.change_without_body(app, body).await?;
+    let (change, reason) = key.revocation(app, body).await?;
     let caller = key.caller;
-    run(app, move |app| app.revoke_key(&caller, change)).await?;
+    run(app, move |app| app.revoke_key(&caller, change, reason)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Answers with a page of the keys of an account.
+/// Answers with a page of the keys of an account, or of all accounts for `None`.
 pub(super) async fn list(
     app: &web::Data<Keyward>,
     caller: Principal,
-    account: AccountId,
-    req: &HttpRequest,
+    account: Option<AccountId>,
+    (req, mut query): (&HttpRequest, Query),
 ) -> Result<HttpResponse, Problem> {
-    let mut query = Query::of(req);
     let limit = query.limit();
-    let after = query.take("cursor", "the nextCursor of a page", query::key_cursor);
-    let filter = read_filter(&mut query);
+    let order = query.order();
+    let expected = "the nextCursor of a page in the same order";
+    let after = query.take("cursor", expected, |it| query::key_cursor(it, order));
+    let counts = query.flag("total");
+    let filter = KeyFilter { account, ..read_filter(&mut query) };
     if let Some(scope) = filter.scope.clone() {
         let reader = caller.clone();
         let wanted = scope.clone();
@@ -217,23 +241,46 @@ pub(super) async fn list(
     }
     query.finish()?;
     let asker = caller.clone();
+    let total = if counts {
+        let (caller, filter) = (caller.clone(), filter.clone());
+        Some(run(app, move |app| app.count_keys(&caller, &filter)).await?)
+    } else {
+        None
+    };
     let read = move |app: &Keyward, last: Option<&KeyView>, limit| {
         let after = last.map_or(after, |it| Some((it.key.created_at, it.key.id)));
-        app.list_keys(&caller, account, &filter, KeyPage { after, limit })
+        app.list_keys(&caller, &filter, KeyPage { order, after, limit })
     };
     let show = |app: &Keyward, it: &KeyView| ApiKeyBody::new(app, it, None);
-    let cursor = |it: &KeyView| query::cursor(it.key.created_at, it.key.id.as_raw());
-    respond::page(app, &asker, req, List { limit, read, show, cursor }).await
+    let cursor: fn(&KeyView) -> String = match order {
+        ListOrder::Ascending => |it| query::cursor(it.key.created_at, it.key.id.as_raw()),
+        ListOrder::Descending => {
+            |it| query::descending_cursor(it.key.created_at, it.key.id.as_raw())
+        }
+    };
+    respond::page(app, &asker, req, List { limit, read, show, cursor, total }).await
+}
+
+/// Reads the account of a list; `Some(None)` for all accounts.
+fn read_account(text: &str) -> Option<Option<AccountId>> {
+    if text == "all" { Some(None) } else { AccountId::parse(text).ok().map(Some) }
 }
 
 fn read_filter(query: &mut Query) -> KeyFilter {
     let statuses = "one of active, expiring, expired, disabled";
+    let creators = "the identifier of a key, or operator";
     KeyFilter {
+        account: None,
         status: query.take("status", statuses, KeyStatus::parse),
         scope: query.take("scope", "a scope like orders:read", |it| Scope::parse(it).ok()),
         unused_since: query.instant("unusedSince"),
         expiring_before: query.instant("expiringBefore"),
         text: query.text("q"),
+        created_by: query.take("createdBy", creators, |it| match it {
+            OPERATOR => Some(Creator::Operator),
+            it => KeyId::parse(it).ok().map(Creator::Key),
+        }),
+        creator_account: None,
     }
 }
 

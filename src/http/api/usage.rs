@@ -1,11 +1,12 @@
-//! `/api-keys/{id}/usage`: how often a key is used.
+//! `/api-keys/{id}/usage` and `/accounts/{id}/usage`: how often keys are used.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
 use crate::{
+    domain::id::AccountId,
     http::{
-        api::key_request::find,
-        authn::{Caller, ReadKeys},
+        api::{accounts, key_request::find},
+        authn::{Caller, ReadAccounts, ReadKeys},
         blocking::run,
         problem::Problem,
         request::query::Query,
@@ -35,15 +36,71 @@ pub async fn show_usage(
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let view = find(&app, &caller.principal, &id, KeyAccess::Read).await?;
-    let mut query = Query::of(&req);
+    let days = read_days(&req)?;
+    let (caller, id) = (caller.principal, view.key.id);
+    let usage = run(&app, move |app| app.usage_of(&caller, id, days)).await?;
+    Ok(HttpResponse::Ok().json(UsageBody::from(usage)))
+}
+
+/// Show the usage of the account of the presented key
+///
+/// Returns the sums of the counts of all keys of the account, by day (UTC), today last. Revoked keys
+/// count until they are purged.
+#[utoipa::path(
+    operation_id = "getOwnAccountUsage",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
+    params(("days" = Option<u32>, Query, description = "The number of days. Defaults to 30.", minimum = 1, maximum = 366)),
+    responses((status = 200, description = "The counts of each day", body = UsageBody)),
+)]
+#[get("/accounts/self/usage")]
+pub async fn show_own_account_usage(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadKeys>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    of_account(&app, caller.principal.account, &req).await
+}
+
+/// Show the usage of an account
+///
+/// Returns the sums of the counts of all keys of the account, by day (UTC), today last. Revoked keys
+/// count until they are purged.
+#[utoipa::path(
+    operation_id = "getAccountUsage",
+    tag = "Accounts",
+    security(("ApiKeyAuth" = ["accounts:read"])),
+    params(("days" = Option<u32>, Query, description = "The number of days. Defaults to 30.", minimum = 1, maximum = 366)),
+    responses((status = 200, description = "The counts of each day", body = UsageBody)),
+)]
+#[get("/accounts/{id}/usage")]
+pub async fn show_account_usage(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadAccounts>,
+    id: web::Path<String>,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let account = accounts::find(&app, &caller.principal, &id).await?;
+    of_account(&app, account.id, &req).await
+}
+
+async fn of_account(
+    app: &web::Data<Keyward>,
+    account: AccountId,
+    req: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let days = read_days(req)?;
+    let usage = run(app, move |app| app.usage_of_account(account, days)).await?;
+    Ok(HttpResponse::Ok().json(UsageBody::from(usage)))
+}
+
+fn read_days(req: &HttpRequest) -> Result<u32, Problem> {
+    let mut query = Query::of(req);
     let expected = format!("a whole number from 1 to {}", Keyward::MOST_DAYS);
     let days = query.take("days", &expected, |it| {
         let plain = it.bytes().all(|b| b.is_ascii_digit());
         it.parse().ok().filter(|n| plain && (1..=Keyward::MOST_DAYS).contains(n))
     });
     query.finish()?;
-    let (caller, id) = (caller.principal, view.key.id);
-    let days = days.unwrap_or(USUAL_DAYS);
-    let usage = run(&app, move |app| app.usage_of(&caller, id, days)).await?;
-    Ok(HttpResponse::Ok().json(UsageBody::from(usage)))
+    Ok(days.unwrap_or(USUAL_DAYS))
 }

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         event::EventType,
         scope::Scope,
-        text::{ExternalId, Metadata, Name},
+        text::{ExternalId, Metadata, Name, ReasonText},
     },
     http::request::query,
 };
@@ -25,8 +25,12 @@ const NAME: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x
 const IP_ADDRESS: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$";
 /// The form that `query::cursor` and `events::event_cursor` write.
 const ROW_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})\.[0-9a-f]{32}$";
+/// As `query::descending_cursor` writes them, or as above.
+const ORDERED_CURSOR: &str = r"^v1d?\.(0|[1-9a-f][0-9a-f]{0,14})\.[0-9a-f]{32}$";
 const EVENT_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})$";
 const SUBJECT: &str = "^(keyward|(key|acct)_[0-9A-Za-z]{22})$";
+const ACCOUNT: &str = "^(all|acct_[0-9A-Za-z]{22})$";
+const CREATOR: &str = "^(operator|key_[0-9A-Za-z]{22})$";
 const ACTOR: &str = "^(cli|scheduler|operator|key_[0-9A-Za-z]{22})$";
 
 /// Bounds the members of a schema. A body with a member that its schema does not name is refused;
@@ -37,7 +41,10 @@ pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
     }
     for (name, member) in &mut schema.properties {
         match (name.as_str(), member) {
-            ("scopes" | "allowedScopes" | "missingScopes", RefOr::T(Schema::Array(array))) => {
+            (
+                "scopes" | "anyScopes" | "allowedScopes" | "missingScopes",
+                RefOr::T(Schema::Array(array)),
+            ) => {
                 if let ArrayItems::RefOrSchema(items) = &mut array.items
                     && let RefOr::T(Schema::Object(item)) = &mut **items
                 {
@@ -65,12 +72,21 @@ pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
 /// Bounds the parameters of an operation.
 pub(super) fn bound_parameters(operation: &mut Operation) {
     let of_events = operation.tags.iter().flatten().any(|it| it == "Audit log");
-    let cursor = if of_events { EVENT_CURSOR } else { ROW_CURSOR };
+    let mut parameters = operation.parameters.iter().flatten();
+    let ordered = parameters.any(|it| matches!(it, RefOr::T(it) if it.name == "order"));
+    let cursor = match (of_events, ordered) {
+        (true, _) => EVENT_CURSOR,
+        (false, true) => ORDERED_CURSOR,
+        (false, false) => ROW_CURSOR,
+    };
     for parameter in operation.parameters.iter_mut().flatten() {
         let RefOr::T(parameter) = parameter else { continue };
         let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { continue };
         match parameter.name.as_str() {
-            "cursor" => bound_text(schema, cursor, 51),
+            "cursor" => bound_text(schema, cursor, 52),
+            "account" => bound_text(schema, ACCOUNT, 27),
+            "createdBy" => bound_text(schema, CREATOR, 26),
+            "reason" => bound_text(schema, NAME, ReasonText::MAX_CHARS),
             "scope" => bound_text(schema, SCOPE_OR_ALL, Scope::MAX_LEN),
             "externalId" => bound_text(schema, VISIBLE_ASCII, ExternalId::MAX_LEN),
             "subject" => bound_text(schema, SUBJECT, 27),

@@ -7,7 +7,8 @@ use actix_web::HttpRequest;
 use crate::{
     domain::{
         id::{AccountId, KeyId},
-        text::masked,
+        list_order::ListOrder,
+        text::{ReasonText, masked},
     },
     env::Timestamp,
     http::problem::Problem,
@@ -51,6 +52,11 @@ impl Query {
         query
     }
 
+    /// Returns whether a parameter was given and not yet taken.
+    pub fn holds(&self, name: &str) -> bool {
+        self.parameters.contains_key(name)
+    }
+
     /// Takes a parameter. `read` returns `None` if its value is not what `expected` names.
     pub fn take<T>(
         &mut self,
@@ -73,7 +79,7 @@ impl Query {
         expected: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        if !self.parameters.contains_key(name) {
+        if !self.holds(name) {
             self.fault(name, "required", format!("must be given: {expected}"));
         }
         self.take(name, expected, read)
@@ -99,6 +105,16 @@ impl Query {
         })
     }
 
+    /// Takes `true` or `false`; a parameter that is not given is `false`.
+    pub fn flag(&mut self, name: &str) -> bool {
+        self.take(name, "true or false", |it| it.parse().ok()).unwrap_or(false)
+    }
+
+    /// Takes `asc` or `desc`; ascending unless it is given.
+    pub fn order(&mut self) -> ListOrder {
+        self.take("order", "asc or desc", ListOrder::parse).unwrap_or(ListOrder::Ascending)
+    }
+
     pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
         let name: String = masked(name).chars().take(100).collect();
         self.faults.push(Fault::new(format!("/{name}"), code, detail));
@@ -122,14 +138,38 @@ impl Query {
 /// The faults of a query, stored with the request until a handler takes them.
 pub(super) struct QueryFaults(pub Vec<Fault>);
 
+/// Returns the reason that the caller gives for a deletion, and the faults of that parameter. A
+/// [`RequestBody`](crate::http::request::body::RequestBody) holds the faults of all others.
+pub fn reason(req: &HttpRequest) -> (Option<ReasonText>, Vec<Fault>) {
+    let mut query = Query::of(req);
+    query.faults.clear();
+    let Some(text) = query.parameters.remove("reason") else { return (None, Vec::new()) };
+    match ReasonText::parse(&text) {
+        Ok(reason) => (Some(reason), query.faults),
+        Err(err) => {
+            query.fault("reason", err.code(), err.to_string());
+            (None, query.faults)
+        }
+    }
+}
+
 /// Returns the cursor of a page that ends with this row: `v1.` + instant + `.` + identifier. Clients
 /// must not parse it.
 pub fn cursor(created_at: Timestamp, id: u128) -> String {
     format!("v1.{:x}.{id:032x}", created_at.as_millis())
 }
 
-pub fn key_cursor(text: &str) -> Option<(Timestamp, KeyId)> {
-    read_cursor(text).map(|(at, id)| (at, KeyId::from_raw(id)))
+/// As [`cursor`], for a list with the newest row first: no list of the other order takes it.
+pub fn descending_cursor(created_at: Timestamp, id: u128) -> String {
+    cursor(created_at, id).replacen("v1.", "v1d.", 1)
+}
+
+pub fn key_cursor(text: &str, order: ListOrder) -> Option<(Timestamp, KeyId)> {
+    let found = match order {
+        ListOrder::Ascending => read_cursor(text)?,
+        ListOrder::Descending => read_cursor(&format!("v1.{}", text.strip_prefix("v1d.")?))?,
+    };
+    Some((found.0, KeyId::from_raw(found.1)))
 }
 
 pub fn account_cursor(text: &str) -> Option<(Timestamp, AccountId)> {

@@ -7,7 +7,7 @@ use actix_web::{
 };
 
 use crate::{
-    domain::{event::RequestContext, policy::RequiredScopes, verdict::Verdict},
+    domain::{event::RequestContext, verdict::Verdict},
     http::{
         authn::{DeniedCaller, Permission, PresentedKey, Refusal, VerifyKeys, caller, judged},
         problem::Problem,
@@ -122,12 +122,11 @@ async fn answer(
 ) -> Result<(Verdict, Vec<u8>), Problem> {
     let catalogue = app.catalogue();
     let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
-    let VerifyQuestion { key, wanted, client_ip, cost } = match plain {
+    let VerifyQuestion { key, required, client_ip, cost } = match plain {
         Some(question) => question,
         None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
     };
     let context = || RequestContext { request_id: Some(id.clone().into()), client_ip };
-    let required = RequiredScopes::all(wanted);
     let question = Question { required, client_ip: &|| client_ip, cost };
     let found = judged(app, key.as_bytes(), question, context).await?;
     let mut answer = Vec::with_capacity(ANSWER_LEN);

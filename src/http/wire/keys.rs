@@ -12,6 +12,7 @@ use utoipa::{
 use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus, RequestedExpiry},
+        list_order::ListOrder,
         plaintext_key::PlaintextKey,
         scope::{Catalogue, ScopeSet},
         text::Metadata,
@@ -121,6 +122,15 @@ pub struct ApiKeyListBody {
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
+    /// The number of keys on all pages. Only the answer to a request with `total=true` contains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 0, example = 1)]
+    pub total: Option<u64>,
+}
+
+enum_body! {
+    /// The order of a list by age: the oldest or the newest first.
+    pub struct ListOrderBody(ListOrder) as "ListOrder";
 }
 
 /// The filters of a list of keys.
@@ -137,8 +147,15 @@ pub struct KeyFilterQuery {
     /// Return only keys that expire before this instant.
     #[param(format = DateTime)]
     pub expiring_before: Option<String>,
-    /// Return only keys whose name contains this text, or whose `keyPrefix` starts with it.
+    /// Return only keys whose name contains this text, or whose `keyPrefix` or `id` starts with it.
     pub q: Option<String>,
+    /// Return only keys that this key created. `operator` means the keys of the operator account.
+    pub created_by: Option<String>,
+    /// The order by age. Defaults to `asc`, the oldest first. A cursor is valid only in its own order.
+    pub order: Option<ListOrderBody>,
+    /// Whether to return `total`. The server counts all matching keys, which costs time for each
+    /// key. Ask for it once, with the first page.
+    pub total: Option<bool>,
 }
 
 /// The settings of a new key.

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     domain::{
         id::{AccountId, KeyId},
+        policy::RequiredScopes,
         rate_limit::RateLimit,
         scope::{Catalogue, ScopeBits},
         verdict::Verdict,
@@ -34,6 +35,9 @@ pub struct VerifyKeyRequest {
     /// The required scopes. The key must grant all of them.
     #[schema(nullable = false, example = json!(["orders:read"]))]
     pub scopes: Option<Vec<String>>,
+    /// Scopes of which the key must grant at least one, in addition to all of `scopes`.
+    #[schema(nullable = false, min_items = 1, example = json!(["orders:read", "products:read"]))]
+    pub any_scopes: Option<Vec<String>>,
     /// The IP address of the client that presented the key.
     #[schema(nullable = false, example = "203.0.113.7")]
     pub client_ip: Option<String>,
@@ -69,7 +73,8 @@ pub struct VerificationBody<'a> {
     /// The scopes that the key grants, in the order of the catalogue.
     #[schema(example = json!(["orders:read"]))]
     scopes: Vec<&'a str>,
-    /// The requested scopes that the key does not grant.
+    /// The requested scopes that the key does not grant: those of `scopes`, and all of `anyScopes` if
+    /// the key grants none of them.
     #[schema(example = json!([]))]
     missing_scopes: Vec<&'a str>,
     /// The instant from which the key is refused; `null` means never, or that the key is unknown.
@@ -129,7 +134,7 @@ pub struct ScopeListBody {
 /// A parsed [`VerifyKeyRequest`]. Dropping it wipes the key.
 pub struct VerifyQuestion {
     pub key: zeroize::Zeroizing<String>,
-    pub wanted: ScopeBits,
+    pub required: RequiredScopes,
     pub client_ip: Option<IpAddr>,
     pub cost: u32,
 }
@@ -147,6 +152,13 @@ struct PlainQuestion<'a> {
     client_ip: Option<&'a str>,
     #[serde(default = "usual_cost")]
     cost: u32,
+    #[serde(borrow, default, deserialize_with = "not_null")]
+    any_scopes: Option<Vec<Cow<'a, str>>>,
+}
+
+/// Reads a list where serde would take `null` for an absent one.
+fn not_null<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Vec<Cow<'a, str>>>, D::Error> {
+    Vec::deserialize(from).map(Some)
 }
 
 /// Reads a member that must not be null.
@@ -165,13 +177,17 @@ pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQ
     body.trim_ascii_start().starts_with(b"{").then_some(())?;
     let plain: PlainQuestion<'_> = serde_json::from_slice(body).ok()?;
     let key = zeroize::Zeroizing::new(plain.key.into_owned());
-    let wanted = plain
-        .scopes
-        .iter()
-        .try_fold(ScopeBits::default(), |all, it| Some(all.or(catalogue.find(it)?)))?;
+    let bits = |names: &[Cow<'_, str>]| {
+        names.iter().try_fold(ScopeBits::default(), |all, it| Some(all.or(catalogue.find(it)?)))
+    };
+    let any = match &plain.any_scopes {
+        Some(names) => bits(names).filter(|it| !it.is_empty())?,
+        None => ScopeBits::default(),
+    };
+    let required = RequiredScopes { all: bits(&plain.scopes)?, any };
     let client_ip = plain.client_ip.map(str::parse).transpose().ok()?;
     (plain.cost <= RateLimit::MAX_LIMIT).then_some(())?;
-    Some(VerifyQuestion { key, wanted, client_ip, cost: plain.cost })
+    Some(VerifyQuestion { key, required, client_ip, cost: plain.cost })
 }
 
 /// Reads a [`VerifyKeyRequest`].
@@ -181,7 +197,14 @@ pub fn read_question(
 ) -> Result<VerifyQuestion, Vec<Fault>> {
     let key = members.optional("key", as_it_is::<String>);
     let key = members.required("key", key).map(zeroize::Zeroizing::new);
-    let wanted = members.optional("scopes", |it: Vec<_>| read_wanted(&it, catalogue));
+    let all = members.optional("scopes", |it: Vec<_>| read_wanted(&it, catalogue));
+    let any = members.optional("anyScopes", |it: Vec<_>| {
+        if it.is_empty() {
+            // No key grants one of no scopes. A gateway that sends this would refuse every key.
+            return Err(vec![Fault::new("", "out_of_range", "must name at least one scope")]);
+        }
+        read_wanted(&it, catalogue)
+    });
     let client_ip = members.optional("clientIp", |it: String| {
         let fault = || Fault::new("", "invalid_format", "must be an IP address");
         it.parse().map_err(|_| vec![fault()])
@@ -189,7 +212,7 @@ pub fn read_question(
     let cost = members.optional("cost", |it| read_number(it, &(0..=RateLimit::MAX_LIMIT)));
     members.finish(key.map(|key| VerifyQuestion {
         key,
-        wanted: wanted.unwrap_or_default(),
+        required: RequiredScopes { all: all.unwrap_or_default(), any: any.unwrap_or_default() },
         client_ip,
         cost: cost.unwrap_or_else(usual_cost),
     }))

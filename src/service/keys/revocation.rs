@@ -6,20 +6,41 @@ use crate::{
     domain::{
         api_key::ApiKey,
         event::{EventSource, EventType, NewEvent},
+        text::ReasonText,
     },
     service::Error,
     store::{KeyRecord, WriteTx},
 };
 
+/// Why a key is revoked.
+#[derive(Clone, Copy)]
+pub(in crate::service) struct RevocationReason<'a> {
+    /// The word of the program.
+    pub code: &'static str,
+    /// The words of the caller.
+    pub text: Option<&'a ReasonText>,
+}
+
+impl From<&'static str> for RevocationReason<'_> {
+    fn from(code: &'static str) -> Self {
+        Self { code, text: None }
+    }
+}
+
 /// Revokes the key, with an event. It stays as a tombstone until retention ends, so that
 /// verification can tell why it refuses.
-pub(in crate::service) fn revoke(
+pub(in crate::service) fn revoke<'a>(
     tx: &WriteTx<'_>,
     source: &EventSource,
     record: &KeyRecord,
-    reason: &'static str,
+    reason: impl Into<RevocationReason<'a>>,
 ) -> Result<(), Error> {
-    revoke_with(tx, source, record, json!({ "reason": reason }))
+    let RevocationReason { code, text } = reason.into();
+    let mut data = json!({ "reason": code });
+    if let Some(text) = text {
+        data["reasonText"] = json!(text.as_str());
+    }
+    revoke_with(tx, source, record, data)
 }
 
 /// Does the same, with the reason and more facts in `data`.
