@@ -23,6 +23,7 @@ mod janitor;
 mod kdf_pool;
 mod keys;
 mod mint;
+mod notices;
 mod pace;
 mod principal;
 mod readiness;

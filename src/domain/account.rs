@@ -3,6 +3,7 @@
 use crate::{
     domain::{
         id::AccountId,
+        lifetime::Lifetimes,
         named_enum,
         scope::ScopeSet,
         text::{ExternalId, Metadata, Name},
@@ -22,6 +23,8 @@ pub struct Account {
     pub allowed_scopes: Option<ScopeSet>,
     /// `None` means the limit in the settings.
     pub max_keys: Option<u32>,
+    /// The lifetimes of its keys. Each replaces that in the settings.
+    pub lifetimes: Lifetimes,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -8,6 +8,7 @@ use crate::{
         credential::Credential,
         event::{EventType, NewEvent},
         id::AccountId,
+        lifetime::Lifetimes,
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{ExternalId, Metadata, Name},
     },
@@ -29,6 +30,7 @@ pub struct AccountDraft {
     pub external_id: Option<ExternalId>,
     pub allowed_scopes: Option<ScopeSet>,
     pub max_keys: Option<u32>,
+    pub lifetimes: Lifetimes,
     pub metadata: Metadata,
 }
 
@@ -40,6 +42,8 @@ pub struct AccountPatch {
     pub status: Option<AccountStatus>,
     pub allowed_scopes: Option<Option<ScopeSet>>,
     pub max_keys: Option<Option<u32>>,
+    pub max_key_lifetime: Option<Option<u32>>,
+    pub default_key_lifetime: Option<Option<u32>>,
     pub metadata: Option<Metadata>,
 }
 
@@ -81,6 +85,7 @@ impl Keyward {
                 status: AccountStatus::Active,
                 allowed_scopes: draft.allowed_scopes,
                 max_keys: draft.max_keys,
+                lifetimes: draft.lifetimes,
                 metadata: draft.metadata,
                 created_at: tx.now(),
                 updated_at: tx.now(),
@@ -97,7 +102,8 @@ impl Keyward {
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(prefix, hash, tx.now());
-            let record = new.insert(tx, change.maker(), account.id, &credential)?;
+            let record = new.insert(tx, change.maker(&account), account.id, &credential)?;
+            change.announce(&record)?;
             Ok::<_, Error>((account, record))
         })?;
         Ok(NewAccount {
@@ -143,7 +149,8 @@ impl Keyward {
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
             let limited = after.status == AccountStatus::Suspended
                 || after.allowed_scopes.is_some()
-                || after.max_keys.is_some();
+                || after.max_keys.is_some()
+                || after.lifetimes != Lifetimes::default();
             if after.is_operator() && limited {
                 return Err(Conflict::OperatorAccount.into());
             }
@@ -201,6 +208,10 @@ impl AccountPatch {
                 .clone()
                 .unwrap_or_else(|| account.allowed_scopes.clone()),
             max_keys: self.max_keys.unwrap_or(account.max_keys),
+            lifetimes: Lifetimes {
+                max: self.max_key_lifetime.unwrap_or(account.lifetimes.max),
+                default: self.default_key_lifetime.unwrap_or(account.lifetimes.default),
+            },
             metadata: self.metadata.clone().unwrap_or_else(|| account.metadata.clone()),
             ..account.clone()
         }
@@ -266,6 +277,8 @@ fn facts(catalogue: &Catalogue, account: &Account) -> Value {
             "status": account.status.as_str(),
             "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
             "maxKeys": account.max_keys,
+            "maxKeyLifetimeSeconds": account.lifetimes.max,
+            "defaultKeyLifetimeSeconds": account.lifetimes.default,
         }),
         &account.metadata,
     )

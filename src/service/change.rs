@@ -13,7 +13,10 @@ pub use self::caller_source::CallerSource;
 #[cfg(doc)]
 use crate::store::Store;
 use crate::{
-    domain::event::{EventSource, NewEvent},
+    domain::{
+        account::Account,
+        event::{EventSource, NewEvent},
+    },
     env::Timestamp,
     service::{
         Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal, Settings,
@@ -35,6 +38,8 @@ pub(super) struct Change<'tx> {
     caller: Principal,
     pub authorizer: Arc<Authorizer>,
     pub settings: Arc<Settings>,
+    /// Whether wall clock and monotonic clock agree; see [`Timekeeper`](crate::env::Timekeeper).
+    pub clock_is_settled: bool,
 }
 
 /// What a use case checks: on a snapshot before it does anything slow, and in its transaction.
@@ -69,9 +74,10 @@ impl Keyward {
         E: From<Error> + From<StoreError> + Send + 'static,
     {
         let (authorizer, settings) = (Arc::clone(&self.authorizer), Arc::clone(&self.settings));
+        let clock_is_settled = self.env.time.is_settled();
         self.writes.0.write(move |tx| {
             let caller = authorizer.reauthorize(tx, permit.caller(), any_of)?;
-            body(Change { tx, caller, authorizer, settings })
+            body(Change { tx, caller, authorizer, settings, clock_is_settled })
         })
     }
 
@@ -112,10 +118,11 @@ impl Change<'_> {
         &self.caller.source.0
     }
 
-    /// The caller as the maker of a key.
-    pub fn maker(&self) -> Maker<'_> {
-        let catalogue = &self.authorizer.catalogue;
-        Maker { source: self.source(), expires_at: self.caller.expires_at, catalogue }
+    /// The caller as the maker of a key in this account.
+    pub fn maker(&self, account: &Account) -> Maker<'_> {
+        let (source, expires_at) = (self.source(), self.caller.expires_at);
+        let lifetimes = self.settings.lifetimes_of(account);
+        Maker { source, expires_at, lifetimes, catalogue: &self.authorizer.catalogue }
     }
 
     /// Records an event of the caller.
@@ -124,7 +131,7 @@ impl Change<'_> {
     }
 
     pub fn checks(&self) -> Checks<'_> {
-        let Self { tx, caller, authorizer, settings } = self;
+        let Self { tx, caller, authorizer, settings, .. } = self;
         Checks { tx, now: tx.now(), caller, authorizer, settings }
     }
 }
@@ -136,13 +143,15 @@ impl Checks<'_> {
     /// In this order: the caller cannot reach the key, the revision is not the expected one, the
     /// change outlives the caller, or the key is stronger than the caller in the same account.
     pub fn key_to_change(self, wanted: KeyChange, gain: Gain<'_>) -> Result<KeyRecord, Error> {
-        let Self { tx, now, caller, authorizer, .. } = self;
+        let Self { tx, now, caller, authorizer, settings } = self;
         let record = authorizer.accessible_key(tx, caller, wanted.id, wanted.access)?;
         let key = &record.key;
         if wanted.expected.is_some_and(|it| it != key.revision) {
             return Err(Error::PreconditionFailed);
         }
-        let faults = Expiry { now, caller, existing: Some(key) }.faults(gain);
+        let account = tx.account(key.account_id)?.ok_or(Error::NO_ACCOUNT)?;
+        let lifetimes = settings.lifetimes_of(&account);
+        let faults = Expiry { now, caller, lifetimes, existing: Some(key) }.faults(gain);
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }

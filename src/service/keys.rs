@@ -17,16 +17,18 @@ use crate::{
         event::{EventType, NewEvent},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
+        lifetime::Lifetimes,
         plaintext_key::{KeyPrefix, PlaintextKey},
         scope::{self, Scope, ScopeSet},
         text::{Metadata, Name},
     },
+    env::Timestamp,
     service::{
         ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
         view::{changes, key_facts, settings},
     },
-    store::{IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
+    store::{AccountEntry, IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
 };
 
 /// The scopes of which a caller needs one to change a key.
@@ -87,7 +89,9 @@ impl Keyward {
         let record = self.change(permit, needed, move |change| {
             let account = change.checks().account_of_new_key(account, &new)?;
             let credential = Credential::new(prefix, hash, change.now());
-            new.insert(&change, change.maker(), account.id, &credential)
+            let record = new.insert(&change, change.maker(&account), account.id, &credential)?;
+            change.announce(&record)?;
+            Ok::<_, Error>(record)
         })?;
         Ok(IssuedKey { view: self.view(&reader, record), plaintext })
     }
@@ -111,6 +115,14 @@ impl Keyward {
             Ok::<_, Error>(tx.keys_of(account, filter, page, now)?)
         })?;
         Ok(self.views(caller, records))
+    }
+
+    /// Returns the lifetimes of keys in this account, from memory.
+    pub fn lifetimes(&self, account: AccountId) -> Lifetimes {
+        let index = self.store.index();
+        let of =
+            |it: &AccountEntry| (!it.operator).then(|| it.lifetimes.or(self.settings.lifetimes));
+        index.account(account, of).flatten().unwrap_or_default()
     }
 
     /// Returns whether the catalogue, or a key or account that the caller sees, names this scope.
@@ -165,19 +177,25 @@ impl Keyward {
                 let grantable = change.authorizer.grantable(change.caller(), &account);
                 change.authorizer.refuse_beyond(added, grantable)?;
             }
-            let after = patch.applied_to(before);
-            if after.expires_at != before.expires_at && before.is_expired_at(change.now()) {
+            let mut after = patch.applied_to(before, change.now());
+            let moved = after.expires_at != before.expires_at;
+            if moved && before.is_expired_at(change.now()) {
                 return Err(Conflict::KeyNotActive.into());
             }
             if after == *before {
                 return Ok(record);
             }
+            after.announced_days = change.announced_days(before, &after);
             let data = changes(&settings(catalogue, before), &settings(catalogue, &after));
             let event = NewEvent::about_key(EventType::ApiKeyUpdated, before, data);
             let receipt = change.record(&event)?;
             change.update_key(&after, &receipt)?;
             keep_a_root_key(&change, before)?;
-            change.key(wanted.id)?.ok_or(Error::NotFound)
+            let record = change.key(wanted.id)?.ok_or(Error::NotFound)?;
+            if moved {
+                change.announce(&record)?;
+            }
+            Ok::<_, Error>(record)
         })?;
         Ok(self.view(caller, record))
     }
@@ -202,10 +220,11 @@ impl Checks<'_> {
 
     /// Returns the account of a new key, if the caller may create this key in it.
     fn account_of_new_key(self, account: AccountId, new: &NewKey) -> Result<Account, Error> {
-        let Self { tx, now, caller, authorizer, .. } = self;
+        let Self { tx, now, caller, authorizer, settings } = self;
         let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
         let account = account.ok_or(Error::NO_ACCOUNT)?;
-        let expiry = Expiry { now, caller, existing: None };
+        let lifetimes = settings.lifetimes_of(&account);
+        let expiry = Expiry { now, caller, lifetimes, existing: None };
         expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
         let wanted = authorizer.catalogue.bits(&new.scopes);
         authorizer.refuse_beyond(wanted, authorizer.grantable(caller, &account))?;
@@ -239,7 +258,7 @@ impl Checks<'_> {
 }
 
 impl NewKey {
-    /// Builds an enabled key that expires with its maker.
+    /// Builds an enabled key whose request names no expiry.
     pub fn new(name: Name, scopes: ScopeSet) -> Self {
         Self {
             name,
@@ -251,8 +270,8 @@ impl NewKey {
         }
     }
 
-    /// Writes the key and its first credential, with their event. The key ends with its maker unless
-    /// another end is given, which the caller has checked.
+    /// Writes the key and its first credential, with their event. The caller has checked the
+    /// wanted expiry.
     pub(super) fn insert(
         self,
         tx: &WriteTx<'_>,
@@ -267,13 +286,14 @@ impl NewKey {
             name: self.name,
             scopes: self.scopes,
             enabled: self.enabled,
-            expires_at: self.expires_at.or(maker.expires_at),
+            expires_at: maker.expiry(self.expires_at, now),
             metadata: self.metadata,
             created_at: now,
             created_by: maker.source.actor.key_id(),
             updated_at: now,
             rotated_at: None,
             revoked_at: None,
+            announced_days: None,
             revision: 1,
         };
         let mut data = json!({ "after": key_facts(maker.catalogue, &key, credential.prefix) });
@@ -300,11 +320,11 @@ fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
 }
 
 impl KeyPatch {
-    fn applied_to(&self, key: &ApiKey) -> ApiKey {
+    fn applied_to(&self, key: &ApiKey, now: Timestamp) -> ApiKey {
         ApiKey {
             name: self.name.clone().unwrap_or_else(|| key.name.clone()),
             scopes: self.scopes.clone().unwrap_or_else(|| key.scopes.clone()),
-            expires_at: self.expires_at.or(key.expires_at),
+            expires_at: self.expires_at.or(key.expires_at, now),
             enabled: self.enabled.unwrap_or(key.enabled),
             metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
             ..key.clone()

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         event::{Actor, EventSource},
         id::AccountId,
+        lifetime::Lifetimes,
         scope::ScopeSet,
         text::{Metadata, Name},
         verdict::Verdict,
@@ -48,6 +49,7 @@ impl Bench {
             external_id: None,
             allowed_scopes: None,
             max_keys: None,
+            lifetimes: Lifetimes::default(),
             metadata: Metadata::empty(),
         };
         let permit = app.permit_new_account(&operator, &draft).unwrap();

@@ -6,6 +6,7 @@ use crate::{
     domain::{
         account::{Account, AccountKind},
         id::AccountId,
+        lifetime::Lifetimes,
         text::ExternalId,
     },
     env::Timestamp,
@@ -27,6 +28,8 @@ const COLUMNS: ColumnList<Account> = ColumnList {
         Column::new("status", |it| &it.status),
         Column::new("allowed_scopes", |it| &it.allowed_scopes),
         Column::new("max_keys", |it| &it.max_keys),
+        Column::new("max_lifetime_s", |it| &it.lifetimes.max),
+        Column::new("default_lifetime_s", |it| &it.lifetimes.default),
         Column::new("metadata", |it| &it.metadata),
         Column::fixed("created_at_ms", |it| &it.created_at),
         Column::fixed("updated_at_ms", |it| &it.updated_at),
@@ -157,6 +160,10 @@ fn account(row: Fields<'_>) -> Result<Account, StoreError> {
         status: row.get("status")?,
         allowed_scopes: row.get("allowed_scopes")?,
         max_keys: row.get("max_keys")?,
+        lifetimes: Lifetimes {
+            max: row.get("max_lifetime_s")?,
+            default: row.get("default_lifetime_s")?,
+        },
         metadata: row.get("metadata")?,
         created_at: row.get("created_at_ms")?,
         updated_at: row.get("updated_at_ms")?,

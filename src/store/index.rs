@@ -26,6 +26,7 @@ use crate::{
         account::{Account, AccountStatus},
         id::AccountId,
         imported_key::ImportForm,
+        lifetime::Lifetimes,
         plaintext_key::KeyPrefix,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
@@ -52,6 +53,8 @@ pub struct AccountEntry {
     pub id: AccountId,
     pub operator: bool,
     pub suspended: bool,
+    /// `None` for the operator account, whose keys follow no policy.
+    pub lifetimes: Lifetimes,
     pub external_id: Option<Box<str>>,
     /// Compact JSON; `None` for the empty object.
     pub metadata: Option<Arc<str>>,
@@ -204,6 +207,7 @@ fn account_image(account: &Account) -> Image {
         id: account.id,
         operator: account.is_operator(),
         suspended: account.status == AccountStatus::Suspended,
+        lifetimes: account.lifetimes,
         external_id: account.external_id.as_ref().map(|it| it.as_str().into()),
         metadata: (!account.metadata.is_empty()).then(|| account.metadata.as_json().into()),
     }))

@@ -232,6 +232,7 @@ fn the_jobs_have_the_names_under_which_they_are_configured() {
     let wanted = [
         "end_graces",
         "expire_keys",
+        "notices",
         "purge",
         "flush_usage",
         "keep_time",
