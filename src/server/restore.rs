@@ -145,9 +145,9 @@ fn after_exchange(source: Error, place: &Path) -> Error {
 fn has_initial_key(database: &mut LogFile, file: &Path) -> Result<bool, Error> {
     let Ok(text) = fs::read(file).map(Zeroizing::new) else { return Ok(true) };
     let Ok(key) = PlaintextKey::parse(text.trim_ascii()) else { return Ok(false) };
-    let record = database.read::<_, StoreError>(|tx| tx.key_with_prefix(key.prefix()))?;
-    let found = record.as_ref().and_then(|it| it.find(key.prefix()));
-    Ok(found.is_some_and(|it| it.credential.hash.matches(&key)))
+    // The file may be of an earlier version, so this reads no more than it needs.
+    let hash = database.read::<_, StoreError>(|tx| tx.hash_of(key.prefix()))?;
+    Ok(hash.is_some_and(|it| it.matches(&key)))
 }
 
 /// Folds the write-ahead log of the old database, so that it becomes one file. A damaged database

@@ -23,6 +23,13 @@ pub struct ExcessCredential {
 }
 
 impl ReadTx<'_> {
+    /// Returns the hash of the credential with this prefix, also from a file of an earlier version.
+    pub fn hash_of(&self, prefix: KeyPrefix) -> Result<Option<KeyHash>, StoreError> {
+        let mut statement =
+            self.sql.prepare_cached("SELECT prefix, phc FROM credentials WHERE prefix = ?1")?;
+        Table::CREDENTIALS.first(&mut statement, [prefix], |row| row.get("phc"))
+    }
+
     /// Returns rotated credentials whose end is not recorded yet, the earliest deadline first.
     /// Without those of revoked keys, which ended with their key.
     pub fn credentials_in_grace(
