@@ -300,6 +300,9 @@ mod tests {
         for (text, printed) in cases {
             let read = Timestamp::parse(text).unwrap_or_else(|err| panic!("{text}: {err}"));
             assert_eq!(read.to_string(), printed, "{text}");
+            let mut pushed = "=".to_owned();
+            read.push_to(&mut pushed);
+            assert_eq!(pushed, format!("={printed}"));
             assert_eq!(Timestamp::parse(printed), Ok(read), "{printed}");
         }
     }

@@ -29,8 +29,7 @@ impl Keyward {
             for (announced, days) in before.zip(NOTICE_DAYS) {
                 let window = (now, now.after(notice::time_left(days)));
                 for record in tx.keys_to_announce(announced, window, batch - given)? {
-                    give_notice(tx, &EventSource::SCHEDULER, &record)?;
-                    given += 1;
+                    given += u32::from(give_notice(tx, &EventSource::SCHEDULER, &record)?);
                 }
             }
             Ok((given.into(), batch <= given))
@@ -61,18 +60,18 @@ impl Change<'_> {
     }
 }
 
-/// Records the notice that a key is due, unless it was given.
+/// Records the notice that a key is due, unless it was given. Returns whether it did.
 fn give_notice(
     tx: &WriteTx<'_>,
     source: &EventSource,
     record: &KeyRecord,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let key = &record.key;
-    let Some(end) = key.expires_at else { return Ok(()) };
+    let Some(end) = key.expires_at else { return Ok(false) };
     let Some(days) =
         notice::due(end, tx.now()).filter(|it| key.announced_days.is_none_or(|given| *it < given))
     else {
-        return Ok(());
+        return Ok(false);
     };
     let data = json!({
         "name": key.name.as_str(),
@@ -81,5 +80,6 @@ fn give_notice(
         "expiresAt": end.to_string(),
     });
     let event = NewEvent::about_key(EventType::ApiKeyExpiring, key, data);
-    tx.mark_announced(days, &tx.record(source, &event)?)
+    tx.mark_announced(days, &tx.record(source, &event)?)?;
+    Ok(true)
 }

@@ -44,7 +44,7 @@ fn create(server: &TestServer, caller: &str, more: &Value) -> Response {
 }
 
 #[track_caller]
-fn end(answer: Response) -> Value {
+fn end(answer: &Response) -> Value {
     assert!(answer.status < 300, "{answer:?}");
     answer.json()["expiresAt"].clone()
 }
@@ -73,7 +73,7 @@ fn expires_in_counts_from_the_change_and_excludes_expires_at() {
     let path = format!("{KEYS}/{}", made["id"].as_str().unwrap());
     server.advance(Duration::from_secs(30));
     assert_eq!(
-        end(server.put(root, &path, &json!({ "expiresIn": 60 }))),
+        end(&server.put(root, &path, &json!({ "expiresIn": 60 }))),
         later(Duration::from_secs(90))
     );
     let text = made["key"].as_str().unwrap();
@@ -110,9 +110,9 @@ fn a_maximum_holds_to_the_millisecond_and_a_default_fills_in() {
     let (id, first) = limited(&server);
     assert_eq!(first.body["expiresAt"], later(2 * DAY), "the first key follows the policy");
     let make = operator(&server, &id);
-    assert_eq!(end(make(&json!({}))), later(2 * DAY));
-    assert_eq!(end(make(&json!({ "expiresAt": later(10 * DAY) }))), later(10 * DAY));
-    assert_eq!(end(make(&json!({ "expiresIn": 864_000 }))), later(10 * DAY));
+    assert_eq!(end(&make(&json!({}))), later(2 * DAY));
+    assert_eq!(end(&make(&json!({ "expiresAt": later(10 * DAY) }))), later(10 * DAY));
+    assert_eq!(end(&make(&json!({ "expiresIn": 864_000 }))), later(10 * DAY));
     let refused = make(&json!({ "expiresAt": later(10 * DAY + MS) }));
     assert_fault(&refused, "/expiresAt", "expires_too_late");
     let limit = later(10 * DAY);
@@ -126,7 +126,7 @@ fn a_maximum_holds_to_the_millisecond_and_a_default_fills_in() {
     let brief = make(&json!({ "scopes": ["orders:read", "api-keys:write"], "expiresIn": 3600 }));
     let brief = brief.expect(201).json();
     let brief = brief["key"].as_str().unwrap();
-    assert_eq!(end(create(&server, brief, &json!({}))), later(Duration::from_hours(1)));
+    assert_eq!(end(&create(&server, brief, &json!({}))), later(Duration::from_hours(1)));
     let beyond = create(&server, brief, &json!({ "expiresIn": 7200 }));
     assert_fault(&beyond, "/expiresIn", "expires_after_caller");
 
@@ -148,13 +148,13 @@ fn the_settings_hold_where_an_account_has_no_rule_and_the_operator_is_exempt() {
         "expires_too_late",
     );
     assert_eq!(
-        end(operator(&server, &longer)(&json!({ "expiresAt": later(10 * DAY) }))),
+        end(&operator(&server, &longer)(&json!({ "expiresAt": later(10 * DAY) }))),
         later(10 * DAY),
         "the operator gave this account more"
     );
-    assert_eq!(end(create(&server, &root, &json!({}))), json!(null));
+    assert_eq!(end(&create(&server, &root, &json!({}))), json!(null));
     assert_eq!(
-        end(create(&server, &root, &json!({ "expiresAt": later(900 * DAY) }))),
+        end(&create(&server, &root, &json!({ "expiresAt": later(900 * DAY) }))),
         later(900 * DAY)
     );
 
@@ -162,9 +162,9 @@ fn the_settings_hold_where_an_account_has_no_rule_and_the_operator_is_exempt() {
         it.keys.max_lifetime = None;
         it.keys.default_lifetime = Some(3 * DAY);
     });
-    assert_eq!(end(operator(&server, &id)(&json!({}))), later(3 * DAY));
-    assert_eq!(end(operator(&server, &id)(&json!({ "expiresAt": null }))), json!(null));
-    assert_eq!(end(operator(&server, &longer)(&json!({}))), later(2 * DAY));
+    assert_eq!(end(&operator(&server, &id)(&json!({}))), later(3 * DAY));
+    assert_eq!(end(&operator(&server, &id)(&json!({ "expiresAt": null }))), json!(null));
+    assert_eq!(end(&operator(&server, &longer)(&json!({}))), later(2 * DAY));
 }
 
 #[test]
@@ -181,12 +181,12 @@ fn a_lifetime_counts_from_the_creation_or_the_last_rotation() {
     server.advance(9 * DAY);
     let extend = |to: Duration| server.put(&root, &key.path(), &json!({ "expiresAt": later(to) }));
     assert_fault(&extend(10 * DAY + MS), "/expiresAt", "expires_too_late");
-    assert_eq!(end(extend(9 * DAY + MS)), later(9 * DAY + MS), "shorter");
-    assert_eq!(end(extend(10 * DAY)), later(10 * DAY), "and back");
+    assert_eq!(end(&extend(9 * DAY + MS)), later(9 * DAY + MS), "shorter");
+    assert_eq!(end(&extend(10 * DAY)), later(10 * DAY), "and back");
     let rotated = server.rotate(&root, &key.id, &json!({}));
     assert_eq!(rotated.body["expiresAt"], later(10 * DAY), "a rotation moves no end");
     assert_fault(&extend(19 * DAY + MS), "/expiresAt", "expires_too_late");
-    assert_eq!(end(extend(19 * DAY)), later(19 * DAY));
+    assert_eq!(end(&extend(19 * DAY)), later(19 * DAY));
 }
 
 #[test]
@@ -201,18 +201,18 @@ fn a_key_from_before_the_policy_keeps_its_end_until_it_is_changed() {
     assert_eq!(shown.json()["maxKeyLifetimeSeconds"], 86_400);
     assert_eq!(shown.json()["defaultKeyLifetimeSeconds"], json!(null));
     let change = |body: &Value| server.put(&root, &first.path(), body);
-    assert_eq!(end(change(&json!({ "name": "y" }))), json!(null));
-    assert_eq!(end(change(&json!({ "expiresAt": null }))), json!(null), "no change");
+    assert_eq!(end(&change(&json!({ "name": "y" }))), json!(null));
+    assert_eq!(end(&change(&json!({ "expiresAt": null }))), json!(null), "no change");
     assert_fault(
         &change(&json!({ "expiresAt": later(2 * DAY) })),
         "/expiresAt",
         "expires_too_late",
     );
-    assert_eq!(end(change(&json!({ "expiresAt": later(DAY) }))), later(DAY));
+    assert_eq!(end(&change(&json!({ "expiresAt": later(DAY) }))), later(DAY));
     assert_fault(&change(&json!({ "expiresAt": null })), "/expiresAt", "expires_too_late");
     let lifted = server.put(&root, &account, &json!({ "maxKeyLifetimeSeconds": null })).expect(200);
     assert_eq!(lifted.json()["maxKeyLifetimeSeconds"], json!(null));
-    assert_eq!(end(change(&json!({ "expiresAt": null }))), json!(null));
+    assert_eq!(end(&change(&json!({ "expiresAt": null }))), json!(null));
 }
 
 #[test]
