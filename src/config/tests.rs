@@ -82,6 +82,8 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_ROTATION_GRACE", "1h 30m"),
         ("KEYWARD_KEYS_HASH_ITERATIONS", "2000000"),
         ("KEYWARD_KEYS_MAX_KEYS_PER_ACCOUNT", "1"),
+        ("KEYWARD_KEYS_MAX_LIFETIME", "90d"),
+        ("KEYWARD_KEYS_DEFAULT_LIFETIME", "30d"),
         ("KEYWARD_KEYS_MAX_CHANGES_AT_ONCE", "10"),
         ("KEYWARD_KEYS_MAX_CHANGES_PER_SECOND", "2"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
