@@ -272,6 +272,7 @@ CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
 -- The newest event that each webhook has delivered. Delivery changes nothing that an event tells.
 CREATE TABLE webhook_cursors (
     name             TEXT    PRIMARY KEY,
+    target           TEXT    NOT NULL,   -- SHA-256 of the URL; another URL is another receiver
     seq              INTEGER NOT NULL CHECK (0 <= seq),
     attempts         INTEGER NOT NULL CHECK (0 <= attempts), -- at the event after it
     next_attempt_ms  INTEGER,

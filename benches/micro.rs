@@ -1,4 +1,4 @@
-//! What the parts of an answer cost, one by one: `cargo bench --bench micro`.
+//! The cost of each part of an answer: `cargo bench --bench micro`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to report")]
 
@@ -15,24 +15,25 @@ use keyward::{
         key_hash::KeyHash,
         plaintext_key::{PlaintextKey, PrefixLabel},
         policy::{Policy, RequiredScopes, RouteRule},
+        rate_limit::RateLimit,
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
         text::Name,
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::{Instance, Sources},
-    service::{Identity, Keyward, NewKey, Principal, Verification, Viewer},
-    store::{Store, StoreError, stored_time_floor},
+    service::{AccountPatch, Identity, Keyward, NewKey, Principal, Verification, Viewer},
+    store::{RateWindow, Store, StoreError, stored_time_floor},
 };
 use serde_json::json;
 use tempfile::TempDir;
 
 fn main() {
-    LazyLock::force(&SCENE); // Or the first sample would pay for it.
+    LazyLock::force(&SCENE); // Otherwise the first sample would include this.
     divan::main();
 }
 
-/// The clocks and the randomness of this machine.
+/// Returns the clocks and the random numbers of this machine.
 fn machine() -> Env {
     let time = Timekeeper::start(Arc::new(SystemClock::new()), None);
     Env { time: Arc::new(time), entropy: Arc::new(SystemEntropy) }
@@ -110,7 +111,8 @@ fn parse_key(bencher: Bencher<'_, '_>) {
     bencher.bench(|| PlaintextKey::parse(black_box(text)));
 }
 
-/// Parse, look up, digest, compare: all that a proved key costs but the verdict.
+/// Parse, look up, digest, compare: the whole cost of a key with a cached digest, without the
+/// verdict.
 #[divan::bench]
 fn identify(bencher: Bencher<'_, '_>) {
     let text = SCENE.root.expose().as_bytes();
@@ -123,7 +125,34 @@ fn judge(bencher: Bencher<'_, '_>) {
     bencher.bench(|| SCENE.app().judge(black_box(&identity), RequiredScopes::default()));
 }
 
-/// 500 routes as an API of 100 resources has them: a list, one, its parts, each to read and to change.
+/// As [`judge`], for a key with a rate limit, in an account with a ceiling.
+#[divan::bench(args = [false, true])]
+fn judge_with_a_rate_limit(bencher: Bencher<'_, '_>, ceiling: bool) {
+    let app = SCENE.app();
+    let caller = SCENE.caller();
+    let rate = RateLimit::new(RateLimit::MAX_LIMIT, RateLimit::MAX_WINDOW_SECS);
+    let patch =
+        AccountPatch { rate_limit: Some(rate.filter(|_| ceiling)), ..AccountPatch::default() };
+    app.update_account(&caller, caller.account, None, patch).unwrap();
+    let new = NewKey { rate_limit: rate, ..new_key() };
+    let permit = app.permit_new_key(&caller, caller.account, &new).unwrap();
+    let key = app.create_key(permit, caller.account, new, app.mint()).unwrap().plaintext;
+    let identity = proved(app, &key);
+    bencher.bench(|| app.judge(black_box(&identity), RequiredScopes::default()));
+    let patch = AccountPatch { rate_limit: Some(None), ..AccountPatch::default() };
+    app.update_account(&caller, caller.account, None, patch).unwrap();
+}
+
+/// The rate limit alone.
+#[divan::bench]
+fn consume_rate(bencher: Bencher<'_, '_>) {
+    let rate = RateLimit::new(RateLimit::MAX_LIMIT, RateLimit::MAX_WINDOW_SECS).unwrap();
+    let (window, now) = (RateWindow::default(), SCENE.app().env().time.now());
+    bencher.bench(|| window.consume(black_box(rate), 1, now));
+}
+
+/// 500 routes, as an API of 100 resources has them: five for each resource, to read and to change
+/// it.
 static ROUTES: LazyLock<Policy> = LazyLock::new(|| {
     let route = |methods: &[&str], path: String, scope: &str| RouteRule {
         methods: methods.iter().map(|it| (*it).to_owned()).collect(),
@@ -147,7 +176,7 @@ static ROUTES: LazyLock<Policy> = LazyLock::new(|| {
     Policy::compile(&rules, &catalogue).unwrap()
 });
 
-/// Reads the path of a request and finds its route among 500: the last ones.
+/// Reads the path of a request and finds its route among 500, at the end.
 #[divan::bench]
 fn route_among_500(bencher: Bencher<'_, '_>) {
     let policy = &*ROUTES;
@@ -176,8 +205,8 @@ fn append_event(bencher: Bencher<'_, '_>) {
     bencher.bench(|| append().unwrap());
 }
 
-/// 256 events in one transaction: the commit shared, the subtree of the Merkle tree that they complete
-/// included.
+/// 256 events in one transaction: one commit for all of them, and one more subtree of the Merkle
+/// tree.
 #[divan::bench]
 fn append_256_events(bencher: Bencher<'_, '_>) {
     let dir = TempDir::new().unwrap();
@@ -201,15 +230,15 @@ fn append_256_events(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The proof that an event is in the log, of some 10,000.
+/// The proof that an event is in the log, for about 10,000 events.
 #[divan::bench]
 fn prove_event(bencher: Bencher<'_, '_>) {
     SCENE.app().make_checkpoint().unwrap();
     bencher.bench(|| SCENE.app().prove_event(Viewer::Operator, black_box(4711), None).unwrap());
 }
 
-/// A store with a hundred thousand keys: the file checked, the newest events verified, the index
-/// loaded.
+/// Opens a store with a hundred thousand keys: checks the file, verifies the newest events, loads
+/// the index.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn open_100_000(bencher: Bencher<'_, '_>) {
     let Scene { dir, site, .. } = {

@@ -15,6 +15,7 @@ mod exit_code;
 mod health;
 mod import;
 mod keys;
+mod limits;
 mod man;
 mod output;
 mod report;
@@ -22,12 +23,14 @@ mod request;
 mod root_key;
 mod routes;
 mod run_job;
+mod scan;
 mod scopes;
 mod secret;
 mod serve;
 mod settings;
 mod usage_error;
 mod verify;
+mod webhooks;
 
 use std::{
     io::{self, Write},
@@ -83,6 +86,11 @@ enum Command {
     /// Import keys that another system issued; exit 3 if any was refused
     #[command(after_long_help = appendix::help(&appendix::examples_of("import")))]
     Import(import::Options),
+    /// Find keys in files, without a server; exit 1 if there are any
+    #[command(after_long_help = appendix::help(&appendix::examples_of("scan")))]
+    Scan(scan::Options),
+    /// Print patterns of keys for gitleaks and GitHub secret scanning
+    ScanPatterns(scan::Patterns),
     /// Create, check and restore backups
     #[command(subcommand)]
     Backup(backup::Command),
@@ -92,6 +100,9 @@ enum Command {
     /// Check and try out the route policy of forward auth
     #[command(subcommand)]
     Routes(routes::Command),
+    /// List and enable webhooks
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
     /// Accept the machine's clock
     #[command(subcommand)]
     Clock(clock::Command),
@@ -147,9 +158,12 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::RootKey(command) => command.run().map(done),
         Command::RunJob(it) => it.run().map(done),
         Command::Import(it) => it.run(),
+        Command::Scan(it) => it.run(),
+        Command::ScanPatterns(it) => it.run().map(done),
         Command::Backup(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Routes(command) => command.run(),
+        Command::Webhooks(command) => command.run().map(done),
         Command::Clock(command) => command.run().map(done),
         Command::Completions(it) => it.run(&mut Cli::command()).map(done),
         Command::Man(it) => it.run(Cli::command()).map(done),

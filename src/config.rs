@@ -13,6 +13,7 @@ mod scopes;
 mod settings;
 mod toml_text;
 mod variables;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ pub use self::{
     routes::RouteSetting,
     scopes::ScopeSetting,
     variables::unknown as unknown_variable,
+    webhooks::WebhookSetting,
 };
 use self::{
     read::Raw,
@@ -43,10 +45,10 @@ pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
 /// The variables that only the command line reads, with their meanings. They are not settings.
 pub const COMMAND_LINE_VARIABLES: [(&str, &str); 5] = [
     ("KEYWARD_CONFIG", "The configuration file, if --config names none"),
-    ("KEYWARD_URL", "The server to ask; --url, --data-dir and --config win"),
-    ("KEYWARD_KEY", "The API key to ask it with"),
-    ("KEYWARD_KEY_FILE", "The file that holds that key; wins over KEYWARD_KEY"),
-    ("KEYWARD_CA_FILE", "Certificates to trust, in PEM form, not the system's"),
+    ("KEYWARD_URL", "The server to use; --url, --data-dir and --config override it"),
+    ("KEYWARD_KEY", "The API key to send to it"),
+    ("KEYWARD_KEY_FILE", "The file that holds that key; overrides KEYWARD_KEY"),
+    ("KEYWARD_CA_FILE", "Certificates to trust, in PEM form, in place of the system's"),
 ];
 
 /// Returns the variable of each setting with the name of the setting.
@@ -80,6 +82,8 @@ pub struct Config {
     pub backup: BackupConfig,
     /// When each job runs: cron lines of six fields, seconds first, in UTC. It has every job.
     pub jobs: BTreeMap<Job, String>,
+    /// The receivers of events, in the order of the file.
+    pub webhooks: Vec<WebhookSetting>,
 }
 
 /// TLS on every TCP listener. Needs both files or none.
@@ -185,6 +189,7 @@ impl Default for Config {
             authz: AuthzConfig { policy_file: None, allow_preflight: false },
             backup: BackupConfig { dir: None, keep: 7 },
             jobs: Job::ALL.map(|it| (it, it.default_schedule().to_owned())).into(),
+            webhooks: Vec::new(),
         }
     }
 }
@@ -241,6 +246,7 @@ impl Config {
             lines.push(format!("{} = {}", setting.name, (setting.show)(self)));
         }
         lines.extend(self.scopes.iter().map(ScopeSetting::to_toml));
+        lines.extend(self.webhooks.iter().map(WebhookSetting::to_toml));
         lines.join("\n") + "\n"
     }
 
@@ -250,6 +256,9 @@ impl Config {
         let mut names: Vec<_> = SETTINGS.iter().filter(differs).map(Setting::path).collect();
         if self.scopes != other.scopes {
             names.push("scopes".to_owned());
+        }
+        if self.webhooks != other.webhooks {
+            names.push("webhooks".to_owned());
         }
         names
     }

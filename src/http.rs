@@ -1,4 +1,4 @@
-//! The HTTP face: JSON in, use case, JSON out.
+//! The HTTP interface: it parses a request, runs a use case and answers.
 //!
 //! A request to the API passes [`wrap`], [`authn`] and a handler in [`api`]. Verification and
 //! forward auth take a shorter way: [`verification`]. All of them read with [`request`] and
@@ -13,6 +13,7 @@ mod envelope;
 mod once_per_minute;
 pub mod openapi;
 pub mod problem;
+mod rate_fields;
 pub mod request;
 mod respond;
 mod route_table;

@@ -1,4 +1,4 @@
-//! When each job runs. What a job does is in `service`.
+//! The schedule of the jobs. `service` does their work.
 
 use std::{
     collections::BTreeMap,

@@ -1,10 +1,10 @@
 //! keyward: a self-hosted API-key server.
 //!
-//! Read bottom-up, each layer naming only those below it (`tests/it/tidy.rs`): [`mod@env`] asks for
-//! time and randomness; [`domain`] knows what is true of keys; [`store`] remembers, and holds all
-//! SQL and the in-memory key index; [`service`] does what the program does; [`http`] puts it on the
-//! wire and [`jobs`] on the clock; [`server`] builds, starts and stops the whole; [`cli`] is what
-//! people type. See `docs/architecture.md`.
+//! The layers from bottom to top; each names only layers below it (`tests/it/tidy.rs`).
+//! [`mod@env`]: time and randomness. [`domain`]: the rules about keys. [`store`]: all SQL, and the
+//! key index in memory. [`service`]: the use cases. [`http`]: the HTTP interface. [`jobs`]: the
+//! schedule. [`server`]: builds, starts and stops the program. [`cli`]: the command line. See
+//! `docs/architecture.md`.
 
 pub mod env;
 
@@ -19,6 +19,8 @@ pub mod telemetry;
 pub mod jobs;
 
 pub mod http;
+
+pub mod webhooks;
 
 pub mod config;
 

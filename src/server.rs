@@ -15,6 +15,7 @@ mod requests;
 mod restore;
 mod tls;
 mod users;
+mod webhook_secrets;
 mod workers;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -37,6 +38,7 @@ pub use self::{
     restore::{Restored, restore},
     tls::{KeyPair, TlsError},
     users::{user_name, user_of},
+    webhook_secrets::WebhookError,
     workers::Workers,
 };
 use self::{
@@ -44,6 +46,7 @@ use self::{
     http_servers::{Parts, control_server, public_server},
     listen::SocketFile,
     tls::Certificate,
+    webhook_secrets::configured_webhooks,
 };
 use crate::{
     config::Config,
@@ -52,6 +55,7 @@ use crate::{
     jobs::Jobs,
     service::{self, Job, Keyward},
     telemetry::Metrics,
+    webhooks::Webhooks,
 };
 
 /// How long a stop takes at most, even if the network, the disk or a job hangs.
@@ -60,14 +64,17 @@ pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// for storing what is only in memory.
 const DRAIN: Duration = Duration::from_secs(7);
 /// The settings that [`Running::reload`] applies. All others need a restart.
-const LIVE_SETTINGS: [&str; 6] = [
+const LIVE_SETTINGS: [&str; 7] = [
     "trusted_proxies",
     "tls.certificate",
     "tls.key",
     "log.level",
     "authz.policy_file",
     "authz.allow_preflight",
+    "webhooks",
 ];
+/// How long a stop waits for attempts to deliver events to webhooks.
+const DELIVERY_DRAIN: Duration = Duration::from_secs(1);
 const HALT_CHECK: Duration = Duration::from_millis(200);
 
 /// A running server.
@@ -80,6 +87,7 @@ pub struct Running {
     pub workers: Arc<Workers>,
     instance: Instance,
     jobs: Jobs,
+    webhooks: Webhooks,
     config: Config,
     proxies: Arc<TrustedProxies>,
     certificate: Option<Arc<Certificate>>,
@@ -96,6 +104,7 @@ pub async fn start(
 ) -> Result<Running, Error> {
     let metrics = Arc::new(Metrics::new());
     let pair = KeyPair::load(&config.tls)?;
+    let webhooks = configured_webhooks(config)?;
     report_certificate(pair.as_ref(), &instance.app, &metrics);
     let certificate = pair.map(|it| Arc::new(Certificate::new(it)));
     instance.app.record_start(json!({
@@ -113,6 +122,8 @@ pub async fn start(
     let parts = Parts::new(&instance, config, &metrics);
     let (public, sockets) = public_server(&parts, config, listeners, certificate.as_ref())?;
     let control = control_server_if_possible(&instance, &jobs)?;
+    let webhooks =
+        Webhooks::start(&instance.app, &metrics, webhooks).map_err(WebhookError::Start)?;
     let servers = [Some(public), control].into_iter().flatten();
     let servers = servers.map(|server| (server.handle(), rt::spawn(server))).collect();
     tracing::info!(
@@ -128,6 +139,7 @@ pub async fn start(
         workers: parts.workers,
         instance,
         jobs,
+        webhooks,
         config: config.clone(),
         proxies: parts.proxies.into_inner(),
         certificate,
@@ -140,7 +152,7 @@ fn warn_about_plain_text(listeners: &[Listener]) {
     for it in listeners.iter().filter(|it| it.faces_the_network()) {
         tracing::warn!(
             server.address = it.url(false),
-            "keys cross the network in the clear: set `tls.certificate` and `tls.key`, or listen \
+            "keys cross the network without encryption: set `tls.certificate` and `tls.key`, or listen \
              on this machine only, behind a proxy that ends TLS"
         );
     }
@@ -153,7 +165,10 @@ fn control_server_if_possible(instance: &Instance, jobs: &Jobs) -> Result<Option
         Ok(server) => Ok(Some(server)),
         Err(err) if instance.app.storage().0.is_some() => {
             let error = &err as &dyn std::error::Error;
-            tracing::error!(error, "commands on this machine cannot ask this server: no socket");
+            tracing::error!(
+                error,
+                "no control socket: commands on this machine cannot reach this server"
+            );
             Ok(None)
         }
         Err(source) => Err(Error::Listen { address: socket.display().to_string(), source }),
@@ -170,6 +185,7 @@ impl Running {
     pub fn reload(&mut self, config: Config) -> Result<Vec<String>, Error> {
         let policy = configured_policy(&config, self.instance.app.catalogue())?;
         let pair = KeyPair::load(&config.tls)?;
+        let webhooks = configured_webhooks(&config)?;
         report_certificate(pair.as_ref(), &self.instance.app, &self.metrics);
         let routes = policy.as_ref().map(Policy::len);
         let mut waiting = self.config.differences(&config);
@@ -179,15 +195,20 @@ impl Running {
             (None, None) => (),
             (Some(_), None) | (None, Some(_)) => waiting.push("tls".to_owned()),
         }
+        self.webhooks.replace(&self.instance.app, webhooks).map_err(WebhookError::Start)?;
         self.instance.app.use_policy(policy);
         self.instance.app.set_allow_preflight(config.authz.allow_preflight);
         self.proxies.replace(config.trusted_proxies.clone());
         self.config.log.clone_from(&config.log);
         self.config.authz = config.authz;
+        self.config.webhooks = config.webhooks;
         self.config.trusted_proxies = config.trusted_proxies;
         tracing::info!(routes, "reloaded");
         if !waiting.is_empty() {
-            tracing::warn!(settings = waiting.join(", "), "changed, and in force after a restart");
+            tracing::warn!(
+                settings = waiting.join(", "),
+                "changed settings that apply after a restart"
+            );
         }
         Ok(waiting)
     }
@@ -208,6 +229,7 @@ impl Running {
     /// in memory.
     pub async fn stop(self) -> Result<(), Error> {
         self.instance.app.drain();
+        self.webhooks.stop_sending();
         self.instance.streams.close();
         // All servers drain at the same time, so that they share one limit.
         let drained: Vec<_> =
@@ -220,8 +242,9 @@ impl Running {
             server.await.map_err(|err| Error::Run(io::Error::other(err)))?.map_err(Error::Run)?;
         }
         self.jobs.stop().await;
-        let instance = self.instance;
+        let (instance, webhooks) = (self.instance, self.webhooks);
         let closed = tokio::task::spawn_blocking(move || {
+            webhooks.close(DELIVERY_DRAIN);
             if let Some(why) = instance.app.divergence() {
                 return Err(Error::Halted(why.clone()));
             }

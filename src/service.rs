@@ -17,11 +17,14 @@ mod ended_credentials;
 mod error;
 mod events;
 mod forward_auth;
+mod idempotency;
 mod identify;
 mod import;
 mod janitor;
 mod kdf_pool;
 mod keys;
+mod leak_reports;
+mod limits;
 mod mint;
 mod notices;
 mod pace;
@@ -35,6 +38,7 @@ mod tests;
 mod usage;
 mod verify;
 mod view;
+mod webhooks;
 
 use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicBool};
 
@@ -55,6 +59,7 @@ pub use self::{
     error::{Conflict, Denial, Error, Fault},
     events::{EventPage, EventView, OPERATOR, Viewer},
     forward_auth::OriginalRequest,
+    idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
     import::{DryRunCounts, ImportOutcome, ImportRow, Imported},
     kdf_pool::QueueFull,
@@ -62,6 +67,8 @@ pub use self::{
         IssuedKey, KeyPatch, NewKey,
         expiry::{Expiry, Gain},
     },
+    leak_reports::LeakEffects,
+    limits::Question,
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
     readiness::LEAST_FREE,
@@ -69,6 +76,7 @@ pub use self::{
     statistics::Statistics,
     verify::{KeyOwner, Verification},
     view::{KeyView, PreviousCredential},
+    webhooks::{Webhook, WebhookStatus},
 };
 use self::{
     authorizer::Authorizer,
@@ -77,8 +85,11 @@ use self::{
     change_budget::ChangeBudget,
     deferred_events::DeferredEvents,
     denials::DenialRecorder,
+    idempotency::RunningRequests,
     kdf_pool::KdfPool,
+    leak_reports::ReportLimit,
     usage::UsageRecorder,
+    webhooks::WebhookReports,
 };
 pub use crate::domain::job::Job;
 /// Types of the store that other layers may use as they are.
@@ -123,6 +134,9 @@ pub struct Keyward {
     /// Whether no key has more ended credentials than are kept: see `ended_credentials`.
     ended_bounded: AtomicBool,
     change_budget: ChangeBudget,
+    running_requests: RunningRequests,
+    webhook_reports: WebhookReports,
+    report_limit: ReportLimit,
 }
 
 impl Keyward {
@@ -163,6 +177,9 @@ impl Keyward {
                 .map_or_else(OnceLock::new, |it| OnceLock::from(PrefixMaker::new(it))),
             ended_bounded: AtomicBool::new(false),
             change_budget: ChangeBudget::default(),
+            running_requests: RunningRequests::default(),
+            webhook_reports: WebhookReports::default(),
+            report_limit: ReportLimit::default(),
         };
         // A start with a known label writes nothing: the storage may take no changes.
         if is_new {

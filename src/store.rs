@@ -14,10 +14,13 @@ mod database;
 mod error;
 mod import_secrets;
 mod index;
+mod kept_answers;
 mod key_prefixes;
 mod keys;
 mod log_file;
 mod outage;
+mod rate_window;
+mod rate_windows;
 mod readers;
 mod records;
 mod rows;
@@ -33,6 +36,7 @@ mod time_floor;
 mod tree;
 mod tx;
 mod usage;
+mod webhooks;
 mod writer;
 
 pub use self::{
@@ -44,10 +48,12 @@ pub use self::{
     credentials::ExcessCredential,
     database::{Store, StoreWriter},
     error::StoreError,
-    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex},
+    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits},
+    kept_answers::KeptAnswer,
     keys::{KeyFilter, KeyPage},
     log_file::LogFile,
     outage::Divergence,
+    rate_window::{RateWindow, WindowUse},
     readers::PoolState,
     records::{KeyRecord, StoredCredential},
     runtime_state::{Counts, RuntimeState},

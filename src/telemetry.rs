@@ -28,7 +28,7 @@ use self::{
     protocol_errors::HoldBack,
 };
 pub use self::{
-    metrics::Metrics,
+    metrics::{DeliveryResult, Metrics},
     outlet::Outlet,
     protocol_errors::take_protocol_error,
     verification_counts::{EntryPoint, Outcome},
@@ -134,7 +134,7 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
     }
     let set_level = Box::new(move |level| {
         if let Err(err) = handle.reload(self::filter(level, for_a_person)) {
-            tracing::warn!(error = &err as &dyn std::error::Error, "the log level stays");
+            tracing::warn!(error = &err as &dyn std::error::Error, "the log level was not changed");
         }
     });
     Ok(Log { set_level, outlet })

@@ -1,4 +1,4 @@
-//! keyward under a clock that can be put forward, both hands alike: some jobs wait for days.
+//! keyward under a clock that can be put forward, because some jobs wait for days.
 
 use std::{
     io::BufRead,
@@ -18,8 +18,8 @@ use keyward::{
 
 use super::Outcome;
 
-/// Serves this directory until the process is killed; each line of standard input is a number of
-/// seconds to put the clock forward by. Jobs run only on request.
+/// Serves this directory until the process is killed. Each line of standard input is a number of
+/// seconds by which both clocks go forward. Jobs run only on request.
 pub fn serve(dir: &Path) -> Outcome<()> {
     let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
     config.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];

@@ -1,4 +1,4 @@
-//! What keyward is held against: the least that could answer, and the obvious way to do it.
+//! The baselines for keyward: the smallest possible server, and the obvious implementation.
 
 use std::{
     cell::RefCell,
@@ -18,11 +18,11 @@ use super::{
 pub const FLOOR: &str = "floor";
 pub const SQLITE: &str = "sqlite";
 pub const AUTHZ: &str = "authz";
-/// Whom [`AUTHZ`] takes everybody for.
+/// The key id in every answer of [`AUTHZ`].
 pub const KEY_ID: &str = "key_01KYq8Zt3mV5xW7aBcDeFg";
 const TARGET: &str = "/api/v1/api-keys/verify";
 
-/// The body of a question, read as cheaply as serde can.
+/// The body of a verify request, read as cheaply as serde can.
 #[derive(Deserialize)]
 struct Question<'a> {
     key: &'a str,
@@ -87,7 +87,7 @@ async fn look_up(body: web::Bytes, table: web::Data<PathBuf>) -> HttpResponse {
     }
 }
 
-/// Reads the header with the key and answers as keyward does, with any identity.
+/// Reads the header with the key and answers as keyward does, always with the same identity.
 async fn authorize_only(req: HttpRequest) -> HttpResponse {
     match req.headers().get("x-api-key") {
         Some(it) if !it.is_empty() => HttpResponse::Ok()
@@ -104,7 +104,7 @@ async fn authorize_only(req: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Makes the table of the baseline `sqlite`.
+/// Fills the table of the baseline `sqlite`.
 pub fn fill(table: &Path, rows: impl IntoIterator<Item = (String, Vec<u8>)>) -> Outcome<()> {
     let mut connection = Connection::open(table)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -141,7 +141,7 @@ impl RawWriter {
 
     pub fn write(&mut self) -> Outcome<Duration> {
         self.written += 1;
-        // Keys come in no order, as random prefixes do.
+        // The prefixes come in random order, as keyward's do.
         let prefix = format!("rg_{:016x}", self.written.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let (data, phc) = ("x".repeat(300), "y".repeat(100));
         let started = Instant::now();

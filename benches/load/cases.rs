@@ -1,4 +1,4 @@
-//! What is measured. Each case prints a table of its own.
+//! The measurements. Each case prints a table of its own.
 
 mod authz;
 mod history;
@@ -16,7 +16,7 @@ use std::{
 
 use super::{Outcome, process::Process, site::Site};
 
-/// Servers take turns this often; the median of the rounds is reported.
+/// The number of rounds. The servers take turns, and the median of the rounds is reported.
 pub const ROUNDS: usize = 5;
 
 pub type Case = fn(&mut Bench) -> Outcome<()>;
@@ -38,7 +38,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("unread", unread::memory),
 ];
 
-/// What the cases share: directories with keys, made when they are first asked for.
+/// State that the cases share: directories with keys, made at the first use.
 pub struct Bench {
     dir: PathBuf,
     pub full: bool,
@@ -63,7 +63,7 @@ impl Bench {
         Ok(dir)
     }
 
-    /// A directory with so many keys; no server runs on it.
+    /// Returns a directory with this many keys; no server runs on it.
     pub fn site(&mut self, count: usize) -> Outcome<&Site> {
         if !self.sites.contains_key(&count) {
             let (site, process) = Site::fill(&self.dir.join(format!("keys-{count}")), count)?;
@@ -73,7 +73,7 @@ impl Bench {
         self.sites.get(&count).ok_or_else(|| "no site".into())
     }
 
-    /// A server on such a directory, and what to ask it.
+    /// Starts a server on such a directory; also returns the requests to send.
     pub fn serve(&mut self, count: usize) -> Outcome<(&Site, Process)> {
         let site = self.site(count)?;
         let process = Process::keyward(&site.dir)?;

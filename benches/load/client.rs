@@ -1,7 +1,7 @@
-//! A small HTTP/1.1 client that asks as fast as it can, and looks at every answer.
+//! A small HTTP/1.1 client that sends requests as fast as it can and checks every answer.
 //!
-//! One blocking thread for each connection, requests rendered beforehand: what it costs itself is
-//! the same for every server, and small.
+//! It uses one blocking thread for each connection, and requests that are built beforehand. Its own
+//! cost is small and the same for every server.
 
 use std::{
     io::{Read, Write},
@@ -16,17 +16,17 @@ use std::{
 
 use super::Outcome;
 
-/// Nothing here takes longer, unless it hangs.
+/// No request takes longer, unless the server hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A request as it goes over the wire, and what its answer must be.
+/// A request as it goes over the wire, and its expected answer.
 #[derive(Clone)]
 pub struct Request {
     pub bytes: Vec<u8>,
     pub status: u16,
-    /// How the body must begin.
+    /// The required beginning of the body.
     pub begins: Vec<u8>,
-    /// What must stand among the headers.
+    /// A text that the headers must contain.
     pub holds: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ impl Request {
         Self { holds: header.into(), ..self }
     }
 
-    /// With one more header line, before the others.
+    /// Adds a header line before the others.
     pub fn with(mut self, header: &str) -> Self {
         let line = self.bytes.iter().position(|it| *it == b'\n').map_or(0, |it| it + 1);
         self.bytes.splice(line..line, format!("{header}\r\n").into_bytes());
@@ -58,7 +58,7 @@ impl Request {
     }
 }
 
-/// A kept connection.
+/// A connection that is kept open.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -73,7 +73,7 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 1024 * 1024], filled: 0 })
     }
 
-    /// Sends the request and returns the body of its answer, which must be as expected.
+    /// Sends the request and returns the body of its answer, after checking it.
     pub fn ask(&mut self, request: &Request) -> Outcome<&[u8]> {
         self.stream.write_all(&request.bytes)?;
         let (status, body) = self.answer()?;
@@ -125,13 +125,13 @@ impl Connection {
     }
 }
 
-/// How often, and for how long, requests are sent.
+/// How often requests are sent, and for how long.
 #[derive(Clone, Copy)]
 pub struct Pace {
     pub connections: usize,
     pub time: Duration,
-    /// From the start of one request to that of the next on the same connection; zero means as
-    /// soon as the answer is there.
+    /// The time between the starts of two requests on one connection. Zero: the next request
+    /// follows each answer at once.
     pub every: Duration,
 }
 
@@ -140,7 +140,7 @@ impl Pace {
         Self { connections, time, every: Duration::ZERO }
     }
 
-    /// Ends a load before its time.
+    /// Adds a signal that ends the load early.
     pub fn until(self, stop: &AtomicBool) -> Load<'_> {
         Load { pace: self, stop: Some(stop) }
     }
@@ -157,7 +157,7 @@ impl From<Pace> for Load<'_> {
     }
 }
 
-/// What came of a load. Every answer in it was checked.
+/// The answers to a load. Each one was checked.
 #[derive(Default)]
 pub struct Answers {
     pub elapsed: Duration,
@@ -174,7 +174,7 @@ impl Answers {
         self.count() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this share of the answers did not exceed.
+    /// Returns the latency that this share of the answers did not exceed.
     pub fn quantile(&self, share: f64) -> Duration {
         let at = (self.count() as f64 * share) as usize;
         let nanos = self.latencies.get(at.min(self.count().saturating_sub(1)));
@@ -182,8 +182,8 @@ impl Answers {
     }
 }
 
-/// Sends requests drawn at random until time is up. `begun` and `ended` run when all connections
-/// stand and when the last answer is there.
+/// Sends random requests until the time is over. `begun` runs when all connections are open, and
+/// `ended` after the last answer.
 pub fn run<'a, T>(
     address: SocketAddr,
     requests: &[Request],
@@ -251,7 +251,8 @@ fn ask_until(
     Ok(latencies)
 }
 
-/// Sends each request once, over this many connections; what the answers say, in their order.
+/// Sends each request once, over this many connections. Returns the answers in the order of
+/// requests.
 pub fn each(
     address: SocketAddr,
     requests: &[Request],
@@ -288,7 +289,7 @@ pub fn nanos(time: Duration) -> u32 {
     u32::try_from(time.as_nanos()).unwrap_or(u32::MAX)
 }
 
-/// xorshift64*: good enough to pick keys, and the same ones each time.
+/// xorshift64*, which is good enough to choose keys. The same seed gives the same numbers.
 pub struct Random(u64);
 
 impl Random {

@@ -1,11 +1,11 @@
-//! The load benchmark: the release binary and what it is held against, on loopback, in turns.
+//! The load benchmark: the release binary and its baselines, on loopback, in turns.
 //!
-//! `cargo bench --bench load` prints the tables of `docs/performance.md` in a few minutes;
-//! `-- --full` adds a million keys and a flood of wrong keys; words choose the tables
-//! (`-- verify growth`). No figure is a limit that something is tested against: machines differ,
-//! ratios to the baselines of the same run much less.
+//! `cargo bench --bench load` prints the tables of `docs/performance.md` in a few minutes. `--
+//! --full` adds a million keys and a flood of wrong keys. Words choose tables (`-- verify growth`).
+//! No test uses a figure as a limit, because machines differ. The ratios to the baselines of the
+//! same run differ much less.
 
-#![expect(clippy::print_stdout, reason = "its output is its purpose")]
+#![expect(clippy::print_stdout, reason = "its output is its result")]
 #![expect(clippy::disallowed_methods, reason = "it measures from outside, by the real clock")]
 #![expect(
     clippy::cast_precision_loss,
@@ -30,7 +30,7 @@ use self::cases::{Bench, CASES};
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
-    // `cargo bench` adds --bench.
+    // `cargo bench` adds `--bench`.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
     let outcome = match arguments.first().map(String::as_str) {
         Some("baseline") => match arguments.get(1..) {

@@ -1,4 +1,4 @@
-//! nginx in front of an API, with what ships in `packaging/nginx` and without it.
+//! nginx in front of an API, with and without the files in `packaging/nginx`.
 
 use std::{
     fmt::Write,
@@ -12,15 +12,15 @@ use super::{Outcome, process::Process, site::Key};
 /// How nginx decides whether a request passes.
 #[derive(Clone, Copy)]
 pub enum Guard<'a> {
-    /// It does not.
+    /// Every request passes.
     None,
     /// By a table of keys in its own configuration.
     Map(&'a [Key]),
-    /// By asking this server, as the files that ship do.
+    /// By asking this server, with the packaged files.
     Ask(SocketAddr),
 }
 
-/// Whether there is an nginx on this machine; the table of commands of Debian may lack it.
+/// Returns whether nginx is installed. On Debian, `/usr/sbin` may be missing in `PATH`.
 pub fn is_there() -> bool {
     command().arg("-v").output().is_ok_and(|it| it.status.success())
 }
@@ -32,8 +32,8 @@ fn command() -> Command {
     command
 }
 
-/// Starts one nginx, which is the proxy and also the API behind it: that answers with the key id
-/// that it is told.
+/// Starts one nginx, which is both the proxy and the API behind it. The API answers with the key id
+/// that it gets.
 pub fn start(dir: &Path, guard: Guard<'_>) -> Outcome<Process> {
     std::fs::create_dir_all(dir)?;
     let (address, api) = (free_address()?, free_address()?);

@@ -1,4 +1,4 @@
-//! The servers under load, each a process of its own: started, weighed, stopped.
+//! The servers under load, each in a process of its own.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -22,7 +22,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// `keyward serve` as it ships, on this data directory.
+    /// Starts `keyward serve` with its defaults on this data directory.
     pub fn keyward(data_dir: &Path) -> Outcome<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
         for (name, _) in std::env::vars_os() {
@@ -35,7 +35,7 @@ impl Process {
         Self::start(command, true)
     }
 
-    /// keyward under a clock that [`Process::put_forward`] moves.
+    /// Starts keyward with a clock that [`Process::put_forward`] moves.
     pub fn aged(data_dir: &Path) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["baseline", "aged"]).arg(data_dir).stdin(Stdio::piped());
@@ -47,14 +47,14 @@ impl Process {
         Ok(writeln!(clock, "{}", by.as_secs())?)
     }
 
-    /// This program again, as one of the servers in `baseline`.
+    /// Starts this program again, as one of the servers in `baseline`.
     pub fn baseline(name: &str, argument: &Path) -> Outcome<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["baseline", name]).arg(argument).stdin(Stdio::null());
         Self::start(command, false)
     }
 
-    /// A program that says nothing; up once it accepts connections.
+    /// Starts a program without output, and waits until it accepts connections.
     pub fn silent(mut command: Command, address: SocketAddr) -> Outcome<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let started = Instant::now();
@@ -82,7 +82,7 @@ impl Process {
             Connection::open(address)?.ask(&Request::new("GET", "/livez", None, None))?;
         }
         let start = started.elapsed();
-        // The rest must be read, or a full pipe would stop the server.
+        // The rest must be read, because a full pipe would block the server.
         thread::spawn(move || out.read_to_end(&mut Vec::new()));
         Ok(Self { child, address, start })
     }
@@ -91,17 +91,17 @@ impl Process {
         cpu_of(&self.child.id().to_string())
     }
 
-    /// Memory that the process holds, in bytes.
+    /// Returns the memory that the process holds, in bytes.
     pub fn rss(&self) -> Outcome<u64> {
         self.status("VmRSS:")
     }
 
-    /// Of those, what no file backs: the kernel cannot take it back.
+    /// Returns the part of that memory that no file backs. The kernel cannot take it back.
     pub fn anonymous(&self) -> Outcome<u64> {
         self.status("RssAnon:")
     }
 
-    /// How many sockets it has open.
+    /// Returns how many sockets it has open.
     pub fn sockets(&self) -> Outcome<usize> {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?;
         // A file may be closed meanwhile.
@@ -116,7 +116,7 @@ impl Process {
         Ok(kib.parse::<u64>()? * 1024)
     }
 
-    /// Asks it to stop, as systemd does, and waits.
+    /// Sends SIGTERM, as systemd does, and waits.
     pub fn stop(mut self) -> Outcome<()> {
         let killed = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
         let ended = self.child.wait()?;
@@ -126,18 +126,18 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already gone if it was stopped.
+        // It is already gone if it was stopped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// CPU that a process has used, in user mode and in the kernel; of this one if it is `self`.
+/// Returns the CPU time of a process, in user mode and in the kernel; `self` is this process.
 pub fn cpu_of(process: &str) -> Outcome<Duration> {
-    /// `getconf CLK_TCK`: 100 on every Linux of today.
+    /// `getconf CLK_TCK`: 100 on every current Linux.
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // After the name, which may hold anything: state is field 3, utime 14, stime 15.
+    // The name may hold any character. After it, state is field 3, utime 14, stime 15.
     let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
     let mut ticks = 0;
     for field in fields.split_whitespace().skip(11).take(2) {

@@ -1,13 +1,13 @@
-//! Medians, ratios, and the table that they end up in.
+//! Medians, ratios, and the tables.
 
 use std::time::Duration;
 
 use super::client::Answers;
 
-/// What one server did in one round.
+/// The result of one server in one round.
 #[derive(Clone, Copy)]
 pub struct Sample {
-    /// CPU of the server for each answer, in microseconds.
+    /// CPU time of the server for each answer, in microseconds.
     pub cpu: f64,
     pub per_second: f64,
     pub p50: f64,
@@ -34,7 +34,7 @@ impl Samples {
         median(self.0.iter().map(figure))
     }
 
-    /// The median of the ratios of each round: what slows a whole round down cancels out.
+    /// Returns the median of the ratios of each round, so that a slow round has no effect.
     pub fn ratio(&self, to: &Self, figure: impl Fn(&Sample) -> f64) -> f64 {
         median(self.0.iter().zip(&to.0).map(|(own, other)| figure(own) / figure(other)))
     }
@@ -50,7 +50,7 @@ pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// A table, printed as it fills up, so that a run that fails has shown what it had.
+/// A table that is printed row by row, so that a failed run shows its results so far.
 pub struct Table {
     columns: usize,
 }
@@ -70,12 +70,12 @@ impl Table {
     }
 }
 
-/// A figure beside what it is held against and what was aimed at.
+/// A figure beside its baseline and its target.
 pub struct Verdict {
     pub what: String,
     pub figure: String,
     pub baseline: String,
-    /// Figure over baseline, or the figure itself where the target is absolute.
+    /// The ratio to the baseline, or the figure itself if the target is absolute.
     pub value: f64,
     pub target: Target,
 }
@@ -107,7 +107,7 @@ impl Verdict {
     }
 }
 
-/// Whether a figure is what was aimed at; nothing if nothing was.
+/// Returns whether a figure meets its target; empty without a target.
 pub fn met(target: Target, value: f64) -> &'static str {
     let met = match target {
         Target::AtMost(most) => value <= most,

@@ -1,4 +1,4 @@
-//! A data directory with a given number of keys, and the requests that are asked of it.
+//! A data directory with a given number of keys, and requests for them.
 
 use std::path::{Path, PathBuf};
 
@@ -21,18 +21,18 @@ pub struct Key {
 
 pub struct Site {
     pub dir: PathBuf,
-    /// Holds everything.
+    /// Holds every scope.
     pub root: String,
-    /// May verify, and nothing else: what a gateway has.
+    /// Holds only the scope to verify, as a gateway's key does.
     pub gateway: String,
-    /// Some of the keys, for requests; never more than [`Site::SAMPLE`].
+    /// Some of the keys, for requests; at most [`Site::SAMPLE`].
     pub keys: Vec<Key>,
 }
 
 impl Site {
     pub const SAMPLE: usize = 10_000;
 
-    /// Makes the keys over HTTP, as any client would. The server goes on running.
+    /// Makes the keys over HTTP, as any client would. The server continues to run.
     pub fn fill(dir: &Path, count: usize) -> Outcome<(Self, Process)> {
         std::fs::create_dir_all(dir)?;
         Self::fill_on(Process::keyward(dir)?, dir, count)
@@ -47,7 +47,7 @@ impl Site {
             "api-keys:verify",
         ))?)?;
         let mut site = Self { dir: dir.to_owned(), root, gateway: gateway.text, keys: vec![] };
-        // The root key and the gateway's are keys, too.
+        // The root key and the gateway's key count too.
         let mut left = count - 2;
         let stride = (left / Self::SAMPLE).max(1);
         while 0 < left {
@@ -64,12 +64,12 @@ impl Site {
         Ok((site, process))
     }
 
-    /// Verify, for each of the sample.
+    /// Returns a verify request for each key of the sample.
     pub fn questions(&self) -> Vec<Request> {
         self.keys.iter().map(|it| question(&self.gateway, it)).collect()
     }
 
-    /// A page of the operator's keys.
+    /// Returns a request for a page of the operator's keys.
     pub fn page(&self, limit: usize, cursor: Option<&str>) -> Request {
         let cursor = cursor.map(|it| format!("&cursor={it}")).unwrap_or_default();
         let target = format!("{KEYS}?limit={limit}{cursor}");
@@ -95,7 +95,7 @@ fn valid(key: &Key) -> String {
     format!("{{\"valid\":true,\"code\":\"VALID\",\"keyId\":\"{}\"", key.id)
 }
 
-/// What nginx asks about a request with this key.
+/// Returns the request that nginx sends to authorize a request with this key.
 pub fn may_pass(key: &Key) -> Request {
     Request::new("GET", "/authz/nginx?scope=orders:read", Some(&key.text), None)
         .with("X-Original-Method: GET")
@@ -103,7 +103,7 @@ pub fn may_pass(key: &Key) -> Request {
         .holding(format!("x-keyward-key-id: {}\r\n", key.id))
 }
 
-/// The key in the answer to a creation.
+/// Returns the key in the answer to a creation.
 pub fn issued(answer: &[u8]) -> Outcome<Key> {
     let answer: serde_json::Value = serde_json::from_slice(answer)?;
     let text = |name: &str| answer.get(name).and_then(|it| it.as_str()).map(str::to_owned);

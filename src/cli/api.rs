@@ -1,5 +1,5 @@
-//! The way from a command to a keyward: a server on the network, the server of this machine, or, when
-//! none runs, a server inside this process.
+//! How a command reaches keyward: a server on the network, the server of this machine, or, if none
+//! runs, a server inside this process.
 
 pub(super) mod answer;
 pub(super) mod client;

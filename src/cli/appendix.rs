@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 12] = [
     (
         "serve",
         &[
@@ -58,7 +58,7 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
             "The old credential works for one more day",
         )],
     ),
-    ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Revoke a key after a question")]),
+    ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Revoke a key, after confirmation")]),
     (
         "accounts create",
         &[(
@@ -74,6 +74,13 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 11] = [
         ],
     ),
     ("import", &[("keyward import keys.jsonl --dry-run", "Show which rows would be refused")]),
+    (
+        "scan",
+        &[
+            ("keyward scan .", "Keys with the configured prefix in this directory"),
+            ("keyward scan - --prefix rg <dump.sql", "Keys with the prefix rg in standard input"),
+        ],
+    ),
     ("backup create", &[("keyward backup create --to /srv/keyward.db", "A backup in this file")]),
     ("events tail", &[("keyward events tail -f", "The last ten events, then each new one")]),
 ];
@@ -95,7 +102,7 @@ pub(super) fn of_the_program() -> Vec<Section> {
     vec![exit_statuses(&[]), environment(&[])]
 }
 
-/// Returns the text below `serve`, which answers no question and asks no other server.
+/// Returns the text below `serve`, without the exit codes and variables of other commands.
 pub(super) fn of_serve() -> Vec<Section> {
     let asking = ["KEYWARD_URL", "KEYWARD_KEY", "KEYWARD_KEY_FILE", "KEYWARD_CA_FILE"];
     let mut sections = examples_of("serve");

@@ -231,7 +231,7 @@ fn write_ahead_log(layout: &DataLayout) -> Diagnosis {
     if size < LARGE_LOG {
         ok(says)
     } else {
-        warning(format!("{says}: a reader of the database keeps it from being folded"))
+        warning(format!("{says}: it cannot be emptied while a program reads the database"))
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) enum Error {
     ConfigFile { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Server(#[from] server::Error),
-    #[error("the running server gives no usable answer")]
+    #[error("the answer of the running server cannot be read")]
     Control(#[source] io::Error),
     #[error(
         "the server does not answer within {} seconds; it is stopped, stuck or overloaded",

@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use crate::{
     cli::error::Error,
-    server::{self, DataDirError},
+    server::{self, DataDirError, WebhookError},
     service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
@@ -25,7 +25,7 @@ const WRONG: u8 = 78;
 /// The exit codes, for `--help` and the manual pages.
 pub(super) const EXIT_STATUSES: [(&str, &str); 7] = [
     ("0", "Done; for a question, the answer is yes"),
-    ("1", "Failed"),
+    ("1", "Failed, or a check did: `scan` found a key, for example"),
     ("2", "Wrong usage; nothing was done"),
     ("3", "The answer is no: a key, a log, a backup, a policy or an imported row is not valid"),
     ("4", "Not allowed: no key was given, or the key may not do this"),
@@ -85,7 +85,8 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::NotStored(_)
         | server::Error::DiskFull { .. }
         | server::Error::Halted(Divergence::Replaced { .. }) => TRY_AGAIN,
-        server::Error::Halted(Divergence::WriterPanicked) => FAILED,
+        server::Error::Halted(Divergence::WriterPanicked)
+        | server::Error::Webhook(WebhookError::Start(_)) => FAILED,
         server::Error::Store(err)
         | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::Service(
@@ -95,7 +96,8 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Halted(_)
         | server::Error::Mismatch(_)
         | server::Error::Tls(_)
-        | server::Error::Policy(_) => WRONG,
+        | server::Error::Policy(_)
+        | server::Error::Webhook(_) => WRONG,
         server::Error::Migration(err) => migration_exit_code(err),
         server::Error::Backup(err) => backup_exit_code(err),
         server::Error::AfterExchange { source, .. } => server_exit_code(source),

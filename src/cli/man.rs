@@ -12,7 +12,7 @@ use clap_mangen::Man;
 
 use crate::cli::{appendix, error::Error};
 
-/// The section before which a page's own sections stand.
+/// The section that follows a page's own sections.
 const VERSION: &str = ".SH VERSION\n";
 
 #[derive(Args, Debug)]

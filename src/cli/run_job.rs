@@ -63,8 +63,8 @@ fn outcome_of(job: Job, changed: u64) -> String {
         (Job::Backup, 0) => "none was made: backup.keep is 0".to_owned(),
         (Job::Backup, _) => "made and checked".to_owned(),
         (Job::Upkeep, 0) => {
-            "the write-ahead log was not folded: a reader of the database holds it".to_owned()
+            "the write-ahead log was not emptied: a reader of the database holds it".to_owned()
         }
-        (Job::Upkeep, _) => "the write-ahead log was folded".to_owned(),
+        (Job::Upkeep, _) => "the write-ahead log was emptied".to_owned(),
     }
 }

@@ -153,6 +153,9 @@ fn use_credentials(config: &mut Config) {
             *setting = credential(name);
         }
     }
+    for webhook in config.webhooks.iter_mut().filter(|it| it.secret_file.is_none()) {
+        webhook.secret_file = credential(&format!("webhook-{}.secret", webhook.name));
+    }
 }
 
 fn usual_file() -> Result<Option<(PathBuf, String)>, Error> {

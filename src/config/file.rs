@@ -13,6 +13,7 @@ use super::{
     read::Raw,
     scopes::{self, ScopeSetting},
     toml_text::TomlText,
+    webhooks::{self, WEBHOOKS},
 };
 use crate::domain::scope::Catalogue;
 
@@ -52,6 +53,8 @@ impl Walk<'_, '_> {
                 scopes = self.scope_list(SCOPES, value);
             } else if name == EXTRA_SCOPES {
                 extra_scopes = self.scope_list(EXTRA_SCOPES, value).unwrap_or_default();
+            } else if name == WEBHOOKS {
+                self.config.webhooks = webhooks::read(self.text, value);
             } else if SETTINGS.iter().any(|it| it.table == name) {
                 self.table(name, value);
             } else {
@@ -176,7 +179,7 @@ fn unknown(table: &str, name: &str, is_table: bool) -> String {
         SETTINGS.iter().filter(|it| it.table == table).map(|it| it.name).collect();
     if table.is_empty() {
         let tables = SETTINGS.iter().map(|it| it.table).filter(|it| !it.is_empty());
-        here.extend(tables.chain([SCOPES, EXTRA_SCOPES]));
+        here.extend(tables.chain([SCOPES, EXTRA_SCOPES, WEBHOOKS]));
         here.dedup();
     }
     let elsewhere = || SETTINGS.iter().find(|it| it.name == name).map(Setting::path);

@@ -369,3 +369,77 @@ fn what_is_printed_reads_back_as_the_same() {
     let config = from_file(odd).unwrap();
     assert_eq!(from_file(&config.to_toml()).unwrap(), config);
 }
+
+/// A webhook with these lines in addition.
+fn webhook(lines: &str) -> String {
+    format!("[[webhooks]]\nname = \"siem\"\nevents = [\"api_key.*\"]\n{lines}\n")
+}
+
+const PUBLIC: &str = "url = \"https://siem.example.com/a?b=c\"";
+
+#[test]
+fn a_webhook_is_read_and_printed() {
+    let more = "secret_file = \"/s\"\nallow_private = true\ntimeout = \"5s\"";
+    let text =
+        webhook(PUBLIC) + &webhook(&format!("{PUBLIC}\n{more}")).replace("siem\"\ne", "b\"\ne");
+    let config = from_file(&text).unwrap();
+    let [first, second] = &*config.webhooks else { panic!("{config:?}") };
+    assert_eq!((&*first.name, &*first.url), ("siem", "https://siem.example.com/a?b=c"));
+    assert_eq!((&first.secret_file, first.allow_private), (&None, false));
+    assert_eq!(first.timeout, Duration::from_secs(20));
+    assert!(first.events[0].matches("api_key.revoked"));
+    assert_eq!(second.secret_file.as_deref(), Some(Path::new("/s")));
+    assert_eq!((second.allow_private, second.timeout), (true, Duration::from_secs(5)));
+    assert_eq!(from_file(&config.to_toml()).unwrap(), config);
+    assert_eq!(config.differences(&Config::default()), ["webhooks"]);
+}
+
+#[test]
+fn the_faults_of_webhooks_are_told_with_their_lines() {
+    let text = "[[webhooks]]\nname = \"Siem\"\nevents = [\"api_key.create\"]\nurl = \"ftp://x\"\n\
+                timeout = \"61s\"\nsecret_fil = \"x\"\n[[webhooks]]\n";
+    let expected = [
+        "k.toml:2: `webhooks.name` must be 1 to 40 lower-case letters, digits and hyphens, not `Siem`",
+        "k.toml:3: `webhooks.events` must be types of events, such as `account.created`, `api_key.*` \
+         or `*`, not `api_key.create`; did you mean `api_key.created`?",
+        "k.toml:4: `webhooks.url` must be a URL such as",
+        "k.toml:5: `webhooks.timeout` must be from 1s to 1m",
+        "k.toml:6: unknown `secret_fil` in `webhooks`; did you mean `secret_file`?",
+        "k.toml:7: `webhooks` needs `name`",
+        "k.toml:7: `webhooks` needs `url`",
+        "k.toml:7: `webhooks` needs `events`",
+    ];
+    let faults = faults(text);
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault}\n{expected}");
+    }
+    assert_fault("[webhooks]\nname = \"a\"", "must be `[[webhooks]]` sections");
+    assert_fault("[[webhook]]", "did you mean `webhooks`?");
+    let twice = webhook(PUBLIC) + &webhook(PUBLIC);
+    assert_fault(&twice, "k.toml:5: there is already a webhook `siem`");
+    let none = webhook(PUBLIC).replace("\"api_key.*\"", "");
+    assert_fault(&none, "must name at least one type of event");
+    let many = |count: usize| -> String {
+        (0..count).map(|n| webhook(PUBLIC).replace("siem\"\n", &format!("s{n}\"\n"))).collect()
+    };
+    assert_eq!(from_file(&many(32)).unwrap().webhooks.len(), 32);
+    assert_fault(&many(33), "there may be at most 32 webhooks");
+}
+
+#[test]
+fn a_webhook_goes_to_a_public_place_by_tls_unless_it_may_be_private() {
+    for url in ["http://siem.example.com/", "https://10.1.2.3/", "https://[::1]:8443/x"] {
+        let text = webhook(&format!("url = \"{url}\""));
+        assert_fault(&text, "needs `allow_private = true`");
+        from_file(&(text + "allow_private = true")).unwrap();
+    }
+    for url in
+        ["", "siem.example.com", "https://", "https://user:word@x/", "https://x/#y", "https://a b/"]
+    {
+        let faults = faults(&webhook(&format!("url = \"{url}\"")));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains("must be a URL such as"), "{faults:?}");
+        assert!(!faults[0].contains("word"), "a URL may hold a secret");
+    }
+}

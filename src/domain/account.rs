@@ -5,6 +5,7 @@ use crate::{
         id::AccountId,
         lifetime::Lifetimes,
         named_enum,
+        rate_limit::RateLimit,
         scope::ScopeSet,
         text::{ExternalId, Metadata, Name},
         visible::folded,
@@ -25,6 +26,10 @@ pub struct Account {
     pub max_keys: Option<u32>,
     /// The lifetimes of its keys. Each replaces that in the settings.
     pub lifetimes: Lifetimes,
+    /// The ceiling that all keys of the account share.
+    pub rate_limit: Option<RateLimit>,
+    /// The rate limit of each key that has none of its own.
+    pub key_rate_limit: Option<RateLimit>,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::{
     domain::{
+        address_list::AddressList,
         id::{AccountId, KeyId},
         lifetime, named_enum,
+        rate_limit::RateLimit,
         scope::ScopeSet,
         text::{Metadata, Name},
     },
@@ -22,6 +24,10 @@ pub struct ApiKey {
     /// `None` means that the key never expires. Half open: at this very instant it has expired.
     pub expires_at: Option<Timestamp>,
     pub metadata: Metadata,
+    /// The addresses from which the key is accepted; `None` means all.
+    pub allowed_ips: Option<AddressList>,
+    /// `None` means the default of the account.
+    pub rate_limit: Option<RateLimit>,
     pub created_at: Timestamp,
     /// The key that created this one; `None` for a local command.
     pub created_by: Option<KeyId>,
@@ -122,6 +128,8 @@ mod tests {
             enabled: true,
             expires_at: Some(Timestamp::from_millis(1_000_000_000)),
             metadata: Metadata::empty(),
+            allowed_ips: None,
+            rate_limit: None,
             created_at: Timestamp::from_millis(0),
             created_by: None,
             updated_at: Timestamp::from_millis(0),

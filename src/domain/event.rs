@@ -40,8 +40,8 @@ pub struct EventSource {
     pub client_ip: Option<IpAddr>,
 }
 
-/// The request that causes an event. Its actor is added by [`RequestContext::caused_by`], where it is
-/// known: so an event never names a wrong one.
+/// The request that causes an event. [`RequestContext::caused_by`] adds the actor once it is known,
+/// so an event never names a wrong actor.
 #[derive(Clone, Debug, Default)]
 pub struct RequestContext {
     pub request_id: Option<Arc<str>>,
@@ -67,17 +67,23 @@ named_enum! {
         ApiKeyPurged => "api_key.purged",
         ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
         ApiKeyRehashed => "api_key.rehashed",
+        ApiKeyRateLimitNear => "api_key.rate_limit_near",
+        ApiKeyRateLimitReached => "api_key.rate_limit_reached",
         ApiKeysImported => "api_keys.imported",
         AccountCreated => "account.created",
         AccountUpdated => "account.updated",
         AccountDeleted => "account.deleted",
         AccountPurged => "account.purged",
+        AccountRateLimitNear => "account.rate_limit_near",
+        AccountRateLimitReached => "account.rate_limit_reached",
         ClockStepped => "clock.stepped",
         ClockAccepted => "clock.accepted",
         AuthDenied => "auth.denied",
         RootKeyReset => "root_key.reset",
         BackupCreated => "backup.created",
         BackupRestored => "backup.restored",
+        WebhookDisabled => "webhook.disabled",
+        WebhookEnabled => "webhook.enabled",
         ServerStarted => "server.started",
         ServerStopped => "server.stopped",
     }

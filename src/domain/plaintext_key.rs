@@ -11,7 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{domain::base62, env::Entropy};
 
-/// A full API key in the clear.
+/// A complete API key, not encrypted or hashed.
 ///
 /// It lives from its generation to the response body, or from a request to the comparison. `Debug`
 /// shows only the prefix, there is no `Display` and no `Serialize`, and the memory is wiped on

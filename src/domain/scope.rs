@@ -220,7 +220,8 @@ impl Catalogue {
             .map(|(_, it)| it.scope.as_str())
     }
 
-    /// Returns all names: in the order of the catalogue, then those no longer in it, by alphabet.
+    /// Returns all names: in the order of the catalogue, then the removed ones in alphabetical
+    /// order.
     pub fn ordered<'a>(&'a self, set: &'a ScopeSet) -> Vec<&'a str> {
         let gone =
             set.iter().filter(|it| !self.positions.contains_key(it.as_str())).map(Scope::as_str);

@@ -13,6 +13,10 @@ pub struct Name(String);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExternalId(String);
 
+/// Where a leaked key was found, such as a URL: 1 to 200 characters, with every key in it masked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Location(String);
+
 /// A JSON object that keyward stores and returns but never reads: at most 50 members and 4 KiB.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Metadata(String);
@@ -22,6 +26,8 @@ pub struct Metadata(String);
 pub enum InvalidText {
     #[error("must have 1 to {} characters besides surrounding white space", Name::MAX_CHARS)]
     Length,
+    #[error("must have 1 to {} characters besides surrounding white space", Location::MAX_CHARS)]
+    LocationLength,
     #[error(
         "must not contain characters that are invisible, control the output, or change the text direction"
     )]
@@ -42,7 +48,9 @@ impl InvalidText {
     /// Returns the stable name of the fault in an answer.
     pub fn code(self) -> &'static str {
         match self {
-            Self::Length | Self::TooManyMembers | Self::TooLong => "out_of_range",
+            Self::Length | Self::LocationLength | Self::TooManyMembers | Self::TooLong => {
+                "out_of_range"
+            }
             Self::Hidden | Self::Blank | Self::NotVisibleAscii => "invalid_format",
             Self::HoldsKey => "contains_api_key",
         }
@@ -91,6 +99,29 @@ impl ExternalId {
             return Err(InvalidText::HoldsKey);
         }
         Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Location {
+    pub const MAX_CHARS: usize = 200;
+
+    /// Masks keys instead of refusing them: a report must not fail because the URL holds the key.
+    pub fn parse(text: &str) -> Result<Self, InvalidText> {
+        if visible::hides_something(text) {
+            return Err(InvalidText::Hidden);
+        }
+        let text = text.trim();
+        if text.is_empty() || Self::MAX_CHARS < text.chars().count() {
+            return Err(InvalidText::LocationLength);
+        }
+        if !text.chars().any(visible::is_visible) {
+            return Err(InvalidText::Blank);
+        }
+        Ok(Self(masked(text).into_owned()))
     }
 
     pub fn as_str(&self) -> &str {

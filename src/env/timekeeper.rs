@@ -228,8 +228,8 @@ impl Timekeeper {
         self.raise_floor(reading.wall)
     }
 
-    /// The wall clock is too far ahead to be believed. It is heeded all the same, so that a key may end
-    /// early but not late.
+    /// The wall clock is too far ahead to be believed. It still counts, so that a key may end early
+    /// but not late.
     fn leap_ahead_of(&self, line: Timestamp, state: &mut State, reading: Reading) -> Timestamp {
         let mut leap = Leap {
             offset: offset_of(reading.wall, reading.monotonic),

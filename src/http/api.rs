@@ -4,10 +4,12 @@ pub(super) mod accounts;
 pub(super) mod checkpoints;
 pub(super) mod events;
 pub(super) mod keys;
+pub(super) mod leaked_keys;
 pub(super) mod rotation;
 pub(super) mod scopes;
 pub mod stream;
 pub(super) mod usage;
 
+mod idempotency;
 mod key_request;
 mod revision;

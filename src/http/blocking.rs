@@ -1,4 +1,4 @@
-//! The crossing from asynchronous handlers to use cases that block.
+//! Runs blocking use cases for asynchronous handlers.
 
 use std::sync::Arc;
 

@@ -34,6 +34,7 @@ use crate::{
 };
 
 pub mod import;
+pub mod webhooks;
 
 /// The request of `root-key reset`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -125,6 +126,8 @@ pub fn app(
         .route("/imports/finish", web::post().to(import::finish))
         .route("/backups", web::post().to(create_backup))
         .route("/clock/accept", web::post().to(accept_clock))
+        .route("/webhooks/list", web::post().to(webhooks::list))
+        .route("/webhooks/{name}/enable", web::post().to(webhooks::enable))
         .route("/events/stream", web::get().to(stream::stream_to_operator))
         .service(
             web::scope("/api/v1")

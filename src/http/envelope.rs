@@ -31,7 +31,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What [`wrap`] takes from the server. The control socket has no metrics.
+/// The parts of the server that [`wrap`] uses. The control socket has no metrics.
 type Shared = (
     web::Data<RequestIds>,
     web::Data<Keyward>,

@@ -19,7 +19,7 @@ use crate::http::{
     system::documents::{json_of, yaml_of},
 };
 
-/// What the routes do not say themselves.
+/// The parts of the document that no route defines.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -54,14 +54,14 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// What a server needs of the document. It is made on a thread that ends, so that a thread which is
-/// started later takes over the memory that this needs for a moment.
+/// Returns the result of `make` on the document. Runs on a thread that ends, so that a later thread
+/// can reuse the memory that this needs for a moment.
 pub fn of_document<T: Send>(make: fn(&utoipa::openapi::OpenApi) -> T) -> T {
     let outcome = thread::scope(|scope| scope.spawn(|| make(&document())).join());
     outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// As it is committed and served.
+/// Returns the document as JSON, as it is committed and served.
 pub fn document_json() -> String {
     json_of(&document())
 }

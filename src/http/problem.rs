@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::text::masked,
+    http::rate_fields::RateFields,
     service::{Conflict, Denial, Error, Fault},
 };
 
@@ -44,6 +45,8 @@ pub struct Problem {
     retry_after_secs: Option<u64>,
     #[serde(skip)]
     allow: Option<String>,
+    #[serde(skip)]
+    rate_fields: Option<Box<RateFields>>,
 }
 
 /// One fault of a request.
@@ -75,6 +78,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after_secs: None,
             allow: None,
+            rate_fields: None,
         }
     }
 
@@ -130,7 +134,7 @@ impl Problem {
     }
 
     pub fn too_many_answers() -> Self {
-        let detail = "too many long answers wait for their clients to read them";
+        let detail = "too many long answers wait for their clients; read them, or try again later";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, TOO_MANY_ANSWERS, detail).with_retry(5)
     }
@@ -174,6 +178,9 @@ impl Problem {
         if let Some(seconds) = self.retry_after_secs {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
+        if let Some(fields) = &self.rate_fields {
+            fields.append_to(&mut response);
+        }
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
@@ -203,6 +210,16 @@ impl From<Error> for Problem {
         match &err {
             Error::Unauthenticated(denial) => new(StatusCode::UNAUTHORIZED, denial_code(*denial)),
             Error::MissingScope(_) | Error::LacksScopes(_) => forbidden("missing_scope"),
+            Error::AddressNotAllowed => forbidden("ip_not_allowed"),
+            Error::RateLimited(rates, now) => {
+                let wait = rates.exceeded().map_or(1, |it| it.secs_left(*now).max(1));
+                Self {
+                    title: "Rate limit reached",
+                    rate_fields: RateFields::new(rates, || *now),
+                    ..new(StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+                }
+                .with_retry(wait)
+            }
             Error::AmbiguousPath(_) => forbidden("ambiguous_path"),
             Error::NoRoute => forbidden("no_route"),
             Error::ProxyMistake(_) => forbidden("authz_misconfigured"),
@@ -217,14 +234,22 @@ impl From<Error> for Problem {
                 errors: faults.iter().map(ProblemFault::from).collect(),
                 ..new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
             },
+            Error::IdempotencyKeyReused => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, "idempotency_key_reused", &err)
+            }
             Error::Conflict(conflict) => Self::conflict(*conflict),
             Error::TooManyChanges { retry_after } => {
                 new(StatusCode::TOO_MANY_REQUESTS, "too_many_changes")
                     .with_retry(whole_seconds(*retry_after))
             }
+            Error::TooManyReports { retry_after } => {
+                new(StatusCode::TOO_MANY_REQUESTS, "too_many_reports")
+                    .with_retry(whole_seconds(*retry_after))
+            }
             Error::Backup(source) => {
                 let cause = std::error::Error::source(source);
-                tracing::error!(error = source as &dyn std::error::Error, cause, "no backup");
+                tracing::error!(error = source as &dyn std::error::Error, cause, "a backup failed");
                 let detail = cause.map_or_else(|| err.to_string(), |it| format!("{err}: {it}"));
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "backup_failed", detail)
             }
@@ -260,6 +285,8 @@ impl Problem {
             Conflict::LastRootKey => new("last_root_key"),
             Conflict::OperatorAccount => new("operator_account"),
             Conflict::ExternalIdTaken => new("external_id_taken"),
+            Conflict::IdempotencyInProgress => new("idempotency_in_progress").with_retry(1),
+            Conflict::IdempotentResultRevoked => new("idempotent_result_revoked"),
             Conflict::NotCheckpointed => new("not_checkpointed").with_retry(60),
         }
     }

@@ -4,7 +4,7 @@ use actix_web::{Route, dev::HttpServiceFactory, middleware::from_fn, web};
 use utoipa_actix_web::{OpenApiFactory, service_config::ServiceConfig};
 
 use crate::http::{
-    api::{accounts, checkpoints, events, keys, rotation, scopes, stream, usage},
+    api::{accounts, checkpoints, events, keys, leaked_keys, rotation, scopes, stream, usage},
     authn,
     route_table::no_such_operation,
     system::{documents, health, metrics},
@@ -47,18 +47,19 @@ pub fn hot_routes(cfg: &mut impl Routes) {
 
 /// All other routes of the public address.
 pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
+    // First: the scope after them takes every address below `/api/v1`.
+    cfg.configure(open_routes).service(
         web::scope("/api/v1")
             .wrap(from_fn(authn::authenticate)) // Before any extractor, so that 401 beats 400.
             .configure(api)
             .default_service(web::to(no_such_operation)),
-    )
-    .configure(open_routes);
+    );
 }
 
 /// The routes that need no key, or decide themselves whether they do.
 pub(super) fn open_routes(cfg: &mut impl Routes) {
-    cfg.add(health::livez)
+    cfg.add(leaked_keys::report_leaked_keys)
+        .add(health::livez)
         .add_hidden("/healthz", web::get().to(health::healthz)) // As some probes call it.
         .add(health::readyz)
         .add(metrics::metrics)

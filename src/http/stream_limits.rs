@@ -1,5 +1,5 @@
-//! What all event streams and long answers share: their permits, the interval of heartbeats, and the
-//! signal that ends all streams.
+//! The state that all event streams and long answers share: their permits, the interval of
+//! heartbeats, and the signal that ends all streams.
 
 use std::{
     collections::HashMap,

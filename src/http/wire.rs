@@ -8,6 +8,8 @@ mod checkpoints;
 mod events;
 mod fields;
 mod keys;
+mod leaked_keys;
+mod limits;
 mod usage;
 mod verify;
 
@@ -25,6 +27,7 @@ pub use self::{
         ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, RotateKeyRequest,
         UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
     },
+    leaked_keys::{LeakReport, LeakReportBody, ReportLeakedKeysRequest, read_leak_report},
     usage::UsageBody,
     verify::{
         ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,

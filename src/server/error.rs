@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError};
+use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError, WebhookError};
 use crate::{
     service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
@@ -23,14 +23,18 @@ pub enum Error {
     Listen { address: String, source: io::Error },
     #[error("{0}")]
     Backup(#[from] BackupError),
-    #[error("the database is of an earlier version and stays so: it cannot be copied first")]
+    #[error(
+        "the database has an earlier version and was not migrated, because it could not be copied first"
+    )]
     Migration(#[source] BackupError),
-    #[error("the restore went wrong half-way; what was there before is in {place}")]
+    #[error("the restore failed after it had moved the old files; they are in {place}")]
     AfterExchange { place: PathBuf, source: Box<Error> },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
     #[error("the scheduler cannot be started")]

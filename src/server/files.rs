@@ -1,6 +1,6 @@
 //! Checks of the files that the configuration names.
 
-use super::{DataDir, Error, KeyPair, load_policy};
+use super::{DataDir, Error, KeyPair, load_policy, webhook_secrets::webhook_faults};
 use crate::{
     config::Config,
     domain::{policy::Policy, scope::Catalogue},
@@ -13,8 +13,8 @@ pub fn catalogue(config: &Config) -> Catalogue {
     Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
 }
 
-/// Checks the policy and the certificate that the configuration names, and the path of the data
-/// directory.
+/// Checks the policy, the certificate and the secrets of webhooks that the configuration names, and the
+/// path of the data directory.
 pub fn check_files(config: &Config) -> Result<(), Error> {
     file_faults(config).into_iter().next().map_or(Ok(()), Err)
 }
@@ -26,7 +26,7 @@ pub fn file_faults(config: &Config) -> Vec<Error> {
         configured_policy(config, &catalogue(config)).err(),
         KeyPair::load(&config.tls).err().map(Error::from),
     ];
-    faults.into_iter().flatten().collect()
+    faults.into_iter().flatten().chain(webhook_faults(config).map(Error::from)).collect()
 }
 
 /// Loads the route policy. Returns `None` if the configuration names no file.

@@ -26,7 +26,7 @@ pub struct Instance {
     pub dir: DataDir,
 }
 
-/// What an instance is opened for.
+/// The purpose for which an instance is opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
     Serve,

@@ -5,17 +5,22 @@ use serde_json::{Value, json};
 use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
+        api_key::ApiKey,
         credential::Credential,
         event::{EventType, NewEvent},
         id::AccountId,
         lifetime::Lifetimes,
+        rate_limit::RateLimit,
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{ExternalId, Metadata, Name},
     },
     service::{
         ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
-        keys::revocation::revoke,
-        view::{changes, with_metadata},
+        keys::{
+            addresses::{OUTSIDE, lies_within},
+            revocation::revoke,
+        },
+        view::{changes, rate_fact, with_metadata},
     },
     store::{AccountPage, ReadTx},
 };
@@ -31,6 +36,8 @@ pub struct AccountDraft {
     pub allowed_scopes: Option<ScopeSet>,
     pub max_keys: Option<u32>,
     pub lifetimes: Lifetimes,
+    pub rate_limit: Option<RateLimit>,
+    pub key_rate_limit: Option<RateLimit>,
     pub metadata: Metadata,
 }
 
@@ -44,6 +51,8 @@ pub struct AccountPatch {
     pub max_keys: Option<Option<u32>>,
     pub max_key_lifetime: Option<Option<u32>>,
     pub default_key_lifetime: Option<Option<u32>>,
+    pub rate_limit: Option<Option<RateLimit>>,
+    pub key_rate_limit: Option<Option<RateLimit>>,
     pub metadata: Option<Metadata>,
 }
 
@@ -73,8 +82,7 @@ impl Keyward {
         minted: Minted,
     ) -> Result<NewAccount, Error> {
         let Minted { plaintext, hash } = minted;
-        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
-        let (account, record) = self.change(permit, MANAGERS, move |change| {
+        self.change(permit, MANAGERS, move |change| {
             let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
             refuse_taken(tx, draft.external_id.as_ref(), None)?;
             let account = Account {
@@ -86,6 +94,8 @@ impl Keyward {
                 allowed_scopes: draft.allowed_scopes,
                 max_keys: draft.max_keys,
                 lifetimes: draft.lifetimes,
+                rate_limit: draft.rate_limit,
+                key_rate_limit: draft.key_rate_limit,
                 metadata: draft.metadata,
                 created_at: tx.now(),
                 updated_at: tx.now(),
@@ -101,14 +111,11 @@ impl Keyward {
             tx.insert_account(&account, &receipt)?;
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
-            let credential = Credential::new(prefix, hash, tx.now());
+            let credential = Credential::new(plaintext.prefix(), hash, tx.now());
             let record = new.insert(tx, change.maker(&account), account.id, &credential)?;
             change.announce(&record)?;
-            Ok::<_, Error>((account, record))
-        })?;
-        Ok(NewAccount {
-            account,
-            first_key: IssuedKey { view: self.view(&reader, record), plaintext },
+            let first_key = IssuedKey::new(&change, record, plaintext, Some(&account))?;
+            Ok(NewAccount { account, first_key })
         })
     }
 
@@ -212,6 +219,8 @@ impl AccountPatch {
                 max: self.max_key_lifetime.unwrap_or(account.lifetimes.max),
                 default: self.default_key_lifetime.unwrap_or(account.lifetimes.default),
             },
+            rate_limit: self.rate_limit.unwrap_or(account.rate_limit),
+            key_rate_limit: self.key_rate_limit.unwrap_or(account.key_rate_limit),
             metadata: self.metadata.clone().unwrap_or_else(|| account.metadata.clone()),
             ..account.clone()
         }
@@ -230,20 +239,34 @@ fn account_to_change(
     Ok(account)
 }
 
-/// Refuses to reactivate an account with keys that outlive the caller: that would enable them
-/// again.
+/// Refuses to reactivate an account with keys that outlive the caller, or are accepted from more
+/// addresses than the caller: that would enable them again.
 fn refuse_reactivation(
     tx: &ReadTx<'_>,
     caller: &Principal,
     before: &Account,
     after: &Account,
 ) -> Result<(), Error> {
-    let Some(limit) = caller.expires_at else { return Ok(()) };
     let revived = before.status != after.status && after.status == AccountStatus::Active;
+    if revived && caller.allowed_ips.is_some() {
+        refuse_wider_keys(tx, caller, before.id)?;
+    }
+    let Some(limit) = caller.expires_at else { return Ok(()) };
     if revived && tx.has_key_beyond(before.id, limit)? {
         let detail =
             format!("keys of this account outlive the calling key, which expires at {limit}");
         return Err(Error::invalid("/status", "expires_after_caller", detail));
+    }
+    Ok(())
+}
+
+/// Refuses if an enabled key of the account is accepted from addresses from which the caller is not.
+fn refuse_wider_keys(tx: &ReadTx<'_>, caller: &Principal, id: AccountId) -> Result<(), Error> {
+    let limit = caller.allowed_ips.as_ref();
+    let is_wider = |it: &ApiKey| it.enabled && !lies_within(it.allowed_ips.as_ref(), limit);
+    if tx.unrevoked_keys(id)?.iter().any(|it| is_wider(&it.key)) {
+        let detail = "keys of this account are accepted from addresses outside the allowedIps of the calling key";
+        return Err(Error::invalid("/status", OUTSIDE, detail));
     }
     Ok(())
 }
@@ -279,6 +302,8 @@ fn facts(catalogue: &Catalogue, account: &Account) -> Value {
             "maxKeys": account.max_keys,
             "maxKeyLifetimeSeconds": account.lifetimes.max,
             "defaultKeyLifetimeSeconds": account.lifetimes.default,
+            "rateLimit": account.rate_limit.map(rate_fact),
+            "keyRateLimit": account.key_rate_limit.map(rate_fact),
         }),
         &account.metadata,
     )

@@ -11,7 +11,7 @@ use crate::{
     store::{AuditHead, ReadTx, StoreError},
 };
 
-/// What the auditor knows from elsewhere. The audit is worth as much as the place that kept it.
+/// The auditor's own evidence. The audit is only as good as the place where it was kept.
 #[derive(Debug, Default)]
 pub struct Audit {
     /// The key that must have signed the checkpoints. `None`: signatures are not checked.
@@ -122,7 +122,7 @@ impl Audit {
                     promises.push(promise);
                 }
                 Ok(_) => {
-                    let what = format!("{place} is not what its note says");
+                    let what = format!("{place} does not match its signed note");
                     return Ok(Err(Finding { seq: it.size, what }));
                 }
                 Err(why) => {

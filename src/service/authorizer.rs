@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     domain::{
         account::{Account, AccountStatus},
+        address_list::AddressList,
         id::KeyId,
         scope::{self, Catalogue, ScopeBits},
     },
@@ -82,11 +83,15 @@ impl Authorizer {
         if let Some((_, denial)) = reasons.into_iter().find(|(applies, _)| *applies) {
             return denied(denial);
         }
+        if !AddressList::admits(key.allowed_ips.as_ref(), caller.client_ip) {
+            return Err(Error::AddressNotAllowed);
+        }
         let powers = self.catalogue.powers(self.catalogue.bits(&key.scopes));
         if !any_of.is_empty() && !self.permits(powers, any_of) {
             return Err(Error::MissingScope(any_of));
         }
-        Ok(Principal { powers, expires_at: key.expires_at, ..caller.clone() })
+        let allowed_ips = record.key.allowed_ips;
+        Ok(Principal { powers, expires_at: record.key.expires_at, allowed_ips, ..caller.clone() })
     }
 
     /// Returns what a caller may hand on: its powers, and the right to rotate if it may change keys.

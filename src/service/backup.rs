@@ -137,7 +137,7 @@ pub fn keep_before_migration(layout: &DataLayout) -> Result<(), BackupError> {
     let partial = Partial::beside(&path, "partial");
     file.copy_to(&partial.0, |_, _| ())?;
     seal(&partial, &path)?;
-    tracing::info!(backup = %path.display(), version, "copied before it is brought up to date");
+    tracing::info!(backup = %path.display(), version, "the database was copied before its migration");
     Ok(())
 }
 

@@ -115,6 +115,8 @@ impl Keyward {
                 external_id: None,
                 status: AccountStatus::Active,
                 allowed_scopes: None,
+                rate_limit: None,
+                key_rate_limit: None,
                 max_keys: None,
                 lifetimes: Lifetimes::default(),
                 metadata: Metadata::empty(),

@@ -19,10 +19,10 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal, Settings,
-        keys::expiry::Maker,
+        AnswerKeeper, Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal,
+        Settings, keys::expiry::Maker,
     },
-    store::{AuditReceipt, KeyRecord, ReadTx, StoreError, StoreWriter, WriteTx},
+    store::{AuditReceipt, KeyIndex, KeyRecord, ReadTx, StoreError, StoreWriter, WriteTx},
 };
 
 /// The writer, which only the functions of this module use.
@@ -40,9 +40,14 @@ pub(super) struct Change<'tx> {
     pub settings: Arc<Settings>,
     /// Whether wall clock and monotonic clock agree; see [`Timekeeper`](crate::env::Timekeeper).
     pub clock_is_settled: bool,
+    /// As it was before this change.
+    pub index: Arc<KeyIndex>,
+    /// Keeps the answer, if the request has an `Idempotency-Key`.
+    pub keeper: Option<AnswerKeeper>,
 }
 
-/// What a use case checks: on a snapshot before it does anything slow, and in its transaction.
+/// The checks of a use case. They run on a snapshot before anything slow, and again in its
+/// transaction.
 #[derive(Clone, Copy)]
 pub(super) struct Checks<'a> {
     pub tx: &'a ReadTx<'a>,
@@ -75,9 +80,13 @@ impl Keyward {
     {
         let (authorizer, settings) = (Arc::clone(&self.authorizer), Arc::clone(&self.settings));
         let clock_is_settled = self.env.time.is_settled();
+        let index = Arc::clone(self.store.index());
+        let (caller, keeper) = permit.into_parts();
+        // Until the commit: then a repeated request finds the answer.
+        let _turn = keeper.as_ref().map(AnswerKeeper::turn);
         self.writes.0.write(move |tx| {
-            let caller = authorizer.reauthorize(tx, permit.caller(), any_of)?;
-            body(Change { tx, caller, authorizer, settings, clock_is_settled })
+            let caller = authorizer.reauthorize(tx, &caller, any_of)?;
+            body(Change { tx, caller, authorizer, settings, index, keeper, clock_is_settled })
         })
     }
 
@@ -120,9 +129,14 @@ impl Change<'_> {
 
     /// The caller as the maker of a key in this account.
     pub fn maker(&self, account: &Account) -> Maker<'_> {
-        let (source, expires_at) = (self.source(), self.caller.expires_at);
-        let lifetimes = self.settings.lifetimes_of(account);
-        Maker { source, expires_at, lifetimes, catalogue: &self.authorizer.catalogue }
+        let Principal { expires_at, allowed_ips, .. } = &self.caller;
+        Maker {
+            source: self.source(),
+            expires_at: *expires_at,
+            lifetimes: self.settings.lifetimes_of(account),
+            allowed_ips: allowed_ips.as_ref(),
+            catalogue: &self.authorizer.catalogue,
+        }
     }
 
     /// Records an event of the caller.

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     domain::id::AccountId,
     env::Monotonic,
-    service::{Error, Keyward, Principal},
+    service::{AnswerKeeper, Error, Keyward, Principal},
 };
 
 /// The change budget of each account.
@@ -40,12 +40,23 @@ struct Buckets {
 /// The permission for one change. Creating, rotating and updating spend it.
 pub struct ChangePermit {
     caller: Principal,
+    keeper: Option<AnswerKeeper>,
 }
 
 impl ChangePermit {
     /// The caller that asked for the change.
     pub fn caller(&self) -> &Principal {
         &self.caller
+    }
+
+    /// Lets the change keep its answer for a retry, if the request has an `Idempotency-Key`.
+    #[must_use]
+    pub fn keeping(self, keeper: Option<AnswerKeeper>) -> Self {
+        Self { keeper, ..self }
+    }
+
+    pub(super) fn into_parts(self) -> (Principal, Option<AnswerKeeper>) {
+        (self.caller, self.keeper)
     }
 }
 
@@ -89,13 +100,13 @@ impl Keyward {
                 .take(caller.account, self.settings.change_rate, now)
                 .map_err(|retry_after| Error::TooManyChanges { retry_after })?;
         }
-        Ok(ChangePermit { caller: caller.clone() })
+        Ok(ChangePermit { caller: caller.clone(), keeper: None })
     }
 
     /// Permits a revocation. No budget may stop it: a thief could spend the budget, and the stolen
     /// key could not be revoked. Each key is revoked once, so nothing grows.
     pub(super) fn permit_revocation(caller: &Principal) -> ChangePermit {
-        ChangePermit { caller: caller.clone() }
+        ChangePermit { caller: caller.clone(), keeper: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    domain::{request_path::Ambiguity, verdict::Verdict},
+    domain::{rate_limit::Rates, request_path::Ambiguity, verdict::Verdict},
     env::Timestamp,
     service::BackupError,
     store::StoreError,
@@ -19,11 +19,17 @@ pub enum Error {
     /// The key does not grant these scopes.
     #[error("the API key does not grant {}", .0.join(", "))]
     LacksScopes(Vec<String>),
+    /// The key has an address list, and the client address is unknown or not on it.
+    #[error("the API key is not accepted from this address")]
+    AddressNotAllowed,
+    /// A rate limit has too little left. Holds the limits, and the instant of the refusal.
+    #[error("the rate limit of the API key or of its account is reached")]
+    RateLimited(Box<Rates>, Timestamp),
     #[error("{0}")]
     AmbiguousPath(Ambiguity),
     #[error("no route of the policy matches this request")]
     NoRoute,
-    /// The request of the proxy cannot be answered. Its client cannot mend that.
+    /// The request of the proxy cannot be answered. Its client cannot correct that.
     #[error("{0}")]
     ProxyMistake(String),
     /// The resource does not exist, or the caller may not know it. Both look the same.
@@ -43,10 +49,17 @@ pub enum Error {
     /// The scopes that the caller may not grant, or that make a key stronger than the caller.
     #[error("the calling key does not have, or the account does not allow: {}", .0.join(", "))]
     ScopeEscalation(Vec<String>),
+    #[error(
+        "this Idempotency-Key was used for another request, or with another value of the calling key; \
+         choose a new one"
+    )]
+    IdempotencyKeyReused,
     #[error("{0}")]
     Conflict(Conflict),
     #[error("the keys of this account made too many changes; try again later")]
     TooManyChanges { retry_after: Duration },
+    #[error("too many keys were reported as leaked; try again later")]
+    TooManyReports { retry_after: Duration },
     /// Only shown on the machine itself.
     #[error("no backup was made: {0}")]
     Backup(#[from] BackupError),
@@ -79,7 +92,7 @@ pub enum Denial {
 /// The reason why a valid request does not fit the current state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Conflict {
-    #[error("an expired key cannot be revived or rotated; create a new one")]
+    #[error("an expired key cannot be extended or rotated; create a new one")]
     KeyNotActive,
     #[error(
         "three credentials of this key are valid already; wait for a grace period to end, or end it"
@@ -104,6 +117,13 @@ pub enum Conflict {
     OperatorAccount,
     #[error("another account has this `externalId`; it must be unique")]
     ExternalIdTaken,
+    #[error("a request with this Idempotency-Key is running; repeat yours to get its answer")]
+    IdempotencyInProgress,
+    #[error(
+        "the request was answered before, and the value of the key that it returned is not accepted \
+         any more; to make another one, choose a new Idempotency-Key"
+    )]
+    IdempotentResultRevoked,
     #[error("no checkpoint covers this event yet; ask again in a minute, or name a size")]
     NotCheckpointed,
 }
@@ -131,6 +151,14 @@ fn why_unavailable(err: &StoreError) -> String {
 }
 
 impl Error {
+    /// Returns the error for a caller of this API whose key has this verdict.
+    pub fn of_caller(verdict: Verdict) -> Self {
+        if verdict == Verdict::IpNotAllowed {
+            return Self::AddressNotAllowed;
+        }
+        Self::Unauthenticated(Denial::from(verdict))
+    }
+
     pub const NO_KEY: Self = Self::UnknownId("API key");
     pub const NO_ACCOUNT: Self = Self::UnknownId("account");
     pub const NO_EVENT: Self = Self::UnknownId("event");
@@ -166,7 +194,9 @@ impl From<Verdict> for Denial {
             Verdict::Expired => Self::Expired,
             Verdict::Malformed
             | Verdict::NotFound
+            | Verdict::IpNotAllowed
             | Verdict::InsufficientScopes
+            | Verdict::RateLimited
             | Verdict::Valid => Self::InvalidKey,
         }
     }

@@ -49,7 +49,7 @@ impl Keyward {
             let (_, size) = self.store.file_sizes();
             tracing::warn!(
                 wal.bytes = size,
-                "the write-ahead log was not folded: a reader holds it"
+                "the write-ahead log was not emptied: a reader holds it"
             );
         }
         Ok(folded.into())
@@ -136,8 +136,9 @@ impl Keyward {
             purged += purge_accounts(tx, cutoff, batch)?;
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
             let forgotten = tx.delete_usage_before(first_day, batch)?;
+            let wiped = tx.delete_kept_answers(tx.now().before(Keyward::ANSWERS_KEPT), batch)?;
             let batch = u64::from(batch);
-            Ok((purged, batch <= purged || batch <= forgotten as u64))
+            Ok((purged, batch <= purged || batch <= forgotten.max(wiped) as u64))
         })
     }
 

@@ -1,5 +1,6 @@
 //! Creating, listing, changing and revoking keys.
 
+pub(super) mod addresses;
 pub(super) mod expiry;
 pub(super) mod revocation;
 
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::{
     domain::{
         account::Account,
+        address_list::AddressList,
         api_key::{ApiKey, RequestedExpiry},
         credential::Credential,
         event::{EventType, NewEvent},
@@ -19,14 +21,15 @@ use crate::{
         imported_key::ImportForm,
         lifetime::Lifetimes,
         plaintext_key::{KeyPrefix, PlaintextKey},
+        rate_limit::RateLimit,
         scope::{self, Scope, ScopeSet},
         text::{Metadata, Name},
     },
     env::Timestamp,
     service::{
-        ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
+        Change, ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
-        view::{changes, key_facts, settings},
+        view::{changed_key, changes, key_facts, settings},
     },
     store::{AccountEntry, IndexedCredential, KeyFilter, KeyPage, KeyRecord, ReadTx, WriteTx},
 };
@@ -40,6 +43,9 @@ pub struct NewKey {
     pub expires_at: RequestedExpiry,
     pub enabled: bool,
     pub metadata: Metadata,
+    /// `None` means the address list of the maker.
+    pub allowed_ips: Option<Option<AddressList>>,
+    pub rate_limit: Option<RateLimit>,
     /// How the key was imported, if another system issued it.
     pub imported: Option<ImportForm>,
 }
@@ -52,6 +58,8 @@ pub struct KeyPatch {
     pub expires_at: RequestedExpiry,
     pub enabled: Option<bool>,
     pub metadata: Option<Metadata>,
+    pub allowed_ips: Option<Option<AddressList>>,
+    pub rate_limit: Option<Option<RateLimit>>,
 }
 
 /// A key and its plaintext, which exists nowhere else.
@@ -83,17 +91,15 @@ impl Keyward {
         minted: Minted,
     ) -> Result<IssuedKey, Error> {
         let Minted { plaintext, hash } = minted;
-        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
-        let across = account != reader.account;
+        let across = account != permit.caller().account;
         let needed: &[_] = if across { &[scope::ACCOUNTS_WRITE] } else { WRITERS };
-        let record = self.change(permit, needed, move |change| {
+        self.change(permit, needed, move |change| {
             let account = change.checks().account_of_new_key(account, &new)?;
-            let credential = Credential::new(prefix, hash, change.now());
+            let credential = Credential::new(plaintext.prefix(), hash, change.now());
             let record = new.insert(&change, change.maker(&account), account.id, &credential)?;
             change.announce(&record)?;
-            Ok::<_, Error>(record)
-        })?;
-        Ok(IssuedKey { view: self.view(&reader, record), plaintext })
+            IssuedKey::new(&change, record, plaintext, None)
+        })
     }
 
     /// Returns the keys of an account. To a caller that may not see the account it does not exist.
@@ -213,6 +219,23 @@ impl Keyward {
     }
 }
 
+impl IssuedKey {
+    /// Shows a key to the caller that has created or rotated it, and keeps the answer for a retry.
+    /// `account` was made with the key.
+    pub(super) fn new(
+        change: &Change<'_>,
+        record: KeyRecord,
+        plaintext: PlaintextKey,
+        account: Option<&Account>,
+    ) -> Result<Self, Error> {
+        let view = changed_key(change, change.caller(), record, &change.index)?;
+        if let Some(keeper) = &change.keeper {
+            keeper.keep(change, &view, &plaintext, account)?;
+        }
+        Ok(Self { view, plaintext })
+    }
+}
+
 impl Checks<'_> {
     /// How many revoked and expired keys an account may have for each live one that it may have.
     /// They take memory and disk until retention ends.
@@ -225,7 +248,11 @@ impl Checks<'_> {
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let lifetimes = settings.lifetimes_of(&account);
         let expiry = Expiry { now, caller, lifetimes, existing: None };
-        expiry.fault(new.expires_at).map_or(Ok(()), |it| Err(Error::Invalid(vec![it])))?;
+        let faults = [expiry.fault(new.expires_at), expiry.address_fault(new.allowed_ips.as_ref())];
+        let faults: Vec<_> = faults.into_iter().flatten().collect();
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
         let wanted = authorizer.catalogue.bits(&new.scopes);
         authorizer.refuse_beyond(wanted, authorizer.grantable(caller, &account))?;
         self.refuse_too_many(&account, 0)?;
@@ -266,6 +293,8 @@ impl NewKey {
             expires_at: RequestedExpiry::Inherit,
             enabled: true,
             metadata: Metadata::empty(),
+            allowed_ips: None,
+            rate_limit: None,
             imported: None,
         }
     }
@@ -288,6 +317,8 @@ impl NewKey {
             enabled: self.enabled,
             expires_at: maker.expiry(self.expires_at, now),
             metadata: self.metadata,
+            allowed_ips: self.allowed_ips.unwrap_or_else(|| maker.allowed_ips.cloned()),
+            rate_limit: self.rate_limit,
             created_at: now,
             created_by: maker.source.actor.key_id(),
             updated_at: now,
@@ -320,13 +351,21 @@ fn keep_a_root_key(tx: &ReadTx<'_>, before: &ApiKey) -> Result<(), Error> {
 }
 
 impl KeyPatch {
+    /// Returns whether the key gets a scope that it has not.
+    pub(super) fn widens_scopes_of(&self, key: &ApiKey) -> bool {
+        self.scopes.iter().flat_map(ScopeSet::iter).any(|it| !key.scopes.contains(it))
+    }
+
     fn applied_to(&self, key: &ApiKey, now: Timestamp) -> ApiKey {
+        let Self { name, scopes, expires_at, enabled, metadata, allowed_ips, rate_limit } = self;
         ApiKey {
-            name: self.name.clone().unwrap_or_else(|| key.name.clone()),
-            scopes: self.scopes.clone().unwrap_or_else(|| key.scopes.clone()),
-            expires_at: self.expires_at.or(key.expires_at, now),
-            enabled: self.enabled.unwrap_or(key.enabled),
-            metadata: self.metadata.clone().unwrap_or_else(|| key.metadata.clone()),
+            name: name.clone().unwrap_or_else(|| key.name.clone()),
+            scopes: scopes.clone().unwrap_or_else(|| key.scopes.clone()),
+            expires_at: expires_at.or(key.expires_at, now),
+            enabled: enabled.unwrap_or(key.enabled),
+            metadata: metadata.clone().unwrap_or_else(|| key.metadata.clone()),
+            allowed_ips: allowed_ips.clone().unwrap_or_else(|| key.allowed_ips.clone()),
+            rate_limit: rate_limit.unwrap_or(key.rate_limit),
             ..key.clone()
         }
     }

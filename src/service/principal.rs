@@ -1,7 +1,10 @@
 //! The caller of a request, and the key that it wants to read or change.
 
+use std::net::IpAddr;
+
 use crate::{
     domain::{
+        address_list::AddressList,
         id::{AccountId, KeyId},
         plaintext_key::KeyPrefix,
         scope::ScopeBits,
@@ -24,6 +27,9 @@ pub struct Principal {
     pub powers: ScopeBits,
     /// `None` means that the caller never expires.
     pub expires_at: Option<Timestamp>,
+    /// The addresses from which the presented key is accepted; `None` means all.
+    pub allowed_ips: Option<AddressList>,
+    pub client_ip: Option<IpAddr>,
     pub source: CallerSource,
 }
 
@@ -41,7 +47,7 @@ impl Principal {
     }
 }
 
-/// What the caller does with a key. It decides which scopes allow it.
+/// The kind of access to a key. It decides which scopes allow the access.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyAccess {
     Read,

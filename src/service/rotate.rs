@@ -17,7 +17,7 @@ use crate::{
         Change, ChangePermit, Checks, Conflict, Error, Gain, IssuedKey, KeyAccess, KeyChange,
         KeyView, Keyward, Minted, Principal, ended_credentials::delete_oldest, keys::WRITERS,
     },
-    store::{KeyIndex, KeyRecord, StoredCredential, WriteTx},
+    store::{KeyIndex, KeyRecord, StoredCredential},
 };
 
 /// The scopes of which a caller needs one to rotate the presented key.
@@ -57,26 +57,25 @@ impl Keyward {
         minted: Minted,
     ) -> Result<IssuedKey, Error> {
         let Minted { plaintext, hash } = minted;
-        let (reader, prefix) = (permit.caller().clone(), plaintext.prefix());
-        let (index, time) = (Arc::clone(self.store.index()), Arc::clone(&self.env.time));
+        let time = Arc::clone(&self.env.time);
         let needed = if wanted.access == KeyAccess::Itself { ROTATORS } else { WRITERS };
-        let record = self.change(permit, needed, move |change| {
+        self.change(permit, needed, move |change| {
             let now = change.now();
             let record = change.checks().key_to_change(wanted, Gain::Secret)?;
-            let grace = change.checks().grace_of_rotation(&record, grace, &index)?;
+            let grace = change.checks().grace_of_rotation(&record, grace, &change.index)?;
             // The answer was lost: no client has its credential, which is replaced instead of kept.
             let retry = change.checks().is_retry(&record)?;
             let grace = if retry { Duration::ZERO } else { grace };
             let deadline = record.key.ends_by(now.after(grace));
             let keeps_older = retry || now < deadline;
-            let ended = ended_by_rotation(&change, &record, &index, keeps_older, time.is_settled());
-            let fresh = Credential::new(prefix, hash, now);
+            let ended = ended_by_rotation(&change, &record, keeps_older, time.is_settled());
+            let fresh = Credential::new(plaintext.prefix(), hash, now);
             let replacement = Replacement { fresh, deadline, ended };
             replace_current_credential(&change, &record, &replacement)?;
             let record = change.key(wanted.id)?.ok_or(Error::NotFound)?;
-            delete_oldest(&change, change.source(), record, change.settings.batch)
-        })?;
-        Ok(IssuedKey { view: self.view(&reader, record), plaintext })
+            let record = delete_oldest(&change, change.source(), record, change.settings.batch)?;
+            IssuedKey::new(&change, record, plaintext, None)
+        })
     }
 
     /// Ends the grace periods of all old credentials now.
@@ -152,14 +151,13 @@ impl Checks<'_> {
 /// them, and those whose grace is over, so that they do not pile up before the job runs. While the
 /// wall clock is in doubt, it records nothing about the latter.
 fn ended_by_rotation(
-    tx: &WriteTx<'_>,
+    change: &Change<'_>,
     record: &KeyRecord,
-    index: &KeyIndex,
     keeps_older: bool,
     settled: bool,
 ) -> Vec<KeyPrefix> {
     let in_grace: Vec<_> =
-        record.in_grace(tx.now(), index).map(|it| it.credential.prefix).collect();
+        record.in_grace(change.now(), &change.index).map(|it| it.credential.prefix).collect();
     let old = record.credentials.iter();
     old.filter(|it| it.ended_at.is_none() && it.credential.valid_until.is_some())
         .map(|it| it.credential.prefix)

@@ -7,7 +7,7 @@ use crate::{
     service::{BackupRules, ChangeRate},
 };
 
-/// What the operator configured. Does not change while the server runs.
+/// The settings of the operator. They do not change while the server runs.
 #[derive(Debug)]
 pub struct Settings {
     /// The label that new keys begin with.

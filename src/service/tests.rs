@@ -50,6 +50,8 @@ impl Bench {
             allowed_scopes: None,
             max_keys: None,
             lifetimes: Lifetimes::default(),
+            rate_limit: None,
+            key_rate_limit: None,
             metadata: Metadata::empty(),
         };
         let permit = app.permit_new_account(&operator, &draft).unwrap();
@@ -143,6 +145,8 @@ fn caller(app: &Keyward, account: AccountId, key: &IssuedKey) -> Principal {
         operator: false,
         powers: app.catalogue().powers(app.catalogue().bits(&key.view.key.scopes)),
         expires_at: None,
+        allowed_ips: None,
+        client_ip: None,
         source: EventSource {
             actor: Actor::Key { id, prefix, account },
             request_id: None,

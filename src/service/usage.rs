@@ -9,7 +9,7 @@ use crate::{
     domain::id::KeyId,
     domain::verdict::Verdict,
     env::Timestamp,
-    service::{Error, KeyAccess, Keyward, Principal},
+    service::{Error, KeyAccess, Keyward, Principal, limits::store_windows},
     store::{Day, DayOfUse, IndexedCredential, RuntimeState, Use},
 };
 
@@ -63,8 +63,11 @@ impl Keyward {
             let batch: Vec<_> = left.drain(..batch_len).collect();
             let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
             let written = self.system_change({
-                let uses = uses.clone();
-                move |tx| tx.add_usage(&uses)
+                let (uses, windows) = (uses.clone(), self.used_windows(&batch));
+                move |tx| {
+                    tx.add_usage(&uses)?;
+                    store_windows(tx, &windows)
+                }
             });
             if let Err(err) = written {
                 for (entry, it) in batch.iter().zip(&uses) {
@@ -72,7 +75,7 @@ impl Keyward {
                 }
                 self.usage.put_back(batch);
                 self.usage.put_back(left);
-                return Err(err.into());
+                return Err(err);
             }
             stored += batch_len as u64;
         }

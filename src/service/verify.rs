@@ -1,11 +1,12 @@
-//! The question on every request: is this key accepted for these scopes, now?
+//! Verification: whether a key is accepted for these scopes now.
 //!
-//! There are three steps. [`Keyward::identify`] finds the credential from memory. Only its first use
-//! since the start needs [`Keyward::verify_secret`], which is slow. [`Keyward::judge`] then reads the
-//! state of the key from the index, each time. Memory keeps the fact that a text is a secret, never a
-//! verdict, so there is nothing to invalidate.
+//! There are three steps. [`Keyward::identify`] finds the credential from memory. Only its first
+//! use since the start needs [`Keyward::verify_secret`], which is slow. [`Keyward::judge`] then
+//! reads the state of the key from the index, each time. Memory keeps the fact that a secret is
+//! right, never a verdict, so there is nothing to invalidate.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -19,12 +20,15 @@ use crate::{
         id::AccountId,
         plaintext_key::PlaintextKey,
         policy::RequiredScopes,
+        rate_limit::Rates,
         scope::ScopeBits,
         verdict::Verdict,
     },
     env::Timestamp,
-    service::{Denial, Error, Identity, Keyward, Presented, Principal},
-    store::{IndexedCredential, RuntimeState},
+    service::{
+        Denial, Error, Identity, Keyward, Presented, Principal, Question, limits::is_allowed_from,
+    },
+    store::{AccountEntry, IndexedCredential, RuntimeState},
 };
 
 /// A verdict, and the credential and account that it is about.
@@ -36,6 +40,7 @@ pub struct Verification {
     pub account: Option<KeyOwner>,
     /// The wanted scopes that the key does not grant.
     pub missing: ScopeBits,
+    pub rates: Rates,
 }
 
 /// The account behind a verdict.
@@ -45,13 +50,14 @@ pub struct KeyOwner {
     pub external_id: Option<Box<str>>,
 }
 
-/// What the index says about a credential at one instant.
+/// The state of a credential in the index at one instant.
 struct Assessment {
     now: Timestamp,
     verdict: Verdict,
     /// The scopes of the key, with `*` spelt out.
     granted: ScopeBits,
     missing: ScopeBits,
+    rates: Rates,
 }
 
 impl Keyward {
@@ -60,14 +66,21 @@ impl Keyward {
     ///
     /// Handles only the fast path, without an allocation. Every other caller goes through
     /// [`Keyward::identify`] and [`Keyward::judge`], which count the use then.
-    pub fn admits_from_memory(&self, text: &[u8], any_of: &[&'static str]) -> bool {
+    pub fn admits_from_memory(
+        &self,
+        text: &[u8],
+        any_of: &[&'static str],
+        client_ip: &dyn Fn() -> Option<IpAddr>,
+    ) -> bool {
         let Ok(presented) = PlaintextKey::parse(text) else { return false };
         let digest = self.kdf_pool.digest(presented.expose().as_bytes());
         let index = self.store.index();
         let admitted = index.look(presented.prefix(), |entry| {
             let cached_digest = entry.live().map(RuntimeState::cached_digest);
-            let suspended = index.account(entry.key.account, |it| it.suspended).unwrap_or(true);
-            let found = self.assess(entry, suspended, RequiredScopes::default());
+            let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+            let account = |it: &_| self.assess(entry, Some(it), &question);
+            let found = index.account(entry.key.account, account);
+            let found = found.unwrap_or_else(|| self.assess(entry, None, &question));
             let admitted = cached_digest.is_some_and(|it| bool::from(it.ct_eq(&digest)))
                 && found.verdict == Verdict::Valid
                 && self.authorizer.permits(found.granted, any_of);
@@ -82,48 +95,61 @@ impl Keyward {
     /// Returns the verdict on the identified key, and counts its use.
     ///
     /// Ask right after the key was identified, in the same request: the entry is of that moment.
-    pub fn judge(&self, identity: &Identity, required: RequiredScopes) -> Verification {
+    pub fn judge<'a>(
+        &self,
+        identity: &Identity,
+        question: impl Into<Question<'a>>,
+    ) -> Verification {
+        let question = question.into();
         let unknown = |verdict| Verification {
             verdict,
             entry: None,
             account: None,
             missing: ScopeBits::default(),
+            rates: Rates::default(),
         };
         let entry = match identity {
             Identity::Known(entry) => Arc::clone(entry),
             Identity::Malformed => return unknown(Verdict::Malformed),
             Identity::Unknown | Identity::Unverified(_) => return unknown(Verdict::NotFound),
         };
-        let (account, suspended) = self
+        let (account, found) = self
             .store
             .index()
             .account(entry.key.account, |it| {
                 let owner = KeyOwner { operator: it.operator, external_id: it.external_id.clone() };
-                (Some(owner), it.suspended)
+                (Some(owner), self.assess(&entry, Some(it), &question))
             })
-            .unwrap_or((None, true));
-        let found = self.assess(&entry, suspended, required);
+            .unwrap_or_else(|| (None, self.assess(&entry, None, &question)));
         self.count_use(&entry, &found);
-        Verification { verdict: found.verdict, entry: Some(entry), account, missing: found.missing }
+        let Assessment { verdict, missing, rates, .. } = found;
+        Verification { verdict, entry: Some(entry), account, missing, rates }
     }
 
     /// Returns the verdict on a credential. Every way to a verdict comes through here, so that no
-    /// rule can be missing in one of them.
+    /// rule can be missing in one of them. The rate limits are last: only a request that nothing else
+    /// refuses uses them.
     fn assess(
         &self,
         entry: &IndexedCredential,
-        suspended: bool,
-        required: RequiredScopes,
+        account: Option<&AccountEntry>,
+        question: &Question<'_>,
     ) -> Assessment {
         let now = self.env.time.now();
         let granted = self.authorizer.catalogue.powers(entry.key.scopes());
-        let missing = required.missing(granted);
+        let missing = question.required.missing(granted);
+        let suspended = account.is_none_or(|it| it.suspended);
+        let mut rates = Rates::default();
         let verdict = match self.refusal_reason(entry, suspended, now) {
             Some(verdict) => verdict,
-            None if missing.is_empty() => Verdict::Valid,
-            None => Verdict::InsufficientScopes,
+            None if !is_allowed_from(entry, question) => Verdict::IpNotAllowed,
+            None if !missing.is_empty() => Verdict::InsufficientScopes,
+            None => {
+                rates = self.consume_rates(entry, account, question.cost, now);
+                rates.exceeded().map_or(Verdict::Valid, |_| Verdict::RateLimited)
+            }
         };
-        Assessment { now, verdict, granted, missing }
+        Assessment { now, verdict, granted, missing, rates }
     }
 
     fn count_use(&self, entry: &Arc<IndexedCredential>, found: &Assessment) {
@@ -164,10 +190,13 @@ impl Keyward {
         let found = self.store.index().find(presented.prefix);
         let found = found.filter(|it| it.key.id == presented.key);
         let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
-        let account = self.store.index().account(entry.key.account, |it| it.suspended);
-        let found = self.assess(&entry, account.unwrap_or(true), RequiredScopes::default());
+        let client_ip = &|| caller.client_ip;
+        let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+        let account = |it: &_| self.assess(&entry, Some(it), &question);
+        let found = self.store.index().account(entry.key.account, account);
+        let found = found.unwrap_or_else(|| self.assess(&entry, None, &question));
         if found.verdict != Verdict::Valid {
-            return Err(Error::Unauthenticated(Denial::from(found.verdict)));
+            return Err(Error::of_caller(found.verdict));
         }
         if self.authorizer.permits(found.granted, any_of) {
             Ok(())
@@ -176,7 +205,8 @@ impl Keyward {
         }
     }
 
-    /// Returns the caller of a request whose key is [`Verdict::Valid`]; 401 for another verdict.
+    /// Returns the caller of a request whose key is [`Verdict::Valid`]; 401 for another verdict, and
+    /// 403 for an address that is not allowed.
     pub fn principal(
         &self,
         found: &Verification,
@@ -189,9 +219,11 @@ impl Keyward {
                 operator: account.operator,
                 powers: self.authorizer.catalogue.powers(entry.key.scopes()),
                 expires_at: entry.key.expires_at(),
+                allowed_ips: entry.key.allowed_ips().cloned(),
+                client_ip: context.client_ip,
                 source: context.caused_by(actor_of(entry)).into(),
             }),
-            (verdict, _, _) => Err(Error::Unauthenticated(Denial::from(verdict))),
+            (verdict, _, _) => Err(Error::of_caller(verdict)),
         }
     }
 
@@ -205,6 +237,8 @@ impl Keyward {
             operator: true,
             powers: self.authorizer.catalogue.everything(),
             expires_at: None,
+            allowed_ips: None,
+            client_ip: None,
             source: source.into(),
         })
     }
@@ -255,6 +289,6 @@ impl Keyward {
 
 const RETIRED_USE_INTERVAL: Duration = Duration::from_hours(1);
 
-fn actor_of(entry: &IndexedCredential) -> Actor {
+pub(super) fn actor_of(entry: &IndexedCredential) -> Actor {
     Actor::Key { id: entry.key.id, prefix: entry.prefix, account: entry.key.account }
 }

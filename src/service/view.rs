@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{
+        address_list::AddressList,
         api_key::{ApiKey, KeyStatus},
         id::KeyId,
         plaintext_key::KeyPrefix,
+        rate_limit::RateLimit,
         scope::Catalogue,
         text::Metadata,
     },
     env::Timestamp,
     service::{Keyward, Principal},
-    store::{KeyRecord, StoreError},
+    store::{KeyIndex, KeyRecord, ReadTx, StoreError, WriteTx},
 };
 
 #[derive(Clone, Debug)]
@@ -42,72 +44,96 @@ impl Keyward {
     /// Returns the key as this caller may see it.
     pub(super) fn view(&self, caller: &Principal, record: KeyRecord) -> KeyView {
         let creator_hidden = self.creators_hidden(caller, std::slice::from_ref(&record));
-        self.shown(record, creator_hidden.first().copied().unwrap_or(true))
+        let (index, now) = (self.store.index(), self.env.time.now());
+        shown(record, index, now, creator_hidden.first().copied().unwrap_or(true))
     }
 
     /// As [`Keyward::view`], with one read of the file.
     pub(super) fn views(&self, caller: &Principal, records: Vec<KeyRecord>) -> Vec<KeyView> {
         let hidden = self.creators_hidden(caller, &records);
-        records.into_iter().zip(hidden).map(|(it, hidden)| self.shown(it, hidden)).collect()
+        let (index, now) = (self.store.index(), self.env.time.now());
+        let shown = |(it, hidden)| shown(it, index, now, hidden);
+        records.into_iter().zip(hidden).map(shown).collect()
     }
 
-    /// Returns for each key whether its creator is hidden from the caller. The log outlives the
-    /// creator, so it tells the account. If it cannot be read now, the creators are hidden.
+    /// Returns for each key whether its creator is hidden from the caller. If the log cannot be read
+    /// now, the creators are hidden.
     fn creators_hidden(&self, caller: &Principal, records: &[KeyRecord]) -> Vec<bool> {
-        let foreign = |it: &ApiKey| {
-            !caller.operator && it.created_by.is_some() && it.created_by != caller.key()
-        };
-        if !records.iter().any(|it| foreign(&it.key)) {
+        if !records.iter().any(|it| is_foreign(caller, &it.key)) {
             return vec![false; records.len()];
         }
-        let mut known: HashMap<Option<KeyId>, bool> = HashMap::new();
-        let hidden = self.store.read::<_, StoreError>(|tx| {
-            let of = |it: &KeyRecord| {
-                let key = &it.key;
-                if !foreign(key) {
-                    return Ok(false);
-                }
-                if let Some(hidden) = known.get(&key.created_by) {
-                    return Ok(*hidden);
-                }
-                let hidden = tx.creator_account(key.id)? != Some(key.account_id);
-                known.insert(key.created_by, hidden);
-                Ok(hidden)
-            };
-            records.iter().map(of).collect()
-        });
+        let hidden = self.store.read(|tx| creators_hidden(tx, caller, records));
         hidden.unwrap_or_else(|_| vec![true; records.len()])
     }
+}
 
-    fn shown(&self, record: KeyRecord, creator_hidden: bool) -> KeyView {
-        let now = self.env.time.now();
-        let seen = |prefix| self.store.index().find(prefix).and_then(|it| it.live()?.last_used());
-        let last_used_at = record
-            .credentials
-            .iter()
-            .map(|it| seen(it.credential.prefix))
-            .chain([record.last_used_at])
-            .max()
-            .flatten();
-        let previous = record
-            .in_grace(now, self.store.index())
-            .filter_map(|it| {
-                let prefix = it.credential.prefix;
-                Some(PreviousCredential {
-                    prefix,
-                    valid_until: record.key.ends_by(it.credential.valid_until?),
-                    last_used_at: seen(prefix).max(it.last_used_at),
-                })
-            })
-            .collect();
-        KeyView {
-            prefix: record.current().map(|it| it.credential.prefix),
-            status: record.key.status_at(now),
-            last_used_at,
-            previous,
-            creator_hidden,
-            key: record.key,
+/// Returns a key that this transaction changed, as the caller may see it. The index is as it was before
+/// the change.
+pub(super) fn changed_key(
+    tx: &WriteTx<'_>,
+    caller: &Principal,
+    record: KeyRecord,
+    index: &KeyIndex,
+) -> Result<KeyView, StoreError> {
+    let hidden = creators_hidden(tx, caller, std::slice::from_ref(&record))?;
+    Ok(shown(record, index, tx.now(), hidden.first().copied().unwrap_or(true)))
+}
+
+/// Returns whether another key made this one, and the caller may not see every key.
+fn is_foreign(caller: &Principal, key: &ApiKey) -> bool {
+    !caller.operator && key.created_by.is_some() && key.created_by != caller.key()
+}
+
+/// Returns for each key whether its creator is hidden from the caller. The log outlives the creator, so
+/// it tells the account.
+fn creators_hidden(
+    tx: &ReadTx<'_>,
+    caller: &Principal,
+    records: &[KeyRecord],
+) -> Result<Vec<bool>, StoreError> {
+    let mut known: HashMap<Option<KeyId>, bool> = HashMap::new();
+    let of = |it: &KeyRecord| {
+        let key = &it.key;
+        if !is_foreign(caller, key) {
+            return Ok(false);
         }
+        if let Some(hidden) = known.get(&key.created_by) {
+            return Ok(*hidden);
+        }
+        let hidden = tx.creator_account(key.id)? != Some(key.account_id);
+        known.insert(key.created_by, hidden);
+        Ok(hidden)
+    };
+    records.iter().map(of).collect()
+}
+
+fn shown(record: KeyRecord, index: &KeyIndex, now: Timestamp, creator_hidden: bool) -> KeyView {
+    let seen = |prefix| index.find(prefix).and_then(|it| it.live()?.last_used());
+    let last_used_at = record
+        .credentials
+        .iter()
+        .map(|it| seen(it.credential.prefix))
+        .chain([record.last_used_at])
+        .max()
+        .flatten();
+    let previous = record
+        .in_grace(now, index)
+        .filter_map(|it| {
+            let prefix = it.credential.prefix;
+            Some(PreviousCredential {
+                prefix,
+                valid_until: record.key.ends_by(it.credential.valid_until?),
+                last_used_at: seen(prefix).max(it.last_used_at),
+            })
+        })
+        .collect();
+    KeyView {
+        prefix: record.current().map(|it| it.credential.prefix),
+        status: record.key.status_at(now),
+        last_used_at,
+        previous,
+        creator_hidden,
+        key: record.key,
     }
 }
 
@@ -122,15 +148,45 @@ pub(super) fn key_facts(catalogue: &Catalogue, key: &ApiKey, prefix: KeyPrefix) 
 
 /// Returns the settings of a key that its owner can change, for the log.
 pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
+    // Without `..`, so that the compiler leads here from a new field.
+    let ApiKey {
+        name,
+        scopes,
+        enabled,
+        expires_at,
+        metadata,
+        allowed_ips,
+        rate_limit,
+        id: _,
+        account_id: _,
+        created_at: _,
+        created_by: _,
+        updated_at: _,
+        rotated_at: _,
+        revoked_at: _,
+        announced_days: _,
+        revision: _,
+    } = key;
     with_metadata(
         json!({
-            "name": key.name.as_str(),
-            "scopes": catalogue.ordered(&key.scopes),
-            "enabled": key.enabled,
-            "expiresAt": key.expires_at.map(|it| it.to_string()),
+            "name": name.as_str(),
+            "scopes": catalogue.ordered(scopes),
+            "enabled": enabled,
+            "expiresAt": expires_at.map(|it| it.to_string()),
+            "allowedIps": allowed_ips.as_ref().map(address_facts),
+            "rateLimit": rate_limit.map(rate_fact),
         }),
-        &key.metadata,
+        metadata,
     )
+}
+
+fn address_facts(list: &AddressList) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+/// Returns a rate limit, for the log.
+pub(super) fn rate_fact(rate: RateLimit) -> Value {
+    json!({ "limit": rate.limit(), "windowSeconds": rate.window_secs() })
 }
 
 /// The longest metadata in the log, in bytes of compact JSON. Clients choose the metadata, and the

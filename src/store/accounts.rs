@@ -5,6 +5,7 @@ use rusqlite::{ToSql, params};
 use crate::{
     domain::{
         account::{Account, AccountKind},
+        event::Subject,
         id::AccountId,
         lifetime::Lifetimes,
         text::ExternalId,
@@ -12,7 +13,7 @@ use crate::{
     env::Timestamp,
     store::{
         AuditReceipt, ReadTx, StoreError, WriteTx,
-        rows::{Column, ColumnList, Fields, Table},
+        rows::{Column, ColumnList, Fields, Table, limit_of, window_of},
         tx::Touched,
     },
 };
@@ -30,6 +31,10 @@ const COLUMNS: ColumnList<Account> = ColumnList {
         Column::new("max_keys", |it| &it.max_keys),
         Column::new("max_lifetime_s", |it| &it.lifetimes.max),
         Column::new("default_lifetime_s", |it| &it.lifetimes.default),
+        Column::new("rate_limit", |it| limit_of(it.rate_limit.as_ref())),
+        Column::new("rate_window_s", |it| window_of(it.rate_limit.as_ref())),
+        Column::new("key_rate_limit", |it| limit_of(it.key_rate_limit.as_ref())),
+        Column::new("key_rate_window_s", |it| window_of(it.key_rate_limit.as_ref())),
         Column::new("metadata", |it| &it.metadata),
         Column::fixed("created_at_ms", |it| &it.created_at),
         Column::fixed("updated_at_ms", |it| &it.updated_at),
@@ -146,6 +151,7 @@ impl WriteTx<'_> {
             .sql
             .prepare_cached("DELETE FROM accounts WHERE id = ?1 AND deleted_at_ms IS NOT NULL")?
             .execute([id])?;
+        self.delete_rate_window(Subject::Account(id))?;
         self.touch(Touched::Account(id));
         StoreError::unless_one(deleted)
     }
@@ -164,6 +170,8 @@ fn account(row: Fields<'_>) -> Result<Account, StoreError> {
             max: row.get("max_lifetime_s")?,
             default: row.get("default_lifetime_s")?,
         },
+        rate_limit: row.rate_limit("rate_limit", "rate_window_s")?,
+        key_rate_limit: row.rate_limit("key_rate_limit", "key_rate_window_s")?,
         metadata: row.get("metadata")?,
         created_at: row.get("created_at_ms")?,
         updated_at: row.get("updated_at_ms")?,

@@ -6,6 +6,7 @@
 //! changes without the writer is in [`RuntimeState`](crate::store::RuntimeState), which moves from an entry to the next.
 
 mod credential;
+mod limits;
 mod load;
 
 use std::{
@@ -18,8 +19,11 @@ use std::{
 
 use papaya::HashMap;
 
-pub use self::credential::{Grace, IndexedCredential, KeyEntry};
-use self::{credential::GraceFacts, load::ReadCredential};
+use self::{credential::GraceFacts, limits::RateWindows, load::ReadCredential};
+pub use self::{
+    credential::{Grace, IndexedCredential, KeyEntry},
+    limits::KeyLimits,
+};
 
 use crate::{
     domain::{
@@ -28,10 +32,11 @@ use crate::{
         imported_key::ImportForm,
         lifetime::Lifetimes,
         plaintext_key::KeyPrefix,
+        rate_limit::RateLimit,
         scope::{Catalogue, ScopeBits, ScopeSet},
     },
     env::Env,
-    store::{ReadTx, StoreError, tx::Touched},
+    store::{RateWindow, ReadTx, StoreError, tx::Touched},
 };
 
 /// Every credential and account by its prefix or identifier.
@@ -45,6 +50,7 @@ pub struct KeyIndex {
     import_forms: AtomicU8,
     /// The scope sets in use: many keys share a few of them. Only the writer looks here.
     scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
+    rate_windows: RateWindows,
 }
 
 /// What the index holds of an account.
@@ -58,6 +64,12 @@ pub struct AccountEntry {
     pub external_id: Option<Box<str>>,
     /// Compact JSON; `None` for the empty object.
     pub metadata: Option<Arc<str>>,
+    /// The rate limit of the account, which all its keys share.
+    pub rate: Option<RateLimit>,
+    /// The rate limit of each key that has none of its own.
+    pub key_rate: Option<RateLimit>,
+    /// The use of `rate`.
+    pub rate_window: Arc<RateWindow>,
 }
 
 /// A change to the index, prepared inside a transaction and applied after the commit.
@@ -77,6 +89,7 @@ impl KeyIndex {
             accounts: HashMap::default(),
             import_forms: AtomicU8::new(0),
             scope_sets: Mutex::default(),
+            rate_windows: RateWindows::default(),
         }
     }
 
@@ -133,7 +146,7 @@ impl KeyIndex {
             Touched::Key(id) => self.key_images(read, id, images)?,
             Touched::Account(id) => {
                 let account = read.account(id)?;
-                images.push(account.map_or(Image::NoAccount(id), |it| account_image(&it)));
+                images.push(account.map_or(Image::NoAccount(id), |it| self.account_image(&it)));
             }
             // Another change of the same batch may have given the prefix to a key again.
             Touched::Gone(prefix) => match read.key_of(prefix)? {
@@ -154,13 +167,20 @@ impl KeyIndex {
         match image {
             Image::Credential(entry) => self.insert(entry),
             Image::NoCredential(prefix) => {
-                self.entries.pin().remove(&prefix);
+                let entries = self.entries.pin();
+                // Only a key that is never accepted again loses its last credential.
+                if let Some(gone) = entries.remove(&prefix)
+                    && (gone.key.revoked || gone.key.is_expired_at(self.env.time.now()))
+                {
+                    self.rate_windows.forget_key(gone.key.id);
+                }
             }
             Image::Account(account) => {
                 self.accounts.pin().insert(account.id, account);
             }
             Image::NoAccount(id) => {
                 self.accounts.pin().remove(&id);
+                self.rate_windows.forget_account(id);
             }
         }
     }
@@ -190,6 +210,33 @@ impl KeyIndex {
         self.entries.pin().insert(entry.prefix, entry);
     }
 
+    /// Gives the use of a key's rate limit to `read`. All credentials of the key share it.
+    pub fn rate_window<T>(
+        &self,
+        entry: &IndexedCredential,
+        read: impl FnOnce(&RateWindow) -> T,
+    ) -> T {
+        let find = || self.rate_windows.of_key(entry.key.id);
+        match entry.live() {
+            Some(live) => read(live.rate_window(find)),
+            None => read(&find()),
+        }
+    }
+
+    fn account_image(&self, account: &Account) -> Image {
+        Image::Account(Arc::new(AccountEntry {
+            id: account.id,
+            operator: account.is_operator(),
+            suspended: account.status == AccountStatus::Suspended,
+            external_id: account.external_id.as_ref().map(|it| it.as_str().into()),
+            metadata: (!account.metadata.is_empty()).then(|| account.metadata.as_json().into()),
+            lifetimes: account.lifetimes,
+            rate: account.rate_limit,
+            key_rate: account.key_rate_limit,
+            rate_window: self.rate_windows.of_account(account.id),
+        }))
+    }
+
     fn shared_scopes(&self, scopes: &ScopeSet) -> Arc<ScopeBits> {
         let bits = self.catalogue.bits(scopes);
         let mut sets = self.scope_sets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,15 +247,4 @@ impl KeyIndex {
         sets.insert(Arc::clone(&fresh));
         fresh
     }
-}
-
-fn account_image(account: &Account) -> Image {
-    Image::Account(Arc::new(AccountEntry {
-        id: account.id,
-        operator: account.is_operator(),
-        suspended: account.status == AccountStatus::Suspended,
-        lifetimes: account.lifetimes,
-        external_id: account.external_id.as_ref().map(|it| it.as_str().into()),
-        metadata: (!account.metadata.is_empty()).then(|| account.metadata.as_json().into()),
-    }))
 }

@@ -6,6 +6,7 @@ use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus},
         credential::Credential,
+        event::Subject,
         id::{AccountId, KeyId},
         plaintext_key::KeyPrefix,
         scope::Scope,
@@ -347,6 +348,7 @@ impl WriteTx<'_> {
             self.touch(Touched::Gone(row.get("prefix")?));
             Ok(true)
         })?;
+        self.delete_rate_window(Subject::Key(id))?;
         let deleted =
             self.sql.prepare_cached("DELETE FROM api_keys WHERE id = ?1")?.execute([id])?;
         StoreError::unless_one(deleted)

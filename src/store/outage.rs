@@ -105,7 +105,7 @@ impl StorageState {
 #[derive(Debug)]
 pub(super) struct Outage {
     pub fault: StorageFault,
-    /// What the failed commit changed. The file may hold it or not.
+    /// The rows that the failed commit changed. The file may hold the change or not.
     pub touched: HashSet<Touched>,
     pause: Duration,
     since: Monotonic,

@@ -7,7 +7,7 @@ use crate::{
     env::Timestamp,
     store::{
         KeyIndex, ReadTx, StoreError,
-        rows::{Column, ColumnList, Fields, Table},
+        rows::{Column, ColumnList, Fields, Table, limit_of, window_of},
     },
 };
 
@@ -41,6 +41,9 @@ pub(super) const KEYS: ColumnList<ApiKey> = ColumnList {
         Column::new("enabled", |it| &it.enabled),
         Column::new("expires_at_ms", |it| &it.expires_at),
         Column::new("metadata", |it| &it.metadata),
+        Column::new("allowed_ips", |it| &it.allowed_ips),
+        Column::new("rate_limit", |it| limit_of(it.rate_limit.as_ref())),
+        Column::new("rate_window_s", |it| window_of(it.rate_limit.as_ref())),
         Column::fixed("created_at_ms", |it| &it.created_at),
         Column::fixed("created_by", |it| &it.created_by),
         Column::fixed("updated_at_ms", |it| &it.updated_at),
@@ -173,6 +176,8 @@ fn api_key(row: Fields<'_>) -> Result<ApiKey, StoreError> {
         enabled: row.get("enabled")?,
         expires_at: row.get("expires_at_ms")?,
         metadata: row.get("metadata")?,
+        allowed_ips: row.get("allowed_ips")?,
+        rate_limit: row.rate_limit("rate_limit", "rate_window_s")?,
         created_at: row.get("created_at_ms")?,
         created_by: row.get("created_by")?,
         updated_at: row.get("updated_at_ms")?,

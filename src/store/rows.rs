@@ -4,10 +4,13 @@ use std::{cell::Cell, fmt, fmt::Write as _, iter};
 
 use rusqlite::{
     Params, Row, Rows, Statement, ToSql, params_from_iter,
-    types::{FromSql, ValueRef},
+    types::{FromSql, Null, ValueRef},
 };
 
-use crate::store::{StoreError, WriteTx};
+use crate::{
+    domain::rate_limit::RateLimit,
+    store::{StoreError, WriteTx},
+};
 
 /// A table, and the column that identifies a row of it in an error.
 #[derive(Clone, Copy)]
@@ -131,12 +134,27 @@ impl<'a> Fields<'a> {
         T::column_result(self.raw(column)?).map_err(|_| self.unreadable(column))
     }
 
+    /// Returns the rate limit in the columns of its limit and of its window; `None` if both are NULL.
+    pub fn rate_limit(
+        &self,
+        limit: &'static str,
+        window_secs: &'static str,
+    ) -> Result<Option<RateLimit>, StoreError> {
+        match (self.get(limit)?, self.get(window_secs)?) {
+            (None, None) => Ok(None),
+            (Some(number), Some(secs)) => {
+                RateLimit::new(number, secs).map(Some).ok_or_else(|| self.unreadable(limit))
+            }
+            (_, _) => Err(self.unreadable(limit)),
+        }
+    }
+
     /// Returns the text in `column` where it lies, without a copy.
     pub fn text(&self, column: &'static str) -> Result<&'a str, StoreError> {
         self.raw(column)?.as_str().map_err(|_| self.unreadable(column))
     }
 
-    /// The same row of a join, as a row of another table of it.
+    /// Returns the same row of a join as a row of another of its tables.
     pub fn of(&self, table: Table) -> Self {
         Self { table, ..*self }
     }
@@ -171,6 +189,16 @@ impl<T> Column<T> {
     pub const fn fixed(name: &'static str, part: fn(&T) -> &dyn ToSql) -> Self {
         Self { name, changes: false, part }
     }
+}
+
+/// The limit of a rate limit, for its column.
+pub(super) fn limit_of(rate: Option<&RateLimit>) -> &dyn ToSql {
+    rate.map_or(&Null, |it| it.limit())
+}
+
+/// The window of a rate limit, for its column.
+pub(super) fn window_of(rate: Option<&RateLimit>) -> &dyn ToSql {
+    rate.map_or(&Null, |it| it.window_secs())
 }
 
 impl<T> ColumnList<T> {

@@ -1,8 +1,11 @@
-//! What changes of a credential without the writer: its cached digest and its uses.
+//! The state of a credential that changes without the writer: its cached digest and its uses.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
+};
 
-use crate::{domain::verdict::Verdict, env::Timestamp};
+use crate::{domain::verdict::Verdict, env::Timestamp, store::RateWindow};
 
 /// Exists for each credential that was verified since the start. It moves from an index entry to the
 /// entry that replaces it.
@@ -13,6 +16,9 @@ pub struct RuntimeState {
     last_used_ms: AtomicI64,
     counts: [AtomicU32; Verdict::COUNTED.len()],
     queued: AtomicBool,
+    /// The use of the rate limit, which all credentials of the key share. Empty until the first limited
+    /// use.
+    rate_window: OnceLock<Arc<RateWindow>>,
 }
 
 /// A count for each verdict of [`Verdict::COUNTED`], in that order.
@@ -25,12 +31,17 @@ impl RuntimeState {
             last_used_ms: AtomicI64::new(i64::MIN),
             counts: Default::default(),
             queued: AtomicBool::new(false),
+            rate_window: OnceLock::new(),
         }
     }
 
     /// Returns the digest of the right plaintext key.
     pub fn cached_digest(&self) -> &[u8; 32] {
         &self.cached_digest
+    }
+
+    pub(super) fn rate_window(&self, find: impl FnOnce() -> Arc<RateWindow>) -> &RateWindow {
+        self.rate_window.get_or_init(find)
     }
 
     /// Returns the last use since the start.

@@ -8,6 +8,7 @@ use rusqlite::{
 use crate::{
     domain::{
         account::{AccountKind, AccountStatus},
+        address_list::AddressList,
         event::ChainHash,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
@@ -41,6 +42,7 @@ macro_rules! texts {
 texts! {
     AccountId: |it| Self::parse(it).ok(), |it| it.to_string().into();
     AccountKind: Self::parse, |it| it.as_str().into();
+    AddressList: Self::from_stored, |it| it.to_string().into();
     AccountStatus: Self::parse, |it| it.as_str().into();
     ExternalId: |it| Self::parse(it).ok(), |it| it.as_str().into();
     KeyHash: Self::decode, |it| it.encode().into();

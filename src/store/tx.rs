@@ -28,7 +28,7 @@ pub struct WriteTx<'conn> {
     read: ReadTx<'conn>,
     now: Timestamp,
     entropy: &'conn dyn Entropy,
-    /// What the writer keeps from one transaction to the next; this one moves it on.
+    /// Values that the writer keeps from one transaction to the next; this one advances them.
     pub(super) marks: Cell<Marks>,
     /// The rows of which the index holds something else after this transaction.
     pub(super) touched: RefCell<HashSet<Touched>>,

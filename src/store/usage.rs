@@ -20,7 +20,9 @@ const COUNTS: [&str; Verdict::COUNTED.len()] = [
     "account_suspended",
     "disabled",
     "expired",
+    "ip_not_allowed",
     "insufficient_scopes",
+    "rate_limited",
 ];
 
 /// A day in UTC, counted from 1970-01-01.
@@ -82,8 +84,9 @@ impl WriteTx<'_> {
         )?;
         let mut daily = self.sql.prepare_cached(
             "INSERT INTO key_usage (key_id, day, valid, revoked, rotated, account_suspended,
-                                    disabled, expired, insufficient_scopes)
-             SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM api_keys WHERE id = ?1
+                                    disabled, expired, ip_not_allowed, insufficient_scopes,
+                                    rate_limited)
+             SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM api_keys WHERE id = ?1
              ON CONFLICT (key_id, day) DO UPDATE
              SET valid = valid + excluded.valid,
                  revoked = revoked + excluded.revoked,
@@ -91,16 +94,20 @@ impl WriteTx<'_> {
                  account_suspended = account_suspended + excluded.account_suspended,
                  disabled = disabled + excluded.disabled,
                  expired = expired + excluded.expired,
-                 insufficient_scopes = insufficient_scopes + excluded.insufficient_scopes",
+                 ip_not_allowed = ip_not_allowed + excluded.ip_not_allowed,
+                 insufficient_scopes = insufficient_scopes + excluded.insufficient_scopes,
+                 rate_limited = rate_limited + excluded.rate_limited",
         )?;
         let today = Day::of(self.now()).0;
         for it in uses {
             if let Some(at) = it.last_used {
                 last.execute(params![it.key, it.prefix, at])?;
             }
-            let [valid, revoked, rotated, suspended, disabled, expired, scopes] = it.counts;
+            let [valid, revoked, rotated, suspended, disabled, expired, address, scopes, rate] =
+                it.counts;
             daily.execute(params![
-                it.key, today, valid, revoked, rotated, suspended, disabled, expired, scopes
+                it.key, today, valid, revoked, rotated, suspended, disabled, expired, address,
+                scopes, rate
             ])?;
         }
         Ok(())
@@ -122,7 +129,7 @@ impl ReadTx<'_> {
     pub fn usage_of(&self, key: KeyId, first: Day) -> Result<Vec<DayOfUse>, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT day, valid, revoked, rotated, account_suspended, disabled, expired,
-                    insufficient_scopes
+                    ip_not_allowed, insufficient_scopes, rate_limited
              FROM key_usage WHERE key_id = ?1 AND day >= ?2 ORDER BY day",
         )?;
         KEY_USAGE.all(&mut statement, params![key, first.0], day_of_use)

@@ -75,7 +75,7 @@ struct Change<T, E, F> {
     reply: SyncSender<Result<T, E>>,
 }
 
-/// What the writer thread uses besides its connection.
+/// The resources of the writer thread besides its connection.
 pub(super) struct Opened {
     pub path: PathBuf,
     pub env: Env,
@@ -199,7 +199,7 @@ where
     }
 }
 
-/// What the writer thread owns.
+/// The state of the writer thread.
 pub(super) struct WriterThread {
     pub opened: Opened,
     /// The file that was opened first; no other file is opened in its place.
@@ -276,7 +276,7 @@ impl WriterThread {
                 if rows != conn.total_changes()
                     && let Some(fault) = self.state.works()
                 {
-                    tracing::info!("changes are taken again; before, {fault}");
+                    tracing::info!("changes are accepted again; before: {fault}");
                 }
                 self.conn = Some(conn);
             }

@@ -2,7 +2,7 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
@@ -12,6 +12,7 @@ use super::{
     verification_counts::{EntryPoint, Outcome, Tallies},
 };
 use crate::{
+    domain::named_enum,
     env::Timestamp,
     service::{Job, Keyward, Statistics},
 };
@@ -26,11 +27,14 @@ const EVENTS: &str = "keyward_audit_events_total";
 const CERTIFICATE_END: &str = "keyward_tls_certificate_not_after_timestamp_seconds";
 const DERIVATIONS: &str = "keyward_derivations_total";
 const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
+const LEAKED_KEYS: &str = "keyward_leaked_keys_total";
 const MALFORMED: &str = "keyward_malformed_requests_total";
 const STORAGE_FAILURES: &str = "keyward_storage_failures_total";
 const POOL: &str = "keyward_db_pool_connections";
+const DELIVERIES: &str = "keyward_webhook_deliveries_total";
+const WEBHOOK_LAG: &str = "keyward_webhook_lag_events";
 
-const GAUGES: [(&str, &str); 14] = [
+const GAUGES: [(&str, &str); 15] = [
     ("keyward_build_info", "Always 1; the version is in the label."),
     (JOB_SUCCESS, "Unix time of the last successful run."),
     (KEYS, "Keys by state; a key that rotates also counts in its other state."),
@@ -44,15 +48,18 @@ const GAUGES: [(&str, &str); 14] = [
     ("keyward_db_wal_size_bytes", "Size of the write-ahead log."),
     ("keyward_storage_available", "1 if the last change reached the disk, 0 if it failed."),
     (POOL, "Connections that read, by state."),
+    (WEBHOOK_LAG, "Events of the log that a webhook has not delivered or passed over yet."),
     ("keyward_first_proofs_waiting", "First uses of keys that wait for their secret verification."),
 ];
-const COUNTERS: [(&str, &str); 7] = [
+const COUNTERS: [(&str, &str); 9] = [
     (REQUEST_COUNT, "Requests by status, without verification and forward auth."),
     (JOB_RUNS, "Runs of jobs by result."),
     (STORAGE_FAILURES, "Commits that failed because the storage failed."),
     (EVENTS, "Events by type."),
     (DERIVATIONS, "Derivations of hashes since the start."),
     (LOG_LINES_DROPPED, "Log lines that were dropped because their reader was too slow."),
+    (DELIVERIES, "Attempts to deliver an event to a webhook, by result."),
+    (LEAKED_KEYS, "Keys in reports of leaks by outcome."),
     (MALFORMED, "Requests refused because they are not valid HTTP."),
 ];
 const HISTOGRAMS: [(&str, &str); 2] = [
@@ -64,6 +71,16 @@ const HISTOGRAMS: [(&str, &str); 2] = [
 const HTTP_BOUNDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 const JOB_BOUNDS: [f64; 8] = [0.001, 0.01, 0.1, 0.5, 1.0, 10.0, 60.0, 600.0];
+
+named_enum! {
+    /// How an attempt to deliver an event ended.
+    pub enum DeliveryResult {
+        Delivered => "delivered",
+        Failed => "failed",
+        /// The receiver answered 410.
+        Gone => "gone",
+    }
+}
 
 /// Counters, gauges and histograms.
 pub struct Metrics {
@@ -99,6 +116,9 @@ impl Metrics {
         it.gauge(CERTIFICATE_END, &[]).set(0.0);
         // These series exist before their first event.
         it.count_malformed_requests(0);
+        for outcome in ["revoked", "grace_ended", "kept"] {
+            it.count_leaked_keys(outcome, 0);
+        }
         for job in Job::ALL {
             it.gauge(JOB_SUCCESS, &[("job", job.as_str())]).set(0.0);
             for result in ["ok", "failed"] {
@@ -138,9 +158,28 @@ impl Metrics {
         self.recorder.register_counter(&key, &META).increment(1);
     }
 
+    /// Makes the counters of a webhook appear before its first attempt.
+    pub fn declare_webhook(&self, name: &str) {
+        for result in DeliveryResult::ALL {
+            self.deliveries(name, result).increment(0);
+        }
+    }
+
+    /// Counts one attempt to deliver an event. `webhook` is a name of the configuration.
+    pub fn count_delivery(&self, webhook: &str, result: DeliveryResult) {
+        self.deliveries(webhook, result).increment(1);
+    }
+
     /// Counts requests that are not valid HTTP.
     pub fn count_malformed_requests(&self, by: u64) {
         let key = Key::from_static_name(MALFORMED);
+        self.recorder.register_counter(&key, &META).increment(by);
+    }
+
+    /// Counts keys that were reported as leaked, by what the report did with them.
+    pub fn count_leaked_keys(&self, outcome: &'static str, by: u64) {
+        let label = vec![Label::from_static_parts("outcome", outcome)];
+        let key = Key::from_parts(LEAKED_KEYS, label);
         self.recorder.register_counter(&key, &META).increment(by);
     }
 
@@ -196,6 +235,10 @@ impl Metrics {
         let key = Key::from_static_name(STORAGE_FAILURES);
         self.recorder.register_counter(&key, &META).absolute(failures);
         set("keyward_first_proofs_waiting", app.waiting_verifications() as f64);
+        for (webhook, lag) in app.webhook_lags() {
+            let key = Key::from_parts(WEBHOOK_LAG, vec![Label::new("webhook", webhook)]);
+            self.recorder.register_gauge(&key, &META).set(lag as f64);
+        }
         let dropped = self.log.get().map_or(0, Outlet::dropped);
         for (name, count) in [(LOG_LINES_DROPPED, dropped), (DERIVATIONS, app.derivations())] {
             let key = Key::from_static_name(name);
@@ -204,6 +247,14 @@ impl Metrics {
         let mut text = self.handle.render();
         self.tallies.render(&mut text);
         text
+    }
+
+    fn deliveries(&self, webhook: &str, result: DeliveryResult) -> Counter {
+        let labels = vec![
+            Label::new("webhook", webhook.to_owned()),
+            Label::from_static_parts("result", result.as_str()),
+        ];
+        self.recorder.register_counter(&Key::from_parts(DELIVERIES, labels), &META)
     }
 
     fn count_run(&self, job: Job, result: &'static str, by: u64) {

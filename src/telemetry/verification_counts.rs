@@ -50,6 +50,7 @@ const BOUNDS: [u64; 11] =
 const SHARDS: usize = 16;
 
 const COUNTER: &str = "keyward_verifications_total";
+const LIMITED: &str = "keyward_rate_limited_total";
 const HISTOGRAM: &str = "keyward_verification_duration_seconds";
 
 /// The number of verifications by entry point and outcome, and their durations.
@@ -108,6 +109,12 @@ impl Tallies {
                 writeln!(text, "{COUNTER}{{entry=\"{entry_name}\",outcome=\"{name}\"}} {count}")?;
             }
         }
+        let limited = ENTRIES.map(|(entry, _)| {
+            self.sum(entry, |it| it.outcomes.get(place(Outcome::Judged(Verdict::RateLimited))))
+        });
+        writeln!(text, "\n# HELP {LIMITED} Verifications that a rate limit refused.")?;
+        writeln!(text, "# TYPE {LIMITED} counter")?;
+        writeln!(text, "{LIMITED} {}", limited.iter().sum::<u64>())?;
         writeln!(text, "\n# HELP {HISTOGRAM} Duration of key verifications.")?;
         writeln!(text, "# TYPE {HISTOGRAM} histogram")?;
         for (entry, name) in ENTRIES {

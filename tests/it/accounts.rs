@@ -1,4 +1,5 @@
-//! Accounts: whose keys they are, walled off from each other, managed by the operator.
+//! Accounts: the operator manages them, and each account's keys are separate from those of the
+//! others.
 
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ fn an_account_needs_only_a_name_and_comes_with_its_first_key() {
     let expected = json!({
         "id": id, "name": "Acme", "externalId": null, "status": "active", "allowedScopes": null,
         "maxKeys": null, "maxKeyLifetimeSeconds": null, "defaultKeyLifetimeSeconds": null,
-        "metadata": {}, "createdAt": "2026-01-01T00:00:00.000Z",
+        "rateLimit": null, "keyRateLimit": null, "metadata": {},
+        "createdAt": "2026-01-01T00:00:00.000Z",
     });
     assert_eq!(made.to_string(), expected.to_string(), "these members, in this order");
     assert_eq!(answer.header("location"), Some(&*path(id)));
@@ -57,7 +59,7 @@ fn an_account_needs_only_a_name_and_comes_with_its_first_key() {
 }
 
 #[test]
-fn an_account_is_made_as_it_was_asked_for() {
+fn an_account_is_created_with_the_members_that_were_given() {
     let server = TestServer::start();
     let body = json!({
         "name": "Acme", "externalId": "cust_42", "allowedScopes": ["orders:write", "orders:read"],
@@ -90,7 +92,7 @@ fn the_first_key_ends_no_later_than_the_key_that_made_the_account() {
 }
 
 #[test]
-fn an_external_id_is_one_accounts_only_until_that_is_deleted() {
+fn an_external_id_belongs_to_one_account_until_that_account_is_deleted() {
     let server = TestServer::start();
     let root = &server.root.text;
     let body = json!({ "name": "Acme", "externalId": "cust_42" });
@@ -100,7 +102,7 @@ fn an_external_id_is_one_accounts_only_until_that_is_deleted() {
     assert_refused(&server.post(root, ACCOUNTS, &body), 409, "external_id_taken");
     let same = json!({ "externalId": "cust_42" });
     assert_refused(&server.put(root, &path(&other), &same), 409, "external_id_taken");
-    server.put(root, &path(&id), &same).expect(200); // Its own.
+    server.put(root, &path(&id), &same).expect(200); // The account's own external id.
     assert_eq!(server.events().len(), events);
     server.delete(root, &path(&id)).expect(204);
     server.put(root, &path(&other), &same).expect(200);
@@ -108,7 +110,7 @@ fn an_external_id_is_one_accounts_only_until_that_is_deleted() {
 }
 
 #[test]
-fn identifiers_that_other_services_give_are_taken_as_external_ids() {
+fn identifiers_from_other_services_are_valid_external_ids() {
     let server = TestServer::start();
     for id in [
         "cus_NffrFeUfNV2Hib",
@@ -159,7 +161,7 @@ fn an_account_that_is_suspended_stops_at_once_and_resumes() {
 }
 
 #[test]
-fn a_deleted_account_takes_its_keys_along_and_is_forgotten_in_time() {
+fn deleting_an_account_deletes_its_keys_and_purges_them_later() {
     let server = TestServer::start();
     let root = &server.root.text;
     let (id, owner) = server.account(&json!({ "name": "Acme", "externalId": "cust_42" }));
@@ -220,7 +222,7 @@ fn the_operators_account_cannot_be_limited_suspended_or_deleted() {
 }
 
 #[test]
-fn allowed_scopes_are_the_ceiling_for_everybody() {
+fn allowed_scopes_limit_every_key_of_the_account() {
     let server = TestServer::start();
     let root = &server.root.text;
     let (id, owner) = server.account(&json!({ "name": "Acme", "allowedScopes": ["orders:read"] }));
@@ -246,7 +248,7 @@ fn allowed_scopes_are_the_ceiling_for_everybody() {
 }
 
 #[test]
-fn an_account_as_it_was_read_can_be_written_back_when_a_scope_is_gone() {
+fn an_account_with_a_removed_scope_can_be_written_back_as_it_was_read() {
     let mut server = TestServer::start();
     let (id, _) = server.account(&json!({ "name": "A", "allowedScopes": ["orders:read"] }));
     server.restart(|config| config.scopes.retain(|it| it.name != "orders:read"));
@@ -257,7 +259,7 @@ fn an_account_as_it_was_read_can_be_written_back_when_a_scope_is_gone() {
 }
 
 #[test]
-fn a_limit_of_keys_can_be_raised_and_lowered() {
+fn the_key_limit_can_be_raised_and_lowered() {
     let server = TestServer::start();
     let (id, owner) = server.account(&json!({ "name": "Acme", "maxKeys": 1 }));
     let set = |most: Value| {

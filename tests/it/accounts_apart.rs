@@ -1,4 +1,5 @@
-//! Accounts are walled off from each other: what is another's is not there.
+//! Accounts are separate: a request about another account's object is answered as if it did not
+//! exist.
 
 use serde_json::{Value, json};
 
@@ -16,12 +17,12 @@ fn assert_refused(answer: &Response, status: u16, code: &str) {
     assert_eq!((answer.status, &*answer.problem()), (status, code), "{}", answer.text());
 }
 
-/// The answer without what tells one request from another.
+/// Returns the answer without the parts that differ between any two requests.
 fn anonymous(answer: &Response) -> (u16, Vec<(String, String)>, String) {
     let id = answer.header("x-request-id").expect("an identifier");
     let told = |(name, _): &&(String, String)| !matches!(&**name, "x-request-id" | "date");
     let mut headers: Vec<_> = answer.headers.iter().filter(told).cloned().collect();
-    headers.sort(); // They have no order of their own.
+    headers.sort(); // Their order carries no meaning.
     (answer.status, headers, answer.text().replace(id, "ID"))
 }
 
@@ -35,7 +36,7 @@ fn child(server: &TestServer, caller: &str, scopes: &[&str]) -> Response {
 }
 
 #[test]
-fn a_foreign_key_is_answered_like_one_that_never_was() {
+fn the_key_of_another_account_is_answered_like_an_unknown_key() {
     let server = TestServer::start();
     let (acme, owner) = server.account(&json!({ "name": "Acme" }));
     let (_, foreign) = server.account(&json!({ "name": "Other" }));
@@ -102,7 +103,7 @@ fn an_account_sees_its_own_keys_and_events_only() {
 }
 
 #[test]
-fn only_the_scopes_for_accounts_reach_the_keys_of_others() {
+fn only_the_account_scopes_give_access_to_keys_of_other_accounts() {
     let server = TestServer::start();
     let (id, owner) = server.account(&json!({ "name": "Acme" }));
     let key = child(&server, &owner.text, &["orders:read"]).expect(201).json();
@@ -147,7 +148,7 @@ fn an_account_never_sees_the_identifier_of_an_operators_key() {
     let own = server.create(&first.text, &body);
     let next = server.create(&own.text, &body);
     let gone = server.create(&own.text, &body);
-    // A creator that is gone for good is still the account's own.
+    // The account still sees a creator that was its own key, even after that key was purged.
     server.delete(&first.text, &own.path()).expect(204);
     server.advance(std::time::Duration::from_hours(24 * 40));
     server.run_job("purge");
@@ -177,7 +178,7 @@ fn an_account_never_sees_the_identifier_of_an_operators_key() {
 }
 
 #[test]
-fn an_account_asks_for_what_the_operator_did() {
+fn an_account_filters_for_what_the_operator_did() {
     let server = TestServer::start();
     let (_, first) = server.account(&json!({ "name": "x" }));
     server.create(&first.text, &json!({ "name": "n", "scopes": ["orders:read"] }));
@@ -205,7 +206,7 @@ fn any_key_may_look_at_its_own_account() {
 }
 
 #[test]
-fn who_may_write_may_make_a_key_that_rotates_itself_and_manage_it() {
+fn a_key_with_the_write_scope_can_create_and_manage_a_key_that_rotates_itself() {
     let server = TestServer::start();
     let (_, first) = server.account(&json!({ "name": "x" }));
     let body = json!({ "name": "n", "scopes": ["api-keys:rotate", "orders:read"] });

@@ -1,4 +1,4 @@
-//! `keyward events verify` and `export`: an auditor with a copy and no server.
+//! `keyward events verify` and `export`: an auditor works on a copy, without a server.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::{TestServer, keyward, skip};
 
-/// A log that is at rest, its copy, and what the auditor kept.
+/// A log to which nothing is added, a copy of it, and what the auditor stored.
 struct Evidence {
     dir: TempDir,
     events: Vec<Value>,
@@ -29,7 +29,7 @@ const BREAK_IN: &str = "PRAGMA foreign_keys = OFF;
 const FILES: [&str; 3] = ["keyward.db", "checkpoint", "checkpoint.pub"];
 
 impl Evidence {
-    /// Over 256 events, so that a subtree is kept, and several checkpoints.
+    /// Makes more than 256 events, so that the tree stores a subtree, and several checkpoints.
     fn secure() -> Self {
         let mut server = TestServer::start();
         for _ in 0..3 {
@@ -55,7 +55,7 @@ impl Evidence {
         Connection::open(self.path("keyward.db")).unwrap()
     }
 
-    /// Asks with these options besides `--db`, a file name standing for its path.
+    /// Runs a command with these options and `--db`. A file name in an option stands for its path.
     fn ask(&self, command: &str, options: &[&str]) -> Output {
         let mut program = keyward();
         program.args(["events", command, "--db"]).arg(self.path("keyward.db"));
@@ -69,7 +69,7 @@ impl Evidence {
         program.output().unwrap()
     }
 
-    /// The exit code, and what was said.
+    /// Returns the exit code and the output.
     fn verify(&self, options: &[&str]) -> (i32, String) {
         let output = self.ask("verify", options);
         let text = [output.stdout, output.stderr].concat();
@@ -87,7 +87,7 @@ impl Evidence {
         text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
     }
 
-    /// Changes the log as the owner of the disk could; returns what the auditor is told then.
+    /// Changes the log as the owner of the disk could. Returns what the auditor then reads.
     fn after(&self, sql: &str) -> (i32, String) {
         let before = fs::read(self.path("keyward.db")).unwrap();
         self.open().execute_batch(&format!("{BREAK_IN} {sql}")).unwrap();
@@ -98,7 +98,7 @@ impl Evidence {
 }
 
 #[test]
-fn a_sound_copy_is_said_to_be_sound_with_and_without_the_key() {
+fn a_sound_copy_is_reported_as_sound_with_and_without_the_public_key() {
     let evidence = Evidence::secure();
     let (code, text) = evidence.whole();
     assert_eq!(code, 0, "{text}");
@@ -106,7 +106,7 @@ fn a_sound_copy_is_said_to_be_sound_with_and_without_the_key() {
     assert!(text.contains("signatures   "), "{text}");
     let (code, text) = evidence.verify(&[]);
     assert!(code == 0 && text.contains("not checked"), "{text}");
-    // As `jq -r` and editors leave it.
+    // `jq -r` and editors add this line end.
     let mut kept = fs::read_to_string(evidence.path("checkpoint")).unwrap();
     kept.push('\n');
     fs::write(evidence.path("checkpoint"), kept).unwrap();
@@ -167,12 +167,12 @@ fn a_log_rewritten_from_the_start_is_found_through_a_checkpoint() {
     rewrite(&conn);
     conn.execute_batch("DELETE FROM checkpoints").unwrap();
     let (code, text) = evidence.verify(&[]);
-    assert_eq!(code, 0, "a perfect forgery, for an auditor who kept nothing: {text}");
+    assert_eq!(code, 0, "an auditor without a stored checkpoint cannot see the forgery: {text}");
     let (code, text) = evidence.whole();
     assert!(code == 3 && text.contains("rewritten"), "{text}");
 }
 
-/// Every event with another address, and all hashes recomputed.
+/// Changes the address in every event and recomputes all hashes.
 fn rewrite(conn: &Connection) {
     let columns = "seq, time_ms, type, account_id, actor, actor_prefix, actor_account_id, subject,
         request_id, client_ip, data, prev_hash, hash";
@@ -218,7 +218,7 @@ fn rewrite(conn: &Connection) {
 }
 
 #[test]
-fn a_checkpoint_is_believed_only_with_the_right_signature() {
+fn a_checkpoint_is_accepted_only_with_the_right_signature() {
     let evidence = Evidence::secure();
     let note = fs::read_to_string(evidence.path("checkpoint")).unwrap();
     fs::write(evidence.path("checkpoint"), note.replace("time 2026", "time 2027")).unwrap();
@@ -230,7 +230,7 @@ fn a_checkpoint_is_believed_only_with_the_right_signature() {
     let forged = "UPDATE checkpoints SET note = replace(note, 'time 2026', 'time 2027')";
     assert_eq!(evidence.after(forged).0, 3);
     assert_eq!(evidence.after("UPDATE checkpoints SET time_ms = time_ms + 1").0, 3);
-    // The key of another log.
+    // The public key of another log.
     let other = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
     fs::write(evidence.path("checkpoint.pub"), other).unwrap();
     let (code, text) = evidence.whole();
@@ -242,7 +242,7 @@ fn a_checkpoint_is_believed_only_with_the_right_signature() {
 }
 
 #[test]
-fn what_is_no_database_of_ours_is_said_to_be_none() {
+fn a_file_that_is_no_keyward_database_is_reported_as_such() {
     let evidence = Evidence::secure();
     fs::write(evidence.path("keyward.db"), "hello, this is no database").unwrap();
     let (code, text) = evidence.verify(&[]);
@@ -253,7 +253,7 @@ fn what_is_no_database_of_ours_is_said_to_be_none() {
 }
 
 #[test]
-fn the_export_is_what_the_api_answers_line_by_line() {
+fn each_line_of_the_export_is_an_event_as_the_api_answers_it() {
     let evidence = Evidence::secure();
     let lines = evidence.export(&[]);
     assert_eq!(lines[..evidence.events.len()], evidence.events[..]);

@@ -1,4 +1,4 @@
-//! The audit log: no change without its event, and no event that was changed goes unnoticed.
+//! The audit log: each change has its event, and a changed event is always found.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::support::{Request, TestServer};
 const COLUMNS: &str = "seq, time_ms, type, account_id, actor, actor_prefix, actor_account_id,
     subject, request_id, client_ip, data, prev_hash, hash";
 
-/// Takes away what protects the events, and keeps them to be put back.
+/// Removes the triggers that protect the events, and stores them so that they can be restored.
 const BREAK_IN: &str = "PRAGMA foreign_keys = OFF;
     DROP TRIGGER events_are_never_updated;
     DROP TRIGGER events_are_never_deleted;
@@ -24,7 +24,7 @@ const BREAK_IN: &str = "PRAGMA foreign_keys = OFF;
     CREATE TABLE kept AS SELECT * FROM events;";
 const PUT_BACK: &str = "DELETE FROM events; INSERT INTO events SELECT * FROM kept;";
 
-/// An attacker who has the file and knows the program.
+/// An attacker who can write to the file and knows the program.
 fn vandal(server: &TestServer) -> Connection {
     let conn = Connection::open(server.database()).unwrap();
     conn.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
@@ -76,7 +76,7 @@ fn the_file_refuses_to_change_an_event() {
     assert_eq!(server.app.first_broken_event().unwrap(), None);
 }
 
-/// Changes of a table's rows that have no event of their own, each with what is wrong with it.
+/// Changes to the rows of a table without an event. Each has the reason why it is wrong.
 fn unrecorded(table: &str, own: &str, subject: &str, fresh: &str) -> Vec<(String, &'static str)> {
     let victim = format!("{own} = (SELECT min({own}) FROM {table})");
     let latest = "(SELECT max(seq) FROM events)";
@@ -96,9 +96,9 @@ fn unrecorded(table: &str, own: &str, subject: &str, fresh: &str) -> Vec<(String
 }
 
 #[test]
-fn the_file_refuses_a_change_that_nobody_recorded() {
+fn the_file_refuses_a_change_without_an_event() {
     let server = busy();
-    // The newest event is about keyward itself: no change may use it.
+    // The newest event is about keyward itself, so no change may refer to it.
     server.clock.step_wall(-3_600_000);
     server.run_job("keep_time");
     let conn = vandal(&server);
@@ -108,7 +108,7 @@ fn the_file_refuses_a_change_that_nobody_recorded() {
     let key = "INSERT INTO api_keys (id, account_id, name, scopes, enabled, metadata,
             created_at_ms, updated_at_ms, revision, audit_seq)
         SELECT 'key_x', id, 'x', '*', 1, '{}', 0, 0, 1, $SEQ FROM accounts WHERE kind = 'operator'";
-    // A second way into the root key: the worst of all.
+    // A second credential of the root key. This is the most dangerous of these changes.
     let value = "INSERT INTO credentials (prefix, key_id, phc, issued_at_ms, valid_until_ms,
             audit_seq)
         SELECT 'rg_backdoor0', key_id, phc, 0, 253402300799999, $SEQ FROM credentials
@@ -132,7 +132,7 @@ fn the_file_refuses_a_change_that_nobody_recorded() {
 }
 
 #[test]
-fn the_file_refuses_to_replace_a_row_in_the_name_of_an_older_event() {
+fn the_file_refuses_a_replaced_row_that_refers_to_an_older_event() {
     let server = busy();
     let conn = vandal(&server);
     let mut accepted = Vec::new();
@@ -156,7 +156,7 @@ fn the_file_refuses_to_replace_a_row_in_the_name_of_an_older_event() {
 }
 
 #[test]
-fn an_event_edited_behind_our_back_is_found() {
+fn an_event_edited_in_the_file_is_found() {
     let mut server = busy();
     server.audited = false;
     let conn = vandal(&server);
@@ -203,7 +203,7 @@ fn an_event_edited_behind_our_back_is_found() {
     }
 }
 
-/// The event as the file has it.
+/// Returns the event as the file stores it.
 fn event(conn: &Connection, seq: i64) -> Event {
     let sql = format!("SELECT {COLUMNS} FROM events WHERE seq = ?1");
     conn.query_row(&sql, [seq], |row| {
@@ -227,7 +227,7 @@ fn event(conn: &Connection, seq: i64) -> Event {
 }
 
 #[test]
-fn an_event_rewritten_with_its_hash_no_longer_fits_the_next_one() {
+fn an_event_rewritten_with_its_hash_does_not_fit_the_next_event() {
     let mut server = busy();
     server.audited = false;
     let conn = vandal(&server);
@@ -308,7 +308,7 @@ fn a_refused_change_leaves_no_event_and_no_gap() {
 }
 
 #[test]
-fn the_log_never_runs_backwards_even_if_the_clock_does() {
+fn the_times_in_the_log_never_decrease_even_if_the_clock_steps_back() {
     let mut server = TestServer::start();
     server.key(&["orders:read"]);
     server.advance(std::time::Duration::from_secs(10));

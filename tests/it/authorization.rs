@@ -1,4 +1,4 @@
-//! Who may do what: every operation of the API document, tried by those who may not and who may.
+//! Authorization: each operation of the API document, called without and with the required scopes.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,16 @@ use crate::support::{
     operations::{BODIES, Operation, operations, protected},
 };
 
-/// Needs no key; of `metrics` that is true on the machine itself.
-const PUBLIC: [&str; 5] = ["livez", "metrics", "openapiJson", "openapiYaml", "readyz"];
+/// Operations that need no key. For `metrics` this holds only for callers on the machine itself.
+const PUBLIC: [&str; 6] =
+    ["livez", "metrics", "openapiJson", "openapiYaml", "readyz", "reportLeakedKeys"];
 
-/// What any accepted key may ask.
+/// Operations that any accepted key may call.
 const ANY_KEY: [&str; 4] = ["getOwnAccount", "getSelf", "listScopes", "revokeSelf"];
 
 const BROKEN: &str = "{\"name\": ";
 
-/// A good body, and one that is no JSON.
+/// A good body, and one that is not JSON.
 fn bodies(of: &Operation) -> [String; 2] {
     [of.body("orders:read"), BROKEN.to_owned()]
 }
@@ -28,7 +29,7 @@ fn event_count(server: &TestServer) -> i64 {
     conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap()
 }
 
-/// Every scope there is but `*` and these.
+/// Returns every scope except `*` and these.
 fn all_but(server: &TestServer, without: &[String]) -> Vec<String> {
     let list = server.get(&server.root.text, "/api/v1/scopes").expect(200).json();
     let names = list["data"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
@@ -58,12 +59,13 @@ fn only_what_is_listed_here_needs_no_key() {
     }
     let server = TestServer::start();
     for operation in operations.iter().filter(|it| it.public) {
-        server.send(&operation.request("", "", "", "")).expect(200);
+        let body = operation.body("orders:read");
+        server.send(&operation.request("", "", "", &body)).expect(200);
     }
 }
 
 #[test]
-fn a_stranger_is_told_nothing_whatever_they_send() {
+fn a_caller_without_a_valid_key_learns_nothing_from_any_request() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let (account, _) = server.account(&json!({ "name": "x" }));
@@ -84,7 +86,7 @@ fn a_stranger_is_told_nothing_whatever_they_send() {
 }
 
 #[test]
-fn every_scope_but_the_right_one_is_not_enough() {
+fn all_other_scopes_together_do_not_replace_the_required_one() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let (account, _) = server.account(&json!({ "name": "x" }));
@@ -112,7 +114,7 @@ fn each_scope_that_an_operation_names_is_enough_by_itself() {
             let (account, _) = server.account(&json!({ "name": "x" }));
             let request = operation.request(&target.id, &account, "1", &operation.body(scope));
             let answer = server.send(&request.key(&caller.text));
-            // The operator's account stays, which is not a question of scopes.
+            // The operator's account cannot be deleted. No scope changes that.
             let fine = (200..300).contains(&answer.status) || operation.id == "deleteOwnAccount";
             assert!(
                 fine && answer.status != 403,
@@ -126,7 +128,7 @@ fn each_scope_that_an_operation_names_is_enough_by_itself() {
 }
 
 #[test]
-fn what_belongs_to_another_account_is_not_there() {
+fn an_object_of_another_account_is_answered_with_404() {
     let server = TestServer::start();
     let (_, caller) = server.account(&json!({ "name": "mine" }));
     let (_, foreign) = server.account(&json!({ "name": "theirs" }));
@@ -166,7 +168,7 @@ fn what_belongs_to_another_account_is_not_there() {
 }
 
 #[test]
-fn an_account_that_never_was_is_not_there_for_the_operator_either() {
+fn an_unknown_account_is_answered_with_404_for_the_operator_too() {
     let server = TestServer::start();
     let (gone, _) = server.account(&json!({ "name": "x" }));
     server.delete(&server.root.text, &format!("/api/v1/accounts/{gone}")).expect(204);

@@ -1,4 +1,4 @@
-//! Forward auth as proxies ask for it: which request needs what, and what is believed of it.
+//! Forward auth as proxies call it: which scopes a request needs, and which headers are trusted.
 
 use std::fs;
 
@@ -41,7 +41,7 @@ fn the_policy_says_which_scopes_a_request_needs() {
 }
 
 #[test]
-fn what_no_route_matches_is_refused_and_what_is_public_passes() {
+fn a_request_without_a_matching_route_is_refused_and_a_public_one_passes() {
     let server = guarded();
     for (method, target) in
         [("GET", "/"), ("GET", "/orders-admin"), ("PURGE", "/orders"), ("POST", "/health")]
@@ -86,7 +86,7 @@ fn a_path_that_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn each_mount_is_blind_to_the_headers_of_the_others() {
+fn each_mount_ignores_the_headers_of_the_others() {
     let server = guarded();
     let reader = server.key(&["orders:read"]);
     let [nginx, forward, envoy] = questions("POST", "/orders").map(|it| it.key(&reader.text));
@@ -108,13 +108,13 @@ fn each_mount_is_blind_to_the_headers_of_the_others() {
         let request = request.header("X-Keyward-Scopes", "orders:write").header("Scope", "*");
         assert_refused(ask(&server, &request), 403, "missing_scope");
     }
-    // Where the proxy's own headers are missing, those of the other family do not help.
+    // Headers of the other family do not replace missing headers of the proxy.
     let unsaid = Request::new("GET", "/authz/nginx")
         .key(&reader.text)
         .header("X-Forwarded-Method", "GET")
         .header("X-Forwarded-Uri", "/health");
     assert_refused(ask(&server, &unsaid), 403, "authz_misconfigured");
-    // The proxy's and its client's: no rule tells which is which.
+    // One comes from the proxy and one from its client. keyward cannot tell which is which.
     let [nginx, forward, _] = questions("GET", "/orders").map(|it| it.key(&reader.text));
     let twice = [
         nginx.clone().header("X-Original-URI", "/health"),
@@ -128,7 +128,7 @@ fn each_mount_is_blind_to_the_headers_of_the_others() {
 }
 
 #[test]
-fn hosts_come_from_where_the_mount_reads_them() {
+fn each_mount_reads_the_host_from_its_own_header() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("routes.toml");
     let route = |host: &str, scope: &str| {
@@ -158,7 +158,7 @@ fn hosts_come_from_where_the_mount_reads_them() {
 }
 
 #[test]
-fn scopes_in_the_url_and_in_the_policy_are_all_needed() {
+fn scopes_in_the_url_and_in_the_policy_are_all_required() {
     let server = guarded();
     let reader = server.key(&["orders:read"]);
     let both = server.key(&["orders:read", "commissions:read"]);
@@ -177,18 +177,19 @@ fn scopes_in_the_url_and_in_the_policy_are_all_needed() {
     {
         assert_refused(question(mistake, &server.root), 403, "authz_misconfigured");
     }
-    // A public route does not undo what the proxy asks for.
+    // A public route does not remove the scopes that the proxy asks for.
     let health = Request::new("GET", "/authz/nginx?scope=orders:read")
         .header("X-Original-Method", "GET")
         .header("X-Original-URI", "/health");
     assert_refused(ask(&server, &health), 401, "missing_key");
-    // An Envoy's query is its client's: it neither asks for scopes nor makes a mistake.
+    // The client chooses the query of an Envoy request, so it neither adds scopes nor causes an
+    // error.
     let envoy = Request::new("GET", "/authz/envoy/orders?scope=commissions:read&x=1");
     assert_eq!(ask(&server, &envoy.key(&reader.text)).0, 200);
 }
 
 #[test]
-fn without_a_policy_the_url_alone_says_what_is_needed() {
+fn without_a_policy_only_the_url_names_the_required_scopes() {
     let server = TestServer::start();
     let reader = server.key(&["orders:read"]);
     for (mount, method) in MOUNTS.into_iter().flat_map(|it| {

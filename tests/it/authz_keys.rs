@@ -1,4 +1,4 @@
-//! Forward auth: whose key it was, and which keys pass.
+//! Forward auth: which keys pass, and what the API behind the proxy learns about them.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn the_api_behind_is_told_whose_key_it_was() {
+fn the_api_behind_the_proxy_learns_whose_key_it_was() {
     let server = TestServer::start();
     let customer = json!({ "name": "Acme", "externalId": "-" });
     let (account, first) = server.account(&customer);
@@ -39,12 +39,12 @@ fn the_api_behind_is_told_whose_key_it_was() {
 }
 
 #[test]
-fn the_key_comes_as_bearer_too_and_never_twice() {
+fn the_key_may_come_as_a_bearer_token_and_never_twice() {
     let server = TestServer::start();
     let (key, other) = (server.key(&["orders:read"]), server.key(&["orders:read"]));
     let bearer = |text: &str| Request::new("GET", "/authz").header("Authorization", text);
     assert_eq!(ask(&server, &bearer(&format!("Bearer {}", key.text))).0, 200);
-    // The API's own token: left alone, and no key.
+    // A token of the API itself is ignored, so the request has no key.
     assert_refused(ask(&server, &bearer("Bearer eyJhbGciOi.x.y")), 401, "missing_key");
     assert_refused(ask(&server, &bearer("Basic dXNlcjpwdw==")), 401, "missing_key");
     assert_eq!(ask(&server, &bearer("Bearer eyJhbGciOi.x.y").key(&key.text)).0, 200);
@@ -58,7 +58,7 @@ fn the_key_comes_as_bearer_too_and_never_twice() {
 }
 
 #[test]
-fn a_key_that_does_not_stand_is_refused_with_its_reason() {
+fn a_key_that_is_not_valid_is_refused_with_the_reason() {
     let server = guarded();
     let body = |name: &str| json!({ "name": name, "scopes": ["orders:read"] });
     let root = server.root.text.clone();
@@ -96,7 +96,7 @@ fn a_key_that_does_not_stand_is_refused_with_its_reason() {
 }
 
 #[test]
-fn an_old_value_in_grace_passes_and_says_that_its_time_is_up() {
+fn an_earlier_credential_in_grace_passes_and_the_answer_says_until_when() {
     let mut server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.rotate(&server.root.text.clone(), &key.id, &json!({ "gracePeriodSeconds": 300 }));
@@ -109,7 +109,7 @@ fn an_old_value_in_grace_passes_and_says_that_its_time_is_up() {
 }
 
 #[test]
-fn a_browser_may_ask_before_it_sends_if_the_operator_says_so() {
+fn a_preflight_passes_without_a_key_if_the_operator_allows_it() {
     let preflight = |it: Request| {
         it.header("Origin", "https://shop.example").header("Access-Control-Request-Method", "POST")
     };
@@ -132,7 +132,7 @@ fn a_browser_may_ask_before_it_sends_if_the_operator_says_so() {
 }
 
 #[test]
-fn the_address_in_an_event_is_the_clients_own() {
+fn an_event_has_the_address_of_the_client_and_not_of_the_proxy() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.rotate(&server.root.text.clone(), &key.id, &json!({ "gracePeriodSeconds": 0 }));
@@ -140,18 +140,18 @@ fn the_address_in_an_event_is_the_clients_own() {
         .key(&key.text)
         .header("X-Forwarded-For", "10.9.9.9, 198.51.100.7");
     assert_refused(ask(&server, &question), 401, "key_rotated");
-    // Recorded beside the answer.
+    // The server may record this only after the answer.
     let deadline = Instant::now() + Duration::from_secs(30);
     let event = loop {
         let retired = |it: &Value| it["type"] == "api_key.retired_key_used";
         if let Some(event) = server.events().into_iter().find(retired) {
             break event;
         }
-        assert!(Instant::now() < deadline, "the use of a retired value was not recorded");
+        assert!(Instant::now() < deadline, "the use of a retired credential was not recorded");
         std::thread::yield_now();
     };
     assert_eq!(event["clientIp"], "198.51.100.7", "{event}");
-    // And so it is in what the API records.
+    // The events of the API have the same address.
     let create = Request::new("POST", "/api/v1/api-keys")
         .key(&server.root.text)
         .header("X-Forwarded-For", "198.51.100.8")
@@ -159,7 +159,7 @@ fn the_address_in_an_event_is_the_clients_own() {
     server.send(&create).expect(201);
     let newest = server.events().pop().expect("an event");
     assert_eq!(newest["clientIp"], "198.51.100.8", "{newest}");
-    // Who comes through a proxy on this machine is not on this machine.
+    // A client that comes through a proxy on this machine does not count as local.
     let metrics = Request::new("GET", "/metrics").header("X-Forwarded-For", "198.51.100.8");
     server.send(&metrics).expect(401);
     let distrustful = TestServer::with(|it| it.trusted_proxies.clear());

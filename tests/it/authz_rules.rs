@@ -1,4 +1,4 @@
-//! Forward auth: which requests a policy decides, and what is refused before anything is believed.
+//! Forward auth: which requests a policy decides, and what is refused before any header is trusted.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::support::{
     forged,
 };
 
-/// A server with this policy.
+/// Starts a server with this policy.
 fn with_policy(text: &str) -> (TestServer, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("routes.toml");
@@ -28,7 +28,7 @@ fn route(path: &str, rest: &str) -> String {
 }
 
 #[test]
-fn the_plain_mount_goes_by_its_query_alone() {
+fn the_plain_mount_reads_only_its_query() {
     for server in [guarded(), TestServer::start()] {
         let reader = server.key(&["orders:read"]);
         let question = |query: &str| Request::new("GET", &format!("/authz{query}"));
@@ -46,12 +46,12 @@ fn the_plain_mount_goes_by_its_query_alone() {
 }
 
 #[test]
-fn a_question_without_a_readable_host_is_refused_if_any_route_has_hosts() {
+fn a_request_without_a_readable_host_is_refused_if_any_route_has_hosts() {
     let admin = "hosts = [\"admin.example.com\"]\nscopes = [\"orders:write\"]";
     let routes = route("/**", admin) + &route("/open/**", "public = true");
     let (server, _dir) = with_policy(&routes);
     let reader = server.key(&["orders:read"]);
-    // With a host that can be read, each request has its route.
+    // With a readable host, each request matches its route.
     let forward = |host: &str| {
         Request::new("GET", "/authz/forward")
             .key(&reader.text)
@@ -89,7 +89,7 @@ fn a_question_without_a_readable_host_is_refused_if_any_route_has_hosts() {
         .header("X-Forwarded-Method", "GET")
         .header("X-Forwarded-Uri", "/open/1");
     assert_refused(ask(&server, &unsaid), 403, "authz_misconfigured");
-    // A policy without hosts does not need one.
+    // A policy without hosts needs no host.
     let server = guarded();
     let reader = server.key(&["orders:read"]);
     let unsaid = Request::new("GET", "/authz/forward")
@@ -131,7 +131,7 @@ fn a_key_is_optional_where_the_route_says_so() {
     assert_refused(decided(&server, "GET", &target, None), 401, "key_in_query");
     server.delete(&server.root.text, &reader.path()).expect(204);
     assert_refused(decided(&server, "GET", "/prices", Some(&reader)), 401, "key_revoked");
-    // What the proxy asks for is not optional.
+    // The scopes that the proxy asks for stay required.
     let asked = Request::new("GET", "/authz/nginx?scope=orders:write")
         .header("X-Original-Method", "GET")
         .header("X-Original-URI", "/catalogue");
@@ -140,7 +140,7 @@ fn a_key_is_optional_where_the_route_says_so() {
 }
 
 #[test]
-fn a_bearer_key_with_other_space_than_blanks_is_refused() {
+fn a_bearer_key_with_white_space_other_than_blanks_is_refused() {
     let server = guarded();
     let key = server.key(&["orders:read", "api-keys:read"]).text;
     for good in [format!("Bearer {key}"), format!("bearer   {key}"), format!("BEARER {key}  ")] {
@@ -161,13 +161,13 @@ fn a_bearer_key_with_other_space_than_blanks_is_refused() {
         for request in questions("GET", "/orders") {
             let request = request.header("Authorization", &bad);
             assert_refused(ask(&server, &request), 401, "invalid_key");
-            // Beside a good key it is another presentation, which the API behind would see.
+            // Beside a valid key this is a second key, which the API behind the proxy would see.
             assert_refused(ask(&server, &request.key(&key)), 401, "conflicting_keys");
         }
         let own = Request::new("GET", "/api/v1/api-keys").header("Authorization", &bad);
         assert_eq!(server.send(&own).expect(401).problem(), "invalid_key", "{bad:?}");
     }
-    // No key at all: the API's own tokens are left alone, however they are written.
+    // These are no keys: tokens of the API itself are ignored in every spelling.
     for foreign in ["Bearer\teyJhbGciOi.x.y", "Bearer", "Bearer \t", "Bearerx", "Token \trg_x"] {
         for request in questions("GET", "/orders") {
             let request = request.header("Authorization", foreign);
@@ -177,7 +177,7 @@ fn a_bearer_key_with_other_space_than_blanks_is_refused() {
 }
 
 #[test]
-fn only_what_carries_the_key_must_not_come_twice() {
+fn only_headers_that_carry_the_key_must_not_come_twice() {
     let server = guarded();
     let key = server.key(&["orders:read"]).text;
     for request in questions("GET", "/orders") {
@@ -221,13 +221,13 @@ fn a_key_in_a_query_is_refused_on_every_path() {
             assert!(!format!("{answer:?}").contains(&key[12..]), "{answer:?}");
         }
     }
-    // A public route, too.
+    // This holds for a public route too.
     let target = format!("/health?key={key}");
     assert_refused(decided(&server, "GET", &target, None), 401, "key_in_query");
 }
 
 #[test]
-fn an_address_that_the_proxy_does_not_tell_is_unknown_and_not_local() {
+fn without_an_address_from_the_proxy_the_client_is_unknown_and_not_local() {
     let server = TestServer::start();
     let create = |hops: &str| {
         let request = Request::new("POST", "/api/v1/api-keys")
@@ -252,7 +252,7 @@ fn an_address_that_the_proxy_does_not_tell_is_unknown_and_not_local() {
 }
 
 #[test]
-fn a_proxy_that_is_set_up_wrongly_is_said_once_a_minute() {
+fn a_wrong_proxy_configuration_is_logged_once_a_minute() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = dir.path().join("keyward.toml");
     let policy = sample();
@@ -267,11 +267,11 @@ fn a_proxy_that_is_set_up_wrongly_is_said_once_a_minute() {
     let log = server.stderr.clone();
     assert!(server.binary.terminate().status.success());
     let log = fs::read_to_string(log).expect("its log");
-    assert_eq!(log.matches("a proxy is not set up as it should be").count(), 1, "{log}");
+    assert_eq!(log.matches("a proxy is misconfigured").count(), 1, "{log}");
 }
 
 #[test]
-fn garbage_is_counted_and_said_once_a_minute() {
+fn malformed_keys_are_counted_and_logged_once_a_minute() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Logged::serve(&dir.path().join("data"), &[]);
     let garbage: [&[u8]; 6] = [

@@ -1,4 +1,4 @@
-//! Backups: taken under load, checked, restored somewhere else with nothing missing.
+//! Backups: made under load, verified, and restored elsewhere without a loss.
 
 use std::{
     collections::HashSet,
@@ -54,7 +54,7 @@ fn code_of(server: &Binary, root: &str, key: &str) -> Value {
 }
 
 #[test]
-fn a_backup_under_load_holds_everything_that_was_answered_before_it() {
+fn a_backup_under_load_holds_every_change_that_was_answered_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Arc::new(Binary::serve_quietly(&data));
@@ -116,7 +116,7 @@ fn a_backup_under_load_holds_everything_that_was_answered_before_it() {
 }
 
 #[test]
-fn restoring_keeps_what_was_there_aside_and_says_what_is_undone() {
+fn restoring_keeps_the_old_database_aside_and_says_which_changes_are_undone() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Binary::serve(&data);
@@ -186,7 +186,7 @@ fn a_damaged_backup_is_found_and_never_restored() {
     conn.execute_batch(sql).unwrap();
     drop(conn);
     let said = verify(&rewritten);
-    assert_eq!(said.status.code(), Some(3), "whole, but another story");
+    assert_eq!(said.status.code(), Some(3), "a complete log, but another one");
     assert!(String::from_utf8_lossy(&said.stdout).contains("event 3"));
     ended(&data, &["backup", "restore", &rewritten, "--yes"], 3);
 
@@ -195,10 +195,10 @@ fn a_damaged_backup_is_found_and_never_restored() {
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
     assert_eq!(verify(foreign.to_str().unwrap()).status.code(), Some(3));
     let server = Binary::serve(&data);
-    assert_eq!(code_of(&server, &root, &root), "VALID", "all the while nothing was touched");
+    assert_eq!(code_of(&server, &root, &root), "VALID", "nothing was changed meanwhile");
 }
 
-/// Changes a byte in the text of a hash: SQLite and the audit log have nothing against it.
+/// Changes a byte in the text of a hash. SQLite and the audit log do not notice this change.
 fn spoil_a_hash(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
     let at = bytes.windows(7).position(|it| it == b"$pbkdf2").expect("a hash");
@@ -212,7 +212,7 @@ fn aside(data: &Path) -> Option<PathBuf> {
 }
 
 #[test]
-fn a_backup_that_no_start_would_take_is_found_and_never_restored() {
+fn a_backup_that_the_server_would_not_start_from_is_found_and_never_restored() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Binary::serve(&data);
@@ -241,19 +241,19 @@ fn a_backup_that_no_start_would_take_is_found_and_never_restored() {
     assert!(answer["detail"].as_str().unwrap().contains("phc"), "{answer}");
     let said = ended(&data, &["backup", "restore", name, "--yes"], 3);
     assert!(said.contains("phc"), "{said}");
-    assert_eq!(aside(&data), None, "nothing was exchanged");
+    assert_eq!(aside(&data), None, "no file was exchanged");
     let server = Binary::serve(&data);
     assert_eq!(code_of(&server, &root, &root), "VALID");
 }
 
 #[test]
-fn a_restore_that_goes_wrong_after_all_tells_where_the_old_database_is() {
+fn a_restore_that_fails_at_the_end_says_where_the_old_database_is() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert!(Binary::serve(&data).terminate().status.success());
     let file = dir.path().join("a.db");
     json_of(&data, &["backup", "create", "--to", file.to_str().unwrap()]);
-    // The start after the exchange wants to write this file.
+    // The start after the exchange writes this file.
     fs::remove_file(data.join("checkpoint.pub")).unwrap();
     fs::create_dir(data.join("checkpoint.pub")).unwrap();
     let said = ended(&data, &["backup", "restore", file.to_str().unwrap(), "--yes"], 78);
@@ -263,7 +263,7 @@ fn a_restore_that_goes_wrong_after_all_tells_where_the_old_database_is() {
 }
 
 #[test]
-fn a_restored_backup_finds_its_imported_keys() {
+fn a_restored_backup_accepts_its_imported_keys() {
     let (dir, data) = place();
     let server = Binary::serve(&data);
     let row = json!({ "name": "x", "scopes": ["orders:read"], "key": OLD });
@@ -280,7 +280,7 @@ fn a_restored_backup_finds_its_imported_keys() {
 }
 
 #[test]
-fn a_root_key_that_waits_for_its_first_use_goes_aside_with_its_database() {
+fn the_file_with_the_unused_root_key_is_moved_aside_with_its_database() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert!(Binary::serve(&data).terminate().status.success());
@@ -297,13 +297,13 @@ fn a_root_key_that_waits_for_its_first_use_goes_aside_with_its_database() {
     let second = fs::read_to_string(&waiting).unwrap();
     assert_ne!(first, second);
     ended(&data, &["backup", "restore", file, "--yes"], 0);
-    assert!(!waiting.exists(), "it opens nothing any more");
+    assert!(!waiting.exists(), "it no longer works");
     let kept = aside(&data).unwrap().join("initial-root-key");
     assert_eq!(fs::read_to_string(kept).unwrap(), second);
 }
 
 #[test]
-fn a_backup_that_only_the_service_can_see_is_no_success() {
+fn a_backup_that_only_the_service_can_see_is_a_failure() {
     let may = Command::new("unshare").args(["--mount", "true"]).output();
     if !may.is_ok_and(|it| it.status.success()) {
         return crate::support::skip("a mount namespace needs root");
@@ -311,7 +311,7 @@ fn a_backup_that_only_the_service_can_see_is_no_success() {
     let dir = tempfile::tempdir().unwrap();
     let (data, hidden) = (dir.path().join("data"), dir.path().join("tmp"));
     fs::create_dir(&hidden).unwrap();
-    // As PrivateTmp= does it.
+    // systemd's `PrivateTmp=` does the same.
     let mount = format!("mount -t tmpfs none {} && exec \"$0\" \"$@\"", hidden.display());
     let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount];
     let server = Binary::serve_under(&wrapper, &data);
@@ -320,7 +320,7 @@ fn a_backup_that_only_the_service_can_see_is_no_success() {
     let said = ended(&data, &arguments, 1);
     assert!(said.contains("ReadWritePaths="), "{said}");
     assert!(said.contains(file.to_str().unwrap()), "{said}");
-    // What lies there under the same name is another one.
+    // Outside, another file has the same name.
     fs::write(hidden.join("b.db"), "x").unwrap();
     let other = hidden.join("b.db");
     ended(&data, &["backup", "create", "--to", other.to_str().unwrap()], 1);
@@ -331,7 +331,7 @@ fn a_backup_that_only_the_service_can_see_is_no_success() {
 }
 
 #[test]
-fn scheduled_backups_make_room_and_touch_nothing_of_others() {
+fn scheduled_backups_delete_old_ones_and_no_other_files() {
     let mut server = TestServer::with(|config| config.backup.keep = 2);
     let dir = server.data_dir().join("backups");
     fs::create_dir(&dir).unwrap();
@@ -353,7 +353,7 @@ fn scheduled_backups_make_room_and_touch_nothing_of_others() {
 }
 
 #[test]
-fn backups_of_a_time_that_never_came_make_room_first_and_leftovers_go() {
+fn backups_dated_in_the_future_and_leftovers_are_deleted_first() {
     let server = TestServer::start();
     let dir = server.data_dir().join("backups");
     fs::create_dir_all(&dir).unwrap();
@@ -372,7 +372,7 @@ fn backups_of_a_time_that_never_came_make_room_first_and_leftovers_go() {
 }
 
 #[test]
-fn tables_of_a_replicator_disturb_nothing() {
+fn the_tables_of_a_replicator_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Binary::serve(&data);

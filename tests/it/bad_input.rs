@@ -1,4 +1,4 @@
-//! What cannot be taken: refused with a whole problem document, and nothing has changed.
+//! Invalid input: refused with a complete problem document, and without any change.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ const KEYS: &str = "/api/v1/api-keys";
 const ACCOUNTS: &str = "/api/v1/accounts";
 const JSON: &str = "application/json";
 
-/// A server with everything that a request could name.
+/// A server with every kind of object that a request can name.
 struct Site {
     server: TestServer,
     account: String,
@@ -34,7 +34,7 @@ impl Site {
         self.send(method, target, JSON, body.to_string().as_bytes())
     }
 
-    /// Every operation that reads a body.
+    /// Returns every operation that reads a body.
     fn readers(&self) -> Vec<(&'static str, String)> {
         let account = format!("{ACCOUNTS}/{}", self.account);
         vec![
@@ -110,7 +110,7 @@ fn a_body_that_is_not_strict_json_is_refused_by_every_operation() {
 }
 
 #[test]
-fn json_that_is_no_object_is_refused_by_every_operation() {
+fn json_that_is_not_an_object_is_refused_by_every_operation() {
     let site = Site::new();
     for (method, target) in site.readers() {
         for body in ["[]", "\"name\"", "1", "null", "true", "[{\"name\": \"a\"}]"] {
@@ -184,7 +184,7 @@ fn a_body_is_at_most_64_kibibytes() {
 }
 
 #[test]
-fn a_body_where_none_is_read_does_no_harm() {
+fn a_body_is_ignored_where_none_is_read() {
     let site = Site::new();
     let large = vec![0; 100_000];
     for (body, status) in [(&b"{"[..], 400), (b"{}", 200), (&large, 413)] {
@@ -256,7 +256,7 @@ fn every_fault_of_a_new_key_is_named() {
 }
 
 #[test]
-fn a_member_that_a_new_key_lacks_is_named() {
+fn a_missing_member_of_a_new_key_is_named() {
     let site = Site::new();
     for (body, missing) in
         [(json!({ "scopes": ["orders:read"] }), "/name"), (json!({ "name": "n" }), "/scopes")]
@@ -320,7 +320,7 @@ fn several_faults_are_told_at_once() {
 }
 
 #[test]
-fn a_key_is_stored_nowhere_but_where_keys_are() {
+fn a_key_is_stored_only_where_keys_are_stored() {
     let site = Site::new();
     let secret = &site.key.text;
     let made = |member: &str, value: Value| {
@@ -356,7 +356,7 @@ fn a_key_is_stored_nowhere_but_where_keys_are() {
 }
 
 #[test]
-fn an_identifier_of_another_kind_is_nothing() {
+fn an_identifier_of_another_kind_is_answered_with_404() {
     let site = Site::new();
     for target in [
         format!("{KEYS}/{}", site.account),
@@ -375,7 +375,7 @@ fn an_identifier_of_another_kind_is_nothing() {
 }
 
 #[test]
-fn a_grace_is_a_whole_number_of_seconds_up_to_a_week() {
+fn a_grace_period_is_a_whole_number_of_seconds_up_to_a_week() {
     let site = Site::new();
     let rotate = format!("{}/rotate", site.key.path());
     for (grace, code) in [

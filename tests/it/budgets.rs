@@ -1,4 +1,4 @@
-//! One customer must not hurt the others: what an account may change, and what is stored of it.
+//! Limits of one account: how often it may make changes, and how much is stored about it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn brief() -> Value {
     json!({ "name": "test", "scopes": ["orders:read"] })
 }
 
-/// Asks for one change with the key, and returns the status.
+/// Makes one change with the key and returns the status.
 fn change(server: &TestServer, key: &Key) -> u16 {
     server.put(&key.text, &key.path(), &json!({ "metadata": { "at": "x" } })).status
 }
@@ -28,7 +28,7 @@ fn small() -> TestServer {
 }
 
 #[test]
-fn an_account_may_make_so_many_changes_at_once_and_then_one_in_each_interval() {
+fn an_account_may_make_a_burst_of_changes_and_then_one_in_each_interval() {
     let server = small();
     let (_, key) = server.account(&json!({ "name": "Acme" }));
     let (_, other) = server.account(&json!({ "name": "Other" }));
@@ -40,7 +40,7 @@ fn an_account_may_make_so_many_changes_at_once_and_then_one_in_each_interval() {
     let refused = server.post(&key.text, KEYS, &brief()).expect(429);
     assert_eq!(refused.json()["code"], "too_many_changes");
     assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(server.events().len(), events, "the changes before it, and nothing of its own");
+    assert_eq!(server.events().len(), events, "the changes before it and none of its own");
     assert_eq!(change(&server, &other), 200, "another account has a budget of its own");
     server.get(&key.text, KEYS).expect(200);
     assert_eq!(server.code(&key.text), "VALID");
@@ -52,11 +52,11 @@ fn an_account_may_make_so_many_changes_at_once_and_then_one_in_each_interval() {
     assert_eq!(change(&server, &key), 429);
     server.advance(DAY);
     let passed = (0..7).filter(|_| change(&server, &key) == 200).count();
-    assert_eq!(passed, 5, "never more than a full budget");
+    assert_eq!(passed, 5, "the budget never exceeds its maximum");
 }
 
 #[test]
-fn every_way_to_change_something_has_the_budget_and_a_revocation_needs_none() {
+fn every_change_except_a_revocation_uses_the_budget() {
     let server = small();
     let (_, key) = server.account(&json!({ "name": "Acme" }));
     let stolen = server.create(&key.text, &brief());
@@ -73,14 +73,14 @@ fn every_way_to_change_something_has_the_budget_and_a_revocation_needs_none() {
         let request = Request::new(method, &target).key(&key.text).json(&body);
         assert_eq!(server.send(&request).status, 429, "{method} {target}");
     }
-    // What is wrong with the body itself is told before, and takes nothing.
+    // A fault in the body is reported first and uses no budget.
     server.post(&key.text, KEYS, &json!({ "name": "" })).expect(422);
     server.delete(&key.text, &stolen.path()).expect(204);
     assert_eq!(server.code(&stolen.text), "REVOKED");
 }
 
 #[test]
-fn a_refused_change_takes_as_much_as_another() {
+fn a_refused_change_uses_as_much_of_the_budget_as_another() {
     let server = small();
     let (_, key) = server.account(&json!({ "name": "Acme", "allowedScopes": ["orders:read"] }));
     let escalation = json!({ "name": "x", "scopes": ["orders:write"] });
@@ -89,7 +89,7 @@ fn a_refused_change_takes_as_much_as_another() {
     }
     server.post(&key.text, KEYS, &escalation).expect(429);
     assert_eq!(change(&server, &key), 429);
-    // What reading alone refuses costs the writer nothing.
+    // A request that is refused without the writer thread uses no budget.
     let unknown = format!("{KEYS}/key_0000000000000000000042");
     server.put(&key.text, &unknown, &json!({ "name": "x" })).expect(404);
 }
@@ -128,14 +128,14 @@ fn a_key_keeps_its_twenty_newest_ended_credentials() {
     assert_eq!(purged["data"]["reason"], "too_many_rotated");
     assert_eq!(purged["actor"]["keyId"], manager.id, "{purged}");
 
-    // With a grace, the job that ends it keeps the limit.
+    // With a grace period, the job that ends it enforces the limit.
     server.rotate(&manager.text, &first.id, &json!({ "gracePeriodSeconds": 10 }));
     assert_eq!(server.code(&values[1].text), "ROTATED");
     server.advance(Duration::from_secs(10));
     assert_eq!(server.run_job("end_graces"), 1);
     assert_eq!(server.code(&values[1].text), "NOT_FOUND");
     assert_eq!(server.code(&values[2].text), "ROTATED");
-    // What the deleted credentials were used for is still known of the key.
+    // The key still shows the last use of the deleted credentials.
     let shown = server.get(&manager.text, &first.path()).expect(200).json();
     assert!(shown["lastUsedAt"].is_string(), "{shown}");
 }
@@ -153,7 +153,7 @@ fn the_use_of_a_deleted_credential_stays_with_its_key() {
         server.advance(Duration::from_secs(1));
         server.rotate(&manager.text, &key.id, &json!({ "gracePeriodSeconds": 0 }));
         if i == 22 {
-            server.run_job("flush_usage"); // The first value is gone by now.
+            server.run_job("flush_usage"); // The first credential is gone by now.
         }
     }
     assert_eq!(server.code(&key.text), "NOT_FOUND");
@@ -167,7 +167,7 @@ fn the_use_of_a_deleted_credential_stays_with_its_key() {
 }
 
 #[test]
-fn a_file_with_more_ended_credentials_is_bounded_at_the_start() {
+fn a_file_with_more_ended_credentials_is_reduced_at_the_start() {
     let mut server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let newer = server.rotate(&server.root.text, &key.id, &json!({ "gracePeriodSeconds": 0 }));
@@ -231,7 +231,7 @@ fn an_account_may_have_ten_ended_keys_for_each_live_one() {
         let made = server.key(&["orders:read"]);
         server.delete(&server.root.text, &made.path()).expect(204);
     }
-    // Room comes with the purge, and a restart forgets nothing.
+    // The purge makes room. A restart loses no part of this count.
     server.restart(|_| ());
     server.advance(Duration::from_secs(86_381) - Duration::from_millis(1));
     server.run_job("purge");
@@ -241,7 +241,7 @@ fn an_account_may_have_ten_ended_keys_for_each_live_one() {
     server.create(&key.text, &brief());
 }
 
-/// Waits a second, and makes and revokes a key, `count` times.
+/// Waits a second, then makes and revokes a key; repeats this `count` times.
 fn end_keys(server: &TestServer, key: &Key, count: u32) {
     for _ in 0..count {
         server.advance(Duration::from_secs(1));
@@ -250,7 +250,7 @@ fn end_keys(server: &TestServer, key: &Key, count: u32) {
     }
 }
 
-/// What a refused creation says about the room for another key.
+/// Asserts that a refused creation names this instant as the time when there is room again.
 fn assert_room_at(server: &TestServer, key: &Key, instant: &str) {
     let refused = server.post(&key.text, KEYS, &brief()).expect(409).json();
     assert_eq!(refused["code"], "too_many_ended_keys");
@@ -258,7 +258,7 @@ fn assert_room_at(server: &TestServer, key: &Key, instant: &str) {
 }
 
 #[test]
-fn a_key_that_expired_before_it_was_revoked_is_in_the_way_until_its_expiry_is_long_ago() {
+fn an_expired_key_that_was_revoked_later_counts_until_its_expiry_is_long_ago() {
     let server = TestServer::with(|it| it.keys.retention = DAY);
     let (_, key) = server.account(&json!({ "name": "Acme", "maxKeys": 2 }));
     let expiring = json!({
@@ -270,19 +270,19 @@ fn a_key_that_expired_before_it_was_revoked_is_in_the_way_until_its_expiry_is_lo
     server.delete(&key.text, &expiring.path()).expect(204);
     assert_room_at(&server, &key, "2026-01-02T00:00:10.000Z");
     server.advance(DAY - Duration::from_secs(19) + Duration::from_millis(1));
-    server.advance(Duration::from_mins(10)); // The purge waits for the clocks.
+    server.advance(Duration::from_mins(10)); // The purge waits until the two clocks agree.
     assert!(0 < server.run_job("purge"));
     server.create(&key.text, &brief());
 }
 
 #[test]
-fn after_a_lowered_limit_there_is_room_once_enough_ended_keys_are_purged() {
+fn after_the_limit_is_lowered_there_is_room_once_enough_ended_keys_are_purged() {
     let server = TestServer::with(|it| it.keys.retention = DAY);
     let (account, key) = server.account(&json!({ "name": "Acme", "maxKeys": 3 }));
     end_keys(&server, &key, 25);
     let path = format!("/api/v1/accounts/{account}");
     server.put(&server.root.text, &path, &json!({ "maxKeys": 2 })).expect(200);
-    // 25 ended keys, and 20 may be: the sixth must go, too.
+    // There are 25 ended keys and the limit is 20, so the sixth must be purged too.
     assert_room_at(&server, &key, "2026-01-02T00:00:06.000Z");
     server.advance(DAY - Duration::from_secs(19));
     assert_eq!(server.run_job("purge"), 5);
@@ -293,7 +293,7 @@ fn after_a_lowered_limit_there_is_room_once_enough_ended_keys_are_purged() {
 }
 
 #[test]
-fn memory_holds_neither_name_nor_metadata_of_a_revoked_key() {
+fn memory_holds_neither_the_name_nor_the_metadata_of_a_revoked_key() {
     let mut server = TestServer::start();
     let body = json!({
         "name": "Production", "scopes": ["orders:read"], "metadata": { "team": "billing" },

@@ -1,4 +1,4 @@
-//! Signed checkpoints and proofs: what an auditor can check without trust in the operator.
+//! Signed checkpoints and proofs: what an auditor can verify without trusting the operator.
 
 use std::{fs, process::Command};
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{TestServer, has};
 
-/// The first step of an attacker who owns the disk.
+/// The first step of an attacker who controls the disk.
 const BREAK_IN: &str = "PRAGMA foreign_keys = OFF;
     DROP TRIGGER events_are_never_updated;
     DROP TRIGGER events_are_never_deleted;
@@ -60,7 +60,7 @@ fn root(size: &Value, hash: &Value) -> RootHash<Sha256> {
 }
 
 #[test]
-fn a_checkpoint_says_what_the_log_is_and_is_signed() {
+fn a_checkpoint_describes_the_log_and_is_signed() {
     let server = TestServer::start();
     grow(&server, 3);
     assert_eq!(server.run_job("checkpoint"), 1);
@@ -131,9 +131,9 @@ fn the_end_of_the_log_is_signed_when_the_server_stops() {
 }
 
 #[test]
-fn another_implementation_accepts_the_proofs_over_kept_subtrees() {
+fn another_implementation_accepts_the_proofs_over_stored_subtrees() {
     let server = TestServer::start();
-    // Over 256 events, so that a kept subtree takes part, and over a second one.
+    // More than 256 events, so that a stored subtree takes part, and then more than two.
     grow(&server, 250);
     server.run_job("checkpoint");
     let older = last(&server);
@@ -164,7 +164,7 @@ fn another_implementation_accepts_the_proofs_over_kept_subtrees() {
 }
 
 #[test]
-fn a_proof_is_for_an_event_that_the_reader_may_see_and_a_size_that_there_is() {
+fn a_proof_is_only_for_an_event_that_the_reader_may_see_and_a_size_that_exists() {
     let server = TestServer::start();
     let (_, owner) = server.account(&json!({ "name": "Acme" }));
     server.run_job("checkpoint");
@@ -199,7 +199,7 @@ fn a_proof_is_for_an_event_that_the_reader_may_see_and_a_size_that_there_is() {
     }
 }
 
-/// Changes the stopped server's file as its owner could, and starts it.
+/// Changes the stopped server's file as its owner could, and starts the server.
 fn start_after(change: impl FnOnce(&TestServer, &Connection)) -> Result<(), server::Error> {
     let mut server = TestServer::start();
     server.audited = false;
@@ -214,14 +214,15 @@ fn start_after(change: impl FnOnce(&TestServer, &Connection)) -> Result<(), serv
 }
 
 #[test]
-fn keyward_does_not_start_on_a_log_that_was_cut() {
+fn keyward_does_not_start_on_a_truncated_log() {
     let cut = "DELETE FROM events WHERE seq > 4";
     let outcome = start_after(|_, conn| conn.execute_batch(cut).unwrap());
     assert!(
         matches!(outcome, Err(server::Error::Store(StoreError::NotAsCheckpointed { .. }))),
         "{outcome:?}"
     );
-    // With every checkpoint in the file gone as well, the one beside it tells.
+    // The checkpoint file beside the database shows it, even if the database holds no later
+    // checkpoint.
     let all = "DELETE FROM events WHERE seq > 4; DELETE FROM checkpoints WHERE size > 4";
     let outcome = start_after(|_, conn| conn.execute_batch(all).unwrap());
     assert!(matches!(outcome, Err(server::Error::Mismatch(Mismatch::Log { .. }))), "{outcome:?}");
@@ -239,7 +240,7 @@ fn keyward_does_not_start_on_a_forged_checkpoint_or_tree() {
 }
 
 #[test]
-fn an_older_copy_starts_once_the_file_beside_it_is_removed() {
+fn an_older_copy_starts_once_the_checkpoint_file_is_removed() {
     let outcome = start_after(|server, conn| {
         conn.execute_batch(
             "DELETE FROM events WHERE seq > 4; DELETE FROM checkpoints WHERE size > 4",
@@ -251,7 +252,7 @@ fn an_older_copy_starts_once_the_file_beside_it_is_removed() {
 }
 
 #[test]
-fn a_lost_key_is_said_and_replaced_only_when_its_public_half_is_gone_too() {
+fn a_lost_signing_key_is_reported_and_replaced_only_when_its_public_key_is_removed_too() {
     let lost = |also: &'static [&'static str]| {
         start_after(move |server, _| {
             for file in ["checkpoint.key"].iter().chain(also) {
@@ -266,7 +267,7 @@ fn a_lost_key_is_said_and_replaced_only_when_its_public_half_is_gone_too() {
 }
 
 #[test]
-fn a_key_may_come_from_elsewhere_but_not_from_where_everybody_reads() {
+fn the_signing_key_may_be_elsewhere_but_not_where_every_user_can_read_it() {
     let mut server = TestServer::start();
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("key");
@@ -289,14 +290,14 @@ fn a_key_may_come_from_elsewhere_but_not_from_where_everybody_reads() {
 }
 
 #[test]
-fn the_start_is_an_event_that_names_the_key() {
+fn the_start_is_an_event_that_names_the_signing_key() {
     let server = TestServer::start();
     let started = server.events().into_iter().find(|it| it["type"] == "server.started").unwrap();
     assert_eq!(started["data"]["checkpointKey"], public_key(&server).to_string());
 }
 
 #[test]
-fn python_and_openssl_agree_with_us() {
+fn python_and_openssl_accept_the_same_checkpoints_and_proofs() {
     if !has(&["python3"]) {
         return;
     }
@@ -336,7 +337,7 @@ fn python_and_openssl_agree_with_us() {
 }
 
 #[test]
-fn a_checkpoint_that_is_made_while_somebody_looks_is_no_contradiction() {
+fn a_checkpoint_made_during_a_verification_is_no_contradiction() {
     let server = TestServer::start();
     grow(&server, 3);
     let (key, note) = (public_key(&server), server.data_dir().join("note"));
@@ -345,7 +346,7 @@ fn a_checkpoint_that_is_made_while_somebody_looks_is_no_contradiction() {
     std::thread::scope(|scope| {
         let looks = scope
             .spawn(|| log.read::<_, Mismatch>(|tx| check_against_checkpoints(tx, &key, &note)));
-        // Returns once the other end is open: the reader waits there now.
+        // Returns when the other end is open, so the reader is waiting there.
         let mut file = fs::File::options().write(true).open(&note).unwrap();
         grow(&server, 3);
         assert_eq!(server.run_job("checkpoint"), 1);

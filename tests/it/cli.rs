@@ -1,4 +1,4 @@
-//! The program as its operator meets it: first start, locks, signals, exit codes.
+//! The program as its operator uses it: first start, locks, signals, exit codes.
 
 use std::{
     fs::{self, Permissions},
@@ -31,7 +31,7 @@ fn assert_exit(output: &Output, code: i32) -> String {
     said
 }
 
-/// A directory in which keyward ran once, and its root key.
+/// Returns a directory in which keyward ran once, and its root key.
 fn used() -> (TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(&dir.path().join("data"));
@@ -56,7 +56,7 @@ fn status(server: &Binary, key: &str) -> u16 {
 }
 
 #[test]
-fn a_first_start_makes_everything_for_its_owner_alone_and_says_no_secret() {
+fn a_first_start_makes_files_for_the_owner_only_and_prints_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("deep/data");
     fs::create_dir(dir.path().join("deep")).unwrap();
@@ -80,7 +80,7 @@ fn a_first_start_makes_everything_for_its_owner_alone_and_says_no_secret() {
     assert!(!said.contains(&key[12..]), "{said}");
     assert!(said.contains("initial-root-key"), "{said}");
     assert_eq!(status(&server.binary, "nobody"), 401);
-    assert!(data.join("initial-root-key").exists(), "only its own use removes it");
+    assert!(data.join("initial-root-key").exists(), "only the use of this key removes it");
     assert_eq!(status(&server.binary, &key), 200);
     assert!(!data.join("initial-root-key").exists());
     assert!(server.binary.terminate().status.success());
@@ -88,7 +88,7 @@ fn a_first_start_makes_everything_for_its_owner_alone_and_says_no_secret() {
 }
 
 #[test]
-fn the_initial_key_waits_over_a_restart() {
+fn the_initial_root_key_stays_in_its_file_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let first = Binary::serve(dir.path());
     let key = first.root_key();
@@ -100,10 +100,10 @@ fn the_initial_key_waits_over_a_restart() {
 }
 
 #[test]
-fn a_second_server_says_who_holds_the_directory() {
+fn a_second_server_says_which_process_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let first = Binary::serve(dir.path());
-    // Also at the same address, where the port would be in the way first.
+    // Also at the same address, where the occupied port would otherwise be reported first.
     for address in ["127.0.0.1:0", &first.address.to_string()] {
         let second = keyward_in(dir.path(), &["serve", "--listen", address]);
         let said = assert_exit(&second, 75);
@@ -125,7 +125,7 @@ fn a_server_that_was_killed_leaves_no_lock_behind() {
 }
 
 #[test]
-fn a_server_that_is_told_to_stop_forgets_no_use() {
+fn a_server_that_is_told_to_stop_stores_the_last_uses() {
     for signal in ["-TERM", "-INT"] {
         let dir = tempfile::tempdir().unwrap();
         let first = Binary::serve(dir.path());
@@ -181,7 +181,7 @@ fn the_root_key_can_be_reset_while_no_server_runs() {
 }
 
 #[test]
-fn a_command_on_a_directory_without_keyward_makes_nothing() {
+fn a_command_on_a_directory_without_keyward_creates_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("typo");
     for command in [&["root-key", "reset"][..], &["run-job", "purge"], &["clock", "accept"]] {
@@ -214,7 +214,7 @@ fn a_job_can_be_run_by_hand_with_and_without_a_server() {
 }
 
 #[test]
-fn a_bad_configuration_is_told_whole_with_file_and_line() {
+fn all_mistakes_in_a_configuration_are_reported_with_file_and_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("keyward.toml");
     let lines = [
@@ -237,7 +237,7 @@ fn a_bad_configuration_is_told_whole_with_file_and_line() {
     for part in ["KEYWARD_LISTEN", "`workers`", "--log-format"] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    // Of the files that it names, each is looked at.
+    // Every file that the configuration names is examined.
     let named = "[tls]\ncertificate = \"/no.pem\"\nkey = \"/no.key\"\n[authz]\npolicy_file = \"/no.toml\"\n";
     fs::write(&file, named).unwrap();
     let mut command = keyward();
@@ -254,7 +254,7 @@ fn a_bad_configuration_is_told_whole_with_file_and_line() {
 }
 
 #[test]
-fn an_unknown_variable_stops_the_start_and_is_told_the_nearest_name() {
+fn an_unknown_variable_stops_the_start_and_the_nearest_name_is_suggested() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = keyward();
     command.env("KEYWARD_LOG_LEVL", "info").args(["serve", "--data-dir"]);
@@ -263,14 +263,14 @@ fn an_unknown_variable_stops_the_start_and_is_told_the_nearest_name() {
     assert!(!dir.path().join("data").exists(), "nothing is made before the configuration is sound");
 }
 
-/// What `serve` says about this database; it must refuse it and leave it as it is.
+/// Returns the error of `serve` on this database, which must stay as it is.
 fn refused(data: &Path) -> String {
     let database = data.join("keyward.db");
     let before = fs::read(&database).unwrap();
     let mut command = keyward();
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
     let said = assert_exit(&command.output().unwrap(), 78);
-    assert!(fs::read(&database).unwrap() == before, "it was touched");
+    assert!(fs::read(&database).unwrap() == before, "the file was changed");
     assert!(!data.join("initial-root-key").exists());
     said
 }
@@ -287,7 +287,7 @@ fn a_database_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_not_ours_is_refused_and_left_alone() {
+fn a_file_of_another_program_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let database = dir.path().join("keyward.db");
     let others = Connection::open(&database).unwrap();
@@ -322,7 +322,7 @@ fn the_api_document_can_be_printed_without_a_server() {
 }
 
 #[test]
-fn a_server_serves_on_when_nobody_reads_what_it_says() {
+fn a_server_goes_on_when_its_output_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let deaf = || io::pipe().unwrap().1;
@@ -334,7 +334,7 @@ fn a_server_serves_on_when_nobody_reads_what_it_says() {
         assert_eq!(child.try_wait().unwrap(), None, "it ended");
         assert!(Instant::now() < deadline, "it does not answer");
     }
-    // This is logged.
+    // The server logs this signal.
     child.signal("-HUP");
     assert_exit(&keyward_in(&data, &["run-job", "upkeep"]), 0);
     child.signal("-TERM");
@@ -342,7 +342,7 @@ fn a_server_serves_on_when_nobody_reads_what_it_says() {
 }
 
 #[test]
-fn a_data_directory_that_no_socket_fits_into_is_refused_before_anything_is_made() {
+fn a_data_directory_with_a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("d".repeat(100));
     for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["config", "check"]] {
@@ -356,7 +356,7 @@ fn a_data_directory_that_no_socket_fits_into_is_refused_before_anything_is_made(
 }
 
 #[test]
-fn it_is_said_which_configuration_was_read() {
+fn the_log_names_the_configuration_file_that_was_read() {
     let dir = tempfile::tempdir().unwrap();
     let print = |arguments: &[&str]| {
         let mut command = keyward();

@@ -1,4 +1,4 @@
-//! Commands that answer programs: `--output json`.
+//! Commands with `--output json`, for programs.
 
 use std::{fs, path::Path, process::Output};
 
@@ -7,14 +7,14 @@ use tempfile::TempDir;
 
 use crate::support::{Binary, keyward, keyward_in};
 
-/// A directory in which keyward ran once.
+/// Returns a directory in which keyward ran once.
 fn used() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     assert!(Binary::serve(&dir.path().join("data")).terminate().status.success());
     dir
 }
 
-/// The exit code and the one object that was printed.
+/// Returns the exit code and the one printed object.
 #[track_caller]
 fn object(output: &Output) -> (i32, Value) {
     let said = String::from_utf8_lossy(&output.stdout);
@@ -35,7 +35,7 @@ fn ask_about(file: &Path, command: &[&str], rest: &[&str]) -> (i32, Value) {
 }
 
 #[test]
-fn what_is_done_on_the_machine_is_told_as_json() {
+fn local_commands_report_their_result_as_json() {
     let dir = used();
     let data = dir.path().join("data");
     let done = ask(&data, &["run-job", "purge"]);
@@ -64,7 +64,7 @@ fn what_is_done_on_the_machine_is_told_as_json() {
 }
 
 #[test]
-fn the_log_is_told_and_judged_as_json() {
+fn events_and_the_verdict_on_the_log_are_printed_as_json() {
     let dir = used();
     let data = dir.path().join("data");
     let tail = |arguments: &[&str]| {
@@ -91,7 +91,7 @@ fn the_log_is_told_and_judged_as_json() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_told_as_json() {
+fn errors_in_a_file_are_printed_as_json() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("keyward.toml");
     fs::write(&file, "[keys]\nprefix = \"acme\"\n").unwrap();

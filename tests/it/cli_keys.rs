@@ -1,4 +1,4 @@
-//! Keys and accounts by the command line: beside a server, without one, and over the network.
+//! Keys and accounts on the command line: beside a server, without one, and over the network.
 
 use std::{
     io::Write,
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Binary, Process, Request, keyward};
 
-/// Where a command finds keyward.
+/// How a command reaches keyward.
 #[derive(Clone, Copy)]
 pub enum Way<'a> {
     Here(&'a Path),
@@ -51,7 +51,7 @@ impl Way<'_> {
         let output = self.try_run(arguments, "");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(output.stdout.is_empty(), "what went wrong is for standard error");
+        assert!(output.stdout.is_empty(), "errors go to standard error");
         said
     }
 
@@ -61,7 +61,7 @@ impl Way<'_> {
     }
 }
 
-/// Everything that an operator does in the life of a customer.
+/// Does everything that an operator does for a customer.
 fn live(way: Way<'_>) {
     let made = way.json(&["accounts", "create", "--name", "Acme", "--external-id", "cust/1&x"]);
     let first = made["apiKey"]["key"].as_str().unwrap();
@@ -96,7 +96,7 @@ fn create(way: Way<'_>) -> String {
     key.to_owned()
 }
 
-/// Returns the identifier of the key.
+/// Returns the id of the key.
 fn find(way: Way<'_>, key: &str) -> String {
     let (code, found) = way.verify(key, "orders:read");
     assert_eq!((code, &found["code"]), (0, &"VALID".into()));
@@ -122,7 +122,7 @@ fn find(way: Way<'_>, key: &str) -> String {
     id.to_owned()
 }
 
-/// Returns the value after the rotation.
+/// Returns the plaintext key after the rotation.
 fn change_and_rotate(way: Way<'_>, id: &str, key: &str) -> String {
     let changed = way.json(&["keys", "update", id, "--expires", "never", "--disable"]);
     assert_eq!((&changed["expiresAt"], &changed["enabled"]), (&Value::Null, &false.into()));
@@ -168,7 +168,7 @@ fn make_mistakes(way: Way<'_>, id: &str) {
 }
 
 #[test]
-fn beside_a_server_its_control_socket_is_asked() {
+fn beside_a_server_a_command_uses_the_control_socket() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let root = server.root_key();
@@ -181,7 +181,7 @@ fn beside_a_server_its_control_socket_is_asked() {
 }
 
 #[test]
-fn without_a_server_the_database_is_opened_and_complete_afterwards() {
+fn without_a_server_a_command_opens_the_database_and_leaves_it_complete() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Binary::serve(dir.path()).terminate().status.success());
     live(Way::Here(dir.path()));
@@ -193,7 +193,7 @@ fn without_a_server_the_database_is_opened_and_complete_afterwards() {
 }
 
 #[test]
-fn over_the_network_a_key_is_needed_and_decides() {
+fn over_the_network_a_command_needs_a_key_with_the_required_scopes() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let root = server.root_key();
@@ -250,7 +250,7 @@ fn a_key_is_never_an_argument() {
 }
 
 #[test]
-fn keys_that_nobody_uses_are_found() {
+fn unused_keys_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let way = Way::Here(dir.path());
@@ -259,7 +259,8 @@ fn keys_that_nobody_uses_are_found() {
     assert_eq!(found["data"].as_array().map(Vec::len), Some(0), "none is that old");
     assert!(server.terminate().status.success());
     let database = rusqlite::Connection::open(dir.path().join("keyward.db")).unwrap();
-    // As if it had been made two days ago; the triggers want an event for every other change.
+    // The key looks as if it was made two days ago. The triggers require an event for every other
+    // change.
     let sql = "DROP TRIGGER api_keys_change_is_audited;
         UPDATE api_keys SET created_at_ms = created_at_ms - 2 * 86400000 WHERE name = 'fresh'";
     database.execute_batch(sql).unwrap();
@@ -270,7 +271,7 @@ fn keys_that_nobody_uses_are_found() {
 }
 
 #[test]
-fn of_several_keys_those_that_can_be_revoked_are() {
+fn a_command_on_several_keys_revokes_those_that_it_can() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let root = server.root_key();
@@ -289,7 +290,7 @@ fn of_several_keys_those_that_can_be_revoked_are() {
             assert_eq!(way.verify(&key, "orders:read").1["code"], "REVOKED");
         }
     }
-    // It must not revoke what it could not have granted.
+    // The caller must not revoke a key whose scopes it could not grant.
     let [strong, _] = make("orders:read");
     let [_, weak] = make("api-keys:read,api-keys:write");
     let [own, value] = make("api-keys:read");

@@ -1,4 +1,4 @@
-//! The command line as people use it: what they have at hand, how much they can read, what they lose.
+//! The command line as people use it: short names, short lists, clear errors.
 
 use std::process::Stdio;
 
@@ -32,7 +32,7 @@ fn a_prefix_stands_for_its_key_in_every_command() {
         way.run(&["keys", "revoke", new, "--yes"]);
         way.refused(&["keys", "show", new], 1);
     }
-    // A prefix opens no more than the identifier does.
+    // A prefix gives access to no more than the id does.
     let create = ["keys", "create", "--name", "z", "--scope", "orders:read"];
     let other = here.json(&create)["keyPrefix"].as_str().unwrap().to_owned();
     let weak = here.json(&["accounts", "create", "--name", "B"]);
@@ -41,7 +41,7 @@ fn a_prefix_stands_for_its_key_in_every_command() {
 }
 
 #[test]
-fn what_does_not_exist_is_told_with_the_way_to_find_it() {
+fn an_unknown_object_is_reported_with_the_way_to_find_it() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let root = server.root_key();
@@ -82,7 +82,7 @@ fn what_does_not_exist_is_told_with_the_way_to_find_it() {
 }
 
 #[test]
-fn a_list_is_no_longer_than_wanted() {
+fn a_list_has_no_more_lines_than_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let _server = Binary::serve(dir.path());
     let way = Way::Here(dir.path());
@@ -126,7 +126,7 @@ fn a_key_that_cannot_be_printed_is_a_failure_that_says_what_to_do() {
                 assert_eq!(code, Some(1), "{command:?}: {said}");
                 let next = said.lines().last().unwrap();
                 assert!(next.contains("keys rotate key_") && next.contains("--data-dir"), "{said}");
-                // The way out leads out.
+                // The suggested command works.
                 let id = next.split("rotate ").nth(1).unwrap().split(' ').next().unwrap();
                 way.run(&["keys", "rotate", id, "--grace", "0s", "-q"]);
             }
@@ -138,7 +138,7 @@ fn a_key_that_cannot_be_printed_is_a_failure_that_says_what_to_do() {
 }
 
 #[test]
-fn what_is_refused_anyway_is_not_asked_about() {
+fn a_command_that_will_be_refused_asks_for_no_confirmation() {
     let dir = tempfile::tempdir().unwrap();
     let _server = Binary::serve(dir.path());
     let way = Way::Here(dir.path());
@@ -154,7 +154,7 @@ fn what_is_refused_anyway_is_not_asked_about() {
 }
 
 #[test]
-fn a_command_offers_only_what_it_heeds() {
+fn a_command_offers_only_options_that_it_uses() {
     let page = |arguments: &[&str]| keyward().args(arguments).output().unwrap();
     for command in [
         &["root-key", "reset"][..],
@@ -176,7 +176,7 @@ fn a_command_offers_only_what_it_heeds() {
 }
 
 #[test]
-fn one_thing_is_not_told_in_the_plural() {
+fn one_object_is_reported_in_the_singular() {
     let dir = tempfile::tempdir().unwrap();
     let _server = Binary::serve(dir.path());
     let way = Way::Here(dir.path());

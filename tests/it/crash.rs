@@ -1,8 +1,9 @@
-//! Killed in the middle of changes, again and again: what was answered is there, whole.
+//! The server is killed in the middle of changes, many times: every answered change is there,
+//! complete.
 //!
-//! SIGKILL takes the process, not what the system holds for it. So this shows that no answer comes
-//! before its commit and that nothing is half done; that a commit survives a loss of power is what
-//! `synchronous=FULL` is for, and no test here can show it.
+//! SIGKILL ends the process and keeps the data that the operating system has buffered. So this
+//! shows that no answer comes before its commit and that no change is half done. It cannot show
+//! that a commit survives a loss of power; `synchronous=FULL` is for that.
 
 use std::{
     collections::HashMap,
@@ -21,19 +22,19 @@ const KEYS: &str = "/api/v1/api-keys";
 /// How often each of the two servers is killed.
 const KILLS: usize = 100;
 const CLIENTS: usize = 4;
-/// Every so many rounds all keys are looked at, not only those of the round.
+/// After this many rounds, all keys are checked, not only those of the round.
 const FULL_CHECK: usize = 25;
 
-/// What one key must be, as far as it was answered.
+/// What one key must be, as far as answers tell.
 #[derive(Clone, Debug)]
 struct Story {
     id: String,
     name: String,
     enabled: bool,
     revoked: bool,
-    /// The current value; unknown if its answer was lost.
+    /// The current plaintext key; unknown if the answer with it was lost.
     value: Option<String>,
-    /// Values that a rotation left alive, and ended ones.
+    /// Plaintext keys that a rotation left in grace, and ended ones.
     in_grace: Vec<String>,
     ended: Vec<String>,
 }
@@ -47,14 +48,14 @@ enum Change {
     Revoke,
 }
 
-/// A change that was asked for.
+/// A change that was requested.
 #[derive(Clone, Debug)]
 struct Asked {
     request_id: String,
-    /// Which of the client's keys; the next one for a creation.
+    /// The index among the client's keys; for a creation, the next index.
     key: usize,
     change: Change,
-    /// `None` if the server was killed before it had answered.
+    /// `None` if the server was killed before it answered.
     answer: Option<Response>,
 }
 
@@ -85,7 +86,8 @@ impl Change {
         Request::new(method, &path).key(root).header("X-Request-Id", id).json(&body)
     }
 
-    /// What the key is after it. `answer` holds the new value, if it came.
+    /// Applies the change to the model. `answer` holds the new plaintext key, if the answer
+    /// arrived.
     fn apply(&self, stories: &mut Vec<Story>, key: usize, id: &str, answer: Option<&Value>) {
         let value = answer.and_then(|it| it["key"].as_str()).map(str::to_owned);
         if let Self::Create { name } = self {
@@ -117,7 +119,7 @@ impl Change {
     }
 }
 
-/// Good enough to choose with, and the same for the same seed.
+/// A pseudo-random generator. The same seed gives the same numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -138,7 +140,7 @@ fn choose(dice: &mut Dice, stories: &[Story], name: String) -> (usize, Change) {
         0..=3 => (stories.len(), Change::Create { name }),
         4 => (key, Change::Rename { name }),
         5 => (key, Change::Switch { enabled: !story.enabled }),
-        // Three values may be alive, and a lost answer may have made one of them.
+        // At most three credentials may work at once, and a lost answer may have made one of them.
         6 if story.in_grace.is_empty() && story.value.is_some() => {
             (key, Change::Rotate { grace: true })
         }
@@ -156,7 +158,8 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Changes the keys of one client until the server is gone. Returns what it asked for, in order.
+    /// Changes the keys of one client until the server is gone. Returns the requested changes in
+    /// order.
     fn client(&self, label: &str, seed: u64, mut stories: Vec<Story>) -> Vec<Asked> {
         let (mut dice, mut asked) = (Dice(seed), Vec::new());
         while !self.over.load(Ordering::Relaxed) {
@@ -181,7 +184,7 @@ impl Round<'_> {
     }
 }
 
-/// Every event after `seq` that a request of ours caused, by the request.
+/// Returns every event after `seq` that one of these requests caused, by request id.
 fn events_after(server: &Binary, root: &str, mut seq: i64) -> (HashMap<String, Value>, i64) {
     let mut found = HashMap::new();
     loop {
@@ -190,7 +193,7 @@ fn events_after(server: &Binary, root: &str, mut seq: i64) -> (HashMap<String, V
         for event in page["data"].as_array().unwrap() {
             assert_eq!(event["seq"], seq + 1, "no gap");
             seq += 1;
-            // That a retired value was used is what our own looking causes.
+            // The checks of this test cause the events about used retired keys.
             let ours = event["type"] != "api_key.retired_key_used";
             if let Some(request) = event["requestId"].as_str().filter(|_| ours) {
                 let before = found.insert(request.to_owned(), event.clone());
@@ -203,7 +206,7 @@ fn events_after(server: &Binary, root: &str, mut seq: i64) -> (HashMap<String, V
     }
 }
 
-/// Holds what is there against what was asked and answered, and brings the stories up to date.
+/// Compares the state with the requests and answers, and updates the stories.
 fn settle(
     stories: &mut Vec<Story>,
     asked: &[Asked],
@@ -228,7 +231,7 @@ fn settle(
     touched
 }
 
-/// The server says of this key what its story says.
+/// Checks that the server's answers about this key agree with its story.
 fn check(server: &Binary, root: &str, story: &Story) {
     let path = format!("{KEYS}/{}", story.id);
     let shown = Request::new("GET", &path).key(root).send(server.address);
@@ -286,7 +289,7 @@ fn kill_again_and_again(seed: u64) {
                     scope.spawn(move || shared.client(&label, seed, stories))
                 })
                 .collect();
-            // In the middle of its work; or at once, if a client has failed.
+            // The kill comes in the middle of the work, or at once if a client has failed.
             while shared.answered.load(Ordering::Relaxed) < enough
                 && clients.iter().all(|it| !it.is_finished())
             {
@@ -310,14 +313,14 @@ fn kill_again_and_again(seed: u64) {
                 }
             }
         }
-        assert!(events.is_empty(), "no client asked for these: {events:?}");
+        assert!(events.is_empty(), "keyward caused these itself: {events:?}");
     }
     eprintln!("{KILLS} kills among {changes} answered changes");
     assert!(server.terminate().status.success());
     assert_sound(&data);
 }
 
-/// The log, the file and another implementation of the check of the log.
+/// Checks the log and the file, the log also with another implementation.
 fn assert_sound(data: &Path) {
     let mut verify = keyward();
     let verified = verify.args(["events", "verify", "--data-dir"]).arg(data).output().unwrap();
@@ -334,14 +337,14 @@ fn assert_sound(data: &Path) {
     }
 }
 
-// Two at a time, so that the processors have something to do while one of them starts.
+// Two tests, so that the processors are busy while one of the servers starts.
 
 #[test]
-fn what_was_answered_survives_a_hundred_kills() {
+fn every_answered_change_survives_a_hundred_kills() {
     kill_again_and_again(0x5EED_0001);
 }
 
 #[test]
-fn what_was_answered_survives_a_hundred_other_kills() {
+fn every_answered_change_survives_a_hundred_other_kills() {
     kill_again_and_again(0x5EED_0002);
 }

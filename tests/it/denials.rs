@@ -1,4 +1,4 @@
-//! Refused calls are in the audit log, and a flood of them does not fill it.
+//! The audit log records refused calls, and a flood of them does not fill it.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{TestServer, forged};
 
 const KEYS: &str = "/api/v1/api-keys";
-/// New groups in an hour, and the rest at its end.
+/// The most rows in an hour, with those that are written at its end.
 const MOST_ROWS_AN_HOUR: usize = 128;
 
 fn denied(server: &TestServer) -> Vec<Value> {
@@ -19,7 +19,7 @@ fn total(events: &[Value]) -> u64 {
     events.iter().map(|it| it["data"]["count"].as_u64().unwrap()).sum()
 }
 
-/// A call with a key that was never issued, without the way through HTTP.
+/// Makes a call with a key that was never issued, past HTTP.
 fn guess(server: &TestServer, number: u32) {
     let address = std::net::Ipv4Addr::from_bits(0x0A00_0000 | number);
     server.app.count_denial(DeniedCall {
@@ -31,7 +31,7 @@ fn guess(server: &TestServer, number: u32) {
 }
 
 #[test]
-fn each_kind_of_refusal_has_its_event_with_who_and_why() {
+fn each_kind_of_refusal_has_an_event_with_caller_and_reason() {
     let server = TestServer::start();
     let (account, owner) = server.account(&json!({ "name": "Acme" }));
     let reader = server.create(&owner.text, &json!({ "name": "r", "scopes": ["api-keys:read"] }));
@@ -51,7 +51,7 @@ fn each_kind_of_refusal_has_its_event_with_who_and_why() {
     assert_eq!(server.post(&narrow.text, KEYS, &wide).status, 403);
     let question = json!({ "key": "x" });
     assert_eq!(server.post(&reader.text, "/api/v1/api-keys/verify", &question).status, 403);
-    assert_eq!(server.run_job("record_denials"), 6, "two of them alike");
+    assert_eq!(server.run_job("record_denials"), 6, "two of them are equal");
 
     let events = denied(&server);
     let found = |reason: &str, prefix: Value| {
@@ -103,7 +103,7 @@ fn an_account_sees_what_was_refused_to_its_keys_and_nothing_else() {
 }
 
 #[test]
-fn what_is_answered_well_or_asked_badly_is_no_denial() {
+fn a_successful_or_malformed_request_is_no_denial() {
     let server = TestServer::start();
     server.verify(&forged("rg_nobody000"), &[]);
     server.get(&server.root.text, KEYS).expect(200);
@@ -113,7 +113,7 @@ fn what_is_answered_well_or_asked_badly_is_no_denial() {
 }
 
 #[test]
-fn calls_alike_share_a_row_and_come_again_after_an_hour() {
+fn equal_calls_share_a_row_for_an_hour() {
     let server = TestServer::start();
     let refuse = |times: usize| {
         for _ in 0..times {
@@ -126,7 +126,7 @@ fn calls_alike_share_a_row_and_come_again_after_an_hour() {
     refuse(4);
     assert_eq!(server.run_job("record_denials"), 0, "not yet");
     server.advance(Duration::from_mins(49));
-    assert_eq!(server.run_job("record_denials"), 0, "not quite yet");
+    assert_eq!(server.run_job("record_denials"), 0, "a millisecond too early");
     server.advance(Duration::from_mins(1));
     assert_eq!(server.run_job("record_denials"), 1);
     let counts: Vec<_> = denied(&server).iter().map(|it| it["data"]["count"].clone()).collect();
@@ -137,9 +137,9 @@ fn calls_alike_share_a_row_and_come_again_after_an_hour() {
 }
 
 #[test]
-fn a_flood_makes_a_bounded_number_of_rows_and_loses_no_count() {
+fn a_flood_makes_a_bounded_number_of_rows_and_every_call_is_counted() {
     let server = TestServer::start();
-    // Most of it past HTTP, whose speed is not what is asked here.
+    // Most calls bypass HTTP, because this test is not about its speed.
     for number in 0..100_000 {
         guess(&server, number);
         if number % 10_000 == 0 {
@@ -159,7 +159,7 @@ fn a_flood_makes_a_bounded_number_of_rows_and_loses_no_count() {
 }
 
 #[test]
-fn what_was_not_written_yet_is_written_at_the_stop() {
+fn denials_still_in_memory_are_written_at_the_stop() {
     let mut server = TestServer::start();
     for number in 0..500 {
         guess(&server, number);

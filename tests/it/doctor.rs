@@ -17,7 +17,7 @@ fn run(mut command: Command) -> i32 {
     command.output().unwrap().status.code().unwrap()
 }
 
-/// What it found, by check, and its exit code.
+/// Runs `keyward doctor`; returns the results by check, and the exit code.
 fn doctor(data: &Path, arguments: &[&str]) -> (i32, Value) {
     let output = keyward_in(data, &[&["doctor", "-o", "json"], arguments].concat());
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -30,7 +30,7 @@ fn doctor(data: &Path, arguments: &[&str]) -> (i32, Value) {
 }
 
 #[test]
-fn health_asks_the_server_by_whatever_way_there_is() {
+fn health_reaches_the_server_in_every_supported_way() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     for arguments in [&["health"][..], &["health", "--ready"]] {
@@ -48,7 +48,7 @@ fn health_asks_the_server_by_whatever_way_there_is() {
 }
 
 #[test]
-fn a_server_that_stands_still_is_not_waited_for() {
+fn health_does_not_wait_for_a_stopped_server() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     server.child.signal("-STOP");
@@ -62,18 +62,18 @@ fn a_server_that_stands_still_is_not_waited_for() {
     }
     let (code, found) = doctor(dir.path(), &[]);
     assert_eq!((code, &found["server"]), (1, &"failed".into()));
-    assert!(begun.elapsed() < Duration::from_mins(1), "three questions of 5 seconds");
+    assert!(begun.elapsed() < Duration::from_mins(1), "three requests of 5 seconds each");
     server.child.signal("-CONT");
     assert_eq!(keyward_in(dir.path(), &["health"]).status.code(), Some(0));
 }
 
 #[test]
-fn the_doctor_finds_what_ails_an_installation() {
+fn the_doctor_finds_every_fault_of_an_installation() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let (code, found) = doctor(&data, &[]);
     assert_eq!((code, &found["data directory"]), (1, &"failed".into()));
-    assert_eq!(found.as_object().unwrap().len(), 4, "one fact is told once: {found}");
+    assert_eq!(found.as_object().unwrap().len(), 4, "each fault is reported once: {found}");
 
     let server = Binary::serve(&data);
     let (code, found) = doctor(&data, &[]);
@@ -120,11 +120,11 @@ fn the_doctor_finds_what_ails_an_installation() {
 }
 
 #[test]
-fn the_owner_of_the_data_is_who_may_open_it() {
+fn the_owner_of_the_data_directory_is_the_user_who_may_open_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert!(Binary::serve(&data).terminate().status.success());
-    // Only root can give a directory away.
+    // Only root can give a directory to another user.
     if std::os::unix::fs::chown(&data, Some(12_345), None).is_err() {
         return crate::support::skip("giving a directory away needs root");
     }
@@ -135,7 +135,7 @@ fn the_owner_of_the_data_is_who_may_open_it() {
 }
 
 #[test]
-fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
+fn a_user_without_permission_is_told_so_and_not_that_nothing_is_there() {
     use std::os::unix::process::CommandExt;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -144,7 +144,7 @@ fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
     fs::set_permissions(&data, Permissions::from_mode(0o000)).unwrap();
     let as_another = |arguments: &[&str]| {
         let mut command = keyward();
-        // Nothing is closed to root.
+        // Root can read everything.
         if fs::read_dir(&data).is_ok() {
             command.uid(12_345).gid(12_345);
         }
@@ -178,12 +178,12 @@ fn whoever_may_not_look_is_told_so_and_not_that_there_is_nothing() {
     fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
 }
 
-/// What is done to a sound data directory.
+/// A change that damages a sound data directory.
 type Harm = Box<dyn Fn(&Path)>;
 
-/// What `serve` ends with, and the exit code and the failures of the doctor.
+/// Returns the exit code of `serve`, and the exit code and the failed checks of the doctor.
 fn verdicts(data: &Path) -> (Option<i32>, i32, Vec<String>) {
-    // One that starts after all would never end.
+    // The time limit ends a server that starts unexpectedly.
     let mut serve = Command::new("timeout");
     serve.arg("20").arg(keyward().get_program());
     let serve = serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).output();
@@ -194,7 +194,7 @@ fn verdicts(data: &Path) -> (Option<i32>, i32, Vec<String>) {
 }
 
 #[test]
-fn the_doctor_finds_whatever_a_start_refuses_for() {
+fn the_doctor_finds_every_reason_for_which_a_start_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let sound = dir.path().join("sound");
     let server = Binary::serve(&sound);
@@ -251,14 +251,14 @@ fn the_doctor_changes_nothing_and_counts_only_backups_of_the_schedule() {
     for name in ["before-migration-from-1.db", "mine.db"] {
         fs::write(backups.join(name), "x").unwrap();
     }
-    assert_eq!(doctor(&data, &[]).1["backup"], "warning", "none of these is one");
+    assert_eq!(doctor(&data, &[]).1["backup"], "warning", "none of these is a scheduled backup");
     assert!(fs::read(data.join("keyward.db")).unwrap() == before);
     assert!(keyward_in(&data, &["backup", "create"]).status.success());
     assert_eq!(doctor(&data, &[]).1["backup"], "ok");
 }
 
 #[test]
-fn the_doctor_finds_a_place_of_backups_that_the_server_cannot_write_to() {
+fn the_doctor_finds_a_backup_directory_that_the_server_cannot_write_to() {
     let dir = tempfile::tempdir().unwrap();
     let (data, place) = (dir.path().join("data"), dir.path().join("backups"));
     let doctor_of = |place: &Path| {
@@ -277,7 +277,7 @@ fn the_doctor_finds_a_place_of_backups_that_the_server_cannot_write_to() {
     fs::create_dir(&place).unwrap();
     fs::set_permissions(&place, Permissions::from_mode(0o500)).unwrap();
     if std::os::unix::fs::chown(&data, Some(12_345), None).is_ok() {
-        // Closed to that user, and open to this one, which is root.
+        // The directory is closed to that user and open to root, who runs this test.
         assert_eq!(doctor_of(&place).0, "failed");
         std::os::unix::fs::chown(&data, Some(0), None).unwrap();
     } else {
@@ -289,7 +289,7 @@ fn the_doctor_finds_a_place_of_backups_that_the_server_cannot_write_to() {
     if !may.is_ok_and(|it| it.status.success()) {
         return crate::support::skip("a mount namespace needs root");
     }
-    // As ProtectSystem=strict does it.
+    // systemd's `ProtectSystem=strict` does the same.
     let mount = format!("mount -t tmpfs -o ro none {} && exec \"$0\" \"$@\"", place.display());
     let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount];
     let server = Binary::serve_under(&wrapper, &data);
@@ -300,7 +300,7 @@ fn the_doctor_finds_a_place_of_backups_that_the_server_cannot_write_to() {
 }
 
 #[test]
-fn root_may_look_at_the_data_of_the_service() {
+fn root_may_inspect_the_data_of_the_service() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert!(Binary::serve(&data).terminate().status.success());
@@ -322,7 +322,7 @@ fn a_file_of_another_user_is_named_with_what_to_do() {
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     let sound = dir.path().join("sound");
     let mut server = Binary::serve(&sound);
-    // What a server leaves behind that was killed: all the files that there can be.
+    // A killed server leaves all of these files behind.
     server.child.kill().unwrap();
     server.child.wait().unwrap();
     let all = || fs::read_dir(&sound).unwrap().map(|it| it.unwrap().path());
@@ -370,7 +370,7 @@ fn a_file_of_another_user_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_directory_that_others_may_write_to_is_refused() {
+fn a_directory_that_other_users_may_write_to_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert!(Binary::serve(&data).terminate().status.success());

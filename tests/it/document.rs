@@ -1,11 +1,11 @@
-//! Is the API document complete, and true to itself?
+//! The API document is complete and consistent.
 
 use std::collections::BTreeSet;
 
 use crate::support::schema::{document, faults, operations, properties, resolved};
 
 #[test]
-fn every_operation_is_told_completely() {
+fn every_operation_is_described_completely() {
     let document = document();
     let known: BTreeSet<_> = document["tags"]
         .as_array()
@@ -20,7 +20,10 @@ fn every_operation_is_told_completely() {
             let text = operation[member].as_str().unwrap_or_default();
             assert!(!text.trim().is_empty(), "{name}: {member}");
         }
-        assert!(ids.insert(operation["operationId"].to_string()), "{name}: its id is taken");
+        assert!(
+            ids.insert(operation["operationId"].to_string()),
+            "{name}: the operation id is used twice"
+        );
         let tags: Vec<_> = operation["tags"].as_array().unwrap().iter().collect();
         assert_eq!(tags.len(), 1, "{name}");
         assert!(known.contains(tags[0].as_str().unwrap()), "{name}");
@@ -47,7 +50,7 @@ fn every_operation_is_told_completely() {
 }
 
 #[test]
-fn every_operation_tells_its_failures_and_the_headers_of_its_answers() {
+fn every_operation_lists_its_errors_and_its_response_headers() {
     let document = document();
     for (path, method, operation) in operations(&document) {
         let header = |status: &str, name: &str| {
@@ -81,7 +84,7 @@ fn every_operation_tells_its_failures_and_the_headers_of_its_answers() {
 }
 
 #[test]
-fn every_good_answer_has_an_example_that_fits() {
+fn every_success_has_an_example_that_fits_its_schema() {
     let document = document();
     let mut seen = 0;
     for (path, method, operation) in operations(&document) {
@@ -107,7 +110,7 @@ fn every_good_answer_has_an_example_that_fits() {
 }
 
 #[test]
-fn requests_are_closed_and_answers_are_open() {
+fn request_schemas_are_closed_and_response_schemas_are_open() {
     let document = document();
     let mut requests = BTreeSet::new();
     for (path, method, operation) in operations(&document) {

@@ -1,4 +1,4 @@
-//! Around every request: who may ask at all, what is ambiguous, what every answer carries.
+//! Every request: authentication, ambiguous requests, and the headers of every answer.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,7 +14,8 @@ fn assert_refused(answer: &Response, status: u16, code: &str) {
     assert_eq!((answer.status, &*answer.problem()), (status, code), "{}", answer.text());
 }
 
-/// Requests that are wrong in every way but the one that a stranger is told of.
+/// Requests with every fault except the missing key, which is the only one that the answer may
+/// name.
 fn faulty() -> Vec<Request> {
     let post = |target: &str| Request::new("POST", target);
     let json = |it: Request| it.header("Content-Type", "application/json");
@@ -32,7 +33,7 @@ fn faulty() -> Vec<Request> {
     ]
 }
 
-/// What every path of the document answers to: its address, and its methods there.
+/// Returns each path of the document with an example address, and the methods of that path.
 fn documented(server: &TestServer) -> Vec<(String, BTreeSet<String>)> {
     let document = server.send(&Request::new("GET", "/openapi.json")).expect(200).json();
     let paths = document["paths"].as_object().expect("paths");
@@ -53,7 +54,7 @@ fn documented(server: &TestServer) -> Vec<(String, BTreeSet<String>)> {
 }
 
 #[test]
-fn a_stranger_is_told_nothing_but_that_a_key_is_needed() {
+fn a_caller_without_a_key_learns_only_that_a_key_is_needed() {
     let server = TestServer::start();
     let events = server.events().len();
     for request in faulty() {
@@ -75,7 +76,7 @@ fn a_stranger_is_told_nothing_but_that_a_key_is_needed() {
 }
 
 #[test]
-fn a_key_that_stopped_working_is_told_why() {
+fn a_key_that_no_longer_works_is_refused_with_the_reason() {
     let server = TestServer::start();
     let (root, scopes) = (&server.root.text, json!(["api-keys:read"]));
     let (account, owner) = server.account(&json!({ "name": "Acme" }));
@@ -107,7 +108,7 @@ fn a_key_that_stopped_working_is_told_why() {
 }
 
 #[test]
-fn a_header_that_decides_must_not_come_twice() {
+fn a_header_that_decides_the_answer_must_not_come_twice() {
     let server = TestServer::start();
     let root = &server.root.text;
     for (name, one, other) in [
@@ -132,7 +133,7 @@ fn a_header_that_decides_must_not_come_twice() {
 }
 
 #[test]
-fn a_second_host_is_refused_before_anything_is_looked_at() {
+fn a_second_host_is_refused_first() {
     let server = TestServer::start();
     for hosts in [["keyward.test", "keyward.test"], ["a", "b"]] {
         let request = Request::new("DELETE", &server.root.path()).key(&server.root.text);
@@ -142,7 +143,7 @@ fn a_second_host_is_refused_before_anything_is_looked_at() {
 }
 
 #[test]
-fn a_bearer_token_counts_only_if_it_is_a_key() {
+fn a_bearer_token_counts_only_if_it_has_the_form_of_a_key() {
     let server = TestServer::start();
     let (root, other) = (&server.root.text, server.key(&["api-keys:read"]).text);
     let ask = |key: Option<&str>, authorization: &str| {
@@ -184,7 +185,7 @@ fn a_key_in_an_address_is_refused_and_not_repeated() {
         let answer = server.get(root, &target);
         assert_refused(&answer, 400, "key_in_query");
         assert!(!format!("{answer:?}").contains(secret), "{answer:?}");
-        // Its owner is told in any case, but the caller comes first.
+        // The answer always tells the caller to revoke the key, but authentication comes first.
         let nameless = server.send(&Request::new("GET", &target));
         assert_refused(&nameless, 401, "missing_key");
         assert!(nameless.text().contains("revoke it"), "{}", nameless.text());
@@ -196,7 +197,7 @@ fn a_key_in_an_address_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn a_key_in_an_address_is_recognised_however_it_is_encoded() {
+fn a_key_in_an_address_is_recognised_in_every_encoding() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]).text;
     for encoded in [
@@ -211,7 +212,7 @@ fn a_key_in_an_address_is_recognised_however_it_is_encoded() {
 }
 
 #[test]
-fn a_key_in_the_wrong_place_is_masked_wherever_it_would_be_repeated() {
+fn a_key_in_the_wrong_place_is_masked_in_every_answer() {
     let server = TestServer::start();
     let (root, key) = (&server.root.text, server.key(&["orders:read"]).text);
     let name = json!({ "name": "n", "scopes": ["orders:read"] });
@@ -243,7 +244,7 @@ fn a_key_in_the_wrong_place_is_masked_wherever_it_would_be_repeated() {
 }
 
 #[test]
-fn every_answer_names_its_request() {
+fn every_answer_has_a_request_id() {
     let server = TestServer::start();
     let root = &server.root.text;
     let ask = |target: &str, id: Option<&str>| {
@@ -267,7 +268,7 @@ fn every_answer_names_its_request() {
 }
 
 #[test]
-fn no_answer_of_the_api_is_kept_or_sniffed() {
+fn no_answer_of_the_api_may_be_cached_or_sniffed() {
     let server = TestServer::start();
     let root = &server.root.text;
     let mut answers: Vec<Response> = faulty().iter().map(|it| server.send(it)).collect();
@@ -287,7 +288,7 @@ fn no_answer_of_the_api_is_kept_or_sniffed() {
 }
 
 #[test]
-fn however_an_address_is_spelt_its_answer_is_not_kept() {
+fn an_answer_may_not_be_cached_however_its_address_is_written() {
     let server = TestServer::start();
     for target in
         ["/%61pi/v1/api-keys", "/api/v1/%61pi-keys", "/api/%761/scopes", "//api/v1/scopes"]
@@ -316,14 +317,14 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn another_method_is_405_and_told_which_there_are() {
+fn another_method_is_answered_with_405_and_the_allowed_methods() {
     let server = TestServer::start();
     let rows = documented(&server);
     assert!(15 < rows.len(), "{rows:?}");
     for (target, methods) in &rows {
         for method in METHODS.iter().filter(|it| !methods.contains(**it)) {
             let answer = server.send(&Request::new(method, target).key(&server.root.text));
-            // `self` is an identifier too: see the next test.
+            // `self` is also an id; see the next test.
             if target.ends_with("/self") {
                 continue;
             }
@@ -338,7 +339,7 @@ fn another_method_is_405_and_told_which_there_are() {
 }
 
 #[test]
-fn whatever_self_answers_to_is_in_its_allow_header() {
+fn every_method_of_self_is_in_its_allow_header() {
     let server = TestServer::start();
     let ask = |method| {
         let request = Request::new(method, &format!("{KEYS}/self")).key(&server.root.text);
@@ -352,7 +353,7 @@ fn whatever_self_answers_to_is_in_its_allow_header() {
 }
 
 #[test]
-fn an_address_with_a_slash_too_many_is_nothing() {
+fn an_address_with_an_extra_slash_is_answered_with_404() {
     let server = TestServer::start();
     for (target, methods) in documented(&server) {
         for method in &methods {
@@ -365,7 +366,7 @@ fn an_address_with_a_slash_too_many_is_nothing() {
 }
 
 #[test]
-fn refusals_come_in_their_order() {
+fn the_first_applicable_refusal_is_given() {
     let server = TestServer::start();
     let (_, owner) = server.account(&json!({ "name": "Acme" }));
     let key = server.create(&owner.text, &json!({ "name": "n", "scopes": ["orders:read"] }));
@@ -375,7 +376,7 @@ fn refusals_come_in_their_order() {
         let request = request.header("Content-Type", "application/json").body(body);
         server.send(&request.header("If-Match", tag)).problem()
     };
-    // Everything is wrong at first; one thing after the other is put right.
+    // At first every part is wrong; then one part after the other is corrected.
     let secret = format!("?x={}", key.text);
     let never = "key_0000000000000000000042";
     let wrong = r#"{"scopes": ["x:y"]}"#;

@@ -1,4 +1,4 @@
-//! The audit log as it is read: who did what, in one unbroken chain, shown to whom it concerns.
+//! Reading the audit log: who did what, in one unbroken chain, each event only for its readers.
 
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ fn seqs(events: &[Value]) -> Vec<i64> {
     events.iter().map(|it| it["seq"].as_i64().expect("a number")).collect()
 }
 
-/// A little of everything: a customer, its keys and the operator's, a rotation, a revocation.
+/// Makes a few events of most kinds: a customer, its keys and the operator's, a rotation, a
+/// revocation.
 fn busy() -> (TestServer, String, Key) {
     let server = TestServer::start();
     let (account, owner) = server.account(&json!({ "name": "Acme" }));
@@ -38,7 +39,7 @@ fn busy() -> (TestServer, String, Key) {
 }
 
 #[test]
-fn every_change_has_its_event_with_who_what_and_whence() {
+fn every_change_has_an_event_with_actor_subject_and_source() {
     let server = TestServer::start();
     let root = &server.root;
     let (account, _) = server.account(&json!({ "name": "Acme" }));
@@ -88,7 +89,7 @@ fn every_change_has_its_event_with_who_what_and_whence() {
 }
 
 #[test]
-fn a_clients_own_request_identifier_is_in_the_event() {
+fn a_request_id_from_the_client_is_in_the_event() {
     let server = TestServer::start();
     let request = Request::new("PUT", &server.root.path()).key(&server.root.text);
     let request = request.header("X-Request-Id", "build-7").json(&json!({ "name": "mine" }));
@@ -97,7 +98,7 @@ fn a_clients_own_request_identifier_is_in_the_event() {
 }
 
 #[test]
-fn an_event_without_a_key_was_caused_by_the_command_line_or_the_scheduler() {
+fn an_event_without_an_actor_comes_from_the_command_line_or_the_scheduler() {
     let server = TestServer::start();
     let body =
         json!({ "name": "k", "scopes": ["orders:read"], "expiresAt": "2026-01-01T01:00:00Z" });
@@ -118,7 +119,7 @@ fn an_event_without_a_key_was_caused_by_the_command_line_or_the_scheduler() {
 }
 
 #[test]
-fn events_are_counted_without_a_gap_even_over_a_restart() {
+fn event_numbers_have_no_gap_even_over_a_restart() {
     let (mut server, ..) = busy();
     server.put(&server.root.text, &server.root.path(), &json!({ "name": 1 })).expect(422);
     server.restart(|_| ());
@@ -130,13 +131,16 @@ fn events_are_counted_without_a_gap_even_over_a_restart() {
 }
 
 #[test]
-fn every_filter_selects_what_it_says() {
+fn every_filter_selects_the_right_events() {
     let (server, account, owner) = busy();
     let root = &server.root;
     let all = server.events();
     let check = |query: String, wanted: &dyn Fn(&Value) -> bool| {
         let expected: Vec<_> = all.iter().filter(|it| wanted(it)).cloned().collect();
-        assert!(!expected.is_empty() && expected.len() < all.len(), "{query} proves nothing");
+        assert!(
+            !expected.is_empty() && expected.len() < all.len(),
+            "{query} must select some and not all"
+        );
         assert_eq!(list(&server, &root.text, &query), expected, "{query}");
     };
     let text = |it: &Value, member: &str| it[member].as_str().unwrap_or_default().to_owned();
@@ -166,7 +170,7 @@ fn every_filter_selects_what_it_says() {
 }
 
 #[test]
-fn a_walk_by_cursor_meets_every_event_once_while_more_are_written() {
+fn paging_by_cursor_returns_every_event_once_while_more_are_written() {
     let (server, ..) = busy();
     let root = &server.root.text;
     let (mut seen, mut target) =
@@ -189,7 +193,7 @@ fn a_walk_by_cursor_meets_every_event_once_while_more_are_written() {
 }
 
 #[test]
-fn one_event_is_found_by_its_number_and_by_nothing_else() {
+fn one_event_is_found_only_by_its_number() {
     let (server, _, owner) = busy();
     let root = &server.root.text;
     for event in server.events() {
@@ -208,14 +212,14 @@ fn one_event_is_found_by_its_number_and_by_nothing_else() {
     };
     let never = bare(server.get(&owner.text, &format!("{EVENTS}/999999")));
     assert_eq!(never.0, 404);
-    // Of the first three, none is about the owner's account.
+    // None of the first three is about the account of the caller.
     for seq in ["1", "2", "3", "0", "-1", "+4", "04", "4.0", "x", "99999999999999999999"] {
         assert_eq!(bare(server.get(&owner.text, &format!("{EVENTS}/{seq}"))), never, "{seq}");
     }
 }
 
 #[test]
-fn an_account_sees_its_own_events_and_the_operator_without_a_face() {
+fn an_account_sees_its_own_events_and_no_details_of_the_operator() {
     let (server, account, owner) = busy();
     let answer = server.get(&owner.text, EVENTS).expect(200);
     let own = answer.json()["data"].as_array().unwrap().clone();
@@ -243,14 +247,14 @@ fn an_account_sees_its_own_events_and_the_operator_without_a_face() {
 }
 
 #[test]
-fn an_account_cannot_find_out_by_a_filter_which_key_of_the_operator_acted() {
+fn a_filter_does_not_reveal_to_an_account_which_key_of_the_operator_acted() {
     let (server, _, owner) = busy();
     let query = format!("actor={}", server.root.id);
     assert_eq!(list(&server, &owner.text, &query), [Value::Null; 0]);
 }
 
 #[test]
-fn events_are_for_those_who_hold_the_scope() {
+fn events_are_only_for_callers_with_the_scope() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:read", "accounts:read"]);
     for target in [EVENTS.to_owned(), format!("{EVENTS}/1")] {
@@ -270,13 +274,13 @@ fn no_key_is_in_any_event() {
     }
 }
 
-/// A text as it goes into the hash: its length, then its bytes; an absent one has no length.
+/// Encodes a text as the hash covers it: its length, then its bytes. An absent text has no length.
 fn encoded(text: Option<&str>) -> Vec<u8> {
     let len = text.map_or(u64::MAX, |it| it.len() as u64);
     [&len.to_be_bytes()[..], text.unwrap_or_default().as_bytes()].concat()
 }
 
-/// The hash of an event by the documented encoding, from nothing but what the log itself tells.
+/// Computes the hash of an event by the documented encoding, only from the members of the answer.
 fn hash(event: &Value) -> String {
     let text = |member: &str| event[member].as_str();
     let actor = &event["actor"];
@@ -307,7 +311,7 @@ fn hash(event: &Value) -> String {
 }
 
 #[test]
-fn the_chain_can_be_recomputed_from_what_is_shown() {
+fn the_chain_can_be_recomputed_from_the_answers() {
     let (mut server, _, owner) = busy();
     let metadata = json!({ "z": 1.5, "a": ["ü\"\\\n\u{7f}", null, 1e300], "n": -0.0, "b": {} });
     server.put(&owner.text, &owner.path(), &json!({ "metadata": metadata })).expect(200);

@@ -1,5 +1,5 @@
-//! A caller that expires gains no later end: its own end against the key's, over every operation that
-//! yields a secret or a longer life.
+//! A caller that expires gains no later end. Every operation that yields a secret or a longer life
+//! is called with each order of the two expiry times.
 
 use std::time::Duration;
 
@@ -11,29 +11,30 @@ use crate::support::{
 };
 
 const HOUR: Duration = Duration::from_hours(1);
-/// When the callers that expire do so, in hours from the start.
+/// The end of the callers that expire, in hours from the start.
 const END: u64 = 2;
 
 fn at(hours: u64) -> Value {
     json!(TestServer::EPOCH.after(HOUR * u32::try_from(hours).unwrap()).to_string())
 }
 
-/// Whether something that ends then outlives a caller that ends then; `None` is never.
+/// Returns whether an object with this end outlives a caller with this end; `None` is never.
 fn outlives(end: Option<u64>, caller: Option<u64>) -> bool {
     caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
 }
 
-/// The key that is worked on.
+/// The key that the operation changes.
 #[derive(Clone, Copy, Debug)]
 struct Target {
     end: Option<u64>,
     disabled: bool,
 }
 
-/// A body, and whether it gives a target something that lasts until the target's end: the model.
+/// A body, and the model: whether the body gives the target something that lasts until the target's
+/// end.
 type Variant = (Value, fn(Target, Option<u64>) -> bool);
 
-/// What can be asked of each operation that changes something. A new one must say here what it gives.
+/// Returns the bodies for an operation that makes a change. A new operation must be added here.
 fn variants(operation: &Operation) -> Vec<Variant> {
     let never: fn(Target, Option<u64>) -> bool = |_, _| false;
     let secret: fn(Target, Option<u64>) -> bool = |it, caller| outlives(it.end, caller);
@@ -74,25 +75,25 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             ]
         }
         "createAccount" => vec![(json!({ "name": "x" }), never)],
-        // Its account is suspended, its key is not disabled.
+        // This suspends the account of the key. It does not disable the key.
         "updateAccount" | "patchAccount" => vec![
             (json!({ "name": "x" }), never),
             (json!({ "status": "active" }), |it, caller| !it.disabled && outlives(it.end, caller)),
         ],
-        // They reach the caller alone, which keeps its end; and verification changes nothing.
+        // These change only the caller, which keeps its end. Verification changes nothing.
         "rotateSelf" | "revokeSelf" | "updateSelf" | "patchSelf" | "verifyApiKey"
         | "updateOwnAccount" | "patchOwnAccount" | "deleteOwnAccount" => vec![],
-        other => panic!("{other}: what does it give, and how long does that last?"),
+        other => panic!("{other}: add it to this list with what it gives and for how long"),
     }
 }
 
-/// What came of one case, to be looked at again once the caller has ended.
+/// The outcome of one case, which is checked again when the caller has ended.
 struct Tried {
     what: String,
     /// A plaintext key in the answer.
     secret: Option<String>,
     target: Key,
-    /// Whether the target worked already, and which scopes it had.
+    /// Whether the target worked before, and which scopes it had.
     worked: bool,
     limited: bool,
 }
@@ -131,7 +132,7 @@ fn attempt(
     let revives = on_account && operation.method != "POST";
     let address = format!("/api/v1/accounts/{account}");
     if revives {
-        // The only key that counts is the target.
+        // The target must be the only key that counts.
         server.delete(root, &first.path()).expect(204);
         server.put(root, &address, &json!({ "status": "suspended" })).expect(200);
     }
@@ -155,14 +156,14 @@ fn attempt(
 }
 
 #[test]
-fn nothing_that_an_expiring_caller_did_works_after_its_end_unless_it_worked_before() {
+fn no_effect_of_an_expiring_caller_lasts_beyond_its_end_unless_it_was_there_before() {
     let server = TestServer::start();
     let mut tried = Vec::new();
     for operation in protected().iter().filter(|it| it.method != "GET") {
         for variant in variants(operation) {
             for end in [None, Some(END)] {
                 for key_end in [None, Some(1), Some(END), Some(3)] {
-                    // Of that, only these take note.
+                    // Only these operations depend on whether the target is disabled.
                     let may_enable = variant.0.is_object() && operation.method != "POST";
                     for disabled in [false, true].into_iter().filter(|it| may_enable || !it) {
                         let target = Target { end: key_end, disabled };
@@ -188,9 +189,9 @@ fn nothing_that_an_expiring_caller_did_works_after_its_end_unless_it_worked_befo
     for Tried { what, secret, target, worked, limited } in tried {
         assert!(!secret.is_some_and(|it| works(&it, &[])), "a secret outlives its caller: {what}");
         let lives = works(&target.text, &[]);
-        assert!(!lives || (worked && !limited), "a life outlives its caller: {what}");
+        assert!(!lives || (worked && !limited), "an extended expiry outlives its caller: {what}");
         let gained = works(&target.text, &["products:read"]);
-        assert!(!gained, "a power outlives its caller: {what}");
+        assert!(!gained, "a permission outlives its caller: {what}");
     }
 }
 

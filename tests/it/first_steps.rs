@@ -1,4 +1,4 @@
-//! The first mistakes of a new operator: each message holds a way out that can be pasted.
+//! The first mistakes of a new operator: each message holds a command that helps.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::support::{Binary, Request, TestServer, keyward, keyward_in, skip};
 
-/// What Kubernetes sets in every pod beside a Service named `keyward` with a named port.
+/// The variables that Kubernetes sets in every pod beside a Service `keyward` with a named port.
 const SERVICE_LINKS: [(&str, &str); 9] = [
     ("KEYWARD_SERVICE_HOST", "10.0.0.1"),
     ("KEYWARD_SERVICE_PORT", "8080"),
@@ -33,7 +33,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
 }
 
-/// Runs it with these arguments and variables; its exit code and all that it says.
+/// Runs keyward with these arguments and variables; returns the exit code and all output.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let mut command = keyward();
     command.args(arguments).envs(variables.iter().copied());
@@ -42,7 +42,7 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
 }
 
 #[test]
-fn service_links_of_kubernetes_stop_nothing() {
+fn service_links_of_kubernetes_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let (code, said) = run(&["config", "check"], &SERVICE_LINKS);
@@ -55,7 +55,7 @@ fn service_links_of_kubernetes_stop_nothing() {
 }
 
 #[test]
-fn a_variable_of_another_program_stops_no_command_but_a_typing_mistake_stops_a_server() {
+fn an_unknown_variable_stops_no_command_but_a_typing_mistake_stops_a_server() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Binary::serve(&data);
@@ -95,7 +95,7 @@ fn a_variable_of_another_program_stops_no_command_but_a_typing_mistake_stops_a_s
 }
 
 #[test]
-fn variables_and_arguments_that_are_not_utf8_break_nothing() {
+fn variables_and_arguments_that_are_not_utf8_do_no_harm() {
     let strange = OsStr::from_bytes(b"\xff");
     let output = keyward().args(["config", "check"]).env("OTHER", strange).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -120,7 +120,7 @@ fn a_port_in_use_is_answered_with_a_command_that_works() {
 }
 
 #[test]
-fn a_second_server_is_told_how_to_run_beside_the_first() {
+fn a_second_server_is_refused_with_the_way_to_run_it_beside_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let first = Binary::serve(&data);
@@ -135,7 +135,7 @@ fn a_second_server_is_told_how_to_run_beside_the_first() {
 }
 
 #[test]
-fn options_of_other_servers_lead_to_the_right_one() {
+fn options_of_other_servers_are_answered_with_the_right_one() {
     for (arguments, tip) in [
         (&["serve", "--port", "8081"][..], "--listen 127.0.0.1:8081"),
         (&["serve", "--port=9000"], "--listen 127.0.0.1:9000"),
@@ -151,7 +151,7 @@ fn options_of_other_servers_lead_to_the_right_one() {
     }
 }
 
-/// Runs it as a user that nothing here belongs to; `None` where this test may not.
+/// Runs keyward as another user; `None` if this test may not change the user.
 fn as_another_user(arguments: &[&str]) -> Option<Output> {
     let mut command = keyward();
     command.uid(12_345).gid(12_345).args(arguments).current_dir("/");
@@ -159,7 +159,7 @@ fn as_another_user(arguments: &[&str]) -> Option<Output> {
 }
 
 #[test]
-fn a_user_who_may_not_is_told_as_which_user_to_try() {
+fn a_user_without_permission_is_told_which_user_to_use() {
     let dir = tempfile::tempdir().unwrap();
     let (data, file) = (dir.path().join("data"), dir.path().join("etc/keyward.toml"));
     assert!(Binary::serve(&data).terminate().status.success());
@@ -167,7 +167,7 @@ fn a_user_who_may_not_is_told_as_which_user_to_try() {
     fs::write(&file, format!("data_dir = \"{}\"\n", data.display())).unwrap();
     let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     open(dir.path(), 0o755);
-    // As the package installs them: the directory is root's and closed to all but the group.
+    // The package installs them so: root owns the directory, and only the group may read it.
     let (user, group) = (1, 1);
     let given = chown(&data, Some(user), None)
         .and_then(|()| chown(dir.path().join("etc"), None, Some(group)))
@@ -206,7 +206,7 @@ fn a_user_who_may_not_is_told_as_which_user_to_try() {
 }
 
 #[test]
-fn the_address_that_is_printed_leads_to_a_page() {
+fn the_printed_address_opens_a_page() {
     let server = TestServer::start();
     for method in ["GET", "HEAD"] {
         let answer = Request::new(method, "/").send(server.address).expect(307);
@@ -224,7 +224,7 @@ fn the_address_that_is_printed_leads_to_a_page() {
 }
 
 #[test]
-fn every_text_ends_with_a_newline_and_is_as_long_as_it_says() {
+fn every_text_ends_with_a_newline_and_has_the_announced_length() {
     let server = TestServer::start();
     let (root, id) = (&server.root.text, &server.root.id);
     let document = server.send(&Request::new("GET", "/openapi.json")).expect(200).json();
@@ -265,7 +265,7 @@ fn every_text_ends_with_a_newline_and_is_as_long_as_it_says() {
 }
 
 #[test]
-fn the_scope_that_readme_adds_can_be_given_to_a_key() {
+fn the_scope_that_the_readme_adds_can_be_given_to_a_key() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let (_, section) = readme.split_once("## Scopes").unwrap();
     let (_, block) = section.split_once("```toml\n").unwrap();

@@ -1,4 +1,4 @@
-//! Where a request ends, and what becomes of its connection, byte for byte.
+//! Where a request ends, and when its connection is closed, byte for byte.
 
 use std::{
     fs,
@@ -10,9 +10,9 @@ use std::{
 
 use crate::support::{TestServer, has};
 
-/// Less than the ten seconds that the server waits for a body.
+/// Less than the ten seconds for which the server waits for a body.
 const AT_ONCE: Duration = Duration::from_secs(8);
-/// More than that, and than the time that a sender has to see its answer.
+/// More than that, and more than the time that a client has to read its answer.
 const IN_THE_END: Duration = Duration::from_secs(30);
 
 const TARGETS: [&str; 9] = [
@@ -27,14 +27,14 @@ const TARGETS: [&str; 9] = [
     "/nothing",
 ];
 
-/// Sends this on a connection of its own.
+/// Opens a connection and sends these bytes.
 fn open(address: SocketAddr, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.write_all(bytes.as_bytes()).expect("it is taken");
     stream
 }
 
-/// The head of the next answer, in small letters; its body, if its length is told, is read, too.
+/// Returns the head of the next answer in lower case. Also reads its body if the length is known.
 fn head(stream: &mut TcpStream, within: Duration) -> String {
     stream.set_read_timeout(Some(within)).expect("a timeout");
     let mut head = Vec::new();
@@ -63,7 +63,7 @@ fn assert_ends(stream: &mut TcpStream) {
     assert!(end.is_ok() && more.is_empty(), "{end:?} {}", String::from_utf8_lossy(&more));
 }
 
-/// A request with this in its head, and a key.
+/// Builds a request with these header lines and a key.
 fn request(server: &TestServer, method: &str, target: &str, head: &str) -> String {
     let key = &server.root.text;
     format!("{method} {target} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n{head}\r\n")
@@ -89,7 +89,7 @@ fn a_request_that_announces_no_body_has_none() {
 }
 
 #[test]
-fn a_body_beside_an_upgrade_is_as_long_as_it_says() {
+fn a_body_beside_an_upgrade_has_the_announced_length() {
     let server = TestServer::start();
     let question = format!("{{\"key\": \"{}\"}}", server.root.text);
     let headers = format!(
@@ -113,7 +113,7 @@ fn a_body_that_is_announced_as_too_long_is_refused_at_once() {
                 let mut stream = open(server.address, &request(&server, "POST", target, &headers));
                 let mut answer = head(&mut stream, AT_ONCE);
                 if status(&answer) == "100" {
-                    // The framework has said so before keyward sees the length.
+                    // The HTTP library answers this before keyward sees the length.
                     answer = head(&mut stream, AT_ONCE);
                 }
                 assert_eq!(status(&answer), "413", "{target} {headers}");
@@ -125,7 +125,7 @@ fn a_body_that_is_announced_as_too_long_is_refused_at_once() {
 }
 
 #[test]
-fn the_connection_of_a_body_that_does_not_end_does() {
+fn the_connection_of_an_incomplete_body_is_closed() {
     let server = TestServer::start();
     let json = "Content-Type: application/json\r\n";
     let chunked = format!("{json}Transfer-Encoding: chunked\r\n");
@@ -150,10 +150,10 @@ fn the_connection_of_a_body_that_does_not_end_does() {
 }
 
 #[test]
-fn the_connection_of_a_broken_or_endless_body_ends() {
+fn the_connection_of_a_broken_or_endless_body_is_closed() {
     let server = TestServer::start();
-    // The framework drops a request that was broken if its answer is not there at once, as that of
-    // the first use of a key is not.
+    // The HTTP library drops a broken request unless its answer is ready at once. The first use of
+    // a key takes longer, so it is done before.
     server.get(&server.root.text, "/api/v1/api-keys").expect(200);
     let headers = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
@@ -191,7 +191,7 @@ fn a_body_that_is_not_used_does_not_cost_the_connection() {
 }
 
 #[test]
-fn a_target_that_is_no_path_is_answered_like_any_other() {
+fn a_target_that_is_not_a_path_is_answered_like_any_other() {
     let server = TestServer::start();
     for (method, target, expected) in [
         ("OPTIONS", "*", "404"),
@@ -207,7 +207,7 @@ fn a_target_that_is_no_path_is_answered_like_any_other() {
 }
 
 #[test]
-fn an_answer_says_whether_the_connection_ends() {
+fn an_answer_says_whether_the_connection_is_closed() {
     let server = TestServer::start();
     for target in TARGETS {
         for headers in [
@@ -231,7 +231,7 @@ fn an_answer_says_whether_the_connection_ends() {
     }
 }
 
-/// Sends 300 POSTs, some with a pause after them, and prints how many were answered.
+/// Sends 300 POST requests, some followed by a pause, and prints how many were answered.
 const JAVA: &str = r#"
 import java.net.URI;
 import java.net.http.*;
@@ -257,8 +257,8 @@ public class Post {
 }
 "#;
 
-/// Not demanded where everything is to be tried: what it needs is large, and the test with bare
-/// sockets tries the same.
+/// Skipped without Java even where all tests are required: Java is large, and the test with bare
+/// sockets covers the same case.
 #[test]
 fn javas_own_client_loses_no_request() {
     if Command::new("java").arg("--version").output().is_err() {
@@ -277,7 +277,7 @@ fn javas_own_client_loses_no_request() {
 }
 
 #[test]
-fn curl_is_told_that_the_connection_ends_when_it_asks_for_http_2() {
+fn curl_learns_that_the_connection_is_closed_when_it_asks_for_http_2() {
     if !has(&["curl"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Keys of another system, imported without reissuing them.
+//! Keys of another system, imported without new plaintext keys.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ fn three_kinds() -> (String, [String; 3]) {
     (rows, keys)
 }
 
-/// Waits for three events: rehashing happens beside the answer, on threads of low priority.
+/// Waits for three events. Rehashing runs after the answer, on threads of low priority.
 fn rehashed(server: &Binary, root: &str) -> Vec<Value> {
     let rehashed = Request::new("GET", "/api/v1/events?type=api_key.rehashed").key(root);
     let deadline = Instant::now() + Duration::from_mins(1);
@@ -48,12 +48,12 @@ fn rehashed(server: &Binary, root: &str) -> Vec<Value> {
 }
 
 #[test]
-fn keys_of_every_kind_work_at_once_and_after_a_restart() {
+fn imported_keys_of_every_kind_work_at_once_and_after_a_restart() {
     let (_dir, data) = place();
     let server = Binary::serve(&data);
     let root = server.root_key();
     let (rows, keys) = three_kinds();
-    assert_eq!(code(&server, &root, &keys[0]), "MALFORMED", "as long as nothing was imported");
+    assert_eq!(code(&server, &root, &keys[0]), "MALFORMED", "before the first import");
     let (exit, report) = import(&data, "keys.jsonl", &rows, &[]);
     assert_eq!((exit, &report["accepted"]), (0, &json!(3)), "{report}");
     for (key, name) in keys.iter().zip(["text", "sha256", "sha512"]) {
@@ -90,7 +90,8 @@ fn keys_of_every_kind_work_at_once_and_after_a_restart() {
     for key in &keys {
         assert_eq!(code(&server, &root, key), "VALID");
     }
-    // Digests became hashes of the text, and cost no more to verify than keyward's own.
+    // The digests were replaced by hashes of the plaintext keys, which cost no more than keyward's
+    // own.
     let rehashed = rehashed(&server, &root);
     assert_eq!(rehashed.len(), 3);
     for (input, count) in [("sha256", 2), ("sha512", 1)] {
@@ -100,13 +101,13 @@ fn keys_of_every_kind_work_at_once_and_after_a_restart() {
         assert_eq!(after, vec![&json!({ "iterations": 1_000 }); count]);
     }
     let (exit, report) = import(&data, "keys.jsonl", &rows, &[]);
-    assert_eq!((exit, &report["accepted"]), (3, &json!(0)), "nothing is doubled: {report}");
+    assert_eq!((exit, &report["accepted"]), (3, &json!(0)), "no key is imported twice: {report}");
     let codes = report["refusals"].as_array().unwrap().iter().map(|it| &it["code"]);
     assert!(codes.into_iter().all(|it| it == "already_imported"), "{report}");
 }
 
 #[test]
-fn a_key_text_is_the_same_key_as_its_sha256() {
+fn a_plaintext_key_and_its_sha256_are_imported_as_the_same_key() {
     let (_dir, data) = place();
     assert!(Binary::serve(&data).terminate().status.success());
     let row = |more: Value| {
@@ -133,7 +134,7 @@ fn a_key_text_is_the_same_key_as_its_sha256() {
 }
 
 #[test]
-fn an_imported_key_lives_on_as_every_other() {
+fn an_imported_key_behaves_like_any_other() {
     let (_dir, data) = place();
     assert!(Binary::serve(&data).terminate().status.success());
     let (rows, keys) = three_kinds();
@@ -161,7 +162,7 @@ fn an_imported_key_lives_on_as_every_other() {
 }
 
 #[test]
-fn a_revoked_key_does_not_come_back_in_whatever_form() {
+fn a_revoked_key_cannot_be_imported_again_in_any_form() {
     let (_dir, data) = place();
     let server = Binary::serve(&data);
     let root = server.root_key();
@@ -187,7 +188,7 @@ fn a_revoked_key_does_not_come_back_in_whatever_form() {
 }
 
 #[test]
-fn a_purged_key_is_remembered() {
+fn a_purged_key_cannot_be_imported_again() {
     let server = TestServer::start();
     let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = || {
@@ -207,7 +208,7 @@ fn a_purged_key_is_remembered() {
 }
 
 #[test]
-fn a_key_that_came_by_both_digests_falls_with_either() {
+fn a_key_imported_by_both_digests_is_revoked_through_either() {
     let server = TestServer::start();
     let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = |text: &str| {
@@ -236,7 +237,7 @@ fn a_key_that_came_by_both_digests_falls_with_either() {
         send("PATCH", &ids[form], Some(json!({ "enabled": true }))).expect(200);
         assert_eq!(code(&text), "VALID");
     }
-    // It is not presented until one of the two is gone for good.
+    // The key is not presented until one of the two is purged.
     let ids = import(OLD);
     send("DELETE", &ids[0], None).expect(204);
     server.advance(Duration::from_mins(11));
@@ -248,7 +249,7 @@ fn a_key_that_came_by_both_digests_falls_with_either() {
 }
 
 #[test]
-fn two_imports_of_a_file_at_once_make_each_key_once() {
+fn two_simultaneous_imports_of_a_file_make_each_key_once() {
     let server = TestServer::start();
     let caller = server.app.local_operator(keyward::domain::event::EventSource::CLI).unwrap();
     let import = || {
@@ -275,7 +276,7 @@ fn new_key() -> NewKey {
 }
 
 #[test]
-fn the_server_takes_no_key_text() {
+fn the_server_accepts_no_plaintext_keys_for_import() {
     let (_dir, data) = place();
     let server = Binary::serve(&data);
     let root = server.root_key();
@@ -304,7 +305,7 @@ fn the_server_takes_no_key_text() {
 }
 
 #[test]
-fn the_text_of_an_imported_key_is_in_no_file_of_the_server() {
+fn the_plaintext_of_an_imported_key_is_in_no_file_of_the_server() {
     let (_dir, data) = place();
     let server = Binary::serve(&data);
     let root = server.root_key();

@@ -1,4 +1,4 @@
-//! What a file of keys to import may be, and what is said of the rest.
+//! Which files of keys can be imported, and how faulty rows are reported.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_table_is_taken_as_well_and_a_dry_run_changes_nothing() {
+fn a_csv_file_can_be_imported_and_a_dry_run_changes_nothing() {
     let (_dir, data) = place();
     let server = Binary::serve(&data);
     let root = server.root_key();
@@ -53,7 +53,7 @@ fn row(more: Value) -> Value {
     row
 }
 
-/// A row, and the field and code of its refusal.
+/// A row, and the field and code of its fault.
 type Case = (Value, Option<(&'static str, &'static str)>);
 
 fn good_and_bad_rows() -> Vec<Case> {
@@ -96,7 +96,7 @@ fn good_and_bad_rows() -> Vec<Case> {
 }
 
 #[test]
-fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
+fn a_refused_row_is_reported_by_line_and_the_import_continues() {
     let (_dir, data) = place();
     let server = Logged::serve(&data, &[]);
     let root = server.binary.root_key();
@@ -137,7 +137,7 @@ fn what_is_refused_is_told_by_line_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_broken_table_is_told_and_standard_input_is_a_file() {
+fn a_broken_csv_file_is_reported_and_standard_input_can_be_imported() {
     let (_dir, data) = place();
     assert!(Binary::serve(&data).terminate().status.success());
     let table = format!("name,scopes,key\nOne,orders:read,{OLD}\nTwo,orders:read\n");
@@ -157,7 +157,7 @@ fn a_broken_table_is_told_and_standard_input_is_a_file() {
 }
 
 #[test]
-fn a_dry_run_counts_as_the_run_would_from_batch_to_batch() {
+fn a_dry_run_counts_as_the_import_does_over_several_batches() {
     let (_dir, data) = place();
     let server = Binary::serve(&data);
     let made = ["accounts", "create", "--name", "A", "--external-id", "small", "--max-keys", "120"];
@@ -181,7 +181,7 @@ fn a_dry_run_counts_as_the_run_would_from_batch_to_batch() {
 }
 
 #[test]
-fn what_programs_write_is_read_and_what_would_be_a_way_in_is_not() {
+fn the_output_of_common_programs_is_read_and_dangerous_rows_are_refused() {
     let (_dir, data) = place();
     let server = Binary::serve(&data);
     let root = server.root_key();
@@ -192,7 +192,7 @@ fn what_programs_write_is_read_and_what_would_be_a_way_in_is_not() {
     );
     let (exit, report) = import(&data, "marked.jsonl", &marked, &[]);
     assert_eq!(exit, 0, "{report}");
-    assert_eq!(code(&server, &root, short), "VALID", "however short it is");
+    assert_eq!(code(&server, &root, short), "VALID", "a short key is accepted too");
     let twice = format!("{{\"name\":\"a\",\"name\":\"b\",\"sha256\":\"{}\"}}\n", sha256(OLD));
     let way_in = json!({ "name": "x", "scopes": ["*"], "sha256": sha256(OLD) });
     let (exit, report) = import(&data, "bad.jsonl", &format!("{twice}{way_in}"), &[]);

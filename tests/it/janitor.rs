@@ -1,4 +1,4 @@
-//! What is done by the clock: late or never, no key is accepted for it; done twice, it is done once.
+//! Scheduled jobs: a late job lets no ended key work, and a repeated job changes nothing.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn last_of(server: &TestServer, subject: &str) -> Value {
 }
 
 #[test]
-fn an_expired_key_is_refused_before_any_job_has_run_and_recorded_once() {
+fn an_expired_key_is_refused_before_any_job_runs_and_recorded_once() {
     let mut server = TestServer::start();
     let key = brief(&server);
     server.advance(Duration::from_mins(1) - MS);
@@ -57,7 +57,7 @@ fn an_expired_key_is_refused_before_any_job_has_run_and_recorded_once() {
 }
 
 #[test]
-fn dead_keys_are_forgotten_after_retention_and_the_log_keeps_their_story() {
+fn ended_keys_are_purged_after_retention_and_their_events_stay() {
     let server = TestServer::with(|it| it.keys.retention = DAY);
     let (expired, revoked) = (brief(&server), server.key(&["orders:read"]));
     let (live, disabled) = (server.key(&["orders:read"]), server.key(&["orders:read"]));
@@ -93,7 +93,7 @@ fn dead_keys_are_forgotten_after_retention_and_the_log_keeps_their_story() {
 }
 
 #[test]
-fn a_deleted_account_is_forgotten_with_its_keys() {
+fn a_deleted_account_is_purged_with_its_keys() {
     let server = TestServer::start();
     let body = json!({ "name": "Acme", "externalId": "cust_42" });
     let (id, first) = server.account(&body);
@@ -101,7 +101,7 @@ fn a_deleted_account_is_forgotten_with_its_keys() {
     let path = format!("/api/v1/accounts/{id}");
     server.delete(&server.root.text, &path).expect(204);
     assert_eq!([server.code(&first.text), server.code(&second.text)], ["REVOKED", "REVOKED"]);
-    server.account(&body); // The identifier of the operator's is free again at once.
+    server.account(&body); // The external id is free again at once.
     server.advance(30 * DAY);
     assert_eq!(server.run_job("purge"), 0);
     server.advance(MS);
@@ -112,7 +112,7 @@ fn a_deleted_account_is_forgotten_with_its_keys() {
     server.get(&server.root.text, &path).expect(404);
 }
 
-/// The root key as the use cases know it.
+/// Returns the root key as the service layer sees it.
 fn root(server: &TestServer) -> Principal {
     let identity = match server.app.identify(server.root.text.as_bytes()) {
         Identity::Unverified(it) => server.app.verify_secret(it).unwrap().0,
@@ -122,10 +122,10 @@ fn root(server: &TestServer) -> Principal {
     server
         .app
         .principal(&found, keyward::domain::event::RequestContext::default())
-        .expect("the root key is good")
+        .expect("the root key is valid")
 }
 
-/// Makes keys of the operator, many at once.
+/// Makes many keys of the operator at once.
 fn many_keys(server: &TestServer, count: u64, expires_at: RequestedExpiry) -> Vec<IssuedKey> {
     let (app, caller) = (&server.app, root(server));
     let make = || {
@@ -142,7 +142,7 @@ fn many_keys(server: &TestServer, count: u64, expires_at: RequestedExpiry) -> Ve
 }
 
 #[test]
-fn uses_and_ends_of_graces_are_stored_in_batches_too() {
+fn uses_and_ends_of_grace_periods_are_stored_in_batches_too() {
     const KEYS: u64 = 112;
     let server = TestServer::start();
     let (app, caller) = (&server.app, root(&server));
@@ -170,7 +170,7 @@ fn uses_and_ends_of_graces_are_stored_in_batches_too() {
 }
 
 #[test]
-fn the_janitor_works_in_batches_until_nothing_is_left() {
+fn the_janitor_works_in_batches_until_all_is_done() {
     const KEYS: u64 = 240;
     let server = TestServer::start();
     let end = TestServer::EPOCH.after(Duration::from_mins(1));
@@ -197,7 +197,7 @@ fn the_janitor_works_in_batches_until_nothing_is_left() {
 }
 
 #[test]
-fn old_values_and_accounts_are_purged_in_batches_too() {
+fn ended_credentials_and_accounts_are_purged_in_batches_too() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     for _ in 0..3 {
@@ -208,7 +208,7 @@ fn old_values_and_accounts_are_purged_in_batches_too() {
     server.advance(MS);
     server.run_job("end_graces");
     server.advance(30 * DAY + MS);
-    // Three values, three accounts with a key each.
+    // Three credentials, and three accounts with a key each.
     assert_eq!(server.run_job("purge"), 9);
     assert_eq!(server.run_job("purge"), 0);
     assert_eq!(server.app.credential_count(), 2);
@@ -233,7 +233,7 @@ fn every_job_but_the_backup_runs_once_at_the_start() {
 }
 
 #[test]
-fn the_jobs_have_the_names_under_which_they_are_configured() {
+fn each_job_has_the_name_under_which_it_is_configured() {
     let names = Job::ALL.map(Job::as_str);
     let wanted = [
         "end_graces",
@@ -257,7 +257,7 @@ fn the_jobs_have_the_names_under_which_they_are_configured() {
 }
 
 #[test]
-fn uses_are_gathered_in_memory_and_stored_by_their_job() {
+fn uses_are_collected_in_memory_and_stored_by_their_job() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.run_job("flush_usage");
@@ -279,7 +279,7 @@ fn uses_are_gathered_in_memory_and_stored_by_their_job() {
 }
 
 #[test]
-fn upkeep_folds_the_write_ahead_log_back() {
+fn upkeep_checkpoints_the_write_ahead_log() {
     let server = TestServer::start();
     server.key(&["orders:read"]);
     let wal = server.data_dir().join("keyward.db-wal");

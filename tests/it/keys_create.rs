@@ -1,4 +1,4 @@
-//! Creating a key: shown once, with what was asked for and nothing more.
+//! Creating a key: its plaintext is shown once, and it has what was asked for and no more.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::support::{Response, TestServer, checksum};
 
 const KEYS: &str = "/api/v1/api-keys";
 const DAY: Duration = Duration::from_hours(24);
-/// As documented, in this order; `key` is only in the answers that make one.
-const MEMBERS: [&str; 16] = [
+/// The documented members in their order; `key` is only in the answers that issue one.
+const MEMBERS: [&str; 18] = [
     "id",
     "name",
     "key",
@@ -26,6 +26,8 @@ const MEMBERS: [&str; 16] = [
     "updatedAt",
     "rotatedAt",
     "previousKeys",
+    "allowedIps",
+    "rateLimit",
     "metadata",
 ];
 
@@ -33,7 +35,7 @@ fn ask(server: &TestServer, caller: &str, scopes: &[&str]) -> Response {
     server.post(caller, KEYS, &json!({ "name": "child", "scopes": scopes }))
 }
 
-/// Fails unless the answer refuses a widening and names these scopes and no others.
+/// Asserts that the answer refuses additional scopes and names exactly these.
 #[track_caller]
 fn assert_escalation(answer: &Response, beyond: &[&str], held: &[&str]) {
     assert_eq!((answer.status, &*answer.problem()), (403, "scope_escalation"), "{answer:?}");
@@ -47,7 +49,7 @@ fn members(object: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_created_key_is_shown_whole_once_and_works_at_once() {
+fn a_created_key_is_shown_completely_once_and_works_at_once() {
     let server = TestServer::start();
     let body = json!({
         "name": "Production Integration",
@@ -105,7 +107,7 @@ fn the_object_has_exactly_the_documented_members_in_their_order() {
 }
 
 #[test]
-fn a_key_grants_only_what_it_holds_itself() {
+fn a_key_grants_only_scopes_that_it_holds() {
     let server = TestServer::start();
     let maker = server.key(&["api-keys:write", "orders:read"]).text;
     for scopes in [&["orders:read"][..], &["api-keys:write"], &["orders:read", "api-keys:write"]] {
@@ -120,7 +122,7 @@ fn a_key_grants_only_what_it_holds_itself() {
 }
 
 #[test]
-fn to_write_is_not_to_read() {
+fn the_write_scope_does_not_include_reading() {
     let server = TestServer::start();
     let maker = server.key(&["api-keys:write", "orders:write"]).text;
     assert_escalation(&ask(&server, &maker, &["orders:read"]), &["orders:read"], &[]);
@@ -173,7 +175,7 @@ fn an_unknown_scope_is_answered_with_the_nearest_name() {
 }
 
 #[test]
-fn a_child_ends_no_later_than_its_maker() {
+fn a_new_key_ends_no_later_than_the_key_that_made_it() {
     let server = TestServer::start();
     let (end, past_end) = ("2026-02-01T00:00:00.000Z", "2026-02-01T00:00:00.001Z");
     let maker = json!({
@@ -183,7 +185,7 @@ fn a_child_ends_no_later_than_its_maker() {
     let body =
         |expiry: Value| json!({ "name": "c", "scopes": ["orders:read"], "expiresAt": expiry });
     let heir = ask(&server, &maker, &["orders:read"]).expect(201).json();
-    assert_eq!(heir["expiresAt"], end, "left out means the maker's end");
+    assert_eq!(heir["expiresAt"], end, "without expiresAt, the end of the key that makes it");
     for good in [end, "2026-01-31T00:00:00.000Z"] {
         assert_eq!(server.create(&maker, &body(json!(good))).body["expiresAt"], good);
     }
@@ -194,7 +196,7 @@ fn a_child_ends_no_later_than_its_maker() {
 }
 
 #[test]
-fn an_expiry_lies_in_the_future() {
+fn an_expiry_must_be_in_the_future() {
     let server = TestServer::start();
     let ask = |at: String| {
         let body = json!({ "name": "n", "scopes": ["orders:read"], "expiresAt": at });
@@ -213,7 +215,7 @@ fn an_expiry_lies_in_the_future() {
 }
 
 #[test]
-fn an_expiry_with_any_offset_is_kept_in_utc() {
+fn an_expiry_with_any_offset_is_stored_in_utc() {
     let server = TestServer::start();
     for (given, shown) in [
         ("2027-01-20T02:00:00+02:00", "2027-01-20T00:00:00.000Z"),
@@ -232,7 +234,7 @@ fn an_expiry_with_any_offset_is_kept_in_utc() {
 }
 
 #[test]
-fn a_key_made_disabled_waits_until_it_is_enabled() {
+fn a_key_created_disabled_works_once_it_is_enabled() {
     let server = TestServer::start();
     let body = json!({ "name": "later", "scopes": ["orders:read"], "enabled": false });
     let key = server.create(&server.root.text, &body);
@@ -261,7 +263,7 @@ fn metadata_has_at_most_fifty_members_and_four_kibibytes() {
 }
 
 #[test]
-fn an_account_has_no_more_live_keys_than_it_may() {
+fn an_account_has_no_more_live_keys_than_its_limit() {
     let server = TestServer::start();
     let (id, owner) = server.account(&json!({ "name": "Acme", "maxKeys": 3 }));
     let brief = json!({
@@ -282,15 +284,15 @@ fn an_account_has_no_more_live_keys_than_it_may() {
     };
     full();
     server.advance(Duration::from_hours(1));
-    ask(&server, &owner.text, &["orders:read"]).expect(201); // The expired one does not count.
+    ask(&server, &owner.text, &["orders:read"]).expect(201); // The expired key does not count.
     full();
     server.delete(&owner.text, &off.path()).expect(204);
-    ask(&server, &owner.text, &["orders:read"]).expect(201); // Nor does the revoked one.
+    ask(&server, &owner.text, &["orders:read"]).expect(201); // The revoked key does not count.
     full();
 }
 
 #[test]
-fn the_servers_limit_is_for_customers_and_not_for_the_operator() {
+fn the_servers_limit_applies_to_customers_and_not_to_the_operator() {
     let server = TestServer::with(|config| config.keys.max_keys_per_account = 1);
     let (_, owner) = server.account(&json!({ "name": "Acme" }));
     assert_eq!(ask(&server, &owner.text, &["orders:read"]).expect(409).problem(), "too_many_keys");
@@ -316,7 +318,7 @@ fn a_key_is_fifty_letters_and_digits_and_ends_in_its_checksum() {
 }
 
 #[test]
-fn keys_with_an_older_prefix_stay_good() {
+fn keys_with_an_earlier_prefix_label_stay_valid() {
     let mut server =
         TestServer::with(|config| config.keys.prefix = PrefixLabel::parse("acme").unwrap());
     let old = server.key(&["orders:read"]);

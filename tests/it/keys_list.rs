@@ -1,4 +1,4 @@
-//! Listing keys: all of them, in order, page by page, and never a full one.
+//! Listing keys: all of them, in order, page by page, and never a plaintext key.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ fn each(list: &Value, member: &str) -> Vec<String> {
     data.iter().map(|it| it[member].as_str().expect(member).to_owned()).collect()
 }
 
-/// The names of the keys that this query finds.
+/// Returns the names of the keys that this query finds.
 #[track_caller]
 fn found(server: &TestServer, caller: &str, query: &str) -> Vec<String> {
     each(&server.get(caller, &format!("{KEYS}?{query}")).expect(200).json(), "name")
 }
 
-/// Where the answer says that the next page is.
+/// Returns the address of the next page, as the answer gives it.
 fn next_page(answer: &Response) -> Option<String> {
     let link = answer.header("link")?;
     let target = link.strip_prefix('<').and_then(|it| it.strip_suffix(">; rel=\"next\""));
@@ -42,7 +42,7 @@ fn acme(server: &TestServer) -> String {
 }
 
 #[test]
-fn keys_are_listed_by_age_and_no_full_key_is_among_them() {
+fn keys_are_listed_by_age_and_without_plaintext_keys() {
     let server = TestServer::start();
     let owner = acme(&server);
     let mut keys = vec![owner.clone()];
@@ -59,7 +59,7 @@ fn keys_are_listed_by_age_and_no_full_key_is_among_them() {
 }
 
 #[test]
-fn a_walk_loses_and_repeats_nothing_while_keys_come_and_go() {
+fn paging_loses_and_repeats_no_key_while_keys_are_made_and_revoked() {
     let server = TestServer::start();
     let owner = acme(&server);
     let keys: Vec<Key> = (0..25).map(|i| named(&server, &owner, &format!("k{i:02}"))).collect();
@@ -76,7 +76,7 @@ fn a_walk_loses_and_repeats_nothing_while_keys_come_and_go() {
             assert_eq!(plain.json(), server.get(&owner, target).expect(200).json());
         }
         if pages.len() == 1 {
-            // One long shown, the very last that was shown, the next to be shown, a later one.
+            // The first key, the last one that was shown, the next one, and a later one.
             for gone in [0, 6, 7, 20] {
                 server.delete(&owner, &keys[gone].path()).expect(204);
             }
@@ -108,7 +108,7 @@ fn a_page_that_ends_exactly_at_the_last_key_is_the_last() {
 }
 
 #[test]
-fn the_link_keeps_every_filter_of_the_question() {
+fn the_link_keeps_every_filter_of_the_request() {
     let server = TestServer::start();
     let owner = acme(&server);
     for i in 0..3 {
@@ -147,7 +147,7 @@ fn a_status_changes_at_the_millisecond() {
 }
 
 #[test]
-fn a_scope_finds_the_keys_that_have_it_and_not_its_namesakes() {
+fn a_scope_filter_finds_exactly_the_keys_with_this_scope() {
     let server = TestServer::with(|config| {
         let mut longer = config.scopes[0].clone();
         longer.name = "orders:read-only".to_owned();
@@ -164,7 +164,7 @@ fn a_scope_finds_the_keys_that_have_it_and_not_its_namesakes() {
 }
 
 #[test]
-fn unused_since_finds_what_was_made_before_and_not_used_from_then_on() {
+fn unused_since_finds_keys_made_before_it_and_not_used_since() {
     let server = TestServer::start();
     let (owner, hour) = (acme(&server), Duration::from_hours(1));
     named(&server, &owner, "never used");
@@ -183,11 +183,11 @@ fn unused_since_finds_what_was_made_before_and_not_used_from_then_on() {
     assert_eq!(since(hour + MILLISECOND), ["never used", "used"]);
     assert_eq!(since(2 * hour), ["never used", "used"]);
     server.advance(hour);
-    assert_eq!(since(3 * hour), ["never used", "used", "new"], "but not the one that asks");
+    assert_eq!(since(3 * hour), ["never used", "used", "new"], "but not the key that asks");
 }
 
 #[test]
-fn expiring_before_is_half_open_and_never_is_not_before_anything() {
+fn expiring_before_excludes_its_instant_and_keys_that_never_expire() {
     let server = TestServer::start();
     let owner = acme(&server);
     expiring(&server, &owner, "day", DAY);
@@ -202,7 +202,7 @@ fn expiring_before_is_half_open_and_never_is_not_before_anything() {
 }
 
 #[test]
-fn q_is_a_part_of_the_name_in_any_case_or_the_beginning_of_the_prefix() {
+fn q_matches_a_part_of_the_name_in_any_case_or_the_start_of_the_prefix() {
     let server = TestServer::start();
     let owner = acme(&server);
     for name in ["Billing agent", "nightly BILLING", "100% _done_"] {
@@ -226,7 +226,7 @@ fn q_is_a_part_of_the_name_in_any_case_or_the_beginning_of_the_prefix() {
 }
 
 #[test]
-fn q_knows_the_two_cases_of_every_letter() {
+fn q_ignores_the_case_of_every_letter() {
     let server = TestServer::start();
     let owner = acme(&server);
     named(&server, &owner, "Übersicht ÄÖ");
@@ -236,7 +236,7 @@ fn q_knows_the_two_cases_of_every_letter() {
 }
 
 #[test]
-fn everything_that_is_wrong_with_a_question_is_told_at_once() {
+fn all_faults_of_a_query_are_reported_at_once() {
     let server = TestServer::start();
     let root = &server.root.text;
     let query = "limit=0&cursor=nope&status=live&scope=Orders&unusedSince=yesterday\
@@ -284,7 +284,7 @@ fn a_revoked_key_is_in_no_list() {
 }
 
 #[test]
-fn a_filter_by_a_scope_that_is_nowhere_is_refused() {
+fn a_filter_by_an_unknown_scope_is_refused() {
     let mut server = TestServer::start();
     let (account, first) = server.account(&json!({ "name": "x" }));
     let (_, other) = server.account(&json!({ "name": "y", "allowedScopes": ["products:read"] }));

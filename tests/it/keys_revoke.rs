@@ -1,4 +1,4 @@
-//! Revoking a key: at once, for good, and remembered for as long as it is promised.
+//! Revoking a key: at once, for good, and remembered for the promised time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{Key, Request, Response, TestServer, forged};
 const DAY: Duration = Duration::from_hours(24);
 const KEYS: &str = "/api/v1/api-keys";
 
-/// Every call that names a key.
+/// Makes every call that names a key.
 fn calls(server: &TestServer, caller: &str, key: &Key) -> Vec<Response> {
     let path = key.path();
     let (rotate, complete) = (format!("{path}/rotate"), format!("{path}/rotate/complete"));
@@ -30,7 +30,7 @@ fn assert_denied(answer: &Response, code: &str) {
 }
 
 #[test]
-fn a_revoked_key_is_gone_for_its_account_and_refused_everywhere() {
+fn a_revoked_key_is_hidden_from_its_account_and_refused_everywhere() {
     let server = TestServer::start();
     let (_, owner) = server.account(&json!({ "name": "Acme" }));
     let body = json!({ "name": "shop", "scopes": ["api-keys:read", "orders:read"] });
@@ -50,7 +50,7 @@ fn a_revoked_key_is_gone_for_its_account_and_refused_everywhere() {
 }
 
 #[test]
-fn every_value_that_the_key_ever_had_is_answered_revoked() {
+fn every_credential_that_the_key_ever_had_is_answered_revoked() {
     let server = TestServer::start();
     let root = &server.root.text;
     let first = server.key(&["orders:read"]);
@@ -71,7 +71,7 @@ fn every_value_that_the_key_ever_had_is_answered_revoked() {
 }
 
 #[test]
-fn only_who_presents_the_whole_secret_learns_that_it_was_revoked() {
+fn only_a_caller_with_the_whole_secret_learns_that_it_was_revoked() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let guess = forged(&key.text[..12]);
@@ -93,7 +93,7 @@ fn only_who_presents_the_whole_secret_learns_that_it_was_revoked() {
 }
 
 #[test]
-fn a_key_may_revoke_itself_and_is_nobody_then() {
+fn a_key_may_revoke_itself_and_is_refused_afterwards() {
     let server = TestServer::start();
     for path in [None, Some(format!("{KEYS}/self"))] {
         let key = server.key(&["api-keys:read", "api-keys:write"]);
@@ -106,7 +106,7 @@ fn a_key_may_revoke_itself_and_is_nobody_then() {
 }
 
 #[test]
-fn a_weaker_caller_revokes_no_stronger_key() {
+fn a_weaker_caller_cannot_revoke_a_stronger_key() {
     let server = TestServer::start();
     let weak = server.key(&["api-keys:write", "orders:read"]);
     let strong = server.key(&["orders:read", "orders:write"]);
@@ -124,7 +124,7 @@ fn a_weaker_caller_revokes_no_stronger_key() {
 }
 
 #[test]
-fn a_revoked_caller_changes_nothing_any_more() {
+fn a_revoked_caller_can_change_nothing() {
     let server = TestServer::start();
     let caller = server.key(&["api-keys:read", "api-keys:write", "orders:read"]);
     let key = server.create(&caller.text, &json!({ "name": "n", "scopes": ["orders:read"] }));
@@ -136,7 +136,7 @@ fn a_revoked_caller_changes_nothing_any_more() {
     let body = json!({ "name": "n", "scopes": ["orders:read"] });
     assert_denied(&server.post(&caller.text, KEYS, &body), "key_revoked");
     assert_eq!(server.events().len(), events);
-    assert_eq!(server.code(&key.text), "VALID", "what it made stays");
+    assert_eq!(server.code(&key.text), "VALID", "the created objects stay");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_tombstone_stays_until_its_retention_is_over() {
 }
 
 #[test]
-fn the_event_names_the_values_that_were_still_alive() {
+fn the_event_names_the_credentials_that_were_still_valid() {
     let server = TestServer::start();
     let root = &server.root.text;
     let first = server.key(&["orders:read"]);
@@ -177,7 +177,7 @@ fn the_event_names_the_values_that_were_still_alive() {
 }
 
 #[test]
-fn a_grace_that_a_revocation_ended_is_not_said_to_have_run_out() {
+fn a_grace_period_that_a_revocation_ended_is_not_recorded_as_run_out() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.rotate(&server.root.text, &key.id, &json!({}));
@@ -189,7 +189,7 @@ fn a_grace_that_a_revocation_ended_is_not_said_to_have_run_out() {
 }
 
 #[test]
-fn the_holder_of_any_key_may_end_it_but_not_the_last_root_key() {
+fn any_key_may_revoke_itself_except_the_last_root_key() {
     let server = TestServer::start();
     let (_, first) = server.account(&json!({ "name": "x" }));
     let scopes = json!({ "name": "n", "scopes": ["orders:read"] });

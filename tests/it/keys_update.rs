@@ -1,4 +1,5 @@
-//! Changing a key: what is named and nothing else, by whom may, and never past what it is.
+//! Changing a key: only the given members, only by an authorized caller, and only within its
+//! limits.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ fn shown(server: &TestServer, key: &Key) -> Value {
     server.get(&server.root.text, &key.path()).expect(200).json()
 }
 
-/// The entity tag of the key as it is now.
+/// Returns the current entity tag of the key.
 fn tag(server: &TestServer, key: &Key) -> String {
     let answer = server.get(&server.root.text, &key.path()).expect(200);
     answer.header("etag").expect("a tag").to_owned()
@@ -37,7 +38,7 @@ fn assert_refused(answer: &Response, status: u16, code: &str) {
 }
 
 #[test]
-fn put_and_patch_alike_change_what_is_named_and_nothing_else() {
+fn put_and_patch_both_change_only_the_given_members() {
     for method in ["PUT", "PATCH"] {
         let server = TestServer::start();
         let body = json!({
@@ -69,7 +70,7 @@ fn put_and_patch_alike_change_what_is_named_and_nothing_else() {
 }
 
 #[test]
-fn null_clears_what_can_be_empty_and_is_refused_elsewhere() {
+fn null_clears_optional_members_and_is_refused_elsewhere() {
     let server = TestServer::start();
     let body = json!({
         "name": "shop", "scopes": ["orders:read"], "expiresAt": "2026-06-01T00:00:00Z",
@@ -87,7 +88,7 @@ fn null_clears_what_can_be_empty_and_is_refused_elsewhere() {
 }
 
 #[test]
-fn metadata_is_replaced_whole() {
+fn metadata_is_replaced_as_a_whole() {
     let server = TestServer::start();
     let body = json!({ "name": "shop", "scopes": ["orders:read"], "metadata": { "a": 1, "b": 2 } });
     let key = server.create(&server.root.text, &body);
@@ -97,7 +98,7 @@ fn metadata_is_replaced_whole() {
 }
 
 #[test]
-fn a_change_of_nothing_leaves_no_trace() {
+fn a_change_without_effect_leaves_no_trace() {
     let server = TestServer::start();
     let body = json!({
         "name": "shop", "scopes": ["orders:read"], "expiresAt": "2026-06-01T00:00:00Z",
@@ -123,7 +124,7 @@ fn a_change_of_nothing_leaves_no_trace() {
 }
 
 #[test]
-fn the_entity_tag_moves_with_changes_and_not_with_uses() {
+fn the_entity_tag_changes_with_changes_and_not_with_uses() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:read", "orders:read"]);
     let first = tag(&server, &key);
@@ -151,7 +152,7 @@ fn a_change_meant_for_another_revision_is_refused() {
     {
         let answer = put_if(&server, &key, stale, &json!({ "name": "anew" }));
         assert_refused(&answer, 412, "precondition_failed");
-        // Looked at before the members are, and after the body as such.
+        // The precondition is checked after the syntax of the body and before its members.
         assert_refused(
             &put_if(&server, &key, stale, &json!({ "x": 1 })),
             412,
@@ -177,7 +178,7 @@ fn a_change_meant_for_another_revision_is_refused() {
 }
 
 #[test]
-fn a_weaker_caller_changes_no_stronger_key() {
+fn a_weaker_caller_cannot_change_a_stronger_key() {
     let server = TestServer::start();
     let weak = server.key(&["api-keys:write", "orders:read"]);
     let strong = server.key(&["orders:read", "orders:write"]);
@@ -204,7 +205,7 @@ fn a_weaker_caller_changes_no_stronger_key() {
 }
 
 #[test]
-fn a_key_narrows_itself_at_once_and_never_widens() {
+fn a_key_can_remove_its_own_scopes_and_never_add_any() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:read", "api-keys:write", "orders:read"]);
     for path in [key.path(), "/api/v1/api-keys/self".to_owned()] {
@@ -222,7 +223,7 @@ fn a_key_narrows_itself_at_once_and_never_widens() {
 }
 
 #[test]
-fn a_caller_that_ends_gives_no_later_end_not_even_to_itself() {
+fn a_caller_that_expires_gives_no_later_end_not_even_to_itself() {
     let server = TestServer::start();
     let end = "2026-02-01T00:00:00.000Z";
     let body = json!({ "name": "m", "scopes": ["api-keys:write"], "expiresAt": end });
@@ -237,7 +238,7 @@ fn a_caller_that_ends_gives_no_later_end_not_even_to_itself() {
     let never = json!({ "expiresAt": null });
     let faults = server.put(&mortal.text, &mortal.path(), &never).faults();
     assert_eq!(faults, [fault("/expiresAt", "expires_after_caller")]);
-    server.put(&mortal.text, &eternal.path(), &never).expect(200); // As it is already.
+    server.put(&mortal.text, &eternal.path(), &never).expect(200); // The key already never expires.
     let past = json!({ "expiresAt": "2026-01-01T00:00:00.000Z" });
     let faults = server.put(&mortal.text, &eternal.path(), &past).faults();
     assert_eq!(faults, [fault("/expiresAt", "in_the_past")]);
@@ -264,7 +265,7 @@ fn disabling_and_enabling_take_effect_at_once() {
 }
 
 #[test]
-fn an_expired_key_can_be_renamed_and_not_revived() {
+fn an_expired_key_can_be_renamed_and_not_extended() {
     let server = TestServer::start();
     let body = json!({
         "name": "old", "scopes": ["orders:read"], "expiresAt": "2026-01-02T00:00:00.000Z",
@@ -282,12 +283,12 @@ fn an_expired_key_can_be_renamed_and_not_revived() {
 }
 
 #[test]
-fn the_operator_keeps_a_root_key_whichever_way_the_last_would_go() {
+fn the_operator_keeps_a_root_key_in_every_case() {
     let ways = [
         json!({ "enabled": false }),
         json!({ "expiresAt": "2099-01-01T00:00:00Z" }),
         json!({ "scopes": ["api-keys:read"] }),
-        Value::Null, // Its revocation.
+        Value::Null, // Revokes it.
     ];
     for way in ways {
         let server = TestServer::start();
@@ -296,7 +297,7 @@ fn the_operator_keeps_a_root_key_whichever_way_the_last_would_go() {
             Value::Null => server.delete(caller, &root.path()),
             change => server.put(caller, &root.path(), change),
         };
-        // Neither of these is a root key that stays.
+        // Neither of these counts as a root key that remains.
         let body = json!({ "name": "d", "scopes": ["*"], "enabled": false });
         server.create(&root.text, &body);
         let body = json!({ "name": "e", "scopes": ["*"], "expiresAt": "2099-01-01T00:00:00Z" });
@@ -312,7 +313,7 @@ fn the_operator_keeps_a_root_key_whichever_way_the_last_would_go() {
 }
 
 #[test]
-fn the_event_tells_what_changed_as_it_was_and_as_it_is() {
+fn the_event_holds_each_changed_member_before_and_after() {
     let server = TestServer::start();
     let body = json!({ "name": "shop", "scopes": ["orders:read"], "metadata": { "a": 1 } });
     let key = server.create(&server.root.text, &body);
@@ -326,7 +327,7 @@ fn the_event_tells_what_changed_as_it_was_and_as_it_is() {
         (json!({ "metadata": { "b": 2 } }), json!({ "metadata": { "a": 1 } })),
     ] {
         let mut whole = change.clone();
-        whole["name"] = json!("till"); // Named, and from the second round on unchanged.
+        whole["name"] = json!("till"); // In the request, and unchanged from the second round on.
         server.put(&server.root.text, &key.path(), &whole).expect(200);
         let event = server.events().pop().unwrap();
         assert_eq!(
@@ -338,7 +339,7 @@ fn the_event_tells_what_changed_as_it_was_and_as_it_is() {
 }
 
 #[test]
-fn a_scope_taken_out_of_the_catalogue_stays_on_its_keys_and_satisfies_nothing() {
+fn a_scope_removed_from_the_catalogue_stays_on_its_keys_and_satisfies_nothing() {
     let mut server = TestServer::start();
     let key = server.key(&["orders:read", "products:read"]);
     let other = server.key(&["products:read"]);
@@ -355,7 +356,7 @@ fn a_scope_taken_out_of_the_catalogue_stays_on_its_keys_and_satisfies_nothing() 
     }
     let events = server.events().len();
     server.put(&root, &key.path(), &json!({ "scopes": scopes })).expect(200);
-    assert_eq!(server.events().len(), events, "an echo changes nothing");
+    assert_eq!(server.events().len(), events, "sending the answer back changes nothing");
     let anew = server.put(&root, &other.path(), &json!({ "scopes": scopes }));
     assert_eq!(anew.faults(), [fault("/scopes/1", "unknown_scope")]);
     let wider = json!({ "scopes": ["products:read", "orders:read", "inventory:read"] });

@@ -1,4 +1,4 @@
-//! Where the server can be reached: addresses, sockets, with TLS, and as its supervisor says.
+//! Where the server listens: addresses, sockets, TLS, and sockets from its supervisor.
 
 use std::{
     fs::{self, Permissions},
@@ -15,7 +15,7 @@ use crate::support::{Process, Supervised, has, keyward};
 
 const PLAIN: &str = "listen = \"127.0.0.1:0\"\n";
 
-/// Writes a certificate for this machine, and its key.
+/// Writes a certificate for this machine, and its private key.
 fn certify(dir: &Path, name: &str) -> String {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
@@ -30,7 +30,7 @@ fn certify(dir: &Path, name: &str) -> String {
     )
 }
 
-/// What curl exits with, and what came.
+/// Runs curl; returns its exit code and its output.
 fn curl(arguments: &[&str]) -> (i32, String) {
     let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(arguments).output();
     let output = output.expect("curl");
@@ -38,14 +38,14 @@ fn curl(arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn it_listens_at_several_places_and_tidies_up_its_socket() {
+fn it_listens_at_several_places_and_removes_its_socket() {
     if !has(&["curl"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("public.sock");
     let config = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]\n", socket.display());
-    // A socket without a listener, as a crash leaves it.
+    // A socket without a listener, as a crash leaves it behind.
     drop(UnixListener::bind(&socket).unwrap());
     let server = Supervised::serve(dir.path(), &config);
     let url = server.url("http://");
@@ -55,7 +55,10 @@ fn it_listens_at_several_places_and_tidies_up_its_socket() {
     assert_eq!(code, 0);
     assert!(metrics.contains("keyward_key_values"), "as from loopback: {metrics}");
     let forwarded = [&by_socket[..], &["-H", "X-Forwarded-For: 203.0.113.9"]].concat();
-    assert!(curl(&forwarded).1.contains("missing_key"), "its word about clients is believed");
+    assert!(
+        curl(&forwarded).1.contains("missing_key"),
+        "its header about the client address is trusted"
+    );
 
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
@@ -79,7 +82,7 @@ fn it_listens_at_several_places_and_tidies_up_its_socket() {
 }
 
 #[test]
-fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
+fn tls_works_and_the_certificate_is_replaced_under_load() {
     if !has(&["curl", "openssl"]) {
         return;
     }
@@ -93,16 +96,16 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
         curl(&["--cacert", authority.to_str().unwrap(), &address])
     };
     assert_eq!(trusting("a"), (0, "ok\n".to_owned()));
-    assert_eq!(trusting("b").0, 60, "it is not the other one");
+    assert_eq!(trusting("b").0, 60, "it is another certificate");
     let (code, _) = curl(&[&address.replace("https", "http")]);
-    assert_ne!(code, 0, "nothing is said in the clear");
+    assert_ne!(code, 0, "no byte is sent without TLS");
     for (version, expected) in [("1.1", 35), ("1.2", 0), ("1.3", 0)] {
         let most = ["--insecure", "--tls-max", version, &address];
         let floor = format!("--tlsv{version}");
         assert_eq!(curl(&[&most[..], &[&floor]].concat()).0, expected, "TLS {version}");
     }
 
-    // The command line knows the authority, too.
+    // The command line accepts the certificate authority too.
     let list_keys = |key: &str, authority: &str| {
         let mut command = keyward();
         command.args(["keys", "list", "--url", &url]).env("KEYWARD_KEY", key);
@@ -113,7 +116,7 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
     let code = list_keys("x", "b.pem").status.code();
     assert_eq!(code, Some(1), "a server without a trusted certificate gets no key");
 
-    // One connection that stays, and asks before and after.
+    // This connection stays open and sends a request before and after the change.
     let mut kept = Command::new("openssl");
     let host = url.strip_prefix("https://").unwrap();
     kept.args(["s_client", "-quiet", "-connect", host]);
@@ -129,7 +132,7 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
     input.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let answers = kept.wait_with_output().stdout;
     let answers = String::from_utf8_lossy(&answers).matches("200 OK").count();
-    assert_eq!(answers, 2, "a connection that stands is not cut");
+    assert_eq!(answers, 2, "an open connection stays open");
 
     fs::write(dir.path().join("b.pem"), "nonsense").unwrap();
     let said = server.reload(&second);
@@ -141,7 +144,7 @@ fn tls_is_spoken_and_its_certificate_replaced_while_requests_come() {
 }
 
 #[test]
-fn what_is_wrong_with_tls_is_told_before_anything_is_done() {
+fn mistakes_in_the_tls_settings_are_reported_before_anything_is_done() {
     let dir = tempfile::tempdir().unwrap();
     let good = certify(dir.path(), "a");
     certify(dir.path(), "b");
@@ -177,13 +180,13 @@ fn what_is_wrong_with_tls_is_told_before_anything_is_done() {
     assert!(refused(&good).contains("other users"));
     fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
     let config = dir.path().join("k.toml");
-    // A byte order mark, as some editors write it, does no harm.
+    // A byte order mark, which some editors write, does no harm.
     fs::write(dir.path().join("a.pem"), format!("\u{feff}{text}")).unwrap();
     let check = keyward().args(["config", "check", "--config"]).arg(config).output().unwrap();
     assert!(check.status.success());
 }
 
-/// Writes a certificate that ends so many days from now, and its key.
+/// Writes a certificate that ends in this many days, and its private key.
 fn certify_until(dir: &Path, name: &str, days: i64) -> String {
     let config = certify(dir, name);
     let key = KeyPair::generate().unwrap();
@@ -199,7 +202,7 @@ fn certify_until(dir: &Path, name: &str, days: i64) -> String {
 }
 
 #[test]
-fn a_certificate_that_expired_or_soon_will_is_reported_everywhere() {
+fn an_expired_or_soon_expiring_certificate_is_reported_everywhere() {
     let dir = tempfile::tempdir().unwrap();
     for (days, expected) in [(-10, Some("expired at")), (3, Some("expires at")), (60, None)] {
         let data = dir.path().join(days.to_string());
@@ -228,21 +231,21 @@ fn a_certificate_that_expired_or_soon_will_is_reported_everywhere() {
 }
 
 #[test]
-fn a_plain_listener_that_faces_the_network_is_warned_about() {
+fn an_unencrypted_listener_that_is_open_to_the_network_causes_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), "listen = \"0.0.0.0:0\"\n");
-    assert!(server.said().contains("in the clear"), "{}", server.said());
+    assert!(server.said().contains("without encryption"), "{}", server.said());
     assert!(server.terminate().status.success());
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), PLAIN);
-    assert!(!server.said().contains("in the clear"));
+    assert!(!server.said().contains("without encryption"));
     assert!(server.terminate().status.success());
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), "listen = \"[::ffff:127.0.0.1]:0\"\n");
-    assert!(!server.said().contains("in the clear"), "an IPv4 loopback address as IPv6");
+    assert!(!server.said().contains("without encryption"), "an IPv4 loopback address as IPv6");
     assert!(server.terminate().status.success());
     let dir = tempfile::tempdir().unwrap();
     let tls = certify(dir.path(), "a").replace("127.0.0.1:0", "0.0.0.0:0");
     let server = Supervised::serve(dir.path(), &tls);
-    assert!(!server.said().contains("in the clear"));
+    assert!(!server.said().contains("without encryption"));
 }

@@ -1,4 +1,4 @@
-//! Real Litestream beside keyward, with the file that ships and the restore that it describes.
+//! Real Litestream beside keyward, with the packaged configuration and its documented restore.
 
 use std::{
     fs,
@@ -13,13 +13,13 @@ use crate::support::{Binary, Process, Request, has, keyward, keyward_in};
 
 const SHIPPED: &str = include_str!("../../packaging/litestream/litestream.yml");
 
-/// A machine on which both run, or neither.
+/// A machine on which both programs run, or neither.
 struct Machine {
     dir: tempfile::TempDir,
     root: String,
     keyward: Option<Binary>,
     litestream: Option<Process>,
-    /// Keys that were answered for.
+    /// The keys whose creation was answered.
     keys: Vec<String>,
 }
 
@@ -34,7 +34,7 @@ impl Machine {
         it
     }
 
-    /// The text with the paths of this machine.
+    /// Replaces the paths in a text with those of this test.
     fn here(&self, text: &str) -> String {
         let dir = self.dir.path().display().to_string();
         text.replace("s3://BUCKET/keyward", &format!("file://{dir}/replica"))
@@ -62,7 +62,7 @@ impl Machine {
         }
     }
 
-    /// Changes before and after the log is folded back, and over a restart.
+    /// Makes changes before and after a checkpoint of the write-ahead log, and over a restart.
     fn work(&mut self) {
         self.create_keys(20);
         assert!(keyward_in(&self.data(), &["run-job", "upkeep"]).status.success());
@@ -72,7 +72,7 @@ impl Machine {
         self.create_keys(5);
     }
 
-    /// Does what a line of the documentation says.
+    /// Carries out one line of the documentation.
     fn step(&mut self, line: &str) {
         let line = self.here(line);
         let words: Vec<_> = line.split_whitespace().collect();
@@ -102,8 +102,8 @@ impl Machine {
         }
     }
 
-    /// Waits until the replica holds every event that the database has now. Litestream sends changes
-    /// once a second, and the rest when it is stopped only if it had begun.
+    /// Waits until the replica holds every event that the database has now. Litestream sends
+    /// changes once a second. When it is stopped, it sends the rest only if it has begun.
     fn wait_for_replica(&self) {
         let newest = |file: &Path| -> Option<i64> {
             let conn = rusqlite::Connection::open(file).ok()?;
@@ -119,13 +119,14 @@ impl Machine {
             if wanted.is_some() && wanted <= newest(&probe) {
                 return fs::remove_file(&probe).unwrap();
             }
-            assert!(Instant::now() < deadline, "the replica stays behind: {output:?}");
-            // Opening it made it if there was none.
+            assert!(Instant::now() < deadline, "the replica is behind: {output:?}");
+            // Opening the replica creates the file if it was missing.
             let _ = fs::remove_file(&probe);
         }
     }
 
-    /// Restores as the file says, and finds everything sound and every key there.
+    /// Restores as the documentation says. Then checks that the database is sound and every key is
+    /// there.
     fn restore(&mut self) {
         let steps = SHIPPED.lines().filter_map(|it| it.strip_prefix("#   "));
         let steps: Vec<_> = steps.collect();
@@ -165,7 +166,7 @@ fn replicate(dir: &Path) -> Process {
 }
 
 #[test]
-fn a_replica_is_restored_as_documented_again_and_again() {
+fn a_replica_is_restored_as_documented_several_times() {
     if !has(&["litestream"]) {
         return;
     }

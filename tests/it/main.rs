@@ -1,4 +1,4 @@
-//! The integration suite: one binary, the real server, a real SQLite file.
+//! The integration tests: one binary, the real server, a real SQLite file.
 
 #![expect(
     clippy::disallowed_methods,
@@ -17,6 +17,7 @@ mod support;
 
 mod accounts;
 mod accounts_apart;
+mod address_lists;
 mod audit_cli;
 mod audit_log;
 mod authorization;
@@ -40,6 +41,7 @@ mod events;
 mod expiring_caller;
 mod first_steps;
 mod framing;
+mod idempotency;
 mod import;
 mod import_files;
 mod janitor;
@@ -47,6 +49,7 @@ mod keys_create;
 mod keys_list;
 mod keys_revoke;
 mod keys_update;
+mod leaked_keys;
 mod lifetimes;
 mod listen;
 mod litestream;
@@ -63,10 +66,13 @@ mod plain_text;
 mod plans;
 mod processes;
 mod proxies;
+mod rate_limits;
+mod recipes;
 mod remote;
 mod rotation;
 mod rotation_self;
 mod routes;
+mod scan;
 mod secrets;
 mod slow_neighbours;
 mod storage;
@@ -83,4 +89,6 @@ mod turns;
 mod unread;
 mod usage;
 mod verify;
+mod webhooks;
+mod webhooks_operated;
 mod writer;

@@ -1,4 +1,4 @@
-//! `--help`, manual pages and completions: made from the commands, and complete.
+//! `--help`, manual pages and completions are made from the commands and are complete.
 
 use std::{fs, process::Command};
 
@@ -15,7 +15,7 @@ fn printed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The variable of every setting, as an operator would find them: by the names in the packaged file.
+/// Returns the variable of every setting, by the names in the packaged configuration file.
 fn setting_variables() -> Vec<String> {
     let file = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/keyward.toml"));
     let text = file.unwrap();
@@ -35,7 +35,7 @@ fn setting_variables() -> Vec<String> {
     found
 }
 
-/// Whether a line is about this name.
+/// Returns whether a line of the text is about this name.
 fn lists(text: &str, name: &str) -> bool {
     text.lines().any(|it| it.split_whitespace().next() == Some(name))
 }
@@ -58,7 +58,7 @@ fn help_lists_every_variable_and_exit_status() {
 }
 
 #[test]
-fn manual_pages_have_the_sections_that_manuals_have() {
+fn manual_pages_have_the_usual_sections() {
     let dir = tempfile::tempdir().unwrap();
     printed(&["man", "--out", dir.path().to_str().unwrap()]);
     let page = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();

@@ -1,33 +1,46 @@
-//! What Prometheus is told, and what is made of it: alerts and a dashboard.
+//! The metrics for Prometheus, and the alerts and the dashboard that use them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use keyward::telemetry::Metrics;
+use keyward::{config::WebhookSetting, domain::webhook::EventPattern, telemetry::Metrics};
 use serde_json::{Value, json};
 
 use crate::support::{
     Process, Request, TestServer, authz, has, keyward_in, operations::operations,
 };
 
-/// Some of everything that is counted.
+/// Starts a server and causes some of every counted event.
 fn busy_server() -> (TestServer, String) {
     let mut server = authz::guarded();
     let key = server.key(&["orders:read"]);
-    server.restart(|_| ());
+    let secrets = server.data_dir().join("hook.secret");
+    fs::write(&secrets, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).unwrap();
+    server.restart(|config| {
+        config.webhooks.push(WebhookSetting {
+            name: "siem".to_owned(),
+            url: "https://siem.example.com/".to_owned(),
+            events: vec![EventPattern::parse("backup.restored").unwrap()],
+            secret_file: Some(secrets),
+            allow_private: false,
+            timeout: WebhookSetting::TIMEOUT,
+        });
+    });
     for request in authz::questions("GET", "/orders/7") {
         server.send(&request.clone().key(&key.text)).expect(200);
         server.send(&request.clone()).expect(401);
         server.send(&request.key("nonsense")).expect(401);
     }
-    // There is no such scope.
+    // This scope does not exist.
     server.send(&Request::new("GET", "/authz?scope=orders:raed").key(&key.text)).expect(403);
     let body = json!({ "key": key.text, "scopes": ["orders:write"] });
     let verify = Request::new("POST", "/api/v1/api-keys/verify").key(&server.root.text);
@@ -42,7 +55,7 @@ fn busy_server() -> (TestServer, String) {
     (server, text)
 }
 
-/// The samples by name, each with its labels.
+/// Returns the samples by name, each with its labels.
 fn samples(text: &str) -> Vec<(String, BTreeMap<String, String>, String)> {
     let lines = text.lines().filter(|it| !it.is_empty() && !it.starts_with('#'));
     let sample = |line: &str| {
@@ -66,7 +79,7 @@ fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_happened_is_what_is_counted() {
+fn every_occurrence_is_counted_in_its_metric() {
     let (_server, text) = busy_server();
     let decisions = |entry, outcome| {
         let labels = [("entry", entry), ("outcome", outcome)];
@@ -101,7 +114,7 @@ fn what_happened_is_what_is_counted() {
 }
 
 #[test]
-fn a_job_that_is_run_by_hand_is_counted_like_any_other() {
+fn a_job_run_by_hand_is_counted_like_any_other() {
     let server = TestServer::with(|config| config.backup.dir = Some("/dev/null/nowhere".into()));
     let counted = |job, result| {
         let text = server.send(&Request::new("GET", "/metrics")).expect(200).text();
@@ -116,7 +129,7 @@ fn a_job_that_is_run_by_hand_is_counted_like_any_other() {
 }
 
 #[test]
-fn no_request_makes_the_metrics_long() {
+fn no_request_can_add_many_series_to_the_metrics() {
     let server = TestServer::start();
     let paths = operations();
     let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
@@ -140,7 +153,7 @@ fn no_request_makes_the_metrics_long() {
     let mut known: BTreeSet<_> = documented.collect();
     known.insert(("_OTHER".to_owned(), String::new()));
     assert!(pairs.is_subset(&known), "{:?}", pairs.difference(&known));
-    // As long as they can become: all of these with every status that there is.
+    // The longest metrics possible: all of these, each with every status.
     let metrics = Metrics::new();
     let statuses = [
         200, 201, 204, 304, 307, 400, 401, 403, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415,
@@ -160,10 +173,10 @@ fn no_request_makes_the_metrics_long() {
 }
 
 #[test]
-fn no_label_says_anything_about_a_key_or_a_client() {
+fn no_label_reveals_anything_about_a_key_or_a_client() {
     let (server, text) = busy_server();
     let known: BTreeSet<&str> =
-        ["entry", "outcome", "le", "job", "result", "state", "type", "version"]
+        ["entry", "outcome", "le", "job", "result", "state", "type", "version", "webhook"]
             .into_iter()
             .chain(["http_request_method", "http_route", "http_response_status_code"])
             .collect();
@@ -171,7 +184,7 @@ fn no_label_says_anything_about_a_key_or_a_client() {
         for (label, value) in labels {
             assert!(known.contains(&*label), "{name} has {label}");
             for secret in ["key_", "acct_", "rg_", "127.0.0.1", "BREW", "Root"] {
-                assert!(!value.contains(secret), "{name} tells {value}");
+                assert!(!value.contains(secret), "{name} reveals {value}");
             }
         }
     }
@@ -179,7 +192,7 @@ fn no_label_says_anything_about_a_key_or_a_client() {
 }
 
 #[test]
-fn promtool_has_nothing_to_say() {
+fn promtool_finds_no_fault() {
     if !has(&["promtool"]) {
         return;
     }
@@ -209,7 +222,7 @@ fn promtool_has_nothing_to_say() {
 }
 
 #[test]
-fn alerts_and_dashboard_use_only_metrics_that_there_are() {
+fn alerts_and_dashboard_use_only_metrics_that_exist() {
     let (_server, text) = busy_server();
     let names: BTreeSet<_> = samples(&text).into_iter().map(|(name, ..)| name).collect();
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
@@ -234,7 +247,7 @@ fn alerts_and_dashboard_use_only_metrics_that_there_are() {
 }
 
 #[test]
-fn a_key_that_may_read_metrics_is_enough_from_elsewhere() {
+fn a_key_that_may_read_metrics_is_enough_over_the_network() {
     let server = TestServer::start();
     let reader = server.key(&["metrics:read"]);
     let from = |key: &str| {
@@ -247,7 +260,7 @@ fn a_key_that_may_read_metrics_is_enough_from_elsewhere() {
 }
 
 #[test]
-fn metrics_take_a_key_as_the_api_does() {
+fn metrics_accept_a_key_as_the_api_does() {
     let server = TestServer::start();
     let reader = server.key(&["metrics:read"]);
     let ask = || Request::new("GET", "/metrics").header("X-Forwarded-For", "203.0.113.9");
@@ -262,7 +275,7 @@ fn metrics_take_a_key_as_the_api_does() {
     server.send(&Request::new("POST", &path).key(&server.root.text).json(&now)).expect(200);
     let retired = server.send(&ask().key(&reader.text)).expect(401);
     assert_eq!(retired.problem(), "key_rotated");
-    // Recorded beside the answer.
+    // The server may record this only after the answer.
     let deadline = Instant::now() + Duration::from_secs(30);
     let event = loop {
         let events = server.events();
@@ -278,7 +291,7 @@ fn metrics_take_a_key_as_the_api_does() {
 }
 
 #[test]
-fn what_is_for_the_machine_itself_is_not_for_a_page_whose_name_leads_here() {
+fn local_metrics_are_closed_to_a_web_page_whose_host_name_resolves_to_this_machine() {
     let server = TestServer::start();
     let reader = server.key(&["metrics:read"]);
     let ask = |host: &str| Request::new("GET", "/metrics").header("Host", host);
@@ -288,7 +301,7 @@ fn what_is_for_the_machine_itself_is_not_for_a_page_whose_name_leads_here() {
         server.send(&ask(&format!("{own}:{port}"))).expect(200);
     }
     for other in ["rebound.example", "127.0.0.1.example", "localhost.example:8080", "a,127.0.0.1"] {
-        // What a page can choose is not believed.
+        // A web page can choose this header, so it is not trusted.
         let request = ask(other).header("X-Forwarded-Host", "localhost");
         server.send(&request).expect(401);
         server.send(&request.key(&reader.text)).expect(200);
@@ -298,7 +311,7 @@ fn what_is_for_the_machine_itself_is_not_for_a_page_whose_name_leads_here() {
 }
 
 #[test]
-fn readiness_is_found_out_by_writing_and_told_once_a_second() {
+fn readiness_is_tested_by_a_write_at_most_once_a_second() {
     let server = TestServer::start();
     let ready = || server.send(&Request::new("GET", "/readyz"));
     ready().expect(200);

@@ -1,4 +1,4 @@
-//! From one version of the file to the next.
+//! Migrations from each version of the database file to the next.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::support::{
     keyward, keyward_in, skip,
 };
 
-/// Every earlier version, and how to get there from the one after it.
+/// Every earlier version, and the SQL that makes it from the version after it.
 const EARLIER: [(i64, &str, &str); 4] = [
     (4, include_str!("fixtures/schema-4.sql"), include_str!("fixtures/down-to-4.sql")),
     (3, include_str!("fixtures/schema-3.sql"), include_str!("fixtures/down-to-3.sql")),
@@ -24,7 +24,7 @@ const EARLIER: [(i64, &str, &str); 4] = [
 ];
 const NOW: &str = include_str!("../../schema.sql");
 
-/// Every table, index, view and trigger as SQLite keeps it, without comments and white space.
+/// Returns every table, index, view and trigger of the schema, without comments and white space.
 fn shape(conn: &Connection) -> Vec<(String, String)> {
     let sql = "SELECT name, sql FROM sqlite_schema
         WHERE sql IS NOT NULL AND substr(name, 1, 7) != 'sqlite_' ORDER BY name";
@@ -39,12 +39,12 @@ fn shape(conn: &Connection) -> Vec<(String, String)> {
     rows.map(|row| row.map(|(name, sql)| (name, plain(sql))).unwrap()).collect()
 }
 
-/// A database as the first version made it, with a root key in it.
+/// Makes a database of the first version, with a root key in it.
 fn old_database(data: &Path) -> String {
     database_of(data, 1)
 }
 
-/// A database as that version made it, with a root key in it.
+/// Makes a database of this version, with a root key in it.
 fn database_of(data: &Path, version: i64) -> String {
     let server = Binary::serve(data);
     let root = server.root_key();
@@ -54,7 +54,7 @@ fn database_of(data: &Path, version: i64) -> String {
         conn.execute_batch(down).unwrap();
         let fresh = Connection::open_in_memory().unwrap();
         fresh.execute_batch(schema).unwrap();
-        assert_eq!(shape(&conn), shape(&fresh), "it is what version {earlier} made");
+        assert_eq!(shape(&conn), shape(&fresh), "the schema of version {earlier}");
     }
     root
 }
@@ -64,7 +64,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn migrations_arrive_where_a_fresh_database_begins() {
+fn a_migrated_database_has_the_schema_of_a_new_one() {
     for (version, _, _) in EARLIER {
         arrives_where_a_fresh_database_begins(version);
     }
@@ -89,7 +89,7 @@ fn arrives_where_a_fresh_database_begins(version: i64) {
 }
 
 #[test]
-fn the_migration_to_version_3_counts_keys_and_gathers_uses() {
+fn the_migration_to_version_3_counts_keys_and_collects_uses() {
     let dir = tempfile::tempdir().unwrap();
     database_of(dir.path(), 2);
     let conn = Connection::open(dir.path().join("keyward.db")).unwrap();
@@ -107,11 +107,11 @@ fn the_migration_to_version_3_counts_keys_and_gathers_uses() {
     assert_eq!(number("SELECT stored FROM key_counts"), number("SELECT count(*) FROM api_keys"));
     assert_eq!(number("SELECT count(*) FROM credential_usage"), 2);
     let gathered = "SELECT last_used_at_ms FROM credential_usage WHERE prefix = ''";
-    assert_eq!(number(gathered), 7, "the newest use of those that are deleted");
+    assert_eq!(number(gathered), 7, "the newest use of the deleted credentials");
 }
 
 #[test]
-fn the_migration_to_version_4_keeps_imported_digests_and_refuses_imported_texts() {
+fn the_migration_to_version_4_keeps_imported_digests_and_refuses_imported_plaintext_keys() {
     let (_dir, data) = place();
     let root = database_of(&data, 4);
     let row = json!({ "name": "x", "scopes": ["orders:read"], "sha256": sha256(OLD) });
@@ -157,7 +157,7 @@ fn the_database_is_copied_before_it_is_changed() {
     assert!(verified.status.success(), "{}", said(&verified));
     assert!(said(&verified).contains("\"digestCompared\":true"), "{}", said(&verified));
 
-    // An operator goes back, and forward again.
+    // An operator goes back to the old version, and then forward again.
     let file = copied.to_str().unwrap();
     let restored = keyward_in(dir.path(), &["backup", "restore", file, "--yes"]);
     assert!(restored.status.success(), "{}", said(&restored));
@@ -184,7 +184,7 @@ fn a_migration_that_fails_leaves_the_file_as_it_was() {
 }
 
 #[test]
-fn an_earlier_copy_stays_until_a_new_one_is_whole() {
+fn an_earlier_copy_stays_until_a_new_one_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     old_database(dir.path());
     let database = dir.path().join("keyward.db");
@@ -213,7 +213,7 @@ fn an_earlier_copy_stays_until_a_new_one_is_whole() {
 }
 
 #[test]
-fn without_room_for_a_copy_nothing_is_changed() {
+fn without_space_for_a_copy_nothing_is_changed() {
     let dir = tempfile::tempdir().unwrap();
     old_database(dir.path());
     let backups = dir.path().join("backups");
@@ -236,7 +236,7 @@ fn without_room_for_a_copy_nothing_is_changed() {
 }
 
 #[test]
-fn a_database_from_the_future_is_refused() {
+fn a_database_of_a_newer_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Binary::serve(dir.path()).terminate().status.success());
     let database = dir.path().join("keyward.db");

@@ -1,4 +1,4 @@
-//! New hashes are derived for changes that will be made, and while proved keys are verified.
+//! Hashes are derived only for changes that will be made, and keys are verified meanwhile.
 
 use std::{
     sync::{Arc, Mutex, mpsc::channel},
@@ -18,7 +18,7 @@ fn post(server: &TestServer, key: &str, target: &str, body: &serde_json::Value) 
 }
 
 #[test]
-fn what_is_refused_derives_nothing() {
+fn a_refused_change_derives_no_hash() {
     let server = TestServer::with(|config| config.keys.hash_iterations = 100_000);
     let root = server.root.text.clone();
     let (account, owner) =
@@ -30,7 +30,7 @@ fn what_is_refused_derives_nothing() {
         json!({ "name": "e", "scopes": ["api-keys:write", "orders:read"], "expiresAt": end });
     let short = server.create(&owner.text, &short);
     for key in [&root, &owner.text, &weak.text, &short.text] {
-        server.get(key, &format!("{KEYS}/self")).expect(200); // The first use is derived.
+        server.get(key, &format!("{KEYS}/self")).expect(200); // The first use runs the KDF.
     }
     let before = server.app.derivations();
     let plain = json!({ "name": "x", "scopes": ["orders:read"] });
@@ -65,9 +65,9 @@ fn what_is_refused_derives_nothing() {
 fn keys_are_verified_while_new_ones_wait_for_their_hashes() {
     let server = TestServer::start();
     let root = &server.root.text;
-    server.get(root, &format!("{KEYS}/self")).expect(200); // The first use is derived.
+    server.get(root, &format!("{KEYS}/self")).expect(200); // The first use runs the KDF.
     let create = || post(&server, root, KEYS, &json!({ "name": "x", "scopes": ["orders:read"] }));
-    // Every thread that derives is held up, and as many wait as may.
+    // Every KDF thread is occupied, and the queue is full.
     let (release, held) = channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let mut waiting = 0;
@@ -91,7 +91,7 @@ fn keys_are_verified_while_new_ones_wait_for_their_hashes() {
     }
 }
 
-/// Waits until so many hashes wait to be derived.
+/// Waits until this many hashes wait to be derived.
 fn wait_for_queue(server: &TestServer, expected: usize) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while server.app.waiting_verifications() != expected {
@@ -101,16 +101,16 @@ fn wait_for_queue(server: &TestServer, expected: usize) {
 }
 
 #[test]
-fn a_rotation_of_any_revision_is_made_though_the_key_was_changed_while_it_waited() {
+fn a_rotation_of_any_revision_succeeds_even_if_the_key_was_changed_meanwhile() {
     const HELD: usize = 1000; // Enough for each of the threads to get one.
     let server = TestServer::start();
     let root = &server.root.text;
     let server = &server;
-    server.get(root, &format!("{KEYS}/self")).expect(200); // The first use is derived.
+    server.get(root, &format!("{KEYS}/self")).expect(200); // The first use runs the KDF.
     for (tag, status) in [("*", 200), ("\"1\"", 412)] {
         let key = server.key(&["orders:read"]);
         wait_for_queue(server, 0);
-        // Every thread that derives is held up.
+        // Every KDF thread is occupied.
         let (release, held) = channel::<()>();
         let held = Arc::new(Mutex::new(held));
         for _ in 0..HELD {

@@ -1,4 +1,4 @@
-//! Random histories of changes: verification says what a small model says.
+//! Random histories of changes: verification answers as a small model does.
 
 use std::time::Duration;
 
@@ -45,11 +45,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What should be true, in seconds since the start.
+/// The expected state, in seconds since the start.
 #[derive(Default)]
 struct Model {
     now: u64,
-    /// What was dead by then may be forgotten.
+    /// Everything that ended before this second may be purged.
     purged_until: Option<u64>,
     keys: Vec<ModelKey>,
 }
@@ -59,7 +59,7 @@ struct ModelKey {
     disabled: bool,
     revoked_at: Option<u64>,
     expires_at: Option<u64>,
-    /// Every value and its end; the last is the current one.
+    /// Every credential and its end; the last one is current.
     values: Vec<(String, Option<u64>)>,
 }
 
@@ -131,7 +131,7 @@ fn rotate(server: &TestServer, model: &mut Model, key: usize, grace: u64) {
     }
 }
 
-/// Does the step in both worlds; their answers must agree.
+/// Takes the step in the server and in the model, and compares their answers.
 fn take(server: &mut TestServer, model: &mut Model, step: &Step) {
     let now = model.now;
     match step {
@@ -162,7 +162,7 @@ fn take(server: &mut TestServer, model: &mut Model, step: &Step) {
             server.advance(Duration::from_secs(*seconds));
             model.now += seconds;
         }
-        // Now goes on from where it was.
+        // keyward's time goes on from its last value.
         Step::WallStepsBack => server.clock.step_wall(-3_600_000),
         Step::Run { job } => {
             server.run_job(job);

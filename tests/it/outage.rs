@@ -1,5 +1,5 @@
-//! A disk that fails under a running server: verification goes on, changes wait, nothing that was
-//! answered is undone.
+//! A disk that fails under a running server: verification goes on, changes are refused for now, and
+//! no answered change is undone.
 
 use std::{
     fs,
@@ -16,11 +16,11 @@ use crate::support::{Binary, Request, Response, keyward_in, skip};
 
 const KEYS: &str = "/api/v1/api-keys";
 
-/// Between two attempts; each leaves a line in the log, which fills a pipe.
+/// The pause between two attempts. Each attempt writes a line to the log, which fills a pipe.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Starts a server on a sound data directory, of which these system calls fail in each thread;
-/// `None` where that cannot be done.
+/// Starts a server on a sound data directory. In each thread, these system calls fail on its files.
+/// Returns `None` if this machine does not allow that.
 fn failing(data: &Path, calls: &str, when: &str) -> Option<Binary> {
     let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !traced.is_ok_and(|it| it.success()) {
@@ -32,7 +32,7 @@ fn failing(data: &Path, calls: &str, when: &str) -> Option<Binary> {
     let inject = format!("inject={calls}:error=EIO:when={when}");
     let quietly = ["env", "KEYWARD_LOG_LEVEL=warn"];
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    // Only what touches the database, not the lock or the file of a checkpoint.
+    // Only the database files are affected, not the lock or the checkpoint file.
     let files = ["keyward.db", "keyward.db-wal", "keyward.db-shm"].map(|it| data.join(it));
     let paths = files.iter().flat_map(|it| ["-P", it.to_str().unwrap()]).collect::<Vec<_>>();
     Some(Binary::serve_under(&[&quietly[..], &strace, &paths].concat(), data))
@@ -51,7 +51,7 @@ fn code(server: &Binary, root: &str, key: &str) -> String {
     answer.expect(200).json()["code"].as_str().unwrap().to_owned()
 }
 
-/// Asks until the storage takes the change. Whether it was refused before.
+/// Repeats the change until the storage takes it. Also returns whether it was refused before.
 fn insist(what: impl Fn() -> Response, meanwhile: impl Fn()) -> (Response, bool) {
     let deadline = Instant::now() + Duration::from_secs(25);
     let mut refused = false;
@@ -74,7 +74,8 @@ fn metric(server: &Binary, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name}")).to_owned()
 }
 
-/// The log is whole, and a server that starts from the file says the same.
+/// Checks that the log is complete and that a server that starts from the file gives the same
+/// answers.
 fn check_afterwards(data: &Path, root: &str, wanted: &[(String, &str)]) {
     let verified = keyward_in(data, &["events", "verify"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
@@ -85,7 +86,7 @@ fn check_afterwards(data: &Path, root: &str, wanted: &[(String, &str)]) {
     assert!(server.terminate().status.success());
 }
 
-/// Creates, rotates and revokes keys while these calls fail now and then.
+/// Creates, rotates and revokes keys while some of these calls fail.
 fn change_keys_while(calls: &str, when: &str) {
     const ROUNDS: usize = 12;
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -114,7 +115,7 @@ fn change_keys_while(calls: &str, when: &str) {
         assert_eq!(code(&server, &root, &second), "VALID");
         let revoke = || ask(&server, &root, "DELETE", &path, &json!({}));
         let (revoked, refused) = insist(revoke, check);
-        // The one that was refused may have been done after all.
+        // The refused revocation may still have been stored.
         assert!(revoked.status == 204 || refused && revoked.status == 404, "{}", revoked.text());
         assert_eq!(code(&server, &root, &second), "REVOKED");
         let kept = insist(|| create(&server, &root), check).0.expect(201).json();
@@ -123,7 +124,7 @@ fn change_keys_while(calls: &str, when: &str) {
         known.push((kept["key"].as_str().unwrap().to_owned(), "VALID"));
     }
     assert!(0 < refusals, "{calls}: nothing failed");
-    // What fails on the way out says so, and nothing else goes wrong.
+    // A failure during the stop is reported; everything else succeeds.
     let output = server.terminate();
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(0 | 75)), "{log}");
@@ -131,16 +132,16 @@ fn change_keys_while(calls: &str, when: &str) {
 }
 
 #[test]
-fn a_write_that_fails_now_and_then_undoes_nothing_that_was_answered() {
+fn an_occasional_write_error_undoes_no_answered_change() {
     change_keys_while("pwrite64", "20+97");
 }
 
 #[test]
-fn a_sync_that_fails_now_and_then_undoes_nothing_that_was_answered() {
+fn an_occasional_sync_error_undoes_no_answered_change() {
     change_keys_while("fsync,fdatasync", "9+7");
 }
 
-/// Keys that were answered as good and as revoked, until the storage takes no more changes.
+/// Keys whose creation or revocation was answered, made until the storage takes no more changes.
 struct Answered {
     root: String,
     known: Vec<(String, &'static str)>,
@@ -175,7 +176,7 @@ impl Answered {
 }
 
 #[test]
-fn a_disk_that_is_bad_for_a_while_is_taken_up_again_by_itself() {
+fn a_server_recovers_by_itself_from_a_disk_that_fails_for_a_while() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
     let Some(server) = failing(&data, "fsync,fdatasync", "12..17") else { return };
@@ -193,7 +194,11 @@ fn a_disk_that_is_bad_for_a_while_is_taken_up_again_by_itself() {
     let again = again.expect(201).json();
     answered.check(&server);
     assert_eq!(metric(&server, "keyward_storage_available"), "1");
-    assert_eq!(metric(&server, "keyward_storage_failures_total"), "1", "attempts do not count");
+    assert_eq!(
+        metric(&server, "keyward_storage_failures_total"),
+        "1",
+        "repeated attempts do not count"
+    );
     let path = format!("{KEYS}/{}", again["id"].as_str().unwrap());
     ask(&server, &answered.root, "GET", &path, &json!({})).expect(200);
     let log = String::from_utf8(server.terminate().stderr).unwrap();
@@ -202,12 +207,12 @@ fn a_disk_that_is_bad_for_a_while_is_taken_up_again_by_itself() {
 }
 
 #[test]
-fn a_server_whose_disk_stays_bad_stops_when_it_is_told_to() {
+fn a_server_whose_disk_keeps_failing_stops_when_it_is_told_to() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
     let Some(server) = failing(&data, "fsync,fdatasync", "12+") else { return };
     let answered = Answered::until_it_fails(&server);
-    // It is not the end of the process, as long as it is asked.
+    // The process goes on and answers requests.
     for _ in 0..20 {
         thread::sleep(PAUSE);
         create(&server, &answered.root).expect(503);
@@ -215,14 +220,14 @@ fn a_server_whose_disk_stays_bad_stops_when_it_is_told_to() {
     }
     let begun = Instant::now();
     let output = server.terminate();
-    assert!(begun.elapsed() < Duration::from_secs(10), "as every stop");
+    assert!(begun.elapsed() < Duration::from_secs(10), "like every stop");
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{log}");
     assert!(log.contains("keyward: not everything could be stored: the storage failed"), "{log}");
     check_afterwards(&data, &answered.root, &answered.known);
 }
 
-/// What happens to the files during an outage; the exit code, and what is said about it.
+/// Changes the files during an outage; checks the exit code and the log.
 fn part(harm: impl Fn(&Path), exit: i32, says: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
@@ -240,7 +245,7 @@ fn part(harm: impl Fn(&Path), exit: i32, says: &str) {
 }
 
 #[test]
-fn a_file_that_lost_what_was_answered_is_not_taken_up_again() {
+fn a_file_that_lost_answered_changes_is_not_used_again() {
     let older = |dir: &Path| {
         for file in ["keyward.db-wal", "keyward.db-shm"] {
             fs::remove_file(dir.join("data").join(file)).expect("a file");
@@ -253,7 +258,7 @@ fn a_file_that_lost_what_was_answered_is_not_taken_up_again() {
 }
 
 #[test]
-fn a_file_that_is_no_such_database_any_more_is_not_taken_up_again() {
+fn a_file_that_is_no_longer_this_database_is_not_used_again() {
     let database = |dir: &Path| dir.join("data/keyward.db");
     let says = "is no longer the database that the server wrote";
     let empty = |dir: &Path| {
@@ -283,7 +288,7 @@ fn a_file_that_is_no_such_database_any_more_is_not_taken_up_again() {
 }
 
 #[test]
-fn another_file_with_the_same_log_is_for_the_next_start() {
+fn another_file_with_the_same_log_is_used_only_by_the_next_start() {
     let copied = |dir: &Path| {
         let file = dir.join("data/keyward.db");
         fs::copy(&file, dir.join("copy")).expect("a copy");
@@ -293,7 +298,7 @@ fn another_file_with_the_same_log_is_for_the_next_start() {
 }
 
 #[test]
-fn who_reads_for_long_holds_the_log_and_nothing_else() {
+fn a_long_read_keeps_the_write_ahead_log_and_delays_no_change() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let server = Binary::serve_quietly(dir.path());
     let root = server.root_key();
@@ -302,7 +307,7 @@ fn who_reads_for_long_holds_the_log_and_nothing_else() {
     let _: i64 = reader.query_row("SELECT count(*) FROM events", [], |it| it.get(0)).unwrap();
     create(&server, &root).expect(201);
 
-    // SQLite's own patience with readers is five seconds, on the thread that makes the changes.
+    // SQLite waits five seconds for readers, on the thread that makes the changes.
     let begun = Instant::now();
     let upkeep = thread::spawn({
         let dir = dir.path().to_owned();
@@ -314,15 +319,15 @@ fn who_reads_for_long_holds_the_log_and_nothing_else() {
     let said = upkeep.join().unwrap();
     let said = (said.status.code(), String::from_utf8(said.stdout).unwrap());
     assert_eq!(said.0, Some(0));
-    assert!(said.1.contains("not folded: a reader"), "{}", said.1);
+    assert!(said.1.contains("not emptied: a reader"), "{}", said.1);
     assert!(begun.elapsed() < Duration::from_secs(4), "it waited for the reader");
     let wal = dir.path().join("keyward.db-wal");
     assert_ne!(fs::metadata(&wal).unwrap().len(), 0);
 
     drop(reader);
     let said = keyward_in(dir.path(), &["run-job", "upkeep"]).stdout;
-    assert_eq!(String::from_utf8_lossy(&said), "upkeep: the write-ahead log was folded\n");
+    assert_eq!(String::from_utf8_lossy(&said), "upkeep: the write-ahead log was emptied\n");
     assert_eq!(fs::metadata(&wal).unwrap().len(), 0);
     let log = String::from_utf8(server.terminate().stderr).unwrap();
-    assert!(log.contains("not folded: a reader holds it"), "{log}");
+    assert!(log.contains("not emptied: a reader holds it"), "{log}");
 }

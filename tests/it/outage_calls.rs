@@ -1,5 +1,5 @@
-//! Each system call of a commit fails once: verification goes on, nothing that was answered is lost,
-//! and changes are taken again without a restart.
+//! Each system call of a commit fails once: verification goes on, no answered change is lost, and
+//! the server takes changes again without a restart.
 
 use std::{
     cell::RefCell,
@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use crate::support::{Binary, Process, Request, Response, keyward_in, skip};
 
 const KEYS: &str = "/api/v1/api-keys";
-/// Between two attempts.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
-/// No action of these tests makes more calls of one name.
+/// More calls of one name than any action of these tests makes.
 const CALLS: usize = 100;
 
-/// A server, and the keys that it answered as good or as revoked.
+/// A server, and the keys whose creation or revocation it has answered.
 struct Victim {
     server: Binary,
     root: String,
@@ -30,13 +30,13 @@ struct Victim {
 }
 
 impl Victim {
-    /// `None` where a thread cannot be traced.
+    /// Returns `None` if a thread cannot be traced.
     fn start() -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let server = Binary::serve_quietly(&dir.path().join("data"));
         let root = server.root_key();
         let victim = Self { server, root, dir, known: RefCell::default() };
-        // The write-ahead log is there before anything fails.
+        // This creates the write-ahead log before any call fails.
         let made = victim.create().expect(201);
         victim.learn(&made);
         let path = format!("{KEYS}/{}", made.json()["id"].as_str().unwrap());
@@ -62,15 +62,15 @@ impl Victim {
         self.ask("POST", KEYS, &json!({ "name": "x", "scopes": ["orders:read"] }))
     }
 
-    /// From its answer on, a key is known.
+    /// Notes a key whose creation was answered.
     fn learn(&self, made: &Response) {
         let key = made.json()["key"].as_str().unwrap().to_owned();
         self.known.borrow_mut().push((key, "VALID"));
     }
 
-    /// What was answered is in force.
+    /// Checks that the answered changes are in force.
     fn check(&self, server: &Binary) {
-        // All of them take long; one that was lost stays lost, and is found at the end.
+        // A check of all keys takes long. A lost key stays lost, and the check at the end finds it.
         let known = self.known.borrow();
         let (first, last) = (known.iter().take(2), known.iter().rev().take(2));
         first.chain(last).for_each(|it| self.check_one(server, it));
@@ -82,8 +82,8 @@ impl Victim {
         assert_eq!(answer.expect(200).json()["code"], *wanted);
     }
 
-    /// Runs `act` while these system calls of the writer thread fail. Returns what was failed, one
-    /// line for each call; `None` if the thread cannot be traced.
+    /// Runs `act` while these system calls of the writer thread fail. Returns the failed calls, one
+    /// line each; `None` if the thread cannot be traced.
     fn failing(&self, faults: &[&str], act: impl FnOnce()) -> Option<String> {
         let log = self.dir.path().join("calls");
         let mut strace = Command::new("strace");
@@ -93,7 +93,7 @@ impl Victim {
         }
         let names: Vec<_> = faults.iter().filter_map(|it| it.split(':').next()).collect();
         strace.args(["-e", &format!("trace={}", names.join(","))]);
-        // Memory is mapped as well, and other files are opened.
+        // The thread also maps memory and opens other files, which do not count.
         for file in ["", "/keyward.db", "/keyward.db-wal", "/keyward.db-shm"] {
             strace.arg("-P").arg(format!("{}{file}", self.data().display()));
         }
@@ -126,7 +126,7 @@ impl Victim {
         )
     }
 
-    /// The number of the thread that makes the changes.
+    /// Returns the number of the writer thread.
     fn writer(&self) -> u32 {
         let tasks = format!("/proc/{}/task", self.server.child.id());
         let mut tasks = fs::read_dir(tasks).expect("its threads").map(|it| it.unwrap().path());
@@ -136,7 +136,7 @@ impl Victim {
         writer.file_name().unwrap().to_str().unwrap().parse().unwrap()
     }
 
-    /// Makes changes until one is done; each is done, or refused for now.
+    /// Makes changes until one succeeds. Each one either succeeds or is refused for now.
     fn insist(&self, why: &str) {
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
@@ -153,7 +153,7 @@ impl Victim {
         }
     }
 
-    /// It stops well, the log is whole, and a server that starts from the file says the same.
+    /// Stops the server. Checks the log and the answers of a server that starts from the file.
     fn end(self) {
         self.server.child.signal("-TERM");
         let data = self.data();
@@ -169,19 +169,20 @@ impl Victim {
     }
 }
 
-/// What a call fails with, in turn; and what else fails, and when.
+/// The errors of the call, used in turn; and other calls that fail, and when.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     errors: &'static [&'static str],
     also: &'static [&'static str],
-    /// Folds the log back before each, so that the next change goes to its start.
+    /// Checkpoints the write-ahead log before each attempt, so that the next change goes to its
+    /// start.
     folded: bool,
 }
 
 const IO: Faults = Faults { errors: &["EIO"], also: &[], folded: false };
 
-/// Fails each call of this name that `act` makes the thread do, one after the other. Returns how many
-/// were failed.
+/// Fails each call of this name that `act` makes the thread do, one after the other. Returns how
+/// many failed.
 fn fail_each(call: &str, faults: Faults, act: impl Fn(&Victim)) -> usize {
     let Some(victim) = Victim::start() else { return usize::MAX };
     for n in 1..CALLS {
@@ -201,7 +202,7 @@ fn fail_each(call: &str, faults: Faults, act: impl Fn(&Victim)) -> usize {
             return n - 1;
         }
     }
-    panic!("{call} has no end");
+    panic!("{call}: more than {CALLS} calls");
 }
 
 fn change(victim: &Victim) {
@@ -214,7 +215,7 @@ fn change_twice(victim: &Victim) {
 }
 
 fn upkeep(victim: &Victim) {
-    // It may fail, and says so.
+    // It may fail, and then it reports that.
     keyward_in(&victim.data(), &["run-job", "upkeep"]);
 }
 
@@ -230,13 +231,13 @@ fn any_write_of_a_commit_may_fail() {
 }
 
 #[test]
-fn any_lock_of_a_commit_may_fail_to_be_taken_or_given_back() {
+fn any_lock_or_unlock_of_a_commit_may_fail() {
     assert!(3 < fail_each("fcntl", Faults { errors: &["EIO", "ENOLCK"], ..IO }, change));
 }
 
-/// After a log that was folded back, a commit does more than usual.
+/// After a checkpoint of the write-ahead log, a commit makes more calls than usual.
 #[test]
-fn any_call_of_a_commit_that_starts_the_log_again_may_fail() {
+fn any_call_of_a_commit_that_restarts_the_write_ahead_log_may_fail() {
     let faults = Faults { folded: true, ..IO };
     for (call, least) in [("fcntl", 3), ("fsync", 1), ("newfstatat", 0)] {
         assert!(least < fail_each(call, faults, change), "{call}");
@@ -244,7 +245,7 @@ fn any_call_of_a_commit_that_starts_the_log_again_may_fail() {
 }
 
 #[test]
-fn any_call_that_folds_the_log_back_may_fail() {
+fn any_call_of_a_write_ahead_log_checkpoint_may_fail() {
     let faults = Faults { errors: &["EIO", "ENOSPC"], ..IO };
     for (call, least) in [("fsync", 3), ("pread64", 9), ("pwrite64", 9), ("ftruncate", 1)] {
         assert!(least < fail_each(call, faults, upkeep_and_change), "{call}");
@@ -253,12 +254,12 @@ fn any_call_that_folds_the_log_back_may_fail() {
     assert!(1 < fail_each("newfstatat", faults, upkeep_and_change));
 }
 
-/// The first commit fails, so the file is opened and read again, while one more call fails.
+/// The first commit fails, so the file is opened and read again, while another call fails.
 const REOPENED: Faults = Faults { also: &["fsync:error=EIO:when=1"], ..IO };
 
-/// SQLite calls a page that it cannot read a damaged one.
+/// SQLite reports a page that it cannot read as a damaged page.
 #[test]
-fn any_call_that_opens_the_file_again_may_fail() {
+fn any_call_that_reopens_the_file_may_fail() {
     assert!(19 < fail_each("pread64", REOPENED, change));
     let faults = Faults { errors: &["EIO", "EACCES", "ENOMEM"], ..REOPENED };
     for (call, least) in [("newfstatat", 19), ("openat", 1), ("statfs", 0)] {
@@ -267,14 +268,14 @@ fn any_call_that_opens_the_file_again_may_fail() {
 }
 
 #[test]
-fn any_lock_of_the_file_opened_again_may_fail() {
+fn any_lock_of_the_reopened_file_may_fail() {
     assert!(19 < fail_each("fcntl", REOPENED, change));
 }
 
-/// A lock that could not be given up goes with the last connection of the process, and all that
-/// connections share is made anew.
+/// A lock that could not be released ends with the last connection of the process. Everything that
+/// the connections share is then built again.
 #[test]
-fn any_call_that_opens_a_locked_file_again_may_fail() {
+fn any_call_that_reopens_a_locked_file_may_fail() {
     let faults = Faults { also: &["fcntl:error=EIO:when=3"], ..IO };
     for call in ["mmap", "ftruncate"] {
         assert!(0 < fail_each(call, faults, change_twice), "{call}");

@@ -1,4 +1,4 @@
-//! Text and numbers that people give: nothing changes in silence, and nothing hides.
+//! Text and numbers from people: keyward changes none without a word, and shows every character.
 
 use std::{fs, path::Path};
 
@@ -43,7 +43,7 @@ fn a_number_in_metadata_keeps_its_value_or_is_refused() {
 }
 
 #[test]
-fn a_whole_number_may_be_written_with_a_fraction_of_nothing() {
+fn a_whole_number_may_be_written_with_a_zero_fraction() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let rotate = |grace: &str| {
@@ -62,7 +62,7 @@ fn a_whole_number_may_be_written_with_a_fraction_of_nothing() {
 }
 
 #[test]
-fn a_name_hides_nothing_and_shows_something() {
+fn a_name_has_visible_characters_and_no_hidden_ones() {
     let server = TestServer::start();
     let name = |path: &str, name: &str| {
         let mut body = json!({ "name": name });
@@ -95,7 +95,7 @@ fn a_name_hides_nothing_and_shows_something() {
 }
 
 #[test]
-fn a_name_from_before_the_rules_can_still_be_read() {
+fn a_name_stored_before_these_rules_can_still_be_read() {
     let mut server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.stop();
@@ -128,7 +128,7 @@ fn a_name_from_before_the_rules_can_still_be_read() {
 }
 
 #[test]
-fn a_search_finds_what_looks_the_same() {
+fn a_search_finds_names_that_look_the_same() {
     let server = TestServer::start();
     let scopes = json!(["orders:read"]);
     for name in ["Jo\u{308}rg", "STRA\u{1E9E}E", "\u{39F}\u{394}\u{39F}\u{3A3}"] {
@@ -147,7 +147,7 @@ fn a_search_finds_what_looks_the_same() {
 }
 
 #[test]
-fn both_spellings_of_the_charset_are_taken() {
+fn both_spellings_of_the_charset_are_accepted() {
     let server = TestServer::start();
     let ask = |charset: &str| {
         let request = Request::new("POST", "/api/v1/accounts").body(r#"{"name": "x"}"#);
@@ -163,7 +163,7 @@ fn both_spellings_of_the_charset_are_taken() {
 }
 
 #[test]
-fn an_identifier_of_our_own_form_is_kept() {
+fn an_external_id_in_the_form_of_our_ids_is_stored_unchanged() {
     let server = TestServer::start();
     let ask = |id: &str| {
         let request = Request::new("GET", "/livez").header("X-Request-Id", id);
@@ -176,11 +176,11 @@ fn an_identifier_of_our_own_form_is_kept() {
     }
 }
 
-/// Names as an earlier keyward took them, or as another program wrote them into the file.
+/// A name that an earlier keyward accepted, or that another program wrote into the file.
 const STEERING: &str = "a\u{9b}31m\u{202e}b\u{1b}[2Jc\u{2066}\n\u{e0041}";
 
 #[test]
-fn no_command_lets_a_stored_text_steer_the_terminal() {
+fn no_command_lets_a_stored_text_control_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(dir.path());
     let root = server.root_key();
@@ -196,7 +196,7 @@ fn no_command_lets_a_stored_text_steer_the_terminal() {
     let account = ask("/api/v1/accounts", &account);
     assert!(server.terminate().status.success());
     let database = rusqlite::Connection::open(dir.path().join("keyward.db")).unwrap();
-    // The triggers want an event for every change.
+    // The triggers require an event for every change.
     let drop = "DROP TRIGGER api_keys_change_is_audited; DROP TRIGGER accounts_change_is_audited;";
     database.execute_batch(drop).unwrap();
     for table in ["api_keys", "accounts"] {
@@ -230,7 +230,7 @@ fn no_command_lets_a_stored_text_steer_the_terminal() {
         (&["import", rows.to_str().unwrap()], false),
         (&["doctor"], false),
     ] {
-        // The others read nothing, and may have ended before it is written.
+        // The other commands read no input, and may have ended before it is written.
         let input = if arguments[0] == "verify" { made["key"].as_str().unwrap() } else { "" };
         let output = way.try_run(arguments, input);
         let said = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
@@ -284,7 +284,7 @@ fn a_number_that_would_change_is_refused_on_the_command_line_and_in_files() {
     assert!(server.terminate().status.success());
 }
 
-/// Whether a configuration may have scopes with these descriptions.
+/// Returns whether a configuration may have scopes with these descriptions.
 fn may_be_described(descriptions: &[String]) -> bool {
     let scope = |(i, it): (usize, &String)| {
         let it = it.replace('\\', "\\\\").replace('"', "\\\"");

@@ -1,15 +1,15 @@
-//! No statement that runs again and again reads a whole table: what a write costs must not grow with
-//! what is stored.
+//! No prepared statement reads a whole table: the cost of a write must not grow with the amount of
+//! stored data.
 
 use std::{fs, path::Path};
 
 use rusqlite::{Connection, functions::FunctionFlags};
 
 const SCHEMA: &str = include_str!("../../schema.sql");
-/// Tables whose size does not follow the use: a row for each brand, and a single one.
+/// Tables that stay small: one row for each prefix label, or a single row.
 const SMALL: [&str; 3] = ["key_brands", "import_secret", "time_floor"];
 
-/// The string literal at the beginning of `text`, as the compiler reads it.
+/// Returns the string literal at the beginning of `text`, as the compiler reads it.
 fn literal(text: &str) -> Option<String> {
     let mut chars = text.strip_prefix('"')?.chars().peekable();
     let mut read = String::new();
@@ -25,13 +25,14 @@ fn literal(text: &str) -> Option<String> {
     }
 }
 
-/// The literals that follow `before` in `code`, with nothing between but white space and `format!`.
+/// Returns the literals that follow `before` in `code`, with only white space and `format!`
+/// between.
 fn literals_after(code: &str, before: &str) -> Vec<String> {
     let starts = code.match_indices(before).map(|(at, _)| code[at + before.len()..].trim_start());
     starts.filter_map(|it| literal(it.strip_prefix("&format!(").unwrap_or(it))).collect()
 }
 
-/// The selections of keys in `code`, each as the statement that finds their identifiers.
+/// Returns the selections of keys in `code`, each as the statement that finds their ids.
 fn selections(code: &str) -> Vec<String> {
     let part = |text: &str, before| literals_after(text, before).into_iter().next();
     let blocks = code.split("Selection {").skip(1);
@@ -47,7 +48,7 @@ fn selections(code: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every statement that the store prepares to be used again, with the file that it is in.
+/// Returns every prepared statement of the store, with the name of its file.
 fn statements() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
     let folders = [root.join("index"), root];
@@ -92,12 +93,12 @@ fn no_prepared_statement_scans_a_table_that_grows() {
     let mut scans = Vec::new();
     for (file, sql) in &statements {
         let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
-        // The plan of a new event names the tables that refer to events. SQLite looks there only
-        // while a reference is broken, which no transaction ever is.
+        // The plan of a new event names the tables that refer to events. SQLite reads them only
+        // while a reference is broken, and no transaction breaks one.
         if words.starts_with("INSERT INTO events ") {
             continue;
         }
-        // From one end of the table, a few rows.
+        // The statement reads a few rows from one end of the table.
         let bounded = words.contains("LIMIT") && !words.contains("WHERE");
         for step in plan(&conn, sql) {
             let table = step.strip_prefix("SCAN ").and_then(|it| it.split(' ').next());

@@ -1,4 +1,4 @@
-//! What tests start ends with them, and works however the tests were started.
+//! Programs that a test starts end with the test, however the tests were started.
 
 use std::{
     fs,
@@ -10,13 +10,13 @@ use std::{
 
 use crate::support::Process;
 
-/// A shell with a child, which has a child in a session of its own. Each prints its number.
+/// A shell with a child, which has a child in a session of its own. Each prints its process id.
 const FAMILY: &str =
     "echo $$; sh -c 'echo $$; setsid sh -c \"echo \\$\\$; sleep 100\" & wait' & wait";
 
 fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Nothing, or a zombie that waits for process number 1.
+    // The process is gone, or it is a zombie that process 1 has not waited for.
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
@@ -42,11 +42,11 @@ fn a_test_that_fails_leaves_no_process() {
 }
 
 #[test]
-fn children_heed_an_interrupt_also_where_the_tests_ignore_it() {
-    // As a shell starts what goes on in the background.
+fn child_processes_react_to_an_interrupt_even_where_the_tests_ignore_it() {
+    // A shell starts background jobs like this.
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' INT; exec \"$@\"", "sh"]).arg(std::env::current_exe().unwrap());
-    let test = "tail::a_follower_comes_back_where_it_was_when_the_server_does";
+    let test = "tail::a_follower_resumes_where_it_was_when_the_server_returns";
     let output = shell.args(["--exact", test]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");

@@ -1,13 +1,12 @@
-//! An API behind real proxies, with the files that ship.
+//! An API behind real proxies, with the packaged configuration.
 
-use crate::support::{
-    Answer, Request, Stub,
-    proxy::{Kind, Surroundings},
-};
+use serde_json::json;
+
+use crate::support::{Key, Request, proxy::Kind};
 
 use self::scene::{READS, Scene};
 
-/// A test for each proxy, named after the proxy. One that is not installed is skipped.
+/// Makes a test for each proxy, named after the proxy. A proxy that is not installed is skipped.
 macro_rules! each_proxy {
     ($name:ident: $run:expr) => {
         mod $name {
@@ -32,7 +31,7 @@ mod headers;
 mod scene;
 mod transport;
 
-/// What every proxy is asked with its policy file, and what it must answer.
+/// The requests to every proxy with its policy file, and the required answers.
 const BY_POLICY: [(&str, &str, [u16; 5]); 14] = [
     ("GET", "/orders", [401, 200, 403, 401, 401]),
     ("HEAD", "/orders/7", [401, 200, 403, 401, 401]),
@@ -50,7 +49,7 @@ const BY_POLICY: [(&str, &str, [u16; 5]); 14] = [
     ("GET", "/orders-admin", [403, 403, 403, 403, 403]),
 ];
 
-/// The table that the documents show.
+/// Returns the table as the documentation shows it.
 fn table() -> String {
     let row = |(method, path, statuses): &(&str, &str, [u16; 5])| {
         let cells: Vec<_> = statuses.iter().map(ToString::to_string).collect();
@@ -60,7 +59,7 @@ fn table() -> String {
 }
 
 #[test]
-fn the_documents_show_what_was_measured() {
+fn the_documentation_shows_the_measured_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/forward-auth.md");
     let document = std::fs::read_to_string(path).expect("the document");
     assert!(document.contains(&table()), "put this into it:\n{}", table());
@@ -89,14 +88,14 @@ fn protects_an_api(kind: Kind) {
             assert_eq!(scene.statuses(method, path), expected, "{kind:?}: {method} {path}");
         } else {
             let passed = scene.statuses(method, path).contains(&200);
-            assert!(!passed, "{kind:?}: {method} {path} is named nowhere");
+            assert!(!passed, "{kind:?}: no rule names {method} {path}");
         }
     }
     ambiguous_paths_do_not_pass(&scene);
     no_method_passes_without_a_key(&scene);
     lies_are_not_believed(&scene);
     the_key_stays_outside(&scene);
-    passes_on_that_it_is_too_much(scene, kind, scopes);
+    passes_on_what_limits_say(&scene, kind);
 }
 
 fn ambiguous_paths_do_not_pass(scene: &Scene) {
@@ -113,8 +112,8 @@ fn ambiguous_paths_do_not_pass(scene: &Scene) {
             assert!((400..500).contains(&status), "{path}: {status}");
         }
     }
-    // A proxy may make one reading of these, and then that is what counts: never what the writer
-    // may not see, and never anything without a key.
+    // A proxy may normalise these paths, and then the normalised path counts. The writer must not
+    // read what it may not, and nothing passes without a key.
     for path in [
         "//orders",
         "/orders//7",
@@ -132,7 +131,7 @@ fn ambiguous_paths_do_not_pass(scene: &Scene) {
     }
 }
 
-/// Methods that programs between the client and the API may answer, or take for a tunnel.
+/// Methods that programs between the client and the API may answer, or understand as a tunnel.
 fn no_method_passes_without_a_key(scene: &Scene) {
     for method in ["TRACE", "OPTIONS", "CONNECT", "PURGE", "get", "PROPFIND"] {
         for target in ["/orders", "*", "api.example.com:80"] {
@@ -143,7 +142,7 @@ fn no_method_passes_without_a_key(scene: &Scene) {
     }
 }
 
-/// Headers by which a client might pass for another, or for a harmless request.
+/// Headers by which a client could pretend to be another, or to send a harmless request.
 fn lies_are_not_believed(scene: &Scene) {
     let lies = |request: Request| {
         [
@@ -213,7 +212,7 @@ fn refusals_say_why(scene: &Scene, kind: Kind) {
         assert_eq!(kind, Some("application/problem+json"), "{response:?}");
         assert_eq!(response.header("cache-control"), Some("no-store"), "{response:?}");
     }
-    // What the API itself refuses is the API's to say.
+    // Refusals of the API itself are passed on unchanged.
 }
 
 fn nothing_passes_while_keyward_is_away(scene: &mut Scene, kind: Kind) {
@@ -223,7 +222,7 @@ fn nothing_passes_while_keyward_is_away(scene: &mut Scene, kind: Kind) {
     let away = if kind == Kind::Traefik { 500 } else { 503 };
     let refused = scene.send(asked.0);
     assert_eq!((refused.status, scene.api.take_seen().len()), (away, 0));
-    // Envoy and Traefik say nothing about when to come back.
+    // Envoy and Traefik send no `Retry-After`.
     if !matches!(kind, Kind::Envoy | Kind::Traefik) {
         assert_eq!(refused.header("retry-after"), Some("1"), "{kind:?}: {refused:?}");
     }
@@ -233,18 +232,33 @@ fn nothing_passes_while_keyward_is_away(scene: &mut Scene, kind: Kind) {
     assert_eq!(keyless, 401);
 }
 
-/// keyward has no rate limits yet; a stub answers in its place.
-fn passes_on_that_it_is_too_much(scene: Scene, kind: Kind, file: &str) {
-    const LIMITED: Answer = Answer::Head(
-        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n\
-                           X-Keyward-Reason: rate_limited",
-    );
-    drop(scene.keyward);
-    let keyward = Stub::start(LIMITED);
-    let around = Surroundings { keyward: keyward.address, api: scene.api.address };
-    let proxy = kind.start(file, around);
-    let request = Request::new("GET", "/orders").key("k").header("Host", "api.example.com");
-    let response = request.send(proxy.address).expect(429);
-    assert_eq!(response.header("retry-after"), Some("7"), "{kind:?}: {response:?}");
-    assert_eq!(scene.api.take_seen().len(), 0);
+/// The proxy shows the client what keyward says, and tells keyward the address of the client.
+fn passes_on_what_limits_say(scene: &Scene, kind: Kind) {
+    let make = |networks: &str, limit: u32| {
+        let body = json!({
+            "name": "limited", "scopes": READS, "allowedIps": [networks],
+            "rateLimit": { "limit": limit, "windowSeconds": 3600 },
+        });
+        scene.keyward.create(&scene.keyward.root.text, &body)
+    };
+    let request = |key: &Key| Request::new("GET", "/orders").key(&key.text);
+    // In place of a loopback address, Envoy names the address of its own machine.
+    let own = if kind == Kind::Envoy { "0.0.0.0/0" } else { "127.0.0.0/8" };
+    let key = make(own, 2);
+    assert_eq!([0; 3].map(|_| scene.status(&request(&key))), [200, 200, 429], "{kind:?}");
+    let response = scene.send(request(&key)).expect(429);
+    let until: u64 = response.header("retry-after").unwrap_or_default().parse().unwrap_or(0);
+    assert!((1..=3600).contains(&until), "{kind:?}: {response:?}");
+    let left = format!("\"key\";r=0;t={until}");
+    assert_eq!(response.header("ratelimit"), Some(&*left), "{kind:?}: {response:?}");
+    let policy = Some("\"key\";q=2;w=3600");
+    assert_eq!(response.header("ratelimit-policy"), policy, "{kind:?}: {response:?}");
+    assert_eq!(response.json()["code"], "rate_limited", "{kind:?}: {response:?}");
+    let elsewhere = make("203.0.113.0/24", 2);
+    let forged = request(&elsewhere).header("X-Forwarded-For", "203.0.113.7");
+    for request in [request(&elsewhere), forged] {
+        assert_eq!(scene.status(&request), 403, "{kind:?}");
+        let response = scene.send(request).expect(403);
+        assert_eq!(response.json()["code"], "ip_not_allowed", "{kind:?}: {response:?}");
+    }
 }

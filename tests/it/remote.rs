@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Binary, Process, Request, Supervised, keyward, keyward_in};
 
-/// A server whose data directory is where a command would look by itself.
+/// A server with its data directory where commands look by default.
 struct Site {
     dir: TempDir,
     server: Binary,
@@ -43,7 +43,7 @@ impl Site {
         list.expect(200).json()["data"].as_array().unwrap().clone()
     }
 
-    /// A command beside the data directory, told of the server.
+    /// Returns a command beside the data directory, with `KEYWARD_URL` set to the server.
     fn command(&self, key: &str, arguments: &[&str]) -> Command {
         let mut command = keyward();
         command.args(arguments).current_dir(self.dir.path()).env("KEYWARD_KEY", key);
@@ -91,7 +91,7 @@ impl Tail {
         serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}"))
     }
 
-    /// Its exit code once it ends by itself, and what it said.
+    /// Waits until it ends by itself; returns its exit code and its output.
     fn end(self) -> (Option<i32>, String) {
         let output = self.child.wait_for_end();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -99,7 +99,7 @@ impl Tail {
 }
 
 #[test]
-fn the_newest_events_are_those_of_the_server_that_is_named() {
+fn the_newest_events_come_from_the_server_in_the_url() {
     let site = Site::start();
     (0..12).for_each(|_| drop(site.create()));
     let all = site.events(&site.root);
@@ -130,7 +130,7 @@ fn an_account_is_shown_its_own_newest_events_however_far_back_they_are() {
 }
 
 #[test]
-fn a_follower_on_the_network_comes_back_where_it_was() {
+fn a_follower_on_the_network_resumes_where_it_was() {
     let mut site = Site::start();
     (0..3).for_each(|_| drop(site.create()));
     let arguments = ["events", "tail", "-f", "-n", "2", "--format", "jsonl"];
@@ -146,7 +146,7 @@ fn a_follower_on_the_network_comes_back_where_it_was() {
     let all = site.events(&site.root);
     assert_eq!(seen, all[all.len() - 6..]);
 
-    // The key that it reads with falls.
+    // The key that the command uses is revoked.
     let own = site.events(&site.root);
     let root = own.iter().find(|it| it["type"] == "api_key.created").unwrap();
     let path = format!("/api/v1/api-keys/{}", root["subject"].as_str().unwrap());
@@ -160,7 +160,7 @@ fn a_follower_on_the_network_comes_back_where_it_was() {
 }
 
 #[test]
-fn an_export_over_the_network_is_that_of_the_file() {
+fn an_export_over_the_network_equals_that_of_the_file() {
     let site = Site::start();
     site.create();
     assert!(keyward_in(site.data_dir(), &["run-job", "checkpoint"]).status.success());
@@ -173,14 +173,14 @@ fn an_export_over_the_network_is_that_of_the_file() {
     let weak = site.create();
     let refused = site.run(weak["key"].as_str().unwrap(), &["events", "export"]);
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(4), 0));
-    // A file that is named is meant.
+    // A file on the command line has precedence.
     let database = site.data_dir().join("keyward.db");
     let named = site.run("nonsense", &["events", "export", "--db", database.to_str().unwrap()]);
     assert_eq!(lines(&named).len(), site.events(&site.root).len());
 }
 
 #[test]
-fn what_only_the_machine_itself_can_do_is_not_done_to_another() {
+fn a_command_for_the_local_machine_is_refused_with_the_url_of_another() {
     let site = Site::start();
     let before = site.events(&site.root);
     let file = site.dir.path().join("keys.jsonl");
@@ -214,7 +214,7 @@ fn what_only_the_machine_itself_can_do_is_not_done_to_another() {
 }
 
 #[test]
-fn a_server_pays_no_heed_to_the_url_of_another() {
+fn a_server_ignores_the_url_variable() {
     let dir = tempfile::tempdir().unwrap();
     let url = [("KEYWARD_URL", "http://127.0.0.1:1")];
     let server = Supervised::serve_with(dir.path(), "listen = \"127.0.0.1:0\"\n", &url);
@@ -222,12 +222,12 @@ fn a_server_pays_no_heed_to_the_url_of_another() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_not_asked_about_this_machine() {
+fn a_proxy_from_the_environment_is_not_used_for_this_machine() {
     let site = Site::start();
     let port = site.server.address.port();
     let run = |url: &str, arguments: &[&str]| {
         let mut command = site.command(&site.root, arguments);
-        // Port 9 discards (RFC 863); here it is closed.
+        // Port 9 is the discard service (RFC 863); here it is closed.
         for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
             command.env(name, "http://user:secret@127.0.0.1:9");
         }
@@ -236,14 +236,14 @@ fn a_proxy_of_the_environment_is_not_asked_about_this_machine() {
     };
     for arguments in [&["scopes"][..], &["health"], &["events", "tail"]] {
         for host in ["http://127.0.0.1", "HTTP://localhost", "Http://127.0.0.1"] {
-            // A bare Debian has no /etc/hosts, and does not know the name.
+            // A minimal Debian has no /etc/hosts and cannot resolve the name.
             if host.ends_with("localhost") && ("localhost", port).to_socket_addrs().is_err() {
                 continue;
             }
             let output = run(&format!("{host}:{port}/api/v1/"), arguments);
             assert!(output.status.success(), "{host} {arguments:?}: {output:?}");
         }
-        // Reserved for documentation (RFC 5737): only a proxy could lead there.
+        // This address is reserved for documentation (RFC 5737), so only a proxy could lead there.
         let output = run("http://192.0.2.7:8080", arguments);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");

@@ -1,4 +1,4 @@
-//! Rotating a key: the new value works at once, the old one until its grace is over.
+//! Rotating a key: the new credential works at once, the old one until its grace period ends.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The answer to a rotation, also a refusal.
+/// Returns the answer to a rotation, also if it is a refusal.
 fn ask(server: &TestServer, caller: &str, key: &Key, body: &Value) -> Response {
     server.post(caller, &format!("{}/rotate", key.path()), body)
 }
@@ -30,7 +30,7 @@ fn codes(server: &TestServer, keys: &[&Key]) -> Vec<String> {
 }
 
 #[test]
-fn a_rotated_key_keeps_everything_but_its_value() {
+fn a_rotated_key_keeps_everything_but_its_credential() {
     let server = TestServer::start();
     let old = server.create(
         &server.root.text,
@@ -78,7 +78,7 @@ fn a_rotated_key_keeps_everything_but_its_value() {
 }
 
 #[test]
-fn the_old_value_works_until_its_grace_ends_and_not_a_millisecond_longer() {
+fn the_old_credential_works_until_its_grace_period_ends_and_not_a_millisecond_longer() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let path = format!("{}/rotate", key.path());
@@ -104,7 +104,7 @@ fn the_old_value_works_until_its_grace_ends_and_not_a_millisecond_longer() {
 }
 
 #[test]
-fn a_grace_never_outlives_the_key() {
+fn a_grace_period_never_outlives_the_key() {
     let server = TestServer::start();
     let body = json!({
         "name": "brief", "scopes": ["orders:read"], "expiresAt": "2026-01-01T00:01:40Z",
@@ -119,7 +119,7 @@ fn a_grace_never_outlives_the_key() {
 }
 
 #[test]
-fn the_operator_sets_the_grace_that_applies_when_none_is_asked_for() {
+fn the_operator_sets_the_default_grace_period() {
     let server = TestServer::with(|it| it.keys.rotation_grace = secs(10));
     let old = server.key(&["orders:read"]);
     server.rotate(&server.root.text, &old.id, &json!({}));
@@ -130,7 +130,7 @@ fn the_operator_sets_the_grace_that_applies_when_none_is_asked_for() {
 }
 
 #[test]
-fn a_grace_is_a_whole_number_of_seconds_up_to_a_week() {
+fn a_grace_period_is_a_whole_number_of_seconds_up_to_a_week() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     for (bad, code) in [
@@ -157,7 +157,7 @@ fn a_grace_is_a_whole_number_of_seconds_up_to_a_week() {
 }
 
 #[test]
-fn each_old_value_keeps_the_end_that_it_was_promised() {
+fn each_old_credential_keeps_its_promised_end() {
     let server = TestServer::start();
     let first = server.key(&["orders:read"]);
     let second = server.rotate(&server.root.text, &first.id, &grace(300));
@@ -174,7 +174,7 @@ fn each_old_value_keeps_the_end_that_it_was_promised() {
 }
 
 #[test]
-fn three_values_may_be_alive_and_a_fourth_must_wait_for_the_earliest_end() {
+fn three_credentials_may_be_valid_and_a_fourth_must_wait_for_the_earliest_end() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.rotate(&server.root.text, &key.id, &grace(300));
@@ -194,7 +194,7 @@ fn three_values_may_be_alive_and_a_fourth_must_wait_for_the_earliest_end() {
 }
 
 #[test]
-fn zero_grace_ends_every_older_value_at_once_also_at_the_limit() {
+fn a_grace_period_of_zero_ends_every_older_credential_at_once_even_at_the_limit() {
     let server = TestServer::start();
     let first = server.key(&["orders:read"]);
     let second = server.rotate(&server.root.text, &first.id, &grace(300));
@@ -207,7 +207,7 @@ fn zero_grace_ends_every_older_value_at_once_also_at_the_limit() {
 }
 
 #[test]
-fn completing_ends_the_graces_at_once_and_a_second_time_changes_nothing() {
+fn completing_ends_the_grace_periods_at_once_and_a_second_time_changes_nothing() {
     let server = TestServer::start();
     let first = server.key(&["orders:read"]);
     let second = server.rotate(&server.root.text, &first.id, &grace(300));
@@ -221,14 +221,14 @@ fn completing_ends_the_graces_at_once_and_a_second_time_changes_nothing() {
     assert_eq!(again.header("etag"), done.header("etag"));
     server.advance(secs(300));
     complete(&server, &server.root.text, &first).expect(200);
-    assert_eq!(server.run_job("end_graces"), 0, "their ends are recorded already");
+    assert_eq!(server.run_job("end_graces"), 0, "their ends were recorded before");
     let story = server.story_of(&first.id);
     assert_eq!(story.iter().filter(|it| *it == "api_key.grace_ended").count(), 1, "{story:?}");
     assert_eq!(complete(&server, &server.root.text, &server.key(&["orders:read"])).status, 200);
 }
 
 #[test]
-fn the_old_values_are_shown_with_their_last_use_until_they_end() {
+fn the_old_credentials_are_shown_with_their_last_use_until_they_end() {
     let server = TestServer::start();
     let first = server.key(&["orders:read"]);
     server.rotate(&server.root.text, &first.id, &grace(300));
@@ -244,7 +244,7 @@ fn the_old_values_are_shown_with_their_last_use_until_they_end() {
 }
 
 #[test]
-fn a_rotation_is_refused_if_the_key_is_not_the_revision_that_was_seen() {
+fn a_rotation_is_refused_if_the_key_has_another_revision_than_expected() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let seen = server.get(&server.root.text, &key.path()).expect(200);
@@ -290,7 +290,7 @@ fn an_expired_key_is_not_rotated_and_a_disabled_one_stays_disabled() {
 }
 
 #[test]
-fn nobody_rotates_a_key_that_is_stronger_than_their_own() {
+fn a_caller_cannot_rotate_a_key_that_is_stronger_than_its_own() {
     let server = TestServer::start();
     let strong = server.key(&["orders:read", "products:read"]);
     let weak = server.key(&["api-keys:write", "orders:read"]);

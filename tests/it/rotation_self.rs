@@ -1,4 +1,4 @@
-//! Keys that rotate themselves, and what becomes of the values that were replaced.
+//! Keys that rotate themselves, and what happens to the replaced credentials.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ fn count(server: &TestServer, key: &Key, event_type: &str) -> usize {
 }
 
 #[test]
-fn a_key_that_rotates_itself_needs_a_grace_of_a_minute() {
+fn a_key_that_rotates_itself_needs_a_grace_period_of_a_minute() {
     let server = TestServer::start();
     let rotator = server.key(&["api-keys:rotate"]);
     let writer = server.key(&["api-keys:write"]);
@@ -56,7 +56,7 @@ fn a_key_that_rotates_itself_needs_a_grace_of_a_minute() {
 }
 
 #[test]
-fn a_short_default_grace_does_not_lock_out_a_key_that_rotates_itself() {
+fn a_short_default_grace_period_does_not_lock_out_a_key_that_rotates_itself() {
     let server = TestServer::with(|it| it.keys.rotation_grace = secs(10));
     let key = server.key(&["api-keys:rotate"]);
     let other = server.key(&["api-keys:rotate"]);
@@ -65,24 +65,24 @@ fn a_short_default_grace_does_not_lock_out_a_key_that_rotates_itself() {
     server.advance(secs(10));
     assert_eq!(server.code(&other.text), "ROTATED");
     server.advance(secs(50) - Duration::from_millis(1));
-    assert_eq!(server.code(&key.text), "VALID", "it needs a minute");
+    assert_eq!(server.code(&key.text), "VALID", "the grace period is at least a minute");
     server.advance(Duration::from_millis(1));
     assert_eq!(server.code(&key.text), "ROTATED");
 }
 
 #[test]
-fn a_rotation_whose_answer_was_lost_can_be_asked_for_again_as_often_as_it_takes() {
+fn a_rotation_whose_answer_was_lost_can_be_repeated_without_limit() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:rotate"]);
     let mut lost = text(&rotate_self(&server, &key.text, &grace(300)).expect(200));
     for _ in 0..5 {
         server.advance(secs(10));
         let again = rotate_self(&server, &key.text, &grace(300)).expect(200);
-        assert_eq!(server.code(&lost), "ROTATED", "no one has it, and it takes no place");
+        assert_eq!(server.code(&lost), "ROTATED", "its answer was lost, so the retry replaces it");
         let previous = again.json()["previousKeys"].clone();
         assert_eq!(previous.as_array().map(Vec::len), Some(1));
         assert_eq!(previous[0]["keyPrefix"], key.body["keyPrefix"]);
-        assert_eq!(previous[0]["validUntil"], at(300), "the promise to the old value stays");
+        assert_eq!(previous[0]["validUntil"], at(300), "the old credential keeps its promised end");
         lost = text(&again);
     }
     assert_eq!((server.code(&key.text), server.code(&lost)), ("VALID".into(), "VALID".into()));
@@ -91,7 +91,7 @@ fn a_rotation_whose_answer_was_lost_can_be_asked_for_again_as_often_as_it_takes(
 }
 
 #[test]
-fn a_key_that_rotates_itself_keeps_the_unused_value_that_another_key_made() {
+fn a_key_that_rotates_itself_keeps_the_unused_credential_that_another_key_made() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:rotate"]);
     server.advance(secs(1));
@@ -100,7 +100,7 @@ fn a_key_that_rotates_itself_keeps_the_unused_value_that_another_key_made() {
     let body = rotate_self(&server, &key.text, &grace(300)).expect(200).json();
     let shown = |at: usize| body["previousKeys"][at]["keyPrefix"].clone();
     assert_eq!([shown(0), shown(1)], [&key, &handed].map(|it| it.body["keyPrefix"].clone()));
-    // What it made itself, and whose answer may be lost, a retry does replace.
+    // A retry replaces the credential that the key made itself, because its answer may be lost.
     server.advance(secs(10));
     let again = rotate_self(&server, &key.text, &grace(300)).expect(200);
     assert_eq!(again.json()["previousKeys"].as_array().map(Vec::len), Some(2));
@@ -114,7 +114,7 @@ fn a_key_that_rotates_itself_keeps_the_unused_value_that_another_key_made() {
 }
 
 #[test]
-fn completing_a_rotation_does_not_end_the_only_value_in_use() {
+fn completing_a_rotation_does_not_end_the_only_credential_in_use() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:write"]);
     let other = server.key(&["api-keys:write"]);
@@ -124,7 +124,7 @@ fn completing_a_rotation_does_not_end_the_only_value_in_use() {
     let refused = complete(&key.text);
     assert_eq!((refused.status, &*refused.problem()), (409, "successor_unused"));
     assert_eq!(server.code(&key.text), "VALID");
-    // That was a use, and now the old value may go, also by its own word.
+    // This verification was a use. Now the old credential may end, even at its own request.
     assert_eq!(server.code(&current), "VALID");
     complete(&key.text).expect(200);
     assert_eq!(server.code(&key.text), "ROTATED");
@@ -134,7 +134,7 @@ fn completing_a_rotation_does_not_end_the_only_value_in_use() {
 }
 
 #[test]
-fn no_end_is_shown_that_is_later_than_the_truth() {
+fn the_shown_end_of_a_credential_is_never_too_late() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.rotate(&server.root.text, &key.id, &grace(600));
@@ -147,12 +147,12 @@ fn no_end_is_shown_that_is_later_than_the_truth() {
 }
 
 #[test]
-fn a_leaked_old_value_cannot_take_the_key_over() {
+fn a_leaked_old_credential_cannot_take_the_key_over() {
     let mut server = TestServer::start();
     for scopes in [["api-keys:rotate"], ["api-keys:write"]] {
         let key = server.key(&scopes);
         let current = text(&rotate_self(&server, &key.text, &grace(604_800)).expect(200));
-        // Refused is not used: the old value may still retry.
+        // A refused verification is no use, so the old credential may still retry.
         assert_eq!(server.verify(&current, &["orders:read"])["code"], "INSUFFICIENT_SCOPES");
         assert_eq!(server.code(&current), "VALID");
         server.restart(|_| ());
@@ -170,17 +170,17 @@ fn a_leaked_old_value_cannot_take_the_key_over() {
 }
 
 #[test]
-fn an_old_value_whose_successor_was_used_does_not_retry_the_rotation_of_another() {
+fn an_old_credential_whose_successor_was_used_cannot_retry_the_rotation_of_another() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:rotate"]);
     server.advance(secs(1));
     let second = text(&rotate_self(&server, &key.text, &grace(604_800)).expect(200));
     server.advance(secs(1));
     let third = text(&rotate_self(&server, &second, &grace(60)).expect(200));
-    // The third is not used yet, but the first has nothing to ask for again.
+    // The third is not used yet, but the first one did not make it, so it has nothing to retry.
     let refused = rotate_self(&server, &key.text, &grace(60));
     assert_eq!((refused.status, &*refused.problem()), (409, "superseded"));
-    // Nor once the value between is over, and so also after a restart.
+    // The same holds once the second has ended, and so also after a restart.
     server.advance(secs(60));
     server.run_job("end_graces");
     let refused = rotate_self(&server, &key.text, &grace(60));
@@ -189,7 +189,7 @@ fn an_old_value_whose_successor_was_used_does_not_retry_the_rotation_of_another(
 }
 
 #[test]
-fn a_current_value_that_was_only_refused_does_not_count_as_used() {
+fn a_current_credential_that_was_only_refused_does_not_count_as_used() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:rotate"]);
     let lost = text(&rotate_self(&server, &key.text, &grace(300)).expect(200));
@@ -198,7 +198,7 @@ fn a_current_value_that_was_only_refused_does_not_count_as_used() {
 }
 
 #[test]
-fn the_scope_to_rotate_is_for_oneself_and_for_nothing_else() {
+fn the_rotate_scope_is_only_for_the_key_itself() {
     let server = TestServer::start();
     let rotator = server.key(&["api-keys:rotate"]);
     let other = server.key(&["api-keys:rotate"]);
@@ -227,7 +227,7 @@ fn the_scope_to_rotate_is_for_oneself_and_for_nothing_else() {
 }
 
 #[test]
-fn the_end_of_a_grace_is_recorded_once() {
+fn the_end_of_a_grace_period_is_recorded_once() {
     let mut server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.rotate(&server.root.text, &key.id, &grace(60));
@@ -248,7 +248,7 @@ fn the_end_of_a_grace_is_recorded_once() {
 }
 
 #[test]
-fn the_use_of_a_retired_value_is_recorded_once_an_hour_for_each_key() {
+fn the_use_of_a_retired_credential_is_recorded_once_an_hour_for_each_key() {
     const TYPE: &str = "api_key.retired_key_used";
     let mut server = TestServer::start();
     let first = server.key(&["api-keys:read"]);
@@ -258,10 +258,10 @@ fn the_use_of_a_retired_value_is_recorded_once_an_hour_for_each_key() {
     server.rotate(&server.root.text, &other.id, &grace(1));
     server.advance(secs(1));
     let recorded = |server: &TestServer, key: &Key, wanted: usize| {
-        // The note is taken after the answer.
+        // The use is recorded after the answer.
         let deadline = Instant::now() + secs(20);
         while count(server, key, TYPE) < wanted {
-            assert!(Instant::now() < deadline, "the use of a retired value was not recorded");
+            assert!(Instant::now() < deadline, "the use of a retired credential was not recorded");
             std::thread::yield_now();
         }
     };
@@ -275,7 +275,7 @@ fn the_use_of_a_retired_value_is_recorded_once_an_hour_for_each_key() {
     assert_eq!(server.code(&other.text), "ROTATED");
     recorded(&server, &other, 1);
 
-    // Nothing in memory is left of it, and yet it is not recorded again.
+    // Memory holds nothing of it any more, and still it is not recorded again.
     server.restart(|_| ());
     server.advance(secs(600));
     assert_eq!(server.code(&second.text), "ROTATED");
@@ -293,7 +293,7 @@ fn the_use_of_a_retired_value_is_recorded_once_an_hour_for_each_key() {
 }
 
 #[test]
-fn a_retired_value_is_forgotten_after_retention_and_the_key_goes_on() {
+fn a_retired_credential_is_purged_after_retention_and_the_key_stays() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let new = server.rotate(&server.root.text, &key.id, &grace(60));

@@ -22,7 +22,8 @@ fn routes(arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }
 
-/// What `routes check` says of this policy, without the path of its file.
+/// Returns the exit code and output of `routes check` for this policy, without the path of its
+/// file.
 fn check(text: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("routes.toml");
@@ -33,14 +34,14 @@ fn check(text: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn the_sample_is_sound() {
+fn the_sample_policy_is_sound() {
     let (code, said) = routes(&["check", "--file", &sample()]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.ends_with("sound; 11 routes\n"), "{said}");
 }
 
 #[test]
-fn every_mistake_is_told_with_its_line() {
+fn every_mistake_is_reported_with_its_line() {
     let text = format!(
         "{ROUTE}\n[[route]]\nname = \"twin\"\nmethods = [\"GET\"]\npath = \"/orders/**\"\nscopes = []\n\n\
          [[route]]\nmethods = [\"GET\"]\npath = \"/orders/7\"\nany_of = [\n  \"order:read\",\n]\n\n\
@@ -72,7 +73,7 @@ routes.toml:8: a route needs `path`
 }
 
 #[test]
-fn a_request_is_told_its_route() {
+fn a_request_is_matched_to_its_route() {
     let test = |arguments: &[&str]| {
         let sample = sample();
         let (code, said) = routes(&[&["test", "--file", &sample], arguments].concat());
@@ -101,7 +102,7 @@ fn a_request_is_told_its_route() {
 }
 
 #[test]
-fn a_route_may_leave_the_key_to_the_caller() {
+fn a_route_may_accept_requests_with_and_without_a_key() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("routes.toml");
     let route = |path: &str, rest: &str| {
@@ -131,7 +132,7 @@ fn a_route_may_leave_the_key_to_the_caller() {
 }
 
 #[test]
-fn a_policy_that_is_not_sound_stops_the_start_and_the_check() {
+fn a_policy_with_mistakes_stops_the_start_and_the_check() {
     let dir = tempfile::tempdir().expect("a directory");
     let (config, policy) = (dir.path().join("keyward.toml"), dir.path().join("routes.toml"));
     fs::write(&config, format!("[authz]\npolicy_file = \"{}\"\n", policy.display()))
@@ -153,7 +154,7 @@ fn a_policy_that_is_not_sound_stops_the_start_and_the_check() {
 }
 
 #[test]
-fn sighup_puts_a_sound_policy_in_force_and_keeps_the_old_one_otherwise() {
+fn sighup_applies_a_sound_policy_and_keeps_the_old_one_otherwise() {
     let dir = tempfile::tempdir().expect("a directory");
     let (config, policy) = (dir.path().join("keyward.toml"), dir.path().join("routes.toml"));
     fs::write(&config, format!("[authz]\npolicy_file = \"{}\"\n", policy.display()))
@@ -194,7 +195,7 @@ fn sighup_without_a_policy_changes_nothing() {
     assert!(server.binary.terminate().status.success());
 }
 
-/// Sends SIGHUP and waits until the log says this once more.
+/// Sends SIGHUP and waits until the log holds this text once more.
 fn reload(server: &Logged, said: &str) {
     let log = || fs::read_to_string(&server.stderr).expect("its log").matches(said).count();
     let before = log();

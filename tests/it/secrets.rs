@@ -1,4 +1,4 @@
-//! A key is in the answer that makes it, and nowhere else: not in any file, log, event or error.
+//! A plaintext key is only in the answer that issues it: in no file, log, event or error.
 
 use std::{
     fs,
@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Logged, Request, Response, keyward_in};
 
-/// What of a key must be nowhere: all but its public part and its checksum, which guards nothing.
+/// Returns the secret part of a key: without its public prefix and its checksum, which protects
+/// nothing.
 fn secret_of(key: &str) -> &str {
     assert_eq!(key.len(), 50);
     &key[12..44]
 }
 
-/// In base64. The alphabets differ only in digits that letters and figures never need.
+/// Encodes in base64. The alphabets differ only in digits that letters and figures never need.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -33,7 +34,7 @@ fn hex(text: &str) -> String {
     digits.filter_map(|it| char::from_digit(it.into(), 16)).collect()
 }
 
-/// The ways in which a text may be written, wherever in a longer one it stands.
+/// Returns the encodings of a text, at each offset in a longer text.
 fn spellings(text: &str) -> Vec<String> {
     let mut all = vec![text.to_owned(), hex(text), hex(text).to_uppercase()];
     all.extend((0..3).map(|skip| base64(&text.as_bytes()[skip..])));
@@ -41,7 +42,7 @@ fn spellings(text: &str) -> Vec<String> {
     all
 }
 
-/// The first spelling of the secret that is in `hay`.
+/// Returns the first encoding of the secret that is in `hay`.
 fn leak(hay: &[u8], key: &str) -> Option<String> {
     let hay = String::from_utf8_lossy(hay);
     spellings(secret_of(key)).into_iter().find(|it| hay.contains(it))
@@ -49,7 +50,7 @@ fn leak(hay: &[u8], key: &str) -> Option<String> {
 
 fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().map(|it| it.unwrap().path());
-    let files = entries.filter(|it| it.is_file()); // Not the socket.
+    let files = entries.filter(|it| it.is_file()); // Without the socket.
     files.map(|it| (it.display().to_string(), fs::read(&it).unwrap())).collect()
 }
 
@@ -62,7 +63,7 @@ fn assert_clean(what: &str, hay: &[u8], keys: &[String]) {
 }
 
 #[test]
-fn the_search_finds_what_is_there() {
+fn the_search_finds_secrets_that_are_there() {
     let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
     let dir = tempfile::tempdir().unwrap();
     for before in ["", "x", "xy", "xyz"] {
@@ -88,7 +89,7 @@ fn the_search_finds_what_is_there() {
     assert_eq!(leak(&key.as_bytes()[..12], key), None);
 }
 
-/// One run: whom it asks, every key that was ever made, and all that was said besides.
+/// One run: the server, every key that was issued, and everything else that it answered.
 struct Run {
     address: SocketAddr,
     root: String,
@@ -107,7 +108,8 @@ impl Run {
         self.send(&Request::new(method, path).key(&self.root).json(body))
     }
 
-    /// Asks for a new value; its answer is the one place where it may be.
+    /// Asks for a new plaintext key, and removes it from the answer, the only place where it may
+    /// be.
     fn issue(&mut self, caller: &str, path: &str, body: &Value) -> (String, String) {
         let answer = Request::new("POST", path).key(caller).json(body).send(self.address);
         let mut body = answer.json();
@@ -121,13 +123,13 @@ impl Run {
         (id, key)
     }
 
-    /// Sends these bytes and reads what comes.
+    /// Sends these bytes and reads the answer.
     fn raw(&mut self, bytes: &str) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(bytes.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = Vec::new();
-        // A connection that is cut is an answer, too.
+        // A closed connection is an answer too.
         let _ = stream.read_to_end(&mut answer);
         self.answers.push((format!("the answer to {bytes:?}"), answer));
     }
@@ -137,7 +139,7 @@ fn whole(answer: &Response) -> Vec<u8> {
     format!("{:?}\n{}", answer.headers, answer.text()).into_bytes()
 }
 
-/// Everything that is done with keys as it is meant.
+/// Uses keys correctly, in every way.
 fn use_well(run: &mut Run) -> (String, String) {
     let root = run.root.clone();
     let all = json!({ "name": "x", "scopes": ["orders:read", "api-keys:write", "api-keys:read"] });
@@ -163,7 +165,7 @@ fn use_well(run: &mut Run) -> (String, String) {
     (id, third)
 }
 
-/// Everything that people do by mistake.
+/// Makes every mistake that people make with keys.
 fn misuse(run: &mut Run, id: &str, key: &str) {
     let typo = format!("{}{}", &key[..49], if key.ends_with('0') { '1' } else { '0' });
     for key in [key, &typo, &key[..49], &format!("{key}x")] {
@@ -284,14 +286,14 @@ fn misplace_in_bodies(run: &mut Run, id: &str, key: &str) {
 }
 
 #[test]
-fn a_key_is_in_the_answer_that_makes_it_and_nowhere_else() {
+fn a_key_is_only_in_the_answer_that_issues_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Logged::serve(&data, &["--log-level", "trace"]);
     let root = server.binary.root_key();
     let address = server.binary.address;
     let mut run = Run { address, root: root.clone(), keys: vec![root], answers: vec![] };
-    assert!(server.said().len() > 100, "it does log");
+    assert!(server.said().len() > 100, "it writes log lines");
     assert_clean("what it says at its start", server.said().as_bytes(), &run.keys);
 
     let (id, key) = use_well(&mut run);

@@ -1,4 +1,4 @@
-//! Programs beside the server that stop reading: the reader of the log, the supervisor. And a disk
+//! Programs beside the server that stop reading (the reader of the log, the supervisor), and a disk
 //! that does not answer. None of them delays an answer, and a stop ends in time.
 
 use std::{
@@ -14,11 +14,11 @@ use serde_json::json;
 
 use crate::support::{Binary, Process, Request, keyward, signal, skip};
 
-/// More than a stop may take (10 seconds), and less than any other time-out.
+/// More than a stop may take (10 seconds), and less than any other time limit.
 const LIMIT: Duration = Duration::from_secs(20);
 const BATCH: usize = 500;
 
-/// Has the server answer this many requests that are logged, in batches on one connection.
+/// Makes the server answer this many logged requests, in batches on one connection.
 fn fill_the_log(server: &Binary, batches: usize) {
     let mut stream = TcpStream::connect(server.address).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a deadline");
@@ -37,7 +37,8 @@ fn skip_answer(answers: &mut BufReader<TcpStream>) {
     let mut length = 0;
     loop {
         let mut line = String::new();
-        std::io::BufRead::read_line(answers, &mut line).expect("an answer, log or no log");
+        std::io::BufRead::read_line(answers, &mut line)
+            .expect("the answer comes even if the log is blocked");
         assert!(!line.is_empty(), "the connection stays");
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().expect("a length");
@@ -50,12 +51,12 @@ fn skip_answer(answers: &mut BufReader<TcpStream>) {
 }
 
 #[test]
-fn a_log_that_is_not_read_delays_no_answer_and_no_stop() {
+fn an_unread_log_delays_no_answer_and_no_stop() {
     let dir = tempfile::tempdir().unwrap();
-    // The harness reads standard error only after the end.
+    // The test harness reads standard error only after the end.
     let server = Binary::serve(&dir.path().join("data"));
     let root = server.root_key();
-    // Several times what the pipe and the queue hold together.
+    // Several times the capacity of the pipe and the queue together.
     fill_the_log(&server, 20);
     let body = json!({ "key": root });
     let verify = Request::new("POST", "/api/v1/api-keys/verify").key(&root).json(&body);
@@ -71,7 +72,7 @@ fn a_log_that_is_not_read_delays_no_answer_and_no_stop() {
 }
 
 #[test]
-fn a_log_that_is_read_again_tells_how_much_it_lost() {
+fn a_log_that_is_read_again_says_how_much_it_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Binary::serve(&dir.path().join("data"));
     fill_the_log(&server, 20);
@@ -84,7 +85,7 @@ fn a_log_that_is_read_again_tells_how_much_it_lost() {
     let text = reader.join().unwrap().unwrap();
     assert!(text.contains("log lines were dropped"));
     let last = text.lines().last().unwrap();
-    assert!(serde_json::from_str::<serde_json::Value>(last).is_ok(), "whole lines: {last}");
+    assert!(serde_json::from_str::<serde_json::Value>(last).is_ok(), "only complete lines: {last}");
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn a_supervisor_that_does_not_read_delays_nothing() {
     let mut command = keyward();
     command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "3000");
     let server = Binary::serve_as(command, &dir.path().join("data"));
-    // A sign of life each millisecond: the queues of the kernel and of the server are soon full.
+    // One watchdog message each millisecond soon fills the queues of the kernel and of the server.
     let sender = UnixDatagram::unbound().unwrap();
     sender.set_nonblocking(true).unwrap();
     let deadline = Instant::now() + LIMIT;
@@ -109,7 +110,7 @@ fn a_supervisor_that_does_not_read_delays_nothing() {
 }
 
 #[test]
-fn an_abstract_socket_of_a_supervisor_hears_that_the_server_is_ready() {
+fn a_supervisor_with_an_abstract_socket_learns_that_the_server_is_ready() {
     use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
     let dir = tempfile::tempdir().unwrap();
     let name = dir.path().display().to_string();
@@ -126,7 +127,7 @@ fn an_abstract_socket_of_a_supervisor_hears_that_the_server_is_ready() {
 }
 
 #[test]
-fn a_greeting_that_cannot_be_written_ends_nothing() {
+fn a_first_line_that_cannot_be_written_ends_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -144,7 +145,7 @@ fn a_greeting_that_cannot_be_written_ends_nothing() {
 }
 
 #[test]
-fn a_disk_that_does_not_answer_cannot_keep_a_stop_from_its_end() {
+fn a_disk_that_does_not_answer_cannot_prevent_a_stop() {
     let can_trace =
         std::process::Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !can_trace.is_ok_and(|it| it.success()) {
@@ -153,7 +154,7 @@ fn a_disk_that_does_not_answer_cannot_keep_a_stop_from_its_end() {
     }
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    // Every sync of a thread from its 30th on takes a minute; only the writer has that many.
+    // Every sync of a thread from its 30th on takes a minute; only the writer makes that many.
     let fault = "inject=fsync,fdatasync:delay_enter=60000000:when=30+";
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"];
     let server = Binary::serve_under(&[&strace[..], &["-e", fault]].concat(), &data);
@@ -179,7 +180,7 @@ fn a_disk_that_does_not_answer_cannot_keep_a_stop_from_its_end() {
     let mut lines = std::io::BufRead::lines(log).map_while(Result::ok);
     assert!(lines.any(|it| it.starts_with("keyward: stopped after 10 seconds")));
     assert!(started.elapsed() < LIMIT);
-    // The tracer holds the delayed thread; without it the kernel ends the process at once.
+    // The tracer holds the delayed thread. Without the tracer, the kernel ends the process at once.
     signal(tracer_pid, "-KILL");
     assert_eq!(server.wait().status.code(), Some(75));
 }
@@ -191,7 +192,7 @@ fn tracer(pid: u32) -> u32 {
 }
 
 #[test]
-fn a_server_that_may_open_64_files_verifies_and_stops() {
+fn a_server_with_a_limit_of_64_open_files_verifies_and_stops() {
     let dir = tempfile::tempdir().unwrap();
     let wrapper = ["sh", "-c", "ulimit -n 64 && exec \"$0\" \"$@\""];
     let server = Binary::serve_under(&wrapper, &dir.path().join("data"));

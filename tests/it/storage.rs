@@ -1,4 +1,4 @@
-//! When the disk says no: refused for now, intact afterwards.
+//! A full or read-only disk: changes are refused for now, and nothing is damaged afterwards.
 
 use std::{
     fs,
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Binary, Request, Response, keyward_in, skip};
 
-/// A file system of its own that holds only so much; gone with this value.
+/// A small file system of its own, unmounted when this value is dropped.
 struct SmallDisk {
     path: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// `None` where mounting is not allowed.
+    /// Returns `None` if mounting is not allowed.
     fn mount(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("disk");
@@ -28,13 +28,13 @@ impl SmallDisk {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &options, "keyward-test"]).arg(&path);
         let mounted = mount.output().is_ok_and(|it| it.status.success());
-        // Not `then_some`: dropping the value unmounts.
+        // Not `then_some`: dropping the value unmounts the disk.
         mounted.then(|| Self { path, _dir: dir })
     }
 }
 
 impl SmallDisk {
-    /// `ro` or `rw`. No file may be open for writing.
+    /// Remounts it `ro` or `rw`. No file may be open for writing.
     fn remount(&self, how: &str) {
         let mut mount = Command::new("mount");
         mount.args(["-o", &format!("remount,{how}")]).arg(&self.path);
@@ -59,7 +59,7 @@ fn verify(server: &Binary, root: &str, key: &str) -> Response {
     Request::new("POST", "/api/v1/api-keys/verify").key(root).json(&body).send(server.address)
 }
 
-/// Leaves no room on the disk.
+/// Fills the disk.
 fn fill(disk: &Path) -> PathBuf {
     let ballast = disk.join("ballast");
     let mut file = fs::File::create(&ballast).expect("a file");
@@ -69,7 +69,7 @@ fn fill(disk: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
+fn a_full_disk_is_answered_with_503_while_verification_goes_on_and_no_change_is_half_done() {
     let Some(disk) = SmallDisk::mount("4m") else {
         skip("mounting a small file system needs root");
         return;
@@ -91,7 +91,7 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     assert_eq!(refused.clone().expect(503).problem(), "unavailable");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(refused.json()["detail"], "the storage is full");
-    // A change of nothing writes nothing, and so says nothing of the disk.
+    // A change without effect writes nothing, so it succeeds on a full disk.
     let path = format!("/api/v1/api-keys/{}", before["id"].as_str().unwrap());
     let same = json!({ "name": before["name"] });
     Request::new("PUT", &path).key(&root).json(&same).send(server.address).expect(200);
@@ -117,7 +117,7 @@ fn a_full_disk_is_a_503_while_verification_goes_on_and_nothing_is_half_done() {
     assert_eq!(verify(&server, &root, key).expect(200).json()["code"], "VALID");
 }
 
-/// A sound data directory with keys that were answered as good and as revoked.
+/// A sound data directory with keys whose creation or revocation was answered.
 struct Kept {
     data: PathBuf,
     root: String,
@@ -126,7 +126,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Its server is killed, or stopped, which leaves different files behind.
+    /// The server is either killed or stopped, which leaves different files behind.
     fn on(disk: &Path, killed: bool) -> Self {
         let data = disk.join("data");
         let mut server = Binary::serve(&data);
@@ -152,7 +152,7 @@ impl Kept {
         assert_eq!(list.expect(200).json()["data"].as_array().unwrap().len(), 2);
     }
 
-    /// It verifies, refuses changes and says why.
+    /// Checks that the server verifies keys, refuses changes and gives the reason.
     fn check_refusing(&self, server: &Binary, why: &str) {
         self.check(server);
         let refused = create(server, &self.root).expect(503);
@@ -163,7 +163,8 @@ impl Kept {
         assert_eq!(ready.json()["detail"], why);
     }
 
-    /// Once changes are taken again, nothing is missing, and the start is in the log.
+    /// Checks that nothing is missing once changes are accepted again, and that the log holds the
+    /// start.
     fn check_recovered(&self, server: Binary) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while create(&server, &self.root).status != 201 {
@@ -182,18 +183,14 @@ impl Kept {
         let server = Binary::serve(&self.data);
         let page = Request::new("GET", "/api/v1/events").key(&self.root).send(server.address);
         let after = starts(&page.expect(200).json());
-        assert_eq!(
-            (before.max(1), after),
-            (before.max(1), 3),
-            "each start, at the latest at the end"
-        );
+        assert_eq!((before.max(1), after), (before.max(1), 3), "the log holds each start");
         let verified = keyward_in(&self.data, &["events", "verify"]);
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
     }
 }
 
 #[test]
-fn a_server_starts_on_a_full_disk_and_takes_changes_once_there_is_room() {
+fn a_server_starts_on_a_full_disk_and_accepts_changes_once_there_is_space() {
     for killed in [false, true] {
         let Some(disk) = SmallDisk::mount("4m") else {
             return skip("mounting a small file system needs root");
@@ -201,7 +198,7 @@ fn a_server_starts_on_a_full_disk_and_takes_changes_once_there_is_room() {
         let kept = Kept::on(&disk.path, killed);
         let ballast = fill(&disk.path);
         let server = Binary::serve(&kept.data);
-        // With a log that is there already, some changes may still find room in it.
+        // An existing write-ahead log may have space for some changes.
         let mut made = 0;
         while create(&server, &kept.root).status == 201 {
             made += 1;
@@ -216,7 +213,7 @@ fn a_server_starts_on_a_full_disk_and_takes_changes_once_there_is_room() {
 }
 
 #[test]
-fn a_server_starts_on_a_read_only_disk_and_takes_changes_once_it_can_be_written() {
+fn a_server_starts_on_a_read_only_disk_and_accepts_changes_once_it_is_writable() {
     for killed in [false, true] {
         let Some(disk) = SmallDisk::mount("80m") else {
             return skip("mounting a small file system needs root");
@@ -235,7 +232,7 @@ fn a_server_starts_on_a_read_only_disk_and_takes_changes_once_it_can_be_written(
 }
 
 #[test]
-fn a_first_start_on_a_full_disk_says_so() {
+fn a_first_start_on_a_full_disk_reports_it() {
     let Some(disk) = SmallDisk::mount("1m") else {
         return skip("mounting a small file system needs root");
     };
@@ -249,7 +246,7 @@ fn a_first_start_on_a_full_disk_says_so() {
 }
 
 #[test]
-fn files_are_for_their_owner_alone_and_no_core_dump_is_made() {
+fn files_are_only_for_their_owner_and_no_core_dump_is_made() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let data = dir.path().join("data");
     let lax =
@@ -259,7 +256,8 @@ fn files_are_for_their_owner_alone_and_no_core_dump_is_made() {
     let limits = process("limits").expect("its limits");
     let core = limits.lines().find(|it| it.starts_with("Max core file size")).expect("a limit");
     assert_eq!(core.split_whitespace().rev().nth(1), Some("0"), "{core}");
-    // What is not dumpable belongs to root, so only root can tell from the outside.
+    // Root owns the files of a process that is not dumpable, so only root can see this from the
+    // outside.
     let owner = fs::metadata(format!("/proc/{}/mem", server.child.id())).expect("it runs");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
     assert!(keyward_in(&data, &["backup", "create"]).status.success());
@@ -282,8 +280,9 @@ fn files_are_for_their_owner_alone_and_no_core_dump_is_made() {
     assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
 }
 
-/// SQLite's locks belong to the process: closing the file anywhere in it gives all of them up. Another
-/// program of an older SQLite then removes the log under the server, and changes are lost.
+/// SQLite's locks belong to the process: closing the file anywhere in the process releases all of
+/// them. Another program with an older SQLite then removes the write-ahead log, and changes are
+/// lost.
 #[test]
 fn the_server_holds_its_lock_on_the_database_for_as_long_as_it_runs() {
     let dir = tempfile::tempdir().expect("a temporary directory");

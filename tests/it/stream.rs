@@ -1,4 +1,4 @@
-//! The live tail of the audit log: every event once, in order, to whom it concerns.
+//! The event stream: every event once, in order, only for its readers.
 
 use std::{
     io::{Read, Write},
@@ -27,7 +27,7 @@ fn open(server: &TestServer, key: &str, query: &str) -> EventStream {
     opened(server, &request(key, query)).0
 }
 
-/// The stream, and the event after which it begins.
+/// Opens the stream; returns it and the event after which it begins.
 #[track_caller]
 fn opened(server: &TestServer, request: &Request) -> (EventStream, i64) {
     let mut stream = EventStream::open(server.address, request);
@@ -47,7 +47,7 @@ fn note(server: &TestServer, data: Value) {
 }
 
 #[test]
-fn what_is_passed_over_is_not_looked_at_again() {
+fn events_that_do_not_match_are_not_read_again() {
     let server = TestServer::start();
     let page = |after, limit, event_type: Option<&str>| {
         let event_type = event_type.map(str::to_owned);
@@ -67,7 +67,7 @@ fn rename(server: &TestServer, key: &Key, name: &str) {
 }
 
 #[test]
-fn a_stream_tells_each_new_event_as_the_list_does() {
+fn a_stream_sends_each_new_event_as_the_list_shows_it() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let before = newest(&server);
@@ -92,7 +92,7 @@ fn a_stream_tells_each_new_event_as_the_list_does() {
 }
 
 #[test]
-fn a_stream_goes_on_after_the_event_that_the_client_saw_last() {
+fn a_stream_continues_after_the_last_event_that_the_client_has_seen() {
     let server = TestServer::start();
     server.key(&["orders:read"]);
     let root = &server.root.text;
@@ -114,7 +114,7 @@ fn a_stream_goes_on_after_the_event_that_the_client_saw_last() {
 }
 
 #[test]
-fn where_a_stream_cannot_begin_is_told() {
+fn an_invalid_start_of_a_stream_is_reported() {
     let server = TestServer::start();
     let root = &server.root.text;
     let beyond = newest(&server) + 1;
@@ -175,7 +175,7 @@ fn filters_select_as_in_the_list() {
 }
 
 #[test]
-fn an_account_follows_its_own_events_and_the_operator_without_a_face() {
+fn an_account_follows_its_own_events_without_details_of_the_operator() {
     let server = TestServer::start();
     let (account, owner) = server.account(&json!({ "name": "Acme" }));
     let (_, other) = server.account(&json!({ "name": "Other" }));
@@ -196,11 +196,12 @@ fn an_account_follows_its_own_events_and_the_operator_without_a_face() {
     for event in shown {
         assert_eq!(stream.event(), *event);
     }
-    // Suspended, it is told why and no more: so every earlier event has come.
+    // The stream ends with the reason once the account is suspended, so all earlier events have
+    // arrived.
     let path = format!("/api/v1/accounts/{account}");
     server.put(&root.text, &path, &json!({ "status": "suspended" })).expect(200);
     assert_eq!(stream.end(), "account_suspended");
-    assert_eq!(guessing.end(), "account_suspended", "whose key it was cannot be tried out");
+    assert_eq!(guessing.end(), "account_suspended", "the owner of a key cannot be found by trial");
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn a_slow_reader_gets_every_event_once_and_in_order() {
     const EACH: usize = 1500;
     let server = TestServer::start();
     let (mut stream, start) = opened(&server, &request(&server.root.text, ""));
-    // More than the buffers of both ends of the connection hold.
+    // More than the buffers at both ends of the connection hold.
     let filling = "x".repeat(3000);
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -236,12 +237,12 @@ fn a_slow_reader_gets_every_event_once_and_in_order() {
 }
 
 #[test]
-fn whoever_reconnects_again_and_again_misses_nothing_and_gets_nothing_twice() {
+fn a_client_that_reconnects_often_gets_every_event_exactly_once() {
     const WRITERS: i64 = 3;
     const EACH: i64 = 150;
     let server = TestServer::start();
     let (idle, mut seen) = opened(&server, &request(&server.root.text, ""));
-    drop(idle); // Broken before the first event: where it began is known all the same.
+    drop(idle); // The connection ends before the first event, but the client knows where the stream began.
     let last = seen + WRITERS * EACH;
     std::thread::scope(|scope| {
         for _ in 0..WRITERS {
@@ -265,7 +266,7 @@ fn whoever_reconnects_again_and_again_misses_nothing_and_gets_nothing_twice() {
 }
 
 #[test]
-fn a_silent_stream_shows_that_it_lives() {
+fn a_stream_without_events_sends_heartbeats() {
     let heartbeat = Duration::from_millis(200);
     let server = TestServer::with_streams(StreamLimits { heartbeat, ..StreamLimits::default() });
     let sign = Message { comment: true, ..Message::default() };
@@ -283,7 +284,7 @@ fn a_silent_stream_shows_that_it_lives() {
                 note(&server, json!({}));
             }
         });
-        // While there are events for others, one after the other.
+        // Meanwhile there are events, one after the other, that the filter excludes.
         let signs = [(); 3].map(|()| picky.next());
         enough.store(true, Ordering::Release);
         assert!(signs.iter().all(|it| it.as_ref() == Some(&sign)), "{signs:?}");
@@ -292,7 +293,7 @@ fn a_silent_stream_shows_that_it_lives() {
 }
 
 #[test]
-fn there_are_only_so_many_streams_and_no_account_takes_all() {
+fn the_number_of_streams_is_limited_and_one_account_cannot_use_all() {
     let heartbeat = Duration::from_millis(20);
     let permits = PermitLimits { total: 3, per_account: 2, reserved_for_operator: 0 };
     let limits = StreamLimits { permits, heartbeat };
@@ -309,23 +310,27 @@ fn there_are_only_so_many_streams_and_no_account_takes_all() {
     refused(&owner.text);
     for _ in 0..5 {
         let head = Request::new("HEAD", STREAM).key(root);
-        server.send(&head).expect(200); // Takes a place for a moment only.
+        server.send(&head).expect(200); // This uses a permit only for a moment.
     }
     let third = open(&server, root, "");
     refused(root);
-    assert_eq!(server.get(root, &format!("{STREAM}?after=x")).status, 422, "told what is wrong");
+    assert_eq!(
+        server.get(root, &format!("{STREAM}?after=x")).status,
+        422,
+        "the fault is reported first"
+    );
     drop(second);
-    // The server sees that the client has gone when it next has something to say.
+    // The server notices that the client is gone when it sends the next message.
     let deadline = Instant::now() + Duration::from_secs(30);
     while EventStream::open(server.address, &request(root, "")).status == 503 {
-        assert!(Instant::now() < deadline, "the place stays taken");
+        assert!(Instant::now() < deadline, "the permit is not released");
         std::thread::yield_now();
     }
     drop((first, third));
 }
 
 #[test]
-fn accounts_together_do_not_shut_the_operator_out() {
+fn all_accounts_together_leave_streams_for_the_operator() {
     let server = TestServer::start();
     let PermitLimits { total, per_account, reserved_for_operator } =
         StreamLimits::default().permits;
@@ -352,7 +357,7 @@ fn the_head_of_a_stream_can_be_asked_for() {
     answer.read_to_string(&mut text).expect("an end");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     assert!(text.contains("content-type: text/event-stream\r\n"), "{text}");
-    assert!(!text.contains("content-length"), "that of GET is not known: {text}");
+    assert!(!text.contains("content-length"), "the length of the answer to GET is unknown: {text}");
     for method in ["POST", "PUT", "PATCH", "DELETE"] {
         let answer = server.send(&Request::new(method, STREAM).key(&server.root.text)).expect(405);
         assert_eq!(answer.header("allow"), Some("GET, HEAD"));

@@ -1,4 +1,4 @@
-//! A stream lasts no longer than its reader's right to it, and than the server.
+//! A stream ends when its reader loses access and when the server stops.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ fn note(server: &TestServer) {
     server.app.record_server_event(EventType::ServerStarted, json!({})).expect("recorded");
 }
 
-/// A key of the operator that may read the log.
+/// Makes a key of the operator that may read the log.
 fn reader(server: &TestServer) -> Key {
     server.key(&["events:read"])
 }
 
-/// What makes a key fall.
+/// Takes access away from a key.
 type Fall<'a> = &'a dyn Fn(&Key);
 
 #[test]
-fn whoever_falls_is_told_why_and_nothing_more() {
+fn a_reader_that_loses_access_gets_the_reason_and_no_more_events() {
     let server = TestServer::start();
     let root = &server.root.text;
     let change = |key: &Key, change: Value| {
@@ -55,7 +55,7 @@ fn whoever_falls_is_told_why_and_nothing_more() {
         note(&server);
         assert_eq!(stream.event()["type"], "server.started", "{reason}");
         fall(&key);
-        // A change that leaves the key standing is still told.
+        // A change that leaves the access in place is still an event on the stream.
         let (mut event, mut data) = stream.next_data().expect("more");
         if reason == "key_expired" && event == "api_key.updated" {
             (event, data) = stream.next_data().expect("an end");
@@ -68,7 +68,7 @@ fn whoever_falls_is_told_why_and_nothing_more() {
 }
 
 #[test]
-fn an_account_that_is_suspended_or_deleted_is_told_nothing_more() {
+fn a_suspended_or_deleted_account_gets_no_more_events() {
     let server = TestServer::start();
     let root = &server.root.text;
     for (reason, body) in
@@ -88,7 +88,7 @@ fn an_account_that_is_suspended_or_deleted_is_told_nothing_more() {
 }
 
 #[test]
-fn an_old_value_reads_on_until_its_grace_is_over() {
+fn an_old_credential_reads_on_until_its_grace_period_ends() {
     let server = TestServer::start();
     let key = reader(&server);
     let mut stream = open(&server, &key.text);
@@ -103,20 +103,20 @@ fn an_old_value_reads_on_until_its_grace_is_over() {
 }
 
 #[test]
-fn time_alone_ends_a_stream_at_the_next_sign_of_life() {
+fn a_stream_whose_key_expires_ends_at_the_next_heartbeat() {
     let limits = StreamLimits { heartbeat: Duration::from_millis(20), ..StreamLimits::default() };
     let server = TestServer::with_streams(limits);
     let body = json!({ "name": "x", "scopes": ["events:read"],
                        "expiresAt": "2026-01-01T01:00:00Z" });
     let key = server.create(&server.root.text, &body);
     let mut stream = open(&server, &key.text);
-    assert!(stream.next().expect("a sign of life").comment);
+    assert!(stream.next().expect("a heartbeat").comment);
     server.advance(Duration::from_hours(1));
     assert_eq!(stream.end(), "key_expired");
 }
 
 #[test]
-fn a_server_that_stops_ends_its_streams_in_good_order() {
+fn a_server_that_stops_ends_its_streams_correctly() {
     let mut server = TestServer::start();
     let mut streams = [open(&server, &server.root.text), open(&server, &server.root.text)];
     server.stop();
@@ -137,7 +137,7 @@ fn a_signal_ends_the_server_while_streams_are_open() {
     }
     server.child.signal("-TERM");
     for stream in &mut streams {
-        // A stream that had to be cut off would end without its last chunk.
+        // A stream that was cut off would end without its last chunk.
         assert!(stream.next().is_none());
     }
     assert_eq!(server.wait().status.code(), Some(0));

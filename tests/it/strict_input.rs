@@ -1,5 +1,5 @@
-//! What no operation takes: every operation of the API document, asked with a parameter or a body that
-//! it does not have.
+//! Strict input: every operation of the API document is called with a parameter or a body that it
+//! does not have.
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::support::{
     operations::{Operation, operations},
 };
 
-/// A server, and what its operations can be asked about. What is refused uses nothing up.
+/// A server, and the objects that its operations need. A refused request uses none of them up.
 struct Stage {
     server: TestServer,
     key: Key,
@@ -26,11 +26,11 @@ impl Stage {
 
     fn on(server: TestServer) -> Self {
         let (account, _) = server.account(&json!({ "name": "x" }));
-        // A root key besides the first, so that it may end itself.
+        // A second root key, so that it may revoke itself.
         Self { key: server.key(&["orders:read"]), caller: server.key(&["*"]), account, server }
     }
 
-    /// A good request to this operation, with this added to its address.
+    /// Returns a valid request to this operation, with this text added to its query.
     fn request(&self, operation: &Operation, query: &str) -> Request {
         Self::about(operation, query, &self.key.id, &self.account, &self.caller)
     }
@@ -61,7 +61,7 @@ fn fault(answer: &Response, pointer: &str, code: &str) -> bool {
 }
 
 #[test]
-fn a_parameter_that_an_operation_does_not_have_is_refused_and_nothing_is_done() {
+fn an_unknown_parameter_is_refused_and_nothing_is_done() {
     let stage = Stage::new();
     let mut seen = 0;
     for operation in operations() {
@@ -82,7 +82,7 @@ fn a_parameter_that_an_operation_does_not_have_is_refused_and_nothing_is_done() 
 }
 
 #[test]
-fn a_parameter_that_an_operation_has_is_taken_once() {
+fn a_known_parameter_is_accepted_once() {
     let stage = Stage::new();
     for operation in operations() {
         for name in &operation.parameters {
@@ -98,7 +98,7 @@ fn a_parameter_that_an_operation_has_is_taken_once() {
 }
 
 #[test]
-fn an_operation_without_a_body_takes_an_empty_object_for_none_and_nothing_else() {
+fn an_operation_without_a_body_accepts_only_an_empty_object_or_no_body() {
     let mut stage = Stage::new();
     let mut seen = 0;
     for operation in operations().iter().filter(|it| !it.has_body) {
@@ -117,7 +117,7 @@ fn an_operation_without_a_body_takes_an_empty_object_for_none_and_nothing_else()
         for body in ["", " {\n} "] {
             stage = Stage::on(stage.server);
             let answer = stage.server.send(&stage.request(operation, "").body(body));
-            // The operator's account stays.
+            // The operator's account cannot be deleted.
             let fits = answer.status < 300 || operation.id == "deleteOwnAccount";
             assert!(fits, "{} {body:?}: {}", operation.id, answer.text());
         }
@@ -127,7 +127,7 @@ fn an_operation_without_a_body_takes_an_empty_object_for_none_and_nothing_else()
 }
 
 #[test]
-fn what_is_wrong_besides_is_told_in_its_order() {
+fn other_faults_of_such_a_request_are_reported_in_order() {
     let stage = Stage::new();
     let server = &stage.server;
     let poor = server.key(&["orders:read"]);
@@ -160,7 +160,7 @@ fn what_is_wrong_besides_is_told_in_its_order() {
 }
 
 #[test]
-fn the_faults_of_query_and_body_are_told_together() {
+fn faults_of_the_query_and_the_body_are_reported_together() {
     let server = TestServer::start();
     let answer = server.post(&server.root.text, "/api/v1/api-keys?zzz=1", &json!({ "name": "" }));
     let expected =

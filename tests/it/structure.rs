@@ -1,4 +1,4 @@
-//! The shape of the source: which file takes what from which other file.
+//! The structure of the source: which file uses which other file.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,19 +11,19 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// The names on the way to a module or an item, from the crate on.
+/// The path of a module or an item, from the crate on.
 type Names = Vec<String>;
 /// Each file with the files that define what it uses.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-/// Every module of the crate. The crate itself has no names on its way.
+/// Every module of the crate. The crate itself has an empty path.
 struct Modules(BTreeMap<Names, Module>);
 
 /// A source file without its tests.
 struct Module {
     path: String,
     defines: BTreeSet<String>,
-    /// The items that the file only hands on, each with the way to where it comes from.
+    /// The items that the file only re-exports, each with the path of its origin.
     hands_on: HashMap<String, Names>,
     uses: Vec<Names>,
 }
@@ -67,7 +67,7 @@ impl<'a> Visit<'a> for Paths {
     }
 }
 
-/// Every path of a `use`, with the name that it has afterwards.
+/// Collects every path of a `use`, with the name that the item has in this file.
 fn expand(tree: &UseTree, way: &mut Names, found: &mut Vec<(String, Names)>) {
     match tree {
         UseTree::Path(it) => {
@@ -125,7 +125,7 @@ impl Modules {
         Self::of(files)
     }
 
-    /// Each file by its path below `src`, without `.rs`.
+    /// Builds the modules from files, each with its path below `src`, without `.rs`.
     fn of(files: Vec<(String, File)>) -> Self {
         let names = |path: &str| match path {
             "lib" => Names::new(),
@@ -152,8 +152,8 @@ impl Modules {
         Self(files.into_iter().map(module).collect())
     }
 
-    /// The file that defines the item, or that is the module, at the end of this way. A file that
-    /// only hands the item on is passed by.
+    /// Returns the file that defines the item or module at the end of this path. Skips files that
+    /// only re-export the item.
     fn defining(&self, way: &[String]) -> Option<&str> {
         let mut way = way.to_vec();
         for _ in 0..8 {
@@ -179,7 +179,7 @@ impl Modules {
     }
 }
 
-/// The way from the crate on, if it stays within the crate.
+/// Returns the path from the crate on, if it stays within the crate.
 fn absolute(all: &BTreeSet<Names>, module: &[String], written: &[String]) -> Option<Names> {
     let written = written.strip_suffix(&["self".to_owned()]).unwrap_or(written);
     let supers = written.iter().take_while(|it| *it == "super").count();
@@ -194,7 +194,7 @@ fn absolute(all: &BTreeSet<Names>, module: &[String], written: &[String]) -> Opt
     Some([start, rest].concat())
 }
 
-/// The groups of files that need each other in a circle.
+/// Returns the groups of files that depend on each other in a circle.
 fn circles(arrows: &Arrows) -> BTreeSet<Vec<&String>> {
     let reached = |start: &String| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![start.clone()]);
@@ -214,17 +214,17 @@ fn circles(arrows: &Arrows) -> BTreeSet<Vec<&String>> {
     arrows.keys().map(circle).filter(|it| !it.is_empty()).collect()
 }
 
-/// Whether `to` is the module file that `from` lies below.
+/// Returns whether `to` is the module file of a folder above `from`.
 fn is_above(to: &str, from: &str) -> bool {
     let folder = to.strip_suffix(".rs").and_then(|it| from.strip_prefix(it));
     folder.is_some_and(|it| it.starts_with('/'))
 }
 
 #[test]
-fn no_files_need_each_other_in_a_circle() {
+fn no_files_depend_on_each_other_in_a_circle() {
     let mut arrows = Modules::read().arrows();
-    assert!(500 < arrows.values().map(BTreeSet::len).sum::<usize>(), "arrows are found");
-    // A part may use a type of the module that it is a part of.
+    assert!(500 < arrows.values().map(BTreeSet::len).sum::<usize>(), "dependencies are found");
+    // A submodule may use a type of its parent module.
     for (from, needed) in &mut arrows {
         needed.retain(|to| !is_above(to, from));
     }
@@ -240,7 +240,7 @@ fn no_files_need_each_other_in_a_circle() {
 }
 
 #[test]
-fn files_of_http_take_next_to_nothing_from_the_files_above_them() {
+fn files_of_http_use_almost_nothing_from_the_files_above_them() {
     let arrows = Modules::read().arrows();
     let mut upward = Vec::new();
     for (from, needed) in arrows.iter().filter(|(it, _)| it.starts_with("http/")) {
@@ -258,7 +258,7 @@ fn a_folder_has_its_module_file_beside_it() {
 }
 
 #[test]
-fn arrows_are_found_in_every_way_of_naming_an_item() {
+fn dependencies_are_found_in_every_way_of_naming_an_item() {
     let file = |path: &str, text: &str| (path.to_owned(), syn::parse_file(text).unwrap());
     let files = |user: &str| {
         Modules::of(vec![

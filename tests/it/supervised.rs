@@ -1,4 +1,4 @@
-//! Under systemd: signs of life, reloads, sockets that were opened before.
+//! Under systemd: watchdog messages, reloads, and sockets that systemd has opened.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::support::{Supervised, has, keyward, keyward_in, skip};
 
 const PLAIN: &str = "listen = \"127.0.0.1:0\"\n";
 
-/// What a question before a request from another origin is answered through a proxy.
+/// Returns the answer to a CORS preflight request through a proxy.
 fn preflight(server: &Supervised) -> String {
     let url = server.url("http://");
     let mut curl = Command::new("curl");
@@ -28,17 +28,17 @@ fn preflight(server: &Supervised) -> String {
 }
 
 #[test]
-fn signs_of_life_come_for_as_long_as_the_writer_answers() {
+fn watchdog_messages_come_as_long_as_the_writer_answers() {
     let dir = tempfile::tempdir().unwrap();
     let variables = [("WATCHDOG_USEC", "300000")];
     let server = Supervised::serve_with(dir.path(), PLAIN, &variables);
     for _ in 0..3 {
         server.hear("WATCHDOG=1");
     }
-    // Another process holds the file: the writer waits, and sends nothing meanwhile.
+    // Another process holds the file, so the writer waits and sends nothing.
     let other = rusqlite::Connection::open(dir.path().join("data/keyward.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // One may have been on its way.
+    // One message may have been on its way.
     let heard = server.count_for(Duration::from_secs(1), "WATCHDOG=1");
     assert!(heard <= 1, "{heard}");
     drop(other);
@@ -47,7 +47,7 @@ fn signs_of_life_come_for_as_long_as_the_writer_answers() {
 }
 
 #[test]
-fn no_sign_of_life_comes_while_a_worker_is_stuck() {
+fn no_watchdog_message_comes_while_a_worker_is_stuck() {
     let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !traced.is_ok_and(|it| it.success()) {
         skip("delaying a worker needs strace and the right to trace");
@@ -56,24 +56,25 @@ fn no_sign_of_life_comes_while_a_worker_is_stuck() {
     let dir = tempfile::tempdir().unwrap();
     let bare = keyward();
     let mut command = Command::new("strace");
-    // The first thread that receives, which will be a worker, is stuck for 5 seconds.
+    // The first thread that receives data, which is a worker, is stuck for 5 seconds.
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=recvfrom"]);
     command.args(["-e", "inject=recvfrom:delay_enter=5000000:when=1"]);
     command.arg(bare.get_program()).stdin(Stdio::null()).env("WATCHDOG_USEC", "300000");
     let server = Supervised::start(dir.path(), PLAIN, command);
     server.hear("WATCHDOG=1");
-    // Not by a reload: a signal is received as well.
+    // The address comes from the log. `Supervised::url` reloads, and `recvfrom` receives its signal
+    // too.
     let said = server.said();
     let address = said.split("http://").nth(1).and_then(|it| it.split('"').next()).unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\n\r\n").unwrap();
-    // Some may have been on their way.
+    // Some messages may have been on their way.
     let heard = server.count_for(Duration::from_secs(1), "WATCHDOG=1");
     assert!(heard <= 3, "{heard}");
 }
 
 #[test]
-fn its_status_tells_how_much_there_is_and_where() {
+fn its_status_shows_the_number_of_keys_and_the_address() {
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), PLAIN);
     server.signal("-HUP");
@@ -83,7 +84,7 @@ fn its_status_tells_how_much_there_is_and_where() {
 }
 
 #[test]
-fn a_signal_has_a_backup_made_and_ends_nothing() {
+fn a_signal_starts_a_backup_and_the_server_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let server = Supervised::serve(dir.path(), PLAIN);
     server.signal("-USR1");
@@ -106,7 +107,7 @@ fn a_signal_has_a_backup_made_and_ends_nothing() {
 }
 
 #[test]
-fn a_reload_changes_what_can_change_and_names_what_cannot() {
+fn a_reload_applies_what_can_change_and_names_what_cannot() {
     if !has(&["curl"]) {
         return;
     }
@@ -124,7 +125,7 @@ fn a_reload_changes_what_can_change_and_names_what_cannot() {
     let said = server.reload("listen = 7\nworkers = \"x\"\n");
     assert!(said.contains("not reloaded"), "{said}");
     for setting in ["listen", "workers"] {
-        assert_eq!(said.matches(setting).count(), 1, "every fault, and once: {said}");
+        assert_eq!(said.matches(setting).count(), 1, "every fault exactly once: {said}");
     }
     assert_eq!(preflight(&server), "200", "as it was");
     let said = server.reload(&format!("{PLAIN}[log]\nlevel = \"error\"\n"));
@@ -135,14 +136,14 @@ fn a_reload_changes_what_can_change_and_names_what_cannot() {
 }
 
 #[test]
-fn sockets_that_the_supervisor_opened_are_used_instead() {
+fn sockets_that_the_supervisor_opened_are_used() {
     if !has(&["curl"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("given.sock");
     let socket = UnixListener::bind(&path).unwrap();
-    // sd_listen_fds(3): file descriptor 3, and the number of the process that it is for.
+    // sd_listen_fds(3): file descriptor 3, and the id of the process that it is for.
     let script = "exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command.args(["-c", script]).arg(keyward().get_program());
@@ -155,18 +156,18 @@ fn sockets_that_the_supervisor_opened_are_used_instead() {
     assert_eq!(String::from_utf8_lossy(&curl.stdout), "ok\n");
     assert!(!server.url("unix:").contains("http://"));
     assert!(server.terminate().status.success());
-    assert!(path.exists(), "who made it removes it");
+    assert!(path.exists(), "the program that made the socket removes it");
     fs::remove_file(&path).unwrap();
 }
 
-/// Gives what was made as the key to the service alone, as `LoadCredential=` does.
+/// Gives the signing key only to the service, as `LoadCredential=` does.
 fn hand_over_the_key(data: &Path, credentials: &Path) {
     fs::create_dir(credentials).unwrap();
     fs::rename(data.join("checkpoint.key"), credentials.join("checkpoint.key")).unwrap();
 }
 
 #[test]
-fn commands_do_without_a_key_that_is_a_credential_of_the_service() {
+fn commands_work_without_a_signing_key_that_only_the_service_can_read() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Supervised::serve(dir.path(), PLAIN).terminate().status.success());
     let (data, credentials) = (dir.path().join("data"), dir.path().join("credentials"));
@@ -188,7 +189,7 @@ fn commands_do_without_a_key_that_is_a_credential_of_the_service() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
     }
     assert_eq!(checkpoint(), signed, "nothing to sign with");
-    assert!(!data.join("checkpoint.key").exists(), "and none is made");
+    assert!(!data.join("checkpoint.key").exists(), "no key is made");
     assert_eq!(keyward_in(&data, &["events", "verify"]).status.code(), Some(0));
 
     let output = keyward_in(&data, &["serve", "--listen", "127.0.0.1:0"]);
@@ -199,8 +200,8 @@ fn commands_do_without_a_key_that_is_a_credential_of_the_service() {
     let place = credentials.to_str().unwrap();
     let variables = [("CREDENTIALS_DIRECTORY", place)];
     let server = Supervised::serve_with(dir.path(), PLAIN, &variables);
-    assert_eq!(state(), (0, "ok".into()), "the server has it");
-    assert_ne!(checkpoint(), signed, "what the commands did is signed at the start");
+    assert_eq!(state(), (0, "ok".into()), "the server can read the key");
+    assert_ne!(checkpoint(), signed, "the start signs the changes of the commands");
     assert!(server.terminate().status.success());
     assert_eq!(fs::read_to_string(data.join("checkpoint.pub")).unwrap(), public);
     let said = keyward_in(&data, &["events", "verify"]).stdout;
@@ -213,7 +214,7 @@ fn commands_do_without_a_key_that_is_a_credential_of_the_service() {
 }
 
 #[test]
-fn a_command_takes_no_other_key_for_that_of_the_server() {
+fn a_command_does_not_use_another_signing_key_in_place_of_the_servers() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Supervised::serve(dir.path(), PLAIN).terminate().status.success());
     let (data, credentials) = (dir.path().join("data"), dir.path().join("credentials"));

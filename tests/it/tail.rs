@@ -1,4 +1,4 @@
-//! `keyward events tail`: with a server, without one, and while it comes and goes.
+//! `keyward events tail`: with a server, without one, and while a server stops and starts.
 
 use std::{
     fs,
@@ -39,12 +39,12 @@ impl Tail {
         serde_json::from_str(&self.line()).expect("JSON")
     }
 
-    /// Reads no more, as `| head` does when it has seen enough.
+    /// Stops reading its output, as `| head` does.
     fn deaf(&mut self) {
         self.out = None;
     }
 
-    /// Waits for its end: how it ended, and what it complained of.
+    /// Waits for its end; returns its exit status and its error output.
     fn end(self) -> (ExitStatus, String) {
         let output = self.child.wait_for_end();
         (output.status, String::from_utf8(output.stderr).unwrap())
@@ -61,7 +61,7 @@ fn create(server: &Binary, key: &str) {
     Request::new("POST", "/api/v1/api-keys").key(key).json(&body).send(server.address).expect(201);
 }
 
-/// A server with a few more events than `tail` shows by itself, and its root key.
+/// Starts a server with a few more events than `tail` shows by default; also returns its root key.
 fn busy() -> (TempDir, Binary, String) {
     let dir = tempfile::tempdir().unwrap();
     let server = Binary::serve(&dir.path().join("data"));
@@ -114,7 +114,7 @@ fn the_newest_events_are_printed_with_and_without_a_server() {
 }
 
 #[test]
-fn without_a_server_there_is_nothing_to_follow() {
+fn following_needs_a_server() {
     let (dir, server, _) = busy();
     let data = dir.path().join("data");
     assert!(server.terminate().status.success());
@@ -131,7 +131,7 @@ fn without_a_server_there_is_nothing_to_follow() {
 }
 
 #[test]
-fn a_follower_comes_back_where_it_was_when_the_server_does() {
+fn a_follower_resumes_where_it_was_when_the_server_returns() {
     let (dir, server, root) = busy();
     let data = dir.path().join("data");
     let mut tail = Tail::start(&data, &["-f", "-n", "2", "--format", "jsonl"]);
@@ -149,14 +149,14 @@ fn a_follower_comes_back_where_it_was_when_the_server_does() {
 
     tail.child.signal("-INT");
     let (status, said) = tail.end();
-    assert_eq!(status.signal(), Some(2), "which a shell calls 130");
+    assert_eq!(status.signal(), Some(2), "a shell reports this as 130");
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].contains("broke") && lines[1].contains("connected again"), "{said}");
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_a_follower_without_a_word() {
+fn a_follower_ends_silently_when_its_output_is_closed() {
     let (dir, server, root) = busy();
     let mut tail = Tail::start(&dir.path().join("data"), &["-f", "-n", "1"]);
     tail.line();
@@ -167,7 +167,7 @@ fn a_reader_that_has_seen_enough_ends_a_follower_without_a_word() {
 }
 
 #[test]
-fn a_follower_says_that_the_log_was_replaced_by_an_older_one() {
+fn a_follower_reports_that_an_older_log_has_replaced_the_log() {
     let (dir, server, root) = busy();
     let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
     assert!(server.terminate().status.success());
@@ -179,7 +179,7 @@ fn a_follower_says_that_the_log_was_replaced_by_an_older_one() {
     tail.line();
     assert!(server.terminate().status.success());
     fs::copy(copy.join("keyward.db"), data.join("keyward.db")).unwrap();
-    // On purpose, as the documentation tells an operator who restores a copy.
+    // The documentation tells an operator who restores an older copy to do this.
     fs::remove_file(data.join("checkpoint")).unwrap();
     let _server = Binary::serve(&data);
     let (status, said) = tail.end();

@@ -1,4 +1,4 @@
-//! What is said on a terminal, and nowhere else.
+//! Output that appears only on a terminal.
 
 use std::{
     fs,
@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 
 use crate::support::{Binary, Logged, Process, Request, has, keyward, signal};
 
-/// A `keyward serve` on a terminal, and what that shows.
+/// A `keyward serve` on a terminal, and what the terminal shows.
 struct Terminal {
     child: Process,
     data: PathBuf,
     screen: PathBuf,
 }
 
-/// `script`, which makes a terminal for this command of keyward's and keeps what it shows.
+/// Returns the command `script`, which makes a terminal for this keyward command and stores its
+/// output.
 fn on_a_terminal(arguments: &str, screen: &Path) -> Command {
     let program = keyward();
     let line = format!("exec {} {arguments}", program.get_program().display());
@@ -29,7 +30,7 @@ fn on_a_terminal(arguments: &str, screen: &Path) -> Command {
     }
     script.args(["-qefc", &line]).arg(screen).stdin(Stdio::null()).stdout(Stdio::null());
     script.env("TERM", "xterm");
-    // Others that colours hang on; where tests run unattended, CI is set.
+    // Other variables that decide about colours; unattended test runs set `CI`.
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
         script.env_remove(name);
     }
@@ -41,7 +42,7 @@ fn shown(screen: &Path) -> String {
 }
 
 impl Terminal {
-    /// Starts it, with these variables, and waits until all of its greeting is there.
+    /// Starts it with these variables and waits until its first output is complete.
     fn serve(dir: &Path, variables: &[(&str, &str)]) -> Self {
         let (data, screen) = (dir.join("data"), dir.join("screen"));
         let serve = format!("serve --listen 127.0.0.1:0 --data-dir {}", data.display());
@@ -60,7 +61,7 @@ impl Terminal {
         shown(&self.screen)
     }
 
-    /// All that it showed from its start to its end.
+    /// Stops it; returns all its output.
     fn terminate(self) -> String {
         let pid = fs::read_to_string(self.data.join("keyward.lock")).unwrap();
         signal(pid.trim().parse().unwrap(), "-TERM");
@@ -80,7 +81,7 @@ fn a_first_start_on_a_terminal_shows_the_root_key_once() {
     let data = server.data.clone();
     assert!(!data.join("initial-root-key").exists());
     let shown = server.shown();
-    assert!(!shown.contains("checkpoint.note"), "nothing spoils the screen: {shown}");
+    assert!(!shown.contains("checkpoint.note"), "no further notice on the screen: {shown}");
     let (_, after) = shown.split_once("rg_").expect("a key");
     let key = format!("rg_{}", &after[..47]);
     let (_, after) = shown.split_once("· http://").expect("an address");
@@ -96,7 +97,7 @@ fn a_first_start_on_a_terminal_shows_the_root_key_once() {
 }
 
 #[test]
-fn the_log_is_coloured_unless_that_is_not_wanted() {
+fn the_log_is_coloured_unless_colours_are_switched_off() {
     if !has(&["script"]) {
         return;
     }
@@ -114,7 +115,7 @@ fn the_log_is_coloured_unless_that_is_not_wanted() {
 }
 
 #[test]
-fn a_new_root_key_is_in_the_json_that_a_person_sees_and_in_no_other() {
+fn a_new_root_key_is_in_json_output_on_a_terminal_only() {
     if !has(&["script"]) {
         return;
     }
@@ -134,7 +135,7 @@ fn a_new_root_key_is_in_the_json_that_a_person_sees_and_in_no_other() {
 }
 
 #[test]
-fn a_key_typed_on_a_terminal_is_asked_for_ends_with_its_line_and_is_not_shown() {
+fn a_key_typed_on_a_terminal_ends_with_the_line_and_is_not_shown() {
     if !has(&["script"]) {
         return;
     }
@@ -152,7 +153,7 @@ fn a_key_typed_on_a_terminal_is_asked_for_ends_with_its_line_and_is_not_shown() 
         std::thread::sleep(Duration::from_millis(5));
     }
     keyboard.write_all(format!("{key}\n").as_bytes()).unwrap();
-    // The keyboard is still there, so nothing but the line tells that the key is complete.
+    // The input stays open, so only the end of the line completes the key.
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "{}", shown());
         std::thread::sleep(Duration::from_millis(5));

@@ -7,8 +7,8 @@ use keyward::{
     domain::scope::{Catalogue, Scope},
 };
 
-/// Each layer, and the layers that it may name. Read top-down, this is the architecture.
-const LAYERS: [(&str, &[&str]); 9] = [
+/// Each layer, and the layers that it may use. From top to bottom, this is the architecture.
+const LAYERS: [(&str, &[&str]); 10] = [
     ("env", &[]),
     ("domain", &["env"]),
     ("store", &["env", "domain"]),
@@ -16,10 +16,14 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("telemetry", &["config", "env", "domain", "service"]),
     ("jobs", &["service", "telemetry"]),
     ("http", &["env", "domain", "service", "telemetry"]),
+    ("webhooks", &["env", "domain", "http", "service", "telemetry"]),
     ("config", &["domain"]),
-    ("server", &["config", "env", "domain", "http", "jobs", "service", "store", "telemetry"]),
+    (
+        "server",
+        &["config", "env", "domain", "http", "jobs", "service", "store", "telemetry", "webhooks"],
+    ),
 ];
-/// These may name everything.
+/// These may use everything.
 const ABOVE: [&str; 3] = ["cli", "main", "lib"];
 
 const LINES: usize = 400;
@@ -32,7 +36,7 @@ struct Source {
 }
 
 impl Source {
-    /// What is not tests.
+    /// Returns the text without the tests.
     fn code(&self) -> &str {
         if self.path.ends_with("/tests.rs") {
             return "";
@@ -40,19 +44,19 @@ impl Source {
         self.text.split("#[cfg(test)]").next().unwrap_or_default()
     }
 
-    /// What is neither tests nor comments.
+    /// Returns the text without tests and comments.
     fn statements(&self) -> String {
         let lines = self.code().lines().filter(|it| !it.trim_start().starts_with("//"));
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// The first part of its path below `src`.
+    /// Returns the first part of its path below `src`.
     fn layer(&self) -> &str {
         self.path.trim_end_matches(".rs").split('/').next().unwrap_or_default()
     }
 }
 
-/// Every file of Rust below `root`, by its path from there.
+/// Returns every Rust file below `root`, with its path from there.
 fn sources(root: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
     let (mut found, mut dirs) = (Vec::new(), vec![root.clone()]);
@@ -72,7 +76,7 @@ fn sources(root: &str) -> Vec<Source> {
     found
 }
 
-/// The layers named by `use crate::a::…`, `use crate::{a::…, b::…}` and `crate::a::…`.
+/// Returns the layers in `use crate::a::…`, `use crate::{a::…, b::…}` and `crate::a::…`.
 fn named_layers(code: &str) -> Vec<&str> {
     let word = |it: &str| it.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(it.len());
     let mut named = Vec::new();
@@ -102,7 +106,7 @@ fn named_layers(code: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_layer_names_only_the_layers_that_it_may() {
+fn a_layer_uses_only_the_layers_that_it_may() {
     let mut strays = Vec::new();
     for source in sources("src") {
         let layer = source.layer();
@@ -110,10 +114,10 @@ fn a_layer_names_only_the_layers_that_it_may() {
             continue;
         }
         let row = LAYERS.iter().find(|(name, _)| *name == layer);
-        let (_, below) = row.unwrap_or_else(|| panic!("{}: which layer is it?", source.path));
+        let (_, below) = row.unwrap_or_else(|| panic!("{}: add its layer to LAYERS", source.path));
         let code = source.statements();
         for named in named_layers(&code) {
-            // What a macro of ours is called, and the binary's own name for the library.
+            // A macro names its own layer, and the binary names the library.
             if named != layer && !below.contains(&named) {
                 strays.push(format!("{}: `{layer}` must not know about `{named}`", source.path));
             }
@@ -123,14 +127,14 @@ fn a_layer_names_only_the_layers_that_it_may() {
 }
 
 #[test]
-fn layers_are_found_in_every_way_of_naming_them() {
+fn layers_are_found_in_every_form_of_use() {
     let code = "use crate::store::Store; use crate::{domain::{id, text}, service, env::Env};
                 fn f() -> crate::http::Problem";
     assert_eq!(named_layers(code), ["store", "domain", "service", "env", "http"]);
 }
 
 #[test]
-fn every_file_opens_by_saying_what_it_is_for() {
+fn every_file_begins_with_its_purpose() {
     for root in ["src", "tests/it"] {
         for source in sources(root) {
             assert!(source.text.starts_with("//! "), "{root}/{}", source.path);
@@ -139,7 +143,7 @@ fn every_file_opens_by_saying_what_it_is_for() {
 }
 
 #[test]
-fn no_file_outgrows_a_sitting() {
+fn no_file_is_too_long() {
     let mut long = Vec::new();
     for root in ["src", "tests/it"] {
         for source in sources(root) {
@@ -155,7 +159,7 @@ fn no_file_outgrows_a_sitting() {
 }
 
 #[test]
-fn sql_is_spoken_in_the_store_and_nowhere_else() {
+fn sql_is_only_in_the_store() {
     for source in sources("src").iter().filter(|it| it.layer() != "store") {
         let code = source.statements();
         for word in [
@@ -174,9 +178,9 @@ fn sql_is_spoken_in_the_store_and_nowhere_else() {
     }
 }
 
-/// The compiler keeps every use case from the writer itself; see `service/change.rs`.
+/// The compiler hides the writer itself from all use cases; see `service/change.rs`.
 #[test]
-fn a_use_case_with_a_caller_changes_something_only_by_way_of_the_budget() {
+fn a_use_case_with_a_caller_makes_changes_only_within_the_budget() {
     const DOORS: &str = "service/change.rs";
     for source in sources("src").iter().filter(|it| it.layer() == "service" && it.path != DOORS) {
         let code = source.statements();
@@ -194,8 +198,8 @@ fn a_use_case_with_a_caller_changes_something_only_by_way_of_the_budget() {
     }
 }
 
-/// Words that a reader from another country stumbles over. They stand in two parts here, so that this
-/// file does not hold them.
+/// Words that a reader whose first language is not English may not understand. Each is in two
+/// parts, so that this file does not contain it.
 const BANNED: [(&str, &str); 6] = [
     ("who", "ever"),
     ("what", "ever"),
@@ -205,7 +209,7 @@ const BANNED: [(&str, &str); 6] = [
     ("so to ", "speak"),
 ];
 
-/// Every text that a person reads: below these folders, and these files.
+/// The files and folders with texts that people read.
 const READ_BY_PEOPLE: [&str; 13] = [
     ".ci",
     ".github",
@@ -222,7 +226,7 @@ const READ_BY_PEOPLE: [&str; 13] = [
     "schema.sql",
 ];
 
-/// Each file at or below `path` that holds text, with the text.
+/// Returns each text file at or below `path`, with its text.
 fn texts(path: &Path) -> Vec<(String, String)> {
     if path.is_dir() {
         let mut below: Vec<_> = fs::read_dir(path).unwrap().map(|it| it.unwrap().path()).collect();
@@ -233,7 +237,7 @@ fn texts(path: &Path) -> Vec<(String, String)> {
     text.map(|it| (path.display().to_string(), it)).into_iter().collect()
 }
 
-/// Where `word` stands in the line, not as a part of a longer word.
+/// Returns whether the line holds `word`, not only as a part of a longer word.
 fn holds_word(line: &str, word: &str) -> bool {
     let is_letter = |it: Option<char>| it.is_some_and(|it| it.is_alphanumeric() || it == '_');
     line.match_indices(word).any(|(at, _)| {
@@ -243,7 +247,7 @@ fn holds_word(line: &str, word: &str) -> bool {
 }
 
 #[test]
-fn a_reader_from_another_country_understands_every_word() {
+fn no_text_contains_a_banned_word() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     for (path, text) in READ_BY_PEOPLE.iter().flat_map(|it| texts(&root.join(it))) {
@@ -265,7 +269,7 @@ fn a_reader_from_another_country_understands_every_word() {
 #[test]
 fn a_file_of_the_data_directory_is_named_in_one_place() {
     const LAYOUT: &str = "domain/data_layout.rs";
-    // A credential that systemd hands over has the name of the file that it replaces.
+    // A credential from systemd has the same name as the file that it replaces.
     const CREDENTIAL: (&str, &str) = ("cli/settings.rs", "checkpoint.key");
     let sources = sources("src");
     let layout = sources.iter().find(|it| it.path == LAYOUT).unwrap().code();
@@ -277,7 +281,7 @@ fn a_file_of_the_data_directory_is_named_in_one_place() {
     for source in sources.iter().filter(|it| it.path != LAYOUT) {
         let code = source.statements();
         for name in names.iter().filter(|it| CREDENTIAL != (&*source.path, **it)) {
-            // A name of one word is also a word.
+            // A name of one word is also an ordinary word.
             let is_word = name.chars().all(|it| it.is_ascii_lowercase());
             let spellings = [format!("(\"{name}\")"), format!("\"{name}\""), format!("}}/{name}")];
             let spelt = spellings.iter().take(if is_word { 1 } else { 3 });
@@ -289,7 +293,7 @@ fn a_file_of_the_data_directory_is_named_in_one_place() {
 }
 
 #[test]
-fn nothing_is_left_for_later() {
+fn no_source_has_a_todo() {
     let [todo, fixme] =
         ["TO", "FIX"].map(|it| it.to_owned() + if it == "TO" { "DO" } else { "ME" });
     for root in ["src", "tests/it"] {
@@ -301,12 +305,12 @@ fn nothing_is_left_for_later() {
     }
 }
 
-/// Programs that every Debian has, the smallest too (debootstrap's minbase), without `kill`.
+/// Programs that every Debian has, even the smallest (debootstrap's minbase), without `kill`.
 const EVERYWHERE: [&str; 8] =
     ["cp", "mkfifo", "mount", "sh", "sha256sum", "timeout", "umount", "unshare"];
 
 #[test]
-fn a_test_skips_where_a_program_that_it_needs_may_be_missing() {
+fn a_test_is_skipped_if_a_program_that_it_needs_may_be_missing() {
     for source in sources("tests/it").iter().filter(|it| it.path != "tidy.rs") {
         for rest in source.text.split("Command::new(\"").skip(1) {
             let program = rest.split('"').next().unwrap();
@@ -325,7 +329,7 @@ fn programs_beside_a_test_are_started_in_one_place_which_ends_them() {
     }
 }
 
-/// Whether a configuration may have a scope of this name in its catalogue.
+/// Returns whether a configuration may have a scope of this name in its catalogue.
 fn may_be_configured(name: &str) -> bool {
     let quoted = serde_json::to_string(name).unwrap();
     let text = format!("[[scopes]]\nname = {quoted}\ndescription = \"x\"\n");
@@ -383,7 +387,7 @@ fn the_configuration_and_the_domain_agree_on_what_a_scope_is() {
 }
 
 #[test]
-fn as_many_scopes_may_be_configured_as_fit_into_the_catalogue() {
+fn the_configuration_accepts_as_many_scopes_as_fit_into_the_catalogue() {
     let with = |count: usize| {
         let scope = |i| format!("[[scopes]]\nname = \"s{i}:x\"\ndescription = \"x\"\n");
         let text: String = (0..count).map(scope).collect();

@@ -1,4 +1,4 @@
-//! When the machine's clock is wrong: a key may die early, never live late.
+//! When the machine's clock is wrong: a key may end too early, but never too late.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ fn grace(seconds: u64) -> Value {
     json!({ "gracePeriodSeconds": seconds })
 }
 
-/// A key that expires so many seconds after the beginning.
+/// Makes a key that expires this many seconds after the beginning.
 fn brief(server: &TestServer, seconds: u64) -> Key {
     let end = TestServer::EPOCH.after(secs(seconds)).to_string();
     let body = json!({ "name": "brief", "scopes": ["orders:read"], "expiresAt": end });
@@ -40,7 +40,7 @@ fn last_used(server: &TestServer, key: &Key) -> Value {
 }
 
 #[test]
-fn a_clock_that_steps_back_revives_nothing_and_time_goes_on() {
+fn after_a_step_back_of_the_clock_no_key_works_again_and_time_goes_on() {
     let mut server = TestServer::start();
     let (expired, rotated) = (brief(&server, 60), server.key(&["orders:read"]));
     let current = server.rotate(&server.root.text, &rotated.id, &grace(60));
@@ -67,7 +67,7 @@ fn a_clock_that_steps_back_revives_nothing_and_time_goes_on() {
 }
 
 #[test]
-fn a_clock_that_steps_back_while_keyward_is_down_revives_nothing() {
+fn after_a_step_back_while_keyward_is_down_no_key_works_again() {
     let mut server = TestServer::start();
     let expired = brief(&server, 60);
     server.advance(secs(60));
@@ -97,7 +97,7 @@ fn a_step_of_the_clock_is_recorded_once() {
 }
 
 #[test]
-fn a_correction_of_less_than_an_hour_is_believed_and_recorded_at_once() {
+fn a_correction_of_less_than_an_hour_is_accepted_and_recorded_at_once() {
     let server = TestServer::start();
     let key = brief(&server, 3_000);
     server.clock.step_wall(HOUR_MS - 1);
@@ -108,7 +108,7 @@ fn a_correction_of_less_than_an_hour_is_believed_and_recorded_at_once() {
 }
 
 #[test]
-fn a_leap_ahead_kills_at_once_but_is_only_recorded_when_both_clocks_have_agreed() {
+fn a_leap_ahead_ends_keys_at_once_but_is_recorded_only_when_both_clocks_agree() {
     let mut server = TestServer::start();
     let key = brief(&server, 3_600);
     let old = server.key(&["orders:read"]);
@@ -126,12 +126,12 @@ fn a_leap_ahead_kills_at_once_but_is_only_recorded_when_both_clocks_have_agreed(
     server.advance(TEN_MINUTES - MS);
     quiet(&server);
 
-    // Taken back before it is believed, it has done nothing.
+    // A leap that is undone before it is accepted has no effect.
     server.clock.step_wall(-leap);
     assert_eq!([server.code(&key.text), server.code(&old.text)], ["VALID", "VALID"]);
     server.run_job("keep_time");
 
-    // Over a restart as well.
+    // The same holds over a restart.
     server.clock.step_wall(leap);
     quiet(&server);
     server.restart(|_| ());
@@ -145,14 +145,14 @@ fn a_leap_ahead_kills_at_once_but_is_only_recorded_when_both_clocks_have_agreed(
     quiet(&server);
     server.advance(MS);
     assert_eq!(["expire_keys", "end_graces"].map(|job| server.run_job(job)), [1, 1]);
-    // The expired key, the revoked one; the value that was just recorded is young.
+    // The expired key and the revoked one. The credential whose end was just recorded is too young.
     assert_eq!(server.run_job("purge"), 2);
     server.clock.step_wall(-leap);
     assert_eq!([server.code(&key.text), server.code(&old.text)], ["NOT_FOUND", "ROTATED"]);
 }
 
 #[test]
-fn a_grace_ends_by_the_monotonic_clock_if_that_is_first() {
+fn a_grace_period_ends_by_the_monotonic_clock_if_that_is_first() {
     let mut server = TestServer::start();
     let old = server.key(&["orders:read"]);
     server.clock.step_wall(2 * HOUR_MS);
@@ -170,7 +170,7 @@ fn a_grace_ends_by_the_monotonic_clock_if_that_is_first() {
 }
 
 #[test]
-fn a_value_whose_grace_has_ended_cannot_act_either() {
+fn a_credential_whose_grace_period_has_ended_cannot_act() {
     let server = TestServer::start();
     let old = server.key(&["api-keys:write", "orders:read"]);
     server.clock.step_wall(2 * HOUR_MS);
@@ -183,7 +183,7 @@ fn a_value_whose_grace_has_ended_cannot_act_either() {
 }
 
 #[test]
-fn a_value_whose_grace_has_ended_is_neither_shown_nor_counted_as_in_grace() {
+fn a_credential_whose_grace_period_has_ended_is_neither_shown_nor_counted_as_in_grace() {
     let server = TestServer::start();
     let old = server.key(&["orders:read"]);
     server.clock.step_wall(2 * HOUR_MS);
@@ -212,10 +212,10 @@ fn nothing_is_purged_in_the_first_ten_minutes_after_a_start() {
 }
 
 #[test]
-fn the_operator_can_take_the_clock_for_right_and_the_decision_lasts() {
+fn the_operator_can_accept_the_clock_and_the_decision_lasts() {
     let mut server = TestServer::start();
     let key = brief(&server, 1_800);
-    // The clock was set wrong, and keyward believed it.
+    // The clock was wrong, and keyward accepted it.
     server.clock.step_wall(HOUR_MS);
     assert_eq!(server.code(&key.text), "EXPIRED");
     server.clock.step_wall(-HOUR_MS);
@@ -236,8 +236,8 @@ fn the_operator_can_take_the_clock_for_right_and_the_decision_lasts() {
     assert_eq!(made.body["createdAt"], "2026-01-01T00:00:00.000Z");
 }
 
-/// What a start on the files as they are now would say, with the wall clock at `wall`: as after
-/// a crash on a machine that has no clock of its own.
+/// Returns the verdict of a server that starts on a copy of the current files, with the wall clock
+/// at `wall`. This is the case of a crash on a machine without a hardware clock.
 fn code_after_a_crash(server: &TestServer, wall: Timestamp, text: &str) -> &'static str {
     let copy = tempfile::tempdir().unwrap();
     let mut config = server.config.clone();
@@ -257,7 +257,7 @@ fn code_after_a_crash(server: &TestServer, wall: Timestamp, text: &str) -> &'sta
 }
 
 #[test]
-fn what_was_ended_at_once_stays_so_after_a_crash_with_the_clock_behind() {
+fn what_was_ended_at_once_stays_ended_after_a_crash_with_the_clock_behind() {
     let server = TestServer::start();
     server.run_job("keep_time");
     server.advance(secs(30));
@@ -275,7 +275,7 @@ fn what_was_ended_at_once_stays_so_after_a_crash_with_the_clock_behind() {
 }
 
 #[test]
-fn what_the_log_says_has_ended_stays_so_after_a_crash_with_the_clock_behind() {
+fn what_the_log_records_as_ended_stays_ended_after_a_crash_with_the_clock_behind() {
     let server = TestServer::start();
     server.run_job("keep_time");
     let (expired, rotated) = (brief(&server, 20), server.key(&["orders:read"]));

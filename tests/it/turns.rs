@@ -1,4 +1,4 @@
-//! Who gets the data directory, and who waits for it.
+//! Which process gets the data directory, and which one waits for it.
 
 use std::{
     mem::MaybeUninit, os::unix::net::UnixListener, path::Path, process::Stdio, sync::Arc, thread,
@@ -20,8 +20,8 @@ fn reach(data: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Backend, server:
     server::open_or_connect(&config, sources, wait)
 }
 
-/// Lets `start` something that needs the directory, holds it until that has tried in vain once, and
-/// then makes room.
+/// Runs `start`, which needs the directory. Holds the directory until `start` has tried once
+/// without success, and then releases it.
 fn in_the_way<T>(data: &Path, start: impl FnOnce() -> T + Send) -> T
 where
     T: Send,
@@ -33,7 +33,7 @@ where
     thread::scope(|scope| {
         let started = scope.spawn(start);
         let mut buffer = [MaybeUninit::uninit(); 512];
-        // A process that does not get the lock closes its file; ours stays open.
+        // A process that does not get the lock closes its file. The file of this test stays open.
         inotify::Reader::new(&watch, &mut buffer).next().unwrap();
         drop(held);
         started.join().unwrap()
@@ -41,7 +41,7 @@ where
 }
 
 #[test]
-fn a_command_waits_for_its_turn_and_in_the_end_says_who_is_in_the_way() {
+fn a_command_waits_for_the_directory_and_at_last_names_the_process_that_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let held = DataDir::take(dir.path()).unwrap();
     let mut asked = 0;
@@ -65,7 +65,7 @@ fn a_command_waits_for_its_turn_and_in_the_end_says_who_is_in_the_way() {
 }
 
 #[test]
-fn a_command_finds_a_server_that_was_only_starting() {
+fn a_command_finds_a_server_that_was_still_starting() {
     let dir = tempfile::tempdir().unwrap();
     let held = DataDir::take(dir.path()).unwrap();
     let mut listener = None;
@@ -94,7 +94,7 @@ fn a_server_does_not_wait_for_one_that_answers() {
 }
 
 #[test]
-fn commands_and_servers_go_on_once_there_is_room() {
+fn commands_and_servers_continue_once_the_directory_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert!(Binary::serve(&data).terminate().status.success());
@@ -108,7 +108,7 @@ fn commands_and_servers_go_on_once_there_is_room() {
 }
 
 #[test]
-fn commands_that_come_all_at_once_are_all_done() {
+fn many_simultaneous_commands_all_succeed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     assert!(Binary::serve(&data).terminate().status.success());

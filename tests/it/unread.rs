@@ -1,4 +1,5 @@
-//! Clients that ask and do not read: they cost little memory, and not for long.
+//! Clients that send requests and read no answers: they use little memory, and only for a short
+//! time.
 
 use std::{
     fs,
@@ -18,32 +19,32 @@ use crate::support::{Binary, Request, Supervised, TestServer};
 
 const KEYS: &str = "/api/v1/api-keys";
 const CLIENTS: usize = 500;
-/// What all of them together may cost, in KiB.
+/// The most memory that all of them together may use, in KiB.
 const MOST_MEMORY: u64 = 150 * 1024;
-/// The same with TLS, which needs some more memory.
+/// The number of clients with TLS, which needs some more memory.
 const TLS_CLIENTS: usize = 60;
 const MOST_TLS_MEMORY: u64 = 40 * 1024;
-/// All of them are gone much earlier, 30 seconds after the server has filled their buffers; a busy
-/// machine takes its time for that.
+/// The server closes the connections 30 seconds after it has filled their buffers. A busy machine
+/// needs more time.
 const PATIENCE: Duration = Duration::from_mins(4);
-/// What a client sends at most, in bytes, if the server goes on reading.
+/// The most bytes that a client sends if the server continues to read.
 const MOST_SENT: usize = 512 * 1024;
 
-/// The resident memory of a process, in KiB.
+/// Returns the resident memory of a process, in KiB.
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:")).expect("its memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// How many connections the process that listens at this address holds (`proc_pid_net(5)`). Its own
-/// table of files is closed to all but root.
+/// Returns how many connections the process that listens at this address has (`proc_pid_net(5)`).
+/// Only root may read the file table of the process.
 fn connections(address: SocketAddr) -> usize {
     let port = format!(":{:04X}", address.port());
     let table = fs::read_to_string("/proc/net/tcp").expect("the sockets of this machine");
     let held = |line: &&str| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        // What is closed, and what waits to be accepted, has no inode.
+        // A closed connection, or one that waits to be accepted, has no inode.
         fields[1].ends_with(&port) && fields[3] != "0A" && fields[9] != "0"
     };
     table.lines().skip(1).filter(held).count()
@@ -54,7 +55,7 @@ fn get(target: &str, key: Option<&str>) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n").into_bytes()
 }
 
-/// Connects and sends the request again and again until the server reads no further.
+/// Connects and sends the request repeatedly until the server reads no more.
 fn ask(address: SocketAddr, request: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_nonblocking(true).expect("it does not block");
@@ -70,7 +71,7 @@ fn ask(address: SocketAddr, request: &[u8]) -> TcpStream {
     stream
 }
 
-/// An account whose list of keys and whose events are longer than any page.
+/// Makes an account whose list of keys and events are longer than any page.
 fn large_account(address: SocketAddr, root: &str) -> String {
     let send = |method: &str, target: &str, key: &str, body: &Value| {
         Request::new(method, target).key(key).json(body).send(address).expect(201).json()
@@ -91,7 +92,7 @@ fn large_account(address: SocketAddr, root: &str) -> String {
 }
 
 #[test]
-fn clients_that_do_not_read_cost_little_and_are_let_go() {
+fn clients_that_do_not_read_use_little_memory_and_are_disconnected() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Binary::serve_quietly(&dir.path().join("data"));
     let (root, pid) = (server.root_key(), server.child.id());
@@ -103,7 +104,7 @@ fn clients_that_do_not_read_cost_little_and_are_let_go() {
         get("/docs/swagger-ui-bundle.js", None),
         get("/openapi.json", None),
         get("/metrics", None),
-        get("/authz/nginx", None), // Refused without a body.
+        get("/authz/nginx", None), // The refusal has no body.
     ];
     let before = resident(pid);
     let clients: Vec<_> =
@@ -114,7 +115,7 @@ fn clients_that_do_not_read_cost_little_and_are_let_go() {
     Request::new("GET", KEYS).key(&owner).send(server.address).expect(200);
 }
 
-/// The most resident memory of a process, in KiB, until nearly all its clients are gone.
+/// Returns the most resident memory of a process, in KiB, until nearly all its clients are gone.
 fn most_memory_until_gone(pid: u32, address: SocketAddr) -> u64 {
     let started = Instant::now();
     let mut most = resident(pid);
@@ -126,7 +127,7 @@ fn most_memory_until_gone(pid: u32, address: SocketAddr) -> u64 {
     most
 }
 
-/// As [`ask`], within TLS.
+/// As [`ask`], over TLS.
 fn ask_in_secret(address: SocketAddr, config: &Arc<ClientConfig>, request: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let name = "localhost".try_into().expect("a name");
@@ -147,7 +148,7 @@ fn ask_in_secret(address: SocketAddr, config: &Arc<ClientConfig>, request: &[u8]
 }
 
 #[test]
-fn clients_that_do_not_read_cost_little_within_tls_and_are_let_go() {
+fn clients_that_do_not_read_use_little_memory_with_tls_and_are_disconnected() {
     let dir = tempfile::tempdir().expect("a directory");
     let pair = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let (certificate, key) = (dir.path().join("a.pem"), dir.path().join("a.key"));
@@ -177,7 +178,7 @@ fn clients_that_do_not_read_cost_little_within_tls_and_are_let_go() {
     drop(clients);
 }
 
-/// The processor time that a process has taken, in ticks of 10 ms (`proc_pid_stat(5)`).
+/// Returns the processor time of a process, in ticks of 10 ms (`proc_pid_stat(5)`).
 fn processor_time(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
     let (_, fields) = stat.rsplit_once(") ").expect("its name");
@@ -186,7 +187,7 @@ fn processor_time(pid: u32) -> u64 {
 }
 
 #[test]
-fn requests_that_wait_behind_a_stream_take_no_time() {
+fn requests_behind_a_stream_take_no_processor_time() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Binary::serve_quietly(&dir.path().join("data"));
     let (root, pid) = (server.root_key(), server.child.id());
@@ -211,7 +212,7 @@ fn requests_that_wait_behind_a_stream_take_no_time() {
     let before = processor_time(pid);
     thread::sleep(Duration::from_secs(2));
     let ticks = processor_time(pid) - before;
-    assert!(ticks < 10, "{ticks} ticks of 200 for nothing; {sent} bytes were taken");
+    assert!(ticks < 10, "{ticks} of 200 ticks used while waiting; {sent} bytes were accepted");
 }
 
 #[test]
@@ -245,7 +246,7 @@ fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
 }
 
 #[test]
-fn a_body_that_speaks_of_http_is_not_taken_for_pipelined_requests() {
+fn a_body_that_looks_like_http_is_not_read_as_pipelined_requests() {
     let server = TestServer::start();
     let text = "GET / HTTP/1.1 ".repeat(200);
     let body = json!({ "name": "x", "scopes": ["orders:read"], "metadata": { "text": text } });

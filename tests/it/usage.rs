@@ -1,4 +1,4 @@
-//! How much keys are used: counted in memory, stored in time, shown by day.
+//! How much keys are used: counted in memory, stored by a job, shown by day.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ fn outcomes_are_counted_by_key_day_and_reason() {
     server.verify(&key.text, &[]);
     let denied = json!({
         "revoked": 0, "rotated": 0, "accountSuspended": 0, "disabled": 1, "expired": 0,
-        "insufficientScopes": 1,
+        "ipNotAllowed": 0, "insufficientScopes": 1, "rateLimited": 0,
     });
     let today = json!({ "date": "2026-01-01", "allowed": 3, "denied": denied });
     assert_eq!(days(&server, &key.id, "?days=1"), [today]);
 }
 
 #[test]
-fn all_values_of_a_key_count_together_and_wrong_secrets_do_not_count() {
+fn all_credentials_of_a_key_count_together_and_wrong_secrets_do_not_count() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let fresh = server.rotate(&server.root.text, &key.id, &json!({}));
@@ -45,7 +45,7 @@ fn all_values_of_a_key_count_together_and_wrong_secrets_do_not_count() {
 }
 
 #[test]
-fn days_without_use_are_there_and_a_day_begins_at_midnight_utc() {
+fn days_without_use_are_shown_and_a_day_begins_at_midnight_utc() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.verify(&key.text, &[]);
@@ -78,7 +78,7 @@ fn counts_survive_a_restart_and_never_go_backwards() {
 }
 
 #[test]
-fn the_question_is_checked_and_foreign_keys_are_not_there() {
+fn the_query_is_checked_and_keys_of_other_accounts_are_answered_with_404() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     for bad in ["?days=0", "?days=367", "?days=+1", "?days=x", "?days=1&days=2", "?weeks=1"] {

@@ -1,4 +1,4 @@
-//! The question on every request: each answer, in its order, true at this very moment.
+//! Verification: each verdict, in the order of the reasons, correct at the moment of the answer.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn the_first_reason_that_applies_is_given() {
         assert_eq!(server.code(&owner.text), if suspended { "ACCOUNT_SUSPENDED" } else { "VALID" });
         code(&new.text, &["orders:read"])
     };
-    // Every reason stays while the stronger ones are added.
+    // Each weaker reason stays while the stronger ones are added.
     assert_eq!(stand(false), "INSUFFICIENT_SCOPES");
     server.advance(DAY);
     assert_eq!(stand(false), "EXPIRED");
@@ -53,7 +53,7 @@ fn the_first_reason_that_applies_is_given() {
 }
 
 #[test]
-fn a_weaker_reason_shows_when_the_stronger_one_is_gone() {
+fn a_weaker_reason_is_given_when_the_stronger_one_is_gone() {
     let server = TestServer::start();
     let root = &server.root.text;
     let (account, owner) = server.account(&json!({ "name": "Acme" }));
@@ -71,7 +71,7 @@ fn a_weaker_reason_shows_when_the_stronger_one_is_gone() {
 }
 
 #[test]
-fn who_presents_no_whole_secret_is_told_nothing() {
+fn a_caller_without_the_whole_secret_learns_nothing() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     let mut typo = key.text.clone();
@@ -104,7 +104,7 @@ fn who_presents_no_whole_secret_is_told_nothing() {
 }
 
 #[test]
-fn a_valid_answer_says_whose_key_it_is_and_what_is_kept_with_it() {
+fn a_valid_answer_holds_the_owner_and_the_stored_data_of_the_key() {
     let server = TestServer::start();
     let account = json!({ "name": "Acme", "externalId": "cust_42", "metadata": { "plan": "x" } });
     let (account, owner) = server.account(&account);
@@ -119,7 +119,8 @@ fn a_valid_answer_says_whose_key_it_is_and_what_is_kept_with_it() {
         "valid": true, "code": "VALID", "keyId": key.id, "keyPrefix": key.text[..12],
         "name": "Production Integration", "accountId": account, "externalId": "cust_42",
         "scopes": ["orders:read", "orders:write"], "missingScopes": [],
-        "expiresAt": "2027-01-20T00:00:00.000Z", "metadata": { "b": [1, 2.5, null], "a": "ü" },
+        "expiresAt": "2027-01-20T00:00:00.000Z", "rateLimit": null,
+        "metadata": { "b": [1, 2.5, null], "a": "ü" },
         "accountMetadata": { "plan": "x" },
     });
     assert_eq!(answer.text(), format!("{expected}\n"), "these members, in this order");
@@ -127,7 +128,7 @@ fn a_valid_answer_says_whose_key_it_is_and_what_is_kept_with_it() {
 }
 
 #[test]
-fn the_scopes_that_are_missing_are_named_in_the_order_of_the_catalogue() {
+fn the_missing_scopes_are_named_in_the_order_of_the_catalogue() {
     let server = TestServer::start();
     let key = server.key(&["products:read", "orders:read"]);
     let wanted = ["webhooks:read", "orders:read", "orders:write", "webhooks:read"];
@@ -143,7 +144,7 @@ fn the_scopes_that_are_missing_are_named_in_the_order_of_the_catalogue() {
 }
 
 #[test]
-fn a_scope_that_does_not_exist_is_a_fault_of_the_question_for_every_key() {
+fn an_unknown_scope_is_a_fault_of_the_request_for_every_key() {
     let server = TestServer::start();
     for text in [&*server.root.text, &forged("rg_"), "nonsense"] {
         let question = json!({ "key": text, "scopes": ["orders:read", "order:read", "*:*"] });
@@ -155,7 +156,7 @@ fn a_scope_that_does_not_exist_is_a_fault_of_the_question_for_every_key() {
 }
 
 #[test]
-fn a_question_is_an_object_and_nothing_else() {
+fn the_request_must_be_an_object() {
     let server = TestServer::start();
     for question in [json!([server.root.text]), json!([server.root.text, ["orders:read"]])] {
         let answer = server.post(&server.root.text, VERIFY, &question);
@@ -165,7 +166,7 @@ fn a_question_is_an_object_and_nothing_else() {
 }
 
 #[test]
-fn only_a_valid_answer_moves_the_last_use() {
+fn only_a_valid_answer_updates_the_last_use() {
     let server = TestServer::start();
     let root = &server.root.text;
     let body = json!({
@@ -208,7 +209,7 @@ fn the_last_use_survives_a_flush_and_a_restart() {
 }
 
 #[test]
-fn the_last_use_outlives_the_value_that_was_used() {
+fn the_last_use_outlives_the_credential_that_was_used() {
     let server = TestServer::start();
     let key = server.key(&["orders:read"]);
     server.advance(DAY);
@@ -218,13 +219,13 @@ fn the_last_use_outlives_the_value_that_was_used() {
     server.run_job("flush_usage");
     assert_eq!(last_use(&server, &key.id), used);
     server.advance(31 * DAY);
-    assert_eq!(server.run_job("purge"), 1, "the old value");
+    assert_eq!(server.run_job("purge"), 1, "the old credential");
     assert_eq!(server.code(&key.text), "NOT_FOUND");
-    assert_eq!(last_use(&server, &key.id), used, "it does not become never again");
+    assert_eq!(last_use(&server, &key.id), used, "the last use is not lost");
 }
 
 #[test]
-fn expiry_is_half_open_to_the_millisecond() {
+fn a_key_expires_exactly_at_its_millisecond() {
     let server = TestServer::start();
     let at = TestServer::EPOCH.after(Duration::from_secs(1)).to_string();
     let body = json!({ "name": "k", "scopes": ["api-keys:read"], "expiresAt": at });
@@ -240,7 +241,7 @@ fn expiry_is_half_open_to_the_millisecond() {
 }
 
 #[test]
-fn the_address_of_the_client_must_be_one() {
+fn the_client_address_must_be_an_ip_address() {
     let server = TestServer::start();
     let ask = |address: Value| {
         let question = json!({ "key": server.root.text, "clientIp": address });
@@ -260,7 +261,7 @@ fn the_address_of_the_client_must_be_one() {
 }
 
 #[test]
-fn a_change_is_seen_by_the_very_next_question() {
+fn a_change_has_effect_on_the_very_next_request() {
     let server = TestServer::start();
     let root = &server.root.text;
     let (account, owner) = server.account(&json!({ "name": "Acme", "externalId": "a" }));
@@ -287,7 +288,7 @@ fn a_change_is_seen_by_the_very_next_question() {
 }
 
 #[test]
-fn verify_is_asked_with_post_and_is_no_key_of_that_name() {
+fn verify_is_called_with_post_and_is_not_a_key_id() {
     let server = TestServer::start();
     for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE"] {
         let answer = server.send(&Request::new(method, VERIFY).key(&server.root.text));
@@ -296,7 +297,7 @@ fn verify_is_asked_with_post_and_is_no_key_of_that_name() {
 }
 
 #[test]
-fn only_a_gateways_key_may_ask() {
+fn only_a_key_with_the_verify_scope_may_ask() {
     let server = TestServer::start();
     let (_, owner) = server.account(&json!({ "name": "Acme" }));
     let question = json!({ "key": owner.text });

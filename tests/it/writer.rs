@@ -1,4 +1,4 @@
-//! Many at once: what was answered is there, and what was ended stays ended.
+//! Many simultaneous changes: every answered change is there, and an ended key stays ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +41,7 @@ fn every_answered_change_is_there_and_the_log_has_no_gap() {
     let listed: Vec<_> =
         list["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
     assert_eq!(listed.len(), THREADS * EACH + 1);
-    assert!(listed.is_sorted(), "by age: identifiers only grow");
+    assert!(listed.is_sorted(), "sorted by age, because ids increase");
     assert!(made.keys().all(|it| listed.contains(&&**it)));
     let events = server.events();
     for (event, seq) in events.iter().zip(1..) {
@@ -53,7 +53,7 @@ fn every_answered_change_is_there_and_the_log_has_no_gap() {
 }
 
 #[test]
-fn a_caller_that_was_revoked_changes_nothing_from_then_on() {
+fn a_caller_that_was_revoked_changes_nothing_afterwards() {
     const ROUNDS: usize = 25;
     let server = TestServer::start();
     let body = json!({ "name": "x", "scopes": ["orders:read"] });
@@ -89,7 +89,7 @@ fn a_caller_that_was_revoked_changes_nothing_from_then_on() {
         });
     }
     assert!(0 < made);
-    // The log knows the true order: nothing was done by a key after it was revoked.
+    // The log shows the true order: a key did nothing after its revocation.
     let conn = Connection::open(server.database()).unwrap();
     let sql = "SELECT count(*) FROM events AS done JOIN events AS revoked
                ON revoked.subject = done.actor AND revoked.type = 'api_key.revoked'
@@ -98,7 +98,7 @@ fn a_caller_that_was_revoked_changes_nothing_from_then_on() {
     assert_eq!(late, 0);
 }
 
-/// What ends a value at once.
+/// The ways to end a credential at once.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Revoke,
@@ -143,7 +143,7 @@ fn is_valid(server: &TestServer, text: &str) -> bool {
     server.app.judge(&identity, RequiredScopes::default()).verdict == Verdict::Valid
 }
 
-/// A key that will be ended, and what verification says of it meanwhile.
+/// A key that will be ended, and its verdicts meanwhile.
 struct Target {
     account: String,
     key: Key,
@@ -156,7 +156,7 @@ struct Target {
 impl Target {
     fn new(server: &TestServer, end: End) -> Self {
         let (account, key) = server.account(&json!({ "name": "x" }));
-        assert!(is_valid(server, &key.text), "a new key is good at once");
+        assert!(is_valid(server, &key.text), "a new key is valid at once");
         if matches!(end, End::Complete) {
             server.rotate(&server.root.text, &key.id, &json!({}));
         }
@@ -186,9 +186,9 @@ impl Target {
 }
 
 #[test]
-fn what_was_ended_is_never_accepted_after_the_answer_and_what_was_made_always_is() {
+fn an_ended_key_is_never_accepted_after_the_answer_and_a_new_key_always_is() {
     const ROUNDS: usize = 42;
-    const EACH: usize = 8; // Of six ways to end a value: 2,016 changes in all.
+    const EACH: usize = 8; // For each of six ways to end a credential: 2,016 changes in all.
     let server = TestServer::start();
     for round in 0..ROUNDS {
         let targets: Vec<_> = std::iter::repeat_n(End::ALL, EACH)

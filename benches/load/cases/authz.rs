@@ -1,4 +1,4 @@
-//! Forward auth: the question alone, and what it costs a request that comes through nginx.
+//! Forward auth: the authorization request alone, and its cost for a request through nginx.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub fn against_the_floor(bench: &mut Bench) -> Outcome<()> {
     let scratch = bench.scratch("baselines")?;
     let (site, keyward) = bench.serve(Bench::MIDDLE)?;
     let questions: Vec<_> = site.keys.iter().map(site::may_pass).collect();
-    // Also proves every key, so that none is derived while it counts.
+    // This also verifies every secret, so that no KDF runs during the measurement.
     client::each(keyward.address, &questions, 16)?;
     let told = format!("x-keyward-key-id: {}\r\n", baseline::KEY_ID);
     let same: Vec<_> = questions.iter().map(|it| it.clone().holding(told.as_str())).collect();
@@ -76,7 +76,7 @@ pub fn against_the_floor(bench: &mut Bench) -> Outcome<()> {
     keyward.stop()
 }
 
-/// Requests to an API through nginx, by how nginx decides.
+/// Requests to an API through nginx, for each way in which nginx decides.
 pub fn behind_nginx(bench: &mut Bench) -> Outcome<()> {
     if !nginx::is_there() {
         println!("\nnginx is not installed, so nothing is measured behind it.");
@@ -117,14 +117,14 @@ pub fn behind_nginx(bench: &mut Bench) -> Outcome<()> {
         ),
     ];
     let (_, proxy, _, requests) = setups.last().ok_or("no setups")?;
-    client::each(proxy.address, requests, 16)?; // Proves every key.
+    client::each(proxy.address, requests, 16)?; // This runs the KDF for every key.
 
     measure(&setups)?;
     drop(setups);
     keyward.stop()
 }
 
-/// Its name, nginx, the server that nginx asks, and the requests.
+/// The name of the setup, nginx, the server that nginx asks, and the requests.
 type Setup<'a> = (&'static str, Process, Option<&'a Process>, Vec<Request>);
 
 /// Measures the setups in turns and prints the table. The third one is the bare handler.
@@ -145,7 +145,7 @@ fn measure(setups: &[Setup<'_>; 4]) -> Outcome<()> {
         &[
             "setup",
             "CPU µs of nginx",
-            "CPU µs of who is asked",
+            "CPU µs of the server that nginx asks",
             "requests/s",
             "× bare handler",
             "p50 µs",

@@ -1,4 +1,4 @@
-//! What a change costs when its key or its account has a long history.
+//! The cost of a change if its key or its account has a long history.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn of_keys_and_accounts(bench: &mut Bench) -> Outcome<()> {
     let body = "{\"gracePeriodSeconds\":0}";
     let rotate = Request::new("POST", &target, Some(&site.root), Some(body)).expecting(200, "{");
     client::each(keyward.address, &vec![rotate; HISTORY], 64)?;
-    // Two names in turn, or nothing would change.
+    // Two names in turn; otherwise nothing would change.
     let rename = |key: &site::Key| -> Vec<Request> {
         let target = format!("{KEYS}/{}", key.id);
         ["one", "two"]
@@ -42,7 +42,7 @@ pub fn of_keys_and_accounts(bench: &mut Bench) -> Outcome<()> {
 
     let before = keyward.anonymous()?;
     let metadata = format!("{{\"x\":\"{}\"}}", "x".repeat(4_000));
-    // Some at a time: memory that all of them live would take at once does not count here.
+    // A part at a time, so that the memory of many live keys at once does not count.
     let create = vec![create_in(&site.root, &old, &metadata); SOME];
     for _ in 0..HISTORY / SOME {
         let (_, answers) = client::each(keyward.address, &create, 64)?;
@@ -67,7 +67,7 @@ pub fn of_keys_and_accounts(bench: &mut Bench) -> Outcome<()> {
     keyward.stop()
 }
 
-/// The median time of one, held against that of the other, in turns.
+/// Prints the median times of the old and the new object, measured in turns.
 fn beside(
     keyward: &Process,
     what: String,
@@ -92,7 +92,7 @@ fn beside(
     })
 }
 
-/// The identifier of a new customer's account.
+/// Makes a customer's account; returns its id.
 fn account(keyward: &Process, root: &str) -> Outcome<String> {
     let body = format!("{{\"name\":\"Customer\",\"maxKeys\":{MOST_KEYS}}}");
     let request = Request::new("POST", "/api/v1/accounts", Some(root), Some(&body));

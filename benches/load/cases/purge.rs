@@ -1,4 +1,4 @@
-//! Removing what has long expired, beside verification.
+//! Purging keys that expired long ago, during verification.
 
 use std::{
     process::Command,
@@ -19,7 +19,7 @@ use crate::{
 const EXPIRED: usize = 100_000;
 const CALM: Duration = Duration::from_secs(4);
 
-/// 100,000 expired keys are removed while others are verified and changed.
+/// Purges 100,000 expired keys while other keys are verified and changed.
 pub fn beside_verify(bench: &mut Bench) -> Outcome<()> {
     if !bench.full {
         return Ok(());
@@ -32,7 +32,7 @@ pub fn beside_verify(bench: &mut Bench) -> Outcome<()> {
     client::each(keyward.address, &vec![expiring; EXPIRED], 64)?;
     let questions = site.questions();
     client::each(keyward.address, &questions, 16)?;
-    // A day after their end, and then long after it.
+    // First a day after their end, and then long after it.
     keyward.put_forward(Duration::from_hours(24))?;
     thread::sleep(Duration::from_millis(100));
     run_job(&dir, "expire_keys")?;
@@ -84,7 +84,7 @@ pub fn beside_verify(bench: &mut Bench) -> Outcome<()> {
     Ok(())
 }
 
-/// What the command said.
+/// Returns the output of the command.
 fn run_job(dir: &std::path::Path, job: &str) -> Outcome<String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     let output = command.args(["run-job", job, "--data-dir"]).arg(dir).output()?;

@@ -1,4 +1,4 @@
-//! Reading what is on the disk.
+//! Reads from the disk.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
 
 const ROUND: Duration = Duration::from_millis(600);
 
-/// A page of a hundred keys: first and late, few and many.
+/// A page of a hundred keys: the first and a late page, of few and of many keys.
 pub fn list(bench: &mut Bench) -> Outcome<()> {
     let (small, large) = (Bench::SMALL, bench.large());
     let (site, few) = bench.serve(small)?;

@@ -1,4 +1,4 @@
-//! How a start goes, what memory it takes, and what the first use of every key costs.
+//! Starts: their duration, their memory, and the cost of the first use of every key.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -14,7 +14,7 @@ use crate::{
     report::{Table, Target, Verdict, median, micros},
 };
 
-/// What a start has allocated has settled by then, and its jobs have run once.
+/// Until then, the memory of a start has settled and its jobs have run once.
 const IDLE: Duration = Duration::from_millis(1_500);
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -86,7 +86,7 @@ fn size_of_binary() -> Outcome<Verdict> {
     })
 }
 
-/// Ten thousand keys for the first time since the start, at once.
+/// Ten thousand keys at once, each for the first time since the start.
 pub fn restart(bench: &mut Bench) -> Outcome<()> {
     const CALM: Duration = Duration::from_secs(2);
     const PROVED: usize = 500;

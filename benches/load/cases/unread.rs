@@ -1,4 +1,4 @@
-//! Clients that ask and do not read the answers.
+//! Clients that send requests and do not read the answers.
 
 use std::{
     io::Write,
@@ -11,13 +11,13 @@ use super::{Bench, thousands};
 use crate::{Outcome, report::Table};
 
 const CLIENTS: usize = 500;
-/// What a client sends at most, in bytes, if the server goes on reading.
+/// The most bytes that a client sends if the server continues to read.
 const MOST_SENT: usize = 512 * 1024;
-/// The server lets them go after 30 seconds; a busy machine takes its time for that.
+/// The server closes the connections after 30 seconds; a busy machine needs more time.
 const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Memory under clients that pipeline one request and take none of its answers.
+/// Memory with clients that pipeline one request and read none of its answers.
 pub fn memory(bench: &mut Bench) -> Outcome<()> {
     let columns = ["", "before", "at most", "after they are let go", "all let go after, s"];
     let title = format!("unread: {CLIENTS} clients that do not read, RSS in MiB");
@@ -38,7 +38,7 @@ pub fn memory(bench: &mut Bench) -> Outcome<()> {
         for _ in 0..CLIENTS {
             let mut stream = TcpStream::connect(process.address)?;
             stream.set_nonblocking(true)?;
-            // As much as goes out at once; it is no loss if that is not all.
+            // The write takes as much as the socket accepts. A partial write is enough.
             let _ = stream.write(flood.as_bytes())?;
             clients.push(stream);
         }

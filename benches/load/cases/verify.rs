@@ -1,4 +1,4 @@
-//! The question on every request.
+//! Verification, which happens for every request.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -19,7 +19,7 @@ pub(super) const ROUND: Duration = Duration::from_millis(1_200);
 const MIB: f64 = 1024.0 * 1024.0;
 pub(super) const WARM_UP: Duration = Duration::from_millis(300);
 
-/// One round on one server.
+/// Measures one round on one server.
 pub(super) fn round(
     process: &Process,
     requests: &[Request],
@@ -31,12 +31,12 @@ pub(super) fn round(
     Ok(Sample::of(&answers, before, after))
 }
 
-/// Verify with 10,000 keys at random, beside the floor and beside SQLite.
+/// Verify with 10,000 keys at random, beside the smallest server and beside SQLite.
 pub fn against_the_floor(bench: &mut Bench) -> Outcome<()> {
     let scratch = bench.scratch("baselines")?;
     let (site, keyward) = bench.serve(Bench::MIDDLE)?;
     let questions = site.questions();
-    // Also proves every key, so that none is derived while it counts.
+    // This also verifies every secret, so that no KDF runs during the measurement.
     let (_, answers) = client::each(keyward.address, &questions, 16)?;
     let sample = answers.first().ok_or("no answers")?;
     std::fs::write(scratch.join("answer"), sample)?;
@@ -95,7 +95,7 @@ pub fn against_the_floor(bench: &mut Bench) -> Outcome<()> {
     keyward.stop()
 }
 
-/// The same question to ever larger servers.
+/// The same requests to servers with more and more keys.
 pub fn growth(bench: &mut Bench) -> Outcome<()> {
     let mut servers = Vec::new();
     let mut sizes = vec![Bench::SMALL, Bench::MIDDLE, 100_000];
@@ -133,8 +133,8 @@ pub fn growth(bench: &mut Bench) -> Outcome<()> {
     servers.into_iter().try_for_each(|(_, _, keyward, _)| keyward.stop())
 }
 
-/// What writing down the use of keys costs, which happens every five seconds and so hardly ever
-/// within a round.
+/// The cost of storing the use of keys. That happens every five seconds, so hardly ever within a
+/// round.
 pub fn usage(bench: &mut Bench) -> Outcome<()> {
     const FLUSHED: Duration = Duration::from_millis(5_500);
     let (site, keyward) = bench.serve(Bench::MIDDLE)?;
@@ -161,14 +161,14 @@ pub fn usage(bench: &mut Bench) -> Outcome<()> {
     keyward.stop()
 }
 
-/// A valid client among wrong keys.
+/// A client with valid keys among wrong keys.
 pub fn flood(bench: &mut Bench) -> Outcome<()> {
     const CALM: Duration = Duration::from_secs(3);
     if !bench.full {
         return Ok(());
     }
     let (site, keyward) = bench.serve(Bench::MIDDLE)?;
-    // Wrong secrets of the other half cost a derivation each.
+    // A wrong secret for a key of the other half runs the KDF.
     let mut proved = site.questions();
     proved.truncate(site.keys.len() / 2);
     client::each(keyward.address, &proved, 16)?;
@@ -226,7 +226,7 @@ pub fn flood(bench: &mut Bench) -> Outcome<()> {
     keyward.stop()
 }
 
-/// Questions in thirds: malformed keys, unknown keys, wrong secrets.
+/// Requests in thirds: malformed keys, unknown keys, wrong secrets.
 fn wrong_keys(site: &Site) -> Vec<Request> {
     let question = |(i, key): (usize, &Key)| {
         let (key, expected) = match i % 3 {
@@ -253,7 +253,7 @@ fn with_other_secret(key: &Key, seed: u64) -> String {
     checked(key.text.get(..12).unwrap_or_default(), seed)
 }
 
-/// A text that begins so and has the shape of a key, checksum included.
+/// Returns a well-formed key with this beginning and a correct checksum.
 fn checked(begins: &str, seed: u64) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut random = Random::new(seed);

@@ -69,7 +69,7 @@ pub fn create(bench: &mut Bench) -> Outcome<()> {
     keyward.stop()
 }
 
-/// How long a revocation takes while the server answers as fast as it can.
+/// The duration of a revocation while the server answers as fast as it can.
 pub fn revoke(bench: &mut Bench) -> Outcome<()> {
     const REVOKED: usize = 150;
     let mut raw = RawWriter::open(&bench.scratch("raw-revoke")?)?;
@@ -94,7 +94,7 @@ pub fn revoke(bench: &mut Bench) -> Outcome<()> {
                 let started = Instant::now();
                 connection.ask(&revoke.expecting(204, ""))?;
                 revocations.push(micros(started.elapsed()));
-                // It must be known at once.
+                // The revocation must have effect at once.
                 let refused = site::ask(&site.gateway, &key.text)
                     .expecting(200, "{\"valid\":false,\"code\":\"REVOKED\"");
                 connection.ask(&refused)?;

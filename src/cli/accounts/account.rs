@@ -12,6 +12,7 @@ use crate::cli::{
         client::{Client, Target, encoded},
     },
     error::Error,
+    limits::shown_rate,
     output::{self, Format, Output},
 };
 
@@ -109,6 +110,8 @@ pub(super) fn print_facts(account: &Value) -> Result<(), io::Error> {
         ("most keys", account["maxKeys"].as_u64().map(|it| it.to_string())),
         ("longest lifetime", lifetime("maxKeyLifetimeSeconds")),
         ("default lifetime", lifetime("defaultKeyLifetimeSeconds")),
+        ("rate limit", shown_rate(&account["rateLimit"])),
+        ("rate limit of a key", shown_rate(&account["keyRateLimit"])),
         ("created", Some(output::moment(account, "createdAt", ""))),
         ("metadata", metadata.map(|_| account["metadata"].to_string())),
     ])

@@ -9,6 +9,7 @@ use super::account::print_facts;
 use crate::cli::{
     api::{answer::parse, client::Target},
     error::Error,
+    limits::AccountLimits,
     output::{self, Format, Output},
     request, secret,
 };
@@ -24,7 +25,7 @@ pub(crate) struct Options {
     /// A scope that keys of this account may hold; repeatable. Without it, all scopes
     #[arg(long = "allow", value_name = "SCOPE", value_delimiter = ',')]
     allowed: Vec<String>,
-    /// The largest number of keys
+    /// The maximum number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
     /// The longest lifetime of a key, such as 90d; `server` means the server's own
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     /// Metadata of the account: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
+    #[command(flatten)]
+    limits: AccountLimits,
     /// Print only the account's first key
     #[arg(short, long, conflicts_with = "output")]
     quiet: bool,
@@ -47,15 +50,19 @@ pub(crate) struct Options {
 
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let body = request::object([
-            ("name", Some(self.name.clone().into())),
-            ("externalId", self.external_id.clone().map(Value::from)),
-            ("allowedScopes", request::list(&self.allowed)),
-            ("maxKeys", self.max_keys.map(Value::from)),
-            ("maxKeyLifetimeSeconds", self.max_key_lifetime.clone()),
-            ("defaultKeyLifetimeSeconds", self.default_key_lifetime.clone()),
-            ("metadata", self.metadata.clone()),
-        ]);
+        let body = request::object(
+            [
+                ("name", Some(self.name.clone().into())),
+                ("externalId", self.external_id.clone().map(Value::from)),
+                ("allowedScopes", request::list(&self.allowed)),
+                ("maxKeys", self.max_keys.map(Value::from)),
+                ("maxKeyLifetimeSeconds", self.max_key_lifetime.clone()),
+                ("defaultKeyLifetimeSeconds", self.default_key_lifetime.clone()),
+                ("metadata", self.metadata.clone()),
+            ]
+            .into_iter()
+            .chain(self.limits.members()),
+        );
         secret::check_output()?;
         let client = self.target.open()?;
         let made = client.ask("POST", "/accounts", Some(&body))?;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::account::OneAccount;
 use crate::cli::{
     error::Error,
+    limits::AccountLimits,
     output::{self, Output},
     request,
 };
@@ -24,7 +25,7 @@ pub(crate) struct Options {
     /// Allow every scope of the catalogue
     #[arg(long, conflicts_with = "allowed")]
     allow_all: bool,
-    /// The largest number of keys
+    /// The maximum number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
     /// The longest lifetime of a key, such as 90d; `server` means the server's own
@@ -37,6 +38,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
+    limits: AccountLimits,
+    #[command(flatten)]
     account: OneAccount,
     #[command(flatten)]
     output: Output,
@@ -45,15 +48,19 @@ pub(crate) struct Options {
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
         let all = self.allow_all.then_some(Value::Null);
-        let body = request::changes([
-            ("name", self.name.clone().map(Value::from)),
-            ("externalId", self.external_id.clone().map(Value::from)),
-            ("allowedScopes", all.or_else(|| request::list(&self.allowed))),
-            ("maxKeys", self.max_keys.map(Value::from)),
-            ("maxKeyLifetimeSeconds", self.max_key_lifetime.clone()),
-            ("defaultKeyLifetimeSeconds", self.default_key_lifetime.clone()),
-            ("metadata", self.metadata.clone()),
-        ])?;
+        let body = request::changes(
+            [
+                ("name", self.name.clone().map(Value::from)),
+                ("externalId", self.external_id.clone().map(Value::from)),
+                ("allowedScopes", all.or_else(|| request::list(&self.allowed))),
+                ("maxKeys", self.max_keys.map(Value::from)),
+                ("maxKeyLifetimeSeconds", self.max_key_lifetime.clone()),
+                ("defaultKeyLifetimeSeconds", self.default_key_lifetime.clone()),
+                ("metadata", self.metadata.clone()),
+            ]
+            .into_iter()
+            .chain(self.limits.members()),
+        )?;
         self.account.print_answer("PATCH", Some(&body), self.output)
     }
 }

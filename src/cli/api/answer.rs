@@ -1,4 +1,4 @@
-//! What a keyward answers: a status and a body, or lines without an end.
+//! The answers of keyward: a status and a body, or a stream of lines.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;

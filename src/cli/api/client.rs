@@ -1,4 +1,4 @@
-//! The API, as commands ask it.
+//! The client of the API that commands use.
 
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -21,7 +21,7 @@ use crate::{
 /// The most elements that the API answers at once.
 const LARGEST_PAGE: usize = 1000;
 
-/// Which keyward is asked.
+/// The options that choose the keyward of a command.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Target {
     /// Use this server, with the key in `KEYWARD_KEY` or in the file that `KEYWARD_KEY_FILE` names;
@@ -50,8 +50,7 @@ impl Target {
         }
     }
 
-    /// Asks the API one question and returns the body of the answer; `path` is what comes after
-    /// `/api/v1`.
+    /// Sends one request to the API and returns the body of the answer; `path` follows `/api/v1`.
     pub(crate) fn ask(
         &self,
         method: &str,
@@ -65,14 +64,14 @@ impl Target {
     }
 }
 
-/// A keyward whose API can be asked.
+/// A way to the API of a keyward.
 pub(crate) enum Client {
     Network(Network),
     Machine(Machine),
 }
 
 impl Client {
-    /// Asks the API and returns the body of the answer; `target` is what comes after `/api/v1`.
+    /// Sends a request to the API and returns the body of the answer; `target` follows `/api/v1`.
     pub(crate) fn ask(
         &self,
         method: &str,
@@ -89,7 +88,7 @@ impl Client {
         if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer)) }
     }
 
-    /// Asks the API, as [`Client::ask`], and reads the answer.
+    /// As [`Client::ask`], and parses the answer.
     pub(crate) fn ask_for<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -99,7 +98,7 @@ impl Client {
         parse(&self.ask(method, target, body)?)
     }
 
-    /// Asks for an answer that has no end. Returns its status, and its lines as they come.
+    /// Opens a stream. Returns the status of the answer, and its lines as they come.
     pub(crate) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
         let target = format!("{API}{target}");
         match self {
@@ -118,7 +117,8 @@ impl Client {
         Ok(all)
     }
 
-    /// Returns the first elements of a list, at most `most`. `target` ends where its query can go on.
+    /// Returns the first elements of a list, at most `most`. More query parameters can follow
+    /// `target`.
     pub(crate) fn first(&self, target: &str, most: usize) -> Result<Vec<Value>, Error> {
         let mut found = Vec::new();
         self.pages(&format!("{target}limit={}", most.min(LARGEST_PAGE)), |page| {

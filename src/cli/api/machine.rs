@@ -15,7 +15,7 @@ use crate::{
     server::{self, Backend, InProcessServer, Sources},
 };
 
-/// How long other commands may keep this one from the data directory.
+/// How long this command waits for other commands that hold the data directory.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The time between two attempts to lock the data directory.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -60,7 +60,7 @@ impl Machine {
         socket::send(&self.socket(), method, target, body)
     }
 
-    /// Asks for an answer that has no end. Returns its status, and its lines as they come.
+    /// Opens a stream. Returns the status of the answer, and its lines as they come.
     pub(crate) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
         socket::stream(&self.socket(), target)
     }

@@ -21,11 +21,11 @@ use zeroize::Zeroizing;
 use super::answer::{API, Answer, Lines};
 use crate::cli::{error::Error, settings::variable};
 
-/// How long an answer is awaited.
+/// The time limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longer than a stream is silent.
+/// The time limit for the next line of a stream. A stream sends heartbeats more often.
 const SILENCE: Duration = Duration::from_mins(1);
-/// Longer than any page, in bytes.
+/// The most bytes of an answer. Every page is shorter.
 const LONGEST: u64 = 64 * 1024 * 1024;
 /// The most lines of a stream that are received ahead.
 const LINES_AHEAD: usize = 256;
@@ -74,7 +74,7 @@ impl Network {
         Ok((answer.status().as_u16(), body.into()))
     }
 
-    /// Asks for an answer that has no end. Only its beginning and the silence in it have a time limit.
+    /// Opens a stream. Only its beginning and the silence in it have a time limit.
     pub(crate) fn stream(&self, target: &str) -> Result<(u16, Lines), Error> {
         let unreachable = |source| unreachable(&self.base, source);
         let request = Request::get(format!("{}{target}", self.base))

@@ -15,11 +15,12 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, Lines};
 use crate::cli::error::Error;
 
-/// How long an answer is awaited. Longer than a stream is silent.
+/// The time limit for an answer, and for the next line of a stream, which sends heartbeats more
+/// often.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a probe waits: a later answer is of no use to a monitor.
+/// The time limit for a probe. A later answer is of no use to a monitor.
 pub(crate) const PROBE_PATIENCE: Duration = Duration::from_secs(5);
-/// Longer than any job takes.
+/// The time limit for a job. Every job takes less.
 const JOB_PATIENCE: Duration = Duration::from_hours(1);
 
 /// Sends a request that may take as long as a job.

@@ -47,7 +47,7 @@ pub(crate) struct Options {
 /// The forms. Each has one JSON object per line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// As the API answers
+    /// Events as the API returns them
     Jsonl,
     /// CloudEvents 1.0
     Cloudevents,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{error::Error, import::LONGEST_LINE},
+    cli::{error::Error, import::LONGEST_LINE, limits},
     domain::imported_key::ImportedKey,
     http::{
         control::import::{ONE_FORM, RowFault},
@@ -18,8 +18,19 @@ use crate::{
 };
 
 /// The members of a row: those of a new key, its account, and one of the last three.
-const MEMBERS: [&str; 9] =
-    ["name", "scopes", "expiresAt", "enabled", "metadata", "account", "key", "sha256", "sha512"];
+const MEMBERS: [&str; 11] = [
+    "name",
+    "scopes",
+    "expiresAt",
+    "enabled",
+    "metadata",
+    "allowedIps",
+    "rateLimit",
+    "account",
+    "key",
+    "sha256",
+    "sha512",
+];
 /// The fewest characters of a key text. A shorter text can be guessed from its digest.
 const MIN_KEY_LEN: usize = 20;
 
@@ -68,7 +79,8 @@ pub(super) fn names_of<R: Read>(table: &mut csv::Reader<R>) -> Result<Vec<String
     Ok(names)
 }
 
-/// Reads a row of CSV. Scopes have blanks between them, metadata is JSON, an empty cell is an absent
+/// Reads a row of CSV. Scopes and networks have blanks between them, a rate limit is written as for
+/// `keyward keys create`, metadata is JSON, an empty cell is an absent
 /// member.
 pub(super) fn from_columns(
     names: &[String],
@@ -85,10 +97,13 @@ pub(super) fn from_columns(
     for (name, text) in names.iter().map(String::as_str).zip(record.iter().map(str::trim)) {
         let value = match name {
             _ if text.is_empty() => continue,
-            "scopes" => json!(text.split_whitespace().collect::<Vec<_>>()),
+            "scopes" | "allowedIps" => json!(text.split_whitespace().collect::<Vec<_>>()),
             "metadata" if is_inexact(text) => return Err(fault(name, "out_of_range", INEXACT)),
             "metadata" => serde_json::from_str(text)
                 .map_err(|_| fault(name, "invalid_json", "must be a JSON object"))?,
+            "rateLimit" => {
+                limits::rate(text).map_err(|says| fault(name, "invalid_format", &says))?
+            }
             "enabled" => match text {
                 "true" => json!(true),
                 "false" => json!(false),

@@ -8,6 +8,7 @@ use crate::cli::{
     accounts::account::{about_account, account_id},
     api::client::Target,
     error::Error,
+    limits::KeyLimits,
     output::{self, Output},
     request, secret,
 };
@@ -26,6 +27,8 @@ pub(crate) struct Options {
     /// Metadata of the key: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
+    #[command(flatten)]
+    limits: KeyLimits,
     /// The account: its identifier or your own external identifier
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
@@ -44,12 +47,16 @@ impl Options {
         let client = self.target.open()?;
         let account = self.account.as_ref().map(|it| account_id(&client, it)).transpose()?;
         let path = account.map_or("/api-keys".to_owned(), |it| format!("/accounts/{it}/api-keys"));
-        let body = request::object([
-            ("name", Some(self.name.clone().into())),
-            ("scopes", Some(self.scopes.clone().into())),
-            output::expiry_member(self.expires.as_ref()),
-            ("metadata", self.metadata.clone()),
-        ]);
+        let body = request::object(
+            [
+                ("name", Some(self.name.clone().into())),
+                ("scopes", Some(self.scopes.clone().into())),
+                output::expiry_member(self.expires.as_ref()),
+                ("metadata", self.metadata.clone()),
+            ]
+            .into_iter()
+            .chain(self.limits.members()),
+        );
         let mut made = client.ask("POST", &path, Some(&body));
         if let Some(account) = &self.account {
             made = about_account(made, account);

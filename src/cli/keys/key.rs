@@ -12,6 +12,7 @@ use crate::cli::{
         client::{Client, Target, encoded},
     },
     error::Error,
+    limits::shown_rate,
     output::{self, Format, Output},
     secret,
 };
@@ -81,6 +82,7 @@ fn print(body: &[u8], output: Output) -> Result<(), Error> {
     });
     let old: Vec<_> = old.collect();
     let metadata = key["metadata"].as_object().filter(|it| !it.is_empty());
+    let networks = key["allowedIps"].is_array().then(|| output::words(&key, "allowedIps"));
     Ok(output::facts(&[
         ("id", Some(output::text(&key, "id", ""))),
         ("name", Some(output::text(&key, "name", ""))),
@@ -91,6 +93,8 @@ fn print(body: &[u8], output: Output) -> Result<(), Error> {
         ("scopes", Some(output::words(&key, "scopes"))),
         ("created", Some(output::moment(&key, "createdAt", ""))),
         ("expires", Some(output::moment(&key, "expiresAt", "never"))),
+        ("rate limit", shown_rate(&key["rateLimit"])),
+        ("allowed from", networks),
         ("last used", Some(output::moment(&key, "lastUsedAt", "never"))),
         ("metadata", metadata.map(|_| key["metadata"].to_string())),
     ])?)

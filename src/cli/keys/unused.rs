@@ -9,7 +9,7 @@ use crate::cli::{api::client::encoded, error::Error, output};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The number of days
+    /// List keys that were not used for this many days
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     days: u16,
     #[command(flatten)]

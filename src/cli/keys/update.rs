@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::key::OneKey;
-use crate::cli::{error::Error, output, request};
+use crate::cli::{error::Error, limits::KeyLimits, output, request};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -27,18 +27,24 @@ pub(crate) struct Options {
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
     #[command(flatten)]
+    limits: KeyLimits,
+    #[command(flatten)]
     key: OneKey,
 }
 
 impl Options {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let body = request::changes([
-            ("name", self.name.clone().map(Value::from)),
-            ("scopes", request::list(&self.scopes)),
-            output::expiry_member(self.expires.as_ref()),
-            ("enabled", (self.enable || self.disable).then_some(self.enable.into())),
-            ("metadata", self.metadata.clone()),
-        ])?;
+        let body = request::changes(
+            [
+                ("name", self.name.clone().map(Value::from)),
+                ("scopes", request::list(&self.scopes)),
+                output::expiry_member(self.expires.as_ref()),
+                ("enabled", (self.enable || self.disable).then_some(self.enable.into())),
+                ("metadata", self.metadata.clone()),
+            ]
+            .into_iter()
+            .chain(self.limits.members()),
+        )?;
         self.key.print_answer("PATCH", "", Some(&body))
     }
 }

@@ -81,7 +81,10 @@ impl Supervisor {
             if let Err(err) = &sent
                 && reachable
             {
-                tracing::warn!(error = err as &dyn std::error::Error, "no message reaches systemd");
+                tracing::warn!(
+                    error = err as &dyn std::error::Error,
+                    "messages cannot be sent to systemd"
+                );
             }
             reachable = sent.is_ok();
         })?;
@@ -127,13 +130,13 @@ impl Supervisor {
     }
 }
 
-/// Returns how often systemd wants a sign of life, if at all.
+/// Returns how often systemd expects a watchdog message; `None` if it expects none.
 pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|it| !it.is_zero())
 }
 
-/// Gives signs of life as long as the writer and every worker answer. systemd restarts a process whose
-/// writer or workers are stuck. A refusal is an answer.
+/// Sends watchdog messages as long as the writer and every worker answer. systemd restarts a
+/// process whose writer or workers are stuck. A refusal is an answer.
 pub(super) async fn watch(
     supervisor: Arc<Supervisor>,
     interval: Option<Duration>,

@@ -1,11 +1,12 @@
 //! `/accounts`: for the operator.
 
-use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, route, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, route, web};
 
 use crate::{
     domain::{account::Account, id::AccountId, text::ExternalId},
     http::{
         api::{
+            idempotency::{self, Begun, IssuedAnswer},
             keys,
             revision::{entity_tag, expected_revision},
         },
@@ -23,7 +24,7 @@ use crate::{
             read_account_patch,
         },
     },
-    service::{AccountPage, Error, Keyward, Principal},
+    service::{AccountPage, Error, KeyAccess, Keyward, Principal},
 };
 
 /// List accounts
@@ -84,20 +85,24 @@ pub async fn list_accounts(
 pub async fn create_account(
     app: web::Data<Keyward>,
     caller: Caller<WriteAccounts>,
+    req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
+    let caller = caller.principal;
+    let first = match idempotency::begin(&app, &caller, KeyAccess::Write, &req, &body).await? {
+        Begun::Answered(response) => return Ok(response),
+        Begun::First(first) => first,
+    };
     let members = body.members()?;
     let draft = read_account_draft(members, app.catalogue()).map_err(Problem::invalid)?;
-    let permit =
-        move |app: &Keyward| Ok((app.permit_new_account(&caller.principal, &draft)?, draft));
+    let permit = move |app: &Keyward| Ok((app.permit_new_account(&caller, &draft)?, draft));
     let (permit, draft) = run(&app, permit).await?;
     let minted = minted(&app).await?;
+    let permit = permit.keeping(idempotency::keeper(&app, first, IssuedAnswer::created_account));
     let new = run(&app, move |app| app.create_account(permit, draft, minted)).await?;
-    let first = ApiKeyBody::new(&app, &new.first_key.view, Some(&new.first_key.plaintext));
-    Ok(HttpResponse::Created()
-        .insert_header((header::LOCATION, format!("/api/v1/accounts/{}", new.account.id)))
-        .insert_header(entity_tag(new.account.revision))
-        .json(AccountBody::new(&app, &new.account, Some(first))))
+    let (key, account) = (&new.first_key, Some(&new.account));
+    let answer = IssuedAnswer::created_account(&app, &key.view, &key.plaintext, account);
+    Ok(answer.into_response())
 }
 
 /// Show the account of the presented key
@@ -233,10 +238,11 @@ pub async fn create_account_key(
     app: web::Data<Keyward>,
     caller: Caller<WriteAccounts>,
     id: web::Path<String>,
+    req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let account = find(&app, &caller.principal, &id).await?;
-    keys::create(&app, caller.principal, account.id, body).await
+    keys::create(&app, caller.principal, account.id, &req, body).await
 }
 
 async fn find(

@@ -32,7 +32,7 @@ impl KeyRequest<'_> {
         Ok(KeyChange { id: view.key.id, access: self.access, expected })
     }
 
-    /// Does both for an operation that takes no body.
+    /// Returns the change of the key, for an operation that takes no body.
     pub async fn change_without_body(
         &self,
         app: &web::Data<Keyward>,

@@ -1,11 +1,12 @@
 //! `/api-keys`
 
-use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, route, web};
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, route, web};
 
 use crate::{
     domain::{api_key::KeyStatus, id::AccountId, scope::Scope},
     http::{
         api::{
+            idempotency::{self, Begun, IssuedAnswer},
             key_request::{KeyRequest, find},
             revision::entity_tag,
         },
@@ -22,9 +23,7 @@ use crate::{
             read_key_patch, read_new_key, unknown_scope,
         },
     },
-    service::{
-        Error, Expiry, IssuedKey, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward, Principal,
-    },
+    service::{Error, Expiry, KeyAccess, KeyFilter, KeyPage, KeyView, Keyward, Principal},
 };
 
 /// List API keys
@@ -67,10 +66,11 @@ pub async fn list_keys(
 pub async fn create_key(
     app: web::Data<Keyward>,
     caller: Caller<WriteOwnKeys>,
+    req: HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
     let account = caller.principal.account;
-    create(&app, caller.principal, account, body).await
+    create(&app, caller.principal, account, &req, body).await
 }
 
 /// Show the presented key
@@ -242,8 +242,13 @@ pub(super) async fn create(
     app: &web::Data<Keyward>,
     caller: Principal,
     account: AccountId,
+    req: &HttpRequest,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
+    let first = match idempotency::begin(app, &caller, KeyAccess::Write, req, &body).await? {
+        Begun::Answered(response) => return Ok(response),
+        Begun::First(first) => first,
+    };
     let members = body.members()?;
     let now = app.env().time.now();
     let lifetimes = app.lifetimes(account);
@@ -252,21 +257,14 @@ pub(super) async fn create(
     let (permit, new) =
         run(app, move |app| Ok((app.permit_new_key(&caller, account, &new)?, new))).await?;
     let minted = minted(app).await?;
+    let permit = permit.keeping(idempotency::keeper(app, first, IssuedAnswer::created_key));
     let issued = run(app, move |app| app.create_key(permit, account, new, minted)).await?;
-    let address = format!("/api/v1/api-keys/{}", issued.view.key.id);
-    Ok(HttpResponse::Created()
-        .insert_header((header::LOCATION, address))
-        .insert_header(entity_tag(issued.view.key.revision))
-        .json(issued_body(app, &issued)))
+    let answer = IssuedAnswer::created_key(app, &issued.view, &issued.plaintext, None);
+    Ok(answer.into_response())
 }
 
 pub(super) fn shown(app: &Keyward, view: &KeyView) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header(entity_tag(view.key.revision))
         .json(ApiKeyBody::new(app, view, None))
-}
-
-/// Returns the body of the only answers that hold a full key.
-pub(super) fn issued_body(app: &Keyward, issued: &IssuedKey) -> ApiKeyBody {
-    ApiKeyBody::new(app, &issued.view, Some(&issued.plaintext))
 }

@@ -5,9 +5,9 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use crate::{
     http::{
         api::{
+            idempotency::{self, Begun, IssuedAnswer},
             key_request::KeyRequest,
-            keys::{issued_body, shown},
-            revision::entity_tag,
+            keys::shown,
         },
         authn::{Caller, RotateItself, WriteKeys},
         blocking::{minted, run},
@@ -92,14 +92,18 @@ async fn rotate(
     key: KeyRequest<'_>,
     body: RequestBody,
 ) -> Result<HttpResponse, Problem> {
+    let first = match idempotency::begin(app, &key.caller, key.access, key.req, &body).await? {
+        Begun::Answered(response) => return Ok(response),
+        Begun::First(first) => first,
+    };
     let view = key.find(app).await?;
     let members = body.optional_members()?;
     let (change, caller) = (key.change(&view)?, key.caller);
     let grace = read_grace(members).map_err(Problem::invalid)?;
     let permit = run(app, move |app| app.permit_rotation(&caller, change, grace)).await?;
     let minted = minted(app).await?;
+    let permit = permit.keeping(idempotency::keeper(app, first, IssuedAnswer::rotated_key));
     let issued = run(app, move |app| app.rotate_key(permit, change, grace, minted)).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header(entity_tag(issued.view.key.revision))
-        .json(issued_body(app, &issued)))
+    let answer = IssuedAnswer::rotated_key(app, &issued.view, &issued.plaintext, None);
+    Ok(answer.into_response())
 }

@@ -4,13 +4,21 @@ use actix_web::{
     HttpMessage,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
+    http::header::HeaderMap,
     middleware::Next,
     web,
 };
 
-use super::{denied::DeniedCaller, examine::caller};
+use super::{
+    denied::DeniedCaller,
+    examine::caller,
+    presented::{IDEMPOTENCY_KEY, PresentedKey},
+};
 use crate::{
-    domain::event::{Actor, RequestContext},
+    domain::{
+        event::{Actor, RequestContext},
+        sealed_answer::SealingSecret,
+    },
     http::{
         blocking::run,
         request::{client_address::TrustedProxies, id::request_id},
@@ -33,6 +41,9 @@ pub async fn authenticate<B: MessageBody + 'static>(
     match caller(&app, req.request(), &[], context).await {
         Ok(principal) => {
             req.extensions_mut().insert(principal);
+            if let Some(secret) = sealing_secret(&app, req.headers()) {
+                req.extensions_mut().insert(secret);
+            }
             Ok(next.call(req).await?.map_into_left_body())
         }
         Err(problem) => {
@@ -40,6 +51,13 @@ pub async fn authenticate<B: MessageBody + 'static>(
             Ok(req.error_response(problem).map_into_right_body())
         }
     }
+}
+
+/// Returns the secret under which the answer is kept, if the request has an `Idempotency-Key`. No
+/// handler sees the text of the presented key.
+fn sealing_secret(app: &Keyward, headers: &HeaderMap) -> Option<SealingSecret> {
+    headers.get(&IDEMPOTENCY_KEY)?;
+    PresentedKey::in_request(app, headers).text.map(SealingSecret::of_presented)
 }
 
 /// Lets every request through, as the operator's: on the control socket, being able to connect is the

@@ -12,7 +12,7 @@ use crate::{
     service::{DeniedCall, Identity, Keyward, Principal},
 };
 
-/// What is known of a caller that was refused.
+/// A caller that was refused, as far as it is known.
 #[derive(Clone, Copy, Default)]
 pub struct DeniedCaller {
     prefix: Option<KeyPrefix>,

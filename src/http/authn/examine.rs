@@ -1,4 +1,4 @@
-//! From the headers of a request to its caller: the one way, for every address.
+//! Finds the caller of a request from its headers. Every address uses this.
 
 use actix_web::{HttpRequest, web};
 use tokio::sync::oneshot;
@@ -7,14 +7,14 @@ use super::presented::{Ambiguity, PresentedKey, without_key};
 use crate::{
     domain::{event::RequestContext, policy::RequiredScopes, verdict::Verdict},
     http::{blocking::run, problem::Problem},
-    service::{Denial, Error, Identity, Keyward, Principal, Upgrade, Verification},
+    service::{Error, Identity, Keyward, Principal, Question, Upgrade, Verification},
 };
 
 /// Why a request has no accepted caller.
 pub enum Refusal {
     MissingKey,
-    /// The verdict on the presented key, other than [`Verdict::Valid`] and
-    /// [`Verdict::InsufficientScopes`].
+    /// The verdict on the presented key, other than [`Verdict::Valid`],
+    /// [`Verdict::InsufficientScopes`] and [`Verdict::RateLimited`].
     Key(Verdict),
     Ambiguous(Ambiguity),
     /// The key could not be examined now.
@@ -26,7 +26,7 @@ impl Refusal {
     pub fn into_problem(self, query: &str) -> Problem {
         match self {
             Self::MissingKey => without_key(query),
-            Self::Key(verdict) => Error::Unauthenticated(Denial::from(verdict)).into(),
+            Self::Key(verdict) => Error::of_caller(verdict).into(),
             Self::Ambiguous((code, detail)) => Problem::bad_request(code, detail),
             Self::Failed(problem) => problem,
         }
@@ -42,7 +42,10 @@ pub async fn caller(
     context: RequestContext,
 ) -> Result<Principal, Problem> {
     let (presented, query) = (PresentedKey::in_request(app, req.headers()), req.query_string());
-    let found = examine(app, presented, query, RequiredScopes::default(), || context.clone()).await;
+    // A call of this API uses no rate limit: they are for the protected API.
+    let client_ip = &|| context.client_ip;
+    let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+    let found = examine(app, presented, query, question, || context.clone()).await;
     let principal = app.principal(&found.map_err(|it| it.into_problem(query))?, context)?;
     permit(app, &principal, any_of)?;
     Ok(principal)
@@ -61,7 +64,8 @@ pub fn permit(
     }
 }
 
-/// Returns the verdict on the presented key: [`Verdict::Valid`] or [`Verdict::InsufficientScopes`].
+/// Returns the verdict on the presented key: [`Verdict::Valid`], [`Verdict::InsufficientScopes`] or
+/// [`Verdict::RateLimited`].
 ///
 /// Every other verdict is a [`Refusal`], and so is ambiguity, which is looked for last: a client that
 /// has no accepted key learns only that. `query` is the query of the request that carries the key.
@@ -69,12 +73,13 @@ pub async fn examine(
     app: &web::Data<Keyward>,
     presented: PresentedKey<'_>,
     query: &str,
-    required: RequiredScopes,
+    question: Question<'_>,
     context: impl FnOnce() -> RequestContext,
 ) -> Result<Verification, Refusal> {
     let text = presented.text.ok_or(Refusal::MissingKey)?;
-    let found = judged(app, text, required, context).await.map_err(Refusal::Failed)?;
-    if !matches!(found.verdict, Verdict::Valid | Verdict::InsufficientScopes) {
+    let found = judged(app, text, question, context).await.map_err(Refusal::Failed)?;
+    if !matches!(found.verdict, Verdict::Valid | Verdict::InsufficientScopes | Verdict::RateLimited)
+    {
         return Err(Refusal::Key(found.verdict));
     }
     match presented.ambiguity(app, query) {
@@ -88,10 +93,10 @@ pub async fn examine(
 pub async fn judged(
     app: &web::Data<Keyward>,
     text: &[u8],
-    required: RequiredScopes,
+    question: Question<'_>,
     context: impl FnOnce() -> RequestContext,
 ) -> Result<Verification, Problem> {
-    let found = app.judge(&identified(app, text).await?, required);
+    let found = app.judge(&identified(app, text).await?, question);
     if app.should_record_retired_use(&found) {
         let (app, found, context) = (app.clone(), found.clone(), context());
         actix_web::rt::spawn(async move {
@@ -102,7 +107,7 @@ pub async fn judged(
 }
 
 /// Returns the credential that a text is. Only the first use of a secret leaves this thread.
-async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, Problem> {
+pub async fn identified(app: &web::Data<Keyward>, text: &[u8]) -> Result<Identity, Problem> {
     let unverified = match app.identify(text) {
         Identity::Unverified(it) => it,
         known @ (Identity::Malformed | Identity::Unknown | Identity::Known(_)) => return Ok(known),

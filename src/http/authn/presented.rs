@@ -12,6 +12,8 @@ use crate::{
 
 /// Header names are made once: a look-up by text would parse the name each time.
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The header of a request whose answer is to be kept for a retry.
+pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Headers that must not come twice: two readers could take one each.
 static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("x-api-key"),
@@ -21,8 +23,8 @@ static ONCE: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
     header::IF_MATCH,
 ];
-/// Headers of a proxy's question that must not come twice. Its other headers belong to the original request, whose API may
-/// take several of them.
+/// Headers of an authorization request that must not come twice. Its other headers belong to the
+/// original request, whose API may take several of them.
 static KEY_ONCE: [HeaderName; 3] =
     [HeaderName::from_static("x-api-key"), header::AUTHORIZATION, header::HOST];
 
@@ -44,7 +46,7 @@ impl<'h> PresentedKey<'h> {
         Self { text: key_in(app, headers), headers, once: &ONCE }
     }
 
-    /// Reads the headers of a proxy's question about another request.
+    /// Reads the headers of an authorization request from a proxy.
     pub fn in_question(app: &Keyward, headers: &'h HeaderMap) -> Self {
         Self { text: key_in(app, headers), headers, once: &KEY_ONCE }
     }

@@ -47,7 +47,7 @@ pub struct RowOutcome {
     pub faults: Vec<RowFault>,
 }
 
-/// What is wrong with a row.
+/// A fault of a row.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RowFault {
     pub field: String,

@@ -11,7 +11,7 @@ const REQUEST_ID: &str = "X-Request-Id";
 const RETRY_AFTER: &str = "Retry-After";
 
 /// Every header of an answer.
-const HEADERS: [(&str, Type, &str); 7] = [
+const HEADERS: [(&str, Type, &str); 8] = [
     (REQUEST_ID, Type::String, "The identifier of the request, as in the log and in `requestId`."),
     (
         RETRY_AFTER,
@@ -32,10 +32,16 @@ const HEADERS: [(&str, Type, &str); 7] = [
     ),
     ("ETag", Type::String, "The revision of the key or account, for `If-Match`."),
     ("Location", Type::String, "The address of the new key or account."),
+    (
+        "Idempotency-Replayed",
+        Type::String,
+        "`true` if this repeats the answer to an earlier request with the same `Idempotency-Key`.",
+    ),
 ];
 
 /// Adds the refusals, and headers to all answers.
-pub(super) fn add(operation: &mut Operation) {
+pub(super) fn add(path: &str, operation: &mut Operation) {
+    let gives_key = gives_key(path, operation);
     let is_page = returns_page(operation);
     let has_revision = matches!(answer_schema(operation), Some("ApiKey" | "Account"));
     let responses = &mut operation.responses.responses;
@@ -48,6 +54,7 @@ pub(super) fn add(operation: &mut Operation) {
             ("Link", is_good && is_page),
             ("ETag", is_good && has_revision),
             ("Location", status == "201"),
+            ("Idempotency-Replayed", is_good && gives_key),
         ];
         let given = headers.into_iter().filter(|(_, applies)| *applies);
         response.headers.extend(given.map(|(name, _)| (name.to_owned(), header(name))));
@@ -90,7 +97,12 @@ pub(super) fn creates(operation: &Operation) -> bool {
     operation.responses.responses.contains_key("201")
 }
 
-/// Returns the name of the schema of the good answer.
+/// Whether the answer holds a full key.
+pub(super) fn gives_key(path: &str, operation: &Operation) -> bool {
+    creates(operation) || path.ends_with("/rotate")
+}
+
+/// Returns the name of the schema of the successful answer.
 fn answer_schema(operation: &Operation) -> Option<&str> {
     let mut answers = operation.responses.responses.iter();
     let (_, answer) = answers.find(|(status, _)| status.starts_with('2'))?;

@@ -1,5 +1,5 @@
-//! What the server accepts, as far as a schema can say it, for members and parameters of one name
-//! in all schemas.
+//! Bounds of members and parameters, by name, in all schemas: the input that the server accepts, as
+//! far as a schema can express it.
 
 use utoipa::openapi::{
     RefOr, Schema,
@@ -17,13 +17,13 @@ use crate::{
 };
 
 const SCOPE_OR_ALL: &str = r"^(\*|[a-z0-9-]+:[a-z0-9-]+)$";
-/// What an account may allow: `*` is the operator's.
+/// A scope that an account may allow. `*` is only for the operator.
 const SCOPE: &str = "^[a-z0-9-]+:[a-z0-9-]+$";
 const VISIBLE_ASCII: &str = "^[!-~]+$";
-/// Something to see, and no control characters.
+/// At least one visible character, and no control characters.
 const NAME: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$";
 const IP_ADDRESS: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$";
-/// As `query::cursor` and `events::event_cursor` write them.
+/// The form that `query::cursor` and `events::event_cursor` write.
 const ROW_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})\.[0-9a-f]{32}$";
 const EVENT_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})$";
 const SUBJECT: &str = "^(keyward|(key|acct)_[0-9A-Za-z]{22})$";

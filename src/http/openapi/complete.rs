@@ -1,4 +1,4 @@
-//! What all operations have in common, and what the derives cannot express. Each is said once, here.
+//! Adds the parts of the document that all operations share or that the derives cannot express.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,7 +57,7 @@ pub(super) fn complete(document: &mut OpenApi) {
             refuse_null_body(operation);
             accept_bearer(operation);
             parameters::add(path, &method, operation);
-            answers::add(operation);
+            answers::add(path, operation);
             bounds::bound_parameters(operation);
         }
     }
@@ -77,10 +77,10 @@ pub(super) fn complete(document: &mut OpenApi) {
     document.security = Some(either.into());
 }
 
-/// Tells the scopes, of which one is enough, in the description and in an extension.
+/// Adds the scopes, of which one is enough, to the description and as an extension.
 ///
-/// In `security` they would read as needed all together, and not every tool takes them there for a
-/// scheme other than OAuth.
+/// In `security`, they would mean that all of them are required. Not every tool accepts scopes
+/// there for a scheme other than OAuth.
 fn name_scopes(operation: &mut Operation) {
     let Some(security) = &mut operation.security else { return };
     let required: Vec<BTreeMap<String, Vec<String>>> = security
@@ -106,7 +106,7 @@ fn name_scopes(operation: &mut Operation) {
     };
 }
 
-/// A body that may be left out is not one that may be `null`.
+/// An optional body is still not `null`.
 fn refuse_null_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else { return };
     for content in body.content.values_mut() {
@@ -143,8 +143,9 @@ fn add_security(components: &mut Components) {
     components.add_security_scheme("BearerAuth", SecurityScheme::Http(bearer));
 }
 
-/// A fixed path hides the path with a placeholder from a reader of the document (OpenAPI 3.1, Path
-/// Templating Matching), while the server answers by either.
+/// Adds the addresses of the caller's own objects. A fixed path hides the path with a placeholder
+/// from a reader of the document (OpenAPI 3.1, Path Templating Matching), but the server answers at
+/// both.
 fn add_own_addresses(document: &mut OpenApi) {
     let paths = &mut document.paths.paths;
     for own in &OWN_ADDRESSES {

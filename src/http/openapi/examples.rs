@@ -1,4 +1,4 @@
-//! An example of every answer, made of the examples of its members.
+//! An example of every successful answer, made of the examples of its members.
 
 use serde_json::{Map, Value};
 use utoipa::openapi::{OpenApi, RefOr};
@@ -7,7 +7,7 @@ use super::operations::operations;
 
 const JSON: &str = "application/json";
 
-/// Adds an example to each JSON body of a good answer that has none.
+/// Adds an example to each JSON body of a successful answer that has none.
 pub(super) fn add(document: &mut OpenApi) {
     let components = document.components.as_ref();
     let schemas = components.map(|it| serde_json::to_value(&it.schemas));
@@ -28,9 +28,9 @@ pub(super) fn add(document: &mut OpenApi) {
 }
 
 struct Example<'a> {
-    /// All that references name.
+    /// The targets of references.
     schemas: &'a Value,
-    /// Whether members that an answer may lack are told.
+    /// Whether to include members that an answer may lack.
     optional: bool,
 }
 

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::answers::{creates, returns_page};
+use super::answers::{creates, gives_key, returns_page};
 use crate::http::request::query;
 
 const KEY_ID: &str = "The identifier of the key, its `keyPrefix`, or `self`.";
@@ -19,10 +19,16 @@ const CURSOR: &str = "The `nextCursor` of the previous page.";
 const IF_MATCH: &str = "Make the change only if this is the current `ETag`. Otherwise, the answer \
     is 412 and nothing changes. `*` matches every `ETag`.";
 
+const IDEMPOTENCY_KEY: &str = "A value of your choice that no other request has, such as a UUID. The \
+    same request with the same value within 24 hours changes nothing more and gets the same answer, \
+    with the full key and with `Idempotency-Replayed: true`. Another request with this value is 422. \
+    While the first one runs, the answer is 409.";
+
 pub(super) fn add(path: &str, method: &HttpMethod, operation: &mut Operation) {
     let names_one = path.contains("/{id}") || path.contains("/self");
     let changes_one = names_one && *method != HttpMethod::Get && !creates(operation);
     let is_page = returns_page(operation);
+    let gives_key = gives_key(path, operation);
     let all = operation.parameters.get_or_insert_default();
     for parameter in &mut *all {
         if let RefOr::T(parameter) = parameter
@@ -39,6 +45,10 @@ pub(super) fn add(path: &str, method: &HttpMethod, operation: &mut Operation) {
     }
     if changes_one {
         all.push(optional("If-Match", ParameterIn::Header, IF_MATCH, String::schema()));
+    }
+    if gives_key {
+        let (place, schema) = (ParameterIn::Header, idempotency_key_schema());
+        all.push(optional("Idempotency-Key", place, IDEMPOTENCY_KEY, schema));
     }
     if all.is_empty() {
         operation.parameters = None;
@@ -57,6 +67,17 @@ fn optional(
         .description(Some(description))
         .schema(Some(schema));
     RefOr::T(parameter.build())
+}
+
+/// Without quotes, or as a String of Structured Fields (RFC 8941).
+fn idempotency_key_schema() -> RefOr<Schema> {
+    let mut schema = String::schema();
+    if let RefOr::T(Schema::Object(it)) = &mut schema {
+        it.min_length = Some(1);
+        it.max_length = Some(255);
+        it.pattern = Some("^[!#-~][!-~]*$".to_owned());
+    }
+    schema
 }
 
 fn limit_schema() -> RefOr<Schema> {

@@ -174,7 +174,7 @@ impl RequestBody {
     /// Refuses a body, for an operation that takes none. An empty object, which some clients send, counts
     /// as none. The members that are returned hold only the faults of the query.
     pub fn none(self) -> Result<Members, Problem> {
-        let bytes = self.complete()?.trim_ascii();
+        let bytes = self.bytes()?.trim_ascii();
         let empty = |it| matches!(it, Value::Object(members) if members.is_empty());
         if !bytes.is_empty() && !json::parse(bytes).is_ok_and(empty) {
             let detail = "this operation takes no body";
@@ -191,7 +191,8 @@ impl RequestBody {
         }
     }
 
-    fn complete(&self) -> Result<&Bytes, Problem> {
+    /// Returns the bytes of the body.
+    pub fn bytes(&self) -> Result<&Bytes, Problem> {
         match &self.body {
             Body::Complete(bytes) => Ok(bytes),
             Body::TooLarge => {
@@ -210,7 +211,7 @@ impl RequestBody {
     }
 
     fn read(&self) -> Result<Option<Members>, Problem> {
-        let bytes = self.complete()?;
+        let bytes = self.bytes()?;
         match self.media_type {
             MediaType::Json => (),
             MediaType::Missing if bytes.is_empty() => return Ok(None),

@@ -24,10 +24,11 @@ use crate::{
     http::{
         authn::{PresentedKey, Refusal, examine, key_in_query},
         problem::Problem,
+        rate_fields::RateFields,
         request::{body, id::REQUEST_ID},
         verification::{authz_response::Allowed, state::VerificationState},
     },
-    service::{Error, OriginalRequest, Verification},
+    service::{Error, OriginalRequest, Question, Verification},
     telemetry::{EntryPoint, Outcome},
 };
 
@@ -38,7 +39,7 @@ static FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
 
-/// The prefix of the path in a question of Envoy.
+/// The prefix of the path in an authorization request from Envoy.
 const ENVOY: &str = "/authz/envoy";
 
 /// The protocol of a kind of proxy.
@@ -48,7 +49,7 @@ enum Mount {
     Nginx,
     /// Caddy, Traefik, or `HAProxy` with our script: `X-Forwarded-Method`, `-Uri`, `-Host`.
     Forward,
-    /// Envoy, `ext_authz`: the method, host and path of the question itself.
+    /// Envoy, `ext_authz`: the method, host and path of the authorization request itself.
     Envoy,
     /// Reads nothing of the original request: only the scopes in the query count.
     Bare,
@@ -109,9 +110,10 @@ impl VerificationState {
                 return Err(err.into());
             }
         };
-        let context =
-            || RequestContext { request_id: None, client_ip: self.proxies.client_address(req) };
-        match examine(&self.app, presented, &query, required, context).await {
+        let client_ip = &|| self.proxies.client_address(req);
+        let question = Question { required, client_ip, cost: 1 };
+        let context = || RequestContext { request_id: None, client_ip: client_ip() };
+        match examine(&self.app, presented, &query, question, context).await {
             Ok(found) => {
                 *outcome = Outcome::Judged(found.verdict);
                 self.allowed(found)
@@ -130,11 +132,16 @@ impl VerificationState {
         }
     }
 
-    /// Lets the caller pass if its key grants what is needed.
+    /// Lets the caller pass if its key grants what is needed, and no rate limit refuses it.
     fn allowed(&self, found: Verification) -> Result<Allowed<'_>, Problem> {
         let catalogue = self.app.catalogue();
+        let now = || self.app.env().time.now();
         if found.verdict == Verdict::Valid {
-            return Ok(Allowed::Key(catalogue, found));
+            let fields = RateFields::new(&found.rates, now);
+            return Ok(Allowed::Key(catalogue, found, fields));
+        }
+        if found.verdict == Verdict::RateLimited {
+            return Err(Error::RateLimited(Box::new(found.rates), now()).into());
         }
         let names = catalogue.names(found.missing).map(str::to_owned).collect();
         Err(Error::LacksScopes(names).into())
@@ -169,7 +176,7 @@ impl VerificationState {
         if problem.code() == "authz_misconfigured"
             && self.complaints.is_due(self.app.env().time.monotonic())
         {
-            tracing::warn!(reason = %problem.detail(), "a proxy is not set up as it should be");
+            tracing::warn!(reason = %problem.detail(), "a proxy is misconfigured");
         }
         let code = HeaderValue::from_static(problem.code());
         let mut response = problem.respond(id);
@@ -211,7 +218,7 @@ impl Mount {
             Self::Bare => return Ok(None),
         };
         let target = match self {
-            // Only the path: the query stands in the question itself.
+            // Only the path: the query is in the authorization request itself.
             Self::Envoy => req.uri().path().strip_prefix(ENVOY).map(str::as_bytes),
             Self::Nginx | Self::Forward | Self::Bare => target.map(HeaderValue::as_bytes),
         };
@@ -243,7 +250,7 @@ fn without_caller<'p>(query: &str, outcome: &mut Outcome) -> Result<Allowed<'p>,
     Ok(Allowed::Public)
 }
 
-/// Returns the query of the original request; without one, that of the question.
+/// Returns the query of the original request; without one, that of the authorization request.
 fn query_of<'r>(original: Option<&OriginalRequest<'r>>, req: &'r HttpRequest) -> Cow<'r, str> {
     let target_query = original.and_then(|it| it.target).and_then(|it| {
         let at = it.iter().position(|it| *it == b'?')?;

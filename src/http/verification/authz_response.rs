@@ -12,7 +12,9 @@ use actix_web::{
 };
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{domain::scope::Catalogue, env::Timestamp, service::Verification};
+use crate::{
+    domain::scope::Catalogue, env::Timestamp, http::rate_fields::RateFields, service::Verification,
+};
 
 /// Key id, key name, account id, external id, scopes, expiry.
 static IDENTITY: [HeaderName; 6] = [
@@ -34,8 +36,9 @@ const NONE: &str = "-";
 pub(super) enum Allowed<'a> {
     /// The route is public: the request needs no key.
     Public,
-    /// The key of the request, and the catalogue that names its scopes.
-    Key(&'a Catalogue, Verification),
+    /// The key of the request, the catalogue that names its scopes, and the fields about its rate
+    /// limits, which the proxy may hand on.
+    Key(&'a Catalogue, Verification, Option<Box<RateFields>>),
 }
 
 impl Allowed<'_> {
@@ -44,7 +47,10 @@ impl Allowed<'_> {
         let mut response = HttpResponse::Ok().finish();
         let headers = response.headers_mut();
         let mut values = Values::new();
-        if let Self::Key(catalogue, Verification { entry: Some(entry), account, .. }) = self {
+        if let Self::Key(_, _, Some(fields)) = self {
+            fields.add_to(headers);
+        }
+        if let Self::Key(catalogue, Verification { entry: Some(entry), account, .. }, _) = self {
             let external_id = account.as_ref().and_then(|it| it.external_id.as_deref());
             values.add(|text| entry.key.id.push_to(text));
             values.add(|text| push_visible(entry.key.name(), text));

@@ -1,4 +1,4 @@
-//! `/api-keys/verify`: what a gateway asks.
+//! `/api-keys/verify`, which gateways call.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -20,7 +20,7 @@ use crate::{
             VerificationBody, VerifyKeyRequest, VerifyQuestion, read_plain_question, read_question,
         },
     },
-    service::Keyward,
+    service::{Keyward, Question},
     telemetry::{EntryPoint, Outcome},
 };
 
@@ -84,27 +84,27 @@ impl VerificationState {
     /// was verified since the start.
     async fn admit_caller(&self, req: &HttpRequest, id: &RequestId) -> Result<(), Problem> {
         let presented = PresentedKey::in_request(&self.app, req.headers());
-        let is_known = |it| self.app.admits_from_memory(it, VerifyKeys::ANY_OF);
+        let address = || self.proxies.client_address(req);
+        let is_known = |it| self.app.admits_from_memory(it, VerifyKeys::ANY_OF, &address);
         let outcome = if presented.text.is_some_and(is_known) {
             let ambiguity = presented.ambiguity(&self.app, req.query_string());
             ambiguity.map_or(Ok(()), |it| Err(Refusal::Ambiguous(it).into_problem("")))
         } else {
             let request_id = Some(id.clone().into());
-            let client_ip = self.proxies.client_address(req);
-            let context = RequestContext { request_id, client_ip };
+            let context = RequestContext { request_id, client_ip: address() };
             caller(&self.app, req, VerifyKeys::ANY_OF, context).await.map(drop)
         };
         if let Err(problem) = &outcome
             && problem.is_denial()
         {
-            let address = self.proxies.client_address(req);
-            DeniedCaller::in_request(&self.app, req.headers()).record(&self.app, problem, address);
+            let caller = DeniedCaller::in_request(&self.app, req.headers());
+            caller.record(&self.app, problem, address());
         }
         outcome
     }
 }
 
-/// Does the same for the control socket.
+/// Verifies a key as [`verify_key`] does, for the control socket.
 pub async fn verify_for_operator(
     app: web::Data<Keyward>,
     req: HttpRequest,
@@ -122,12 +122,14 @@ async fn answer(
 ) -> Result<(Verdict, Vec<u8>), Problem> {
     let catalogue = app.catalogue();
     let plain = body.json_bytes().and_then(|it| read_plain_question(it, catalogue));
-    let VerifyQuestion { key, wanted, client_ip } = match plain {
+    let VerifyQuestion { key, wanted, client_ip, cost } = match plain {
         Some(question) => question,
         None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
     };
     let context = || RequestContext { request_id: Some(id.clone().into()), client_ip };
-    let found = judged(app, key.as_bytes(), RequiredScopes::all(wanted), context).await?;
+    let required = RequiredScopes::all(wanted);
+    let question = Question { required, client_ip: &|| client_ip, cost };
+    let found = judged(app, key.as_bytes(), question, context).await?;
     let mut answer = Vec::with_capacity(ANSWER_LEN);
     let written = serde_json::to_writer(&mut answer, &VerificationBody::new(app, &found));
     answer.push(b'\n');

@@ -19,6 +19,7 @@ use crate::{
         wire::{
             fields::{enum_body, read_metadata, read_name, read_number, read_scopes, update_of},
             keys::ApiKeyBody,
+            limits::{RateLimitBody, read_rate_limit},
         },
     },
     service::{AccountDraft, AccountPatch, Fault, Keyward},
@@ -52,6 +53,12 @@ pub struct AccountBody {
     /// default, if it has one.
     #[schema(required, example = 2_592_000)]
     default_key_lifetime_seconds: Option<u32>,
+    /// The rate limit that all keys of the account share; `null` means none.
+    #[schema(required)]
+    rate_limit: Option<RateLimitBody>,
+    /// The rate limit of each key that has none of its own; `null` means none.
+    #[schema(required)]
+    key_rate_limit: Option<RateLimitBody>,
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "pro"}))]
     metadata: Value,
@@ -109,6 +116,12 @@ pub struct CreateAccountRequest {
     /// it. `null` means the server's own default, as for a new account without this member.
     #[schema(minimum = 1, maximum = 3_153_600_000_u32)]
     pub default_key_lifetime_seconds: Option<u32>,
+    /// The rate limit that all keys of the account share. `null` means none, as for a new account
+    /// without this member.
+    pub rate_limit: Option<RateLimitBody>,
+    /// The rate limit of each key that has none of its own. `null` means none, as for a new account
+    /// without this member.
+    pub key_rate_limit: Option<RateLimitBody>,
     /// All of your own data: at most 50 members and 4 KiB. `null` removes it.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
@@ -143,6 +156,8 @@ impl AccountBody {
             max_keys: account.max_keys,
             max_key_lifetime_seconds: account.lifetimes.max,
             default_key_lifetime_seconds: account.lifetimes.default,
+            rate_limit: account.rate_limit.map(RateLimitBody::from),
+            key_rate_limit: account.key_rate_limit.map(RateLimitBody::from),
             metadata: account.metadata.to_value(),
             created_at: account.created_at.to_string(),
             api_key: first_key,
@@ -166,6 +181,8 @@ pub fn read_account_draft(
             max: settings.max_key_lifetime.flatten(),
             default: settings.default_key_lifetime.flatten(),
         },
+        rate_limit: settings.rate_limit.flatten(),
+        key_rate_limit: settings.key_rate_limit.flatten(),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
     });
     members.finish(read)
@@ -198,6 +215,8 @@ fn read_settings(
         max_keys: members.nullable("maxKeys", |it| read_number(it, &(1..=MOST_KEYS))),
         max_key_lifetime: read_lifetime(members, "maxKeyLifetimeSeconds"),
         default_key_lifetime: read_lifetime(members, "defaultKeyLifetimeSeconds"),
+        rate_limit: read_rate_limit(members, "rateLimit"),
+        key_rate_limit: read_rate_limit(members, "keyRateLimit"),
         metadata: read_metadata(members),
     }
 }

@@ -25,7 +25,7 @@ pub struct EventBody {
     account_id: Option<String>,
     /// The cause of the event.
     actor: EventActorBody,
-    /// What the event is about: the identifier of a key or an account, or `keyward`.
+    /// The subject of the event: the identifier of a key or an account, or `keyward`.
     #[schema(example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     subject: String,
     /// The request that caused the event; `null` if no request did.
@@ -34,7 +34,7 @@ pub struct EventBody {
     /// The IP address of the client. An account sees `operator` in place of the operator's address.
     #[schema(required, example = "203.0.113.7")]
     client_ip: Option<String>,
-    /// What changed, before and after.
+    /// The details of the event; for a change, the changed members `before` and `after`.
     #[schema(value_type = HashMap<String, Value>, example = json!({"name": "Production Integration"}))]
     data: Value,
     /// The hash of the event before this one, in hexadecimal.

@@ -23,6 +23,7 @@ use crate::{
         wire::fields::{
             enum_body, read_instant, read_metadata, read_name, read_number, read_scopes, update_of,
         },
+        wire::limits::{RateLimitBody, read_allowed_ips, read_rate_limit, shown_networks},
     },
     service::{
         Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
@@ -79,6 +80,12 @@ pub struct ApiKeyBody {
     rotated_at: Option<String>,
     /// Earlier credentials that are still accepted, the oldest first.
     previous_keys: Vec<PreviousKeyBody>,
+    /// The networks from which the key is accepted; `null` means all.
+    #[schema(required, example = json!(["203.0.113.0/24", "2001:db8::/32"]))]
+    allowed_ips: Option<Vec<String>>,
+    /// The rate limit of this key; `null` means the default of its account.
+    #[schema(required)]
+    rate_limit: Option<RateLimitBody>,
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: Value,
@@ -159,6 +166,13 @@ pub struct CreateKeyRequest {
     /// enabled by default.
     #[schema(nullable = false, example = true)]
     pub enabled: Option<bool>,
+    /// The networks from which the key is accepted, IPv4 or IPv6; `null` means all. If it is left out,
+    /// a new key gets the list of the caller. A caller with a list gives only lists within its own.
+    #[schema(min_items = 1, max_items = 50, example = json!(["203.0.113.0/24", "2001:db8::/32"]))]
+    pub allowed_ips: Option<Vec<String>>,
+    /// The rate limit of this key. `null` means the default of its account, as for a new key without
+    /// this member.
+    pub rate_limit: Option<RateLimitBody>,
     /// All of your own data: at most 50 members and 4 KiB. `null` removes it.
     #[schema(value_type = Option<HashMap<String, Value>>)]
     pub metadata: Option<Value>,
@@ -188,29 +202,49 @@ pub struct RotateKeyRequest {
 impl ApiKeyBody {
     /// As answers show a key; `plaintext` only right after it was made.
     pub fn new(app: &Keyward, view: &KeyView, plaintext: Option<&PlaintextKey>) -> Self {
-        let key = &view.key;
+        // Without `..`, so that the compiler leads here from a new field.
+        let ApiKey {
+            id,
+            account_id,
+            name,
+            scopes,
+            enabled,
+            expires_at,
+            metadata,
+            created_at,
+            created_by,
+            updated_at,
+            rotated_at,
+            revoked_at: _,
+            announced_days: _,
+            allowed_ips,
+            rate_limit,
+            revision: _,
+        } = &view.key;
         let shown = |it: Option<Timestamp>| it.map(|it| it.to_string());
-        let scopes = app.catalogue().ordered(&key.scopes);
+        let scopes = app.catalogue().ordered(scopes);
         Self {
-            id: key.id.to_string(),
-            name: key.name.as_str().to_owned(),
+            id: id.to_string(),
+            name: name.as_str().to_owned(),
             key: plaintext.map(|it| it.expose().to_owned()),
             key_prefix: view.prefix.map(|it| it.as_str().to_owned()).unwrap_or_default(),
             scopes: scopes.into_iter().map(str::to_owned).collect(),
-            created_at: key.created_at.to_string(),
-            expires_at: shown(key.expires_at),
+            created_at: created_at.to_string(),
+            expires_at: shown(*expires_at),
             last_used_at: shown(view.last_used_at),
-            account_id: key.account_id.to_string(),
+            account_id: account_id.to_string(),
             status: view.status.into(),
-            enabled: key.enabled,
-            created_by: match key.created_by {
+            enabled: *enabled,
+            created_by: match *created_by {
                 Some(_) if view.creator_hidden => Some(OPERATOR.to_owned()),
                 shown => shown.map(|it| it.to_string()),
             },
-            updated_at: key.updated_at.to_string(),
-            rotated_at: shown(key.rotated_at),
+            updated_at: updated_at.to_string(),
+            rotated_at: shown(*rotated_at),
             previous_keys: view.previous.iter().map(PreviousKeyBody::from).collect(),
-            metadata: key.metadata.to_value(),
+            allowed_ips: shown_networks(allowed_ips.as_ref()),
+            rate_limit: rate_limit.map(RateLimitBody::from),
+            metadata: metadata.to_value(),
         }
     }
 }
@@ -231,14 +265,18 @@ pub fn read_new_key(
     catalogue: &Catalogue,
     expiry: Expiry<'_>,
 ) -> Result<NewKey, Vec<Fault>> {
-    let settings = read_settings(&mut members, catalogue, None);
-    members.faults.extend(expiry.fault(settings.expires_at));
-    let name = members.required("name", settings.name);
-    let scopes = members.required("scopes", settings.scopes);
+    let KeyPatch { name, scopes, expires_at, enabled, metadata, allowed_ips, rate_limit } =
+        read_settings(&mut members, catalogue, None);
+    members.faults.extend(expiry.fault(expires_at));
+    members.faults.extend(expiry.address_fault(allowed_ips.as_ref()));
+    let name = members.required("name", name);
+    let scopes = members.required("scopes", scopes);
     let read = name.zip(scopes).map(|(name, scopes)| NewKey {
-        expires_at: settings.expires_at,
-        enabled: settings.enabled.unwrap_or(true),
-        metadata: settings.metadata.unwrap_or_else(Metadata::empty),
+        expires_at,
+        enabled: enabled.unwrap_or(true),
+        metadata: metadata.unwrap_or_else(Metadata::empty),
+        allowed_ips,
+        rate_limit: rate_limit.flatten(),
         ..NewKey::new(name, scopes)
     });
     members.finish(read)
@@ -268,6 +306,8 @@ fn read_settings(
         expires_at: read_expiry(members),
         enabled: members.optional("enabled", as_it_is),
         metadata: read_metadata(members),
+        allowed_ips: read_allowed_ips(members),
+        rate_limit: read_rate_limit(members, "rateLimit"),
     }
 }
 

@@ -42,8 +42,12 @@ pub struct DeniedBody {
     disabled: u64,
     /// After the key expired.
     expired: u64,
+    /// From an address that is unknown or not in the list of the key.
+    ip_not_allowed: u64,
     /// Because the key did not grant the required scopes.
     insufficient_scopes: u64,
+    /// Because the rate limit of the key or of its account was reached.
+    rate_limited: u64,
 }
 
 impl From<Vec<DayOfUse>> for UsageBody {
@@ -54,8 +58,17 @@ impl From<Vec<DayOfUse>> for UsageBody {
 
 impl From<DayOfUse> for DayOfUseBody {
     fn from(it: DayOfUse) -> Self {
-        let [allowed, revoked, rotated, account_suspended, disabled, expired, insufficient_scopes] =
-            it.counts;
+        let [
+            allowed,
+            revoked,
+            rotated,
+            account_suspended,
+            disabled,
+            expired,
+            ip_not_allowed,
+            insufficient_scopes,
+            rate_limited,
+        ] = it.counts;
         let midnight = it.day.start().to_string();
         Self {
             date: midnight.split('T').next().unwrap_or_default().to_owned(),
@@ -66,7 +79,9 @@ impl From<DayOfUse> for DayOfUseBody {
                 account_suspended,
                 disabled,
                 expired,
+                ip_not_allowed,
                 insufficient_scopes,
+                rate_limited,
             },
         }
     }

@@ -1,21 +1,25 @@
-//! The question that a gateway asks, and the answer.
+//! Verify requests and their answers.
 
 use std::{borrow::Cow, fmt::Display, net::IpAddr, sync::Arc};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
     domain::{
         id::{AccountId, KeyId},
+        rate_limit::RateLimit,
         scope::{Catalogue, ScopeBits},
         verdict::Verdict,
     },
     env::Timestamp,
     http::{
         request::json::{Members, as_it_is},
-        wire::fields::{each_scope, enum_body},
+        wire::{
+            fields::{each_scope, enum_body, read_number},
+            limits::RateStateBody,
+        },
     },
     service::{Fault, Keyward, Verification},
 };
@@ -33,6 +37,9 @@ pub struct VerifyKeyRequest {
     /// The IP address of the client that presented the key.
     #[schema(nullable = false, example = "203.0.113.7")]
     pub client_ip: Option<String>,
+    /// What the request uses of the rate limits. With 0 it uses nothing, and no rate limit refuses it.
+    #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000, default = 1)]
+    pub cost: Option<u32>,
 }
 
 /// The outcome of a verification.
@@ -68,6 +75,10 @@ pub struct VerificationBody<'a> {
     /// The instant from which the key is refused; `null` means never, or that the key is unknown.
     #[schema(required, value_type = Option<String>, format = DateTime, example = "2099-01-20T00:00:00.000Z")]
     expires_at: Option<Printed<Timestamp>>,
+    /// The rate limit that refused the request, or else that with the least left: of the key or of its
+    /// account. `null` means that there is none, or that the key is refused for another reason.
+    #[schema(required)]
+    rate_limit: Option<RateStateBody>,
     /// The metadata of the key; empty for a revoked key. The customer writes it, so do not trust it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: StoredObject<&'a str>,
@@ -115,15 +126,16 @@ pub struct ScopeListBody {
     pub data: Vec<ScopeBody>,
 }
 
-/// What [`VerifyKeyRequest`] asks. The key is wiped as any other.
+/// A parsed [`VerifyKeyRequest`]. Dropping it wipes the key.
 pub struct VerifyQuestion {
     pub key: zeroize::Zeroizing<String>,
     pub wanted: ScopeBits,
     pub client_ip: Option<IpAddr>,
+    pub cost: u32,
 }
 
-/// The same as [`VerifyKeyRequest`], borrowing from the body: what nearly every gateway sends, at
-/// a third of the cost of reading it member by member.
+/// A [`VerifyKeyRequest`] that borrows from the body. Nearly every gateway sends this form, and
+/// reading it costs a third of reading the members one by one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PlainQuestion<'a> {
@@ -131,10 +143,23 @@ struct PlainQuestion<'a> {
     key: Cow<'a, str>,
     #[serde(borrow, default)]
     scopes: Vec<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    client_ip: Option<&'a str>,
+    #[serde(default = "usual_cost")]
+    cost: u32,
 }
 
-/// Reads a [`VerifyKeyRequest`] that has nothing wrong and nothing unusual about it; `None` for
-/// any other, which [`read_question`] then looks at closely.
+/// Reads a member that must not be null.
+fn given<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a str>, D::Error> {
+    <&str>::deserialize(from).map(Some)
+}
+
+fn usual_cost() -> u32 {
+    1
+}
+
+/// Reads a [`VerifyKeyRequest`] without faults and in the usual form; `None` for any other, which
+/// [`read_question`] then examines.
 pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQuestion> {
     // serde also takes an array for a struct.
     body.trim_ascii_start().starts_with(b"{").then_some(())?;
@@ -144,7 +169,9 @@ pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQ
         .scopes
         .iter()
         .try_fold(ScopeBits::default(), |all, it| Some(all.or(catalogue.find(it)?)))?;
-    Some(VerifyQuestion { key, wanted, client_ip: None })
+    let client_ip = plain.client_ip.map(str::parse).transpose().ok()?;
+    (plain.cost <= RateLimit::MAX_LIMIT).then_some(())?;
+    Some(VerifyQuestion { key, wanted, client_ip, cost: plain.cost })
 }
 
 /// Reads a [`VerifyKeyRequest`].
@@ -159,10 +186,12 @@ pub fn read_question(
         let fault = || Fault::new("", "invalid_format", "must be an IP address");
         it.parse().map_err(|_| vec![fault()])
     });
+    let cost = members.optional("cost", |it| read_number(it, &(0..=RateLimit::MAX_LIMIT)));
     members.finish(key.map(|key| VerifyQuestion {
         key,
         wanted: wanted.unwrap_or_default(),
         client_ip,
+        cost: cost.unwrap_or_else(usual_cost),
     }))
 }
 
@@ -190,6 +219,7 @@ impl<'a> VerificationBody<'a> {
             scopes: catalogue.names(key.scopes()).collect(),
             missing_scopes: catalogue.names(found.missing).collect(),
             expires_at: key.expires_at().map(Printed),
+            rate_limit: found.rates.tightest().map(RateStateBody::from),
             metadata: StoredObject(key.metadata()),
             account_metadata: StoredObject(app.account_metadata(key.account)),
         }
@@ -207,6 +237,7 @@ impl<'a> VerificationBody<'a> {
             scopes: Vec::new(),
             missing_scopes: Vec::new(),
             expires_at: None,
+            rate_limit: None,
             metadata: StoredObject(None),
             account_metadata: StoredObject(None),
         }

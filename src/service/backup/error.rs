@@ -11,9 +11,9 @@ pub enum BackupError {
     File { path: PathBuf, source: io::Error },
     #[error("{dir} has {free} bytes free, and the backup with its check needs {needed}")]
     Space { dir: PathBuf, free: u64, needed: u64 },
-    #[error("{path} is not what its .sha256 says")]
+    #[error("{path} does not match the digest in its .sha256 file")]
     Digest { path: PathBuf },
-    #[error("the copy holds something else when it is opened again")]
+    #[error("the copy has other contents when it is opened again")]
     Differs,
     #[error("{0}")]
     Log(#[from] Finding),

@@ -3,10 +3,11 @@
 
 use crate::{
     domain::{
+        address_list::AddressList,
         api_key::{ApiKey, RequestedExpiry},
         event::EventSource,
         lifetime::Lifetimes,
-        scope::{Catalogue, ScopeSet},
+        scope::Catalogue,
     },
     env::Timestamp,
     service::{Fault, KeyPatch, Principal},
@@ -23,7 +24,7 @@ pub enum Gain<'a> {
     Settings(&'a KeyPatch),
 }
 
-/// The maker of a key: the source of the event, its own expiry, and the scopes that keys may have.
+/// The maker of a key: the source of the event, its own limits, and the scopes that keys may have.
 #[derive(Clone, Copy)]
 pub(in crate::service) struct Maker<'a> {
     pub source: &'a EventSource,
@@ -31,6 +32,8 @@ pub(in crate::service) struct Maker<'a> {
     pub expires_at: Option<Timestamp>,
     /// The lifetimes of keys in the account of the new key.
     pub lifetimes: Lifetimes,
+    /// `None` means that the maker is accepted from everywhere.
+    pub allowed_ips: Option<&'a AddressList>,
     pub catalogue: &'a Catalogue,
 }
 
@@ -38,7 +41,13 @@ impl<'a> Maker<'a> {
     /// keyward itself, or a local command, for a key of the operator account.
     pub fn cli(catalogue: &'a Catalogue) -> Self {
         let lifetimes = Lifetimes::default();
-        Self { source: &EventSource::CLI, expires_at: None, lifetimes, catalogue }
+        Self {
+            source: &EventSource::CLI,
+            expires_at: None,
+            lifetimes,
+            allowed_ips: None,
+            catalogue,
+        }
     }
 
     /// Returns the expiry of a new key: what the request wants, or else the default lifetime, which ends
@@ -115,7 +124,8 @@ impl Expiry<'_> {
         Some(("expires_too_late", detail))
     }
 
-    /// Returns everything in this change that would outlive the caller, or end in the past.
+    /// Returns everything in this change that would outlive the caller, end in the past, or work from
+    /// addresses from which the caller is not accepted.
     pub fn faults(self, gain: Gain<'_>) -> Vec<Fault> {
         let patch = match gain {
             Gain::Nothing => return Vec::new(),
@@ -123,7 +133,10 @@ impl Expiry<'_> {
             Gain::Settings(patch) => Some(patch),
         };
         let wanted = patch.map(|it| it.expires_at).unwrap_or_default();
-        self.fault(wanted).into_iter().chain(self.revivals(patch, wanted)).collect()
+        let mut faults: Vec<_> = self.fault(wanted).into_iter().collect();
+        faults.extend(self.revivals(patch, wanted));
+        faults.extend(self.address_faults(gain));
+        faults
     }
 
     /// Returns the gains other than a new expiry, if the key outlives its caller: a secret, a key
@@ -139,10 +152,8 @@ impl Expiry<'_> {
         let pointers = match patch {
             None => vec![("", true)],
             Some(patch) => {
-                let widened = patch.scopes.iter().flat_map(ScopeSet::iter);
-                let widened = widened.into_iter().any(|it| !key.scopes.contains(it));
                 let enabled = patch.enabled == Some(true) && !key.enabled;
-                vec![("/enabled", enabled), ("/scopes", widened)]
+                vec![("/enabled", enabled), ("/scopes", patch.widens_scopes_of(key))]
             }
         };
         let detail = format!("this key outlives the calling key, which expires at {limit}");
@@ -166,6 +177,8 @@ mod tests {
                 operator: false,
                 powers: ScopeBits::default(),
                 expires_at: end.map(at),
+                allowed_ips: None,
+                client_ip: None,
                 source: EventSource::CLI.into(),
             };
             let lifetimes = Lifetimes::default();

@@ -2,11 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::KeyLimits;
 use crate::{
     domain::{
+        address_list::AddressList,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
         plaintext_key::KeyPrefix,
+        rate_limit::RateLimit,
         scope::ScopeBits,
     },
     env::{Monotonic, Timestamp},
@@ -51,6 +54,8 @@ pub struct KeyEntry {
     /// The expiry was recorded; no clock makes the key valid again.
     expired: bool,
     scopes: Arc<ScopeBits>,
+    /// `None` for most keys.
+    pub limits: Option<Arc<KeyLimits>>,
     /// [`NEVER`] for a key that never expires.
     expires_at_ms: i64,
     /// The name, followed by the metadata as compact JSON unless they are empty. Empty for a revoked
@@ -89,7 +94,7 @@ impl KeyEntry {
     /// What the index reads of a key, `rotated_at_ms` for the grace of its credentials.
     pub(super) const COLUMNS: &str =
         "id, account_id, name, scopes, enabled, expires_at_ms, metadata,
-        revoked_at_ms, expiry_recorded_at_ms, rotated_at_ms";
+        revoked_at_ms, expiry_recorded_at_ms, rotated_at_ms, allowed_ips, rate_limit, rate_window_s";
 
     /// Reads a row of [`KeyEntry::COLUMNS`], of which the caller has read account and scopes.
     pub(super) fn read(
@@ -104,6 +109,8 @@ impl KeyEntry {
         let metadata = row.text("metadata")?;
         let revoked = row.get::<Option<Timestamp>>("revoked_at_ms")?.is_some();
         let expired = row.get::<Option<Timestamp>>("expiry_recorded_at_ms")?.is_some();
+        let rate = row.rate_limit("rate_limit", "rate_window_s")?;
+        let limits = KeyLimits::new(row.get("allowed_ips")?, rate);
         // Verification never shows them of revoked keys, which may be many. The file keeps them.
         let (name, metadata) = if revoked { ("", "") } else { (name, metadata) };
         let metadata = if metadata == "{}" { "" } else { metadata };
@@ -114,6 +121,7 @@ impl KeyEntry {
             revoked,
             expired,
             scopes,
+            limits,
             expires_at_ms: expires_at.map_or(NEVER, Timestamp::as_millis),
             text: [name, metadata].concat().into(),
             // A name is at most 100 characters, so at most 400 bytes.
@@ -124,6 +132,16 @@ impl KeyEntry {
     /// Returns the granted scopes; `*` is one bit among them.
     pub fn scopes(&self) -> ScopeBits {
         *self.scopes
+    }
+
+    /// Returns the addresses from which the key is accepted; `None` means all.
+    pub fn allowed_ips(&self) -> Option<&AddressList> {
+        self.limits.as_ref()?.allowed_ips.as_ref()
+    }
+
+    /// Returns the rate limit of its own; without it, the default of the account applies.
+    pub fn rate(&self) -> Option<RateLimit> {
+        self.limits.as_ref()?.rate
     }
 
     /// Returns the expiry; `None` means that the key never expires.

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, Params, Rows, Statement};
 
-use super::{Image, KeyEntry, KeyIndex, account_image, credential::GraceFacts};
+use super::{Image, KeyEntry, KeyIndex, credential::GraceFacts};
 use crate::{
     domain::{
         id::{AccountId, KeyId},
@@ -58,7 +58,8 @@ impl KeyIndex {
     ) -> Result<Self, StoreError> {
         let index = Self::empty(env, catalogue);
         let read = ReadTx::new(conn);
-        read.for_each_account(|it| index.apply_one(account_image(&it)))?;
+        index.rate_windows.load(&read, env.time.now())?;
+        read.for_each_account(|it| index.apply_one(index.account_image(&it)))?;
         read_all(conn, &|it| index.shared_scopes(it), &mut |it| index.insert(index.entry(it)))?;
         Ok(index)
     }

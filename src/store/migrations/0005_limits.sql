@@ -53,6 +53,7 @@ CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
 
 CREATE TABLE webhook_cursors (
     name             TEXT    PRIMARY KEY,
+    target           TEXT    NOT NULL,
     seq              INTEGER NOT NULL CHECK (0 <= seq),
     attempts         INTEGER NOT NULL CHECK (0 <= attempts),
     next_attempt_ms  INTEGER,

@@ -18,13 +18,14 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How long folding the write-ahead log back waits for readers.
 const FOLD_PATIENCE: Duration = Duration::from_millis(20);
 
-/// What was on the disk when the storage last worked.
+/// The state of the disk when the storage last worked.
 pub(super) struct Known<'a> {
     pub path: &'a Path,
     pub identity: Identity,
     pub marks: Marks,
     pub index: &'a KeyIndex,
-    /// What the failed commit changed. The file may hold it or not; no caller got an answer.
+    /// The rows that the failed commit changed. The file may hold the change or not; no caller got
+    /// an answer.
     pub touched: &'a HashSet<Touched>,
 }
 
@@ -218,7 +219,7 @@ impl WriterThread {
                 let fault = fault_of(&err).unwrap_or(StorageFault::Failed);
                 let error = &err as &dyn std::error::Error;
                 if err.is_temporary() {
-                    tracing::debug!(error, cause = error.source(), "the storage does not work yet");
+                    tracing::debug!(error, cause = error.source(), "the storage still fails");
                 } else {
                     tracing::warn!(
                         error,
@@ -255,8 +256,9 @@ fn compare(known: &Known<'_>, read: &ReadTx<'_>) -> Result<Marks, NotReopened> {
     Ok(Marks { head: found, last_id: read.last_id()?.max(known.marks.last_id) })
 }
 
-/// Folds the write-ahead log back into the database and empties it. Returns `false` if a reader holds
-/// the log: then only the part that it does not need is folded back, and the log keeps its size.
+/// Folds the write-ahead log back into the database (SQLite calls this a checkpoint) and empties
+/// it. Returns `false` if a reader holds the log: then only the part that it does not need is
+/// folded back, and the log keeps its size.
 ///
 /// Waits for readers only a moment, because changes wait meanwhile.
 fn fold(conn: &Connection) -> Result<bool, StoreError> {

@@ -1,5 +1,5 @@
-//! The hook itself is broken: it raises an error, cannot be loaded, asks at a wrong address, or gets an
-//! answer that is no answer. Nothing passes.
+//! The hook is broken: it raises an error, cannot be loaded, asks the wrong address, or gets an
+//! invalid answer. No request passes.
 
 use super::scene::OK;
 use crate::support::{
@@ -19,7 +19,7 @@ const NAMES: [&str; 6] = [
     "X-Keyward-Key-Expires-At",
 ];
 
-/// An answer that lets a request pass, with these of the identity headers.
+/// Returns an answer that lets a request pass, with these identity headers.
 fn passing(names: &[&str]) -> String {
     let lines: String = names.iter().map(|it| format!("{it}: another\r\n")).collect();
     format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{lines}Content-Length: 0\r\n\r\n")
@@ -53,13 +53,17 @@ fn odd_answers(kind: Kind) {
         let proxy = kind.start(file, around);
         let request = Request::new("GET", "/orders").key("k").header("Host", "api.example.com");
         request.send(proxy.address).expect(200);
-        assert_eq!(api.take_seen().len(), 1, "{kind:?}: the stand-in is believed");
+        assert_eq!(
+            api.take_seen().len(),
+            1,
+            "{kind:?}: the stub must be able to let a request pass"
+        );
         let ask = |answer: Answer| {
             keyward.answer_with(answer);
             let status = request.send(proxy.address).status;
             (status, api.take_seen())
         };
-        // Traefik waits for 30 seconds; once is enough.
+        // Traefik waits for 30 seconds, so it is tested once.
         let silent = (kind != Kind::Traefik || file.contains("policy")).then_some(Answer::Never);
         for answer in failures.iter().cloned().map(Answer::Bytes).chain(silent) {
             let (status, seen) = ask(answer.clone());
@@ -70,7 +74,7 @@ fn odd_answers(kind: Kind) {
         for answer in strange {
             let (status, seen) = ask(Answer::Bytes(answer.to_owned()));
             let refused = seen.is_empty() && (status == 503 || passes_answers_on);
-            // Traefik takes every 2xx for a pass, but then without an identity.
+            // Traefik lets a request pass for every 2xx answer, but then without an identity.
             let nameless = kind == Kind::Traefik && seen.iter().all(|it| !it.contains("x-keyward"));
             assert!(refused || nameless, "{kind:?}: {status}: {answer}: {seen:?}");
         }
@@ -81,7 +85,7 @@ fn odd_answers(kind: Kind) {
     }
 }
 
-/// Traefik passes on what it was answered, and says 500 if it was answered nothing.
+/// Traefik passes on the answer that it got, and answers 500 if it got none.
 fn refusal(kind: Kind, answer: &Answer) -> u16 {
     match answer {
         Answer::Bytes(it) if kind == Kind::Traefik && it.starts_with("HTTP/1.1 503") => 503,
@@ -90,10 +94,10 @@ fn refusal(kind: Kind, answer: &Answer) -> u16 {
     }
 }
 
-/// What is put in the place of a part of a shipped file.
+/// A part of a shipped file, and its replacement.
 type Edit = (&'static str, &'static str);
 
-/// Each of these must change a file.
+/// Each of these edits must change a file.
 fn edits(kind: Kind) -> &'static [Edit] {
     match kind {
         Kind::HaProxy => &[
@@ -141,12 +145,12 @@ fn edits(kind: Kind) -> &'static [Edit] {
     }
 }
 
-/// The proxy may refuse to start, but not let a request pass.
+/// The proxy may refuse to start, but must not let a request pass.
 fn broken_files(kind: Kind) {
     for (file, (from, to)) in
         kind.files().into_iter().flat_map(|it| edits(kind).iter().map(move |e| (it, e)))
     {
-        // It stands where keyward should: what it is asked, it allows.
+        // This stub takes the place of keyward and allows every request.
         let (api, keyward) = (Stub::start(OK), Stub::start(Answer::Bytes(passing(&NAMES))));
         let around = Surroundings { keyward: keyward.address, api: api.address };
         let edited = std::cell::Cell::new(false);
@@ -154,7 +158,7 @@ fn broken_files(kind: Kind) {
             edited.set(edited.get() || text.contains(from));
             text.replace(from, to)
         });
-        assert!(edited.get(), "{kind:?}: {from} stands in no file");
+        assert!(edited.get(), "{kind:?}: no file contains {from}");
         let Some(proxy) = proxy else { continue };
         let bearer = format!("Bearer {}", forged("rg_"));
         let request = Request::new("GET", "/orders").header("Authorization", &bearer);
@@ -162,7 +166,7 @@ fn broken_files(kind: Kind) {
         let seen = api.take_seen();
         let expected: &[u16] = match kind {
             Kind::Traefik => &[404, 500],
-            // mod_lua itself says 500 if the hook cannot be run.
+            // mod_lua itself answers 500 if the hook cannot run.
             Kind::Apache => &[500, 503],
             _ => &[503],
         };

@@ -1,4 +1,4 @@
-//! No client brings its own identity, takes one away, or gets a key through to the API.
+//! A client can neither add nor remove an identity, and its key does not reach the API.
 
 use super::scene::{READS, Scene};
 use crate::support::{Request, authz::IDENTITY, proxy::Kind};
@@ -7,7 +7,7 @@ each_proxy!(no_spelling_of_an_identity_passes: no_spelling_passes);
 each_proxy!(no_connection_header_removes_an_identity: no_connection_removes);
 each_proxy!(no_bearer_key_passes: no_bearer_passes);
 
-/// Every way to write the name with a hyphen, an underscore or a dot in the place of each hyphen.
+/// Returns the name with a hyphen, an underscore or a dot in the place of each hyphen, in all ways.
 fn spellings(name: &str) -> Vec<String> {
     let mut words = name.split('-');
     let first = words.next().unwrap_or_default().to_owned();
@@ -18,8 +18,8 @@ fn spellings(name: &str) -> Vec<String> {
     })
 }
 
-/// The identity headers, by the names under which a CGI program would see them (RFC 3875, 4.1.18), and
-/// under which servers that also map dots would.
+/// Returns the identity headers by the names that a CGI program sees (RFC 3875, 4.1.18), and by the
+/// names in servers that also map dots.
 fn as_cgi(head: &str) -> Vec<(String, String)> {
     let headers = head.lines().filter_map(|it| it.split_once(": "));
     let mut mapped: Vec<_> = headers
@@ -84,7 +84,8 @@ fn no_connection_removes(kind: Kind) {
     }
 }
 
-/// Each form in which a client can write a key into `Authorization` and keyward could accept it.
+/// Every form in which a client can write a key into `Authorization` so that keyward could accept
+/// it.
 fn no_bearer_passes(kind: Kind) {
     for file in kind.files() {
         let scene = Scene::new(kind, file);
@@ -119,7 +120,8 @@ fn no_bearer_passes(kind: Kind) {
     }
 }
 
-/// What keyward does not take as HTTP is no failure of keyward, after which a client would try again.
+/// If keyward refuses the HTTP of a request, the proxy answers with an error that tells the client
+/// not to try again.
 #[test]
 fn nginx_tells_the_client_that_its_request_is_not_sound() {
     if !Kind::Nginx.is_there() {

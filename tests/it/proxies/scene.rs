@@ -32,10 +32,10 @@ impl Scene {
         Self::edited(kind, file, str::to_owned)
     }
 
-    /// With the files of the proxy edited.
+    /// As [`Scene::new`], with the files of the proxy edited.
     pub fn edited(kind: Kind, file: &str, edit: impl Fn(&str) -> String) -> Self {
         let mut keyward = TestServer::start();
-        // An address of its own, so that it can come back to it.
+        // A fixed address, so that the server can return to it.
         let address = free_address();
         let policy = file.contains("policy").then(sample);
         keyward.restart(|it| (it.listen, it.authz.policy_file) = (vec![address.into()], policy));
@@ -53,13 +53,13 @@ impl Scene {
         request.header("Host", "api.example.com").send(self.proxy.address)
     }
 
-    /// The status, after a check that the API was asked if and only if the request passed.
+    /// Returns the status. Checks that the API got the request exactly if it passed.
     #[track_caller]
     pub fn status(&self, request: &Request) -> u16 {
         self.sent(request).0
     }
 
-    /// The status and, if the request passed, the head that the API got.
+    /// Returns the status and, if the request passed, the head that the API got.
     #[track_caller]
     pub fn sent(&self, request: &Request) -> (u16, Option<String>) {
         self.api.take_seen();
@@ -77,7 +77,8 @@ impl Scene {
         self.status(&Request::new(method, path).key(&key.text))
     }
 
-    /// The statuses without a key, with the reader's, the writer's, an expired and an invented one.
+    /// Returns the statuses without a key, and with the reader's, the writer's, an expired and an
+    /// invented key.
     pub fn statuses(&self, method: &str, path: &str) -> [u16; 5] {
         let forgery = Key { text: forged("rg_"), ..self.reader.clone() };
         [

@@ -1,4 +1,4 @@
-//! What the proxies carry besides plain requests.
+//! What the proxies transport besides plain requests.
 
 use std::{
     io::{Read, Write},
@@ -14,7 +14,7 @@ each_proxy!(no_other_upgrade_passes: other_upgrades);
 each_proxy!(an_upload_of_two_megabytes_passes: upload);
 each_proxy!(no_fragment_hides_a_path: fragment);
 
-/// Less than keyward or a proxy waits for a body that does not come.
+/// Less than the time for which keyward or a proxy waits for a missing body.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn web_socket(kind: Kind) {
@@ -54,8 +54,8 @@ fn web_socket(kind: Kind) {
     }
 }
 
-/// An upgrade to HTTP/2 (RFC 7540, 3.2) would be a tunnel past the proxy, which asks about none of the
-/// requests in it. Some clients offer it with each request, so the request itself may pass.
+/// An upgrade to HTTP/2 (RFC 7540, 3.2) would be a tunnel past the proxy, which then checks no
+/// request in it. Some clients offer the upgrade with each request, so the request itself may pass.
 fn other_upgrades(kind: Kind) {
     for file in kind.files() {
         let scene = Scene::new(kind, file);
@@ -75,7 +75,8 @@ fn other_upgrades(kind: Kind) {
     }
 }
 
-/// nginx holds the question to the body limit of its own location, even if the site allows more.
+/// nginx applies the body limit of its own location to the authorization request, even if the site
+/// allows more.
 fn upload(kind: Kind) {
     for file in kind.files() {
         let allow = |text: &str| {
@@ -87,7 +88,7 @@ fn upload(kind: Kind) {
     }
 }
 
-/// keyward's mount for Envoy does not see a fragment; a proxy may take it for a part of the path.
+/// keyward's mount for Envoy does not see a fragment; a proxy may treat it as a part of the path.
 fn fragment(kind: Kind) {
     for file in kind.files() {
         let scene = Scene::new(kind, file);

@@ -1,4 +1,4 @@
-//! The questions that proxies ask, and what holds for every answer.
+//! The authorization requests of proxies, and the checks that every answer must pass.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub const IDENTITY: [&str; 6] = [
     "x-keyward-key-expires-at",
 ];
 
-/// A server with the sample policy.
+/// Starts a server with the sample policy.
 pub fn guarded() -> TestServer {
     TestServer::with(|it| it.authz.policy_file = Some(sample()))
 }
@@ -22,7 +22,7 @@ pub fn sample() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging/routes.toml")
 }
 
-/// The question of a proxy on each of the mounts that tell of the original request.
+/// Returns the authorization request of a proxy on each mount that describes the original request.
 pub fn questions(method: &str, target: &str) -> [Request; 3] {
     [
         Request::new("GET", "/authz/nginx")
@@ -36,7 +36,7 @@ pub fn questions(method: &str, target: &str) -> [Request; 3] {
     ]
 }
 
-/// Checks what holds for every answer, and gives the status and the reason.
+/// Checks the properties of every answer; returns its status and reason.
 #[track_caller]
 pub fn outcome(request: &Request, response: &Response) -> (u16, String) {
     let header = |name| response.header(name);
@@ -67,7 +67,7 @@ pub fn ask(server: &TestServer, request: &Request) -> (u16, String) {
     outcome(request, &server.send(request))
 }
 
-/// What each of the three mounts answers, which must be the same.
+/// Returns the decision of the three mounts, which must agree.
 #[track_caller]
 pub fn decided(
     server: &TestServer,

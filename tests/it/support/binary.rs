@@ -16,7 +16,7 @@ pub struct Binary {
     pub data_dir: PathBuf,
 }
 
-/// The program, with nothing of this environment that could change what it does.
+/// Returns a command for the program, without variables of this environment that could affect it.
 pub fn keyward() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
@@ -26,7 +26,7 @@ pub fn keyward() -> Command {
     command
 }
 
-/// Runs a command on this data directory to its end.
+/// Runs a command on this data directory and waits for its end.
 pub fn keyward_in(data_dir: &Path, arguments: &[&str]) -> Output {
     let mut command = keyward();
     command.args(arguments).arg("--data-dir").arg(data_dir);
@@ -39,32 +39,32 @@ impl Binary {
         Self::serve_at("127.0.0.1:0", data_dir)
     }
 
-    /// As [`Binary::serve`], at an address that is known before.
+    /// As [`Binary::serve`], at this address.
     pub fn serve_at(address: &str, data_dir: &Path) -> Self {
         Self::start(keyward(), address, data_dir)
     }
 
-    /// As [`Binary::serve`], with these variables.
+    /// As [`Binary::serve`], with these environment variables.
     pub fn serve_with(data_dir: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = keyward();
         command.envs(variables.iter().copied());
         Self::start(command, "127.0.0.1:0", data_dir)
     }
 
-    /// As [`Binary::serve`], for so many requests that their log would fill the pipe, which is not
-    /// read before the end.
+    /// As [`Binary::serve`], with a log level that leaves requests out. Otherwise the log of many
+    /// requests would fill the pipe, which is not read before the end.
     pub fn serve_quietly(data_dir: &Path) -> Self {
         let mut command = keyward();
         command.env("KEYWARD_LOG_LEVEL", "warn");
         Self::start(command, "127.0.0.1:0", data_dir)
     }
 
-    /// As [`Binary::serve`], with a command that was prepared, such as with variables.
+    /// As [`Binary::serve`], with a prepared command.
     pub fn serve_as(command: Command, data_dir: &Path) -> Self {
         Self::start(command, "127.0.0.1:0", data_dir)
     }
 
-    /// As [`Binary::serve`], with another program around it, such as a tracer.
+    /// As [`Binary::serve`], run by another program such as a tracer.
     pub fn serve_under(wrapper: &[&str], data_dir: &Path) -> Self {
         let bare = keyward();
         let mut command = Command::new(wrapper[0]);
@@ -84,12 +84,12 @@ impl Binary {
             panic!("no address in {line:?}: {}", String::from_utf8_lossy(&output.stderr));
         };
         let address = address.parse().expect("an address");
-        // A pipe that is full would stop the server.
+        // A full pipe would block the server.
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         Self { child, address, data_dir: data_dir.to_owned() }
     }
 
-    /// The root key that waits in its file.
+    /// Returns the unused root key from its file.
     pub fn root_key(&self) -> String {
         std::fs::read_to_string(self.data_dir.join("initial-root-key"))
             .expect("a root key")
@@ -97,13 +97,13 @@ impl Binary {
             .to_owned()
     }
 
-    /// Asks it to stop, as systemd does, and waits.
+    /// Sends SIGTERM, as systemd does, and waits.
     pub fn terminate(self) -> Output {
         self.child.signal("-TERM");
         self.wait()
     }
 
-    /// Its end, which must come by itself and soon.
+    /// Waits until it ends by itself, which must happen soon.
     pub fn wait(self) -> Output {
         self.child.wait_for_end()
     }

@@ -1,4 +1,4 @@
-//! A small blocking HTTP client that can say things that a good one would not.
+//! A small blocking HTTP client that can also send invalid requests.
 
 use std::{
     io::{self, Read, Write},
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-/// A request, byte for byte as it will be sent.
+/// A request, sent exactly as it is.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: String,
@@ -47,13 +47,13 @@ impl Request {
         self
     }
 
-    /// Sends it over a connection of its own and reads the whole answer; of an event stream, which
-    /// has no end, the head.
+    /// Sends it over a new connection and reads the whole answer. An event stream has no end, so of
+    /// it only the head is read.
     pub fn send(&self, address: SocketAddr) -> Response {
         Response::parse(&self.exchange(address).expect("the server accepts and reads"))
     }
 
-    /// As [`Request::send`]; `None` if the server died before it had answered everything.
+    /// As [`Request::send`]; `None` if the server died before the answer was complete.
     pub fn try_send(&self, address: SocketAddr) -> Option<Response> {
         let answer = self.exchange(address).ok()?;
         answer.windows(4).any(|it| it == b"\r\n\r\n").then_some(())?;
@@ -70,7 +70,8 @@ impl Request {
             let len = match stream.read(&mut piece) {
                 Ok(0) => break,
                 Ok(len) => len,
-                // A signal that any thread of the tests may get; with a time-out, the read ends.
+                // Any thread of the tests may get this signal. With a time limit on the socket, it
+                // ends the read.
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 Err(err) if answer.is_empty() => return Err(err),
                 Err(_) => break,
@@ -91,7 +92,7 @@ impl Request {
         Ok(answer)
     }
 
-    /// Sends it over a connection of its own, and leaves the answer to be read.
+    /// Sends it over a new connection; the caller reads the answer.
     pub fn open(&self, address: SocketAddr) -> TcpStream {
         self.try_open(address).expect("the server accepts and reads")
     }
@@ -112,14 +113,14 @@ impl Request {
         head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;
         if let Some(body) = &self.body {
-            // The server may refuse and stop reading: its answer is what counts.
+            // The server may refuse and stop reading. Only its answer counts.
             let _ = stream.write_all(body);
         }
         Ok(stream)
     }
 }
 
-/// The length of the body, if the head of an answer tells it.
+/// Returns the length of the body, if the head of an answer holds it.
 fn length_of(head: &[u8]) -> Option<usize> {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     head.lines().find_map(|it| it.strip_prefix("content-length: ")?.parse().ok())
@@ -150,12 +151,12 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null if it is not.
+    /// Returns the body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    /// The stable code of a problem document, after checking that it is a whole one.
+    /// Returns the stable code of a problem document, and checks that the document is complete.
     pub fn problem(&self) -> String {
         let body = self.json();
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
@@ -167,7 +168,7 @@ impl Response {
         body["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The faults of a 422: pointer and code of each.
+    /// Returns the faults of a 422: pointer and code of each.
     pub fn faults(&self) -> Vec<(String, String)> {
         assert_eq!((self.status, self.problem().as_str()), (422, "invalid_request"), "{self:?}");
         let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();

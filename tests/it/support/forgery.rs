@@ -1,9 +1,9 @@
-//! Texts of the shape of a key, made without a line of the program: its rules, written again.
+//! Well-formed keys that were never issued. This repeats the rules of the program independently.
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The six characters that end a key: CRC-32 (IEEE 802.3) of all before them, bit by bit, in
-/// base62.
+/// Returns the six characters that end a key: the CRC-32 (IEEE 802.3) of all characters before
+/// them, in base62.
 pub fn checksum(body: &str) -> String {
     let mut crc = u32::MAX;
     for byte in body.bytes() {
@@ -21,7 +21,7 @@ pub fn checksum(body: &str) -> String {
     digits.iter().collect()
 }
 
-/// A whole key that begins so and that was never issued. Its checksum is right.
+/// Returns a well-formed key with this beginning that was never issued. Its checksum is correct.
 pub fn forged(beginning: &str) -> String {
     let body = format!("{beginning:0<44}");
     let checksum = checksum(&body);

@@ -44,7 +44,7 @@ pub fn code(server: &Binary, root: &str, key: &str) -> Value {
     verify(server, root, key)["code"].clone()
 }
 
-/// A directory beside which files may lie.
+/// Returns a data directory with a place for files beside it.
 pub fn place() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -1,4 +1,4 @@
-//! The built binary with all that it says kept in files, for tests that look at it.
+//! The built binary with its output in files, for tests that read the output.
 
 use std::{
     fs::{self, File},
@@ -42,7 +42,7 @@ impl Logged {
         }
     }
 
-    /// All that it has said so far.
+    /// Returns its output so far.
     pub fn said(&self) -> String {
         let read = |path: &Path| fs::read(path).expect("its output");
         let said = [read(&self.stdout), read(&self.stderr)].concat();

@@ -1,4 +1,4 @@
-//! A whole keyward on a free port, with a directory of its own and a clock that the test holds.
+//! The complete server on a free port, with a directory of its own and a clock that the test sets.
 
 pub mod authz;
 mod binary;
@@ -9,11 +9,13 @@ mod logged;
 pub mod operations;
 mod process;
 pub mod proxy;
+mod receiver;
 pub mod schema;
 mod server;
 mod stream;
 mod stub;
 mod supervised;
+pub mod webhook;
 
 use std::{io::Write, process::Command};
 
@@ -23,13 +25,14 @@ pub use self::{
     forgery::{checksum, forged},
     logged::Logged,
     process::{Process, signal},
+    receiver::{Reaction, Receiver, Sent},
     server::{Key, TestServer},
     stream::{EventStream, Message},
     stub::{Answer, Stub},
     supervised::Supervised,
 };
 
-/// Whether these programs are there; if not, that is said.
+/// Returns whether these programs are installed. Reports it if they are not.
 pub fn has(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|it| Command::new(it).arg("--version").output().is_err());
     if let Some(missing) = missing {
@@ -38,8 +41,8 @@ pub fn has(programs: &[&str]) -> bool {
     missing.is_none()
 }
 
-/// Says what cannot be tried here, and why, past the harness, which keeps to itself what a test that
-/// passes has said. Where everything is to be tried, that is a failure.
+/// Reports a test that cannot run here, and why. It writes past the test harness, which hides the
+/// output of a test that passes. Where all tests are required, it fails instead.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "cannot be tried: {why}");
     writeln!(std::io::stderr(), "skipped: {why}").expect("standard error is open");

@@ -1,11 +1,11 @@
-//! The operations of the API document, and a good request to each.
+//! The operations of the API document, and a valid request to each.
 
 use serde_json::{Value, json};
 
 use super::Request;
 
-/// A good body for each operation that takes one; `$SCOPE` is a scope of the caller's.
-pub const BODIES: [(&str, &str); 15] = [
+/// A valid body for each operation that takes one; `$SCOPE` stands for a scope of the caller.
+pub const BODIES: [(&str, &str); 16] = [
     ("createApiKey", r#"{"name": "x", "scopes": ["$SCOPE"]}"#),
     ("createAccountApiKey", r#"{"name": "x", "scopes": ["orders:read"]}"#),
     ("createAccount", r#"{"name": "x"}"#),
@@ -20,6 +20,7 @@ pub const BODIES: [(&str, &str); 15] = [
     ("rotateApiKey", r#"{"gracePeriodSeconds": 60}"#),
     ("rotateSelf", r#"{"gracePeriodSeconds": 60}"#),
     ("verifyApiKey", r#"{"key": "x"}"#),
+    ("reportLeakedKeys", r#"{"keys": ["x"]}"#),
     ("completeRotation", ""),
 ];
 
@@ -29,18 +30,18 @@ pub struct Operation {
     pub id: String,
     pub method: String,
     pub path: String,
-    /// What must be asked, as the document's examples ask it; with its question mark.
+    /// The required query parameters, from the document's examples; begins with a question mark.
     pub query: String,
     /// The names of all its query parameters.
     pub parameters: Vec<String>,
     pub takes_if_match: bool,
     pub has_body: bool,
     pub public: bool,
-    /// One of these is enough; none at all means any accepted key.
+    /// One of these scopes is enough. If there is none, any accepted key may call the operation.
     pub any_of: Vec<String>,
 }
 
-/// What the document says, completely or not at all.
+/// Returns the operations of the document. Panics if the description of one is incomplete.
 pub fn operations() -> Vec<Operation> {
     let document: Value =
         serde_json::from_str(&keyward::http::openapi::document_json()).expect("JSON");
@@ -50,8 +51,8 @@ pub fn operations() -> Vec<Operation> {
             let Some(operation) = item.get(method) else { continue };
             let id = operation["operationId"].as_str().expect("an id").to_owned();
             let security = operation["security"].as_array();
-            let security = security.unwrap_or_else(|| panic!("{id} says nothing about security"));
-            // OpenAPI has no word for scopes of which one is enough.
+            let security = security.unwrap_or_else(|| panic!("{id} has no security"));
+            // OpenAPI cannot express that one of several scopes is enough.
             let scopes = operation["x-any-of-scopes"].as_array().into_iter().flatten();
             let parameters = || operation["parameters"].as_array().into_iter().flatten();
             let asked = || parameters().filter(|it| it["in"] == "query");
@@ -81,11 +82,11 @@ pub fn protected() -> Vec<Operation> {
 }
 
 impl Operation {
-    /// The request to this operation about these, without a key.
+    /// Returns the request to this operation about these objects, without a key.
     pub fn request(&self, key: &str, account: &str, seq: &str, body: &str) -> Request {
         let id = if self.path.contains("/accounts/") { account } else { key };
         let path = self.path.replace("{id}", id).replace("{seq}", seq);
-        assert!(!path.contains('{'), "{}: what to put into {path}?", self.id);
+        assert!(!path.contains('{'), "{}: no value for {path}", self.id);
         let request = Request::new(&self.method, &format!("{path}{}", self.query));
         if body.is_empty() {
             return request;

@@ -1,4 +1,4 @@
-//! The one place where tests start programs that run beside them.
+//! The only place where tests start programs that run beside them.
 
 use std::{
     fs,
@@ -74,7 +74,7 @@ impl DerefMut for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A process that has been waited for has no descendants, and its number may be another's.
+        // A process that has been waited for has no descendants, and its id may belong to another.
         if matches!(self.try_wait(), Ok(None)) {
             let descendants = descendants(self.id());
             let _ = self.kill();
@@ -87,7 +87,7 @@ impl Drop for Process {
     }
 }
 
-/// The children of this process, their children, and so on, also those in sessions of their own.
+/// Returns the children of this process, their children, and so on, also those in other sessions.
 fn descendants(of: u32) -> Vec<Pid> {
     let processes: Vec<_> = fs::read_dir("/proc").into_iter().flatten().flatten().collect();
     let parents: Vec<(i32, i32)> = processes
@@ -109,8 +109,8 @@ fn descendants(of: u32) -> Vec<Pid> {
     family.into_iter().skip(1).filter_map(Pid::from_raw).collect()
 }
 
-/// Sends the signal that `kill` sends for this option, such as `-TERM`. A small Debian has no
-/// program of that name.
+/// Sends the signal that `kill` sends for this option, such as `-TERM`. A minimal Debian has no
+/// program `kill`.
 #[track_caller]
 pub fn signal(pid: u32, name: &str) {
     let signal = match name {
@@ -128,9 +128,9 @@ pub fn signal(pid: u32, name: &str) {
     kill_process(pid, signal).expect("a process of ours");
 }
 
-/// A shell that starts the tests in the background, and `nohup`, have them ignore signals, which
-/// children inherit. A handler is not inherited: with one that does nothing, children heed SIGINT
-/// again, and the tests go on ignoring it.
+/// Makes child processes react to SIGINT. A shell that starts the tests in the background, and
+/// `nohup`, make them ignore signals, and children inherit that. Children do not inherit a handler,
+/// so one that does nothing is enough; the tests go on ignoring SIGINT.
 fn heed_interrupts() {
     use tokio::signal::unix::{SignalKind, signal};
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -140,7 +140,7 @@ fn heed_interrupts() {
     if ignored & 1 << (Signal::INT.as_raw() - 1) != 0 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
         let _guard = runtime.as_ref().expect("a runtime").enter();
-        // The handler stays for as long as the process.
+        // The handler stays until the process ends.
         drop(signal(SignalKind::interrupt()).expect("a handler"));
     }
 }

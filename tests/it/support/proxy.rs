@@ -1,4 +1,4 @@
-//! Real proxies, with the configuration that ships, and an API behind them that knows nothing.
+//! Real proxies with the packaged configuration, and an API behind them without authentication.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use super::{Process, Request, skip};
 
-/// A program that stands in front of the API.
+/// A proxy program in front of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     Nginx,
@@ -30,7 +30,7 @@ pub struct Proxy {
     _dir: tempfile::TempDir,
 }
 
-/// What a proxy in a test talks to.
+/// The servers behind a proxy in a test.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings {
     pub keyward: SocketAddr,
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// The files that ship: that of the policy, and that with a scope for each route.
+    /// Returns the packaged files: the one for the policy, and the one with scopes for each route.
     pub fn files(self) -> [&'static str; 2] {
         match self {
             Self::Nginx => ["nginx/site-policy.conf", "nginx/site-scopes.conf"],
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Whether the program is on this machine. Where everything is to be tried, it must be.
+    /// Returns whether the program is installed. Where all tests are required, it must be.
     pub fn is_there(self) -> bool {
         let mut look = Command::new("sh");
         look.args(["-c", "command -v \"$0\" >/dev/null", self.program()]).env("PATH", path());
@@ -75,12 +75,12 @@ impl Kind {
         found
     }
 
-    /// Starts it with this file of the package, in which only addresses and paths are replaced.
+    /// Starts it with this packaged file, in which only addresses and paths are replaced.
     pub fn start(self, file: &str, around: Surroundings) -> Proxy {
         self.start_edited(file, around, str::to_owned)
     }
 
-    /// As [`Kind::start`], with all of its files edited first: how a test breaks them.
+    /// As [`Kind::start`], with all of its files edited first. Tests break the files in this way.
     pub fn start_edited(
         self,
         file: &str,
@@ -137,7 +137,7 @@ impl Kind {
         }
     }
 
-    /// Whether it serves the site. Traefik listens before it has read its file.
+    /// Returns whether it serves the site. Traefik listens before it has read its file.
     fn is_ready(self, address: SocketAddr) -> bool {
         if self == Self::Traefik {
             let probe = Request::new("GET", "/").header("Host", "ready.test");
@@ -159,7 +159,7 @@ impl Kind {
             }
             Self::Caddy => {
                 let text = fs::read_to_string(&path).expect("the copy");
-                // Two on one machine would share the socket of their administration.
+                // Two instances on one machine would share the socket of their administration.
                 fs::write(&path, format!("{{\n\tadmin off\n\tauto_https off\n}}\n{text}"))
                     .expect("the copy");
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(path);
@@ -194,7 +194,7 @@ impl Kind {
                 let text = APACHE.replace("DIR", &dir.display().to_string());
                 let text = text.replace("FILE", file).replace("LISTEN", &listen.to_string());
                 fs::write(&main, text).expect("the main file");
-                // One process, so that none is left when it is ended.
+                // A single process, so that none is left when it is ended.
                 command.arg("-X").arg("-d").arg(dir).arg("-f").arg(main);
             }
         }
@@ -202,12 +202,12 @@ impl Kind {
     }
 }
 
-/// Debian keeps servers where only root looks.
+/// Debian installs servers in a directory that only root has in `PATH`.
 fn path() -> String {
     std::env::var("PATH").unwrap_or_default() + ":/usr/sbin"
 }
 
-/// What stands around a site on a real machine.
+/// The main configuration, which a real machine has around a site.
 const NGINX: &str = "
 daemon off;
 master_process off;
@@ -225,7 +225,7 @@ http {
 }
 ";
 
-/// A route that is there as soon as the file beside it is.
+/// A route that exists as soon as the file beside it is loaded.
 const TRAEFIK: &str = "
 http:
   middlewares:
@@ -234,7 +234,7 @@ http:
     ready: { rule: Host(`ready.test`), middlewares: [ready], service: noop@internal }
 ";
 
-/// What stands around a site on a Debian machine, and the modules that its package asks for.
+/// The main configuration of a Debian machine, with the modules that the packaged files need.
 const APACHE: &str = "
 Listen LISTEN
 PidFile DIR/pid
@@ -253,7 +253,7 @@ LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
 Include DIR/FILE
 ";
 
-/// The text of a shipped file as this machine needs it.
+/// Returns the text of a packaged file with the addresses and paths of this test.
 fn here(text: &str, dir: &Path, listen: SocketAddr, around: Surroundings) -> String {
     let (keyward, api) = (around.keyward.port(), around.api.port());
     let port = listen.port();
@@ -269,8 +269,8 @@ fn here(text: &str, dir: &Path, listen: SocketAddr, around: Surroundings) -> Str
         .replace("/usr/share/keyward", &dir.display().to_string())
 }
 
-/// An address that no program listens on. Another program may take it before it is used; then the
-/// test says so.
+/// Returns an address that no program listens on. Another program may take it before it is used;
+/// then the test fails with an error about it.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")

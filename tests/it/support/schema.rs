@@ -1,5 +1,5 @@
-//! The API document, and as much of JSON Schema as it uses but for patterns and formats, which CI's linters
-//! look at.
+//! The API document, and a validator for the part of JSON Schema that it uses. CI's linters check
+//! patterns and formats.
 
 use keyward::http::openapi::document_json;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ pub fn document() -> Value {
     serde_json::from_str(&document_json()).expect("JSON")
 }
 
-/// Path, method and content of every operation.
+/// Returns path, method and content of every operation.
 pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -25,14 +25,14 @@ pub fn properties(schema: &Value) -> &Map<String, Value> {
     schema["properties"].as_object().expect("properties")
 }
 
-/// What is wrong with `value`, with where; nothing if it fits.
+/// Returns the faults of `value`, each with its place; empty if it fits the schema.
 pub fn faults(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     look(document, schema, value, "", &mut found);
     found
 }
 
-/// What a reference stands for, and anything else as it is.
+/// Returns the target of a reference, and any other part unchanged.
 pub fn resolved<'a>(document: &'a Value, part: &'a Value) -> &'a Value {
     match part["$ref"].as_str().and_then(|it| it.strip_prefix('#')) {
         Some(pointer) => document.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}")),

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::support::{Request, Response};
 
-/// A key as create and rotate answer it.
+/// A key as the answers to create and rotate show it.
 #[derive(Clone, Debug)]
 pub struct Key {
     pub id: String,
@@ -36,11 +36,11 @@ pub struct TestServer {
     pub config: Config,
     streams: StreamLimits,
     pub address: SocketAddr,
-    /// Whether the chain is checked at the end; off only where a test has broken it.
+    /// Whether the chain is checked at the end; false only where a test has broken it.
     pub audited: bool,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     dir: TempDir,
-    /// How often it was started: no two starts draw the same random numbers.
+    /// The number of starts so far. No two starts draw the same random numbers.
     starts: u64,
 }
 
@@ -52,12 +52,12 @@ impl TestServer {
         Self::with(|_| ())
     }
 
-    /// With a configuration that differs from the default.
+    /// Starts it with a changed default configuration.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::built(change, StreamLimits::default())
     }
 
-    /// With other limits on event streams.
+    /// Starts it with these limits on event streams.
     pub fn with_streams(limits: StreamLimits) -> Self {
         Self::built(|_| (), limits)
     }
@@ -70,7 +70,7 @@ impl TestServer {
             workers: 1,
             ..Config::default()
         };
-        // Jobs run when a test says so, and once at the start.
+        // Jobs run when a test asks for them, and once at the start.
         config.jobs.values_mut().for_each(|it| "0 0 0 1 1 *".clone_into(it));
         change(&mut config);
         let clock = Arc::new(ManualClock::at(Self::EPOCH));
@@ -90,7 +90,7 @@ impl TestServer {
         }
     }
 
-    /// Stops it and starts it again on the same directory, by the same clock.
+    /// Stops it and starts it again on the same directory, with the same clock.
     pub fn restart(&mut self, change: impl FnOnce(&mut Config)) {
         self.stop();
         change(&mut self.config);
@@ -101,10 +101,10 @@ impl TestServer {
         (self.app, self.address, self.running) = (app, address, Some(running));
     }
 
-    /// Stops it as SIGTERM would. The directory stays until the end of the test.
+    /// Stops it as SIGTERM does. The directory stays until the end of the test.
     pub fn stop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
-            // Gone if the server died; the thread tells why.
+            // The receiver is gone if the server died; the thread reports why.
             let _ = stop.send(());
             let outcome = thread.join();
             assert!(outcome.is_ok() || std::thread::panicking(), "the server failed");
@@ -148,19 +148,19 @@ impl TestServer {
         self.send(&Request::new("DELETE", target).key(key))
     }
 
-    /// A new key of the caller's account.
+    /// Makes a key of the caller's account.
     #[track_caller]
     pub fn create(&self, caller: &str, body: &Value) -> Key {
         Key::from(&self.post(caller, "/api/v1/api-keys", body).expect(201))
     }
 
-    /// A new key of the operator account with these scopes.
+    /// Makes a key of the operator account with these scopes.
     #[track_caller]
     pub fn key(&self, scopes: &[&str]) -> Key {
         self.create(&self.root.text, &json!({ "name": "test", "scopes": scopes }))
     }
 
-    /// A new account: its identifier and its first key.
+    /// Makes an account; returns its id and its first key.
     #[track_caller]
     pub fn account(&self, body: &Value) -> (String, Key) {
         let made = self.post(&self.root.text, "/api/v1/accounts", body).expect(201).json();
@@ -174,7 +174,7 @@ impl TestServer {
         Key::from(&self.post(caller, &path, body).expect(200))
     }
 
-    /// The whole answer of verify.
+    /// Returns the whole answer of verify.
     #[track_caller]
     pub fn verify(&self, text: &str, scopes: &[&str]) -> Value {
         let question = json!({ "key": text, "scopes": scopes });
@@ -184,19 +184,19 @@ impl TestServer {
         body
     }
 
-    /// The code that verify answers with no scope asked for.
+    /// Returns the verdict of verify, without required scopes.
     #[track_caller]
     pub fn code(&self, text: &str) -> String {
         self.verify(text, &[])["code"].as_str().expect("a code").to_owned()
     }
 
-    /// All events that the operator sees, the oldest first.
+    /// Returns all events that the operator sees, the oldest first.
     pub fn events(&self) -> Vec<Value> {
         let list = self.get(&self.root.text, "/api/v1/events").expect(200).json();
         list["data"].as_array().cloned().expect("a list")
     }
 
-    /// The types of the events about this key or account.
+    /// Returns the types of the events about this key or account.
     pub fn story_of(&self, subject: &str) -> Vec<String> {
         let about = |it: &&Value| it["subject"] == subject;
         let types = self.events().iter().filter(about).map(|it| it["type"].clone()).collect();
@@ -222,7 +222,7 @@ impl Key {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop();
-        // After every test, the chain must hold.
+        // After every test, the chain must be unbroken.
         if self.audited && !std::thread::panicking() {
             assert_eq!(self.app.first_broken_event().expect("a readable log"), None);
         }
@@ -231,8 +231,8 @@ impl Drop for TestServer {
 
 type Running = (oneshot::Sender<()>, JoinHandle<()>);
 
-/// A test beside this one that starts a program holds all our files open for a moment, between its
-/// fork and its exec, and with them the lock of a server that has just stopped.
+/// A parallel test that starts a program holds all open files for a moment, between fork and exec.
+/// This includes the lock of a server that has just stopped.
 fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Instance {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -243,7 +243,7 @@ fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Instance {
             {
                 std::thread::yield_now();
             }
-            outcome => return outcome.expect("the site opens"),
+            outcome => return outcome.expect("the instance opens"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A reader of server-sent events that takes them one by one.
+//! A reader of server-sent events that returns them one by one.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -14,11 +14,11 @@ pub struct EventStream {
     pub status: u16,
     pub head: String,
     answer: BufReader<TcpStream>,
-    /// What is left of the chunk that is being read.
+    /// The remaining bytes of the current chunk.
     left: usize,
 }
 
-/// What stands between two blank lines.
+/// The lines between two blank lines.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Message {
     pub id: Option<i64>,
@@ -40,7 +40,7 @@ impl EventStream {
         Self { status, head, answer, left: 0 }
     }
 
-    /// The next message of any kind; `None` once the stream is over in good order.
+    /// Returns the next message of any kind; `None` if the stream has ended correctly.
     pub fn next(&mut self) -> Option<Message> {
         let mut message = Message::default();
         loop {
@@ -57,7 +57,7 @@ impl EventStream {
         }
     }
 
-    /// The next message that carries data.
+    /// Returns the next message that carries data.
     pub fn next_data(&mut self) -> Option<(String, Value)> {
         for _ in 0..500 {
             let message = self.next()?;
@@ -67,10 +67,10 @@ impl EventStream {
                 return Some((event, data));
             }
         }
-        panic!("signs of life, and nothing else");
+        panic!("heartbeats, and nothing else");
     }
 
-    /// The next event.
+    /// Returns the next event.
     #[track_caller]
     pub fn event(&mut self) -> Value {
         let (event, data) = self.next_data().expect("an event, not the end");
@@ -78,7 +78,7 @@ impl EventStream {
         data
     }
 
-    /// Why the stream ends, and that it does.
+    /// Returns the reason for the end of the stream, and checks that it ends.
     #[track_caller]
     pub fn end(&mut self) -> String {
         let (event, data) = self.next_data().expect("a reason");

@@ -1,4 +1,4 @@
-//! Servers that stand in for others: an API behind a proxy, or a keyward that answers nonsense.
+//! Servers that replace others: an API behind a proxy, or a keyward with invalid answers.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -7,16 +7,16 @@ use std::{
     thread,
 };
 
-/// What a [`Stub`] sends back.
+/// The answer of a [`Stub`].
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// The head of an answer with an empty body. The stub adds where the body ends.
+    /// The head of an answer with an empty body. The stub adds the length of the body.
     Head(&'static str),
     /// These bytes; then the stub closes the connection.
     Bytes(String),
     /// Nothing, until the other side closes the connection.
     Never,
-    /// The handshake of RFC 6455; then each byte that comes is sent back.
+    /// The handshake of RFC 6455; then the stub sends each byte back.
     Upgrade,
 }
 
@@ -38,7 +38,7 @@ impl Stub {
         let address = listener.local_addr().expect("its address");
         let stub = Self { address, seen: Arc::default(), answer: Arc::new(Mutex::new(answer)) };
         let (heads, answer) = (Arc::clone(&stub.seen), Arc::clone(&stub.answer));
-        // Ends with the process of the tests.
+        // This thread runs until the process of the tests ends.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (heads, answer) = (Arc::clone(&heads), Arc::clone(&answer));
@@ -48,12 +48,12 @@ impl Stub {
         stub
     }
 
-    /// What the stub sends from now on.
+    /// Sets the answer from now on.
     pub fn answer_with(&self, answer: Answer) {
         *self.answer.lock().expect("no thread panicked") = answer;
     }
 
-    /// The heads of the requests since the last call, in lower case.
+    /// Returns the heads of the requests since the last call, in lower case.
     pub fn take_seen(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.lock().expect("no thread panicked"))
     }
@@ -63,7 +63,7 @@ fn exchange(stream: &TcpStream, answer: &Mutex<Answer>, heads: &Mutex<Vec<String
     let (mut head, mut reader, mut writer) = (Vec::new(), BufReader::new(stream), stream);
     while !head.ends_with(b"\r\n\r\n") {
         if reader.read_until(b'\n', &mut head).unwrap_or(0) == 0 {
-            return; // A connection that was only tried.
+            return; // The proxy only tested the connection.
         }
     }
     let head = String::from_utf8_lossy(&head).to_ascii_lowercase();

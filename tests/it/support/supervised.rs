@@ -10,7 +10,7 @@ use std::{
 
 use super::{Process, keyward};
 
-/// A running `keyward serve`, what it tells, and the directory that it has for itself.
+/// A running `keyward serve`, the notices that it sends, and its directory.
 pub struct Supervised {
     pub child: Process,
     pub dir: PathBuf,
@@ -23,7 +23,7 @@ impl Supervised {
         Self::serve_with(dir, config, &[])
     }
 
-    /// As [`Supervised::serve`], with further variables.
+    /// As [`Supervised::serve`], with these environment variables too.
     pub fn serve_with(dir: &Path, config: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = keyward();
         command.envs(variables.iter().copied());
@@ -45,7 +45,7 @@ impl Supervised {
         it
     }
 
-    /// The next notice that holds this line; those before it are thrown away.
+    /// Waits for the next notice that holds this line; drops those before it.
     pub fn hear(&self, line: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut buffer = [0; 4096];
@@ -60,7 +60,7 @@ impl Supervised {
         }
     }
 
-    /// How many notices with this line come until none has come for so long.
+    /// Returns how many notices with this line come until none has come for this long.
     pub fn count_for(&self, silence: Duration, line: &str) -> usize {
         self.notices.set_read_timeout(Some(silence)).expect("a deadline");
         let (mut buffer, mut count) = ([0; 4096], 0);
@@ -72,7 +72,7 @@ impl Supervised {
         count
     }
 
-    /// The first way to reach it with this beginning, from its status.
+    /// Returns the first address of the server with this beginning, from its status.
     pub fn url(&self, beginning: &str) -> String {
         self.signal("-HUP");
         self.hear("RELOADING=1");
@@ -85,7 +85,7 @@ impl Supervised {
         self.child.signal(signal);
     }
 
-    /// Has it read its configuration again, changed to this; what it logged about that.
+    /// Makes it reload this changed configuration; returns what it logged about the reload.
     pub fn reload(&self, config: &str) -> String {
         let before = self.said().len();
         write_config(&self.dir, config);

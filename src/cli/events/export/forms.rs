@@ -122,11 +122,17 @@ fn activity(event_type: &str) -> (u32, &'static str) {
         EventType::AuthDenied
         | EventType::ApiKeyRetiredKeyUsed
         | EventType::ApiKeyExpiring
+        | EventType::ApiKeyRateLimitNear
+        | EventType::ApiKeyRateLimitReached
+        | EventType::AccountRateLimitNear
+        | EventType::AccountRateLimitReached
         | EventType::ClockStepped
         | EventType::ClockAccepted
         | EventType::BackupCreated
         | EventType::BackupRestored
         | EventType::ServerStarted
-        | EventType::ServerStopped => (99, "Other"),
+        | EventType::ServerStopped
+        | EventType::WebhookDisabled
+        | EventType::WebhookEnabled => (99, "Other"),
     }
 }

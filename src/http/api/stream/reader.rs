@@ -1,4 +1,4 @@
-//! Who reads a stream, and what that reader may see.
+//! The reader of a stream, and the events that it may see.
 
 use crate::{
     http::stream_limits::StreamPermit,

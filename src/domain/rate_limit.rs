@@ -1,0 +1,148 @@
+//! Rate limits: how much a key or an account may use in a window of time.
+
+use crate::env::Timestamp;
+
+/// At most `limit` in each window of `window_secs` seconds.
+///
+/// Windows are counted from 1970-01-01 UTC: a window of 3600 seconds starts on the hour, one of 86400
+/// at midnight.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RateLimit {
+    limit: u32,
+    window_secs: u32,
+}
+
+/// What is left of a rate limit at one instant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RateState {
+    pub rate: RateLimit,
+    pub remaining: u32,
+    /// When the window ends. Half open: at this instant the next one starts.
+    pub resets_at: Timestamp,
+}
+
+impl RateLimit {
+    /// The highest limit, and the highest cost of one verification.
+    pub const MAX_LIMIT: u32 = 1_000_000_000;
+    /// The longest window, in seconds: 30 days.
+    pub const MAX_WINDOW_SECS: u32 = 30 * 24 * 60 * 60;
+    /// The shortest window whose use is announced by events, in seconds: a day.
+    const ANNOUNCED_SECS: u32 = 24 * 60 * 60;
+    /// The shortest window that a restart does not reset, in seconds: use is stored every 5 seconds.
+    const STORED_SECS: u32 = 5;
+
+    /// Returns `None` if a number is 0 or too large.
+    pub fn new(limit: u32, window_secs: u32) -> Option<Self> {
+        let good = (1..=Self::MAX_LIMIT).contains(&limit)
+            && (1..=Self::MAX_WINDOW_SECS).contains(&window_secs);
+        good.then_some(Self { limit, window_secs })
+    }
+
+    pub fn limit(&self) -> &u32 {
+        &self.limit
+    }
+
+    pub fn window_secs(&self) -> &u32 {
+        &self.window_secs
+    }
+
+    /// Returns the start of the window at `now`, in seconds since 1970.
+    pub fn window_start(self, now: Timestamp) -> u64 {
+        let secs = u64::try_from(now.as_millis()).unwrap_or_default() / 1_000;
+        secs - secs % u64::from(self.window_secs)
+    }
+
+    /// Returns whether the use of a window survives a restart.
+    pub fn is_stored(self) -> bool {
+        Self::STORED_SECS <= self.window_secs
+    }
+
+    /// Returns how much of the limit is used, as far as events announce it: 0, 80 or 100 per cent.
+    pub fn announced(self, used: u32) -> u8 {
+        if self.window_secs < Self::ANNOUNCED_SECS {
+            return 0;
+        }
+        let (used, limit) = (u64::from(used) * 100, u64::from(self.limit));
+        if limit * 100 <= used {
+            100
+        } else if limit * 80 <= used {
+            80
+        } else {
+            0
+        }
+    }
+}
+
+impl RateState {
+    /// Returns the seconds until the window ends, rounded up.
+    pub fn secs_left(&self, now: Timestamp) -> u64 {
+        u64::try_from(self.resets_at.since(now).as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
+    }
+}
+
+/// The rate limits of a verified key, as the verification left them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rates {
+    pub key: Option<RateState>,
+    pub account: Option<RateState>,
+    /// The limit that refused the request.
+    pub exceeded: Option<Exceeded>,
+}
+
+/// Whose limit refused a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exceeded {
+    Key,
+    Account,
+}
+
+impl Rates {
+    /// Returns the limit that refused the request.
+    pub fn exceeded(&self) -> Option<RateState> {
+        match self.exceeded? {
+            Exceeded::Key => self.key,
+            Exceeded::Account => self.account,
+        }
+    }
+
+    /// Returns the limit that refused the request, or else the one with the least left.
+    pub fn tightest(&self) -> Option<RateState> {
+        let least = || self.key.into_iter().chain(self.account).min_by_key(|it| it.remaining);
+        self.exceeded().or_else(least)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_and_a_window_have_bounds() {
+        let (limit, window) = (RateLimit::MAX_LIMIT, RateLimit::MAX_WINDOW_SECS);
+        assert!(RateLimit::new(1, 1).is_some() && RateLimit::new(limit, window).is_some());
+        for (limit, window) in [(0, 1), (1, 0), (limit + 1, 1), (1, window + 1)] {
+            assert_eq!(RateLimit::new(limit, window), None);
+        }
+    }
+
+    #[test]
+    fn a_window_starts_on_the_hour_and_at_midnight() {
+        let start = |window, millis| {
+            RateLimit::new(1, window).unwrap().window_start(Timestamp::from_millis(millis))
+        };
+        assert_eq!(start(3_600, 7_199_999), 3_600);
+        assert_eq!(start(3_600, 7_200_000), 7_200);
+        assert_eq!(start(86_400, 86_399_999), 0);
+        assert_eq!(start(86_400, 86_400_000), 86_400);
+    }
+
+    #[test]
+    fn use_is_announced_at_80_and_at_100_per_cent_of_a_day() {
+        let day = RateLimit::new(5, 86_400).unwrap();
+        assert_eq!([3, 4, 5, 6].map(|it| day.announced(it)), [0, 80, 100, 100]);
+        let huge = RateLimit::new(RateLimit::MAX_LIMIT, 86_400).unwrap();
+        assert_eq!(huge.announced(799_999_999), 0);
+        assert_eq!(huge.announced(800_000_000), 80);
+        assert_eq!(RateLimit::new(5, 86_399).unwrap().announced(5), 0);
+    }
+}

@@ -1,0 +1,250 @@
+//! The delivery of one webhook, on a thread of its own.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use tokio::{runtime::Runtime, sync::watch};
+
+use super::{
+    access::Access,
+    client::{Client, Message, Outcome},
+};
+use crate::{
+    domain::webhook::WebhookCursor,
+    http::wire::EventBody,
+    service::{Error, EventFilter, EventView, Keyward, Viewer, Webhook},
+    telemetry::DeliveryResult,
+};
+
+/// Events that are read at a time.
+const PAGE: u32 = 64;
+/// How often a webhook that waits for its next attempt looks at the clock, which may leap.
+const CLOCK_CHECK: Duration = Duration::from_millis(200);
+
+/// The delivery of one webhook.
+pub(super) struct Delivery {
+    webhook: Arc<Webhook>,
+    client: Client,
+    access: Arc<Access>,
+    runtime: Runtime,
+    stopping: watch::Receiver<bool>,
+    committed: watch::Receiver<i64>,
+    /// `None` until the stored position was read.
+    cursor: Option<WebhookCursor>,
+    /// The newest event when the cursor was last looked at.
+    newest: i64,
+    /// The position that is stored.
+    stored: i64,
+    /// Events after the cursor.
+    backlog: VecDeque<EventView>,
+    last_error: Option<String>,
+}
+
+enum Step {
+    Send(Box<EventView>),
+    /// Nothing to do until the log grows, or until this time has passed.
+    Wait(Option<Duration>),
+}
+
+/// The body of a message (Standard Webhooks, "Payload structure").
+#[derive(Serialize)]
+struct Payload {
+    r#type: String,
+    timestamp: String,
+    data: EventBody,
+}
+
+impl Delivery {
+    pub fn new(
+        webhook: Webhook,
+        access: Arc<Access>,
+        stopping: watch::Receiver<bool>,
+        committed: watch::Receiver<i64>,
+    ) -> Result<Self, std::io::Error> {
+        let webhook = Arc::new(webhook);
+        Ok(Self {
+            client: Client::new(Arc::clone(&webhook)),
+            webhook,
+            access,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build()?,
+            stopping,
+            committed,
+            cursor: None,
+            newest: 0,
+            stored: 0,
+            backlog: VecDeque::new(),
+            last_error: None,
+        })
+    }
+
+    /// Delivers until the server stops.
+    pub fn run(mut self) {
+        let access = Arc::clone(&self.access);
+        while !*self.stopping.borrow() {
+            let Some(step) = access.with(|app| self.step(app)) else { return };
+            match step {
+                Ok(Step::Send(event)) => {
+                    if self.send(*event).is_none() {
+                        return;
+                    }
+                }
+                Ok(Step::Wait(limit)) => self.wait(limit),
+                Err(err) => {
+                    self.warn(&err, "the audit log cannot be read for a webhook");
+                    self.wait(Some(CLOCK_CHECK));
+                }
+            }
+        }
+    }
+
+    /// Returns what to do now.
+    fn step(&mut self, app: &Keyward) -> Result<Step, Error> {
+        let cursor = self.current_cursor(app)?;
+        if cursor.disabled_at.is_some() {
+            return Ok(Step::Wait(None));
+        }
+        let wait = cursor.wait(app.env().time.now());
+        if !wait.is_zero() {
+            return Ok(Step::Wait(Some(wait.min(CLOCK_CHECK))));
+        }
+        if self.backlog.is_empty() {
+            self.read(app, cursor)?;
+        }
+        Ok(self.backlog.pop_front().map_or(Step::Wait(None), |it| Step::Send(Box::new(it))))
+    }
+
+    /// Returns the cursor. While the webhook waits for an attempt or is disabled, a new event may mean
+    /// that an operator has enabled it.
+    fn current_cursor(&mut self, app: &Keyward) -> Result<WebhookCursor, Error> {
+        let newest = *self.committed.borrow_and_update();
+        let grown = std::mem::replace(&mut self.newest, newest) != newest;
+        let mut known = self.cursor;
+        let waits = |it: WebhookCursor| it.next_attempt.is_some() || it.disabled_at.is_some();
+        if known.is_none_or(|it| grown && waits(it)) {
+            let mut found = app.webhook_cursor(&self.webhook)?;
+            self.stored = found.seq;
+            // What was delivered while the storage took no changes is not delivered again.
+            found.seq = found.seq.max(known.map_or(0, |it| it.seq));
+            known = Some(found);
+            app.report_webhook(&self.webhook.name, found.seq, self.last_error.clone());
+        }
+        self.cursor = known;
+        Ok(known.unwrap_or_default())
+    }
+
+    /// Reads the next events, and passes over those that the webhook does not subscribe to.
+    fn read(&mut self, app: &Keyward, cursor: WebhookCursor) -> Result<(), Error> {
+        let mut after = cursor.seq;
+        loop {
+            let filter = EventFilter { after, limit: PAGE, ..EventFilter::default() };
+            let page = app.event_page(Viewer::Operator, filter)?;
+            after = page.reached;
+            self.backlog.extend(
+                page.views.into_iter().filter(|it| self.webhook.wants(&it.event.event_type)),
+            );
+            if !self.backlog.is_empty() {
+                return Ok(());
+            }
+            let cursor = WebhookCursor { seq: after, ..cursor };
+            self.cursor = Some(cursor);
+            app.report_webhook(&self.webhook.name, after, self.last_error.clone());
+            // So that a start reads little again, without a change for each event.
+            if self.stored + i64::from(PAGE) <= after {
+                app.keep_webhook_cursor(&self.webhook, cursor)?;
+                self.stored = after;
+            }
+            if !page.is_full || *self.stopping.borrow() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes one attempt and stores how it ended. Returns `None` if the server has stopped meanwhile.
+    fn send(&mut self, view: EventView) -> Option<()> {
+        let access = Arc::clone(&self.access);
+        let now = access.with(|app| app.env().time.now())?;
+        let seq = view.event.seq;
+        let id = message_id(&view);
+        let payload = Payload {
+            r#type: view.event.event_type.clone(),
+            timestamp: view.event.time.to_string(),
+            data: view.into(),
+        };
+        let body = serde_json::to_vec(&payload).unwrap_or_default();
+        let outcome = self.client.post(&Message { id: &id, body: &body, now });
+        access.with(|app| self.conclude(app, seq, outcome))
+    }
+
+    fn conclude(&mut self, app: &Keyward, seq: i64, outcome: Outcome) {
+        let (before, now) = (self.cursor.unwrap_or_default(), app.env().time.now());
+        let name = &self.webhook.name;
+        let (cursor, result, error) = match outcome {
+            Outcome::Delivered => (WebhookCursor::at(seq), DeliveryResult::Delivered, None),
+            Outcome::Gone => {
+                let why = "the receiver answered 410 Gone".to_owned();
+                tracing::warn!(webhook = name, "disabled: {why}");
+                (before.disabled(now), DeliveryResult::Gone, Some(why))
+            }
+            Outcome::Failed { why, asked } => {
+                let cursor = before.failed(now, asked);
+                let next = cursor.next_attempt.map(|it| it.to_string());
+                tracing::warn!(webhook = name, event.seq = seq, next, "not delivered: {why}");
+                (cursor, DeliveryResult::Failed, Some(why))
+            }
+        };
+        self.access.metrics.count_delivery(name, result);
+        if error.is_some() {
+            self.backlog.clear();
+        }
+        self.cursor = Some(cursor);
+        self.last_error = error;
+        // Before the position is stored, so that no stored failure is without its reason.
+        app.report_webhook(&self.webhook.name, cursor.seq, self.last_error.clone());
+        let kept = match result {
+            DeliveryResult::Gone => app.disable_webhook(&self.webhook, cursor),
+            DeliveryResult::Delivered | DeliveryResult::Failed => {
+                app.keep_webhook_cursor(&self.webhook, cursor)
+            }
+        };
+        match kept {
+            Ok(()) => self.stored = cursor.seq,
+            // After a crash, what was delivered since is delivered again.
+            Err(err) => self.warn(&err, "the position of a webhook was not stored"),
+        }
+    }
+
+    fn wait(&mut self, limit: Option<Duration>) {
+        let Self { runtime, stopping, committed, .. } = self;
+        runtime.block_on(async {
+            let pause = async {
+                match limit {
+                    Some(limit) => tokio::time::sleep(limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let growth = async {
+                // An error means that the store changes nothing any more.
+                if committed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                // An error means that the server is gone.
+                _ = stopping.wait_for(|it| *it) => (),
+                () = growth => (),
+                () = pause => (),
+            }
+        });
+    }
+
+    fn warn(&self, err: &Error, what: &str) {
+        let error = err as &dyn std::error::Error;
+        tracing::warn!(webhook = self.webhook.name, error, "{what}");
+    }
+}
+
+/// Returns the id of a message: the same in each attempt, and of no other event, also not of an event
+/// with the same number after a backup was restored.
+fn message_id(view: &EventView) -> String {
+    format!("evt_{:.32}", view.event.hash.to_string())
+}
