@@ -130,6 +130,9 @@ CREATE INDEX api_keys_by_end ON api_keys (account_id, revoked_at_ms, expires_at_
 CREATE INDEX api_keys_by_expiry ON api_keys (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
 CREATE INDEX api_keys_with_unrecorded_expiry ON api_keys (expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND expiry_recorded_at_ms IS NULL AND revoked_at_ms IS NULL;
+-- Finds the keys whose next notice is due, without reading those that were announced.
+CREATE INDEX api_keys_by_notice ON api_keys (announced_days, expires_at_ms)
+    WHERE expires_at_ms IS NOT NULL AND revoked_at_ms IS NULL;
 CREATE INDEX api_keys_for_everything ON api_keys (account_id)
     WHERE revoked_at_ms IS NULL AND instr(' ' || scopes || ' ', ' * ') > 0;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;

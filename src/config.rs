@@ -109,6 +109,10 @@ pub struct KeysConfig {
     pub rotation_grace: Duration,
     pub hash_iterations: u32,
     pub max_keys_per_account: u32,
+    /// The longest lifetime of a key. `None` means no maximum. Whole seconds.
+    pub max_lifetime: Option<Duration>,
+    /// The lifetime of a new key whose request names no expiry. `None` means that it never expires.
+    pub default_lifetime: Option<Duration>,
     /// The most changes that the keys of one account may make at once, after a pause.
     pub max_changes_at_once: u32,
     /// The number of further changes in each second.
@@ -174,6 +178,8 @@ impl Default for Config {
                 rotation_grace: Duration::from_mins(5),
                 hash_iterations: 1000,
                 max_keys_per_account: 1000,
+                max_lifetime: None,
+                default_lifetime: None,
                 max_changes_at_once: 1000,
                 max_changes_per_second: 1,
                 retention: 30 * DAY,

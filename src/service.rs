@@ -26,6 +26,7 @@ mod keys;
 mod leak_reports;
 mod limits;
 mod mint;
+mod notices;
 mod pace;
 mod principal;
 mod readiness;

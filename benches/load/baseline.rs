@@ -96,6 +96,7 @@ async fn authorize_only(req: HttpRequest) -> HttpResponse {
             .insert_header(("x-keyward-account-id", "acct_01KYq8Zt3mV5xW7aBcDeFg"))
             .insert_header(("x-keyward-external-id", "-"))
             .insert_header(("x-keyward-scopes", "orders:read"))
+            .insert_header(("x-keyward-key-expires-at", "-"))
             .insert_header(("cache-control", "no-store"))
             .insert_header(("x-request-id", "req_0123456789abcdef0123"))
             .finish(),

@@ -14,7 +14,7 @@ local asked = { "X-API-Key", "Authorization", "X-Request-Id", "traceparent", "Or
                 "Access-Control-Request-Method" }
 -- The headers of an answer that the API reads.
 local identity = { "X-Keyward-Key-Id", "X-Keyward-Key-Name", "X-Keyward-Account-Id",
-                   "X-Keyward-External-Id", "X-Keyward-Scopes" }
+                   "X-Keyward-External-Id", "X-Keyward-Scopes", "X-Keyward-Key-Expires-At" }
 -- The headers of a refusal that the client reads.
 local shown = { "WWW-Authenticate", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id",
                 "X-Keyward-Reason", "Cache-Control" }

@@ -17,7 +17,7 @@ local asked = { "x-api-key", "authorization", "x-request-id", "traceparent", "or
                 "access-control-request-method" }
 -- The headers of an answer that the API reads.
 local identity = { "x-keyward-key-id", "x-keyward-key-name", "x-keyward-account-id",
-                   "x-keyward-external-id", "x-keyward-scopes" }
+                   "x-keyward-external-id", "x-keyward-scopes", "x-keyward-key-expires-at" }
 -- The headers of a refusal that the client reads.
 local shown = { "content-type", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy",
                 "x-request-id", "x-keyward-reason", "cache-control" }

@@ -12,7 +12,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     cli::error::Error,
     config::ConfigErrors,
-    domain::visible::escaped,
+    domain::{lifetime::LONGEST_SECONDS, visible::escaped},
     env::{Clock, SystemClock, Timestamp},
     http::request::numbers::{INEXACT, is_inexact},
 };
@@ -280,12 +280,32 @@ pub(super) fn ago(by: Duration) -> String {
     SystemClock::new().wall().before(by).to_string()
 }
 
-/// Parses an expiry: an [`instant`], or `never`.
-pub(super) fn expiry(text: &str) -> Result<Value, String> {
+/// Parses an expiry: an [`instant`], or `never`. Returns it as a member of a request. For a duration, the
+/// clock of the server counts.
+pub(super) fn expiry(text: &str) -> Result<(&'static str, Value), String> {
     if text == "never" {
+        return Ok(("expiresAt", Value::Null));
+    }
+    let at = instant(text).map_err(|err| format!("{err}, or never"))?;
+    let span = whole_seconds(text).ok().map(|it| it.as_secs());
+    let span = span.filter(|it| (1..=LONGEST_SECONDS.into()).contains(it));
+    Ok(span.map_or_else(|| ("expiresAt", at.to_string().into()), |it| ("expiresIn", it.into())))
+}
+
+/// Parses a lifetime of keys: a duration in whole seconds, or `server` for the server's own.
+pub(super) fn lifetime(text: &str) -> Result<Value, String> {
+    if text == "server" {
         return Ok(Value::Null);
     }
-    instant(text).map(|it| it.to_string().into()).map_err(|err| format!("{err}, or never"))
+    let refused = |err| format!("{err}; give a duration such as 90d, or server");
+    whole_seconds(text).map(|it| it.as_secs().into()).map_err(refused)
+}
+
+/// Returns an [`expiry`] as a member of a request.
+pub(super) fn expiry_member(
+    given: Option<&(&'static str, Value)>,
+) -> (&'static str, Option<Value>) {
+    given.map_or(("expiresAt", None), |(name, value)| (name, Some(value.clone())))
 }
 
 /// Parses a JSON object.
@@ -333,6 +353,13 @@ mod tests {
         }
         assert!(whole_seconds("1500ms").is_err());
         assert_eq!(whole_seconds("2s 1000ms").unwrap(), Duration::from_secs(3));
-        assert_eq!(expiry("never").unwrap(), Value::Null);
+        assert_eq!(expiry("never").unwrap(), ("expiresAt", Value::Null));
+        assert_eq!(expiry("90d").unwrap(), ("expiresIn", 7_776_000.into()));
+        let at = "2099-01-20T00:00:00.000Z";
+        assert_eq!(expiry("2099-01-20").unwrap(), ("expiresAt", at.into()));
+        assert_eq!(expiry("40000d").unwrap().0, "expiresAt", "more than the server counts");
+        assert_eq!(lifetime("90d").unwrap(), 7_776_000);
+        assert_eq!(lifetime("server").unwrap(), Value::Null);
+        assert!(lifetime("never").is_err());
     }
 }

@@ -53,6 +53,7 @@ fn outcome_of(job: Job, changed: u64) -> String {
     match (job, changed) {
         (Job::EndGraces, _) => format!("{} ended", count("grace period")),
         (Job::ExpireKeys, _) => format!("{} recorded as expired", count("key")),
+        (Job::Notices, _) => format!("{} recorded", count("notice")),
         (Job::Purge, _) => format!("{changed} removed"),
         (Job::FlushUsage, _) => format!("last use of {} stored", count("credential")),
         (Job::KeepTime, _) => format!("the time was stored; {} recorded", count("clock step")),

@@ -204,6 +204,15 @@ pub(super) fn duration(raw: Raw<'_>, range: RangeInclusive<Duration>) -> Result<
     Ok(value)
 }
 
+/// Reads a duration as [`duration`] does. An empty text is `None`.
+pub(super) fn optional_duration(
+    raw: Raw<'_>,
+    range: RangeInclusive<Duration>,
+) -> Result<Option<Duration>, String> {
+    const WHAT: &str = "a duration with its unit, such as \"90d\", or empty";
+    if raw.text(WHAT)?.is_empty() { Ok(None) } else { duration(raw, range).map(Some) }
+}
+
 /// Returns the duration in the largest unit that leaves no rest. `humantime` would use months.
 pub(super) fn duration_text(value: Duration) -> String {
     let seconds = value.as_secs();

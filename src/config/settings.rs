@@ -2,13 +2,13 @@
 //!
 //! The scope catalogue is not in it: it is a list, and only a file can hold it.
 
-use std::{path::Path, sync::LazyLock, time::Duration};
+use std::{ops::RangeInclusive, path::Path, sync::LazyLock, time::Duration};
 
 use super::{
     Config, DAY, listen,
     read::{self, LogFormat, LogLevel, Raw},
 };
-use crate::domain::job::Job;
+use crate::domain::{job::Job, lifetime::LONGEST_SECONDS};
 
 type Read = dyn Fn(&mut Config, Raw<'_>) -> Result<(), String> + Send + Sync;
 type Show = dyn Fn(&Config) -> String + Send + Sync;
@@ -68,6 +68,10 @@ macro_rules! setting {
     };
 }
 
+/// The shortest and the longest lifetime of keys.
+const LIFETIMES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(LONGEST_SECONDS as u64);
+
 /// Every setting, in the order of the file.
 pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let mut settings = vec![
@@ -107,6 +111,16 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
             keys.max_keys_per_account,
             raw => read::number(raw, 1..=1_000_000),
             it => it.to_string()
+        ),
+        setting!(
+            keys.max_lifetime,
+            raw => read::optional_duration(raw, LIFETIMES),
+            it => text(&it.map_or_else(String::new, read::duration_text))
+        ),
+        setting!(
+            keys.default_lifetime,
+            raw => read::optional_duration(raw, LIFETIMES),
+            it => text(&it.map_or_else(String::new, read::duration_text))
         ),
         setting!(
             keys.max_changes_at_once,

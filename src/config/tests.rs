@@ -82,6 +82,8 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_ROTATION_GRACE", "1h 30m"),
         ("KEYWARD_KEYS_HASH_ITERATIONS", "2000000"),
         ("KEYWARD_KEYS_MAX_KEYS_PER_ACCOUNT", "1"),
+        ("KEYWARD_KEYS_MAX_LIFETIME", "90d"),
+        ("KEYWARD_KEYS_DEFAULT_LIFETIME", "30d"),
         ("KEYWARD_KEYS_MAX_CHANGES_AT_ONCE", "10"),
         ("KEYWARD_KEYS_MAX_CHANGES_PER_SECOND", "2"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
@@ -203,6 +205,9 @@ fn bounds_are_inclusive_and_hold() {
         "keys.rotation_grace = \"7d\"",
         "keys.hash_iterations = 1_000",
         "keys.max_keys_per_account = 1_000_000",
+        "keys.max_lifetime = \"\"",
+        "keys.max_lifetime = \"1s\"",
+        "keys.default_lifetime = \"36500d\"",
         "keys.retention = \"3650d\"",
     ] {
         from_file(sound).unwrap();
@@ -223,6 +228,10 @@ fn bounds_are_inclusive_and_hold() {
         "keys.hash_iterations = 2_000_001",
         "keys.hash_iterations = 99999999999999999999",
         "keys.max_keys_per_account = 0",
+        "keys.max_lifetime = \"0s\"",
+        "keys.max_lifetime = 90",
+        "keys.default_lifetime = \"36501d\"",
+        "keys.default_lifetime = \"never\"",
         "keys.retention = \"23h\"",
         "keys.retention = \"3651d\"",
     ] {

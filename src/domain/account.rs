@@ -3,6 +3,7 @@
 use crate::{
     domain::{
         id::AccountId,
+        lifetime::Lifetimes,
         named_enum,
         rate_limit::RateLimit,
         scope::ScopeSet,
@@ -23,6 +24,8 @@ pub struct Account {
     pub allowed_scopes: Option<ScopeSet>,
     /// `None` means the limit in the settings.
     pub max_keys: Option<u32>,
+    /// The lifetimes of its keys. Each replaces that in the settings.
+    pub lifetimes: Lifetimes,
     /// The ceiling that all keys of the account share.
     pub rate_limit: Option<RateLimit>,
     /// The rate limit of each key that has none of its own.

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         address_list::AddressList,
         id::{AccountId, KeyId},
-        named_enum,
+        lifetime, named_enum,
         rate_limit::RateLimit,
         scope::ScopeSet,
         text::{Metadata, Name},
@@ -35,6 +35,8 @@ pub struct ApiKey {
     pub rotated_at: Option<Timestamp>,
     /// A revoked key is a tombstone: lists hide it, and verification still knows it.
     pub revoked_at: Option<Timestamp>,
+    /// The newest notice of its expiry: 30, 7 or 1 days; see [`notice`](crate::domain::notice).
+    pub announced_days: Option<u32>,
     /// The number of changes, uses not included.
     pub revision: i64,
 }
@@ -53,12 +55,14 @@ named_enum! {
 /// The expiry that a request gives to a key.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum RequestedExpiry {
-    /// The request has no expiry: a new key expires with the key that makes it; a changed key keeps
-    /// its expiry.
+    /// The request names none: a new key gets the default lifetime but expires with its maker at the
+    /// latest, and a changed key expires as before.
     #[default]
     Inherit,
     Never,
     At(Timestamp),
+    /// This many seconds after the change.
+    In(u32),
 }
 
 impl From<Option<Option<Timestamp>>> for RequestedExpiry {
@@ -69,12 +73,13 @@ impl From<Option<Option<Timestamp>>> for RequestedExpiry {
 }
 
 impl RequestedExpiry {
-    /// Returns the expiry of the key; `None` means never.
-    pub fn or(self, inherited: Option<Timestamp>) -> Option<Timestamp> {
+    /// Returns the expiry of a key that is changed at `now`; `None` means never.
+    pub fn or(self, inherited: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Inherit => inherited,
             Self::Never => None,
             Self::At(instant) => Some(instant),
+            Self::In(lifetime) => Some(now.after(lifetime::seconds(lifetime))),
         }
     }
 }
@@ -84,6 +89,11 @@ impl ApiKey {
 
     pub fn is_expired_at(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Returns when the current secret was made: at the creation or the last rotation.
+    pub fn secret_made_at(&self) -> Timestamp {
+        self.rotated_at.unwrap_or(self.created_at)
     }
 
     /// Returns `end`, or the expiry of the key if that is earlier.
@@ -125,6 +135,7 @@ mod tests {
             updated_at: Timestamp::from_millis(0),
             rotated_at: None,
             revoked_at: None,
+            announced_days: None,
             revision: 1,
         };
         let week = i64::try_from(ApiKey::EXPIRING.as_millis()).unwrap();

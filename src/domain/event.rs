@@ -62,6 +62,7 @@ named_enum! {
         ApiKeyRotated => "api_key.rotated",
         ApiKeyGraceEnded => "api_key.grace_ended",
         ApiKeyRevoked => "api_key.revoked",
+        ApiKeyExpiring => "api_key.expiring",
         ApiKeyExpired => "api_key.expired",
         ApiKeyPurged => "api_key.purged",
         ApiKeyRetiredKeyUsed => "api_key.retired_key_used",

@@ -39,6 +39,7 @@ macro_rules! jobs {
 jobs! {
     EndGraces, "end_graces", "*/5 * * * * *", true;
     ExpireKeys, "expire_keys", "*/10 * * * * *", true;
+    Notices, "notices", "0 0 * * * *", true;
     Purge, "purge", "0 */10 * * * *", true;
     FlushUsage, "flush_usage", "*/5 * * * * *", true;
     KeepTime, "keep_time", "0 * * * * *", true;

@@ -3,12 +3,12 @@
 //! `timekeeper` decides which clock to believe when they disagree.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike};
 
 /// An instant in UTC, to the millisecond. keyward stores, compares and prints only these.
 ///
@@ -88,6 +88,19 @@ impl Timestamp {
     /// Returns the time from `earlier` to this instant; zero if this is not later.
     pub fn since(self, earlier: Self) -> Duration {
         span(earlier.0, self.0)
+    }
+
+    /// Appends the RFC 3339 form. Unlike `Display`, this allocates no text of its own.
+    pub fn push_to(self, text: &mut String) {
+        let Some(it) = DateTime::from_timestamp_millis(self.0) else { return };
+        let (year, month, day) = (it.year(), it.month(), it.day());
+        let (hour, minute, second) = (it.hour(), it.minute(), it.second());
+        let millis = it.timestamp_subsec_millis();
+        // Writing to a text cannot fail.
+        let _ = write!(
+            text,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        );
     }
 
     /// Parses an RFC 3339 timestamp strictly, and cuts it to milliseconds.
@@ -287,6 +300,9 @@ mod tests {
         for (text, printed) in cases {
             let read = Timestamp::parse(text).unwrap_or_else(|err| panic!("{text}: {err}"));
             assert_eq!(read.to_string(), printed, "{text}");
+            let mut pushed = "=".to_owned();
+            read.push_to(&mut pushed);
+            assert_eq!(pushed, format!("={printed}"));
             assert_eq!(Timestamp::parse(printed), Ok(read), "{printed}");
         }
     }

@@ -5,7 +5,10 @@ use std::{io, sync::Arc};
 use super::{DataDir, Error, catalogue, files::configured_policy};
 use crate::{
     config::Config,
-    domain::plaintext_key::PlaintextKey,
+    domain::{
+        lifetime::{self, Lifetimes},
+        plaintext_key::PlaintextKey,
+    },
     env::{Clock, Entropy, Env, SystemClock, SystemEntropy, Timekeeper},
     http::stream_limits::{StreamLimits, Streams},
     service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration},
@@ -81,6 +84,10 @@ impl Instance {
             rotation_grace: config.keys.rotation_grace,
             hash_iterations: config.keys.hash_iterations,
             max_keys: config.keys.max_keys_per_account,
+            lifetimes: Lifetimes {
+                max: config.keys.max_lifetime.map(lifetime::whole_seconds),
+                default: config.keys.default_lifetime.map(lifetime::whole_seconds),
+            },
             change_rate: ChangeRate {
                 at_once: config.keys.max_changes_at_once,
                 per_second: config.keys.max_changes_per_second,

@@ -9,6 +9,7 @@ use crate::{
         credential::Credential,
         event::{EventType, NewEvent},
         id::AccountId,
+        lifetime::Lifetimes,
         rate_limit::RateLimit,
         scope::{self, Catalogue, Scope, ScopeSet},
         text::{ExternalId, Metadata, Name, ReasonText},
@@ -34,6 +35,7 @@ pub struct AccountDraft {
     pub external_id: Option<ExternalId>,
     pub allowed_scopes: Option<ScopeSet>,
     pub max_keys: Option<u32>,
+    pub lifetimes: Lifetimes,
     pub rate_limit: Option<RateLimit>,
     pub key_rate_limit: Option<RateLimit>,
     pub metadata: Metadata,
@@ -47,6 +49,8 @@ pub struct AccountPatch {
     pub status: Option<AccountStatus>,
     pub allowed_scopes: Option<Option<ScopeSet>>,
     pub max_keys: Option<Option<u32>>,
+    pub max_key_lifetime: Option<Option<u32>>,
+    pub default_key_lifetime: Option<Option<u32>>,
     pub rate_limit: Option<Option<RateLimit>>,
     pub key_rate_limit: Option<Option<RateLimit>>,
     pub metadata: Option<Metadata>,
@@ -89,6 +93,7 @@ impl Keyward {
                 status: AccountStatus::Active,
                 allowed_scopes: draft.allowed_scopes,
                 max_keys: draft.max_keys,
+                lifetimes: draft.lifetimes,
                 rate_limit: draft.rate_limit,
                 key_rate_limit: draft.key_rate_limit,
                 metadata: draft.metadata,
@@ -107,7 +112,8 @@ impl Keyward {
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(plaintext.prefix(), hash, tx.now());
-            let record = new.insert(tx, change.maker(), account.id, &credential)?;
+            let record = new.insert(tx, change.maker(&account), account.id, &credential)?;
+            change.announce(&record)?;
             let first_key = IssuedKey::new(&change, record, plaintext, Some(&account))?;
             Ok(NewAccount { account, first_key })
         })
@@ -149,7 +155,8 @@ impl Keyward {
             refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
             let limited = after.status == AccountStatus::Suspended
                 || after.allowed_scopes.is_some()
-                || after.max_keys.is_some();
+                || after.max_keys.is_some()
+                || after.lifetimes != Lifetimes::default();
             if after.is_operator() && limited {
                 return Err(Conflict::OperatorAccount.into());
             }
@@ -208,6 +215,10 @@ impl AccountPatch {
                 .clone()
                 .unwrap_or_else(|| account.allowed_scopes.clone()),
             max_keys: self.max_keys.unwrap_or(account.max_keys),
+            lifetimes: Lifetimes {
+                max: self.max_key_lifetime.unwrap_or(account.lifetimes.max),
+                default: self.default_key_lifetime.unwrap_or(account.lifetimes.default),
+            },
             rate_limit: self.rate_limit.unwrap_or(account.rate_limit),
             key_rate_limit: self.key_rate_limit.unwrap_or(account.key_rate_limit),
             metadata: self.metadata.clone().unwrap_or_else(|| account.metadata.clone()),
@@ -289,6 +300,8 @@ fn facts(catalogue: &Catalogue, account: &Account) -> Value {
             "status": account.status.as_str(),
             "allowedScopes": account.allowed_scopes.as_ref().map(|it| catalogue.ordered(it)),
             "maxKeys": account.max_keys,
+            "maxKeyLifetimeSeconds": account.lifetimes.max,
+            "defaultKeyLifetimeSeconds": account.lifetimes.default,
             "rateLimit": account.rate_limit.map(rate_fact),
             "keyRateLimit": account.key_rate_limit.map(rate_fact),
         }),

@@ -13,7 +13,10 @@ pub use self::caller_source::CallerSource;
 #[cfg(doc)]
 use crate::store::Store;
 use crate::{
-    domain::event::{EventSource, NewEvent},
+    domain::{
+        account::Account,
+        event::{EventSource, NewEvent},
+    },
     env::Timestamp,
     service::{
         AnswerKeeper, Authorizer, ChangePermit, Error, Expiry, Gain, KeyChange, Keyward, Principal,
@@ -35,6 +38,8 @@ pub(super) struct Change<'tx> {
     caller: Principal,
     pub authorizer: Arc<Authorizer>,
     pub settings: Arc<Settings>,
+    /// Whether wall clock and monotonic clock agree; see [`Timekeeper`](crate::env::Timekeeper).
+    pub clock_is_settled: bool,
     /// As it was before this change.
     pub index: Arc<KeyIndex>,
     /// Keeps the answer, if the request has an `Idempotency-Key`.
@@ -74,13 +79,14 @@ impl Keyward {
         E: From<Error> + From<StoreError> + Send + 'static,
     {
         let (authorizer, settings) = (Arc::clone(&self.authorizer), Arc::clone(&self.settings));
+        let clock_is_settled = self.env.time.is_settled();
         let index = Arc::clone(self.store.index());
         let (caller, keeper) = permit.into_parts();
         // Until the commit: then a repeated request finds the answer.
         let _turn = keeper.as_ref().map(AnswerKeeper::turn);
         self.writes.0.write(move |tx| {
             let caller = authorizer.reauthorize(tx, &caller, any_of)?;
-            body(Change { tx, caller, authorizer, settings, index, keeper })
+            body(Change { tx, caller, authorizer, settings, index, keeper, clock_is_settled })
         })
     }
 
@@ -121,12 +127,13 @@ impl Change<'_> {
         &self.caller.source.0
     }
 
-    /// The caller as the maker of a key.
-    pub fn maker(&self) -> Maker<'_> {
+    /// The caller as the maker of a key in this account.
+    pub fn maker(&self, account: &Account) -> Maker<'_> {
         let Principal { expires_at, allowed_ips, .. } = &self.caller;
         Maker {
             source: self.source(),
             expires_at: *expires_at,
+            lifetimes: self.settings.lifetimes_of(account),
             allowed_ips: allowed_ips.as_ref(),
             catalogue: &self.authorizer.catalogue,
         }
@@ -150,13 +157,15 @@ impl Checks<'_> {
     /// In this order: the caller cannot reach the key, the revision is not the expected one, the
     /// change outlives the caller, or the key is stronger than the caller in the same account.
     pub fn key_to_change(self, wanted: KeyChange, gain: Gain<'_>) -> Result<KeyRecord, Error> {
-        let Self { tx, now, caller, authorizer, .. } = self;
+        let Self { tx, now, caller, authorizer, settings } = self;
         let record = authorizer.accessible_key(tx, caller, wanted.id, wanted.access)?;
         let key = &record.key;
         if wanted.expected.is_some_and(|it| it != key.revision) {
             return Err(Error::PreconditionFailed);
         }
-        let faults = Expiry { now, caller, existing: Some(key) }.faults(gain);
+        let account = tx.account(key.account_id)?.ok_or(Error::NO_ACCOUNT)?;
+        let lifetimes = settings.lifetimes_of(&account);
+        let faults = Expiry { now, caller, lifetimes, existing: Some(key) }.faults(gain);
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }

@@ -17,7 +17,7 @@ use crate::{
         text::ExternalId,
     },
     service::{
-        Change, Conflict, Error, Fault, Keyward, NewKey, Principal, kdf_pool, keys::WRITERS,
+        Change, Conflict, Error, Expiry, Fault, Keyward, NewKey, Principal, kdf_pool, keys::WRITERS,
     },
     store::{StoreError, WriteTx},
 };
@@ -192,9 +192,16 @@ impl Change<'_> {
             let says = "the key was imported before and was removed; create a new key instead";
             return refuse("", "was_imported", says.to_owned());
         }
+        let maker = self.maker(&account);
+        let (now, lifetimes) = (tx.now(), maker.lifetimes);
+        let expiry = Expiry { now, caller, lifetimes, existing: None };
+        if let Some(fault) = expiry.fault(new.expires_at) {
+            return Ok(Err(fault));
+        }
         let new = NewKey { imported: Some(digest.form()), ..new };
         let credential = Credential::new(prefix, hash, tx.now());
-        let record = new.insert(tx, self.maker(), account.id, &credential)?;
+        let record = new.insert(tx, maker, account.id, &credential)?;
+        self.announce(&record)?;
         Ok(Ok(Imported { key: record.key.id, account: account.id }))
     }
 

@@ -28,6 +28,7 @@ impl Keyward {
         match job {
             Job::EndGraces => self.end_graces(&mut pace),
             Job::ExpireKeys => pace.run(|| self.record_expiries()),
+            Job::Notices => pace.run(|| self.give_notices()),
             Job::Purge => match self.bound_ended_credentials(&mut pace)? {
                 (deleted, true) => Ok(deleted + pace.run(|| self.purge())?),
                 (deleted, false) => Ok(deleted),
@@ -193,7 +194,7 @@ fn purge_accounts(tx: &WriteTx<'_>, cutoff: Timestamp, batch: u32) -> Result<u64
     Ok(accounts.len() as u64)
 }
 
-fn prefixes(record: &KeyRecord) -> Vec<&str> {
+pub(super) fn prefixes(record: &KeyRecord) -> Vec<&str> {
     record.credentials.iter().map(|it| it.credential.prefix.as_str()).collect()
 }
 

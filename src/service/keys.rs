@@ -23,17 +23,19 @@ use crate::{
         event::{EventType, NewEvent},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
+        lifetime::Lifetimes,
         plaintext_key::{KeyPrefix, PlaintextKey},
         rate_limit::RateLimit,
         scope::{self, Scope, ScopeSet},
         text::{Metadata, Name, ReasonText},
     },
+    env::Timestamp,
     service::{
         Change, ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
         Keyward, Minted, Principal,
         view::{changed_key, changes, key_facts, settings},
     },
-    store::{IndexedCredential, KeyRecord, ReadTx, WriteTx},
+    store::{AccountEntry, IndexedCredential, KeyRecord, ReadTx, WriteTx},
 };
 
 /// The scopes of which a caller needs one to change a key.
@@ -98,9 +100,18 @@ impl Keyward {
         self.change(permit, needed, move |change| {
             let account = change.checks().account_of_new_key(account, &new)?;
             let credential = Credential::new(plaintext.prefix(), hash, change.now());
-            let record = new.insert(&change, change.maker(), account.id, &credential)?;
+            let record = new.insert(&change, change.maker(&account), account.id, &credential)?;
+            change.announce(&record)?;
             IssuedKey::new(&change, record, plaintext, None)
         })
+    }
+
+    /// Returns the lifetimes of keys in this account, from memory.
+    pub fn lifetimes(&self, account: AccountId) -> Lifetimes {
+        let index = self.store.index();
+        let of =
+            |it: &AccountEntry| (!it.operator).then(|| it.lifetimes.or(self.settings.lifetimes));
+        index.account(account, of).flatten().unwrap_or_default()
     }
 
     /// Returns one key, if the caller may do this with it.
@@ -141,19 +152,25 @@ impl Keyward {
                 let grantable = change.authorizer.grantable(change.caller(), &account);
                 change.authorizer.refuse_beyond(added, grantable)?;
             }
-            let after = patch.applied_to(before);
-            if after.expires_at != before.expires_at && before.is_expired_at(change.now()) {
+            let mut after = patch.applied_to(before, change.now());
+            let moved = after.expires_at != before.expires_at;
+            if moved && before.is_expired_at(change.now()) {
                 return Err(Conflict::KeyNotActive.into());
             }
             if after == *before {
                 return Ok(record);
             }
+            after.announced_days = change.announced_days(before, &after);
             let data = changes(&settings(catalogue, before), &settings(catalogue, &after));
             let event = NewEvent::about_key(EventType::ApiKeyUpdated, before, data);
             let receipt = change.record(&event)?;
             change.update_key(&after, &receipt)?;
             keep_a_root_key(&change, before)?;
-            change.key(wanted.id)?.ok_or(Error::NotFound)
+            let record = change.key(wanted.id)?.ok_or(Error::NotFound)?;
+            if moved {
+                change.announce(&record)?;
+            }
+            Ok::<_, Error>(record)
         })?;
         Ok(self.view(caller, record))
     }
@@ -201,10 +218,11 @@ impl Checks<'_> {
 
     /// Returns the account of a new key, if the caller may create this key in it.
     fn account_of_new_key(self, account: AccountId, new: &NewKey) -> Result<Account, Error> {
-        let Self { tx, now, caller, authorizer, .. } = self;
+        let Self { tx, now, caller, authorizer, settings } = self;
         let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
         let account = account.ok_or(Error::NO_ACCOUNT)?;
-        let expiry = Expiry { now, caller, existing: None };
+        let lifetimes = settings.lifetimes_of(&account);
+        let expiry = Expiry { now, caller, lifetimes, existing: None };
         let faults = [expiry.fault(new.expires_at), expiry.address_fault(new.allowed_ips.as_ref())];
         let faults: Vec<_> = faults.into_iter().flatten().collect();
         if !faults.is_empty() {
@@ -242,7 +260,7 @@ impl Checks<'_> {
 }
 
 impl NewKey {
-    /// Builds an enabled key that expires with its maker.
+    /// Builds an enabled key whose request names no expiry.
     pub fn new(name: Name, scopes: ScopeSet) -> Self {
         Self {
             name,
@@ -256,8 +274,8 @@ impl NewKey {
         }
     }
 
-    /// Writes the key and its first credential, with their event. The key ends with its maker unless
-    /// another end is given, which the caller has checked.
+    /// Writes the key and its first credential, with their event. The caller has checked the
+    /// wanted expiry.
     pub(super) fn insert(
         self,
         tx: &WriteTx<'_>,
@@ -272,7 +290,7 @@ impl NewKey {
             name: self.name,
             scopes: self.scopes,
             enabled: self.enabled,
-            expires_at: self.expires_at.or(maker.expires_at),
+            expires_at: maker.expiry(self.expires_at, now),
             metadata: self.metadata,
             allowed_ips: self.allowed_ips.unwrap_or_else(|| maker.allowed_ips.cloned()),
             rate_limit: self.rate_limit,
@@ -281,6 +299,7 @@ impl NewKey {
             updated_at: now,
             rotated_at: None,
             revoked_at: None,
+            announced_days: None,
             revision: 1,
         };
         let mut data = json!({ "after": key_facts(maker.catalogue, &key, credential.prefix) });
@@ -312,12 +331,12 @@ impl KeyPatch {
         self.scopes.iter().flat_map(ScopeSet::iter).any(|it| !key.scopes.contains(it))
     }
 
-    fn applied_to(&self, key: &ApiKey) -> ApiKey {
+    fn applied_to(&self, key: &ApiKey, now: Timestamp) -> ApiKey {
         let Self { name, scopes, expires_at, enabled, metadata, allowed_ips, rate_limit } = self;
         ApiKey {
             name: name.clone().unwrap_or_else(|| key.name.clone()),
             scopes: scopes.clone().unwrap_or_else(|| key.scopes.clone()),
-            expires_at: expires_at.or(key.expires_at),
+            expires_at: expires_at.or(key.expires_at, now),
             enabled: enabled.unwrap_or(key.enabled),
             metadata: metadata.clone().unwrap_or_else(|| key.metadata.clone()),
             allowed_ips: allowed_ips.clone().unwrap_or_else(|| key.allowed_ips.clone()),

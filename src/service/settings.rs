@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    domain::plaintext_key::PrefixLabel,
+    domain::{account::Account, lifetime::Lifetimes, plaintext_key::PrefixLabel},
     service::{BackupRules, ChangeRate},
 };
 
@@ -18,6 +18,8 @@ pub struct Settings {
     pub hash_iterations: u32,
     /// The number of live keys in an account that has no limit of its own.
     pub max_keys: u32,
+    /// The lifetimes of keys in an account that has none of its own.
+    pub lifetimes: Lifetimes,
     /// The change budget of each account; the operator account has no limit.
     pub change_rate: ChangeRate,
     /// How long ended keys and credentials are kept.
@@ -25,4 +27,16 @@ pub struct Settings {
     /// How many rows a job changes in one transaction.
     pub batch: u32,
     pub backup: BackupRules,
+}
+
+impl Settings {
+    /// Returns the lifetimes of keys in this account. Keys of the operator account follow no rule, because
+    /// its root key must never expire.
+    pub fn lifetimes_of(&self, account: &Account) -> Lifetimes {
+        if account.is_operator() {
+            Lifetimes::default()
+        } else {
+            account.lifetimes.or(self.lifetimes)
+        }
+    }
 }

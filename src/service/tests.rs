@@ -11,6 +11,7 @@ use crate::{
     domain::{
         event::{Actor, EventSource},
         id::AccountId,
+        lifetime::Lifetimes,
         scope::ScopeSet,
         text::{Metadata, Name},
         verdict::Verdict,
@@ -48,6 +49,7 @@ impl Bench {
             external_id: None,
             allowed_scopes: None,
             max_keys: None,
+            lifetimes: Lifetimes::default(),
             rate_limit: None,
             key_rate_limit: None,
             metadata: Metadata::empty(),

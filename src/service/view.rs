@@ -164,6 +164,7 @@ pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
         updated_at: _,
         rotated_at: _,
         revoked_at: _,
+        announced_days: _,
         revision: _,
     } = key;
     with_metadata(

@@ -30,6 +30,7 @@ use crate::{
         account::{Account, AccountStatus},
         id::AccountId,
         imported_key::ImportForm,
+        lifetime::Lifetimes,
         plaintext_key::KeyPrefix,
         rate_limit::RateLimit,
         scope::{Catalogue, ScopeBits, ScopeSet},
@@ -58,6 +59,8 @@ pub struct AccountEntry {
     pub id: AccountId,
     pub operator: bool,
     pub suspended: bool,
+    /// `None` for the operator account, whose keys follow no policy.
+    pub lifetimes: Lifetimes,
     pub external_id: Option<Box<str>>,
     /// Compact JSON; `None` for the empty object.
     pub metadata: Option<Arc<str>>,
@@ -227,6 +230,7 @@ impl KeyIndex {
             suspended: account.status == AccountStatus::Suspended,
             external_id: account.external_id.as_ref().map(|it| it.as_str().into()),
             metadata: (!account.metadata.is_empty()).then(|| account.metadata.as_json().into()),
+            lifetimes: account.lifetimes,
             rate: account.rate_limit,
             key_rate: account.key_rate_limit,
             rate_window: self.rate_windows.of_account(account.id),

@@ -156,6 +156,22 @@ impl ReadTx<'_> {
         })
     }
 
+    /// Returns keys that expire after `now` but not after `end`, and whose newest notice is `announced`.
+    pub fn keys_to_announce(
+        &self,
+        announced: Option<u32>,
+        (now, end): (Timestamp, Timestamp),
+        limit: u32,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        self.records(&Selection {
+            index: Some("api_keys_by_notice"),
+            filter: "k.announced_days IS ?1 AND k.expires_at_ms > ?2 AND k.expires_at_ms <= ?3
+                     AND k.revoked_at_ms IS NULL",
+            order: "ORDER BY k.expires_at_ms LIMIT ?4",
+            params: &[&announced, &now, &end, &limit],
+        })
+    }
+
     /// Returns keys that expired or were revoked before `cutoff`.
     pub fn purgeable_keys(
         &self,
@@ -223,6 +239,22 @@ impl WriteTx<'_> {
                  WHERE id = ?1 AND expiry_recorded_at_ms IS NULL",
             )?
             .execute(params![receipt.key()?, self.now(), receipt.seq()])?;
+        StoreError::unless_one(marked)
+    }
+
+    /// Marks that the expiry of this key was announced this many days before. The revision stays, because
+    /// no caller changed the key.
+    pub fn mark_announced<'tx>(
+        &'tx self,
+        days: u32,
+        receipt: &AuditReceipt<'tx>,
+    ) -> Result<(), StoreError> {
+        let marked = self
+            .sql
+            .prepare_cached(
+                "UPDATE api_keys SET announced_days = ?2, audit_seq = ?3 WHERE id = ?1",
+            )?
+            .execute(params![receipt.key()?, days, receipt.seq()])?;
         StoreError::unless_one(marked)
     }
 

@@ -49,6 +49,7 @@ pub(super) const KEYS: ColumnList<ApiKey> = ColumnList {
         Column::fixed("updated_at_ms", |it| &it.updated_at),
         Column::new("rotated_at_ms", |it| &it.rotated_at),
         Column::new("revoked_at_ms", |it| &it.revoked_at),
+        Column::new("announced_days", |it| &it.announced_days),
         Column::fixed("revision", |it| &it.revision),
     ],
 };
@@ -182,6 +183,7 @@ fn api_key(row: Fields<'_>) -> Result<ApiKey, StoreError> {
         updated_at: row.get("updated_at_ms")?,
         rotated_at: row.get("rotated_at_ms")?,
         revoked_at: row.get("revoked_at_ms")?,
+        announced_days: row.get("announced_days")?,
         revision: row.get("revision")?,
     })
 }

@@ -40,7 +40,8 @@ fn an_account_needs_only_a_name_and_comes_with_its_first_key() {
     assert!(id.strip_prefix("acct_").is_some_and(|it| it.len() == 22), "{id}");
     let expected = json!({
         "id": id, "name": "Acme", "externalId": null, "status": "active", "allowedScopes": null,
-        "maxKeys": null, "rateLimit": null, "keyRateLimit": null, "metadata": {},
+        "maxKeys": null, "maxKeyLifetimeSeconds": null, "defaultKeyLifetimeSeconds": null,
+        "rateLimit": null, "keyRateLimit": null, "metadata": {},
         "createdAt": "2026-01-01T00:00:00.000Z",
     });
     assert_eq!(made.to_string(), expected.to_string(), "these members, in this order");
@@ -209,6 +210,8 @@ fn the_operators_account_cannot_be_limited_suspended_or_deleted() {
         json!({ "status": "suspended" }),
         json!({ "allowedScopes": ["orders:read"] }),
         json!({ "maxKeys": 1 }),
+        json!({ "maxKeyLifetimeSeconds": 1 }),
+        json!({ "defaultKeyLifetimeSeconds": 1 }),
     ] {
         assert_refused(&server.put(root, &path("self"), &limit), 409, "operator_account");
     }

@@ -23,7 +23,14 @@ fn the_api_behind_the_proxy_learns_whose_key_it_was() {
     let values = IDENTITY.map(|it| told.header(it).unwrap_or_default().to_owned());
     assert_eq!(
         values,
-        [key.id.as_str(), "B%C3%BCro,%20100%20%25", &account, "%2D", "orders:read products:read"]
+        [
+            key.id.as_str(),
+            "B%C3%BCro,%20100%20%25",
+            &account,
+            "%2D",
+            "orders:read products:read",
+            "-"
+        ]
     );
     let root = server.send(&Request::new("GET", "/authz").key(&server.root.text)).expect(200);
     assert_eq!(root.header("x-keyward-external-id"), Some("-"));

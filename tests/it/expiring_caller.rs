@@ -52,6 +52,8 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             (json!({ "expiresAt": at(3) }), |it, caller| it.end != Some(3) && caller.is_some()),
             (json!({ "expiresAt": at(END) }), never),
             (json!({ "expiresAt": at(1), "enabled": true }), never),
+            (json!({ "expiresIn": 3 * 3600 }), |it, caller| it.end != Some(3) && caller.is_some()),
+            (json!({ "expiresIn": END * 3600 }), never),
         ],
         "rotateApiKey" => vec![
             (json!({ "gracePeriodSeconds": 0 }), secret),
@@ -62,11 +64,14 @@ fn variants(operation: &Operation) -> Vec<Variant> {
         "createApiKey" | "createAccountApiKey" => {
             let body =
                 |end: Value| json!({ "name": "x", "scopes": ["orders:read"], "expiresAt": end });
+            let within = |hours: u64| json!({ "name": "x", "scopes": ["orders:read"], "expiresIn": hours * 3600 });
             vec![
                 (json!({ "name": "x", "scopes": ["orders:read"] }), never),
                 (body(at(END)), never),
                 (body(at(3)), |_, caller| caller.is_some()),
                 (body(Value::Null), |_, caller| caller.is_some()),
+                (within(END), never),
+                (within(3), |_, caller| caller.is_some()),
             ]
         }
         "createAccount" => vec![(json!({ "name": "x" }), never)],

@@ -40,12 +40,15 @@ fn an_expired_key_is_refused_before_any_job_runs_and_recorded_once() {
     assert_eq!(server.run_job("expire_keys"), 0);
     server.advance(MS);
     assert_eq!(server.code(&key.text), "EXPIRED");
-    assert_eq!(server.story_of(&key.id), ["api_key.created"]);
+    assert_eq!(server.story_of(&key.id), ["api_key.created", "api_key.expiring"]);
     assert_eq!(server.run_job("expire_keys"), 1);
     assert_eq!(server.run_job("expire_keys"), 0);
     server.restart(|_| ());
     assert_eq!(server.run_job("expire_keys"), 0);
-    assert_eq!(server.story_of(&key.id), ["api_key.created", "api_key.expired"]);
+    assert_eq!(
+        server.story_of(&key.id),
+        ["api_key.created", "api_key.expiring", "api_key.expired"]
+    );
     let event = last_of(&server, &key.id);
     assert_eq!(event["actor"]["type"], "scheduler");
     assert_eq!(event["data"]["expiresAt"], "2026-01-01T00:01:00.000Z");
@@ -80,7 +83,7 @@ fn ended_keys_are_purged_after_retention_and_their_events_stay() {
         assert_eq!(server.code(&key.text), code);
     }
     server.get(&server.root.text, &expired.path()).expect(404);
-    let story = ["api_key.created", "api_key.expired", "api_key.purged"];
+    let story = ["api_key.created", "api_key.expiring", "api_key.expired", "api_key.purged"];
     assert_eq!(server.story_of(&expired.id), story);
     assert_eq!(last_of(&server, &expired.id)["data"]["reason"], "expired");
     let story = ["api_key.created", "api_key.revoked", "api_key.purged"];
@@ -217,7 +220,10 @@ fn every_job_but_the_backup_runs_once_at_the_start() {
     let key = brief(&server);
     server.advance(Duration::from_mins(1));
     server.restart(|_| ());
-    assert_eq!(server.story_of(&key.id), ["api_key.created", "api_key.expired"]);
+    assert_eq!(
+        server.story_of(&key.id),
+        ["api_key.created", "api_key.expiring", "api_key.expired"]
+    );
     let metrics = server.send(&Request::new("GET", "/metrics")).expect(200).text();
     for job in Job::ALL {
         let (name, runs) = (job.as_str(), i32::from(job != Job::Backup));
@@ -232,6 +238,7 @@ fn each_job_has_the_name_under_which_it_is_configured() {
     let wanted = [
         "end_graces",
         "expire_keys",
+        "notices",
         "purge",
         "flush_usage",
         "keep_time",

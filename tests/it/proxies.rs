@@ -157,6 +157,7 @@ fn lies_are_not_believed(scene: &Scene) {
             "X-Keyward-Account-Id: acct_evil",
             "X-Keyward-External-Id: evil",
             "X-Keyward-Scopes: evil",
+            "X-Keyward-Key-Expires-At: evil",
         ]
         .into_iter()
         .filter_map(|it| it.split_once(": "))
@@ -173,11 +174,12 @@ fn lies_are_not_believed(scene: &Scene) {
         "x-keyward-key-name: test".to_owned(),
         "x-keyward-external-id: -".to_owned(),
         format!("x-keyward-scopes: {}", READS.join(" ")),
+        "x-keyward-key-expires-at: -".to_owned(),
     ] {
         assert_eq!(seen.lines().filter(|it| *it == expected).count(), 1, "{expected}: {seen}");
     }
     let identities = seen.lines().filter(|it| it.starts_with("x-keyward-")).count();
-    assert_eq!(identities, 5, "{seen}");
+    assert_eq!(identities, 6, "{seen}");
     assert!(!seen.contains("evil"), "{seen}");
 }
 

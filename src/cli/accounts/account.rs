@@ -97,6 +97,10 @@ pub(super) fn print_facts(account: &Value) -> Result<(), io::Error> {
     } else {
         output::words(account, "allowedScopes")
     };
+    let lifetime = |name: &str| {
+        let seconds = account[name].as_u64().map(std::time::Duration::from_secs);
+        seconds.map(|it| humantime::format_duration(it).to_string())
+    };
     output::facts(&[
         ("id", Some(output::text(account, "id", ""))),
         ("name", Some(output::text(account, "name", ""))),
@@ -104,6 +108,8 @@ pub(super) fn print_facts(account: &Value) -> Result<(), io::Error> {
         ("status", Some(output::text(account, "status", ""))),
         ("allowed scopes", Some(allowed)),
         ("most keys", account["maxKeys"].as_u64().map(|it| it.to_string())),
+        ("longest lifetime", lifetime("maxKeyLifetimeSeconds")),
+        ("default lifetime", lifetime("defaultKeyLifetimeSeconds")),
         ("rate limit", shown_rate(&account["rateLimit"])),
         ("rate limit of a key", shown_rate(&account["keyRateLimit"])),
         ("created", Some(output::moment(account, "createdAt", ""))),

@@ -28,6 +28,12 @@ pub(crate) struct Options {
     /// The maximum number of keys
     #[arg(long, value_name = "N")]
     max_keys: Option<u32>,
+    /// The longest lifetime of a key, such as 90d; `server` means the server's own
+    #[arg(long, value_name = "LIFETIME", value_parser = output::lifetime)]
+    max_key_lifetime: Option<Value>,
+    /// The lifetime of a key that is created without --expires; `server` means the server's own
+    #[arg(long, value_name = "LIFETIME", value_parser = output::lifetime)]
+    default_key_lifetime: Option<Value>,
     /// Metadata of the account: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
@@ -50,6 +56,8 @@ impl Options {
                 ("externalId", self.external_id.clone().map(Value::from)),
                 ("allowedScopes", request::list(&self.allowed)),
                 ("maxKeys", self.max_keys.map(Value::from)),
+                ("maxKeyLifetimeSeconds", self.max_key_lifetime.clone()),
+                ("defaultKeyLifetimeSeconds", self.default_key_lifetime.clone()),
                 ("metadata", self.metadata.clone()),
             ]
             .into_iter()

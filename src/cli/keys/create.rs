@@ -23,7 +23,7 @@ pub(crate) struct Options {
     scopes: Vec<String>,
     /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
-    expires: Option<Value>,
+    expires: Option<(&'static str, Value)>,
     /// Metadata of the key: a JSON object
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
@@ -51,7 +51,7 @@ impl Options {
             [
                 ("name", Some(self.name.clone().into())),
                 ("scopes", Some(self.scopes.clone().into())),
-                ("expiresAt", self.expires.clone()),
+                output::expiry_member(self.expires.as_ref()),
                 ("metadata", self.metadata.clone()),
             ]
             .into_iter()

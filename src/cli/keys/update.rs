@@ -16,7 +16,7 @@ pub(crate) struct Options {
     scopes: Vec<String>,
     /// When the key ends: 90d, 2027-01-20, 2027-01-20T12:00:00Z or never
     #[arg(long, value_name = "WHEN", value_parser = output::expiry)]
-    expires: Option<Value>,
+    expires: Option<(&'static str, Value)>,
     /// Accept the key again
     #[arg(long)]
     enable: bool,
@@ -38,7 +38,7 @@ impl Options {
             [
                 ("name", self.name.clone().map(Value::from)),
                 ("scopes", request::list(&self.scopes)),
-                ("expiresAt", self.expires.clone()),
+                output::expiry_member(self.expires.as_ref()),
                 ("enabled", (self.enable || self.disable).then_some(self.enable.into())),
                 ("metadata", self.metadata.clone()),
             ]

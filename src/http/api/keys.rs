@@ -156,7 +156,8 @@ pub async fn update_key(
     let members = body.members()?;
     let (change, caller) = (key.change(&view)?, key.caller);
     let now = app.env().time.now();
-    let expiry = Expiry { now, caller: &caller, existing: Some(&view.key) };
+    let lifetimes = app.lifetimes(view.key.account_id);
+    let expiry = Expiry { now, caller: &caller, lifetimes, existing: Some(&view.key) };
     let patch =
         read_key_patch(members, app.catalogue(), expiry, &view.key).map_err(Problem::invalid)?;
     let view = run(&app, move |app| app.update_key(&caller, change, patch)).await?;
@@ -297,7 +298,8 @@ pub(super) async fn create(
     };
     let members = body.members()?;
     let now = app.env().time.now();
-    let expiry = Expiry { now, caller: &caller, existing: None };
+    let lifetimes = app.lifetimes(account);
+    let expiry = Expiry { now, caller: &caller, lifetimes, existing: None };
     let new = read_new_key(members, app.catalogue(), expiry).map_err(Problem::invalid)?;
     let (permit, new) =
         run(app, move |app| Ok((app.permit_new_key(&caller, account, &new)?, new))).await?;

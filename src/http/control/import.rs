@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{id::AccountId, imported_key::ImportedDigest},
+    domain::{id::AccountId, imported_key::ImportedDigest, lifetime::Lifetimes},
     http::{
         blocking::run,
         problem::Problem,
@@ -108,11 +108,12 @@ pub(super) async fn finish(
 
 fn carry_out(app: &Keyward, request: ImportRequest) -> Result<ImportAnswer, Error> {
     let caller = app.local_operator(crate::domain::event::EventSource::CLI)?;
-    let now = app.env().time.now();
+    // The lifetimes of the account are checked when the account is known.
+    let (now, lifetimes) = (app.env().time.now(), Lifetimes::default());
     let mut outcomes: Vec<Option<RowOutcome>> = Vec::new();
     let mut sound = Vec::new();
     for row in request.rows {
-        let read = read_row(app, row, Expiry { now, caller: &caller, existing: None });
+        let read = read_row(app, row, Expiry { now, caller: &caller, lifetimes, existing: None });
         match read {
             Ok(row) => {
                 outcomes.push(None);

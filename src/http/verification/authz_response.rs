@@ -16,13 +16,14 @@ use crate::{
     domain::scope::Catalogue, env::Timestamp, http::rate_fields::RateFields, service::Verification,
 };
 
-/// Key id, key name, account id, external id, scopes.
-static IDENTITY: [HeaderName; 5] = [
+/// Key id, key name, account id, external id, scopes, expiry.
+static IDENTITY: [HeaderName; 6] = [
     HeaderName::from_static("x-keyward-key-id"),
     HeaderName::from_static("x-keyward-key-name"),
     HeaderName::from_static("x-keyward-account-id"),
     HeaderName::from_static("x-keyward-external-id"),
     HeaderName::from_static("x-keyward-scopes"),
+    HeaderName::from_static("x-keyward-key-expires-at"),
 ];
 static DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 static SUNSET: HeaderName = HeaderName::from_static("sunset");
@@ -59,6 +60,11 @@ impl Allowed<'_> {
                 for (i, name) in catalogue.names(entry.key.scopes()).enumerate() {
                     text.push_str(if i == 0 { "" } else { " " });
                     text.push_str(name);
+                }
+            });
+            values.add(|text| {
+                if let Some(end) = entry.key.expires_at() {
+                    end.push_to(text);
                 }
             });
             if let Some(grace) = entry.grace() {

@@ -10,6 +10,7 @@ use utoipa::{
 use crate::{
     domain::{
         account::{Account, AccountStatus},
+        lifetime::{LONGEST_SECONDS, Lifetimes},
         scope::{Catalogue, Holder, ScopeSet},
         text::{ExternalId, Metadata},
     },
@@ -45,6 +46,13 @@ pub struct AccountBody {
     /// The maximum number of keys; `null` means the server's own limit.
     #[schema(required, example = 50)]
     max_keys: Option<u32>,
+    /// The longest lifetime of a key, in seconds; `null` means the server's own maximum, if it has one.
+    #[schema(required, example = 7_776_000)]
+    max_key_lifetime_seconds: Option<u32>,
+    /// The lifetime of a new key whose request names no expiry, in seconds; `null` means the server's own
+    /// default, if it has one.
+    #[schema(required, example = 2_592_000)]
+    default_key_lifetime_seconds: Option<u32>,
     /// The rate limit that all keys of the account share; `null` means none.
     #[schema(required)]
     rate_limit: Option<RateLimitBody>,
@@ -99,6 +107,15 @@ pub struct CreateAccountRequest {
     /// this member.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_keys: Option<u32>,
+    /// The longest lifetime of a key, in seconds, from its creation or its last rotation. It can be longer
+    /// than the server's own maximum. `null` means the server's own maximum, as for a new account without
+    /// this member.
+    #[schema(minimum = 1, maximum = 3_153_600_000_u32)]
+    pub max_key_lifetime_seconds: Option<u32>,
+    /// The lifetime of a new key whose request names no expiry, in seconds. The maximum lifetime limits
+    /// it. `null` means the server's own default, as for a new account without this member.
+    #[schema(minimum = 1, maximum = 3_153_600_000_u32)]
+    pub default_key_lifetime_seconds: Option<u32>,
     /// The rate limit that all keys of the account share. `null` means none, as for a new account
     /// without this member.
     pub rate_limit: Option<RateLimitBody>,
@@ -137,6 +154,8 @@ impl AccountBody {
             status: account.status.into(),
             allowed_scopes: scopes.map(|it| it.into_iter().map(str::to_owned).collect()),
             max_keys: account.max_keys,
+            max_key_lifetime_seconds: account.lifetimes.max,
+            default_key_lifetime_seconds: account.lifetimes.default,
             rate_limit: account.rate_limit.map(RateLimitBody::from),
             key_rate_limit: account.key_rate_limit.map(RateLimitBody::from),
             metadata: account.metadata.to_value(),
@@ -158,6 +177,10 @@ pub fn read_account_draft(
         external_id: settings.external_id.flatten(),
         allowed_scopes: settings.allowed_scopes.flatten(),
         max_keys: settings.max_keys.flatten(),
+        lifetimes: Lifetimes {
+            max: settings.max_key_lifetime.flatten(),
+            default: settings.default_key_lifetime.flatten(),
+        },
         rate_limit: settings.rate_limit.flatten(),
         key_rate_limit: settings.key_rate_limit.flatten(),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
@@ -190,10 +213,16 @@ fn read_settings(
         allowed_scopes: members
             .nullable("allowedScopes", |it: Vec<_>| read_allowed(&it, catalogue, held)),
         max_keys: members.nullable("maxKeys", |it| read_number(it, &(1..=MOST_KEYS))),
+        max_key_lifetime: read_lifetime(members, "maxKeyLifetimeSeconds"),
+        default_key_lifetime: read_lifetime(members, "defaultKeyLifetimeSeconds"),
         rate_limit: read_rate_limit(members, "rateLimit"),
         key_rate_limit: read_rate_limit(members, "keyRateLimit"),
         metadata: read_metadata(members),
     }
+}
+
+fn read_lifetime(members: &mut Members, name: &str) -> Option<Option<u32>> {
+    members.nullable(name, |it| read_number(it, &(1..=LONGEST_SECONDS)))
 }
 
 fn read_status(text: &str) -> Result<AccountStatus, Vec<Fault>> {

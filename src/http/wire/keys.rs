@@ -12,6 +12,7 @@ use utoipa::{
 use crate::{
     domain::{
         api_key::{ApiKey, KeyStatus, RequestedExpiry},
+        lifetime::LONGEST_SECONDS,
         list_order::ListOrder,
         plaintext_key::PlaintextKey,
         scope::{Catalogue, ScopeSet},
@@ -170,9 +171,14 @@ pub struct CreateKeyRequest {
     #[schema(example = json!(["orders:read", "products:read"]), min_items = 1)]
     pub scopes: Vec<String>,
     /// The instant from which the key is refused; `null` means never. If it is left out, a new key
-    /// expires when the caller expires. A caller that expires cannot give a later instant or `null`.
+    /// gets the default lifetime of its account, and expires when the caller expires at the latest. A
+    /// caller that expires cannot give a later instant or `null`. An account can have a maximum lifetime,
+    /// which counts from the creation or the last rotation of the key.
     #[schema(format = DateTime, example = "2099-01-20T00:00:00Z")]
     pub expires_at: Option<String>,
+    /// In place of `expiresAt`: the number of seconds from now after which the key is refused.
+    #[schema(nullable = false, minimum = 1, maximum = 3_153_600_000_u32)]
+    pub expires_in: Option<u32>,
     /// Whether the key is enabled. A disabled key is refused until it is enabled again. A new key is
     /// enabled by default.
     #[schema(nullable = false, example = true)]
@@ -227,6 +233,7 @@ impl ApiKeyBody {
             updated_at,
             rotated_at,
             revoked_at: _,
+            announced_days: _,
             allowed_ips,
             rate_limit,
             revision: _,
@@ -313,14 +320,24 @@ fn read_settings(
     KeyPatch {
         name: read_name(members),
         scopes: members.optional("scopes", |it: Vec<_>| read_scopes(&it, catalogue, held)),
-        expires_at: RequestedExpiry::from(
-            members.nullable("expiresAt", |it: String| read_instant(&it)),
-        ),
+        expires_at: read_expiry(members),
         enabled: members.optional("enabled", as_it_is),
         metadata: read_metadata(members),
         allowed_ips: read_allowed_ips(members),
         rate_limit: read_rate_limit(members, "rateLimit"),
     }
+}
+
+/// Reads `expiresAt` or `expiresIn`.
+fn read_expiry(members: &mut Members) -> RequestedExpiry {
+    let both = members.holds("expiresAt") && members.holds("expiresIn");
+    let at = members.nullable("expiresAt", |it: String| read_instant(&it));
+    let within = members.optional("expiresIn", |it| read_number(it, &(1..=LONGEST_SECONDS)));
+    if both {
+        let detail = "must not be given together with `expiresAt`";
+        members.fault("expiresIn", "invalid_combination", detail);
+    }
+    within.map_or_else(|| RequestedExpiry::from(at), RequestedExpiry::In)
 }
 
 /// Reads a [`RotateKeyRequest`]; `None` for the configured grace.

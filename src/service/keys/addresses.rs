@@ -3,6 +3,7 @@
 
 use crate::{
     domain::{address_list::AddressList, api_key::ApiKey},
+    env::Timestamp,
     service::{Expiry, Fault, Gain, KeyPatch},
 };
 
@@ -54,7 +55,7 @@ impl Expiry<'_> {
         if lies_within(list, self.caller.allowed_ips.as_ref()) {
             return Vec::new();
         }
-        let gains = patch.map_or(vec![""], |it| settings_gained(it, key));
+        let gains = patch.map_or(vec![""], |it| settings_gained(it, key, self.now));
         let detail =
             "this key is accepted from addresses outside the allowedIps of the calling key";
         gains.into_iter().map(|at| Fault::new(at, OUTSIDE, detail)).collect()
@@ -62,8 +63,8 @@ impl Expiry<'_> {
 }
 
 /// Returns the settings by which the key becomes stronger or lives longer.
-fn settings_gained(patch: &KeyPatch, key: &ApiKey) -> Vec<&'static str> {
-    let later = match (patch.expires_at.or(key.expires_at), key.expires_at) {
+fn settings_gained(patch: &KeyPatch, key: &ApiKey, now: Timestamp) -> Vec<&'static str> {
+    let later = match (patch.expires_at.or(key.expires_at, now), key.expires_at) {
         (_, None) => false,
         (None, Some(_)) => true,
         (Some(after), Some(before)) => before < after,

@@ -1,10 +1,12 @@
-//! The expiry of callers and keys: a caller that expires gives no later expiry than its own.
+//! The expiry of callers and keys: a caller that expires gives no later expiry than its own, and no key
+//! outlives the maximum lifetime of its account.
 
 use crate::{
     domain::{
         address_list::AddressList,
         api_key::{ApiKey, RequestedExpiry},
         event::EventSource,
+        lifetime::Lifetimes,
         scope::Catalogue,
     },
     env::Timestamp,
@@ -28,15 +30,31 @@ pub(in crate::service) struct Maker<'a> {
     pub source: &'a EventSource,
     /// `None` means that the maker never expires.
     pub expires_at: Option<Timestamp>,
+    /// The lifetimes of keys in the account of the new key.
+    pub lifetimes: Lifetimes,
     /// `None` means that the maker is accepted from everywhere.
     pub allowed_ips: Option<&'a AddressList>,
     pub catalogue: &'a Catalogue,
 }
 
 impl<'a> Maker<'a> {
-    /// keyward itself, or a local command.
+    /// keyward itself, or a local command, for a key of the operator account.
     pub fn cli(catalogue: &'a Catalogue) -> Self {
-        Self { source: &EventSource::CLI, expires_at: None, allowed_ips: None, catalogue }
+        let lifetimes = Lifetimes::default();
+        Self {
+            source: &EventSource::CLI,
+            expires_at: None,
+            lifetimes,
+            allowed_ips: None,
+            catalogue,
+        }
+    }
+
+    /// Returns the expiry of a new key: what the request wants, or else the default lifetime, which ends
+    /// with the maker at the latest.
+    pub fn expiry(&self, wanted: RequestedExpiry, now: Timestamp) -> Option<Timestamp> {
+        let inherited = self.lifetimes.default_end(now).into_iter().chain(self.expires_at).min();
+        wanted.or(inherited, now)
     }
 }
 
@@ -46,6 +64,8 @@ pub struct Expiry<'a> {
     pub now: Timestamp,
     /// The caller, whose own expiry is the latest that it gives.
     pub caller: &'a Principal,
+    /// The lifetimes of keys in the account of the key.
+    pub lifetimes: Lifetimes,
     /// The key to change. A setting that it already has is no change.
     pub existing: Option<&'a ApiKey>,
 }
@@ -59,24 +79,49 @@ impl Expiry<'_> {
     /// Returns what is wrong with a requested expiry.
     pub fn fault(self, wanted: RequestedExpiry) -> Option<Fault> {
         let own = self.existing.map(|it| it.expires_at);
-        let limit = self.caller.expires_at;
-        let end = match wanted {
+        let pointer = match wanted {
             RequestedExpiry::Inherit => return None,
-            RequestedExpiry::Never | RequestedExpiry::At(_) => wanted.or(None),
+            RequestedExpiry::In(_) => "/expiresIn",
+            RequestedExpiry::Never | RequestedExpiry::At(_) => "/expiresAt",
         };
+        let end = wanted.or(None, self.now);
         if own == Some(end) {
             return None;
         }
         if end.is_some_and(|it| it <= self.now) {
-            return Some(Fault::new("/expiresAt", "in_the_past", "must lie in the future"));
+            return Some(Fault::new(pointer, "in_the_past", "must lie in the future"));
         }
-        let limit = limit.filter(|_| outlives(end, limit))?;
+        let (code, detail) = self.beyond_caller(end).or_else(|| self.beyond_lifetime(end))?;
+        Some(Fault::new(pointer, code, detail))
+    }
+
+    /// Returns code and sentence, if a key with this end outlives its caller.
+    fn beyond_caller(self, end: Option<Timestamp>) -> Option<(&'static str, String)> {
+        let limit = self.caller.expires_at.filter(|it| outlives(end, Some(*it)))?;
         let detail = if end.is_some() {
             format!("must not be later than the end of the calling key, {limit}")
         } else {
             format!("must not be null: the calling key expires at {limit}")
         };
-        Some(Fault::new("/expiresAt", "expires_after_caller", detail))
+        Some(("expires_after_caller", detail))
+    }
+
+    /// Returns code and sentence, if a key with this end lives longer than its account allows.
+    ///
+    /// The time counts from the creation or the last rotation, when the secret was made. If it counted
+    /// from each change, repeated changes would extend a life without end.
+    fn beyond_lifetime(self, end: Option<Timestamp>) -> Option<(&'static str, String)> {
+        let from = self.existing.map_or(self.now, ApiKey::secret_made_at);
+        let limit = self.lifetimes.limit(from).filter(|it| outlives(end, Some(*it)))?;
+        let must = if end.is_some() { "" } else { "be null or " };
+        let since =
+            if self.existing.is_some() { " from its creation or last rotation" } else { "" };
+        let max = self.lifetimes.max.unwrap_or_default();
+        let detail = format!(
+            "must not {must}be later than {limit}: a key of this account lives at most {max} \
+             seconds{since}"
+        );
+        Some(("expires_too_late", detail))
     }
 
     /// Returns everything in this change that would outlive the caller, end in the past, or work from
@@ -101,7 +146,7 @@ impl Expiry<'_> {
             return Vec::new();
         };
         let is_own = self.caller.key() == Some(key.id);
-        if is_own || !outlives(wanted.or(key.expires_at), Some(limit)) {
+        if is_own || !outlives(wanted.or(key.expires_at, self.now), Some(limit)) {
             return Vec::new();
         }
         let pointers = match patch {
@@ -136,7 +181,8 @@ mod tests {
                 client_ip: None,
                 source: EventSource::CLI.into(),
             };
-            let expiry = Expiry { now: at(1_000), caller: &caller, existing: None };
+            let lifetimes = Lifetimes::default();
+            let expiry = Expiry { now: at(1_000), caller: &caller, lifetimes, existing: None };
             expiry.fault(wanted).map(|it| it.code)
         };
         let (inherit, never) = (RequestedExpiry::Inherit, RequestedExpiry::Never);

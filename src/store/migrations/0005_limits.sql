@@ -14,6 +14,8 @@ ALTER TABLE key_usage ADD COLUMN ip_not_allowed      INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE key_usage ADD COLUMN rate_limited        INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX api_keys_by_age ON api_keys (created_at_ms, id) WHERE revoked_at_ms IS NULL;
+CREATE INDEX api_keys_by_notice ON api_keys (announced_days, expires_at_ms)
+    WHERE expires_at_ms IS NOT NULL AND revoked_at_ms IS NULL;
 
 CREATE TABLE scope_usage (
     key_id TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,

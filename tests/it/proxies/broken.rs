@@ -10,12 +10,13 @@ use crate::support::{
 each_proxy!(no_odd_answer_lets_a_request_pass: odd_answers);
 each_proxy!(no_broken_file_lets_a_request_pass: broken_files);
 
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     "X-Keyward-Key-Id",
     "X-Keyward-Key-Name",
     "X-Keyward-Account-Id",
     "X-Keyward-External-Id",
     "X-Keyward-Scopes",
+    "X-Keyward-Key-Expires-At",
 ];
 
 /// Returns an answer that lets a request pass, with these identity headers.

@@ -46,7 +46,7 @@ fn web_socket(kind: Kind) {
         assert_eq!(&echo, b"hello", "{kind:?}");
         let seen = scene.api.take_seen().pop().expect("the API was asked");
         assert!(seen.contains("\r\nupgrade: websocket\r\n"), "{kind:?}: {seen}");
-        assert_eq!(seen.matches("\r\nx-keyward-").count(), 5, "{kind:?}: {seen}");
+        assert_eq!(seen.matches("\r\nx-keyward-").count(), 6, "{kind:?}: {seen}");
 
         let (_, answer) = handshake("");
         assert!(answer.starts_with("HTTP/1.1 401 "), "{kind:?}: {answer}");

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use crate::support::{Key, Request, Response, TestServer};
 
-pub const IDENTITY: [&str; 5] = [
+pub const IDENTITY: [&str; 6] = [
     "x-keyward-key-id",
     "x-keyward-key-name",
     "x-keyward-account-id",
     "x-keyward-external-id",
     "x-keyward-scopes",
+    "x-keyward-key-expires-at",
 ];
 
 /// Starts a server with the sample policy.
