@@ -86,7 +86,7 @@ impl Keyward {
         let _turn = keeper.as_ref().map(AnswerKeeper::turn);
         self.writes.0.write(move |tx| {
             let caller = authorizer.reauthorize(tx, &caller, any_of)?;
-            body(Change { tx, caller, authorizer, settings, index, keeper, clock_is_settled })
+            body(Change { tx, caller, authorizer, settings, clock_is_settled, index, keeper })
         })
     }
 
