@@ -229,24 +229,6 @@ CREATE TABLE key_usage (
 
 CREATE INDEX key_usage_by_day ON key_usage (day);
 
--- The newest day (since 1970, UTC) on which each scope of a key was used. For the same reason.
-CREATE TABLE scope_usage (
-    key_id TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
-    scope  TEXT    NOT NULL,
-    day    INTEGER NOT NULL,
-    PRIMARY KEY (key_id, scope)
-) STRICT, WITHOUT ROWID;
-
--- The last addresses that a key was accepted from: an IPv4 address, or the first 64 bits of an IPv6
--- address. For the same reason.
-CREATE TABLE key_addresses (
-    key_id           TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
-    address          TEXT    NOT NULL,
-    first_used_at_ms INTEGER NOT NULL,
-    last_used_at_ms  INTEGER NOT NULL,
-    PRIMARY KEY (key_id, address)
-) STRICT, WITHOUT ROWID;
-
 -- What a key or an account used of its rate limit in the window that began at `started_at_ms`. For
 -- the same reason. `subject` is the identifier of the key or the account.
 CREATE TABLE rate_windows (

@@ -22,7 +22,7 @@ use keyward::{
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::{Instance, Sources},
-    service::{AccountPatch, Identity, Keyward, NewKey, Principal, Verification, Viewer},
+    service::{AccountPatch, Identity, KeyPatch, Keyward, NewKey, Principal, Verification, Viewer},
     store::{RateWindow, Store, StoreError, stored_time_floor},
 };
 use serde_json::json;
@@ -134,7 +134,10 @@ fn judge_with_a_rate_limit(bencher: Bencher<'_, '_>, ceiling: bool) {
     let patch =
         AccountPatch { rate_limit: Some(rate.filter(|_| ceiling)), ..AccountPatch::default() };
     app.update_account(&caller, caller.account, None, patch).unwrap();
-    let new = NewKey { rate_limit: rate, ..new_key() };
+    let new = NewKey {
+        settings: KeyPatch { rate_limit: Some(rate), ..KeyPatch::default() },
+        ..new_key()
+    };
     let permit = app.permit_new_key(&caller, caller.account, &new).unwrap();
     let key = app.create_key(permit, caller.account, new, app.mint()).unwrap().plaintext;
     let identity = proved(app, &key);

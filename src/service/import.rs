@@ -195,7 +195,7 @@ impl Change<'_> {
         let maker = self.maker(&account);
         let (now, lifetimes) = (tx.now(), maker.lifetimes);
         let expiry = Expiry { now, caller, lifetimes, existing: None };
-        if let Some(fault) = expiry.fault(new.expires_at) {
+        if let Some(fault) = expiry.fault(new.settings.expires_at) {
             return Ok(Err(fault));
         }
         let new = NewKey { imported: Some(digest.form()), ..new };

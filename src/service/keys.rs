@@ -41,15 +41,11 @@ use crate::{
 /// The scopes of which a caller needs one to change a key.
 pub(super) const WRITERS: &[&str] = &[scope::KEYS_WRITE, scope::ACCOUNTS_WRITE];
 
+/// A key to create. A setting that is absent in `settings` has its default.
 pub struct NewKey {
     pub name: Name,
     pub scopes: ScopeSet,
-    pub expires_at: RequestedExpiry,
-    pub enabled: bool,
-    pub metadata: Metadata,
-    /// `None` means the address list of the maker.
-    pub allowed_ips: Option<Option<AddressList>>,
-    pub rate_limit: Option<RateLimit>,
+    pub settings: KeyPatch,
     /// How the key was imported, if another system issued it.
     pub imported: Option<ImportForm>,
 }
@@ -223,7 +219,8 @@ impl Checks<'_> {
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let lifetimes = settings.lifetimes_of(&account);
         let expiry = Expiry { now, caller, lifetimes, existing: None };
-        let faults = [expiry.fault(new.expires_at), expiry.address_fault(new.allowed_ips.as_ref())];
+        let KeyPatch { expires_at, allowed_ips, .. } = &new.settings;
+        let faults = [expiry.fault(*expires_at), expiry.address_fault(allowed_ips.as_ref())];
         let faults: Vec<_> = faults.into_iter().flatten().collect();
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
@@ -260,18 +257,9 @@ impl Checks<'_> {
 }
 
 impl NewKey {
-    /// Builds an enabled key whose request names no expiry.
+    /// Builds a key with the defaults of a new key: enabled, and without an expiry of its own.
     pub fn new(name: Name, scopes: ScopeSet) -> Self {
-        Self {
-            name,
-            scopes,
-            expires_at: RequestedExpiry::Inherit,
-            enabled: true,
-            metadata: Metadata::empty(),
-            allowed_ips: None,
-            rate_limit: None,
-            imported: None,
-        }
+        Self { name, scopes, settings: KeyPatch::default(), imported: None }
     }
 
     /// Writes the key and its first credential, with their event. The caller has checked the
@@ -284,16 +272,16 @@ impl NewKey {
         credential: &Credential,
     ) -> Result<KeyRecord, Error> {
         let now = tx.now();
-        let key = ApiKey {
+        let defaults = ApiKey {
             id: tx.next_key_id(),
             account_id: account,
             name: self.name,
             scopes: self.scopes,
-            enabled: self.enabled,
-            expires_at: maker.expiry(self.expires_at, now),
-            metadata: self.metadata,
-            allowed_ips: self.allowed_ips.unwrap_or_else(|| maker.allowed_ips.cloned()),
-            rate_limit: self.rate_limit,
+            enabled: true,
+            expires_at: maker.default_expiry(now),
+            metadata: Metadata::empty(),
+            allowed_ips: maker.allowed_ips.cloned(),
+            rate_limit: None,
             created_at: now,
             created_by: maker.source.actor.key_id(),
             updated_at: now,
@@ -302,6 +290,7 @@ impl NewKey {
             announced_days: None,
             revision: 1,
         };
+        let key = self.settings.applied_to(&defaults, now);
         let mut data = json!({ "after": key_facts(maker.catalogue, &key, credential.prefix) });
         if let Some(form) = self.imported {
             data["imported"] = json!(form.as_str());

@@ -9,7 +9,7 @@ use keyward::{
         scope::{Scope, ScopeSet},
         text::Name,
     },
-    service::{Identity, IssuedKey, Job, KeyAccess, KeyChange, NewKey, Principal},
+    service::{Identity, IssuedKey, Job, KeyAccess, KeyChange, KeyPatch, NewKey, Principal},
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -130,7 +130,10 @@ fn many_keys(server: &TestServer, count: u64, expires_at: RequestedExpiry) -> Ve
     let (app, caller) = (&server.app, root(server));
     let make = || {
         let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
-        let new = NewKey { expires_at, ..NewKey::new(Name::parse("one of many").unwrap(), scopes) };
+        let new = NewKey {
+            settings: KeyPatch { expires_at, ..KeyPatch::default() },
+            ..NewKey::new(Name::parse("one of many").unwrap(), scopes)
+        };
         let permit = app.permit_new_key(&caller, caller.account, &new).unwrap();
         app.create_key(permit, caller.account, new, app.mint()).unwrap()
     };

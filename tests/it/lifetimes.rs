@@ -11,7 +11,7 @@ use keyward::{
         text::Name,
     },
     env::Timestamp,
-    service::{ImportRow, NewKey},
+    service::{ImportRow, KeyPatch, NewKey},
 };
 use serde_json::{Value, json};
 
@@ -244,7 +244,10 @@ fn imported_keys_follow_the_policy_of_their_account() {
     let operator = server.app.local_operator(EventSource::CLI).unwrap();
     let row = |digest, expires_at| {
         let scopes = ScopeSet::new([Scope::parse("orders:read").unwrap()]).unwrap();
-        let new = NewKey { expires_at, ..NewKey::new(Name::parse("x").unwrap(), scopes) };
+        let new = NewKey {
+            settings: KeyPatch { expires_at, ..KeyPatch::default() },
+            ..NewKey::new(Name::parse("x").unwrap(), scopes)
+        };
         ImportRow { digest: ImportedDigest::Sha256([digest; 32]), account: Some(id.clone()), new }
     };
     let at = |by| RequestedExpiry::At(TestServer::EPOCH.after(by));

@@ -16,7 +16,6 @@ use crate::{
         list_order::ListOrder,
         plaintext_key::PlaintextKey,
         scope::{Catalogue, ScopeSet},
-        text::Metadata,
     },
     env::Timestamp,
     http::{
@@ -282,20 +281,13 @@ pub fn read_new_key(
     catalogue: &Catalogue,
     expiry: Expiry<'_>,
 ) -> Result<NewKey, Vec<Fault>> {
-    let KeyPatch { name, scopes, expires_at, enabled, metadata, allowed_ips, rate_limit } =
-        read_settings(&mut members, catalogue, None);
-    members.faults.extend(expiry.fault(expires_at));
-    members.faults.extend(expiry.address_fault(allowed_ips.as_ref()));
-    let name = members.required("name", name);
-    let scopes = members.required("scopes", scopes);
-    let read = name.zip(scopes).map(|(name, scopes)| NewKey {
-        expires_at,
-        enabled: enabled.unwrap_or(true),
-        metadata: metadata.unwrap_or_else(Metadata::empty),
-        allowed_ips,
-        rate_limit: rate_limit.flatten(),
-        ..NewKey::new(name, scopes)
-    });
+    let mut settings = read_settings(&mut members, catalogue, None);
+    members.faults.extend(expiry.fault(settings.expires_at));
+    members.faults.extend(expiry.address_fault(settings.allowed_ips.as_ref()));
+    let name = members.required("name", settings.name.take());
+    let scopes = members.required("scopes", settings.scopes.take());
+    let new = |(name, scopes)| NewKey { settings, ..NewKey::new(name, scopes) };
+    let read = name.zip(scopes).map(new);
     members.finish(read)
 }
 

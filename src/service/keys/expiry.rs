@@ -50,11 +50,10 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Returns the expiry of a new key: what the request wants, or else the default lifetime, which ends
-    /// with the maker at the latest.
-    pub fn expiry(&self, wanted: RequestedExpiry, now: Timestamp) -> Option<Timestamp> {
-        let inherited = self.lifetimes.default_end(now).into_iter().chain(self.expires_at).min();
-        wanted.or(inherited, now)
+    /// Returns the expiry of a new key whose request names none: the default lifetime, which ends with
+    /// the maker at the latest.
+    pub fn default_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        self.lifetimes.default_end(now).into_iter().chain(self.expires_at).min()
     }
 }
 

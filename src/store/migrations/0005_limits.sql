@@ -17,21 +17,6 @@ CREATE INDEX api_keys_by_age ON api_keys (created_at_ms, id) WHERE revoked_at_ms
 CREATE INDEX api_keys_by_notice ON api_keys (announced_days, expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND revoked_at_ms IS NULL;
 
-CREATE TABLE scope_usage (
-    key_id TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
-    scope  TEXT    NOT NULL,
-    day    INTEGER NOT NULL,
-    PRIMARY KEY (key_id, scope)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE key_addresses (
-    key_id           TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
-    address          TEXT    NOT NULL,
-    first_used_at_ms INTEGER NOT NULL,
-    last_used_at_ms  INTEGER NOT NULL,
-    PRIMARY KEY (key_id, address)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
     started_at_ms INTEGER NOT NULL,
