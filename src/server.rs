@@ -190,12 +190,13 @@ impl Running {
         let routes = policy.as_ref().map(Policy::len);
         let mut waiting = self.config.differences(&config);
         waiting.retain(|it| !LIVE_SETTINGS.contains(&it.as_str()));
+        // The last step that can fail.
+        self.webhooks.replace(&self.instance.app, webhooks).map_err(WebhookError::Start)?;
         match (&self.certificate, pair) {
             (Some(certificate), Some(pair)) => certificate.replace(pair),
             (None, None) => (),
             (Some(_), None) | (None, Some(_)) => waiting.push("tls".to_owned()),
         }
-        self.webhooks.replace(&self.instance.app, webhooks).map_err(WebhookError::Start)?;
         self.instance.app.use_policy(policy);
         self.instance.app.set_allow_preflight(config.authz.allow_preflight);
         self.proxies.replace(config.trusted_proxies.clone());

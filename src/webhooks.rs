@@ -71,6 +71,8 @@ impl Webhooks {
         }
         self.stop_sending();
         self.access.end();
+        // If the start fails, the next reload starts them, also with the same configuration.
+        self.configured.clear();
         let metrics = Arc::clone(&self.access.metrics);
         *self = Self::start(app, &metrics, webhooks)?;
         Ok(())

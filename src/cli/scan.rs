@@ -32,7 +32,7 @@ use crate::{
 const CHUNK: usize = 64 * 1024;
 /// The end of each part that is kept, because a key may begin in it.
 const OVERLAP: usize = PlaintextKey::LEN - 1;
-/// The directory of a Git repository. Git compresses what it stores, so a scan finds nothing there.
+/// The directory of a Git repository. Git compresses nearly all of it, so a scan would find little there.
 const GIT_DIR: &str = ".git";
 
 #[derive(Args, Debug)]

@@ -9,8 +9,9 @@ use crate::{
         id::KeyId,
         scope::{self, Catalogue, ScopeBits},
     },
+    env::Timestamp,
     service::{Denial, Error, KeyAccess, Principal},
-    store::{KeyRecord, ReadTx, WriteTx},
+    store::{KeyRecord, ReadTx},
 };
 
 /// Decides from the scopes of the catalogue what a caller may do.
@@ -53,13 +54,14 @@ impl Authorizer {
         accessible.then_some(record).ok_or(Error::NO_KEY)
     }
 
-    /// Returns the caller as the transaction sees it.
+    /// Returns the caller as the transaction sees it at `now`.
     ///
     /// # Errors
     /// If the presented credential is no longer accepted, or has lost the scopes `any_of`.
     pub fn reauthorize(
         &self,
-        tx: &WriteTx<'_>,
+        tx: &ReadTx<'_>,
+        now: Timestamp,
         caller: &Principal,
         any_of: &'static [&'static str],
     ) -> Result<Principal, Error> {
@@ -67,7 +69,7 @@ impl Authorizer {
         let Some(presented) = caller.presented else { return Ok(caller.clone()) };
         let denied = |denial| Err(Error::Unauthenticated(denial));
         let Some(record) = tx.key(presented.key)? else { return denied(Denial::InvalidKey) };
-        let (key, now) = (&record.key, tx.now());
+        let key = &record.key;
         let account = tx.account(key.account_id)?;
         let credential = record.find(presented.prefix).filter(|it| it.ended_at.is_none());
         let reasons = [

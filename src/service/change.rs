@@ -85,7 +85,7 @@ impl Keyward {
         // Until the commit: then a repeated request finds the answer.
         let _turn = keeper.as_ref().map(AnswerKeeper::turn);
         self.writes.0.write(move |tx| {
-            let caller = authorizer.reauthorize(tx, &caller, any_of)?;
+            let caller = authorizer.reauthorize(tx, tx.now(), &caller, any_of)?;
             body(Change { tx, caller, authorizer, settings, clock_is_settled, index, keeper })
         })
     }

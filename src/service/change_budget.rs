@@ -71,7 +71,8 @@ impl Buckets {
         rate: ChangeRate,
         now: Monotonic,
     ) -> Result<(), Duration> {
-        let interval = Duration::from_millis(u64::from(1_000 / rate.per_second.clamp(1, 1_000)));
+        let interval =
+            Duration::from_millis(u64::from(1_000_u32.div_ceil(rate.per_second.clamp(1, 1_000))));
         let most = interval.saturating_mul(rate.at_once.max(1) - 1);
         let full_at = self.full_at.get(&account).map_or(now, |it| (*it).max(now));
         let wait = full_at.since(now).saturating_sub(most);

@@ -143,6 +143,8 @@ impl Keyward {
         let IdempotentCall { request, secret, access } = call;
         let turn = self.running_requests.take(&request)?;
         self.store.read(|tx| {
+            // Since the request was authenticated, the caller may have been revoked or limited.
+            let caller = &self.authorizer.reauthorize(tx, self.env.time.now(), caller, &[])?;
             let checks = self.checks(tx, caller);
             let cutoff = checks.now.before(Self::ANSWERS_KEPT);
             let Some(kept) = tx.kept_answer(&request, cutoff)? else {

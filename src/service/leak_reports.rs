@@ -6,7 +6,7 @@
 
 mod limit;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -80,7 +80,8 @@ impl Keyward {
             Identity::Known(entry) => Some(Leak::new(entry, location, context)),
             Identity::Malformed | Identity::Unknown | Identity::Unverified(_) => None,
         });
-        let known: Vec<_> = known.collect();
+        let mut seen = HashSet::new();
+        let known: Vec<_> = known.filter(|it| seen.insert(it.credential.prefix)).collect();
         // Else the write itself finds out whether the outage is over.
         if let Some(fault) = self.store.storage_fault().filter(|_| known.is_empty()) {
             return Err(StoreError::Unavailable(fault).into());

@@ -79,8 +79,9 @@ impl Keyward {
         rates.account = Some(left.unwrap_or_else(|it| it));
         if left.is_err() {
             rates.exceeded = Some(Exceeded::Account);
-            rates.key =
-                of_key.map(|rate| index.rate_window(entry, |it| it.give_back(rate, cost, now)));
+            let give_back =
+                |charged| index.rate_window(entry, |it| it.give_back(charged, cost, now));
+            rates.key = rates.key.map(give_back);
         }
         rates
     }

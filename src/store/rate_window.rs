@@ -106,12 +106,13 @@ impl RateWindow {
         }
     }
 
-    /// Takes back what [`RateWindow::consume`] used, unless that window is over. Returns the state.
-    pub fn give_back(&self, rate: RateLimit, cost: u32, now: Timestamp) -> RateState {
-        let start = rate.window_start(now);
+    /// Takes back what [`RateWindow::consume`] used when it returned `charged`, unless another window
+    /// has begun since. Returns the state.
+    pub fn give_back(&self, charged: RateState, cost: u32, now: Timestamp) -> RateState {
+        let rate = charged.rate;
         let less = |packed| {
             let known = WindowUse::unpack(packed);
-            let same = start <= known.start;
+            let same = known.ends_at(rate) == charged.resets_at;
             same.then(|| WindowUse { used: known.used.saturating_sub(cost), ..known }.pack())
         };
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
@@ -165,12 +166,15 @@ mod tests {
     #[test]
     fn what_is_given_back_is_there_once_more_and_never_below_zero() {
         let (window, ten) = (RateWindow::default(), rate(10, 60));
-        window.consume(ten, 7, at(0)).unwrap();
-        assert_eq!(window.give_back(ten, 7, at(0)).remaining, 10);
-        assert_eq!(window.give_back(ten, 7, at(0)).remaining, 10);
-        window.consume(ten, 7, at(60_000)).unwrap();
-        assert_eq!(window.give_back(ten, 7, at(120_000)).remaining, 10, "another window");
-        assert_eq!(window.newest().used, 7);
+        let charged = window.consume(ten, 7, at(0)).unwrap();
+        assert_eq!(window.give_back(charged, 7, at(0)).remaining, 10);
+        assert_eq!(window.give_back(charged, 7, at(0)).remaining, 10);
+        let newer = window.consume(ten, 7, at(60_000)).unwrap();
+        // A thread that read the time before the border takes its use back after it.
+        assert_eq!(window.give_back(charged, 7, at(59_999)).remaining, 3);
+        assert_eq!(window.give_back(charged, 7, at(60_000)).remaining, 3);
+        assert_eq!(window.newest().used, 7, "the newer window keeps its own use");
+        assert_eq!(window.give_back(newer, 7, at(120_000)).remaining, 10, "another window");
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! The delivery of one webhook, on a thread of its own.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::{runtime::Runtime, sync::watch};
@@ -171,7 +176,14 @@ impl Delivery {
             data: view.into(),
         };
         let body = serde_json::to_vec(&payload).unwrap_or_default();
-        let outcome = self.client.post(&Message { id: &id, body: &body, now });
+        let message = Message { id: &id, body: &body, now };
+        // The library panics if the system refuses it a thread. The attempt fails then, and not the
+        // webhook.
+        let attempt = panic::catch_unwind(AssertUnwindSafe(|| self.client.post(&message)));
+        let outcome = attempt.unwrap_or_else(|_| Outcome::Failed {
+            why: "the attempt ended with an internal error".to_owned(),
+            asked: None,
+        });
         access.with(|app| self.conclude(app, seq, outcome))
     }
 

@@ -56,6 +56,16 @@ fn a_window_grants_its_limit_and_ends_at_the_millisecond() {
 }
 
 #[test]
+fn an_ambiguous_request_is_refused_and_uses_nothing() {
+    let server = TestServer::start();
+    let key = limited(&server, 3, 60);
+    let twice = Request::new("GET", "/authz").key(&key.text).key(&key.text);
+    let refused = server.send(&twice).expect(401);
+    assert_eq!(refused.header("x-keyward-reason"), Some("duplicate_header"));
+    assert_eq!(remaining(&server, &key), 3);
+}
+
+#[test]
 fn verify_and_forward_auth_share_one_limit() {
     let server = TestServer::start();
     let key = limited(&server, 2, 60);

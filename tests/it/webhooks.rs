@@ -1,7 +1,7 @@
 //! Webhooks: delivered in order and at least once, signed, and never in the way of a request.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
     time::{Duration, Instant},
 };
 
@@ -193,7 +193,10 @@ fn a_private_address_is_refused_by_number_and_by_name_unless_it_is_allowed() {
     let receiver = Receiver::start(OK);
     let secrets = Secrets::new(SECRET);
     let port = receiver.address.port();
-    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
+    // A machine without /etc/hosts does not know the name.
+    let is_known = |host: &&str| *host != "localhost" || (*host, port).to_socket_addrs().is_ok();
+    let hosts = ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"];
+    for host in hosts.into_iter().filter(is_known) {
         let url = format!("http://{host}:{port}/");
         let mut it = webhook("hook", &url, &["api_key.created"], &secrets.path());
         it.allow_private = false;

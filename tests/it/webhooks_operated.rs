@@ -224,13 +224,13 @@ fn tls_receiver(certificate: &CertifiedKey<KeyPair>) -> u16 {
 
 #[test]
 fn a_receiver_with_tls_needs_a_certificate_that_the_system_trusts() {
-    let certificate = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let port = tls_receiver(&certificate);
     let secrets = Secrets::new(SECRET);
     let dir = tempfile::tempdir().unwrap();
     let (file, roots) = (dir.path().join("keyward.toml"), dir.path().join("roots.pem"));
     let text = format!(
-        "[[webhooks]]\nname = \"hook\"\nurl = \"https://localhost:{port}/\"\n\
+        "[[webhooks]]\nname = \"hook\"\nurl = \"https://127.0.0.1:{port}/\"\n\
          events = [\"server.started\"]\nsecret_file = \"{}\"\nallow_private = true\n",
         secrets.path().display()
     );
@@ -252,7 +252,7 @@ fn a_receiver_with_tls_needs_a_certificate_that_the_system_trusts() {
             assert!(Instant::now() < deadline, "{list}");
         }
     };
-    let other = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     fs::write(&roots, other.cert.pem()).unwrap();
     let first = status_with(roots.to_str().unwrap());
     assert_eq!(first["status"], "active", "{first}");

@@ -67,7 +67,7 @@ pub fn permit(
 /// Returns the verdict on the presented key: [`Verdict::Valid`], [`Verdict::InsufficientScopes`] or
 /// [`Verdict::RateLimited`].
 ///
-/// Every other verdict is a [`Refusal`], and so is ambiguity, which is looked for last: a client that
+/// Every other verdict is a [`Refusal`], and so is ambiguity, which is reported last: a client that
 /// has no accepted key learns only that. `query` is the query of the request that carries the key.
 pub async fn examine(
     app: &web::Data<Keyward>,
@@ -77,12 +77,16 @@ pub async fn examine(
     context: impl FnOnce() -> RequestContext,
 ) -> Result<Verification, Refusal> {
     let text = presented.text.ok_or(Refusal::MissingKey)?;
+    let ambiguity = presented.ambiguity(app, query);
+    // A request that is refused uses nothing of a rate limit.
+    let cost = if ambiguity.is_some() { 0 } else { question.cost };
+    let question = Question { cost, ..question };
     let found = judged(app, text, question, context).await.map_err(Refusal::Failed)?;
     if !matches!(found.verdict, Verdict::Valid | Verdict::InsufficientScopes | Verdict::RateLimited)
     {
         return Err(Refusal::Key(found.verdict));
     }
-    match presented.ambiguity(app, query) {
+    match ambiguity {
         Some(ambiguity) => Err(Refusal::Ambiguous(ambiguity)),
         None => Ok(found),
     }
