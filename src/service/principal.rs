@@ -15,7 +15,7 @@ use crate::{
 
 /// The authenticated caller of a request.
 ///
-/// A snapshot: [`Change`](super::Change) is the caller as its transaction sees it.
+/// A snapshot: `Change` is the caller as its transaction sees it.
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// The presented key; `None` on the control socket.

@@ -4,7 +4,7 @@ use crate::domain::event::EventSource;
 
 /// Actor, request id and client address of a caller.
 ///
-/// Nothing but a [`Change`] can read it. So a use case cannot record an event in the name of a
+/// Nothing but a `Change` can read it. So a use case cannot record an event in the name of a
 /// caller that it did not look up again:
 /// ```compile_fail
 /// use keyward::{domain::event::NewEvent, service::{Error, Principal}, store::StoreWriter};
