@@ -152,6 +152,7 @@ pub struct KeyFilterQuery {
     /// Return only keys that this key created. `operator` means the keys of the operator account.
     pub created_by: Option<String>,
     /// The order by age. Defaults to `asc`, the oldest first. A cursor is valid only in its own order.
+    #[param(inline)]
     pub order: Option<ListOrderBody>,
     /// Whether to return `total`. The server counts all matching keys, which costs time for each
     /// key. Ask for it once, with the first page.
