@@ -38,8 +38,7 @@ impl UsageRecorder {
     /// Records scopes that an operation used after its caller was counted.
     pub fn use_scopes(&self, entry: &Arc<IndexedCredential>, used: ScopeBits, now: Timestamp) {
         let Some(live) = entry.live() else { return };
-        live.use_scopes(used, now);
-        if live.is_to_be_queued() {
+        if live.use_scopes(used, now) && live.is_to_be_queued() {
             self.queue(entry);
         }
     }

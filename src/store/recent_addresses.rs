@@ -47,14 +47,10 @@ impl RecentAddresses {
     pub fn record(&self, address: ClientAddress, now: Timestamp) -> Option<usize> {
         let (bits, now) = (address.to_bits(), now.as_millis());
         for _ in 0..Self::ATTEMPTS {
-            let known = self.0.iter().position(|it| it.address.load(Ordering::Acquire) == bits);
-            if let Some((at, slot)) = known.and_then(|at| Some((at, self.0.get(at)?))) {
-                if now <= slot.last_ms.load(Ordering::Relaxed) {
-                    return None;
+            for (at, slot) in self.0.iter().enumerate() {
+                if slot.address.load(Ordering::Acquire) == bits {
+                    return slot.touch(now).then_some(at);
                 }
-                // If another thread replaces the address now, the time is that of its use as well.
-                slot.last_ms.fetch_max(now, Ordering::AcqRel);
-                return Some(at);
             }
             if let Some(at) = self.replace_oldest(bits, now) {
                 return Some(at);
@@ -96,6 +92,19 @@ impl RecentAddresses {
 
     pub fn all(&self) -> impl Iterator<Item = SeenAddress> {
         (0..Self::MOST).filter_map(|at| self.in_slot(at))
+    }
+}
+
+impl Slot {
+    /// Returns whether the use is later than the last one.
+    fn touch(&self, now: i64) -> bool {
+        let is_later = self.last_ms.load(Ordering::Relaxed) < now;
+        if is_later {
+            // Two threads at once may leave the earlier of their two times, which are as good as equal.
+            // The same holds if a third one replaces the address now.
+            self.last_ms.store(now, Ordering::Release);
+        }
+        is_later
     }
 }
 

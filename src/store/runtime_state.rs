@@ -101,14 +101,17 @@ impl RuntimeState {
         }
     }
 
-    /// Records the scopes that a request used.
-    pub fn use_scopes(&self, used: ScopeBits, now: Timestamp) {
+    /// Records the scopes that a request used. Returns whether one of them was not used before on this
+    /// day, so that it has to be stored.
+    pub fn use_scopes(&self, used: ScopeBits, now: Timestamp) -> bool {
         let today = Day::of(now);
         let bit = 1 << (SCOPES_BIT + UsedScopes::place(today));
         let unstored = self.unstored.load(Ordering::Relaxed) & bit != 0;
-        if self.used_scopes.record(today, used, unstored) {
+        let is_new = self.used_scopes.record(today, used, unstored);
+        if is_new {
             self.unstored.fetch_or(bit, Ordering::AcqRel);
         }
+        is_new
     }
 
     /// Records the address of the client.

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_scope_has_to_be_stored_once_a_day() {
         let used = UsedScopes::default();
-        for today in [20_000, 20_001, 20_002, 40_000, 65_535, 65_536, 65_537].map(day) {
+        for today in [20_000, 20_001, 20_002, 40_000, 40_001, 65_535, 65_536, 65_537].map(day) {
             assert!(used.record(today, scope(0).or(scope(208)), false));
             assert!(!used.record(today, scope(0), false));
             assert!(!used.record(today, scope(208), false));

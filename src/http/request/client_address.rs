@@ -39,21 +39,23 @@ impl TrustedProxies {
         let mut client = peer.to_canonical();
         let networks = self.0.load();
         let is_trusted = |it: &IpAddr| networks.iter().any(|network| network.contains(it));
-        // This is asked for each request that a key allows. Mostly, there is no line or one.
+        // Each accepted request comes through here. Most have one line at most.
         if !is_trusted(&client) {
             return Some(client);
         }
         let mut lines = req.headers().get_all(&FORWARDED_FOR);
-        let first = lines.next();
+        let Some(first) = lines.next() else { return Some(client) };
         let others: Vec<_> = lines.collect();
-        let lines = others.into_iter().rev().chain(first);
-        let mut hops = lines.flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
-        while is_trusted(&client) {
-            // With no hop left, the proxy's machine made the request itself.
-            let Some(hop) = hops.next() else { break };
-            // Never the proxy's own address: a local client may do more than others.
-            client = address(hop)?;
+        for line in others.into_iter().rev().chain([first]) {
+            for hop in line.as_bytes().rsplit(|it| *it == b',') {
+                // Never the proxy's own address: a local client may do more than others.
+                client = address(hop)?;
+                if !is_trusted(&client) {
+                    return Some(client);
+                }
+            }
         }
+        // With no hop left, the proxy's machine made the request itself.
         Some(client)
     }
 }
