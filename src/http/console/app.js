@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from './vendor/htm-preact.js';
 import { connection } from './api.js';
+import { DialogHost } from './dialogs.js';
 import { useListener } from './hooks.js';
 import { go, to, useRoute } from './route.js';
 import {
@@ -15,11 +16,6 @@ import { AuditLog } from './audit.js';
 import { Accounts } from './accounts.js';
 import { Loading } from './ui.js';
 
-const connectionChanges = (listener) => {
-  connection.listeners.add(listener);
-  return () => connection.listeners.delete(listener);
-};
-
 const VIEWS = [
   { view: 'keys', name: 'Keys', shown: () => can('api-keys:read') },
   { view: 'unused', name: 'Unused', shown: () => can('api-keys:read') },
@@ -29,7 +25,7 @@ const VIEWS = [
 
 function App() {
   useListener(subscribe);
-  useListener(connectionChanges);
+  useListener(connection.subscribe);
   return html`
     ${connection.lost && html`<p class="banner" role="alert">No connection to the server. Trying again…</p>`}
     ${session() ? html`<${Frame} />` : html`<${SignIn} message=${farewell()} />`}`;
@@ -53,7 +49,8 @@ function Frame() {
       <${Owner} />
     </header>
     ${account && account !== session().account.id && html`<${ActingIn} account=${account} />`}
-    <main id="content" tabindex="-1"><${Content} route=${route} account=${account} /></main>`;
+    <main id="content" tabindex="-1"><${Content} route=${route} account=${account} /></main>
+    <${DialogHost} />`;
 }
 
 function Content({ route, account }) {
