@@ -41,8 +41,11 @@ export async function signIn(key, { remember = false } = {}) {
   setRemembered(remember);
 }
 
-// A refusal of a key that the session has replaced does not end the session.
-const apiOf = (key) => new Api(key, (error) => current?.key === key && end(error.detail));
+// A late answer to an earlier session, or to a replaced credential, must not end this session.
+function apiOf(key) {
+  const api = new Api(key, (error) => current?.api === api && end(sentence(error.detail)));
+  return api;
+}
 
 // Continues the session with the new credential of its key. `rotated` is the answer to the rotation.
 export function replaceKey({ key, ...self }) {
