@@ -19,17 +19,37 @@ export class ApiError extends Error {
   }
 }
 
+// While the connection is lost, the page asks this often whether the server is there again.
+const PROBE = 3 * SECOND;
+
 // Whether the last request reached the server. The listeners are called when this changes.
 export const connection = {
   lost: false,
   listeners: new Set(),
+  subscribe(listener) {
+    connection.listeners.add(listener);
+    return () => connection.listeners.delete(listener);
+  },
   set(lost) {
-    if (this.lost !== lost) {
-      this.lost = lost;
-      this.listeners.forEach((it) => it());
+    if (connection.lost === lost) {
+      return;
     }
+    connection.lost = lost;
+    if (lost) {
+      probe();
+    }
+    connection.listeners.forEach((it) => it());
   },
 };
+
+// Asks whether the server runs until it answers.
+async function probe() {
+  while (connection.lost) {
+    await pause(PROBE);
+    await fetch(new URL('../livez', document.baseURI), { cache: 'no-store', credentials: 'omit' })
+      .then(() => connection.set(false), () => {});
+  }
+}
 
 // Sends requests with one key.
 export class Api {

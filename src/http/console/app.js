@@ -15,11 +15,6 @@ import { AuditLog } from './audit.js';
 import { Accounts } from './accounts.js';
 import { Loading } from './ui.js';
 
-const connectionChanges = (listener) => {
-  connection.listeners.add(listener);
-  return () => connection.listeners.delete(listener);
-};
-
 const VIEWS = [
   { view: 'keys', name: 'Keys', shown: () => can('api-keys:read') },
   { view: 'unused', name: 'Unused', shown: () => can('api-keys:read') },
@@ -29,7 +24,7 @@ const VIEWS = [
 
 function App() {
   useListener(subscribe);
-  useListener(connectionChanges);
+  useListener(connection.subscribe);
   return html`
     ${connection.lost && html`<p class="banner" role="alert">No connection to the server. Trying again…</p>`}
     ${session() ? html`<${Frame} />` : html`<${SignIn} message=${farewell()} />`}`;

@@ -1,6 +1,7 @@
 // What several views need: loading, the present time, and a task that runs once at a time.
 
 import { useCallback, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { connection } from './api.js';
 import { SECOND } from './format.js';
 
 // Calls `load(signal)` when one of `inputs` changes, and returns `{ data, error, loading, reload }`. The
@@ -18,7 +19,18 @@ export function useLoad(load, inputs) {
     );
     return () => aborter.abort();
   }, [...inputs, round]);
-  return { ...state, reload: useCallback(() => setRound((it) => it + 1), []) };
+  const reload = useCallback(() => setRound((it) => it + 1), []);
+  useReconnect(state.error, reload);
+  return { ...state, reload };
+}
+
+// Calls `reload` when the connection is there again after it caused `error`.
+export function useReconnect(error, reload) {
+  const failed = error?.status === 0;
+  useEffect(() => {
+    const changed = () => failed && !connection.lost && reload();
+    return connection.subscribe(changed);
+  }, [failed, reload]);
 }
 
 // Returns `{ run, busy, error }`. `run(task)` awaits the task and keeps its error for the view.

@@ -1,8 +1,8 @@
 // The table of keys: search, filter, sort.
 
-import { html, useEffect, useMemo, useState } from './vendor/htm-preact.js';
+import { html, useCallback, useEffect, useMemo, useState } from './vendor/htm-preact.js';
 import { number, plural } from './format.js';
-import { useNow } from './hooks.js';
+import { useNow, useReconnect } from './hooks.js';
 import { replaceQuery, to } from './route.js';
 import { can, session } from './session.js';
 import { Ago, Button, Chips, Empty, ErrorBox, Loading, Notice, Pager, Status, View, statusOf } from './ui.js';
@@ -45,7 +45,9 @@ export function useKeys(query, inputs) {
     load().catch((error) => aborter.signal.aborted || setState((last) => ({ ...last, loading: false, error })));
     return () => aborter.abort();
   }, [...inputs, round]);
-  return { ...state, reload: () => setRound((it) => it + 1) };
+  const reload = useCallback(() => setRound((it) => it + 1), []);
+  useReconnect(state.error, reload);
+  return { ...state, reload };
 }
 
 function matches(key, { text, status, scope }, now) {

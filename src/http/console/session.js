@@ -31,7 +31,8 @@ export const isOperator = () => can('accounts:read');
 
 // Begins a session with this key. Throws an `ApiError` if the server refuses it.
 export async function signIn(key, { remember = false } = {}) {
-  const api = new Api(key, (error) => end(error.detail));
+  // A late answer to an earlier session must not end this one.
+  const api = new Api(key, (error) => current?.api === api && end(sentence(error.detail)));
   const [self, account, scopes] = await Promise.all([
     api.get('api-keys/self'), api.get('accounts/self'), api.get('scopes'),
   ]);
