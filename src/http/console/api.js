@@ -2,9 +2,10 @@
 
 import { SECOND } from './format.js';
 
-const BASE = new URL('../api/v1/', document.baseURI);
+export const BASE = new URL('../api/v1/', document.baseURI);
 // After each failed attempt of a request that can be repeated, in milliseconds.
 const PAUSES = [SECOND, 2 * SECOND, 4 * SECOND, 8 * SECOND, 15 * SECOND];
+const IN_PROGRESS = 'idempotency_in_progress';
 
 // An answer that refuses the request, or a connection that failed (`status` 0).
 export class ApiError extends Error {
@@ -55,6 +56,8 @@ async function probe() {
 export class Api {
   #key;
   #refused;
+  // The `Idempotency-Key` of each request for a key whose answer was lost.
+  #unanswered = new Map();
 
   // `refused` is called with the error when the server does not accept the key any more.
   constructor(key, refused = () => {}) {
@@ -79,10 +82,22 @@ export class Api {
   }
 
   // Sends a request whose answer contains a full key. After a lost connection the same request is
-  // repeated, and the server answers it once.
-  postForKey(path, body, options) {
-    const headers = { 'Idempotency-Key': newToken() };
-    return this.#send('POST', address(path), { ...options, body, headers, repeat: true });
+  // repeated, and the server answers it once. This also applies if the person repeats it later.
+  async postForKey(path, body, options = {}) {
+    const request = JSON.stringify([path, body, options.headers]);
+    const token = this.#unanswered.get(request) ?? newToken();
+    this.#unanswered.set(request, token);
+    const headers = { ...options.headers, 'Idempotency-Key': token };
+    try {
+      const answer = await this.#send('POST', address(path), { ...options, body, headers, repeat: true });
+      this.#unanswered.delete(request);
+      return answer;
+    } catch (error) {
+      if (error.status !== 0 && error.code !== IN_PROGRESS) {
+        this.#unanswered.delete(request);
+      }
+      throw error;
+    }
   }
 
   // Opens an answer that the caller reads in pieces.
@@ -111,8 +126,9 @@ export class Api {
         }
         return await read(response);
       } catch (error) {
-        const lost = error instanceof ApiError && error.status === 0;
-        if (!lost || !repeat || failures === PAUSES.length) {
+        // A repeated request can arrive while the server still works on the first one.
+        const unanswered = error.status === 0 || error.code === IN_PROGRESS;
+        if (!unanswered || !repeat || failures === PAUSES.length) {
           throw error;
         }
         await pause(PAUSES[failures], options.signal);

@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from './vendor/htm-preact.js';
 import { connection } from './api.js';
+import { DialogHost } from './dialogs.js';
 import { useListener } from './hooks.js';
 import { go, to, useRoute } from './route.js';
 import {
@@ -48,7 +49,8 @@ function Frame() {
       <${Owner} />
     </header>
     ${account && account !== session().account.id && html`<${ActingIn} account=${account} />`}
-    <main id="content" tabindex="-1"><${Content} route=${route} account=${account} /></main>`;
+    <main id="content" tabindex="-1"><${Content} route=${route} account=${account} /></main>
+    <${DialogHost} />`;
 }
 
 function Content({ route, account }) {

@@ -4,9 +4,11 @@ import { html, useCallback, useEffect, useMemo, useState } from './vendor/htm-pr
 import { number, plural } from './format.js';
 import { useNow, useReconnect } from './hooks.js';
 import { replaceQuery, to } from './route.js';
-import { can, session } from './session.js';
+import { mayWriteKeys } from './rights.js';
+import { session } from './session.js';
 import { Ago, Button, Chips, Empty, ErrorBox, Loading, Notice, Pager, Status, View, statusOf } from './ui.js';
 import { CreateKey } from './create_key.js';
+import { openDialog } from './dialogs.js';
 import { KeyMenu } from './key_actions.js';
 
 // The page keeps at most this many keys. Beyond it, the search asks the server.
@@ -72,7 +74,6 @@ export function Keys({ account, query }) {
   });
   const [sort, setSort] = useState({ id: 'created', descending: true });
   const [page, setPage] = useState(0);
-  const [creating, setCreating] = useState(false);
   const now = useNow(15_000);
   const server = { account, order: 'desc', limit: 1000 };
   const { keys, loading, full, error, reload } = useKeys(server, [account]);
@@ -89,8 +90,8 @@ export function Keys({ account, query }) {
   const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
   const shown = Math.min(page, pages - 1);
   const rows = found.slice(shown * PER_PAGE, (shown + 1) * PER_PAGE);
-  const create = can('api-keys:write') && account !== 'all'
-    && html`<${Button} kind="primary" onClick=${() => setCreating(true)}>Create key<//>`;
+  const create = mayWriteKeys(account)
+    && html`<${Button} kind="primary" onClick=${() => openCreate(account, reload)}>Create key<//>`;
   return html`
     <${View} title="Keys" actions=${create}
       note=${keys.length > 0 && summary(found.length, keys.length, loading)}>
@@ -103,14 +104,16 @@ export function Keys({ account, query }) {
         ? html`<${Table} rows=${rows} sort=${sort} setSort=${setSort} account=${account} reload=${reload} />`
         : html`<${Empty} title="No key matches"><p>Change the search or the filters above.</p><//>`)}
       <${Pager} page=${shown} pages=${pages} onPage=${setPage} />
-      ${creating && html`<${CreateKey} account=${account} onClose=${(made) => {
-        setCreating(false);
-        if (made) {
-          reload();
-        }
-      }} />`}
     <//>`;
 }
+
+const openCreate = (account, reload) => openDialog((close) => html`
+  <${CreateKey} account=${account} onClose=${(made) => {
+    close();
+    if (made) {
+      reload();
+    }
+  }} />`);
 
 function summary(found, all, loading) {
   const count = found === all ? plural(all, 'key') : `${number(found)} of ${plural(all, 'key')}`;

@@ -31,8 +31,7 @@ export const isOperator = () => can('accounts:read');
 
 // Begins a session with this key. Throws an `ApiError` if the server refuses it.
 export async function signIn(key, { remember = false } = {}) {
-  // A late answer to an earlier session must not end this one.
-  const api = new Api(key, (error) => current?.api === api && end(sentence(error.detail)));
+  const api = apiOf(key);
   const [self, account, scopes] = await Promise.all([
     api.get('api-keys/self'), api.get('accounts/self'), api.get('scopes'),
   ]);
@@ -40,6 +39,26 @@ export async function signIn(key, { remember = false } = {}) {
   message = null;
   touch();
   setRemembered(remember);
+}
+
+// A late answer to an earlier session, or to a replaced credential, must not end this session.
+function apiOf(key) {
+  const api = new Api(key, (error) => current?.api === api && end(sentence(error.detail)));
+  return api;
+}
+
+// Continues the session with the new credential of its key. `rotated` is the answer to the rotation.
+export function replaceKey({ key, ...self }) {
+  current = { ...current, key, api: apiOf(key), self };
+  setRemembered(current.remembered);
+}
+
+// Takes over a change of the key that this page uses.
+export function updateSelf(self) {
+  if (self.id === current?.self.id) {
+    current = { ...current, self };
+    tell();
+  }
 }
 
 // Exchanges the key of a console link for a new one, so that the link works in this browser only.

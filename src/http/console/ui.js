@@ -66,16 +66,21 @@ export function Button({ busy, kind = 'secondary', children, ...rest }) {
     </button>`;
 }
 
-// What went wrong, with what a person needs to report it.
-export function ErrorBox({ error, retry }) {
+// Returns the member of the body in which a fault lies.
+export const memberOf = (fault) => fault.pointer.split('/')[1] ?? '';
+
+// What went wrong, with what a person needs to report it. Faults in the members `atFields` are left
+// out, because the form shows them at its fields.
+export function ErrorBox({ error, retry, atFields = [] }) {
   if (!error) {
     return null;
   }
+  const faults = (error.faults ?? []).filter((it) => !atFields.includes(memberOf(it)));
   return html`
     <div class="notice error" role="alert">
       <p>${capital(error.detail ?? error.message)}</p>
-      ${error.faults?.length > 0 && html`
-        <ul>${error.faults.map((it) => html`<li><code>${it.pointer.replace(/^\//, '')}</code> ${it.detail}</li>`)}</ul>`}
+      ${faults.length > 0 && html`
+        <ul>${faults.map((it) => html`<li><code>${it.pointer.replace(/^\//, '')}</code> ${it.detail}</li>`)}</ul>`}
       ${error.retryAfter && html`<p>Try again in ${plural(error.retryAfter, 'second')}.</p>`}
       ${error.requestId && html`<p class="muted">Request <code>${error.requestId}</code>${error.code && html` · <code>${error.code}</code>`}</p>`}
       ${retry && html`<${Button} onClick=${retry}>Try again<//>`}
