@@ -68,6 +68,8 @@ pub struct Config {
     pub workers: usize,
     /// The most connections at the same time. 0 means a number that depends on the memory.
     pub max_connections: u32,
+    /// Whether the server serves the console.
+    pub console: bool,
     /// Whether the server serves Swagger UI.
     pub docs: bool,
     /// The networks whose `X-Forwarded-For` is trusted.
@@ -167,6 +169,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./keyward-data"),
             workers: 0,
             max_connections: 0,
+            console: true,
             docs: true,
             trusted_proxies: [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                 .map(|it: IpAddr| it.into())

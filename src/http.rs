@@ -8,6 +8,7 @@ pub mod api;
 pub mod authn;
 mod blocking;
 mod connection;
+pub mod console;
 pub mod control;
 mod envelope;
 mod once_per_minute;

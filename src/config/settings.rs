@@ -82,6 +82,7 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         setting!(data_dir, raw => read::path(raw), it => path(Some(it))),
         setting!(workers, raw => read::number(raw, 0..=256), it => it.to_string()),
         setting!(max_connections, raw => read::number(raw, 0..=1_000_000), it => it.to_string()),
+        setting!(console, raw => read::boolean(raw), it => it.to_string()),
         setting!(docs, raw => read::boolean(raw), it => it.to_string()),
         setting!(trusted_proxies, raw => read::networks(raw), it => array(it)),
         setting!(tls.certificate, raw => read::optional_file(raw), it => path(it.as_deref())),

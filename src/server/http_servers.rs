@@ -33,11 +33,12 @@ use crate::{
     config::Config,
     http::{
         self, MalformedRequests, OncePerMinute, RouteTable, TrustedProxies, VerificationState,
+        console,
         control::{self, JobRunner},
         openapi::of_document,
         routes,
         stream_limits::Streams,
-        system::{documents::Documents, swagger_ui},
+        system::{documents::Documents, pages, swagger_ui},
     },
     service::Keyward,
     telemetry::Metrics,
@@ -126,6 +127,7 @@ pub(super) struct Parts {
     complaints: web::Data<OncePerMinute>,
     malformed: Arc<MalformedRequests>,
     pub workers: Arc<Workers>,
+    console: bool,
     docs: bool,
 }
 
@@ -145,6 +147,7 @@ impl Parts {
             proxies: web::Data::new(TrustedProxies::new(config.trusted_proxies.clone())),
             documents: web::Data::new(documents),
             table: web::Data::new(table),
+            console: config.console,
             docs: config.docs,
         }
     }
@@ -160,7 +163,7 @@ impl Parts {
             InitError = (),
         >,
     > {
-        let Self { app, metrics, streams, proxies, documents, table, docs, .. } = self;
+        let Self { app, metrics, streams, proxies, documents, table, console, docs, .. } = self;
         self.workers.join();
         let ids = web::Data::new(http::RequestIds::new(&app));
         let state = VerificationState::new(
@@ -190,10 +193,12 @@ impl Parts {
                     .wrap(from_fn(http::wrap))
                     .configure(routes::routes)
                     .configure(|cfg| {
+                        pages::first_page(cfg, [(console, "/console/"), (docs, "/docs/")]);
+                        if console {
+                            console::pages(cfg);
+                        }
                         if docs {
                             swagger_ui::docs(cfg);
-                        } else {
-                            swagger_ui::without_docs(cfg);
                         }
                     })
                     .default_service(web::to(http::no_such_operation)),

@@ -32,6 +32,7 @@ mod cli;
 mod cli_json;
 mod cli_keys;
 mod cli_people;
+mod console;
 mod crash;
 mod denials;
 mod doctor;
