@@ -55,7 +55,7 @@ function Form({ account, onMade, onCancel, onBusy }) {
       <${KeyForm} draft=${draft} setDraft=${setDraft} offered=${grantable(account)} account=${account} latest=${latest}
         now=${now} error=${error} />
       <${ErrorBox} error=${error} atFields=${AT_FIELDS} />
-      <${Repeating} busy=${busy}>The server makes the key only once.<//>
+      <${Repeating} busy=${busy} error=${error}>The server makes the key only once.<//>
       <${Actions}>
         <${Button} disabled=${busy} onClick=${onCancel}>Cancel<//>
         <${Button} kind="primary" type="submit" busy=${busy}>Create key<//>

@@ -28,7 +28,7 @@ export function KeyPage({ id, account }) {
       <${ErrorBox} error=${error} retry=${reload} />
       <${RotationCard} keyRecord=${key} reload=${reload} />
       <${Facts} keyRecord=${key} account=${account} />
-      <${KeyUsage} keyRecord=${key} />
+      <${KeyUsage} keyRecord=${key} reload=${reload} />
       ${can('events:read', 'accounts:read') && html`<${Story} subject=${key.id} />`}
     <//>`;
 }

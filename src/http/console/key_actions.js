@@ -6,7 +6,7 @@ import { EditKey, SwitchKey } from './edit_key.js';
 import { Revoke } from './revoke_key.js';
 import { rights } from './rights.js';
 import { Rotate } from './rotate_key.js';
-import { useId } from './ui.js';
+import { statusOf, useId } from './ui.js';
 
 export { EditKey, Revoke, Rotate };
 
@@ -14,6 +14,7 @@ export { EditKey, Revoke, Rotate };
 // called after a change, with the changed key or with null after a revocation.
 export function actionsOf(key, done) {
   const may = rights(key);
+  const expired = statusOf(key, Date.now()) === 'expired';
   const opens = (Part, props) => () => openDialog((close) => html`
     <${Part} keyRecord=${key} ...${props} onClose=${(changed) => {
       close();
@@ -22,7 +23,7 @@ export function actionsOf(key, done) {
       }
     }} />`);
   return [
-    { name: 'Rotate', shown: may.rotate, open: opens(Rotate) },
+    { name: 'Rotate', shown: may.rotate && !expired, open: opens(Rotate) },
     { name: 'Edit', shown: may.edit, open: opens(EditKey) },
     { name: key.enabled ? 'Disable' : 'Enable', shown: may.edit, open: opens(SwitchKey) },
     { name: 'Revoke', shown: may.revoke, danger: true, open: opens(Revoke) },

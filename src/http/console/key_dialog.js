@@ -1,6 +1,6 @@
 // What the dialogs of one key share.
 
-import { html } from './vendor/htm-preact.js';
+import { html, useLayoutEffect, useRef } from './vendor/htm-preact.js';
 import { useLoad } from './hooks.js';
 import { AT_FIELDS } from './key_form.js';
 import { session } from './session.js';
@@ -9,10 +9,17 @@ import { Button, ErrorBox, Loading, Notice } from './ui.js';
 // Loads the key again, because the row of a table can be old, and renders `content({ key, reload })`.
 export function Loaded({ id, content }) {
   const { data, error, loading, reload } = useLoad((signal) => session().api.get(`api-keys/${id}`, {}, { signal }), [id]);
+  const ready = !error && !loading;
+  const frame = useRef(null);
+  // When the dialog opened, it had only its closing button.
+  useLayoutEffect(() => {
+    const first = frame.current?.querySelector('[autofocus], input:checked, .form-actions button');
+    first?.focus();
+  }, [ready]);
   if (error) {
     return html`<${ErrorBox} error=${error} retry=${reload} />`;
   }
-  return loading ? html`<${Loading} />` : content({ key: data, reload });
+  return ready ? html`<div ref=${frame}>${content({ key: data, reload })}</div>` : html`<${Loading} />`;
 }
 
 // The error of a change. If another person changed the key in between, it offers to load it again.

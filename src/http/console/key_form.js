@@ -75,9 +75,9 @@ function More({ draft, set, faults, account, open: opened }) {
 }
 
 // Says that a request is repeated. The page's own banner is hidden behind a dialog.
-export function Repeating({ busy, children }) {
+export function Repeating({ busy, error, children }) {
   useListener(connection.subscribe);
-  return html`<div aria-live="polite">
-    ${busy && connection.lost && html`<${Notice} kind="warning"><p>No connection to the server. Trying again… ${children}</p><//>`}
-  </div>`;
+  const state = (busy && connection.lost && 'No connection to the server. Trying again…')
+    || (error?.status === 0 && 'You can press the button again.');
+  return html`<div aria-live="polite">${state && html`<${Notice} kind="warning"><p>${state} ${children}</p><//>`}</div>`;
 }

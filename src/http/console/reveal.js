@@ -1,6 +1,6 @@
 // Shows a new key once. Its plaintext is only in the state of the dialog, which drops it at the end.
 
-import { html, useEffect, useLayoutEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useLayoutEffect, useRef, useState } from './vendor/htm-preact.js';
 import { BASE } from './api.js';
 import { Actions, Button, Copy, Notice } from './ui.js';
 
@@ -10,8 +10,8 @@ export const STORE = 'Store the key now';
 export function Reveal({ made, onClose, children }) {
   const [stored, setStored] = useState(false);
   const head = useRef(null);
-  useLayoutEffect(() => head.current.querySelector('button').focus(), []);
-  useEffect(() => {
+  useLayoutEffect(() => {
+    head.current.querySelector('button').focus();
     addEventListener('beforeunload', warn);
     return () => removeEventListener('beforeunload', warn);
   }, []);
@@ -32,7 +32,7 @@ export function Reveal({ made, onClose, children }) {
 }
 
 const Line = ({ title, text }) => html`
-  <div class="line"><h3>${title}</h3><div><code tabindex="0" role="region" aria-label=${title}>${text}</code><${Copy} text=${text} /></div></div>`;
+  <div class="line"><div><h3>${title}</h3><${Copy} text=${text} /></div><code>${text}</code></div>`;
 
 // The browser asks before it leaves the page.
 function warn(event) {

@@ -84,6 +84,6 @@ function finish(own, keyRecord, onClose) {
     end(`The key ${keyRecord.name}, which this page used, was revoked.`);
     return;
   }
-  // The row with the button that opened the dialog goes away.
-  document.getElementById('content')?.focus();
+  // The row with the button that opened the dialog, and now gets the focus back, goes away.
+  setTimeout(() => document.getElementById('content')?.focus());
 }

@@ -3,7 +3,7 @@
 import { html, useState } from './vendor/htm-preact.js';
 import { ifMatch } from './api.js';
 import { Choices } from './fields.js';
-import { SECOND, dateTime, duration, plural } from './format.js';
+import { SECOND, dateTime, plural } from './format.js';
 import { useNow, useTask } from './hooks.js';
 import { Loaded, Stale } from './key_dialog.js';
 import { Repeating } from './key_form.js';
@@ -12,8 +12,9 @@ import { isOwnKey } from './rights.js';
 import { replaceKey, session } from './session.js';
 import { Actions, Ago, Button, Dialog, Notice, inGrace } from './ui.js';
 
+// The server's own default, unless it is configured otherwise.
 const DEFAULT_GRACE = 300;
-const GRACES = [0, DEFAULT_GRACE, 3600, 86_400, 604_800];
+const GRACES = [[0, 'Now'], [DEFAULT_GRACE, 'In 5 minutes'], [3600, 'In 1 hour'], [86_400, 'In 24 hours'], [604_800, 'In 7 days']];
 // A key that rotates itself needs more grace, because a lost answer would lock it out.
 const LEAST_OWN_GRACE = 60;
 
@@ -54,7 +55,7 @@ function RotateForm({ keyRecord, reload, onRotated, onBusy, onCancel }) {
   const own = isOwnKey(keyRecord);
   const [grace, setGrace] = useState(DEFAULT_GRACE);
   const { run, busy, error } = useTask();
-  const graces = GRACES.filter((it) => !own || LEAST_OWN_GRACE <= it);
+  const graces = GRACES.filter(([it]) => !own || LEAST_OWN_GRACE <= it);
   const submit = (event) => {
     event.preventDefault();
     run(async () => {
@@ -70,13 +71,12 @@ function RotateForm({ keyRecord, reload, onRotated, onBusy, onCancel }) {
   return html`
     <form onSubmit=${submit}>
       <p>The key gets a new credential, which is shown once. Its name, scopes and settings stay.</p>
-      <${Choices} legend="The old credential works for" value=${grace} onChange=${setGrace}
-        choices=${graces.map((it) => [it, it === 0 ? 'No time' : duration(it)])}>
+      <${Choices} legend="The old credential ends" choices=${graces} value=${grace} onChange=${setGrace}>
         <${Meaning} grace=${grace} keyRecord=${keyRecord} />
       <//>
       ${own && html`<${Notice}><p>This page uses this key. It continues with the new one.</p><//>`}
       <${Stale} error=${error} reload=${reload} />
-      <${Repeating} busy=${busy}>The server rotates the key only once.<//>
+      <${Repeating} busy=${busy} error=${error}>The server rotates the key only once.<//>
       <${Actions}>
         <${Button} disabled=${busy} onClick=${onCancel}>Cancel<//>
         <${Button} kind="primary" type="submit" busy=${busy}>Rotate<//>

@@ -23,7 +23,7 @@ export function RotationCard({ keyRecord, reload }) {
   return html`
     <section class="card rotation" aria-labelledby="rotation">
       <header>
-        <h2 id="rotation">Rotation in progress</h2>
+        <div><h2 id="rotation">Rotation in progress</h2><p class="muted">Rotated <${Ago} time=${keyRecord.rotatedAt} /></p></div>
         ${rights(keyRecord).edit && html`<${Button} onClick=${end}>End grace now<//>`}
       </header>
       <div aria-live="polite"><${Progress} keyRecord=${keyRecord} old=${old} /></div>
@@ -47,8 +47,8 @@ function Progress({ keyRecord, old }) {
     return html`<${Notice} kind="warning"><p>An old credential was used <${Ago} time=${late} />. Its caller has not moved yet.</p><//>`;
   }
   if (since(lastUsedAt)) {
-    return html`<${Notice} kind="success"><p><strong>All callers have moved.</strong> No old credential was used since the
-      rotation <${Ago} time=${rotatedAt} />; the new one was.</p><//>`;
+    return html`<${Notice} kind="success"><p><strong>All callers have moved.</strong> Since the rotation, only the new credential
+      was used.</p><//>`;
   }
-  return html`<${Notice}><p>No call since the rotation <${Ago} time=${rotatedAt} />. Callers still need the new key.</p><//>`;
+  return html`<${Notice}><p>The key was not used since its rotation. Its callers still need the new credential.</p><//>`;
 }

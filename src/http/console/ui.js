@@ -34,8 +34,13 @@ export function Dialog({ title, onClose, wide, children }) {
   const id = useId('dialog');
   useLayoutEffect(() => {
     const before = document.activeElement;
-    dialog.current.showModal();
-    return () => before?.isConnected && before.focus();
+    const element = dialog.current;
+    element.showModal();
+    // While the dialog is open, nothing outside it can get the focus.
+    return () => {
+      element.close();
+      before?.isConnected && before.focus();
+    };
   }, []);
   const cancel = (event) => {
     event.preventDefault();
@@ -78,13 +83,20 @@ export function ErrorBox({ error, retry, atFields = [] }) {
   const faults = (error.faults ?? []).filter((it) => !atFields.includes(memberOf(it)));
   return html`
     <div class="notice error" role="alert">
-      <p>${capital(error.detail ?? error.message)}</p>
+      <p>${summaryOf(error, faults)}</p>
       ${faults.length > 0 && html`
         <ul>${faults.map((it) => html`<li><code>${it.pointer.replace(/^\//, '')}</code> ${it.detail}</li>`)}</ul>`}
       ${error.retryAfter && html`<p>Try again in ${plural(error.retryAfter, 'second')}.</p>`}
       ${error.requestId && html`<p class="muted">Request <code>${error.requestId}</code>${error.code && html` · <code>${error.code}</code>`}</p>`}
       ${retry && html`<${Button} onClick=${retry}>Try again<//>`}
     </div>`;
+}
+
+function summaryOf(error, faults) {
+  if (error.faults?.length > 0) {
+    return faults.length > 0 ? 'The server does not accept these values:' : 'Correct the marked fields.';
+  }
+  return capital(error.detail ?? error.message);
 }
 
 export const Notice = ({ kind = 'info', children }) =>
