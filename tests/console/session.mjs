@@ -60,7 +60,7 @@ export async function session(t) {
 
   await t.step('a kept key is forgotten, too', async () => {
     await tab.enter(key, { keep: true });
-    await passTime(tab, 15 * MINUTE, { timers: false }); // As a computer that sleeps.
+    await passTime(tab, 15 * MINUTE, { now: false }); // The browser discarded the tab.
     await tab.page.reload();
     await isForgotten(t, tab, key, 'The key was forgotten after 15 minutes without input');
   });
@@ -104,14 +104,14 @@ async function addClock(page) {
 }
 
 // Lets time pass, also for the documents that the tab opens later.
-async function passTime({ page }, millis, { timers = true } = {}) {
+async function passTime({ page }, millis, { now = true } = {}) {
   page.ahead += millis;
   const set = (ahead) => {
     window.ahead = ahead;
   };
   await page.evaluateOnNewDocument(set, page.ahead);
-  await page.evaluate(set, page.ahead);
-  if (timers) {
+  if (now) {
+    await page.evaluate(set, page.ahead);
     await page.evaluate(() => window.runTimers());
   }
 }

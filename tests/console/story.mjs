@@ -68,7 +68,7 @@ export class Story {
       this.faults.push(`${this.#at}: ${error.message}`);
       for (const tab of this.#tabs) {
         const text = await tab.text().catch(() => '');
-        this.faults.push(`${this.#at}: the page at ${tab.page.url().replace(/key=.*/, 'key=…')} shows: ${text.slice(0, 600)}`);
+        this.faults.push(`${this.#at}: the page at ${tab.page.url().replace(/key=.*/, 'key=…')} shows: ${text.replace(/\s+/g, ' ').slice(0, 900)}`);
       }
     }
     await Promise.allSettled(this.#contexts.map((it) => it.close()));

@@ -100,9 +100,13 @@ export class Tab {
     await field.select(value);
   }
 
-  // Returns the visible text of the open dialog, or of the page.
+  // Returns the visible text of the open dialog, or of the page. The choices of a closed list do not count.
   text() {
-    return this.page.evaluate(() => (document.querySelector('dialog[open]') ?? document.body).innerText);
+    return this.page.evaluate(() => {
+      const text = (document.querySelector('dialog[open]') ?? document.body).innerText;
+      const choices = [...document.querySelectorAll('select')].map((it) => it.innerText);
+      return choices.reduce((rest, it) => rest.replace(it, ''), text);
+    });
   }
 
   see(wanted, patience) {
@@ -110,7 +114,7 @@ export class Tab {
       const text = await this.text();
       const found = wanted instanceof RegExp ? text.match(wanted) : text.includes(wanted) && [wanted];
       if (!found) {
-        throw new Error(`visible is: ${text.slice(0, 1500)}`);
+        throw new Error(`visible is: ${text.replace(/\s+/g, ' ').slice(0, 900)}`);
       }
       return found;
     }, patience);
