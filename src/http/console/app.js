@@ -87,8 +87,8 @@ function ActingIn({ account }) {
     }
   }, [account]);
   return html`
-    <p class="acting">You see ${account === 'all' ? '' : 'the account '}<strong>${name}</strong>.
-      ${' '}<a href=${to('keys')}>Back to the own account</a></p>`;
+    <aside class="acting" aria-label="Account">You see ${account === 'all' ? '' : 'the account '}<strong>${name}</strong>.
+      ${' '}<a href=${to('keys')}>Back to the own account</a></aside>`;
 }
 
 function skip(event) {

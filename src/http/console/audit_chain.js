@@ -101,13 +101,13 @@ export function ChainCard({ events }) {
       </div>
       <${ErrorBox} error=${error} retry=${reload} />
       ${data && html`
-        <dl class="facts">
+        <dl class="figures">
           <div><dt>Last checkpoint</dt><dd>${plural(data.size, 'event')}, <${Ago} time=${data.time} /></dd></div>
           <div><dt>Not yet covered</dt><dd>${covered(open)}</dd></div>
         </dl>
         <details>
           <summary>Hash, public key and the full check</summary>
-          <dl class="facts">
+          <dl class="figures">
             <div><dt>Hash at the checkpoint</dt><dd><code>${data.head}</code> <${Copy} text=${data.head} /></dd></div>
             <div><dt>Public key</dt><dd><code>${data.publicKey}</code> <${Copy} text=${data.publicKey} /></dd></div>
           </dl>

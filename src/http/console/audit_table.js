@@ -21,11 +21,15 @@ export function Party({ id, names, account, prefix }) {
     return html`<span>${ACTORS[id] ?? (name || html`<code>${id}</code>`)}</span>`;
   }
   const shown = name || html`<code>${prefix ? `${prefix}…` : `${id.slice(0, 4)}…${id.slice(-6)}`}</code>`;
+  return html`<a href=${pageOf(id, names, account)} title=${id}>${shown}</a>`;
+}
+
+// What is gone has no page of its own, but its events are still there.
+function pageOf(id, names, account) {
   if (names.gone.has(id)) {
-    return html`<span title=${id}>${shown}</span>`;
+    return to('audit', null, { subject: id });
   }
-  const href = isKey(id) ? to('keys', id, { account: isOperator() ? account : null }) : to('accounts', id);
-  return html`<a href=${href} title=${id}>${shown}</a>`;
+  return isKey(id) ? to('keys', id, { account: isOperator() ? account : null }) : to('accounts', id);
 }
 
 export function AuditTable({ events, names, fresh, change }) {
@@ -83,7 +87,7 @@ function Details({ event, change }) {
   ].filter(([, value]) => value);
   return html`
     <div class="event">
-      <dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+      <dl class="figures">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
       <pre tabindex="0" role="region" aria-label=${`Data of event ${event.seq}`}><code>${JSON.stringify(event.data, null, 2)}</code></pre>
       ${change && html`
         <div class="actions">

@@ -1,7 +1,8 @@
 // The names of keys and accounts that events mention only by their identifier.
 
-import { useEffect, useState } from './vendor/htm-preact.js';
-import { isOperator, session } from './session.js';
+import { html, useEffect, useState } from './vendor/htm-preact.js';
+import { to } from './route.js';
+import { can, isOperator, session } from './session.js';
 
 // So many unknown identifiers of a page are looked up, a few at the same time.
 const MOST_LOOKUPS = 40;
@@ -42,9 +43,9 @@ function learn(events, names) {
   }
 }
 
-function unknown(events, names) {
-  const ids = events.flatMap((it) => [it.subject, it.actor.keyId, isOperator() ? it.accountId : null]);
-  return [...new Set(ids)].filter((it) => (isKey(it) || isAccount(it)) && !names.has(it)).slice(0, MOST_LOOKUPS);
+function unknown(ids, names) {
+  const found = (it) => can('api-keys:read', 'accounts:read') && (isKey(it) || (isAccount(it) && isOperator()));
+  return [...new Set(ids)].filter((it) => found(it) && !names.has(it)).slice(0, MOST_LOOKUPS);
 }
 
 // A search finds nothing where an address would answer 404, which browsers report as a fault of the page.
@@ -57,12 +58,17 @@ async function lookUp(id, signal) {
 
 // Returns the names of what these events mention. Renders again when further names are known.
 export function useNames(events) {
+  learn(events, knownNames());
+  return useNamesOf(events.flatMap((it) => [it.subject, it.actor.keyId, it.accountId]), events);
+}
+
+// Does the same for identifiers, which are looked up again when `input` changes.
+export function useNamesOf(ids, input) {
   const [, setRound] = useState(0);
   const names = knownNames();
-  learn(events, names);
   useEffect(() => {
     const aborter = new AbortController();
-    const rest = unknown(events, names);
+    const rest = unknown(ids, names);
     const work = async () => {
       for (let id = rest.pop(); id && !aborter.signal.aborted; id = rest.pop()) {
         const name = await lookUp(id, aborter.signal);
@@ -76,6 +82,10 @@ export function useNames(events) {
     // A name that cannot be had is no fault of the view: it shows the identifier.
     Array.from({ length: AT_ONCE }, () => work().catch(() => {}));
     return () => aborter.abort();
-  }, [events]);
+  }, [input]);
   return names;
 }
+
+// The name of an account, with a link to it.
+export const AccountLink = ({ id, names }) => html`
+  <a href=${to('accounts', id)} title=${id}>${names.get(id) || html`<code>${`${id.slice(0, 5)}…${id.slice(-6)}`}</code>`}</a>`;

@@ -4,11 +4,13 @@ import { html, useMemo, useState } from './vendor/htm-preact.js';
 import { RevokeMany } from './revoke_many.js';
 import { DAY, date, number, plural } from './format.js';
 import { useKeys } from './keys.js';
+import { AccountLink, useNamesOf } from './names.js';
 import { to } from './route.js';
 import { can, session } from './session.js';
 import { AccountUsage } from './usage.js';
 import { Ago, Button, Chips, Empty, ErrorBox, Loading, Notice, Pager, View } from './ui.js';
 
+const NO_IDS = [];
 const PERIODS = [30, 90, 180];
 const PER_PAGE = 50;
 
@@ -44,9 +46,10 @@ function Tabs({ report, days, account }) {
     <a href=${to('unused', null, { account, ...query })} aria-current=${current ? 'page' : null}>${name}</a>`;
   return html`
     <nav class="tabs" aria-label="Reports">
-      ${PERIODS.map((it) => tab({ days: it }, report === 'keys' && it === days, `Not used for ${it} days`))}
+      <span>Not used for</span>
+      ${PERIODS.map((it) => tab({ days: it }, report === 'keys' && it === days, `${it} days`))}
       <span class="gap"></span>
-      ${tab({ report: 'scopes' }, report === 'scopes', 'Unused scopes')}
+      ${tab({ report: 'scopes' }, report === 'scopes', 'Scopes not used in 30 days')}
     </nav>`;
 }
 
@@ -95,6 +98,7 @@ function Table({ rows, report, account, chosen, choose }) {
   const free = rows.filter((it) => !exemption(it));
   const all = free.length > 0 && free.every((it) => chosen?.has(it.id));
   const some = free.some((it) => chosen?.has(it.id));
+  const names = useNamesOf(account === 'all' ? rows.map((it) => it.accountId) : NO_IDS, rows[0]?.id);
   return html`
     <div class="table unused" tabindex="0" role="region" aria-label="Unused keys">
       <table>
@@ -106,12 +110,12 @@ function Table({ rows, report, account, chosen, choose }) {
           <th scope="col">Expires</th><th scope="col">Created</th>
         </tr></thead>
         <tbody>${rows.map((it) => html`
-          <${Row} key=${it.id} keyRecord=${it} report=${report} account=${account} chosen=${chosen} choose=${choose} />`)}</tbody>
+          <${Row} key=${it.id} keyRecord=${it} report=${report} account=${account} names=${names} chosen=${chosen} choose=${choose} />`)}</tbody>
       </table>
     </div>`;
 }
 
-function Row({ keyRecord: key, report, account, chosen, choose }) {
+function Row({ keyRecord: key, report, account, names, chosen, choose }) {
   const why = exemption(key);
   const id = `why-${key.id}`;
   return html`
@@ -121,8 +125,7 @@ function Row({ keyRecord: key, report, account, chosen, choose }) {
       <th scope="row" data-title="Name"><span><a href=${to('keys', key.id, { account })}>${key.name}</a>
         ${chosen && why && html`<small class="of" id=${id}>${why}</small>`}</span></th>
       <td data-title="Prefix"><code>${key.keyPrefix}…</code></td>
-      ${account === 'all' && html`<td data-title="Account"><a href=${to('accounts', key.accountId)}>${key.accountId === session().account.id
-        ? session().account.name : html`<code>${`${key.accountId.slice(0, 5)}…${key.accountId.slice(-6)}`}</code>`}</a></td>`}
+      ${account === 'all' && html`<td data-title="Account"><${AccountLink} id=${key.accountId} names=${names} /></td>`}
       <td data-title=${report === 'scopes' ? 'Unused' : 'Scopes'}>${report === 'scopes'
         ? html`<${Chips} names=${key.unusedScopes ?? []} label="Unused scopes" />` : html`<${Chips} names=${key.scopes} most=${2} label="Scopes" />`}</td>
       <td data-title="Last used"><${Ago} time=${key.lastUsedAt} none="Never used" /></td>

@@ -3,9 +3,9 @@
 import { html, useState } from './vendor/htm-preact.js';
 import { date, number, plural } from './format.js';
 import { useLoad } from './hooks.js';
-import { to } from './route.js';
+import { actionsOf } from './key_actions.js';
 import { session } from './session.js';
-import { Ago, Chips, ErrorBox, Loading, useId } from './ui.js';
+import { Ago, Button, Chips, ErrorBox, Loading, useId } from './ui.js';
 
 const REASONS = {
   insufficientScopes: 'Missing scope',
@@ -27,14 +27,14 @@ const dayName = (day) => date(`${day.date}T12:00:00`);
 const reasonName = (reason) => REASONS[reason] ?? reason;
 
 // The part of the page of one key.
-export function KeyUsage({ keyRecord }) {
+export function KeyUsage({ keyRecord, reload }) {
   const { id, unusedScopes } = keyRecord;
   const usage = useLoad((signal) => session().api.get(`api-keys/${id}/usage`, { days: 30 }, { signal }), [id]);
   return html`
     <section class="card" aria-labelledby="usage-title">
       <h2 id="usage-title">Usage in the last 30 days</h2>
       <${Chart} ...${usage} none="The key was not used in the last 30 days." />
-      ${unusedScopes?.length > 0 && html`<${UnusedScopes} keyRecord=${keyRecord} />`}
+      ${unusedScopes?.length > 0 && html`<${UnusedScopes} keyRecord=${keyRecord} reload=${reload} />`}
       <${Addresses} id=${id} />
     </section>`;
 }
@@ -117,15 +117,16 @@ function Numbers({ days }) {
     </details>`;
 }
 
-function UnusedScopes({ keyRecord }) {
-  const { id, unusedScopes, scopes, accountId } = keyRecord;
+function UnusedScopes({ keyRecord, reload }) {
+  const { unusedScopes, scopes } = keyRecord;
+  const edit = actionsOf(keyRecord, () => reload?.()).find((it) => it.name === 'Edit');
   return html`
     <div class="usage-part">
       <h3>Scopes that no request needed</h3>
       <p class="muted">In the last 30 days no accepted request needed ${unusedScopes.length === scopes.length ? 'any of the scopes' : `${
         plural(unusedScopes.length, 'scope')} of ${scopes.length}`}. A key with fewer scopes does less harm when it leaks.</p>
       <${Chips} names=${unusedScopes} label="Scopes that were not used" />
-      <p><a href=${to('keys', id, { account: accountId === session().account.id ? null : accountId, edit: 'scopes' })}>Edit the scopes</a></p>
+      ${edit && html`<p><${Button} onClick=${edit.open}>Edit the scopes…<//></p>`}
     </div>`;
 }
 
