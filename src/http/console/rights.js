@@ -19,13 +19,16 @@ export function mayWriteKeys(account) {
   return account !== 'all' && can(...scopes);
 }
 
-// Returns what this session may do with a key. A caller changes only keys whose scopes it holds.
+// Returns what this session may do with a key. A caller changes only keys whose scopes it holds. The key
+// of a console link can only be revoked: the page that opened the link has rotated it already.
 export function rights(key) {
   const known = new Set(session().scopes.map((it) => it.name));
   const held = !isOwnAccount(key.accountId) || key.scopes.every((it) => !known.has(it) || isHandedOn(it));
-  const edit = mayWriteKeys(key.accountId) && held;
+  const write = mayWriteKeys(key.accountId) && held;
   const own = isOwnKey(key);
-  return { edit, rotate: edit || (own && can('api-keys:rotate')), revoke: edit || own };
+  const lasting = !key.consoleLink;
+  const rotate = write || (own && can('api-keys:rotate'));
+  return { edit: write && lasting, rotate: rotate && lasting, revoke: write || own };
 }
 
 // Returns the scopes of the catalogue that this session may give to keys of the account.
