@@ -157,6 +157,14 @@ export class Tab {
     }));
   }
 
+  // Saves files in this folder without a question.
+  async saveTo(folder) {
+    const browser = await this.page.createCDPSession();
+    await browser.send('Browser.setDownloadBehavior', {
+      behavior: 'allow', downloadPath: folder, browserContextId: this.page.browserContext().id,
+    });
+  }
+
   async clipboard() {
     await this.page.bringToFront();
     return this.page.evaluate(() => navigator.clipboard.readText());

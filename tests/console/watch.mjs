@@ -39,7 +39,7 @@ export class Watch {
       return;
     }
     const [text, url] = [message.text(), message.location().url ?? ''];
-    const expected = this.#expected.find((it) => text.startsWith('Failed to load resource')
+    const expected = this.#expected.findLast((it) => text.startsWith('Failed to load resource')
       && text.includes(it.what) && url.includes(it.path));
     if (expected) {
       expected.seen += 1;
