@@ -33,6 +33,7 @@ mod cli_json;
 mod cli_keys;
 mod cli_people;
 mod console;
+mod console_links;
 mod crash;
 mod denials;
 mod doctor;
