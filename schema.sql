@@ -121,7 +121,9 @@ CREATE TABLE api_keys (
     allowed_ips            TEXT,             -- networks with a blank between them; NULL: all
     rate_limit             INTEGER CHECK (0 < rate_limit), -- NULL: none of its own
     rate_window_s          INTEGER CHECK (0 < rate_window_s),
-    announced_days         INTEGER           -- the newest notice before its end: 30, 7 or 1 days
+    announced_days         INTEGER,          -- the newest notice before its end: 30, 7 or 1 days
+    console_link           INTEGER NOT NULL DEFAULT 0 CHECK (console_link IN (0, 1)),
+    gives_until_ms         INTEGER           -- of a link: the latest end of the keys that it makes; NULL: any
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
@@ -138,6 +140,9 @@ CREATE INDEX api_keys_by_notice ON api_keys (announced_days, expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND revoked_at_ms IS NULL;
 CREATE INDEX api_keys_for_everything ON api_keys (account_id)
     WHERE revoked_at_ms IS NULL AND instr(' ' || scopes || ' ', ' * ') > 0;
+-- Counts the links, which the limits of an account do not count, and finds those to purge.
+CREATE INDEX api_keys_of_links ON api_keys (account_id, expires_at_ms) WHERE console_link = 1;
+CREATE INDEX api_keys_of_ended_links ON api_keys (expires_at_ms) WHERE console_link = 1;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
 -- The credentials of the keys. The current credential of a key has no deadline. The rows are ordered by

@@ -28,7 +28,7 @@ pub use self::{
     connection::MalformedRequests,
     envelope::wrap,
     once_per_minute::OncePerMinute,
-    request::{body::read_body, client_address::TrustedProxies, id::RequestIds},
+    request::{body::read_body, client_address::TrustedProxies, id::RequestIds, own_address},
     route_table::{RouteTable, no_such_operation},
     verification::state::VerificationState,
 };

@@ -24,7 +24,7 @@ const origin = new URL(base).origin;
 // operation must not change the key that the user is logged in with, except the operations on `self`.
 const REFUSED = new Map([
   'updateApiKey', 'patchApiKey', 'revokeApiKey', 'rotateApiKey', 'completeRotation',
-  'updateAccount', 'patchAccount', 'deleteAccount',
+  'updateAccount', 'patchAccount', 'deleteAccount', 'createConsoleLink',
 ].map((name) => [name, 404]));
 // Operations that the operator's account and its only key refuse.
 REFUSED.set('revokeSelf', 409);

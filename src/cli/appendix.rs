@@ -77,6 +77,16 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
         )],
     ),
     (
+        "accounts link",
+        &[
+            ("keyward accounts link cust_42", "A link with all scopes that the account allows"),
+            (
+                "keyward accounts link cust_42 --scope api-keys:read,events:read --expires-in 1h",
+                "A link that shows keys and events, and changes nothing",
+            ),
+        ],
+    ),
+    (
         "verify",
         &[
             ("keyward verify - --scope orders:read", "Ask for the key"),

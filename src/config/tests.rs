@@ -72,6 +72,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_DATA_DIR", "/d"),
         ("KEYWARD_WORKERS", "256"),
         ("KEYWARD_MAX_CONNECTIONS", "500"),
+        ("KEYWARD_PUBLIC_URL", "https://keys.example.com"),
         ("KEYWARD_CONSOLE", "false"),
         ("KEYWARD_DOCS", "false"),
         ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
@@ -85,6 +86,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_MAX_KEYS_PER_ACCOUNT", "1"),
         ("KEYWARD_KEYS_MAX_LIFETIME", "90d"),
         ("KEYWARD_KEYS_DEFAULT_LIFETIME", "30d"),
+        ("KEYWARD_KEYS_CONSOLE_LINK_LIFETIME", "1h"),
         ("KEYWARD_KEYS_MAX_CHANGES_AT_ONCE", "10"),
         ("KEYWARD_KEYS_MAX_CHANGES_PER_SECOND", "2"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
@@ -168,7 +170,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, max_connections, console, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, workers, max_connections, public_url, console, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
     );
 }
 

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod checkpoints;
+mod console_links;
 mod events;
 mod fields;
 mod keys;
@@ -21,6 +22,7 @@ pub use self::{
     checkpoints::{
         CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,
     },
+    console_links::{ConsoleLinkBody, CreateConsoleLinkRequest, read_console_link},
     events::{EventBody, EventFilterQuery, EventListBody},
     fields::unknown_scope,
     keys::{

@@ -144,7 +144,7 @@ fn caller(app: &Keyward, account: AccountId, key: &IssuedKey) -> Principal {
         account,
         operator: false,
         powers: app.catalogue().powers(app.catalogue().bits(&key.view.key.scopes)),
-        expires_at: None,
+        gives_until: None,
         allowed_ips: None,
         client_ip: None,
         source: EventSource {

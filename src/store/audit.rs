@@ -199,6 +199,18 @@ impl ReadTx<'_> {
         Ok(found.optional()?.flatten().and_then(|it| AccountId::parse(&it).ok()))
     }
 
+    /// Returns the name of the key that caused an event: its name now, or that with which a purged key was
+    /// created.
+    pub fn actor_name(&self, actor: &str) -> Result<Option<String>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT coalesce(
+                 (SELECT name FROM api_keys WHERE id = ?1),
+                 (SELECT json_extract(data, '$.after.name') FROM events
+                  WHERE subject = ?1 AND type = 'api_key.created' ORDER BY seq LIMIT 1))",
+        )?;
+        Ok(statement.query_row([actor], |row| row.get(0))?)
+    }
+
     /// Returns the end of the log.
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
         let head = self

@@ -34,6 +34,7 @@ mod cli_keys;
 mod cli_people;
 mod console;
 mod client_addresses;
+mod console_links;
 mod crash;
 mod denials;
 mod doctor;

@@ -10,12 +10,16 @@ ALTER TABLE api_keys ADD COLUMN allowed_ips            TEXT;
 ALTER TABLE api_keys ADD COLUMN rate_limit             INTEGER CHECK (0 < rate_limit);
 ALTER TABLE api_keys ADD COLUMN rate_window_s          INTEGER CHECK (0 < rate_window_s);
 ALTER TABLE api_keys ADD COLUMN announced_days         INTEGER;
+ALTER TABLE api_keys ADD COLUMN console_link           INTEGER NOT NULL DEFAULT 0 CHECK (console_link IN (0, 1));
+ALTER TABLE api_keys ADD COLUMN gives_until_ms         INTEGER;
 ALTER TABLE key_usage ADD COLUMN ip_not_allowed      INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE key_usage ADD COLUMN rate_limited        INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX api_keys_by_age ON api_keys (created_at_ms, id) WHERE revoked_at_ms IS NULL;
 CREATE INDEX api_keys_by_notice ON api_keys (announced_days, expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND revoked_at_ms IS NULL;
+CREATE INDEX api_keys_of_links ON api_keys (account_id, expires_at_ms) WHERE console_link = 1;
+CREATE INDEX api_keys_of_ended_links ON api_keys (expires_at_ms) WHERE console_link = 1;
 
 CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
