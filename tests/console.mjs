@@ -11,11 +11,13 @@ import { Story } from './console/story.mjs';
 import { connection } from './console/connection.mjs';
 import { keyboard } from './console/keyboard.mjs';
 import { life } from './console/life.mjs';
+import { link } from './console/link.mjs';
 import { many } from './console/many.mjs';
+import { operator } from './console/operator.mjs';
 import { refusals } from './console/refusals.mjs';
 import { session } from './console/session.mjs';
 
-const STORIES = { life, session, keyboard, refusals, connection, many };
+const STORIES = { life, session, keyboard, refusals, connection, operator, link, many };
 
 const { KEYWARD_BINARY: binary } = process.env;
 const wanted = process.argv.slice(2);

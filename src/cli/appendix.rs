@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 14] = [
     (
         "serve",
         &[

@@ -80,7 +80,7 @@ export async function follow(t, tab) {
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
-    await tab.click('button', /^Close$/);
+    await tab.page.keyboard.press('Escape');
     await tab.noDialog();
   });
 }
