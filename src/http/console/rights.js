@@ -1,6 +1,6 @@
 // What this session may do with keys. The server decides; the page only hides what it would refuse.
 
-import { can, isOperator, session } from './session.js';
+import { can, session } from './session.js';
 
 // The scopes of keyward that keys of every account can hold.
 const FOR_ANY_ACCOUNT = ['api-keys:read', 'api-keys:write', 'api-keys:rotate', 'events:read'];
@@ -34,12 +34,9 @@ export function rights(key) {
 // Returns the scopes of the catalogue that this session may give to keys of the account.
 export function grantable(account) {
   const own = isOwnAccount(account.id);
-  const allowed = ({ name, reserved }) => {
-    if (own && isOperator()) {
-      return true;
-    }
-    return reserved ? isForAnyAccount(name) : account.allowedScopes?.includes(name) ?? true;
-  };
+  // In the own account the session holds other scopes of keyward only if the account may have them.
+  const allowed = ({ name, reserved }) => (reserved ? own || isForAnyAccount(name)
+    : account.allowedScopes?.includes(name) ?? true);
   return session().scopes.filter((it) => allowed(it) && (!own || isHandedOn(it.name)));
 }
 
