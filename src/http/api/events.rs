@@ -108,7 +108,9 @@ pub(super) fn read_selection(query: &mut Query) -> EventFilter {
         |it: &str| matches!(it, "cli" | "scheduler" | OPERATOR) || KeyId::parse(it).is_ok();
     let known = |fits: bool, it: &str| fits.then(|| it.to_owned());
     EventFilter {
-        account: query.take("account", "the identifier of an account, or all", read_account).flatten(),
+        account: query
+            .take("account", "the identifier of an account, or all", read_account)
+            .flatten(),
         event_type: query.take("type", "a type of event like api_key.created", |it| {
             known(EventType::parse(it).is_some(), it)
         }),
