@@ -19,8 +19,9 @@ export function latestEnd(account, key, now) {
     const at = start + account.maxKeyLifetimeSeconds * SECOND;
     ends.push({ at, seconds: key ? null : account.maxKeyLifetimeSeconds, why: 'The account allows no later end.' });
   }
-  const { expiresAt } = session().self;
-  if (expiresAt && !(key && isOwnKey(key))) {
+  const { expiresAt, consoleLink } = session().self;
+  // The key of a console link ends soon, but the keys that its holder makes may live on.
+  if (expiresAt && !consoleLink && !(key && isOwnKey(key))) {
     ends.push({ at: Date.parse(expiresAt), seconds: null, why: 'Your own key ends then, and gives no later end.' });
   }
   return ends.sort((a, b) => a.at - b.at)[0] ?? null;

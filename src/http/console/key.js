@@ -7,7 +7,7 @@ import { useLoad, useNow } from './hooks.js';
 import { actionsOf } from './key_actions.js';
 import { to } from './route.js';
 import { RotationCard } from './rotation_card.js';
-import { can, session } from './session.js';
+import { session } from './session.js';
 import { Ago, Button, Chips, Copy, Empty, ErrorBox, Loading, Status, View, inGrace } from './ui.js';
 import { KeyUsage } from './usage.js';
 
@@ -29,7 +29,7 @@ export function KeyPage({ id, account }) {
       <${RotationCard} keyRecord=${key} reload=${reload} />
       <${Facts} keyRecord=${key} account=${account} />
       <${KeyUsage} keyRecord=${key} reload=${reload} />
-      ${can('events:read', 'accounts:read') && html`<${Story} subject=${key.id} />`}
+      <${Story} key=${key.etag} subject=${key.id} account=${account} />
     <//>`;
 }
 
@@ -50,7 +50,7 @@ function Gone({ id, account }) {
         <p><code>${id}</code></p>
         <p><a href=${to('keys', null, { account })}>Back to the keys</a></p>
       <//>
-      ${can('events:read', 'accounts:read') && html`<${Story} subject=${id} />`}
+      <${Story} subject=${id} account=${account} />
     <//>`;
 }
 
@@ -71,6 +71,7 @@ function Facts({ keyRecord, account }) {
     ['Addresses', keyRecord.allowedIps
       ? html`<${Chips} names=${keyRecord.allowedIps} label="Allowed addresses" />` : 'From everywhere'],
     ['Scopes', html`<${Chips} names=${keyRecord.scopes} label="Scopes" />`],
+    keyRecord.consoleLink && ['Console link', 'Opens the console for a short time. It cannot be changed.'],
     metadata && ['Metadata', html`<pre tabindex="0" role="region" aria-label="Metadata">${JSON.stringify(keyRecord.metadata, null, 2)}</pre>`],
   ].filter(Boolean);
   return html`

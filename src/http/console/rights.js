@@ -1,6 +1,6 @@
 // What this session may do with keys. The server decides; the page only hides what it would refuse.
 
-import { can, isOperator, session } from './session.js';
+import { can, session } from './session.js';
 
 // The scopes of keyward that keys of every account can hold.
 const FOR_ANY_ACCOUNT = ['api-keys:read', 'api-keys:write', 'api-keys:rotate', 'events:read'];
@@ -19,24 +19,24 @@ export function mayWriteKeys(account) {
   return account !== 'all' && can(...scopes);
 }
 
-// Returns what this session may do with a key. A caller changes only keys whose scopes it holds.
+// Returns what this session may do with a key. A caller changes only keys whose scopes it holds. The key
+// of a console link can only be revoked: the page that opened the link has rotated it already.
 export function rights(key) {
   const known = new Set(session().scopes.map((it) => it.name));
   const held = !isOwnAccount(key.accountId) || key.scopes.every((it) => !known.has(it) || isHandedOn(it));
-  const edit = mayWriteKeys(key.accountId) && held;
+  const write = mayWriteKeys(key.accountId) && held;
   const own = isOwnKey(key);
-  return { edit, rotate: edit || (own && can('api-keys:rotate')), revoke: edit || own };
+  const lasting = !key.consoleLink;
+  const rotate = write || (own && can('api-keys:rotate'));
+  return { edit: write && lasting, rotate: rotate && lasting, revoke: write || own };
 }
 
 // Returns the scopes of the catalogue that this session may give to keys of the account.
 export function grantable(account) {
   const own = isOwnAccount(account.id);
-  const allowed = ({ name, reserved }) => {
-    if (own && isOperator()) {
-      return true;
-    }
-    return reserved ? isForAnyAccount(name) : account.allowedScopes?.includes(name) ?? true;
-  };
+  // In the own account the session holds other scopes of keyward only if the account may have them.
+  const allowed = ({ name, reserved }) => (reserved ? own || isForAnyAccount(name)
+    : account.allowedScopes?.includes(name) ?? true);
   return session().scopes.filter((it) => allowed(it) && (!own || isHandedOn(it.name)));
 }
 
