@@ -22,8 +22,9 @@ use crate::{
 
 /// List events
 ///
-/// Returns the events of the audit log, the oldest first unless `order` is `desc`. The operator sees all events. An account
-/// sees its own events, with `operator` in place of the operator's keys and addresses.
+/// Returns the events of the audit log, the oldest first unless `order` is `desc`. The operator sees all
+/// events. An account sees its own events, with `operator` in place of the operator's keys and
+/// addresses.
 #[utoipa::path(
     operation_id = "listEvents",
     tag = "Audit log",
