@@ -168,8 +168,10 @@ fn every_filter_selects_the_right_events() {
     let query = "account=me&limit=0&cursor=x&after=-1&type=key.made&subject=me&actor=you&since=now&until=&order=new&x=1";
     let mut faults = server.get(&root.text, &format!("{EVENTS}?{query}")).faults();
     faults.sort();
-    let names =
-        ["account", "actor", "after", "cursor", "limit", "order", "since", "subject", "type", "until"];
+    let names = [
+        "account", "actor", "after", "cursor", "limit", "order", "since", "subject", "type",
+        "until",
+    ];
     let mut expected = names.map(|it| (format!("/{it}"), "invalid_format".to_owned())).to_vec();
     expected.push(("/x".to_owned(), "unknown_parameter".to_owned()));
     assert_eq!(faults, expected);

@@ -22,8 +22,9 @@ use crate::{
 
 /// List events
 ///
-/// Returns the events of the audit log, the oldest first unless `order` is `desc`. The operator sees all events. An account
-/// sees its own events, with `operator` in place of the operator's keys and addresses.
+/// Returns the events of the audit log, the oldest first unless `order` is `desc`. The operator sees all
+/// events. An account sees its own events, with `operator` in place of the operator's keys and
+/// addresses.
 #[utoipa::path(
     operation_id = "listEvents",
     tag = "Audit log",
@@ -108,7 +109,9 @@ pub(super) fn read_selection(query: &mut Query) -> EventFilter {
         |it: &str| matches!(it, "cli" | "scheduler" | OPERATOR) || KeyId::parse(it).is_ok();
     let known = |fits: bool, it: &str| fits.then(|| it.to_owned());
     EventFilter {
-        account: query.take("account", "the identifier of an account, or all", read_account).flatten(),
+        account: query
+            .take("account", "the identifier of an account, or all", read_account)
+            .flatten(),
         event_type: query.take("type", "a type of event like api_key.created", |it| {
             known(EventType::parse(it).is_some(), it)
         }),

@@ -1,9 +1,10 @@
 // The page of one account, for the operator.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html } from './vendor/htm-preact.js';
 import { DeleteAccount, SwitchAccount } from './account_actions.js';
 import { AccountState } from './accounts.js';
 import { ConsoleLink } from './console_link.js';
+import { openDialog } from './dialogs.js';
 import { dateTime, duration, number } from './format.js';
 import { useLoad } from './hooks.js';
 import { go, to } from './route.js';
@@ -11,30 +12,19 @@ import { can, session } from './session.js';
 import { Button, Chips, Copy, Empty, ErrorBox, Loading, View } from './ui.js';
 import { AccountUsage } from './usage.js';
 
-const DIALOGS = { switch: SwitchAccount, delete: DeleteAccount, link: ConsoleLink };
 
 export function AccountPage({ id }) {
   const { data: account, error, reload } = useLoad((signal) => session().api.get(`accounts/${id}`, {}, { signal }), [id]);
-  const [open, setOpen] = useState(null);
   if (!account) {
     return html`<${Absent} id=${id} error=${error} reload=${reload} />`;
   }
-  const Opened = DIALOGS[open];
-  const close = (changed) => {
-    setOpen(null);
-    if (changed) {
-      return open === 'delete' ? go('accounts') : reload();
-    }
-    return undefined;
-  };
   return html`
     <a class="back" href=${to('accounts')}>← Accounts</a>
     <${View} title=${account.name} note=${html`<${AccountState} account=${account} />`}
-      actions=${html`<${Buttons} account=${account} setOpen=${setOpen} />`}>
+      actions=${html`<${Buttons} account=${account} reload=${reload} />`}>
       <${ErrorBox} error=${error} retry=${reload} />
       <${Facts} account=${account} />
       <${AccountUsage} account=${account.id} />
-      ${Opened && html`<${Opened} account=${account} onClose=${close} />`}
     <//>`;
 }
 
@@ -51,17 +41,25 @@ function Absent({ id, error, reload }) {
     <//>`;
 }
 
+const open = (Opened, account, done) => openDialog((close) => html`
+  <${Opened} account=${account} onClose=${(changed, gone) => {
+    close();
+    if (changed) {
+      done(gone);
+    }
+  }} />`);
+
 // The operator's own account has no limits and cannot be stopped.
 const isOwn = (account) => account.id === session().account.id;
 
-function Buttons({ account, setOpen }) {
+function Buttons({ account, reload }) {
   const active = account.status === 'active';
   const changes = can('accounts:write') && !isOwn(account);
   return html`
     ${!isOwn(account) && html`<${Button} kind="primary" onClick=${() => go('keys', null, { account: account.id })}>Act inside<//>`}
-    ${changes && active && html`<${Button} onClick=${() => setOpen('link')}>Console link…<//>`}
-    ${changes && html`<${Button} onClick=${() => setOpen('switch')}>${active ? 'Suspend…' : 'Activate…'}<//>`}
-    ${changes && html`<${Button} kind="danger" onClick=${() => setOpen('delete')}>Delete…<//>`}`;
+    ${changes && active && html`<${Button} onClick=${() => open(ConsoleLink, account)}>Console link…<//>`}
+    ${changes && html`<${Button} onClick=${() => open(SwitchAccount, account, reload)}>${active ? 'Suspend…' : 'Activate…'}<//>`}
+    ${changes && html`<${Button} kind="danger" onClick=${() => open(DeleteAccount, account, (gone) => (gone ? go('accounts') : reload()))}>Delete…<//>`}`;
 }
 
 const rate = (limit) => (limit ? `${number(limit.limit)} per ${duration(limit.windowSeconds).replace(/^1 /, '')}` : 'None');
@@ -76,7 +74,7 @@ function Facts({ account }) {
     !isOwn(account) && ['Longest life', ofServer(account.maxKeyLifetimeSeconds, duration)],
     !isOwn(account) && ['Default life', ofServer(account.defaultKeyLifetimeSeconds, duration)],
     !isOwn(account) && ['Rate limit', rate(account.rateLimit)],
-    !isOwn(account) && ['Of each key', rate(account.keyRateLimit)],
+    !isOwn(account) && ['Rate of a key', rate(account.keyRateLimit)],
     ['Scopes', account.allowedScopes ? html`<${Chips} names=${account.allowedScopes} label="Allowed scopes" />` : 'All scopes'],
     Object.keys(account.metadata).length > 0
       && ['Metadata', html`<pre tabindex="0" role="region" aria-label="Metadata">${JSON.stringify(account.metadata, null, 2)}</pre>`],

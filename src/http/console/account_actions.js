@@ -54,7 +54,7 @@ export function SwitchAccount({ account, onClose }) {
     <//>`;
 }
 
-// Deletes the account and revokes its keys. Calls `onClose(changed)`.
+// Deletes the account and revokes its keys. Calls `onClose(changed, gone)`.
 export function DeleteAccount({ account, onClose }) {
   const [typed, setTyped] = useState('');
   const [reason, setReason] = useState('');
@@ -67,7 +67,7 @@ export function DeleteAccount({ account, onClose }) {
     if (named) {
       run(async () => {
         await session().api.delete(`accounts/${account.id}`, { reason: reason.trim() }, ifMatch(account.etag));
-        onClose(true);
+        onClose(true, true);
       });
     }
   };

@@ -3,6 +3,7 @@
 import { html, useEffect, useState } from './vendor/htm-preact.js';
 import { AccountPage } from './account.js';
 import { CreateAccount } from './create_account.js';
+import { openDialog } from './dialogs.js';
 import { date, number } from './format.js';
 import { useLoad } from './hooks.js';
 import { go, replaceQuery, to } from './route.js';
@@ -19,7 +20,6 @@ export function Accounts({ query, id }) {
 
 function AccountList({ query }) {
   const [filter, setFilter] = useState({ q: query.get('q') ?? '', status: query.get('status') ?? '' });
-  const [creating, setCreating] = useState(false);
   const list = useAccounts(filter);
   const change = (part) => {
     const next = { ...filter, ...part };
@@ -27,7 +27,7 @@ function AccountList({ query }) {
     replaceQuery(next);
   };
   const filtered = filter.q !== '' || filter.status !== '';
-  const create = can('accounts:write') && html`<${Button} kind="primary" onClick=${() => setCreating(true)}>Create account<//>`;
+  const create = can('accounts:write') && html`<${Button} kind="primary" onClick=${openCreate}>Create account<//>`;
   return html`
     <${View} title="Accounts" note="Each customer has an account with keys of its own" actions=${create}>
       <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
@@ -41,14 +41,16 @@ function AccountList({ query }) {
       ${list.rows.length > 0 && html`<${Table} rows=${list.rows} />`}
       ${list.rows.length === 0 && (list.loading ? html`<${Loading} />` : !list.error && html`<${NoAccounts} filtered=${filtered} create=${create} />`)}
       ${list.cursor && html`<nav class="pager" aria-label="Pages"><${Button} busy=${list.loading} onClick=${list.more}>More accounts<//></nav>`}
-      ${creating && html`<${CreateAccount} onClose=${(made) => {
-        setCreating(false);
-        if (made) {
-          go('accounts', made.id);
-        }
-      }} />`}
     <//>`;
 }
+
+const openCreate = () => openDialog((close) => html`
+  <${CreateAccount} onClose=${(made) => {
+    close();
+    if (made) {
+      go('accounts', made.id);
+    }
+  }} />`);
 
 // Loads a page, and further pages on request.
 function useAccounts(filter) {
@@ -97,7 +99,7 @@ function Table({ rows }) {
             <th scope="row" data-title="Name"><a href=${to('accounts', it.id)}>${it.name}</a></th>
             <td data-title="External id">${it.externalId ? html`<code>${it.externalId}</code>` : html`<span class="muted">–</span>`}</td>
             <td data-title="Status"><${AccountState} account=${it} /></td>
-            <td data-title="Key limit">${it.maxKeys === null ? html`<span class="muted">Server’s</span>` : number(it.maxKeys)}</td>
+            <td data-title="Key limit">${it.maxKeys === null ? html`<span class="muted">Default</span>` : number(it.maxKeys)}</td>
             <td data-title="Created"><time datetime=${it.createdAt}>${date(it.createdAt)}</time></td>
             <td class="row-actions"><a href=${to('keys', null, { account: it.id })} aria-label=${`Keys of ${it.name}`}>Keys</a></td>
           </tr>`)}</tbody>

@@ -11,6 +11,7 @@ import {
 import { SignIn } from './sign_in.js';
 import { Keys } from './keys.js';
 import { KeyPage } from './key.js';
+import { OwnKeyHint } from './own_key.js';
 import { Unused } from './unused.js';
 import { AuditLog } from './audit.js';
 import { Accounts } from './accounts.js';
@@ -49,7 +50,7 @@ function Frame() {
       <${Owner} />
     </header>
     ${account && account !== session().account.id && html`<${ActingIn} account=${account} />`}
-    <main id="content" tabindex="-1"><${Content} route=${route} account=${account} /></main>
+    <main id="content" tabindex="-1"><${OwnKeyHint} /><${Content} route=${route} account=${account} /></main>
     <${DialogHost} />`;
 }
 

@@ -42,11 +42,16 @@ async function rawData(seq, signal) {
   return text.slice(text.indexOf(start) + start.length, text.lastIndexOf(',"prevHash":'));
 }
 
+async function rawFits(event, data, signal) {
+  const raw = await rawData(event.seq, signal);
+  // The raw text must say what the page shows.
+  return JSON.stringify(JSON.parse(raw)) === data && event.hash === await hashOf(event, raw);
+}
+
 async function hashFits(event, signal) {
   if (!checked.has(event)) {
-    const fits = event.hash === await hashOf(event, JSON.stringify(event.data))
-      || event.hash === await hashOf(event, await rawData(event.seq, signal));
-    checked.set(event, fits);
+    const data = JSON.stringify(event.data);
+    checked.set(event, event.hash === await hashOf(event, data) || await rawFits(event, data, signal));
   }
   return checked.get(event);
 }

@@ -101,15 +101,14 @@ function Matches({ matches, onChange }) {
     return null;
   }
   if (matches.length === 0) {
-    return html`<small>Nothing matches. A revoked key is found only by its id.</small>`;
+    return html`<p class="found muted">Nothing matches. A revoked key is found only by its id.</p>`;
   }
   return html`
-    <small>Which one?</small>
-    <ul class="matches">
+    <div class="found"><small>Which one?</small><ul class="matches">
       ${matches.map((it) => html`
         <li key=${it.id}><button type="button" class="secondary" onClick=${() => onChange(it.id)}>${it.name}${' '}
           <small>${isAccount(it.id) ? 'account' : it.keyPrefix}</small></button></li>`)}
-    </ul>`;
+    </ul></div>`;
 }
 
 async function search(q, accounts) {

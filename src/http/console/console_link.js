@@ -38,7 +38,7 @@ function Form({ account, onMade, onCancel }) {
     <form noValidate onSubmit=${submit}>
       <p>With the link, a person of the customer opens this console and manages the keys of the account. It works in the first
         browser that opens it, and no longer than you choose.</p>
-      <${TextField} label="Name of the person" value=${draft.name} onChange=${(name) => set({ name })} maxlength="100" placeholder="Console link"
+      <${TextField} label="Name of the person" value=${draft.name} onChange=${(name) => set({ name })} maxlength="100" placeholder="Console link" autofocus
         help="The audit log shows it." faults=${faultsIn(error, 'name')} />
       <${Choices} legend="Works for" choices=${LIFETIMES} value=${draft.expiresIn} onChange=${(expiresIn) => set({ expiresIn })} />
       <label class="switch"><input type="checkbox" role="switch" checked=${draft.choose}

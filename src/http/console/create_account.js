@@ -29,7 +29,7 @@ export function CreateAccount({ onClose }) {
       <${Dialog} title=${STORE} wide=${true}>
         <${Reveal} made=${made.apiKey} onClose=${close}>
           <p>It is the first key of <strong>${made.name}</strong>. With it the customer manages the other keys of the account.
-            Hand it over on a safe way, not by mail.</p>
+            Hand it over in a safe way, not by mail.</p>
         <//>
       <//>`;
   }
@@ -38,7 +38,7 @@ export function CreateAccount({ onClose }) {
       <form ref=${form} noValidate onSubmit=${submit}>
         <${AccountForm} draft=${draft} setDraft=${setDraft} error=${error} />
         <${ErrorBox} error=${error} atFields=${ACCOUNT_FIELDS} />
-        <${Repeating} busy=${busy}>The server makes the account only once.<//>
+        <${Repeating} busy=${busy} error=${error}>The server makes the account only once.<//>
         <${Actions}>
           <${Button} disabled=${busy} onClick=${() => onClose()}>Cancel<//>
           <${Button} kind="primary" type="submit" busy=${busy}>Create account<//>

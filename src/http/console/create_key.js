@@ -15,8 +15,9 @@ export const useAccount = (account) => useLoad((signal) => session().api.get(
   `accounts/${isOwnAccount(account) ? 'self' : account}`, {}, { signal },
 ), [account]);
 
-// Calls `onClose` with the new key, without its plaintext, or with nothing.
-export function CreateKey({ account, onClose }) {
+// Calls `onClose` with the new key, without its plaintext, or with nothing. With `own`, the key is for the
+// person at the page.
+export function CreateKey({ account, own = false, onClose }) {
   const { data, error, reload } = useAccount(account);
   const [made, setMade] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -26,17 +27,22 @@ export function CreateKey({ account, onClose }) {
     onClose(key ? rest : undefined);
   };
   return html`
-    <${Dialog} title=${made ? STORE : 'Create key'} wide=${true} onClose=${made || busy ? undefined : close}>
-      ${made && html`<${Reveal} made=${made} onClose=${close} />`}
-      ${!made && data && html`<${Form} account=${data} onMade=${setMade} onCancel=${close} onBusy=${setBusy} />`}
+    <${Dialog} title=${made ? STORE : own ? 'Create your own key' : 'Create key'} wide=${true} onClose=${made || busy ? undefined : close}>
+      ${made && html`<${Reveal} made=${made} onClose=${close}>
+        ${own && html`<p>Open the console with this key from now on: after you stored it, choose “Forget the key” at the top of the page,
+          and keep the root key for emergencies.</p>`}
+      <//>`}
+      ${!made && data && html`<${Form} account=${data} own=${own} onMade=${setMade} onCancel=${close} onBusy=${setBusy} />`}
       ${!made && !data && (error ? html`<${ErrorBox} error=${error} retry=${reload} />` : html`<${Loading} />`)}
     <//>`;
 }
 
-function Form({ account, onMade, onCancel, onBusy }) {
+function Form({ account, own, onMade, onCancel, onBusy }) {
   const now = useMemo(() => Date.now(), []);
   const latest = useMemo(() => latestEnd(account, null, now), [account]);
-  const [draft, setDraft] = useState(() => ({ ...NEW_DRAFT, expiry: defaultExpiry(latest, now) }));
+  const [draft, setDraft] = useState(() => ({
+    ...NEW_DRAFT, ...(own && { scopes: ['*'] }), expiry: defaultExpiry(latest, now),
+  }));
   const { run, busy, error } = useTask();
   const form = useFaultFocus(error);
   const submit = (event) => {
@@ -53,7 +59,7 @@ function Form({ account, onMade, onCancel, onBusy }) {
   return html`
     <form ref=${form} noValidate onSubmit=${submit}>
       <${KeyForm} draft=${draft} setDraft=${setDraft} offered=${grantable(account)} account=${account} latest=${latest}
-        now=${now} error=${error} />
+        now=${now} error=${error} ...${own && { nameHelp: 'Your own name. The audit log shows it for all that you do with the key.' }} />
       <${ErrorBox} error=${error} atFields=${AT_FIELDS} />
       <${Repeating} busy=${busy} error=${error}>The server makes the key only once.<//>
       <${Actions}>

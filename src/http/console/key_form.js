@@ -15,6 +15,7 @@ export const AT_FIELDS = ['name', 'scopes', 'expiresAt', 'expiresIn', 'allowedIp
 const IN_MORE = ['allowedIps', 'rateLimit'];
 
 const MINUTE_WINDOW = { limit: '', windowSeconds: 60 };
+const NAME_HELP = 'Name the program that uses the key, such as “Invoice export, production”.';
 export const NEW_DRAFT = { name: '', scopes: [], addresses: '', rate: MINUTE_WINDOW };
 
 export function draftOf(key) {
@@ -40,12 +41,12 @@ export function changes(draft, before, latest) {
 }
 
 // `keyRecord` is the key that is changed, or null for a new one.
-export function KeyForm({ draft, setDraft, offered, account, latest, keyRecord = null, now, error }) {
+export function KeyForm({ draft, setDraft, offered, account, latest, keyRecord = null, now, error, nameHelp = NAME_HELP }) {
   const set = (member) => (value) => setDraft((last) => ({ ...last, [member]: value }));
   const faults = (...members) => faultsIn(error, ...members);
   return html`
     <${TextField} label="Name" value=${draft.name} onChange=${set('name')} maxlength="100" autofocus
-      help="Name the program that uses the key, such as “Invoice export, production”." faults=${faults('name')} />
+      help=${nameHelp} faults=${faults('name')} />
     <${ScopePicker} offered=${offered} value=${draft.scopes} onChange=${set('scopes')} faults=${faults('scopes')} />
     <${ExpiryField} value=${draft.expiry} onChange=${set('expiry')} latest=${latest} keyRecord=${keyRecord} now=${now}
       faults=${faults('expiresAt', 'expiresIn')} />

@@ -6,6 +6,8 @@ import { useNow, useReconnect } from './hooks.js';
 import { replaceQuery, to } from './route.js';
 import { mayWriteKeys } from './rights.js';
 import { session } from './session.js';
+import { AccountSwitch } from './account_switch.js';
+import { AccountLink, useNamesOf } from './names.js';
 import { Ago, Button, Chips, Empty, ErrorBox, Loading, Notice, Pager, Status, View, statusOf } from './ui.js';
 import { CreateKey } from './create_key.js';
 import { openDialog } from './dialogs.js';
@@ -68,6 +70,17 @@ function compare({ id, descending }, now) {
   };
 }
 
+// Opens the form for the key of a person when the address asks for it, which it then does no more.
+function useOwnKeyForm(query, reload) {
+  const wanted = query.get('create') === 'person';
+  useEffect(() => {
+    if (wanted) {
+      replaceQuery({});
+      openCreate(null, reload, true);
+    }
+  }, [wanted]);
+}
+
 export function Keys({ account, query }) {
   const [filter, setFilter] = useState({
     text: query.get('q') ?? '', status: query.get('status') ?? '', scope: query.get('scope') ?? '',
@@ -77,6 +90,7 @@ export function Keys({ account, query }) {
   const now = useNow(15_000);
   const server = { account, order: 'desc', limit: 1000 };
   const { keys, loading, full, error, reload } = useKeys(server, [account]);
+  useOwnKeyForm(query, reload);
   const found = useMemo(
     () => keys.filter((it) => matches(it, filter, now)).sort(compare(sort, now)),
     [keys, filter, sort, now],
@@ -95,7 +109,7 @@ export function Keys({ account, query }) {
   return html`
     <${View} title="Keys" actions=${create}
       note=${keys.length > 0 && summary(found.length, keys.length, loading)}>
-      <${Filters} filter=${filter} change=${change} />
+      <${Filters} filter=${filter} change=${change} account=${account} />
       <${ErrorBox} error=${error} retry=${reload} />
       ${full && html`<${Notice} kind="warning"><p>The page shows the newest ${number(MOST_KEYS)} keys. To find older ones,
         use <code>keyward keys list</code> or the API.</p><//>`}
@@ -107,8 +121,8 @@ export function Keys({ account, query }) {
     <//>`;
 }
 
-const openCreate = (account, reload) => openDialog((close) => html`
-  <${CreateKey} account=${account} onClose=${(made) => {
+const openCreate = (account, reload, own) => openDialog((close) => html`
+  <${CreateKey} account=${account} own=${own} onClose=${(made) => {
     close();
     if (made) {
       reload();
@@ -120,7 +134,7 @@ function summary(found, all, loading) {
   return loading ? `${count}, loading more…` : count;
 }
 
-function Filters({ filter, change }) {
+function Filters({ filter, change, account }) {
   return html`
     <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
       <input type="search" aria-label="Search keys" placeholder="Name, prefix or id"
@@ -133,6 +147,7 @@ function Filters({ filter, change }) {
         <option value="">Any scope</option>
         ${session().scopes.map((it) => html`<option value=${it.name}>${it.name}</option>`)}
       </select>
+      <${AccountSwitch} account=${account} />
     </form>`;
 }
 
@@ -147,6 +162,7 @@ function NoKeys({ create }) {
 function Table({ rows, sort, setSort, account, reload }) {
   const turn = (id) => setSort({ id, descending: sort.id === id ? !sort.descending : id === 'used' || id === 'created' });
   const direction = (id) => (sort.id !== id ? 'none' : sort.descending ? 'descending' : 'ascending');
+  const names = useNamesOf(account === 'all' ? rows.map((it) => it.accountId) : [], rows[0].id);
   return html`
     <div class="table" tabindex="0" role="region" aria-label="Keys">
       <table>
@@ -154,14 +170,15 @@ function Table({ rows, sort, setSort, account, reload }) {
           ${COLUMNS.map(({ id, title }) => html`
             <th scope="col" aria-sort=${direction(id)}>
               <button type="button" class="sort" onClick=${() => turn(id)}>${title}</button></th>`)}
+          ${account === 'all' && html`<th scope="col">Account</th>`}
           <th scope="col"><span class="offscreen">Actions</span></th>
         </tr></thead>
-        <tbody>${rows.map((it) => html`<${Row} key=${it.id} keyRecord=${it} account=${account} reload=${reload} />`)}</tbody>
+        <tbody>${rows.map((it) => html`<${Row} key=${it.id} keyRecord=${it} account=${account} names=${names} reload=${reload} />`)}</tbody>
       </table>
     </div>`;
 }
 
-function Row({ keyRecord, account, reload }) {
+function Row({ keyRecord, account, names, reload }) {
   return html`
     <tr>
       <th scope="row" data-title="Name"><a href=${to('keys', keyRecord.id, { account })}>${keyRecord.name}</a></th>
@@ -171,6 +188,7 @@ function Row({ keyRecord, account, reload }) {
       <td data-title="Last used"><${Ago} time=${keyRecord.lastUsedAt} /></td>
       <td data-title="Expires"><${Ago} time=${keyRecord.expiresAt} /></td>
       <td data-title="Created"><${Ago} time=${keyRecord.createdAt} /></td>
+      ${account === 'all' && html`<td data-title="Account"><${AccountLink} id=${keyRecord.accountId} names=${names} /></td>`}
       <td class="row-actions"><${KeyMenu} keyRecord=${keyRecord} reload=${reload} /></td>
     </tr>`;
 }

@@ -8,9 +8,9 @@ import { Button } from './ui.js';
 // The sessions in which the hint was closed.
 const dismissed = new WeakSet();
 
-// A person's key was made by another key or has the name of the person; the first key of the
-// installation has neither.
-const isShared = ({ name, scopes, createdBy }) => scopes.includes('*') && (createdBy === null || name === 'Root key');
+// keyward names the first key of an installation, and the one after a reset, “Root key”. A key that the
+// command line made for a person has the name of the person.
+const isShared = ({ name, scopes }) => scopes.includes('*') && /\broot\b/i.test(name);
 
 export function OwnKeyHint() {
   const [, setRound] = useState(0);

@@ -25,6 +25,10 @@ function exemption(key) {
 export function Unused({ account, query }) {
   const report = query.get('report') === 'scopes' ? 'scopes' : 'keys';
   const days = PERIODS.find((it) => it === Number(query.get('days'))) ?? PERIODS[1];
+  return html`<${UnusedReport} key=${`${report} ${days}`} report=${report} days=${days} account=${account} />`;
+}
+
+function UnusedReport({ report, days, account }) {
   const filter = useMemo(() => (report === 'scopes' ? { unusedScopes: true }
     : { unusedSince: new Date(Date.now() - days * DAY).toISOString() }), [report, days]);
   const inputs = [account, report, days];
