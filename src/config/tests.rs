@@ -182,6 +182,13 @@ fn a_value_of_the_wrong_type_is_refused() {
     assert_fault("workers = \"4\"", "not the string `4`");
     assert_fault("workers = 1.5", "not `1.5`");
     assert_fault("docs = \"true\"", "not the string `true`");
+    for url in
+        ["keys.example.com", "ftp://x", "https://", "https://x/y", "https://u@x", "https://x?y"]
+    {
+        assert_fault(&format!("public_url = \"{url}\""), "must be a URL without a path");
+    }
+    let config = from_file("public_url = \"https://keys.example.com:8443/\"").unwrap();
+    assert_eq!(config.public_url.as_deref(), Some("https://keys.example.com:8443"));
     assert_fault("log = \"info\"", "`log` must be a table: write `[log]`");
     assert_fault("[log]\nlevel = []", "2: `log.level` must be one of");
     assert_fault("keys.retention = 30", "must be a duration with its unit");
