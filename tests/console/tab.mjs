@@ -29,6 +29,7 @@ export class Tab {
   async signIn(key, { keep = false } = {}) {
     await this.goto();
     await this.enter(key, { keep });
+    await this.heading('Keys');
   }
 
   async enter(key, { keep = false } = {}) {
@@ -37,7 +38,7 @@ export class Tab {
       await this.click('checkbox', 'Keep the key in this tab over a reload');
     }
     await this.click('button', 'Open');
-    await this.heading('Keys');
+    await this.find('link', 'Keys');
   }
 
   // Returns the visible elements with a role and a name. A name that is a pattern is compared with the
