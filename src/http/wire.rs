@@ -26,8 +26,8 @@ pub use self::{
     events::{EventBody, EventFilterQuery, EventListBody},
     fields::unknown_scope,
     keys::{
-        ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, RotateKeyRequest,
-        UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
+        ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, ListOrderBody,
+        RotateKeyRequest, UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
     },
     leaked_keys::{LeakReport, LeakReportBody, ReportLeakedKeysRequest, read_leak_report},
     usage::UsageBody,

@@ -90,8 +90,11 @@ impl Keyward {
             let by_key = filter.actor.as_deref().is_some_and(|it| it.starts_with(KeyId::PREFIX));
             filter.actor_account = by_key.then_some(id);
         }
-        if let Viewer::Account(id) = viewer {
-            filter.account = Some(id);
+        if let Viewer::Account(id) = viewer
+            && filter.account.replace(id).is_some_and(|it| it != id)
+        {
+            let reached = self.newest_event()?.max(filter.after);
+            return Ok(EventPage { views: Vec::new(), is_full: false, reached });
         }
         let (events, head) = self.store.read::<_, StoreError>(|tx| {
             let mut names = ActorNames::default();

@@ -81,6 +81,8 @@ pub enum ActorType {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilterQuery {
+    /// Filter by the account that the event is about; `all` selects all that the caller sees.
+    pub account: Option<String>,
     /// Filter by event type.
     pub r#type: Option<String>,
     /// Filter by the key or account that the event is about, or `keyward`.
