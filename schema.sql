@@ -31,6 +31,9 @@ CREATE INDEX events_by_time ON events (time_ms);
 -- Finds the last use of a retired credential of a key, independent of the number of events of the key.
 CREATE INDEX events_of_retired_use ON events (subject, seq)
     WHERE type = 'api_key.retired_key_used';
+-- Finds the newest event about new addresses of a key, independent of the number of its events.
+CREATE INDEX events_of_new_address ON events (subject, seq)
+    WHERE type = 'api_key.new_address';
 
 CREATE TRIGGER events_are_never_updated BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
@@ -233,6 +236,28 @@ CREATE TABLE key_usage (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX key_usage_by_day ON key_usage (day);
+
+-- The last day on which a key used a scope (days since 1970, UTC). For the same reason.
+CREATE TABLE scope_usage (
+    key_id   TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    scope    TEXT    NOT NULL,
+    last_day INTEGER NOT NULL,
+    PRIMARY KEY (key_id, scope)
+) STRICT, WITHOUT ROWID;
+
+-- The last five addresses from which a key was used: IPv4 addresses and IPv6 networks. For the same
+-- reason.
+CREATE TABLE key_addresses (
+    key_id           TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    address          TEXT    NOT NULL,
+    first_used_at_ms INTEGER NOT NULL,
+    last_used_at_ms  INTEGER NOT NULL,
+    announce_at_ms   INTEGER,           -- when the event about it is due; NULL: none is
+    PRIMARY KEY (key_id, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX key_addresses_to_announce ON key_addresses (announce_at_ms)
+    WHERE announce_at_ms IS NOT NULL;
 
 -- What a key or an account used of its rate limit in the window that began at `started_at_ms`. For
 -- the same reason. `subject` is the identifier of the key or the account.

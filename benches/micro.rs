@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to report")]
 
 use std::{
-    sync::{Arc, LazyLock},
+    net::IpAddr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
 };
 
@@ -22,7 +26,10 @@ use keyward::{
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::{Instance, Sources},
-    service::{AccountPatch, Identity, KeyPatch, Keyward, NewKey, Principal, Verification, Viewer},
+    service::{
+        AccountPatch, Identity, KeyPatch, Keyward, NewKey, Principal, Question, Verification,
+        Viewer,
+    },
     store::{RateWindow, Store, StoreError, stored_time_floor},
 };
 use serde_json::json;
@@ -123,6 +130,47 @@ fn identify(bencher: Bencher<'_, '_>) {
 fn judge(bencher: Bencher<'_, '_>) {
     let identity = proved(SCENE.app(), &SCENE.root);
     bencher.bench(|| SCENE.app().judge(black_box(&identity), RequiredScopes::default()));
+}
+
+/// What a use records beside its count: its scope, or its scope and the address of its client. `rotating`
+/// is the worst case, in which each use comes from another address.
+#[derive(Clone, Copy, Debug)]
+enum Recorded {
+    Nothing,
+    Scope,
+    ScopeAndAddress,
+    ScopeAndRotatingAddress,
+}
+
+#[divan::bench(args = [
+    Recorded::Nothing,
+    Recorded::Scope,
+    Recorded::ScopeAndAddress,
+    Recorded::ScopeAndRotatingAddress,
+])]
+fn judge_and_record(bencher: Bencher<'_, '_>, recorded: Recorded) {
+    let app = SCENE.app();
+    let caller = SCENE.caller();
+    let permit = app.permit_new_key(&caller, caller.account, &new_key()).unwrap();
+    let key = app.create_key(permit, caller.account, new_key(), app.mint()).unwrap().plaintext;
+    let identity = proved(app, &key);
+    let orders = app.catalogue().find("orders:read").unwrap();
+    let required = match recorded {
+        Recorded::Nothing => RequiredScopes::default(),
+        Recorded::Scope | Recorded::ScopeAndAddress | Recorded::ScopeAndRotatingAddress => {
+            RequiredScopes::all(orders)
+        }
+    };
+    let next = AtomicU32::new(0);
+    let client_ip = || match recorded {
+        Recorded::Nothing | Recorded::Scope => None,
+        Recorded::ScopeAndAddress => Some(IpAddr::from([203, 0, 113, 7])),
+        Recorded::ScopeAndRotatingAddress => {
+            Some(IpAddr::V4(next.fetch_add(1, Ordering::Relaxed).into()))
+        }
+    };
+    let question = Question { required, client_ip: &client_ip, cost: 1 };
+    bencher.bench_local(|| app.judge(black_box(&identity), question));
 }
 
 /// As [`judge`], for a key with a rate limit, in an account with a ceiling.

@@ -37,7 +37,9 @@ use self::{
     read::Raw,
     settings::{SETTINGS, Setting},
 };
-use crate::domain::{data_layout::DataLayout, job::Job, plaintext_key::PrefixLabel};
+use crate::domain::{
+    client_address::AddressRecording, data_layout::DataLayout, job::Job, plaintext_key::PrefixLabel,
+};
 
 /// The commented configuration file that packages install. It has every setting at its default.
 pub const DEFAULT_FILE: &str = include_str!("../packaging/keyward.toml");
@@ -126,6 +128,8 @@ pub struct KeysConfig {
     pub max_changes_per_second: u32,
     /// How long expired and revoked keys are kept before the purge. Whole seconds.
     pub retention: Duration,
+    /// Whether the addresses from which keys are used are stored, and new ones announced.
+    pub client_addresses: AddressRecording,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -193,6 +197,7 @@ impl Default for Config {
                 max_changes_at_once: 1000,
                 max_changes_per_second: 1,
                 retention: 30 * DAY,
+                client_addresses: AddressRecording::Announce,
             },
             scopes: scopes::shipped(),
             audit: AuditConfig { checkpoint_key: None },

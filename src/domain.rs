@@ -5,6 +5,7 @@ pub mod address_list;
 pub mod api_key;
 mod base62;
 pub mod checkpoint;
+pub mod client_address;
 pub mod credential;
 pub mod data_layout;
 pub mod event;

@@ -11,6 +11,7 @@ mod bootstrap;
 mod change;
 mod change_budget;
 mod checkpoints;
+mod client_addresses;
 mod console_links;
 mod deferred_events;
 mod denials;
@@ -97,7 +98,7 @@ pub use crate::domain::job::Job;
 /// Types of the store that other layers may use as they are.
 pub use crate::store::{
     AccountFilter, AccountPage, Census, Creator, DayOfUse, EventFilter, KeyFilter, KeyPage,
-    LogFile, StoredCheckpoint,
+    LogFile, SeenAddress, StoredCheckpoint,
 };
 use crate::{
     domain::{

@@ -11,10 +11,12 @@ mod connection;
 mod copy;
 mod credentials;
 mod database;
+mod day;
 mod error;
 mod import_secrets;
 mod index;
 mod kept_answers;
+mod key_addresses;
 mod key_list;
 mod key_prefixes;
 mod keys;
@@ -23,10 +25,12 @@ mod outage;
 mod rate_window;
 mod rate_windows;
 mod readers;
+mod recent_addresses;
 mod records;
 mod rows;
 mod runtime_state;
 mod schema;
+mod scope_usage;
 mod sql_types;
 mod startup_check;
 mod statistics;
@@ -37,6 +41,7 @@ mod time_floor;
 mod tree;
 mod tx;
 mod usage;
+mod used_scopes;
 mod webhooks;
 mod writer;
 
@@ -48,6 +53,7 @@ pub use self::{
     copy::{Census, fold},
     credentials::ExcessCredential,
     database::{Store, StoreWriter},
+    day::Day,
     error::StoreError,
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits},
     kept_answers::KeptAnswer,
@@ -56,12 +62,14 @@ pub use self::{
     outage::Divergence,
     rate_window::{RateWindow, WindowUse},
     readers::PoolState,
+    recent_addresses::SeenAddress,
     records::{KeyRecord, StoredCredential},
-    runtime_state::{Counts, RuntimeState},
+    runtime_state::{Counts, RuntimeState, Uses},
+    scope_usage::{ScopeDays, scopes_count_since},
     startup_check::{check_startup, try_start},
     statistics::KeyStates,
     storage_fault::StorageFault,
     time_floor::stored_time_floor,
     tx::{ReadTx, WriteTx},
-    usage::{Day, DayOfUse, Use},
+    usage::{CredentialUses, DayOfUse},
 };

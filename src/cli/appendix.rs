@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 14] = [
     (
         "serve",
         &[
@@ -59,6 +59,16 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
         )],
     ),
     ("keys revoke", &[("keyward keys revoke rg_ysCC0lKor", "Revoke a key, after confirmation")]),
+    (
+        "keys unused",
+        &[
+            ("keyward keys unused --days 30", "Keys that you could revoke"),
+            (
+                "keyward keys unused --scopes --all",
+                "Keys of all accounts with more scopes than they use",
+            ),
+        ],
+    ),
     (
         "accounts create",
         &[(

@@ -38,8 +38,11 @@ pub(super) enum Command {
     /// Revoke keys at once; this cannot be undone
     #[command(after_long_help = help(&examples_of("keys revoke")))]
     Revoke(revoke::Options),
-    /// List unused keys
+    /// List unused keys, or keys with unused scopes
+    #[command(after_long_help = help(&examples_of("keys unused")))]
     Unused(unused::Options),
+    /// Show the last five addresses from which a key was used
+    Addresses(key::OneKey),
 }
 
 impl Command {
@@ -52,6 +55,7 @@ impl Command {
             Self::Rotate(it) => it.run().map(done),
             Self::Revoke(it) => it.run(),
             Self::Unused(it) => it.run().map(done),
+            Self::Addresses(it) => it.print_addresses().map(done),
         }
     }
 }

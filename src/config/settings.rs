@@ -8,7 +8,7 @@ use super::{
     Config, DAY, listen,
     read::{self, LogFormat, LogLevel, Raw},
 };
-use crate::domain::{job::Job, lifetime::LONGEST_SECONDS};
+use crate::domain::{client_address::AddressRecording, job::Job, lifetime::LONGEST_SECONDS};
 
 type Read = dyn Fn(&mut Config, Raw<'_>) -> Result<(), String> + Send + Sync;
 type Show = dyn Fn(&Config) -> String + Send + Sync;
@@ -150,6 +150,11 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
             keys.retention,
             raw => read::duration(raw, DAY..=3650 * DAY),
             it => text(&read::duration_text(*it))
+        ),
+        setting!(
+            keys.client_addresses,
+            raw => read::choice(raw, &AddressRecording::ALL, AddressRecording::as_str),
+            it => text(it.as_str())
         ),
         setting!(audit.checkpoint_key, raw => read::optional_file(raw), it => path(it.as_deref())),
         setting!(authz.policy_file, raw => read::optional_file(raw), it => path(it.as_deref())),

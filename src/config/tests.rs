@@ -90,6 +90,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_MAX_CHANGES_AT_ONCE", "10"),
         ("KEYWARD_KEYS_MAX_CHANGES_PER_SECOND", "2"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
+        ("KEYWARD_KEYS_CLIENT_ADDRESSES", "store"),
         ("KEYWARD_AUDIT_CHECKPOINT_KEY", "/run/credentials/checkpoint.key"),
         ("KEYWARD_AUTHZ_POLICY_FILE", "/etc/keyward/routes.toml"),
         ("KEYWARD_AUTHZ_ALLOW_PREFLIGHT", "true"),
@@ -219,6 +220,8 @@ fn bounds_are_inclusive_and_hold() {
         "keys.max_lifetime = \"1s\"",
         "keys.default_lifetime = \"36500d\"",
         "keys.retention = \"3650d\"",
+        "keys.client_addresses = \"off\"",
+        "keys.client_addresses = \"announce\"",
     ] {
         from_file(sound).unwrap();
     }
@@ -244,6 +247,9 @@ fn bounds_are_inclusive_and_hold() {
         "keys.default_lifetime = \"never\"",
         "keys.retention = \"23h\"",
         "keys.retention = \"3651d\"",
+        "keys.client_addresses = \"\"",
+        "keys.client_addresses = \"Off\"",
+        "keys.client_addresses = false",
     ] {
         assert_fault(unsound, "k.toml:1: `");
     }

@@ -104,6 +104,15 @@ impl RequiredScopes {
         let lacking = self.all.minus(granted);
         if self.any.and(granted).is_empty() { lacking.or(self.any) } else { lacking }
     }
+
+    /// Returns the scopes that an accepted key used, of those that it holds by name: all that were
+    /// needed, also if one of several would have been enough. `star` is the bit of `*`. A key that holds
+    /// `*` used it if the scopes that it holds by name are not enough.
+    pub fn used(self, held: ScopeBits, star: ScopeBits) -> ScopeBits {
+        let by_name = self.all.or(self.any).and(held);
+        let enough = self.missing(by_name).is_empty();
+        if enough { by_name } else { by_name.or(star.and(held)) }
+    }
 }
 
 impl Policy {

@@ -211,6 +211,11 @@ impl Catalogue {
         self.everything
     }
 
+    /// Returns the bit of `*`.
+    pub fn star(&self) -> ScopeBits {
+        self.star
+    }
+
     /// Returns the names in the order of the catalogue.
     pub fn names(&self, bits: ScopeBits) -> impl Iterator<Item = &str> {
         self.entries
@@ -244,6 +249,9 @@ impl Catalogue {
 
 impl ScopeBits {
     const WORD: usize = 64;
+    /// The bits of a group, and the number of groups.
+    pub const GROUP: usize = 48;
+    pub const GROUPS: usize = 5;
 
     fn with(mut self, position: usize) -> Self {
         if let Some(word) = self.0.get_mut(position / Self::WORD) {
@@ -278,6 +286,19 @@ impl ScopeBits {
 
     pub fn is_empty(self) -> bool {
         self == Self::default()
+    }
+
+    /// Returns the bits in groups of [`ScopeBits::GROUP`], which hold every scope of a catalogue.
+    pub fn groups(self) -> [u64; Self::GROUPS] {
+        const LOW: u64 = (1 << ScopeBits::GROUP) - 1;
+        let [a, b, c, d] = self.0;
+        [a, a >> 48 | b << 16, b >> 32 | c << 32, c >> 16 | d << 48, d].map(|it| it & LOW)
+    }
+
+    /// Returns the bits of one group in their place.
+    pub fn of_group(group: usize, bits: u64) -> Self {
+        let positions = (0..Self::GROUP).filter(|i| bits >> i & 1 == 1);
+        positions.fold(Self::default(), |all, i| all.with(group * Self::GROUP + i))
     }
 }
 
@@ -347,6 +368,17 @@ mod tests {
         let star = catalogue.find("*").unwrap();
         assert!(!star.is_empty());
         assert_eq!(catalogue.names(star).collect::<Vec<_>>(), ["*"]);
+    }
+
+    #[test]
+    fn every_scope_is_in_one_group_and_comes_back_from_it() {
+        for position in 0..Catalogue::MAX_OWN + RESERVED.len() {
+            let bits = ScopeBits::default().with(position);
+            let groups = bits.groups();
+            let rest = groups.iter().enumerate().filter(|(_, it)| **it != 0);
+            let found: Vec<_> = rest.map(|(i, it)| ScopeBits::of_group(i, *it)).collect();
+            assert_eq!(found, [bits], "{position}");
+        }
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub(super) fn api(cfg: &mut impl Routes) {
         .add(rotation::rotate_key)
         .add(rotation::complete_rotation)
         .add(usage::show_usage)
+        .add(usage::show_addresses)
         .add(scopes::list_scopes)
         .add(accounts::list_accounts)
         .add(accounts::create_account)

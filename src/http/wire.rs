@@ -30,7 +30,7 @@ pub use self::{
         RotateKeyRequest, UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
     },
     leaked_keys::{LeakReport, LeakReportBody, ReportLeakedKeysRequest, read_leak_report},
-    usage::UsageBody,
+    usage::{KeyAddressesBody, UsageBody},
     verify::{
         ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,
         read_plain_question, read_question,

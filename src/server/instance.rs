@@ -100,6 +100,7 @@ impl Instance {
                 per_second: config.keys.max_changes_per_second,
             },
             retention: config.keys.retention,
+            client_addresses: config.keys.client_addresses,
             batch: JOB_BATCH,
             backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
         };

@@ -7,11 +7,12 @@ use crate::{
         account::{Account, AccountStatus},
         address_list::AddressList,
         id::KeyId,
+        policy::RequiredScopes,
         scope::{self, Catalogue, ScopeBits},
     },
     env::Timestamp,
     service::{Denial, Error, KeyAccess, Principal},
-    store::{KeyRecord, ReadTx},
+    store::{IndexedCredential, KeyRecord, ReadTx},
 };
 
 /// Decides from the scopes of the catalogue what a caller may do.
@@ -23,10 +24,19 @@ pub(super) struct Authorizer {
 impl Authorizer {
     /// Returns whether `powers` include one of the scopes `any_of`.
     pub fn permits(&self, powers: ScopeBits, any_of: &[&'static str]) -> bool {
-        any_of.iter().any(|it| {
-            let wanted = self.catalogue.reserved(it);
-            !wanted.is_empty() && wanted.is_subset_of(powers)
-        })
+        !self.needed(any_of).any.and(powers).is_empty()
+    }
+
+    /// Returns these scopes as what a request needs: one of them is enough.
+    pub fn needed(&self, any_of: &[&'static str]) -> RequiredScopes {
+        let bits = any_of.iter().map(|it| self.catalogue.reserved(it));
+        let any = bits.fold(ScopeBits::default(), ScopeBits::or);
+        RequiredScopes { all: ScopeBits::default(), any }
+    }
+
+    /// Returns the scopes of the key that an accepted request with these needs used.
+    pub fn used(&self, entry: &IndexedCredential, required: RequiredScopes) -> ScopeBits {
+        required.used(entry.key.scopes(), self.catalogue.star())
     }
 
     /// Returns the key, if it is not revoked and the caller may do this with it.

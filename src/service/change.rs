@@ -7,7 +7,7 @@
 
 mod caller_source;
 
-use std::{ops::Deref, sync::Arc};
+use std::{cell::Cell, ops::Deref, sync::Arc};
 
 pub use self::caller_source::CallerSource;
 #[cfg(doc)]
@@ -16,6 +16,8 @@ use crate::{
     domain::{
         account::Account,
         event::{EventSource, NewEvent},
+        policy::RequiredScopes,
+        scope::ScopeBits,
     },
     env::Timestamp,
     service::{
@@ -44,6 +46,8 @@ pub(super) struct Change<'tx> {
     pub index: Arc<KeyIndex>,
     /// Keeps the answer, if the request has an `Idempotency-Key`.
     pub keeper: Option<AnswerKeeper>,
+    /// The scopes that the change needs of its caller, because other keys have or get them.
+    handed_on: &'tx Cell<ScopeBits>,
 }
 
 /// The checks of a use case. They run on a snapshot before anything slow, and again in its
@@ -55,6 +59,8 @@ pub(super) struct Checks<'a> {
     pub caller: &'a Principal,
     pub authorizer: &'a Authorizer,
     pub settings: &'a Settings,
+    /// As in [`Change`]; `None` on a snapshot.
+    handed_on: Option<&'a Cell<ScopeBits>>,
 }
 
 impl Writes {
@@ -82,12 +88,29 @@ impl Keyward {
         let clock_is_settled = self.env.time.is_settled();
         let index = Arc::clone(self.store.index());
         let (caller, keeper) = permit.into_parts();
+        let presented = caller.presented;
         // Until the commit: then a repeated request finds the answer.
         let _turn = keeper.as_ref().map(AnswerKeeper::turn);
-        self.writes.0.write(move |tx| {
+        let (done, needed) = self.writes.0.write(move |tx| {
             let caller = authorizer.reauthorize(tx, tx.now(), &caller, any_of)?;
-            body(Change { tx, caller, authorizer, settings, clock_is_settled, index, keeper })
-        })
+            let needed = Cell::default();
+            let handed_on = &needed;
+            let done = body(Change {
+                tx,
+                caller,
+                authorizer,
+                settings,
+                clock_is_settled,
+                index,
+                keeper,
+                handed_on,
+            })?;
+            Ok::<_, E>((done, needed.get()))
+        })?;
+        if let Some(presented) = presented {
+            self.use_scopes(presented, RequiredScopes::all(needed));
+        }
+        Ok(done)
     }
 
     /// Runs `body` as the only writer, for keyward itself: jobs, starts, local commands, and what
@@ -106,7 +129,8 @@ impl Keyward {
     /// The checks of a use case on a snapshot.
     pub(super) fn checks<'a>(&'a self, tx: &'a ReadTx<'a>, caller: &'a Principal) -> Checks<'a> {
         let (authorizer, settings) = (&*self.authorizer, &*self.settings);
-        Checks { tx, now: self.env.time.now(), caller, authorizer, settings }
+        let now = self.env.time.now();
+        Checks { tx, now, caller, authorizer, settings, handed_on: None }
     }
 }
 
@@ -145,8 +169,9 @@ impl Change<'_> {
     }
 
     pub fn checks(&self) -> Checks<'_> {
-        let Self { tx, caller, authorizer, settings, .. } = self;
-        Checks { tx, now: tx.now(), caller, authorizer, settings }
+        let Self { tx, caller, authorizer, settings, handed_on, .. } = self;
+        let handed_on = Some(*handed_on);
+        Checks { tx, now: tx.now(), caller, authorizer, settings, handed_on }
     }
 }
 
@@ -157,7 +182,7 @@ impl Checks<'_> {
     /// In this order: the caller cannot reach the key, the revision is not the expected one, the
     /// change outlives the caller, or the key is stronger than the caller in the same account.
     pub fn key_to_change(self, wanted: KeyChange, gain: Gain<'_>) -> Result<KeyRecord, Error> {
-        let Self { tx, now, caller, authorizer, settings } = self;
+        let Self { tx, now, caller, authorizer, settings, .. } = self;
         let record = authorizer.accessible_key(tx, caller, wanted.id, wanted.access)?;
         let key = &record.key;
         if wanted.expected.is_some_and(|it| it != key.revision) {
@@ -173,7 +198,32 @@ impl Checks<'_> {
         if key.account_id == caller.account {
             let held = authorizer.catalogue.bits(&key.scopes);
             authorizer.refuse_beyond(held, authorizer.handed_on(caller))?;
+            if Some(key.id) != caller.key() {
+                self.note_need(held);
+            }
         }
         Ok(record)
+    }
+
+    /// Refuses scopes that the caller may not give to a key of this account.
+    pub fn refuse_beyond_grantable(
+        self,
+        wanted: ScopeBits,
+        account: &Account,
+    ) -> Result<(), Error> {
+        let grantable = self.authorizer.grantable(self.caller, account);
+        self.authorizer.refuse_beyond(wanted, grantable)?;
+        if account.id == self.caller.account {
+            self.note_need(wanted);
+        }
+        Ok(())
+    }
+
+    /// Notes scopes that the caller needed. They count as used, although no request requires them of
+    /// its key: without them, the key could not make this change.
+    fn note_need(self, scopes: ScopeBits) {
+        if let Some(noted) = self.handed_on {
+            noted.set(noted.get().or(scopes));
+        }
     }
 }

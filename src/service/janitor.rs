@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     domain::{
         account::AccountKind,
+        client_address::AddressRecording,
         event::{EventSource, EventType, NewEvent},
         id::KeyId,
         job::Job,
@@ -122,6 +123,7 @@ impl Keyward {
             return Ok((0, false));
         }
         let (retention, batch) = (self.settings.retention, self.settings.batch / Self::PURGE_SHARE);
+        let recording = self.settings.client_addresses;
         self.system_change(move |tx| {
             let cutoff = tx.now().before(retention);
             let link_cutoff = tx.now().before(retention.min(Self::LINKS_KEPT));
@@ -138,8 +140,11 @@ impl Keyward {
             let first_day = Day::of(tx.now().before(Keyward::USAGE_KEPT));
             let forgotten = tx.delete_usage_before(first_day, batch)?;
             let wiped = tx.delete_kept_answers(tx.now().before(Keyward::ANSWERS_KEPT), batch)?;
+            let off = recording == AddressRecording::Off;
+            let addresses = if off { tx.delete_addresses(batch)? } else { 0 };
             let batch = u64::from(batch);
-            Ok((purged, batch <= purged || batch <= forgotten.max(wiped) as u64))
+            let most = forgotten.max(wiped).max(addresses) as u64;
+            Ok((purged, batch <= purged || batch <= most))
         })
     }
 

@@ -151,8 +151,7 @@ impl Keyward {
             if let Some(scopes) = &patch.scopes {
                 let account = change.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
                 let added = catalogue.bits(scopes).minus(catalogue.bits(&before.scopes));
-                let grantable = change.authorizer.grantable(change.caller(), &account);
-                change.authorizer.refuse_beyond(added, grantable)?;
+                change.checks().refuse_beyond_grantable(added, &account)?;
             }
             let mut after = patch.applied_to(before, change.now());
             let moved = after.expires_at != before.expires_at;
@@ -220,7 +219,7 @@ impl Checks<'_> {
 
     /// Returns the account of a new key, if the caller may create this key in it.
     fn account_of_new_key(self, account: AccountId, new: &NewKey) -> Result<Account, Error> {
-        let Self { tx, now, caller, authorizer, settings } = self;
+        let Self { tx, now, caller, authorizer, settings, .. } = self;
         let account = tx.account(account)?.filter(|it| it.deleted_at.is_none());
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let lifetimes = settings.lifetimes_of(&account);
@@ -232,7 +231,7 @@ impl Checks<'_> {
             return Err(Error::Invalid(faults));
         }
         let wanted = authorizer.catalogue.bits(&new.scopes);
-        authorizer.refuse_beyond(wanted, authorizer.grantable(caller, &account))?;
+        self.refuse_beyond_grantable(wanted, &account)?;
         self.refuse_too_many(&account, 0)?;
         Ok(account)
     }

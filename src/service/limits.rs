@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     domain::{
-        address_list::AddressList,
+        client_address::AddressRecording,
         event::{EventSource, EventType, NewEvent, Subject},
         id::AccountId,
         policy::RequiredScopes,
@@ -21,8 +21,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
     pub required: RequiredScopes,
-    /// Finds the address of the client; `None` means that it is unknown. Called only for a key with an
-    /// address list.
+    /// Finds the address of the client; `None` means that it is unknown. Not called for a key that is
+    /// refused anyway.
     pub client_ip: &'a dyn Fn() -> Option<IpAddr>,
     /// What the request uses of the rate limits. With 0, no rate limit refuses it.
     pub cost: u32,
@@ -44,14 +44,18 @@ pub(super) struct UsedWindow {
     known: WindowUse,
 }
 
-/// Returns whether the key is accepted from the client of this question. Fails closed: an unknown
-/// address is on no list.
-pub(super) fn is_allowed_from(entry: &IndexedCredential, question: &Question<'_>) -> bool {
-    let list = entry.key.allowed_ips();
-    list.is_none() || AddressList::admits(list, (question.client_ip)())
-}
-
 impl Keyward {
+    /// Returns the address of the client, if the key has an address list or addresses are stored.
+    pub(super) fn client_of(
+        &self,
+        entry: &IndexedCredential,
+        question: &Question<'_>,
+    ) -> Option<IpAddr> {
+        let is_needed = self.settings.client_addresses != AddressRecording::Off
+            || entry.key.allowed_ips().is_some();
+        if is_needed { (question.client_ip)() } else { None }
+    }
+
     /// Takes the cost of a request from the rate limits of its key and of the account, from both or
     /// from none.
     pub(super) fn consume_rates(

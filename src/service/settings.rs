@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    domain::{account::Account, lifetime::Lifetimes, plaintext_key::PrefixLabel},
+    domain::{
+        account::Account, client_address::AddressRecording, lifetime::Lifetimes,
+        plaintext_key::PrefixLabel,
+    },
     service::{BackupRules, ChangeRate},
 };
 
@@ -28,6 +31,8 @@ pub struct Settings {
     pub change_rate: ChangeRate,
     /// How long ended keys and credentials are kept.
     pub retention: Duration,
+    /// Whether the addresses from which keys are used are stored, and new ones announced.
+    pub client_addresses: AddressRecording,
     /// How many rows a job changes in one transaction.
     pub batch: u32,
     pub backup: BackupRules,

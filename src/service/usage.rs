@@ -8,11 +8,15 @@ use std::{
 use crate::{
     domain::{
         id::{AccountId, KeyId},
+        scope::ScopeBits,
         verdict::Verdict,
     },
     env::Timestamp,
-    service::{Error, KeyAccess, Keyward, Principal, limits::store_windows},
-    store::{Day, DayOfUse, IndexedCredential, ReadTx, RuntimeState, Use},
+    service::{
+        Error, KeyAccess, Keyward, Principal, client_addresses::store_addresses,
+        limits::store_windows,
+    },
+    store::{CredentialUses, Day, DayOfUse, IndexedCredential, ReadTx},
 };
 
 /// The credentials that were used since the last flush, each once.
@@ -22,11 +26,26 @@ pub(super) struct UsageRecorder {
 }
 
 impl UsageRecorder {
-    /// Records a use. Costs a few atomics, and a lock only for the first use since the last flush.
-    pub fn record(&self, entry: &Arc<IndexedCredential>, verdict: Verdict, now: Timestamp) {
-        if entry.live().is_some_and(|it| it.count(verdict, now)) {
-            self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
+    /// Counts a verdict. Costs a few atomics, and a lock only for the first use since the last flush.
+    pub fn count(&self, entry: &Arc<IndexedCredential>, verdict: Verdict, now: Timestamp) {
+        let Some(live) = entry.live() else { return };
+        live.count(verdict, now);
+        if live.is_to_be_queued() {
+            self.queue(entry);
         }
+    }
+
+    /// Records scopes that an operation used after its caller was counted.
+    pub fn use_scopes(&self, entry: &Arc<IndexedCredential>, used: ScopeBits, now: Timestamp) {
+        let Some(live) = entry.live() else { return };
+        live.use_scopes(used, now);
+        if live.is_to_be_queued() {
+            self.queue(entry);
+        }
+    }
+
+    fn queue(&self, entry: &Arc<IndexedCredential>) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(entry));
     }
 
     fn take(&self) -> Vec<Arc<IndexedCredential>> {
@@ -63,17 +82,21 @@ impl Keyward {
         while !left.is_empty() && (stored == 0 || continues()) {
             let batch_len = left.len().min(self.settings.batch as usize);
             let batch: Vec<_> = left.drain(..batch_len).collect();
-            let uses: Vec<Use> = batch.iter().map(|it| taken(it)).collect();
+            let uses = self.taken(&batch);
             let written = self.system_change({
                 let (uses, windows) = (uses.clone(), self.used_windows(&batch));
+                let (authorizer, settings) =
+                    (Arc::clone(&self.authorizer), Arc::clone(&self.settings));
                 move |tx| {
                     tx.add_usage(&uses)?;
+                    tx.add_scope_usage(&authorizer.catalogue, &uses)?;
+                    store_addresses(tx, &uses, settings.client_addresses)?;
                     store_windows(tx, &windows)
                 }
             });
             if let Err(err) = written {
                 for (entry, it) in batch.iter().zip(&uses) {
-                    entry.live().into_iter().for_each(|live| live.give_back(it.counts));
+                    entry.live().into_iter().for_each(|live| live.give_back(&it.uses));
                 }
                 self.usage.put_back(batch);
                 self.usage.put_back(left);
@@ -82,7 +105,19 @@ impl Keyward {
             stored += batch_len as u64;
         }
         self.usage.put_back(left);
+        self.announce_new_addresses(continues)?;
         Ok(stored)
+    }
+
+    /// Takes what has to be stored of these credentials.
+    fn taken(&self, used: &[Arc<IndexedCredential>]) -> Vec<CredentialUses> {
+        let now = self.env.time.now();
+        let taken = |it: &Arc<IndexedCredential>| CredentialUses {
+            key: it.key.id,
+            prefix: it.prefix,
+            uses: it.live().map(|live| live.take(now)).unwrap_or_default(),
+        };
+        used.iter().map(taken).collect()
     }
 
     /// Returns the outcomes of verification on each of the last `days` days, the last one today.
@@ -124,9 +159,4 @@ impl Keyward {
         }
         Ok(all)
     }
-}
-
-fn taken(entry: &IndexedCredential) -> Use {
-    let (last_used, counts) = entry.live().map(RuntimeState::take).unwrap_or_default();
-    Use { key: entry.key.id, prefix: entry.prefix, last_used, counts }
 }

@@ -16,6 +16,8 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     domain::{
+        address_list::AddressList,
+        client_address::{AddressRecording, ClientAddress},
         event::{Actor, EventSource, EventType, NewEvent, RequestContext, Subject},
         id::AccountId,
         plaintext_key::PlaintextKey,
@@ -25,9 +27,7 @@ use crate::{
         verdict::Verdict,
     },
     env::Timestamp,
-    service::{
-        Denial, Error, Identity, Keyward, Presented, Principal, Question, limits::is_allowed_from,
-    },
+    service::{Denial, Error, Identity, Keyward, Presented, Principal, Question},
     store::{AccountEntry, IndexedCredential, RuntimeState},
 };
 
@@ -57,6 +57,8 @@ struct Assessment {
     /// The scopes of the key, with `*` spelt out.
     granted: ScopeBits,
     missing: ScopeBits,
+    /// The address of the client, where it was needed.
+    client_ip: Option<IpAddr>,
     rates: Rates,
 }
 
@@ -75,17 +77,17 @@ impl Keyward {
         let Ok(presented) = PlaintextKey::parse(text) else { return false };
         let digest = self.kdf_pool.digest(presented.expose().as_bytes());
         let index = self.store.index();
+        let required = self.authorizer.needed(any_of);
         let admitted = index.look(presented.prefix(), |entry| {
             let cached_digest = entry.live().map(RuntimeState::cached_digest);
-            let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+            let question = Question { required, client_ip, cost: 0 };
             let account = |it: &_| self.assess(entry, Some(it), &question);
             let found = index.account(entry.key.account, account);
             let found = found.unwrap_or_else(|| self.assess(entry, None, &question));
             let admitted = cached_digest.is_some_and(|it| bool::from(it.ct_eq(&digest)))
-                && found.verdict == Verdict::Valid
-                && self.authorizer.permits(found.granted, any_of);
+                && found.verdict == Verdict::Valid;
             if admitted {
-                self.count_use(entry, &found);
+                self.count_use(entry, &found, required);
             }
             admitted
         });
@@ -121,7 +123,7 @@ impl Keyward {
                 (Some(owner), self.assess(&entry, Some(it), &question))
             })
             .unwrap_or_else(|| (None, self.assess(&entry, None, &question)));
-        self.count_use(&entry, &found);
+        self.count_use(&entry, &found, question.required);
         let Assessment { verdict, missing, rates, .. } = found;
         Verification { verdict, entry: Some(entry), account, missing, rates }
     }
@@ -140,22 +142,61 @@ impl Keyward {
         let missing = question.required.missing(granted);
         let suspended = account.is_none_or(|it| it.suspended);
         let mut rates = Rates::default();
-        let verdict = match self.refusal_reason(entry, suspended, now) {
+        let refusal = self.refusal_reason(entry, suspended, now);
+        let client_ip = if refusal.is_none() { self.client_of(entry, question) } else { None };
+        let verdict = match refusal {
             Some(verdict) => verdict,
-            None if !is_allowed_from(entry, question) => Verdict::IpNotAllowed,
+            // Fails closed: an unknown address is on no list.
+            None if !AddressList::admits(entry.key.allowed_ips(), client_ip) => {
+                Verdict::IpNotAllowed
+            }
             None if !missing.is_empty() => Verdict::InsufficientScopes,
             None => {
                 rates = self.consume_rates(entry, account, question.cost, now);
                 rates.exceeded().map_or(Verdict::Valid, |_| Verdict::RateLimited)
             }
         };
-        Assessment { now, verdict, granted, missing, rates }
+        Assessment { now, verdict, granted, missing, client_ip, rates }
     }
 
-    fn count_use(&self, entry: &Arc<IndexedCredential>, found: &Assessment) {
-        self.usage.record(entry, found.verdict, found.now);
+    /// Counts the verdict. Of an accepted request, also records the scopes that it used and the address
+    /// of its client.
+    fn count_use(
+        &self,
+        entry: &Arc<IndexedCredential>,
+        found: &Assessment,
+        required: RequiredScopes,
+    ) {
+        let now = found.now;
+        if found.verdict == Verdict::Valid
+            && let Some(live) = entry.live()
+        {
+            live.use_scopes(self.authorizer.used(entry, required), now);
+            let recorded = self.settings.client_addresses != AddressRecording::Off;
+            let client_ip = found.client_ip.filter(|_| recorded);
+            if let Some(address) = client_ip.and_then(ClientAddress::of) {
+                live.use_address(address, now);
+            }
+        }
+        self.usage.count(entry, found.verdict, now);
         if found.verdict == Verdict::Valid {
             self.initial_key_file.was_used(entry.prefix);
+        }
+    }
+
+    /// Records that an accepted caller used one of the scopes `any_of`.
+    pub fn use_permission(&self, caller: &Principal, any_of: &[&'static str]) {
+        if let Some(presented) = caller.presented {
+            self.use_scopes(presented, self.authorizer.needed(any_of));
+        }
+    }
+
+    /// Records that the presented key used these scopes, in a request that was counted before.
+    pub(super) fn use_scopes(&self, presented: Presented, required: RequiredScopes) {
+        let Some(entry) = self.store.index().find(presented.prefix) else { return };
+        let used = self.authorizer.used(&entry, required);
+        if !used.is_empty() {
+            self.usage.use_scopes(&entry, used, self.env.time.now());
         }
     }
 

@@ -12,12 +12,12 @@ use crate::{
         id::KeyId,
         plaintext_key::KeyPrefix,
         rate_limit::RateLimit,
-        scope::Catalogue,
+        scope::{Catalogue, ScopeBits},
         text::Metadata,
     },
     env::Timestamp,
     service::{Keyward, Principal},
-    store::{KeyIndex, KeyRecord, ReadTx, StoreError, WriteTx},
+    store::{Day, KeyIndex, KeyRecord, ReadTx, StoreError, WriteTx, scopes_count_since},
 };
 
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct KeyView {
     pub prefix: Option<KeyPrefix>,
     pub status: KeyStatus,
     pub last_used_at: Option<Timestamp>,
+    /// The scopes of the key that were not used lately; see [`scopes_count_since`].
+    pub unused_scopes: Vec<String>,
     /// The old credentials that are still in grace, the oldest first.
     pub previous: Vec<PreviousCredential>,
     /// Whether a key of the operator made this one, which the reader may not know.
@@ -128,6 +130,7 @@ fn shown(record: KeyRecord, index: &KeyIndex, now: Timestamp, creator_hidden: bo
         })
         .collect();
     KeyView {
+        unused_scopes: unused_scopes(&record, index, now),
         prefix: record.current().map(|it| it.credential.prefix),
         status: record.key.status_at(now),
         last_used_at,
@@ -135,6 +138,22 @@ fn shown(record: KeyRecord, index: &KeyIndex, now: Timestamp, creator_hidden: bo
         creator_hidden,
         key: record.key,
     }
+}
+
+/// Returns the scopes of the key that neither the file nor memory knows to be used lately, in the order
+/// of the catalogue.
+fn unused_scopes(record: &KeyRecord, index: &KeyIndex, now: Timestamp) -> Vec<String> {
+    let (first, today) = (scopes_count_since(now), Day::of(now));
+    let catalogue = index.catalogue();
+    let used = record.credentials.iter().filter_map(|it| index.find(it.credential.prefix));
+    let used = used.filter_map(|it| Some(it.live()?.scopes_since(first, today)));
+    let used = used.fold(ScopeBits::default(), ScopeBits::or);
+    let is_used = |name: &str| {
+        record.scope_days.has_since(name, first)
+            || catalogue.find(name).is_some_and(|it| it.is_subset_of(used))
+    };
+    let scopes = catalogue.ordered(&record.key.scopes).into_iter();
+    scopes.filter(|it| !is_used(it)).map(str::to_owned).collect()
 }
 
 /// Returns the properties of a new key, for the log.

@@ -282,6 +282,16 @@ impl ReadTx<'_> {
         Ok(statement.query_row([key], |row| row.get(0)).optional()?)
     }
 
+    /// Returns when new addresses of this key were last recorded.
+    pub fn last_new_address(&self, key: KeyId) -> Result<Option<Timestamp>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT time_ms FROM events INDEXED BY events_of_new_address
+             WHERE subject = ?1 AND type = 'api_key.new_address'
+             ORDER BY seq DESC LIMIT 1",
+        )?;
+        Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+    }
+
     /// Gives every event after the number `after` to `take`, in order, until `take` returns `false`.
     pub fn for_each_event(
         &self,

@@ -126,6 +126,11 @@ impl KeyIndex {
         self.import_forms.load(Ordering::Acquire) & 1 << form as u8 != 0
     }
 
+    /// The catalogue that names the scopes of the credentials.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -10,7 +10,7 @@ use crate::{
         scope::Scope,
     },
     env::Timestamp,
-    store::{KeyRecord, ReadTx, StoreError, records::Selection},
+    store::{KeyRecord, ReadTx, StoreError, records::Selection, scopes_count_since},
 };
 
 /// Which keys to list. Revoked keys are never listed.
@@ -22,6 +22,8 @@ pub struct KeyFilter {
     pub scope: Option<Scope>,
     /// Created before this instant and not used since.
     pub unused_since: Option<Timestamp>,
+    /// Whether it has a scope that was not used in the last days; see [`scopes_count_since`].
+    pub unused_scopes: Option<bool>,
     pub expiring_before: Option<Timestamp>,
     /// A part of the name, in upper or lower case, or the beginning of one of its prefixes or of its
     /// identifier.
@@ -122,6 +124,12 @@ impl Conditions {
                  SELECT 1 FROM credential_usage AS u
                  WHERE u.key_id = k.id AND u.last_used_at_ms >= ?)";
             it.add(unused, [Box::new(since), Box::new(since)]);
+        }
+        if let Some(unused) = filter.unused_scopes {
+            let some = "? = (length(k.scopes) - length(replace(k.scopes, ' ', '')) + 1 > (
+                 SELECT count(*) FROM scope_usage AS s WHERE s.key_id = k.id AND s.last_day >= ?
+                 AND instr(' ' || k.scopes || ' ', ' ' || s.scope || ' ') > 0))";
+            it.add(some, [Box::new(unused), Box::new(scopes_count_since(now).0)]);
         }
         if let Some(Creator::Key(id)) = filter.created_by {
             it.add("k.created_by = ?", [Box::new(id)]);

@@ -6,7 +6,7 @@ use crate::{
     domain::{api_key::ApiKey, credential::Credential, id::KeyId, plaintext_key::KeyPrefix},
     env::Timestamp,
     store::{
-        KeyIndex, ReadTx, StoreError,
+        KeyIndex, ReadTx, ScopeDays, StoreError,
         rows::{Column, ColumnList, Fields, Table, is_link, limit_of, link_end, window_of},
     },
 };
@@ -21,6 +21,8 @@ pub struct KeyRecord {
     pub expiry_recorded_at: Option<Timestamp>,
     /// When a credential of the key, deleted ones included, was last accepted, as stored.
     pub last_used_at: Option<Timestamp>,
+    /// When its scopes were last used, as stored.
+    pub scope_days: ScopeDays,
 }
 
 #[derive(Clone, Debug)]
@@ -149,11 +151,13 @@ impl ReadTx<'_> {
 
 /// The beginning of a SELECT that finds a row for each credential of each key.
 fn selected() -> String {
+    let scope_days = ScopeDays::COLUMN;
     format!(
         "SELECT {KEYS}, expiry_recorded_at_ms,
                 c.prefix, phc, issued_at_ms, valid_until_ms, ended_at_ms, u.last_used_at_ms,
                 (SELECT o.last_used_at_ms FROM credential_usage AS o
-                 WHERE o.key_id = k.id AND o.prefix = '') AS earlier_last_used_at_ms
+                 WHERE o.key_id = k.id AND o.prefix = '') AS earlier_last_used_at_ms,
+                {scope_days} AS scope_days
          FROM api_keys AS k
          LEFT JOIN credentials AS c ON c.key_id = k.id
          LEFT JOIN credential_usage AS u ON u.key_id = c.key_id AND u.prefix = c.prefix"
@@ -166,7 +170,15 @@ fn new_record(row: Fields<'_>) -> Result<KeyRecord, StoreError> {
         credentials: Vec::new(),
         expiry_recorded_at: row.get("expiry_recorded_at_ms")?,
         last_used_at: row.get("earlier_last_used_at_ms")?,
+        scope_days: scope_days(row)?,
     })
+}
+
+fn scope_days(row: Fields<'_>) -> Result<ScopeDays, StoreError> {
+    let Some(text) = row.get::<Option<String>>("scope_days")? else {
+        return Ok(ScopeDays::default());
+    };
+    ScopeDays::from_stored(&text).ok_or_else(|| row.unreadable("scope_days"))
 }
 
 fn api_key(row: Fields<'_>) -> Result<ApiKey, StoreError> {

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         account::{AccountKind, AccountStatus},
         address_list::AddressList,
+        client_address::ClientAddress,
         event::ChainHash,
         id::{AccountId, KeyId},
         key_hash::KeyHash,
@@ -43,6 +44,7 @@ texts! {
     AccountId: |it| Self::parse(it).ok(), |it| it.to_string().into();
     AccountKind: Self::parse, |it| it.as_str().into();
     AddressList: Self::from_stored, |it| it.to_string().into();
+    ClientAddress: Self::from_stored, |it| it.to_string().into();
     AccountStatus: Self::parse, |it| it.as_str().into();
     ExternalId: |it| Self::parse(it).ok(), |it| it.as_str().into();
     KeyHash: Self::decode, |it| it.encode().into();

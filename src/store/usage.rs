@@ -8,9 +8,8 @@ use crate::{
         plaintext_key::KeyPrefix,
         verdict::Verdict,
     },
-    env::Timestamp,
     store::{
-        Counts, ReadTx, StoreError, WriteTx,
+        Day, ReadTx, StoreError, Uses, WriteTx,
         rows::{Fields, Table},
     },
 };
@@ -29,17 +28,12 @@ const COUNTS: [&str; Verdict::COUNTED.len()] = [
     "rate_limited",
 ];
 
-/// A day in UTC, counted from 1970-01-01.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Day(i64);
-
-/// The uses of one credential since they were last stored.
-#[derive(Clone, Copy, Debug)]
-pub struct Use {
+/// The uses of one credential.
+#[derive(Clone, Debug)]
+pub struct CredentialUses {
     pub key: KeyId,
     pub prefix: KeyPrefix,
-    pub last_used: Option<Timestamp>,
-    pub counts: Counts,
+    pub uses: Uses,
 }
 
 /// The counts of one day.
@@ -50,34 +44,10 @@ pub struct DayOfUse {
     pub counts: [u64; Verdict::COUNTED.len()],
 }
 
-impl Day {
-    const MILLIS: i64 = 24 * 60 * 60 * 1000;
-
-    pub fn of(at: Timestamp) -> Self {
-        Self(at.as_millis().div_euclid(Self::MILLIS))
-    }
-
-    /// Returns the day that is `days` earlier.
-    #[must_use]
-    pub fn before(self, days: u32) -> Self {
-        Self(self.0 - i64::from(days))
-    }
-
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-
-    /// Returns the first instant of the day.
-    pub fn start(self) -> Timestamp {
-        Timestamp::from_millis(self.0.saturating_mul(Self::MILLIS))
-    }
-}
-
 impl WriteTx<'_> {
     /// Adds uses to what is stored. A use of a credential that was deleted meanwhile still counts for
     /// its key. A last use that is older than the stored one changes nothing.
-    pub fn add_usage(&self, uses: &[Use]) -> Result<(), StoreError> {
+    pub fn add_usage(&self, uses: &[CredentialUses]) -> Result<(), StoreError> {
         let mut last = self.sql.prepare_cached(
             "INSERT INTO credential_usage (key_id, prefix, last_used_at_ms)
              SELECT id, coalesce((SELECT prefix FROM credentials
@@ -103,15 +73,15 @@ impl WriteTx<'_> {
                  rate_limited = rate_limited + excluded.rate_limited",
         )?;
         let today = Day::of(self.now()).0;
-        for it in uses {
+        for CredentialUses { key, prefix, uses: it } in uses {
             if let Some(at) = it.last_used {
-                last.execute(params![it.key, it.prefix, at])?;
+                last.execute(params![key, prefix, at])?;
             }
             let [valid, revoked, rotated, suspended, disabled, expired, address, scopes, rate] =
                 it.counts;
             daily.execute(params![
-                it.key, today, valid, revoked, rotated, suspended, disabled, expired, address,
-                scopes, rate
+                key, today, valid, revoked, rotated, suspended, disabled, expired, address, scopes,
+                rate
             ])?;
         }
         Ok(())
@@ -162,19 +132,4 @@ fn day_of_use(row: Fields<'_>) -> Result<DayOfUse, StoreError> {
         *count = u64::try_from(row.get::<i64>(column)?).unwrap_or_default();
     }
     Ok(DayOfUse { day: Day(row.get("day")?), counts })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_begins_at_midnight_utc() {
-        let day = Day::of(Timestamp::from_millis(86_400_000));
-        assert_eq!(day, Day(1));
-        assert_eq!(Day::of(Timestamp::from_millis(86_399_999)), Day(0));
-        assert_eq!(Day::of(Timestamp::from_millis(-1)), Day(-1));
-        assert_eq!(day.next().start().to_string(), "1970-01-03T00:00:00.000Z");
-        assert_eq!(day.before(1), Day(0));
-    }
 }

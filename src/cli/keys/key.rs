@@ -17,7 +17,7 @@ use crate::cli::{
     secret,
 };
 
-/// The options of a command about one key, and all options of `keyward keys show`.
+/// The options of a command about one key, and all options of `keyward keys show` and `addresses`.
 #[derive(Args, Debug)]
 pub(crate) struct OneKey {
     /// The key: its identifier or its prefix
@@ -31,6 +31,23 @@ pub(crate) struct OneKey {
 impl OneKey {
     pub(super) fn show(&self) -> Result<(), Error> {
         self.print_answer("GET", "", None)
+    }
+
+    /// Prints the addresses from which the key was used.
+    pub(super) fn print_addresses(&self) -> Result<(), Error> {
+        let client = self.target.open()?;
+        let answer = ask_about(&client, &self.id, "GET", "/addresses", None)?;
+        client.close()?;
+        if self.output.output == Format::Json {
+            return Ok(output::raw(&answer)?);
+        }
+        let addresses: Value = parse(&answer)?;
+        let rows = addresses["data"].as_array().into_iter().flatten().map(|it| {
+            let moment = |member| output::moment(it, member, "");
+            [output::text(it, "address", ""), moment("firstUsedAt"), moment("lastUsedAt")]
+        });
+        let headings = ["ADDRESS", "FIRST USED", "LAST USED"];
+        Ok(output::table(headings, &rows.collect::<Vec<_>>())?)
     }
 
     /// Sends a request about the key, and prints the key as the answer describes it. `what` follows the
@@ -82,6 +99,7 @@ fn print(body: &[u8], output: Output) -> Result<(), Error> {
     });
     let old: Vec<_> = old.collect();
     let metadata = key["metadata"].as_object().filter(|it| !it.is_empty());
+    let unused = Some(output::words(&key, "unusedScopes")).filter(|it| !it.is_empty());
     let networks = key["allowedIps"].is_array().then(|| output::words(&key, "allowedIps"));
     Ok(output::facts(&[
         ("id", Some(output::text(&key, "id", ""))),
@@ -91,6 +109,7 @@ fn print(body: &[u8], output: Output) -> Result<(), Error> {
         ("old values", (!old.is_empty()).then(|| old.join(", "))),
         ("status", Some(output::text(&key, "status", ""))),
         ("scopes", Some(output::words(&key, "scopes"))),
+        ("unused scopes", unused),
         ("created", Some(output::moment(&key, "createdAt", ""))),
         ("expires", Some(output::moment(&key, "expiresAt", "never"))),
         ("rate limit", shown_rate(&key["rateLimit"])),

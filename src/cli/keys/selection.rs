@@ -28,12 +28,24 @@ pub(super) struct Selection {
     target: Target,
 }
 
+/// The column of a list that shows scopes.
+#[derive(Clone, Copy)]
+pub(super) struct ScopeColumn {
+    heading: &'static str,
+    member: &'static str,
+}
+
+impl ScopeColumn {
+    pub const ALL: Self = Self { heading: "SCOPES", member: "scopes" };
+    pub const UNUSED: Self = Self { heading: "UNUSED SCOPES", member: "unusedScopes" };
+}
+
 impl Selection {
     /// Prints the keys that match the query `filter`.
     pub(super) fn print_all(&self, filter: &str) -> Result<(), Error> {
         let client = self.target.open()?;
         let keys = self.find(&client, filter, self.limit.and_one_more())?;
-        self.print(keys)?;
+        self.print(keys, ScopeColumn::ALL)?;
         client.close()
     }
 
@@ -42,11 +54,12 @@ impl Selection {
         &self,
         filter: &str,
         keep: impl Fn(&Value) -> bool,
+        scopes: ScopeColumn,
     ) -> Result<(), Error> {
         let client = self.target.open()?;
         let mut keys = self.find(&client, filter, usize::MAX)?;
         keys.retain(keep);
-        self.print(keys)?;
+        self.print(keys, scopes)?;
         client.close()
     }
 
@@ -64,7 +77,7 @@ impl Selection {
         self.all || self.account.as_deref() == Some("all")
     }
 
-    fn print(&self, mut keys: Vec<Value>) -> Result<(), Error> {
+    fn print(&self, mut keys: Vec<Value>, scopes: ScopeColumn) -> Result<(), Error> {
         self.limit.cut(&mut keys);
         if self.output.output == Format::Json {
             return Ok(output::list(&keys)?);
@@ -79,11 +92,11 @@ impl Selection {
                 output::text(it, "status", ""),
                 output::moment(it, "lastUsedAt", "never"),
                 output::moment(it, "expiresAt", "never"),
-                output::words(it, "scopes"),
+                output::words(it, scopes.member),
             ]
         });
         let first = if self.is_of_all() { "ACCOUNT  ID" } else { "ID" };
-        let headings = [first, "NAME", "PREFIX", "STATUS", "LAST USED", "EXPIRES", "SCOPES"];
+        let headings = [first, "NAME", "PREFIX", "STATUS", "LAST USED", "EXPIRES", scopes.heading];
         Ok(output::table(headings, &rows.collect::<Vec<_>>())?)
     }
 }

@@ -275,6 +275,7 @@ fn read_filter(query: &mut Query) -> KeyFilter {
         status: query.take("status", statuses, KeyStatus::parse),
         scope: query.take("scope", "a scope like orders:read", |it| Scope::parse(it).ok()),
         unused_since: query.instant("unusedSince"),
+        unused_scopes: query.optional_flag("unusedScopes"),
         expiring_before: query.instant("expiringBefore"),
         text: query.text("q"),
         created_by: query.take("createdBy", creators, |it| match it {

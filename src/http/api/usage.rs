@@ -1,4 +1,5 @@
-//! `/api-keys/{id}/usage` and `/accounts/{id}/usage`: how often keys are used.
+//! How often keys are used (`/api-keys/{id}/usage`, `/accounts/{id}/usage`), and from where
+//! (`/api-keys/{id}/addresses`).
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 
@@ -10,7 +11,7 @@ use crate::{
         blocking::run,
         problem::Problem,
         request::query::Query,
-        wire::UsageBody,
+        wire::{KeyAddressesBody, UsageBody},
     },
     service::{KeyAccess, Keyward},
 };
@@ -40,6 +41,29 @@ pub async fn show_usage(
     let (caller, id) = (caller.principal, view.key.id);
     let usage = run(&app, move |app| app.usage_of(&caller, id, days)).await?;
     Ok(HttpResponse::Ok().json(UsageBody::from(usage)))
+}
+
+/// Show from where an API key is used
+///
+/// Returns the last five addresses of the clients that used the key: those of `clientIp` in requests to
+/// verify, and those of the clients of forward auth and of this API. The list is empty if the server
+/// stores no addresses.
+#[utoipa::path(
+    operation_id = "getApiKeyAddresses",
+    tag = "API keys",
+    security(("ApiKeyAuth" = ["api-keys:read", "accounts:read"])),
+    responses((status = 200, description = "The addresses", body = KeyAddressesBody)),
+)]
+#[get("/api-keys/{id}/addresses")]
+pub async fn show_addresses(
+    app: web::Data<Keyward>,
+    caller: Caller<ReadKeys>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let view = find(&app, &caller.principal, &id, KeyAccess::Read).await?;
+    let (caller, id) = (caller.principal, view.key.id);
+    let addresses = run(&app, move |app| app.addresses_of(&caller, id)).await?;
+    Ok(HttpResponse::Ok().json(KeyAddressesBody::from(addresses)))
 }
 
 /// Show the usage of the account of the presented key

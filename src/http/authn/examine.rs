@@ -51,17 +51,21 @@ pub async fn caller(
     Ok(principal)
 }
 
-/// Returns 403 if the caller holds none of the scopes `any_of`. With no scopes, every caller may pass.
+/// Returns 403 if the caller holds none of the scopes `any_of`, and records that it used them. With no
+/// scopes, every caller may pass.
 pub fn permit(
     app: &Keyward,
     caller: &Principal,
     any_of: &'static [&'static str],
 ) -> Result<(), Problem> {
-    if any_of.is_empty() || app.permits(caller.powers, any_of) {
-        Ok(())
-    } else {
-        Err(Error::MissingScope(any_of).into())
+    if any_of.is_empty() {
+        return Ok(());
     }
+    if !app.permits(caller.powers, any_of) {
+        return Err(Error::MissingScope(any_of).into());
+    }
+    app.use_permission(caller, any_of);
+    Ok(())
 }
 
 /// Returns the verdict on the presented key: [`Verdict::Valid`], [`Verdict::InsufficientScopes`] or

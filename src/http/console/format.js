@@ -23,7 +23,7 @@ export function ago(text, now) {
     return 'just now';
   }
   const [size, unit] = UNITS.find(([size]) => size <= Math.abs(distance));
-  return relative.format(Math.trunc(distance / size), unit);
+  return relative.format(Math.round(distance / size), unit);
 }
 
 // Returns a length of time as a clock shows it: "4:31", "3:04:31", or "2 d 3 h".

@@ -43,9 +43,17 @@ impl TrustedProxies {
     pub fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
         let mut client = peer_of(req);
         let networks = self.0.load();
-        let lines: Vec<_> = req.headers().get_all(&FORWARDED_FOR).collect();
-        let mut hops = lines.iter().rev().flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
-        while networks.iter().any(|it| it.contains(&client)) {
+        let is_trusted = |it: &IpAddr| networks.iter().any(|network| network.contains(it));
+        // This is asked for each request that a key allows. Mostly, there is no line or one.
+        if !is_trusted(&client) {
+            return Some(client);
+        }
+        let mut lines = req.headers().get_all(&FORWARDED_FOR);
+        let first = lines.next();
+        let others: Vec<_> = lines.collect();
+        let lines = others.into_iter().rev().chain(first);
+        let mut hops = lines.flat_map(|it| it.as_bytes().rsplit(|it| *it == b','));
+        while is_trusted(&client) {
             // With no hop left, the proxy's machine made the request itself.
             let Some(hop) = hops.next() else { break };
             // Never the proxy's own address: a local client may do more than others.

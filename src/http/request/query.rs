@@ -107,7 +107,12 @@ impl Query {
 
     /// Takes `true` or `false`; a parameter that is not given is `false`.
     pub fn flag(&mut self, name: &str) -> bool {
-        self.take(name, "true or false", |it| it.parse().ok()).unwrap_or(false)
+        self.optional_flag(name).unwrap_or(false)
+    }
+
+    /// Takes `true` or `false`, if it is given.
+    pub fn optional_flag(&mut self, name: &str) -> Option<bool> {
+        self.take(name, "true or false", |it| it.parse().ok())
     }
 
     /// Takes `asc` or `desc`; ascending unless it is given.

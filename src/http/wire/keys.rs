@@ -51,6 +51,10 @@ pub struct ApiKeyBody {
     /// The granted scopes, each once, in the order of the catalogue.
     #[schema(example = json!(["orders:read", "products:read"]))]
     scopes: Vec<String>,
+    /// The granted scopes that no accepted request required today or on the 29 days before (UTC), in the
+    /// order of the catalogue. For a key that is younger, compare `createdAt`.
+    #[schema(example = json!(["products:read"]))]
+    unused_scopes: Vec<String>,
     /// When the key was created.
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     created_at: String,
@@ -147,6 +151,8 @@ pub struct KeyFilterQuery {
     /// Return only keys that were created before this instant and not used since.
     #[param(format = DateTime)]
     pub unused_since: Option<String>,
+    /// Return only keys with `unusedScopes`. With `false`, return only keys without.
+    pub unused_scopes: Option<bool>,
     /// Return only keys that expire before this instant.
     #[param(format = DateTime)]
     pub expiring_before: Option<String>,
@@ -250,6 +256,7 @@ impl ApiKeyBody {
             key: plaintext.map(|it| it.expose().to_owned()),
             key_prefix: view.prefix.map(|it| it.as_str().to_owned()).unwrap_or_default(),
             scopes: scopes.into_iter().map(str::to_owned).collect(),
+            unused_scopes: view.unused_scopes.clone(),
             created_at: created_at.to_string(),
             expires_at: shown(*expires_at),
             last_used_at: shown(view.last_used_at),

@@ -1,9 +1,9 @@
-//! Counts of use on the wire.
+//! Counts of use, and the addresses of clients, on the wire.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::DayOfUse;
+use crate::service::{DayOfUse, SeenAddress};
 
 /// The usage of a key.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +48,47 @@ pub struct DeniedBody {
     insufficient_scopes: u64,
     /// Because the rate limit of the key or of its account was reached.
     rate_limited: u64,
+}
+
+/// The last addresses from which a key was used.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeyAddresses)]
+pub struct KeyAddressesBody {
+    /// At most five addresses, the one that was used last first.
+    #[schema(max_items = 5)]
+    data: Vec<KeyAddressBody>,
+}
+
+/// An address from which a key was used.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = KeyAddress)]
+pub struct KeyAddressBody {
+    /// The IPv4 address of the client, or the /64 network of its IPv6 address.
+    #[schema(example = "203.0.113.7")]
+    address: String,
+    /// When the key was first used from this address, since it is one of the five.
+    #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
+    first_used_at: String,
+    /// When the key was last used from this address.
+    #[schema(format = DateTime, example = "2026-01-21T08:30:00.000Z")]
+    last_used_at: String,
+}
+
+impl From<Vec<SeenAddress>> for KeyAddressesBody {
+    fn from(addresses: Vec<SeenAddress>) -> Self {
+        Self { data: addresses.into_iter().map(KeyAddressBody::from).collect() }
+    }
+}
+
+impl From<SeenAddress> for KeyAddressBody {
+    fn from(it: SeenAddress) -> Self {
+        Self {
+            address: it.address.to_string(),
+            first_used_at: it.first_used_at.to_string(),
+            last_used_at: it.last_used_at.to_string(),
+        }
+    }
 }
 
 impl From<Vec<DayOfUse>> for UsageBody {

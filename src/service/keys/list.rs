@@ -51,7 +51,7 @@ impl Keyward {
         read: impl Fn(&ReadTx<'_>, &KeyFilter) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.check_key_list(caller, filter.account)?;
-        if filter.unused_since.is_some() {
+        if filter.unused_since.is_some() || filter.unused_scopes.is_some() {
             self.flush_usage()?; // The file must know what memory knows.
         }
         self.store.read(|tx| {

@@ -1,4 +1,4 @@
--- Limits for keys and accounts, and what they and safe retries, webhooks and reports remember.
+-- Limits for keys and accounts, and what they, uses, safe retries, webhooks and reports remember.
 
 ALTER TABLE accounts ADD COLUMN rate_limit     INTEGER CHECK (0 < rate_limit);
 ALTER TABLE accounts ADD COLUMN rate_window_s  INTEGER CHECK (0 < rate_window_s);
@@ -49,3 +49,25 @@ CREATE TABLE webhook_cursors (
     next_attempt_ms  INTEGER,
     disabled_at_ms   INTEGER
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE scope_usage (
+    key_id   TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    scope    TEXT    NOT NULL,
+    last_day INTEGER NOT NULL,
+    PRIMARY KEY (key_id, scope)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE key_addresses (
+    key_id           TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    address          TEXT    NOT NULL,
+    first_used_at_ms INTEGER NOT NULL,
+    last_used_at_ms  INTEGER NOT NULL,
+    announce_at_ms   INTEGER,
+    PRIMARY KEY (key_id, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX key_addresses_to_announce ON key_addresses (announce_at_ms)
+    WHERE announce_at_ms IS NOT NULL;
+
+CREATE INDEX events_of_new_address ON events (subject, seq)
+    WHERE type = 'api_key.new_address';
