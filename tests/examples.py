@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/integrate.md").read_text()
@@ -33,7 +34,9 @@ EXAMPLES = {
 # PHP forgets the handle, and so its connection, at the end of each request.
 WITHOUT_KEEP_ALIVE = {"PHP"}
 LINES = 60
-PATIENCE = 3.0
+# SIGTERM also ends the programs that a test has started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+PATIENCE = 3.0  # Seconds: the time-out of 2, and some for the rest.
 
 
 def blocks(heading):
@@ -232,8 +235,8 @@ class Wire:
                         upstream = upstream or socket.create_connection(("127.0.0.1", self.upstream), timeout=30)
                         upstream.sendall(request)
                         with upstream.makefile("rb", buffering=0) as answers:
-                            answer = read_message(answers) or b""
-                        if mode == "lose the answer":
+                            answer = read_message(answers)
+                        if answer is None or mode == "lose the answer":
                             return
                         connection.sendall(answer)
                     answered += 1
@@ -458,6 +461,7 @@ class Example:
         self.expect("another scheme alone", self.send(("Authorization", "Basic eDp5")), 401, "MISSING_KEY")
         self.expect("Bearer without a token", self.send(("Authorization", "Bearer")), 401, "MISSING_KEY")
         self.expect("an empty key", self.send(("X-API-Key", "")), 401)
+        self.expect("an empty key beside a token", self.send(("X-API-Key", ""), bearer), (400, 401))
         self.expect("no key at all", self.send(("X-API-Key", "hello")), 401, "MALFORMED")
         self.expect("a long key", self.send(("X-API-Key", "x" * 4000)), 401, "MALFORMED")
         self.expect("bytes that are no text", self.send(("X-API-Key", b"rg_\xff\xfe")), 401, "MALFORMED")
@@ -472,6 +476,8 @@ class Example:
         self.same("the missing scopes", answer.json.get("missingScopes"), ["orders:write"])
         elsewhere = self.new_key(allowedIps=["203.0.113.0/24"])
         self.expect("another address", self.send(("X-API-Key", elsewhere["key"])), 403, "IP_NOT_ALLOWED")
+        forged = ("X-Forwarded-For", "203.0.113.7")
+        self.expect("an address that the client claims", self.send(("X-API-Key", elsewhere["key"]), forged), 403)
         here = self.new_key(allowedIps=["127.0.0.0/8"])
         self.expect("this address", self.send(("X-API-Key", here["key"])), 200)
         limited = self.new_key(rateLimit={"limit": 1, "windowSeconds": 30 * 86400})
@@ -513,6 +519,24 @@ class Example:
         self.wire.close_all()
         self.expect("keyward closed all connections", self.send(own), 200)
 
+    def at_once(self, shared):
+        """Many requests at once: each gets the identity of its own key."""
+        keys = [self.new_key(account=shared["account"]["id"]) for _ in range(4)]
+        wrong = []
+
+        def repeat(key):
+            for _ in range(15):
+                answer = self.send(("X-API-Key", key["key"]))
+                if answer.json.get("key") != key["id"]:
+                    wrong.append(answer.body)
+
+        threads = [threading.Thread(target=repeat, args=(it,)) for it in keys * 2]
+        for it in threads:
+            it.start()
+        for it in threads:
+            it.join()
+        self.same("answers for another key", wrong, [])
+
     def own_key(self, own):
         """The own key is revoked, and then replaced in its file."""
         gateway = self.server.key(scopes=["api-keys:verify"])
@@ -543,9 +567,7 @@ def prepare(server):
     server.call("DELETE", f"/api-keys/{revoked['id']}")
     server.call("POST", f"/api-keys/{rotated['id']}/rotate", {"gracePeriodSeconds": 0})
     server.call("PUT", f"/accounts/{suspended['id']}", {"status": "suspended"})
-    unknown = server.key()["key"]
-    # The same prefix with another secret, and a correct checksum.
-    forged = forge(unknown)
+    forged = forge(server.key()["key"])
     deadline = time.monotonic() + 30
     while server.call("POST", "/api-keys/verify", {"key": expired["key"]})["code"] != "EXPIRED":
         assert time.monotonic() < deadline
@@ -556,7 +578,7 @@ def prepare(server):
 
 
 def forge(key):
-    import zlib
+    """Returns a key with the same prefix, another secret and a correct checksum."""
     digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     body = key[:12] + "0" * 32
     number, checksum = zlib.crc32(body.encode()), ""
@@ -570,9 +592,9 @@ def in_parallel(action, examples):
     def guarded(example):
         try:
             action(example)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             example.failures.append(f"{type(error).__name__}: {error}")
-    threads = [threading.Thread(target=guarded, args=(it,)) for it in examples]
+    threads = [threading.Thread(target=guarded, args=(it,), daemon=True) for it in examples]
     for it in threads:
         it.start()
     for it in threads:
@@ -601,12 +623,15 @@ def main():
                 own = example.verdicts(shared)
                 example.failures_of_keyward(own)
                 example.connections(own)
+                example.at_once(shared)
                 example.own_key(own)
                 example.good = own
 
             in_parallel(life, examples)
             running = [it for it in examples if hasattr(it, "good")]
             server.stop()
+            for it in running:
+                it.wire.close_all()  # As keyward has closed its ends of them.
             in_parallel(lambda it: it.expect("keyward is stopped", it.send(it.good), 503, "UNAVAILABLE"), running)
             server.start()
             in_parallel(lambda it: it.expect("keyward is back", it.send(it.good), 200), running)

@@ -2,7 +2,7 @@
 # Decorate a view with @keyward("orders:read"); request.keyward then names the key.
 # KEYWARD_URL is the address of keyward. KEYWARD_KEY_FILE holds your service's own key, with the scope
 # api-keys:verify; it is read for each request. The rules are in docs/integrate.md.
-import functools, http, json, logging, math, os, pathlib, re, time
+import functools, http, logging, math, os, pathlib, re, time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 import urllib3
@@ -20,8 +20,8 @@ class Unexpected(Exception): pass
 
 def verify(question):
     own = {"X-API-Key": KEY_FILE.read_text().strip()}
-    ask = lambda: pool.request("POST", URL, json=question, headers=own, timeout=2, retries=False, redirect=False)
-    try: answer = ask() # Only a connection that was closed is tried once more.
+    ask = lambda: pool.request("POST", URL, json=question, headers=own, timeout=2, retries=False)
+    try: answer = ask() # Only a connection that was closed is tried once more. No redirection is followed.
     except urllib3.exceptions.ProtocolError: answer = ask()
     if answer.status != 200: raise Unexpected(f"status {answer.status}")
     return answer.json()
@@ -36,7 +36,7 @@ def keyward(*scopes):
         def protected(request, *args, **kwargs):
             challenge = {"WWW-Authenticate": 'ApiKey realm="api", header="X-API-Key"'}
             bearer = re.match("(?i)bearer +(.+)", request.headers.get("Authorization", ""))
-            key = request.headers.get("X-API-Key") or (bearer and bearer[1])
+            key = request.headers.get("X-API-Key", bearer and bearer[1])
             if not key: return refuse(401, "MISSING_KEY", challenge)
             if bearer and bearer[1] != key: return refuse(400, "CONFLICTING_KEYS")
             question = {"key": key, "scopes": scopes}

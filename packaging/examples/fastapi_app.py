@@ -36,7 +36,8 @@ async def verify(question):
 def keyward(*scopes):
     async def caller(request: Request):
         bearer = re.match("(?i)bearer +(.+)", request.headers.get("Authorization", ""))
-        key = ", ".join(request.headers.getlist("X-API-Key")) or (bearer and bearer[1])
+        given = request.headers.getlist("X-API-Key")
+        key = ", ".join(given) if given else bearer and bearer[1]
         if not key: raise Refused(401, "MISSING_KEY", CHALLENGE, {})
         if bearer and bearer[1] != key: raise Refused(400, "CONFLICTING_KEYS", {}, {})
         question = {"key": key, "scopes": scopes}
