@@ -16,6 +16,7 @@ const MEMBERS: [&str; 19] = [
     "key",
     "keyPrefix",
     "scopes",
+    "unusedScopes",
     "createdAt",
     "expiresAt",
     "lastUsedAt",
