@@ -24,15 +24,15 @@ function AccountList({ query }) {
   const change = (part) => {
     const next = { ...filter, ...part };
     setFilter(next);
-    replaceQuery(next);
+    replaceQuery({ ...next, q: next.q.trim() });
   };
-  const filtered = filter.q !== '' || filter.status !== '';
+  const filtered = filter.q.trim() !== '' || filter.status !== '';
   const create = can('accounts:write') && html`<${Button} kind="primary" onClick=${openCreate}>Create account<//>`;
   return html`
     <${View} title="Accounts" note="Each customer has an account with keys of its own" actions=${create}>
       <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
         <input type="search" aria-label="Search accounts" placeholder="Name, external id or id" maxlength="100" value=${filter.q}
-          onInput=${(event) => change({ q: event.target.value.trim() })} />
+          onInput=${(event) => change({ q: event.target.value })} />
         <select aria-label="Status" value=${filter.status} onChange=${(event) => change({ status: event.target.value })}>
           <option value="">Any status</option><option value="active">active</option><option value="suspended">suspended</option>
         </select>
@@ -60,7 +60,7 @@ function useAccounts(filter) {
     const timer = setTimeout(() => setWanted(filter), TYPING);
     return () => clearTimeout(timer);
   }, [filter.q, filter.status]);
-  const page = (cursor, signal) => session().api.get('accounts', { ...wanted, limit: PAGE, cursor }, { signal });
+  const page = (cursor, signal) => session().api.get('accounts', { ...wanted, q: wanted.q.trim(), limit: PAGE, cursor }, { signal });
   const first = useLoad(async (signal) => {
     const loaded = await page(null, signal);
     setRest({ rows: [], cursor: loaded.nextCursor });

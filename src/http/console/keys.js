@@ -55,9 +55,10 @@ export function useKeys(query, inputs) {
 }
 
 function matches(key, { text, status, scope }, now) {
-  const wanted = text.toLowerCase();
+  const searched = text.trim();
+  const wanted = searched.toLowerCase();
   const found = !wanted || key.name.toLowerCase().includes(wanted)
-    || [key.id, key.keyPrefix, ...key.previousKeys.map((it) => it.keyPrefix)].some((it) => it.startsWith(text));
+    || [key.id, key.keyPrefix, ...key.previousKeys.map((it) => it.keyPrefix)].some((it) => it.startsWith(searched));
   return found && (!status || statusOf(key, now) === status) && (!scope || key.scopes.includes(scope));
 }
 
@@ -99,7 +100,7 @@ export function Keys({ account, query }) {
     const next = { ...filter, ...part };
     setFilter(next);
     setPage(0);
-    replaceQuery({ account, q: next.text, status: next.status, scope: next.scope });
+    replaceQuery({ account, q: next.text.trim(), status: next.status, scope: next.scope });
   };
   const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
   const shown = Math.min(page, pages - 1);
@@ -138,7 +139,7 @@ function Filters({ filter, change, account }) {
   return html`
     <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
       <input type="search" aria-label="Search keys" placeholder="Name, prefix or id"
-        value=${filter.text} onInput=${(event) => change({ text: event.target.value.trim() })} />
+        value=${filter.text} onInput=${(event) => change({ text: event.target.value })} />
       <select aria-label="Status" value=${filter.status} onChange=${(event) => change({ status: event.target.value })}>
         <option value="">Any status</option>
         ${STATUSES.map((it) => html`<option value=${it}>${it}</option>`)}
