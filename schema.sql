@@ -235,7 +235,9 @@ CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
     started_at_ms INTEGER NOT NULL,
     used          INTEGER NOT NULL CHECK (0 <= used),
-    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)) -- the newest event about it, in per cent
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)), -- the newest event about it, in per cent
+    told_limit    INTEGER NOT NULL, -- the rate limit that this event is about
+    told_window_s INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Answers to requests with an Idempotency-Key, for 24 hours. They repeat what an event tells, and

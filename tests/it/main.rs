@@ -68,6 +68,7 @@ mod plans;
 mod processes;
 mod proxies;
 mod rate_limits;
+mod rate_limits_kept;
 mod recipes;
 mod remote;
 mod rotation;

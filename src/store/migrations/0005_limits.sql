@@ -21,7 +21,9 @@ CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
     started_at_ms INTEGER NOT NULL,
     used          INTEGER NOT NULL CHECK (0 <= used),
-    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100))
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)),
+    told_limit    INTEGER NOT NULL,
+    told_window_s INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotent_answers (
