@@ -26,12 +26,22 @@ pub struct Question<'a> {
     pub client_ip: &'a dyn Fn() -> Option<IpAddr>,
     /// What the request uses of the rate limits. With 0, no rate limit refuses it.
     pub cost: u32,
+    /// Whether the request is refused even if the key is accepted. It then uses no rate limit and is no
+    /// use of the key.
+    pub is_ambiguous: bool,
+}
+
+impl<'a> Question<'a> {
+    /// Asks whether a key is accepted, for a call of this API: it needs no scopes and uses no rate limit.
+    pub fn of_call(client_ip: &'a dyn Fn() -> Option<IpAddr>) -> Self {
+        Self { required: RequiredScopes::default(), client_ip, cost: 0, is_ambiguous: false }
+    }
 }
 
 impl From<RequiredScopes> for Question<'static> {
     /// Asks for a request with the usual cost, from an unknown address.
     fn from(required: RequiredScopes) -> Self {
-        Self { required, client_ip: &|| None, cost: 1 }
+        Self { required, client_ip: &|| None, cost: 1, is_ambiguous: false }
     }
 }
 

@@ -19,7 +19,6 @@ use crate::{
         event::{Actor, EventSource, EventType, NewEvent, RequestContext, Subject},
         id::AccountId,
         plaintext_key::PlaintextKey,
-        policy::RequiredScopes,
         rate_limit::Rates,
         scope::ScopeBits,
         verdict::Verdict,
@@ -77,7 +76,7 @@ impl Keyward {
         let index = self.store.index();
         let admitted = index.look(presented.prefix(), |entry| {
             let cached_digest = entry.live().map(RuntimeState::cached_digest);
-            let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+            let question = Question::of_call(client_ip);
             let account = |it: &_| self.assess(entry, Some(it), &question);
             let found = index.account(entry.key.account, account);
             let found = found.unwrap_or_else(|| self.assess(entry, None, &question));
@@ -121,7 +120,9 @@ impl Keyward {
                 (Some(owner), self.assess(&entry, Some(it), &question))
             })
             .unwrap_or_else(|| (None, self.assess(&entry, None, &question)));
-        self.count_use(&entry, &found);
+        if !question.is_ambiguous || found.verdict != Verdict::Valid {
+            self.count_use(&entry, &found);
+        }
         let Assessment { verdict, missing, rates, .. } = found;
         Verification { verdict, entry: Some(entry), account, missing, rates }
     }
@@ -145,7 +146,8 @@ impl Keyward {
             None if !is_allowed_from(entry, question) => Verdict::IpNotAllowed,
             None if !missing.is_empty() => Verdict::InsufficientScopes,
             None => {
-                rates = self.consume_rates(entry, account, question.cost, now);
+                let cost = if question.is_ambiguous { 0 } else { question.cost };
+                rates = self.consume_rates(entry, account, cost, now);
                 rates.exceeded().map_or(Verdict::Valid, |_| Verdict::RateLimited)
             }
         };
@@ -191,7 +193,7 @@ impl Keyward {
         let found = found.filter(|it| it.key.id == presented.key);
         let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
         let client_ip = &|| caller.client_ip;
-        let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+        let question = Question::of_call(client_ip);
         let account = |it: &_| self.assess(&entry, Some(it), &question);
         let found = self.store.index().account(entry.key.account, account);
         let found = found.unwrap_or_else(|| self.assess(&entry, None, &question));
