@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     service::{
         Denial, Error, Identity, Keyward, Presented, Principal, Question, limits::is_allowed_from,
     },
-    store::{AccountEntry, IndexedCredential, RuntimeState},
+    store::{AccountEntry, IndexedCredential, RuntimeState, WriteTx},
 };
 
 /// A verdict, and the credential and account that it is about.
@@ -271,22 +271,28 @@ impl Keyward {
     ) -> Result<(), Error> {
         let Some(entry) = found.entry.clone() else { return Ok(()) };
         self.system_change(move |tx| {
-            let subject = Subject::Key(entry.key.id);
-            let event_type = EventType::ApiKeyRetiredKeyUsed;
-            let last = tx.last_retired_use(entry.key.id)?;
-            if last.is_some_and(|it| tx.now() < it.after(RETIRED_USE_INTERVAL)) {
-                return Ok(());
-            }
-            let event = NewEvent {
-                event_type,
-                account: Some(entry.key.account),
-                subject,
-                data: json!({ "keyPrefix": entry.prefix.as_str() }),
-            };
-            tx.record(&context.caused_by(actor_of(&entry)), &event)?;
-            Ok(())
+            let data = json!({ "keyPrefix": entry.prefix.as_str() });
+            record_retired(tx, &context.caused_by(actor_of(&entry)), entry.key.account, data)
         })
     }
+}
+
+/// Records that the key of this source presented a credential whose grace period is over, unless that
+/// was recorded less than an hour ago.
+pub(super) fn record_retired(
+    tx: &WriteTx<'_>,
+    source: &EventSource,
+    account: AccountId,
+    data: Value,
+) -> Result<(), Error> {
+    let Actor::Key { id, .. } = source.actor else { return Ok(()) };
+    let last = tx.last_retired_use(id)?;
+    if last.is_some_and(|it| tx.now() < it.after(RETIRED_USE_INTERVAL)) {
+        return Ok(());
+    }
+    let (event_type, subject) = (EventType::ApiKeyRetiredKeyUsed, Subject::Key(id));
+    tx.record(source, &NewEvent { event_type, account: Some(account), subject, data })?;
+    Ok(())
 }
 
 const RETIRED_USE_INTERVAL: Duration = Duration::from_hours(1);
