@@ -198,7 +198,7 @@ impl Delivery {
                 (before.disabled(now), DeliveryResult::Gone, Some(why))
             }
             Outcome::Failed { why, asked } => {
-                let cursor = before.failed(now, asked);
+                let cursor = before.failed(now, asked, &*app.env().entropy);
                 let next = cursor.next_attempt.map(|it| it.to_string());
                 tracing::warn!(webhook = name, event.seq = seq, next, "not delivered: {why}");
                 (cursor, DeliveryResult::Failed, Some(why))
