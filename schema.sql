@@ -248,12 +248,13 @@ CREATE TABLE idempotent_answers (
     request       BLOB    NOT NULL CHECK (length(request) = 32), -- a digest of the request
     subject       TEXT    NOT NULL,     -- the key that was created or rotated
     prefix        TEXT    NOT NULL,     -- of the credential that the answer shows
-    sealed        BLOB    NOT NULL,
+    sealed        BLOB    NOT NULL,     -- empty once this credential has ended
     created_at_ms INTEGER NOT NULL,
     PRIMARY KEY (caller, token)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+CREATE INDEX idempotent_answers_by_subject ON idempotent_answers (subject) WHERE sealed <> x'';
 
 -- The newest event that each webhook has delivered. Delivery changes nothing that an event tells.
 CREATE TABLE webhook_cursors (

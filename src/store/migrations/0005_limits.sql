@@ -38,6 +38,7 @@ CREATE TABLE idempotent_answers (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+CREATE INDEX idempotent_answers_by_subject ON idempotent_answers (subject) WHERE sealed <> x'';
 
 CREATE TABLE webhook_cursors (
     name             TEXT    PRIMARY KEY,
