@@ -31,6 +31,7 @@ mod checkpoints;
 mod cli;
 mod cli_json;
 mod cli_keys;
+mod cli_limits;
 mod cli_people;
 mod crash;
 mod denials;
