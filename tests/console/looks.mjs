@@ -26,6 +26,9 @@ export async function inspect({ page }, view, check) {
     for (const fault of await violations(page)) {
       check(false, `${view}, ${name}: ${fault}`);
     }
+    for (const field of await page.evaluate(unnamed)) {
+      check(false, `${view}, ${name}: only a placeholder names the field ${field}`);
+    }
     const { wide, across } = await page.evaluate(overflow);
     check(!wide, `${view}, ${name}: the page scrolls sideways because of ${across}`);
   }
@@ -42,6 +45,12 @@ async function violations(page) {
     const { violations } = await window.axe.run(document, { resultTypes: ['violations'] });
     return violations.flatMap(({ id, help, nodes }) => nodes.map((it) => `axe ${id}: ${help}: ${it.html.slice(0, 200)}`));
   });
+}
+
+// A placeholder goes away when a person types, although axe accepts it as a name.
+function unnamed() {
+  return [...document.querySelectorAll('input, select, textarea')]
+    .filter((it) => !it.labels?.length && !it.ariaLabel && !it.hasAttribute('aria-labelledby')).map((it) => it.outerHTML);
 }
 
 function overflow() {

@@ -142,6 +142,7 @@ async function unused(t, tab) {
     await until('the unused keys are listed', async () => (await tab.all('checkbox', /^Select Old/)).length === 3);
     const own = await tab.find('checkbox', 'Select Grace Hopper');
     t.check(await own.evaluate((it) => it.disabled), 'the key of the session can be chosen');
+    await tab.see(/Grace Hopper\s+This page uses the key\./);
     const button = await tab.find('button', 'Revoke selected…');
     t.check(await button.evaluate((it) => it.disabled), 'nothing is chosen, but it can be revoked');
     await tab.click('checkbox', 'Select Old cron job');

@@ -64,7 +64,7 @@ fn every_change_has_an_event_with_actor_subject_and_source() {
     let operator = server.get(&root.text, "/api/v1/api-keys/self").expect(200).json();
     let operator = &operator["accountId"];
     let actor = json!({
-        "type": "key", "keyId": root.id, "keyPrefix": root.text[..12], "accountId": operator,
+        "type": "key", "keyId": root.id, "keyName": "Root key", "keyPrefix": root.text[..12], "accountId": operator,
     });
     let caused_by = |answer: &Response| -> Vec<Value> {
         let request = answer.header("x-request-id").expect("an identifier");
@@ -107,8 +107,7 @@ fn an_event_without_an_actor_comes_from_the_command_line_or_the_scheduler() {
     assert_eq!(server.run_job("expire_keys"), 1);
     assert_eq!(server.run_job("expire_keys"), 0, "once");
     let events = server.events();
-    let keyless =
-        |kind: &str| json!({ "type": kind, "keyId": null, "keyPrefix": null, "accountId": null });
+    let keyless = |kind: &str| json!({ "type": kind, "keyId": null, "keyName": null, "keyPrefix": null, "accountId": null });
     for (event, kind) in [(&events[0], "cli"), (events.last().unwrap(), "scheduler")] {
         assert_eq!(event["actor"], keyless(kind));
         assert_eq!((&event["requestId"], &event["clientIp"]), (&Value::Null, &Value::Null));
@@ -264,8 +263,7 @@ fn an_account_sees_its_own_events_and_no_details_of_the_operator() {
     let all = server.events();
     let about: Vec<_> = all.iter().filter(|it| it["accountId"] == account).cloned().collect();
     assert_eq!(seqs(&own), seqs(&about));
-    let keyless =
-        json!({ "type": "operator", "keyId": null, "keyPrefix": null, "accountId": null });
+    let keyless = json!({ "type": "operator", "keyId": null, "keyName": null, "keyPrefix": null, "accountId": null });
     let mut faceless = 0;
     for (shown, whole) in own.iter().zip(&about) {
         let mut expected = whole.clone();
