@@ -265,7 +265,9 @@ CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
     started_at_ms INTEGER NOT NULL,
     used          INTEGER NOT NULL CHECK (0 <= used),
-    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)) -- the newest event about it, in per cent
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)), -- the newest event about it, in per cent
+    told_limit    INTEGER NOT NULL, -- the rate limit that this event is about
+    told_window_s INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Answers to requests with an Idempotency-Key, for 24 hours. They repeat what an event tells, and
@@ -276,12 +278,13 @@ CREATE TABLE idempotent_answers (
     request       BLOB    NOT NULL CHECK (length(request) = 32), -- a digest of the request
     subject       TEXT    NOT NULL,     -- the key that was created or rotated
     prefix        TEXT    NOT NULL,     -- of the credential that the answer shows
-    sealed        BLOB    NOT NULL,
+    sealed        BLOB    NOT NULL,     -- empty once this credential has ended
     created_at_ms INTEGER NOT NULL,
     PRIMARY KEY (caller, token)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+CREATE INDEX idempotent_answers_by_subject ON idempotent_answers (subject) WHERE sealed <> x'';
 
 -- The newest event that each webhook has delivered. Delivery changes nothing that an event tells.
 CREATE TABLE webhook_cursors (

@@ -27,7 +27,7 @@ named_enum! {
 }
 
 impl ClientAddress {
-    /// The first network of multicast, ff00::/64.
+    /// The first network of multicast, `ff00::/64`.
     const MULTICAST: u64 = 0xff00_0000_0000_0000;
     const NETWORK_SUFFIX: &str = "/64";
 
@@ -66,13 +66,11 @@ impl ClientAddress {
 impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of_v4 = self.0.checked_sub(Self::MULTICAST).and_then(|it| u32::try_from(it).ok());
-        match of_v4 {
-            Some(bits) => Ipv4Addr::from_bits(bits).fmt(f),
-            None => {
-                let network = Ipv6Addr::from_bits(u128::from(self.0) << 64);
-                write!(f, "{network}{}", Self::NETWORK_SUFFIX)
-            }
+        if let Some(bits) = of_v4 {
+            return Ipv4Addr::from_bits(bits).fmt(f);
         }
+        let network = Ipv6Addr::from_bits(u128::from(self.0) << 64);
+        write!(f, "{network}{}", Self::NETWORK_SUFFIX)
     }
 }
 

@@ -114,13 +114,15 @@ impl WriteTx<'_> {
         Ok(found)
     }
 
-    /// Deletes at most `limit` addresses. Returns how many it deleted.
+    /// Deletes the addresses of at most `limit` keys. Returns of how many.
     pub fn delete_addresses(&self, limit: u32) -> Result<usize, StoreError> {
-        let mut statement = self.sql.prepare_cached(
-            "DELETE FROM key_addresses WHERE (key_id, address) IN (
-                 SELECT key_id, address FROM key_addresses LIMIT ?1)",
-        )?;
-        Ok(statement.execute([limit])?)
+        let mut statement =
+            self.sql.prepare_cached("SELECT DISTINCT key_id FROM key_addresses LIMIT ?1")?;
+        let keys: Vec<KeyId> =
+            KEY_ADDRESSES.all(&mut statement, [limit], |row| row.get("key_id"))?;
+        let mut delete = self.sql.prepare_cached("DELETE FROM key_addresses WHERE key_id = ?1")?;
+        keys.iter().try_for_each(|key| delete.execute([key]).map(drop))?;
+        Ok(keys.len())
     }
 }
 

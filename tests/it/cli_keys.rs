@@ -6,7 +6,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Binary, Process, Request, keyward};
 
@@ -268,6 +268,42 @@ fn unused_keys_are_found() {
     let found = way.json(&["keys", "unused", "--days", "1", "--all"]);
     assert_eq!(found["data"][0]["name"], "fresh");
     assert_eq!(way.json(&["keys", "unused", "--all"])["data"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn unused_scopes_and_addresses_are_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let (here, root) = (Way::Here(dir.path()), server.root_key());
+    let scopes = "orders:read,orders:write";
+    let key = here.run(&["keys", "create", "--name", "ci", "--scope", scopes, "-q"]);
+    let (key, prefix) = (key.trim(), &key[..12]);
+    let found = |way: Way<'_>| {
+        let list = way.json(&["keys", "unused", "--scopes"]);
+        let rows = list["data"].as_array().unwrap().iter().filter(|it| it["name"] == "ci");
+        rows.map(|it| it["unusedScopes"].clone()).collect::<Vec<_>>()
+    };
+    let question = json!({ "key": key, "scopes": ["orders:read"], "clientIp": "2001:db8::1" });
+    let verify = Request::new("POST", "/api/v1/api-keys/verify").key(&root).json(&question);
+    for way in [here, Way::Network { server: &server, key: &root }] {
+        verify.send(server.address).expect(200);
+        assert_eq!(found(way), [json!(["orders:write"])]);
+        let table = way.run(&["keys", "unused", "--scopes"]);
+        let row = table.lines().find(|it| it.contains(prefix)).unwrap();
+        assert!(table.contains("UNUSED SCOPES") && row.ends_with(" orders:write"), "{table}");
+        let shown = way.run(&["keys", "show", prefix]);
+        let row = shown.lines().find(|it| it.starts_with("unused scopes")).unwrap();
+        assert!(row.ends_with(" orders:write") && !row.contains("orders:read"), "{shown}");
+        let addresses = way.json(&["keys", "addresses", prefix]);
+        assert_eq!(addresses["data"][0]["address"], "2001:db8::/64");
+        let table = way.run(&["keys", "addresses", prefix]);
+        assert!(table.contains("LAST USED") && table.contains("2001:db8::/64"), "{table}");
+        way.refused(&["keys", "addresses", "rg_000000000"], 1);
+        way.refused(&["keys", "unused", "--scopes", "--days", "7"], 2);
+    }
+    assert_eq!(here.verify(key, "orders:write").0, 0);
+    assert!(found(here).is_empty());
+    assert!(!here.run(&["keys", "show", prefix]).contains("unused scopes"));
 }
 
 #[test]

@@ -49,10 +49,14 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             (json!({ "enabled": true }), |it, caller| it.disabled && outlives(it.end, caller)),
             (json!({ "scopes": ["orders:read", "products:read"] }), secret),
             (json!({ "expiresAt": null }), |it, caller| it.end.is_some() && caller.is_some()),
-            (json!({ "expiresAt": at(3) }), |it, caller| it.end != Some(3) && caller.is_some()),
+            (json!({ "expiresAt": at(3) }), |it, caller| {
+                it.end.is_some_and(|end| end < 3) && caller.is_some()
+            }),
             (json!({ "expiresAt": at(END) }), never),
             (json!({ "expiresAt": at(1), "enabled": true }), never),
-            (json!({ "expiresIn": 3 * 3600 }), |it, caller| it.end != Some(3) && caller.is_some()),
+            (json!({ "expiresIn": 3 * 3600 }), |it, caller| {
+                it.end.is_some_and(|end| end < 3) && caller.is_some()
+            }),
             (json!({ "expiresIn": END * 3600 }), never),
         ],
         "rotateApiKey" => vec![

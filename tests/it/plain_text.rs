@@ -216,6 +216,8 @@ fn no_command_lets_a_stored_text_control_the_terminal() {
         (&["keys", "show", STEERING], true),
         (&["keys", "revoke", key], true),
         (&["keys", "unused", "--all"], false),
+        (&["keys", "unused", "--scopes", "--all"], true),
+        (&["keys", "addresses", STEERING], true),
         (&["accounts", "list"], true),
         (&["accounts", "show", own], true),
         (&["accounts", "show", STEERING], false),

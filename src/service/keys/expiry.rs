@@ -69,9 +69,9 @@ pub struct Expiry<'a> {
     pub existing: Option<&'a ApiKey>,
 }
 
-/// Returns whether a key with this expiry outlives its caller.
-pub(in crate::service) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
-    caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
+/// Returns whether `end`, where `None` means never, is later than `limit`, where `None` means no limit.
+pub(in crate::service) fn outlives(end: Option<Timestamp>, limit: Option<Timestamp>) -> bool {
+    limit.is_some_and(|limit| end.is_none_or(|it| limit < it))
 }
 
 impl Expiry<'_> {
@@ -89,6 +89,10 @@ impl Expiry<'_> {
         }
         if end.is_some_and(|it| it <= self.now) {
             return Some(Fault::new(pointer, "in_the_past", "must lie in the future"));
+        }
+        // A nearer end gives nothing, also if it is still beyond a limit.
+        if own.is_some_and(|own| outlives(own, end)) {
+            return None;
         }
         let (code, detail) = self.beyond_caller(end).or_else(|| self.beyond_lifetime(end))?;
         Some(Fault::new(pointer, code, detail))

@@ -25,7 +25,9 @@ CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
     started_at_ms INTEGER NOT NULL,
     used          INTEGER NOT NULL CHECK (0 <= used),
-    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100))
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)),
+    told_limit    INTEGER NOT NULL,
+    told_window_s INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotent_answers (
@@ -40,6 +42,7 @@ CREATE TABLE idempotent_answers (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+CREATE INDEX idempotent_answers_by_subject ON idempotent_answers (subject) WHERE sealed <> x'';
 
 CREATE TABLE webhook_cursors (
     name             TEXT    PRIMARY KEY,
