@@ -58,6 +58,7 @@ static ASSETS: &[Asset] = &assets! {
     "fields.js"
     "format.js"
     "hooks.js"
+    "html.js"
     "icon.svg"
     "index.html"
     "key.js"
@@ -90,6 +91,7 @@ static ASSETS: &[Asset] = &assets! {
     "vendor/LICENSE-preact.txt"
     "vendor/VENDOR.md"
     "vendor/htm-preact.js"
+    "vendor/htm.js"
     "vendor/pico.min.css"
 };
 

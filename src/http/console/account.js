@@ -1,6 +1,6 @@
 // The page of one account, for the operator.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { DeleteAccount, SwitchAccount } from './account_actions.js';
 import { AccountState } from './accounts.js';
 import { ConsoleLink } from './console_link.js';

@@ -1,6 +1,6 @@
 // The fields of an account.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { TextField, faultsIn } from './fields.js';
 import { ScopePicker } from './scope_picker.js';
 import { session } from './session.js';

@@ -1,6 +1,6 @@
 // The console: the frame around the views.
 
-import { html, render, useEffect, useState } from './vendor/htm-preact.js';
+import { html, render, useEffect, useState } from './html.js';
 import { connection } from './api.js';
 import { DialogHost } from './dialogs.js';
 import { useListener } from './hooks.js';
@@ -23,6 +23,8 @@ const VIEWS = [
   { view: 'audit', name: 'Audit log', shown: () => can('events:read') },
   { view: 'accounts', name: 'Accounts', shown: isOperator },
 ];
+
+const CONTENTS = new Map(Object.entries({ keys: Keys, unused: Unused, audit: AuditLog, accounts: Accounts }));
 
 function App() {
   useListener(subscribe);
@@ -59,7 +61,7 @@ function Content({ route, account }) {
   if (route.view === 'keys' && route.id) {
     return html`<${KeyPage} key=${route.id} id=${route.id} ...${props} />`;
   }
-  const Chosen = { keys: Keys, unused: Unused, audit: AuditLog, accounts: Accounts }[route.view] ?? Keys;
+  const Chosen = CONTENTS.get(route.view) ?? Keys;
   return html`<${Chosen} key=${`${route.view} ${account}`} id=${route.id} ...${props} />`;
 }
 

@@ -1,6 +1,6 @@
 // Saves the events that a filter selects, as JSON Lines.
 
-import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useRef, useState } from './html.js';
 import { filterWords, isFiltered, listQuery } from './audit_filter.js';
 import { number, plural } from './format.js';
 import { useTask } from './hooks.js';

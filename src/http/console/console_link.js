@@ -1,6 +1,6 @@
 // A link with which the holder of an account manages its keys on this page.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { Choices, TextField, faultsIn } from './fields.js';
 import { dateTime } from './format.js';
 import { useTask } from './hooks.js';

@@ -1,7 +1,7 @@
 // The dialog of the page. It is no part of the view that opened it, so that a table which drops a row,
 // or a change of the view, does not close a dialog that shows a key.
 
-import { useEffect } from './vendor/htm-preact.js';
+import { useEffect } from './html.js';
 import { useListener } from './hooks.js';
 
 const listeners = new Set();

@@ -45,10 +45,10 @@ export const EVENT_TYPES = {
   },
 };
 
-const NAMES = Object.assign({}, ...Object.values(EVENT_TYPES));
+const NAMES = new Map(Object.values(EVENT_TYPES).flatMap(Object.entries));
 
 // Returns the name of a type of event. A later server may have types that this page does not know.
-export const eventName = (type) => NAMES[type] ?? capital(type.replace(/[._]/g, ' '));
+export const eventName = (type) => NAMES.get(type) ?? capital(type.replace(/[._]/g, ' '));
 
 const words = (text) => String(text).replaceAll('_', ' ');
 
@@ -67,7 +67,7 @@ const DETAILS = {
 };
 
 // Returns a few words about an event, or an empty text. Parts of `data` may be absent.
-export const eventDetail = ({ type, data }) => DETAILS[type]?.(data ?? {}) ?? '';
+export const eventDetail = ({ type, data }) => (Object.hasOwn(DETAILS, type) ? DETAILS[type](data ?? {}) : '');
 
 function changed({ before, after }) {
   if (after?.status) {

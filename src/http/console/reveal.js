@@ -1,6 +1,6 @@
 // Shows a new key once. Its plaintext is only in the state of the dialog, which drops it at the end.
 
-import { html, useLayoutEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useLayoutEffect, useRef, useState } from './html.js';
 import { BASE } from './api.js';
 import { Actions, Button, Copy, Notice } from './ui.js';
 

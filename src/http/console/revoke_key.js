@@ -1,6 +1,6 @@
 // The dialog that revokes a key.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { TextField } from './fields.js';
 import { useTask } from './hooks.js';
 import { Loaded } from './key_dialog.js';

@@ -1,6 +1,6 @@
 // The dialogs that give a key a new credential and that end the grace of the old ones.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { ifMatch } from './api.js';
 import { Choices } from './fields.js';
 import { SECOND, dateTime, plural } from './format.js';

@@ -1,6 +1,6 @@
 // The first view: the person presents a key.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { useTask } from './hooks.js';
 import { signIn } from './session.js';
 import { Button, ErrorBox, Notice } from './ui.js';

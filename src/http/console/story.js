@@ -1,6 +1,6 @@
 // The last events of one key, for its page.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { Party, actorOf } from './audit_table.js';
 import { eventDetail, eventName } from './event_text.js';
 import { useLoad } from './hooks.js';

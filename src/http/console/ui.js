@@ -1,6 +1,6 @@
 // Parts that all views use.
 
-import { html, useEffect, useLayoutEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useLayoutEffect, useRef, useState } from './html.js';
 import { DAY, ago, countdown, dateTime, plural } from './format.js';
 import { useNow } from './hooks.js';
 

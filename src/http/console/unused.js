@@ -1,6 +1,6 @@
 // The report of keys that are not used, and of keys with scopes that are not used.
 
-import { html, useMemo, useState } from './vendor/htm-preact.js';
+import { html, useMemo, useState } from './html.js';
 import { RevokeMany } from './revoke_many.js';
 import { DAY, date, number, plural } from './format.js';
 import { useKeys } from './keys.js';

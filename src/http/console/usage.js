@@ -1,6 +1,6 @@
 // How often keys are used: bars of the last 30 days, scopes never used, and addresses.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { date, number, plural } from './format.js';
 import { useLoad } from './hooks.js';
 import { actionsOf } from './key_actions.js';
