@@ -1,6 +1,6 @@
 // The console: the frame around the views.
 
-import { html, render, useEffect, useState } from './html.js';
+import { html, render, useEffect, useRef, useState } from './html.js';
 import { connection } from './api.js';
 import { DialogHost } from './dialogs.js';
 import { useListener } from './hooks.js';
@@ -55,7 +55,7 @@ function Frame() {
     </header>
     <${LinkBar} />
     ${account && account !== session().account.id && html`<${ActingIn} account=${account} />`}
-    <main id="content" tabindex="-1"><${Told} /><${OwnKeyHint} /><${Content} route=${route} account=${account} /></main>
+    <main id="content" tabindex="-1"><${Told} route=${route} /><${OwnKeyHint} /><${Content} route=${route} account=${account} /></main>
     <${DialogHost} />`;
 }
 
@@ -68,10 +68,20 @@ function Content({ route, account }) {
   return html`<${Chosen} key=${`${route.view} ${account}`} id=${route.id} ...${props} />`;
 }
 
-// Says why a link was not opened. The session that was there goes on.
-function Told() {
-  return notice() && html`
-    <${Notice} kind="warning"><p>${notice()}</p><${Button} onClick=${dismissNotice}>Close<//><//>`;
+// Says what happened, such as why a link was not opened, until the person goes to another view.
+function Told({ route }) {
+  const at = `${route.view} ${route.id}`;
+  const first = useRef(at);
+  useEffect(() => {
+    if (first.current !== at) {
+      first.current = at;
+      dismissNotice();
+    }
+  }, [at]);
+  const told = notice();
+  return html`
+    <div aria-live="polite">${told && html`
+      <${Notice} kind=${told.kind}><p>${told.text}</p><${Button} onClick=${dismissNotice}>Close<//><//>`}</div>`;
 }
 
 // Says that the operator looks at the account of a customer.

@@ -35,7 +35,7 @@ export function ExportEvents({ filter, account, onClose }) {
       </div>
       <${ErrorBox} error=${error} />
       <${Actions}>
-        <${Button} onClick=${onClose}>${done ? 'Close' : 'Cancel'}<//>
+        <${Button} autofocus onClick=${onClose}>${done ? 'Close' : 'Cancel'}<//>
         ${!done && html`<${Button} kind="primary" busy=${busy} onClick=${start}>Save file<//>`}
       <//>
     <//>`;

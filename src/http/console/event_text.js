@@ -51,14 +51,16 @@ const NAMES = new Map(Object.values(EVENT_TYPES).flatMap(Object.entries));
 export const eventName = (type) => NAMES.get(type) ?? capital(type.replace(/[._]/g, ' '));
 
 const words = (text) => String(text).replaceAll('_', ' ');
+// That a person asked for it is what the name of the event says already.
+const reason = (data) => (data.reason === 'requested' ? '' : words(data.reason ?? ''));
 
 const DETAILS = {
   'api_key.updated': (data) => changed(data),
   'account.updated': (data) => changed(data),
-  'api_key.revoked': (data) => (data.reasonText ? `“${data.reasonText}”` : words(data.reason ?? '')),
+  'api_key.revoked': (data) => (data.reasonText ? `“${data.reasonText}”` : reason(data)),
   'account.deleted': (data) => (data.reasonText ? `“${data.reasonText}”` : ''),
-  'api_key.grace_ended': (data) => words(data.reason ?? ''),
-  'api_key.purged': (data) => words(data.reason ?? ''),
+  'api_key.grace_ended': reason,
+  'api_key.purged': reason,
   'api_key.expiring': (data) => (data.days ? `in ${plural(data.days, 'day')}` : ''),
   'api_key.rotated': (data) => (data.gracePeriodSeconds >= 0 ? `grace period: ${duration(data.gracePeriodSeconds)}` : ''),
   'api_key.new_address': (data) => (data.addresses ?? []).map((it) => it.address).join(', '),

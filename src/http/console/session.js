@@ -14,7 +14,7 @@ const INPUTS = ['pointerdown', 'keydown', 'wheel', 'touchstart'];
 const listeners = new Set();
 let current = null; // { number, key, api, self, account, scopes, remembered }
 let begun = 0; // How many sessions began.
-let message = null; // Why the last session ended, or why a link was not opened.
+let message = null; // { text, kind }: why the last session ended, or what happened in this one.
 let byLink = false; // Whether the last session, or the attempt to begin one, was by a console link.
 let lastInput = Date.now();
 
@@ -101,7 +101,12 @@ async function redeem(key) {
 // A link that cannot be opened does not end a session that is open.
 function refuseLink(why) {
   byLink = current ? byLink : true;
-  message = why;
+  tellPerson(why, 'warning');
+}
+
+// Shows a text until the person closes it or goes to another view.
+export function tellPerson(text, kind) {
+  message = { text, kind };
   tell();
 }
 
@@ -127,7 +132,7 @@ export async function resume() {
   }
   if (Date.now() - used >= IDLE) {
     forgetStored();
-    message = IDLE_MESSAGE;
+    message = warning(IDLE_MESSAGE);
     return;
   }
   try {
@@ -136,7 +141,7 @@ export async function resume() {
     if (error.status !== 0) {
       forgetStored();
     }
-    message = error.detail ?? error.message;
+    message = warning(error.detail ?? error.message);
   }
 }
 
@@ -159,11 +164,12 @@ export function end(why = null) {
     history.replaceState(null, '', location.pathname);
   }
   current = null;
-  message = why;
+  message = why && warning(why);
   forgetStored();
   tell();
 }
 
+const warning = (text) => ({ text, kind: 'warning' });
 const IDLE_MESSAGE = 'The key was forgotten after 15 minutes without input.';
 
 function touch() {

@@ -26,7 +26,7 @@ export function SignIn({ message }) {
       <form onSubmit=${submit}>
         <img src="icon.svg" alt="" width="44" height="44" />
         <h1>keyward console</h1>
-        ${message && html`<${Notice} kind="warning"><p>${message}</p><//>`}
+        ${message && html`<${Notice} kind=${message.kind}><p>${message.text}</p><//>`}
         <label for="key">API key</label>
         <input id="key" type="password" autocomplete="off" spellcheck="false" required autofocus
           placeholder="rg_…" aria-describedby="key-help" value=${key} onInput=${(event) => setKey(event.target.value)} />

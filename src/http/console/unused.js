@@ -60,7 +60,7 @@ function Tabs({ report, days, account }) {
 function NoKeys({ report, days }) {
   return report === 'scopes'
     ? html`<${Empty} title="Every scope is used"><p>In the last 30 days, requests needed each scope of each key.</p><//>`
-    : html`<${Empty} title="No unused keys"><p>Each key was created or used in the last ${days} days.</p><//>`;
+    : html`<${Empty} title="No unused keys"><p>No key is older than ${days} days and unused since.</p><//>`;
 }
 
 function Report({ keys, report, account, reload }) {

@@ -67,7 +67,7 @@ function Chart({ data, error, reload, none }) {
     <${Numbers} days=${days} />`;
 }
 
-// The numbers are also in a table, so readers of the screen need no picture.
+// The numbers are also in a table, so screen readers need no picture.
 function Bars({ days }) {
   const most = Math.max(...days.map((it) => it.allowed + deniedOf(it)));
   const step = WIDTH / days.length;
