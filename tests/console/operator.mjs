@@ -94,9 +94,9 @@ async function storeFirstKey(t, tab) {
 
 async function actInside(t, tab, account) {
   await t.step('act inside the account, and return', async () => {
-    await tab.click('button', 'Act inside');
+    await tab.click('button', 'Open its keys');
     await tab.heading('Keys');
-    await tab.see(`You see the account ${NAME}`);
+    await tab.see(`You act in the account ${NAME}`);
     t.check((await tab.rows()).length === 1, `the account has the keys ${await tab.rows()}`);
     await tab.click('button', 'Create key');
     await tab.fill('textbox', 'Name', 'Made by the operator');
@@ -111,7 +111,7 @@ async function actInside(t, tab, account) {
     await t.inspect(tab, 'keys of an account');
     const { data } = await tab.server.done('GET', `api-keys?account=${account.id}`);
     t.check(data.length === 2, `the account has ${data.length} keys`);
-    await tab.click('link', 'Back to the own account');
+    await tab.click('link', 'Back to your account');
     await until('the own keys are listed', async () => (await tab.rows()).some((it) => it[0] === 'Margaret Hamilton'));
     await tab.choose('Account', 'all');
     await tab.see('You see all accounts');
@@ -120,7 +120,7 @@ async function actInside(t, tab, account) {
       return names.includes('Margaret Hamilton') && names.includes('Made by the operator');
     });
     await t.inspect(tab, 'keys of all accounts');
-    await tab.click('link', 'Back to the own account');
+    await tab.click('link', 'Back to your account');
   });
 }
 

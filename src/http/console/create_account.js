@@ -1,6 +1,6 @@
 // The dialog that creates an account, and then reveals its first key.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { ACCOUNT_FIELDS, AccountForm, NEW_ACCOUNT, accountMembers } from './account_form.js';
 import { useFaultFocus } from './fields.js';
 import { useTask } from './hooks.js';

@@ -1,6 +1,6 @@
 // The dialog that creates a key, and then reveals it.
 
-import { html, useMemo, useState } from './vendor/htm-preact.js';
+import { html, useMemo, useState } from './html.js';
 import { defaultExpiry, latestEnd } from './expiry.js';
 import { useFaultFocus } from './fields.js';
 import { useLoad, useTask } from './hooks.js';

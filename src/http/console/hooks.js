@@ -1,6 +1,6 @@
 // What several views need: loading, the present time, and a task that runs once at a time.
 
-import { useCallback, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { useCallback, useEffect, useRef, useState } from './html.js';
 import { connection } from './api.js';
 import { SECOND } from './format.js';
 
