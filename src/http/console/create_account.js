@@ -3,7 +3,7 @@
 import { html, useState } from './html.js';
 import { ACCOUNT_FIELDS, AccountForm, NEW_ACCOUNT, accountMembers } from './account_form.js';
 import { useFaultFocus } from './fields.js';
-import { useTask } from './hooks.js';
+import { useMade, useTask } from './hooks.js';
 import { Repeating } from './key_form.js';
 import { Reveal, STORE } from './reveal.js';
 import { session } from './session.js';
@@ -11,7 +11,7 @@ import { Actions, Button, Dialog, ErrorBox } from './ui.js';
 
 // Calls `onClose` with the new account, without the plaintext of its key, or with nothing.
 export function CreateAccount({ onClose }) {
-  const [made, setMade] = useState(null);
+  const { made, setMade, close, closed } = useMade(onClose, 'apiKey');
   const [draft, setDraft] = useState(NEW_ACCOUNT);
   const { run, busy, error } = useTask();
   const form = useFaultFocus(error);
@@ -19,11 +19,9 @@ export function CreateAccount({ onClose }) {
     event.preventDefault();
     run(async () => setMade(await session().api.postForKey('accounts', accountMembers(draft))));
   };
-  const close = () => {
-    const { apiKey, ...account } = made ?? {};
-    setMade(null);
-    onClose(apiKey ? account : undefined);
-  };
+  if (closed) {
+    return null;
+  }
   if (made) {
     return html`
       <${Dialog} title=${STORE} wide=${true}>
