@@ -17,7 +17,7 @@ const AT_FIELDS = ['name', 'scopes', 'expiresIn'];
 export function ConsoleLink({ account, onClose }) {
   const { made, setMade, close, closed } = useMade(() => onClose(false));
   return closed ? null : html`
-    <${Dialog} title=${made ? 'Send the link now' : `Console link for ${account.name}`} wide=${true} onClose=${made ? undefined : close}>
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? 'Send the link now' : `Console link for ${account.name}`} wide=${true} onClose=${made ? undefined : close}>
       ${made ? html`<${Made} made=${made} account=${account} onClose=${close} />` : html`<${Form} account=${account} onMade=${setMade} onCancel=${close} />`}
     <//>`;
 }

@@ -24,7 +24,7 @@ export function CreateAccount({ onClose }) {
   }
   if (made) {
     return html`
-      <${Dialog} title=${STORE} wide=${true}>
+      <${Dialog} key="made" title=${STORE} wide=${true}>
         <${Reveal} made=${made.apiKey} onClose=${close}>
           <p>It is the first key of <strong>${made.name}</strong>. With it the customer manages the other keys of the account.
             Hand it over in a safe way, not by mail.</p>
@@ -32,7 +32,7 @@ export function CreateAccount({ onClose }) {
       <//>`;
   }
   return html`
-    <${Dialog} title="Create account" wide=${true} onClose=${busy ? undefined : () => onClose()}>
+    <${Dialog} key="form" title="Create account" wide=${true} onClose=${busy ? undefined : () => onClose()}>
       <form ref=${form} noValidate onSubmit=${submit}>
         <${AccountForm} draft=${draft} setDraft=${setDraft} error=${error} />
         <${ErrorBox} error=${error} atFields=${ACCOUNT_FIELDS} />

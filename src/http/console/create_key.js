@@ -22,7 +22,7 @@ export function CreateKey({ account, own = false, onClose }) {
   const { made, setMade, close, closed } = useMade(onClose);
   const [busy, setBusy] = useState(false);
   return closed ? null : html`
-    <${Dialog} title=${made ? STORE : own ? 'Create your own key' : 'Create key'} wide=${true} onClose=${made || busy ? undefined : close}>
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? STORE : own ? 'Create your own key' : 'Create key'} wide=${true} onClose=${made || busy ? undefined : close}>
       ${made && html`<${Reveal} made=${made} onClose=${close}>
         ${own && html`<p>Open the console with this key from now on: after you stored it, choose “Forget the key” at the top of the page,
           and keep the root key for emergencies.</p>`}

@@ -29,7 +29,7 @@ export function Rotate({ keyRecord, onClose }) {
     setMade(answer);
   };
   return closed ? null : html`
-    <${Dialog} title=${made ? STORE : `Rotate ${keyRecord.name}`} wide=${Boolean(made)} onClose=${made || busy ? undefined : close}>
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? STORE : `Rotate ${keyRecord.name}`} wide=${Boolean(made)} onClose=${made || busy ? undefined : close}>
       ${made ? html`<${Reveal} made=${made} onClose=${close}><${After} made=${made} /><//>`
         : html`<${Loaded} id=${keyRecord.id} content=${({ key, reload }) => html`
           <${RotateForm} keyRecord=${key} reload=${reload} onRotated=${rotated} onBusy=${setBusy} onCancel=${close} />`} />`}
