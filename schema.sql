@@ -121,7 +121,9 @@ CREATE TABLE api_keys (
     allowed_ips            TEXT,             -- networks with a blank between them; NULL: all
     rate_limit             INTEGER CHECK (0 < rate_limit), -- NULL: none of its own
     rate_window_s          INTEGER CHECK (0 < rate_window_s),
-    announced_days         INTEGER           -- the newest notice before its end: 30, 7 or 1 days
+    announced_days         INTEGER,          -- the newest notice before its end: 30, 7 or 1 days
+    console_link           INTEGER NOT NULL DEFAULT 0 CHECK (console_link IN (0, 1)),
+    gives_until_ms         INTEGER           -- of a link: the latest end of the keys that it makes; NULL: any
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX api_keys_by_account ON api_keys (account_id, created_at_ms, id)
@@ -138,6 +140,9 @@ CREATE INDEX api_keys_by_notice ON api_keys (announced_days, expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND revoked_at_ms IS NULL;
 CREATE INDEX api_keys_for_everything ON api_keys (account_id)
     WHERE revoked_at_ms IS NULL AND instr(' ' || scopes || ' ', ' * ') > 0;
+-- Counts the links, which the limits of an account do not count, and finds those to purge.
+CREATE INDEX api_keys_of_links ON api_keys (account_id, expires_at_ms) WHERE console_link = 1;
+CREATE INDEX api_keys_of_ended_links ON api_keys (expires_at_ms) WHERE console_link = 1;
 CREATE INDEX api_keys_revoked ON api_keys (revoked_at_ms) WHERE revoked_at_ms IS NOT NULL;
 
 -- The credentials of the keys. The current credential of a key has no deadline. The rows are ordered by
@@ -260,7 +265,9 @@ CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
     started_at_ms INTEGER NOT NULL,
     used          INTEGER NOT NULL CHECK (0 <= used),
-    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)) -- the newest event about it, in per cent
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)), -- the newest event about it, in per cent
+    told_limit    INTEGER NOT NULL, -- the rate limit that this event is about
+    told_window_s INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Answers to requests with an Idempotency-Key, for 24 hours. They repeat what an event tells, and
@@ -271,12 +278,13 @@ CREATE TABLE idempotent_answers (
     request       BLOB    NOT NULL CHECK (length(request) = 32), -- a digest of the request
     subject       TEXT    NOT NULL,     -- the key that was created or rotated
     prefix        TEXT    NOT NULL,     -- of the credential that the answer shows
-    sealed        BLOB    NOT NULL,
+    sealed        BLOB    NOT NULL,     -- empty once this credential has ended
     created_at_ms INTEGER NOT NULL,
     PRIMARY KEY (caller, token)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+CREATE INDEX idempotent_answers_by_subject ON idempotent_answers (subject) WHERE sealed <> x'';
 
 -- The newest event that each webhook has delivered. Delivery changes nothing that an event tells.
 CREATE TABLE webhook_cursors (

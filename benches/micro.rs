@@ -169,7 +169,7 @@ fn judge_and_record(bencher: Bencher<'_, '_>, recorded: Recorded) {
             Some(IpAddr::V4(next.fetch_add(1, Ordering::Relaxed).into()))
         }
     };
-    let question = Question { required, client_ip: &client_ip, cost: 1 };
+    let question = Question { required, client_ip: &client_ip, cost: 1, is_ambiguous: false };
     bencher.bench_local(|| app.judge(black_box(&identity), question));
 }
 

@@ -70,6 +70,11 @@ pub struct Config {
     pub workers: usize,
     /// The most connections at the same time. 0 means a number that depends on the memory.
     pub max_connections: u32,
+    /// The address at which browsers reach the server, without a slash at its end. `None` means the
+    /// address to which the request was sent.
+    pub public_url: Option<String>,
+    /// Whether the server serves the console.
+    pub console: bool,
     /// Whether the server serves Swagger UI.
     pub docs: bool,
     /// The networks whose `X-Forwarded-For` is trusted.
@@ -115,6 +120,8 @@ pub struct KeysConfig {
     pub max_lifetime: Option<Duration>,
     /// The lifetime of a new key whose request names no expiry. `None` means that it never expires.
     pub default_lifetime: Option<Duration>,
+    /// How long a console link is valid whose request does not say so. Whole seconds.
+    pub console_link_lifetime: Duration,
     /// The most changes that the keys of one account may make at once, after a pause.
     pub max_changes_at_once: u32,
     /// The number of further changes in each second.
@@ -171,6 +178,8 @@ impl Default for Config {
             data_dir: PathBuf::from("./keyward-data"),
             workers: 0,
             max_connections: 0,
+            public_url: None,
+            console: true,
             docs: true,
             trusted_proxies: [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
                 .map(|it: IpAddr| it.into())
@@ -184,6 +193,7 @@ impl Default for Config {
                 max_keys_per_account: 1000,
                 max_lifetime: None,
                 default_lifetime: None,
+                console_link_lifetime: Duration::from_mins(15),
                 max_changes_at_once: 1000,
                 max_changes_per_second: 1,
                 retention: 30 * DAY,
@@ -271,6 +281,16 @@ impl Config {
     /// Returns the files of the data directory.
     pub fn layout(&self) -> DataLayout {
         DataLayout::new(&self.data_dir)
+    }
+
+    /// Returns the URL of the first address at which the server listens.
+    pub fn first_url(&self) -> String {
+        let scheme = if self.tls.certificate.is_some() { "https" } else { "http" };
+        match self.listen.first() {
+            Some(unix @ ListenAddress::Unix(_)) => unix.to_string(),
+            Some(tcp @ ListenAddress::Tcp(_)) => format!("{scheme}://{tcp}"),
+            None => format!("{scheme}://localhost"),
+        }
     }
 
     /// Returns the directory of backups.

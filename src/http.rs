@@ -8,6 +8,7 @@ pub mod api;
 pub mod authn;
 mod blocking;
 mod connection;
+pub mod console;
 pub mod control;
 mod envelope;
 mod once_per_minute;
@@ -27,7 +28,7 @@ pub use self::{
     connection::MalformedRequests,
     envelope::wrap,
     once_per_minute::OncePerMinute,
-    request::{body::read_body, client_address::TrustedProxies, id::RequestIds},
+    request::{body::read_body, client_address::TrustedProxies, id::RequestIds, own_address},
     route_table::{RouteTable, no_such_operation},
     verification::state::VerificationState,
 };

@@ -51,7 +51,7 @@ use self::{
 use crate::{
     config::Config,
     domain::{event::EventType, policy::Policy},
-    http::{TrustedProxies, control::JobRunner},
+    http::{TrustedProxies, control::JobRunner, own_address::local_url},
     jobs::Jobs,
     service::{self, Job, Keyward},
     telemetry::Metrics,
@@ -121,7 +121,9 @@ pub async fn start(
     let address = listeners.iter().find_map(Listener::tcp_address);
     let parts = Parts::new(&instance, config, &metrics);
     let (public, sockets) = public_server(&parts, config, listeners, certificate.as_ref())?;
-    let control = control_server_if_possible(&instance, &jobs)?;
+    let url = urls.first().map(|it| local_url(it));
+    let url = config.public_url.clone().or(url).unwrap_or_else(|| instance.url.clone());
+    let control = control_server_if_possible(&instance, &jobs, &url)?;
     let webhooks =
         Webhooks::start(&instance.app, &metrics, webhooks).map_err(WebhookError::Start)?;
     let servers = [Some(public), control].into_iter().flatten();
@@ -159,9 +161,13 @@ fn warn_about_plain_text(listeners: &[Listener]) {
 }
 
 /// Returns `None` if the storage accepts no changes, so that the socket cannot be made.
-fn control_server_if_possible(instance: &Instance, jobs: &Jobs) -> Result<Option<Server>, Error> {
+fn control_server_if_possible(
+    instance: &Instance,
+    jobs: &Jobs,
+    url: &str,
+) -> Result<Option<Server>, Error> {
     let socket = instance.dir.layout().control_socket();
-    match control_server(instance, &socket, JobRunner(Box::new(jobs.by_hand()))) {
+    match control_server(instance, &socket, JobRunner(Box::new(jobs.by_hand())), url) {
         Ok(server) => Ok(Some(server)),
         Err(err) if instance.app.storage().0.is_some() => {
             let error = &err as &dyn std::error::Error;

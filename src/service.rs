@@ -12,6 +12,7 @@ mod change;
 mod change_budget;
 mod checkpoints;
 mod client_addresses;
+mod console_links;
 mod deferred_events;
 mod denials;
 mod ended_credentials;
@@ -56,9 +57,10 @@ pub use self::{
     change::CallerSource,
     change_budget::{ChangePermit, ChangeRate},
     checkpoints::{Checkpointer, EventProof, Mismatch, check_against_checkpoints},
+    console_links::ConsoleLinkDraft,
     denials::DeniedCall,
     error::{Conflict, Denial, Error, Fault},
-    events::{EventPage, EventView, OPERATOR, Viewer},
+    events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
     forward_auth::OriginalRequest,
     idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},

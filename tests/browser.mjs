@@ -1,4 +1,4 @@
-// Tests Swagger UI as a person uses it. Opens / of a running server in a real browser, which redirects to /docs/.
+// Tests Swagger UI as a person uses it. Opens /docs/ of a running server in a real browser.
 // Authorizes through the dialog and executes every operation, unedited, in the order of the page.
 //
 //   KEYWARD_URL    the address of the server, as http://127.0.0.1:8080
@@ -24,7 +24,7 @@ const origin = new URL(base).origin;
 // operation must not change the key that the user is logged in with, except the operations on `self`.
 const REFUSED = new Map([
   'updateApiKey', 'patchApiKey', 'revokeApiKey', 'rotateApiKey', 'completeRotation',
-  'updateAccount', 'patchAccount', 'deleteAccount',
+  'updateAccount', 'patchAccount', 'deleteAccount', 'createConsoleLink',
 ].map((name) => [name, 404]));
 // Operations that the operator's account and its only key refuse.
 REFUSED.set('revokeSelf', 409);
@@ -71,8 +71,8 @@ try {
   page.setDefaultTimeout(30_000);
   await watch(page);
 
-  await page.goto(`${origin}/`, { waitUntil: 'networkidle0' });
-  check(page.url() === `${origin}/docs/`, `/ leads to ${page.url()}`);
+  await page.goto(`${origin}/docs`, { waitUntil: 'networkidle0' });
+  check(page.url() === `${origin}/docs/`, `/docs leads to ${page.url()}`);
   await page.waitForSelector('.opblock');
   const names = await page.$$eval('.opblock', (blocks) => blocks.map((it) => it.id.replace(/^operations-.*-/, '')));
   console.log(`browser: ${names.length} operations are shown`);

@@ -2,6 +2,7 @@
 
 pub(super) mod account;
 mod create;
+mod link;
 mod list;
 mod stop;
 mod update;
@@ -20,6 +21,9 @@ pub(super) enum Command {
     /// Create an account and its first key; the full key is shown only once
     #[command(after_long_help = help(&examples_of("accounts create")))]
     Create(create::Options),
+    /// Create a link to the console, with which the holder of the account manages its keys
+    #[command(after_long_help = help(&examples_of("accounts link")))]
+    Link(link::Options),
     /// Show an account
     Show(account::Show),
     /// Change the given properties of an account
@@ -37,6 +41,7 @@ impl Command {
         match self {
             Self::List(it) => it.run(),
             Self::Create(it) => it.run(),
+            Self::Link(it) => it.run(),
             Self::Show(it) => it.run(),
             Self::Update(it) => it.run(),
             Self::Suspend(it) => it.suspend(),

@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 14] = [
     (
         "serve",
         &[
@@ -75,6 +75,16 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 13] = [
             "keyward accounts create --name \"Acme Corp\" --external-id cust_42 --allow orders:read",
             "An account whose keys may only read orders",
         )],
+    ),
+    (
+        "accounts link",
+        &[
+            ("keyward accounts link cust_42", "A link with all scopes that the account allows"),
+            (
+                "keyward accounts link cust_42 --scope api-keys:read,events:read --expires-in 1h",
+                "A link that shows keys and events, and changes nothing",
+            ),
+        ],
     ),
     (
         "verify",

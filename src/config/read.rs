@@ -135,6 +135,22 @@ pub(super) fn path(raw: Raw<'_>) -> Result<PathBuf, String> {
     path_of("the path of a directory", raw)
 }
 
+/// Reads the URL of a server: a scheme and a host, and perhaps a port. An empty text is `None`.
+pub(super) fn optional_url(raw: Raw<'_>) -> Result<Option<String>, String> {
+    const WHAT: &str = "a URL without a path, such as `https://keys.example.com`, or empty";
+    let text = raw.text(WHAT)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = text.trim_end_matches('/');
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let is_host = |it: char| it.is_ascii_alphanumeric() || "-._:[]".contains(it);
+    match host {
+        Some(host) if !host.is_empty() && host.chars().all(is_host) => Ok(Some(url.to_owned())),
+        Some(_) | None => Err(format!("must be {WHAT}, not {}", quoted(text))),
+    }
+}
+
 /// Reads the path of a file. An empty text is `None`.
 pub(super) fn optional_file(raw: Raw<'_>) -> Result<Option<PathBuf>, String> {
     const WHAT: &str = "the path of a file, or empty";

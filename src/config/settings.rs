@@ -72,6 +72,9 @@ macro_rules! setting {
 const LIFETIMES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(LONGEST_SECONDS as u64);
 
+/// The shortest and the longest validity of console links.
+const LINK_LIFETIMES: RangeInclusive<Duration> = Duration::from_mins(1)..=DAY;
+
 /// Every setting, in the order of the file.
 pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let mut settings = vec![
@@ -82,6 +85,12 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         setting!(data_dir, raw => read::path(raw), it => path(Some(it))),
         setting!(workers, raw => read::number(raw, 0..=256), it => it.to_string()),
         setting!(max_connections, raw => read::number(raw, 0..=1_000_000), it => it.to_string()),
+        setting!(
+            public_url,
+            raw => read::optional_url(raw),
+            it => text(it.as_deref().unwrap_or_default())
+        ),
+        setting!(console, raw => read::boolean(raw), it => it.to_string()),
         setting!(docs, raw => read::boolean(raw), it => it.to_string()),
         setting!(trusted_proxies, raw => read::networks(raw), it => array(it)),
         setting!(tls.certificate, raw => read::optional_file(raw), it => path(it.as_deref())),
@@ -121,6 +130,11 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
             keys.default_lifetime,
             raw => read::optional_duration(raw, LIFETIMES),
             it => text(&it.map_or_else(String::new, read::duration_text))
+        ),
+        setting!(
+            keys.console_link_lifetime,
+            raw => read::duration(raw, LINK_LIFETIMES),
+            it => text(&read::duration_text(*it))
         ),
         setting!(
             keys.max_changes_at_once,

@@ -72,6 +72,8 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_DATA_DIR", "/d"),
         ("KEYWARD_WORKERS", "256"),
         ("KEYWARD_MAX_CONNECTIONS", "500"),
+        ("KEYWARD_PUBLIC_URL", "https://keys.example.com"),
+        ("KEYWARD_CONSOLE", "false"),
         ("KEYWARD_DOCS", "false"),
         ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
         ("KEYWARD_TLS_CERTIFICATE", "/c.pem"),
@@ -84,6 +86,7 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_MAX_KEYS_PER_ACCOUNT", "1"),
         ("KEYWARD_KEYS_MAX_LIFETIME", "90d"),
         ("KEYWARD_KEYS_DEFAULT_LIFETIME", "30d"),
+        ("KEYWARD_KEYS_CONSOLE_LINK_LIFETIME", "1h"),
         ("KEYWARD_KEYS_MAX_CHANGES_AT_ONCE", "10"),
         ("KEYWARD_KEYS_MAX_CHANGES_PER_SECOND", "2"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
@@ -167,7 +170,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, max_connections, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, workers, max_connections, public_url, console, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
     );
 }
 
@@ -179,6 +182,13 @@ fn a_value_of_the_wrong_type_is_refused() {
     assert_fault("workers = \"4\"", "not the string `4`");
     assert_fault("workers = 1.5", "not `1.5`");
     assert_fault("docs = \"true\"", "not the string `true`");
+    for url in
+        ["keys.example.com", "ftp://x", "https://", "https://x/y", "https://u@x", "https://x?y"]
+    {
+        assert_fault(&format!("public_url = \"{url}\""), "must be a URL without a path");
+    }
+    let config = from_file("public_url = \"https://keys.example.com:8443/\"").unwrap();
+    assert_eq!(config.public_url.as_deref(), Some("https://keys.example.com:8443"));
     assert_fault("log = \"info\"", "`log` must be a table: write `[log]`");
     assert_fault("[log]\nlevel = []", "2: `log.level` must be one of");
     assert_fault("keys.retention = 30", "must be a duration with its unit");

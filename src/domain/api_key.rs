@@ -37,8 +37,17 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
     /// The newest notice of its expiry: 30, 7 or 1 days; see [`notice`](crate::domain::notice).
     pub announced_days: Option<u32>,
+    /// What the key may give, if it is the key of a console link.
+    pub console_link: Option<ConsoleLink>,
     /// The number of changes, uses not included.
     pub revision: i64,
+}
+
+/// The key of a console link: it ends soon, but the keys that its holder makes may live on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ConsoleLink {
+    /// The latest end that the key that made the link gives; `None` means any.
+    pub gives_until: Option<Timestamp>,
 }
 
 named_enum! {
@@ -96,6 +105,11 @@ impl ApiKey {
         self.rotated_at.unwrap_or(self.created_at)
     }
 
+    /// Returns the latest end that the key gives to other keys; `None` means any.
+    pub fn gives_until(&self) -> Option<Timestamp> {
+        self.console_link.map_or(self.expires_at, |it| it.gives_until)
+    }
+
     /// Returns `end`, or the expiry of the key if that is earlier.
     pub fn ends_by(&self, end: Timestamp) -> Timestamp {
         self.expires_at.map_or(end, |it| it.min(end))
@@ -136,6 +150,7 @@ mod tests {
             rotated_at: None,
             revoked_at: None,
             announced_days: None,
+            console_link: None,
             revision: 1,
         };
         let week = i64::try_from(ApiKey::EXPIRING.as_millis()).unwrap();

@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::env::Timestamp;
 
 /// How many days before its expiry a key is announced, the first notice first.
-pub const NOTICE_DAYS: [u32; 3] = [30, 7, 1];
+pub const NOTICE_DAYS: [u32; 3] = [30, 7, LAST_NOTICE];
+
+/// The notice after which no other comes.
+pub const LAST_NOTICE: u32 = 1;
 
 /// Returns how many days before its expiry a notice of this number of days is due.
 pub fn time_left(days: u32) -> Duration {

@@ -112,6 +112,11 @@ impl KeyPrefix {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// Returns the last 8 characters as a number, which is never 0. Few prefixes share it.
+    pub fn last_characters(&self) -> u64 {
+        self.0.last_chunk().map_or(u64::MAX, |it| u64::from_le_bytes(*it))
+    }
+
     /// Returns the label before the first `_`; `None` for an imported key.
     pub fn label(&self) -> Option<PrefixLabel> {
         let underscore = self.0.iter().position(|it| *it == b'_')?;

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use chrono::DateTime;
 
-use crate::{domain::event::EventType, env::Timestamp};
+use crate::{
+    domain::event::EventType,
+    env::{Entropy, Timestamp},
+};
 
 /// The delay after each failed attempt at one event, from the Standard Webhooks specification,
 /// "Deliverability and reliability". The last delay repeats, so no event is given up.
@@ -74,14 +77,18 @@ impl WebhookCursor {
         Self { seq, ..Self::default() }
     }
 
-    /// Returns the cursor after a failed attempt. `asked` is the delay that the receiver asked for
-    /// with `Retry-After`; it replaces the delay of the schedule, between 5 seconds and a day.
+    /// Returns the cursor after a failed attempt. The delay of the schedule is shortened by up to a
+    /// tenth, at random. `asked` is the delay that the receiver asked for with `Retry-After`; it
+    /// replaces that of the schedule, between 5 seconds and a day.
     #[must_use]
-    pub fn failed(self, now: Timestamp, asked: Option<Duration>) -> Self {
+    pub fn failed(self, now: Timestamp, asked: Option<Duration>, entropy: &dyn Entropy) -> Self {
         let attempts = self.attempts.saturating_add(1);
         let place = usize::try_from(self.attempts).unwrap_or(usize::MAX);
         let planned = RETRY_DELAYS.get(place).copied().unwrap_or(LONGEST_DELAY);
-        let delay = asked.map_or(planned, |it| it.clamp(SHORTEST_DELAY, LONGEST_DELAY));
+        let delay = match asked {
+            Some(it) => it.clamp(SHORTEST_DELAY, LONGEST_DELAY),
+            None => planned.saturating_sub(jitter(planned, entropy)),
+        };
         Self { attempts, next_attempt: Some(now.after(delay)), ..self }
     }
 
@@ -100,6 +107,15 @@ impl WebhookCursor {
     }
 }
 
+/// Returns a random part of a tenth of this delay, in whole milliseconds. Webhooks that failed together,
+/// because their receiver was away, do not all come back at the same instant.
+fn jitter(delay: Duration, entropy: &dyn Entropy) -> Duration {
+    let mut random = [0; 2];
+    entropy.fill(&mut random);
+    let most = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) / 10;
+    Duration::from_millis(most.saturating_mul(u16::from_le_bytes(random).into()) >> u16::BITS)
+}
+
 /// Reads the value of `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
 pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
@@ -115,6 +131,15 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(784_111_777_000); // Sun, 06 Nov 1994 08:49:37 GMT
+
+    /// The same byte again and again.
+    struct Constant(u8);
+
+    impl Entropy for Constant {
+        fn fill(&self, buf: &mut [u8]) {
+            buf.fill(self.0);
+        }
+    }
 
     #[test]
     fn a_pattern_selects_a_type_or_a_family_of_types() {
@@ -138,7 +163,7 @@ mod tests {
         let mut cursor = WebhookCursor::at(7);
         assert_eq!(cursor.wait(NOW), Duration::ZERO);
         for (place, delay) in delays.into_iter().enumerate() {
-            cursor = cursor.failed(NOW, None);
+            cursor = cursor.failed(NOW, None, &Constant(0));
             let delay = Duration::from_secs(if place < 3 { delay } else { delay * hour });
             assert_eq!(cursor.wait(NOW), delay, "{place}");
             let moment = Duration::from_millis(1);
@@ -149,10 +174,21 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_of_the_schedule_is_up_to_a_tenth_shorter() {
+        let wait = |attempts, byte| {
+            let cursor = WebhookCursor { attempts, ..WebhookCursor::at(7) };
+            cursor.failed(NOW, None, &Constant(byte)).wait(NOW).as_millis()
+        };
+        assert_eq!([wait(0, 0), wait(0, 0x80), wait(0, 0xFF)], [5_000, 4_750, 4_501]);
+        let day = 24 * 60 * 60 * 1_000;
+        assert_eq!([wait(8, 0), wait(8, 0xFF)], [day, day - 8_639_868]);
+    }
+
+    #[test]
     fn a_receiver_may_ask_for_another_delay_within_bounds() {
         let wait = |seconds| {
             let asked = Some(Duration::from_secs(seconds));
-            WebhookCursor::at(1).failed(NOW, asked).wait(NOW).as_secs()
+            WebhookCursor::at(1).failed(NOW, asked, &Constant(0xFF)).wait(NOW).as_secs()
         };
         let day = 24 * 60 * 60;
         assert_eq!([wait(0), wait(4), wait(5), wait(6)], [5, 5, 5, 6]);
@@ -161,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_does_not_make_a_webhook_wait_for_long() {
-        let cursor = WebhookCursor::at(1).failed(NOW, Some(LONGEST_DELAY));
+        let cursor = WebhookCursor::at(1).failed(NOW, Some(LONGEST_DELAY), &Constant(0));
         let moment = Duration::from_millis(1);
         assert_eq!(cursor.wait(NOW), LONGEST_DELAY);
         assert_eq!(cursor.wait(NOW.before(moment)), Duration::ZERO);

@@ -2,6 +2,7 @@
 
 pub(super) mod accounts;
 pub(super) mod checkpoints;
+pub(super) mod console_links;
 pub(super) mod events;
 pub(super) mod keys;
 pub(super) mod leaked_keys;

@@ -23,7 +23,10 @@ use crate::{
         blocking::run,
         envelope,
         problem::Problem,
-        request::{body::read_body, client_address::TrustedProxies, id::RequestIds},
+        request::{
+            body::read_body, client_address::TrustedProxies, id::RequestIds,
+            own_address::OwnAddress,
+        },
         route_table::{RouteTable, no_such_operation},
         routes,
         stream_limits::Streams,
@@ -99,6 +102,7 @@ pub fn app(
     streams: web::Data<Streams>,
     table: web::Data<RouteTable>,
     jobs: web::Data<JobRunner>,
+    address: web::Data<OwnAddress>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -116,6 +120,7 @@ pub fn app(
         .app_data(web::Data::new(TrustedProxies::new(Vec::new())))
         .app_data(table)
         .app_data(jobs)
+        .app_data(address)
         .wrap(from_fn(envelope::wrap))
         .service(health::livez)
         .service(health::readyz)

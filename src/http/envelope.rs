@@ -26,6 +26,7 @@ use crate::{
             strict,
         },
         route_table::RouteTable,
+        system::pages::Page,
     },
     service::{Keyward, Principal},
     telemetry::Metrics,
@@ -196,7 +197,7 @@ fn ended_with_newline<B: MessageBody + 'static>(
     })
 }
 
-/// Returns whether a body is an answer of the API, rather than a file of Swagger UI.
+/// Returns whether a body is an answer of the API, rather than a file of a page.
 fn is_text(headers: &HeaderMap) -> bool {
     const TEXTS: [&str; 4] =
         ["application/json", "application/problem+json", "application/yaml", "text/plain"];
@@ -206,11 +207,13 @@ fn is_text(headers: &HeaderMap) -> bool {
 }
 
 fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
-    // Only a page may be cached, under every spelling of its address.
-    let is_page = response.request().path().starts_with("/docs");
+    // The routing knows the page under every spelling of its address.
+    let page = response.request().extensions().get::<Page>().copied();
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.to_header());
-    if !is_page {
+    if let Some(page) = page {
+        page.decorate(headers);
+    } else {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }

@@ -283,7 +283,9 @@ impl Problem {
                 new("too_many_ended_keys").with_retry(whole_seconds(retry_after))
             }
             Conflict::LastRootKey => new("last_root_key"),
-            Conflict::OperatorAccount => new("operator_account"),
+            Conflict::OperatorAccount | Conflict::OperatorLink => new("operator_account"),
+            Conflict::IsConsoleLink => new("console_link"),
+            Conflict::NoConsole => new("no_console"),
             Conflict::ExternalIdTaken => new("external_id_taken"),
             Conflict::IdempotencyInProgress => new("idempotency_in_progress").with_retry(1),
             Conflict::IdempotentResultRevoked => new("idempotent_result_revoked"),

@@ -4,7 +4,10 @@ use actix_web::{Route, dev::HttpServiceFactory, middleware::from_fn, web};
 use utoipa_actix_web::{OpenApiFactory, service_config::ServiceConfig};
 
 use crate::http::{
-    api::{accounts, checkpoints, events, keys, leaked_keys, rotation, scopes, stream, usage},
+    api::{
+        accounts, checkpoints, console_links, events, keys, leaked_keys, rotation, scopes, stream,
+        usage,
+    },
     authn,
     route_table::no_such_operation,
     system::{documents, health, metrics},
@@ -94,6 +97,7 @@ pub(super) fn api(cfg: &mut impl Routes) {
         .add(accounts::delete_account)
         .add(accounts::list_account_keys)
         .add(accounts::create_account_key)
+        .add(console_links::create_console_link)
         .add(usage::show_own_account_usage)
         .add(usage::show_account_usage)
         .add(events::list_events)

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod checkpoints;
+mod console_links;
 mod events;
 mod fields;
 mod keys;
@@ -21,11 +22,12 @@ pub use self::{
     checkpoints::{
         CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,
     },
+    console_links::{ConsoleLinkBody, CreateConsoleLinkRequest, read_console_link},
     events::{EventBody, EventFilterQuery, EventListBody},
     fields::unknown_scope,
     keys::{
-        ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, RotateKeyRequest,
-        UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
+        ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, ListOrderBody,
+        RotateKeyRequest, UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
     },
     leaked_keys::{LeakReport, LeakReportBody, ReportLeakedKeysRequest, read_leak_report},
     usage::{KeyAddressesBody, UsageBody},

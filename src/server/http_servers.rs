@@ -33,11 +33,13 @@ use crate::{
     config::Config,
     http::{
         self, MalformedRequests, OncePerMinute, RouteTable, TrustedProxies, VerificationState,
+        console,
         control::{self, JobRunner},
         openapi::of_document,
+        own_address::OwnAddress,
         routes,
         stream_limits::Streams,
-        system::{documents::Documents, swagger_ui},
+        system::{documents::Documents, pages, swagger_ui},
     },
     service::Keyward,
     telemetry::Metrics,
@@ -123,9 +125,11 @@ pub(super) struct Parts {
     pub proxies: web::Data<TrustedProxies>,
     documents: web::Data<Documents>,
     table: web::Data<RouteTable>,
+    address: web::Data<OwnAddress>,
     complaints: web::Data<OncePerMinute>,
     malformed: Arc<MalformedRequests>,
     pub workers: Arc<Workers>,
+    console: bool,
     docs: bool,
 }
 
@@ -145,6 +149,11 @@ impl Parts {
             proxies: web::Data::new(TrustedProxies::new(config.trusted_proxies.clone())),
             documents: web::Data::new(documents),
             table: web::Data::new(table),
+            address: web::Data::new(OwnAddress {
+                configured: config.public_url.clone(),
+                tls: config.tls.certificate.is_some(),
+            }),
+            console: config.console,
             docs: config.docs,
         }
     }
@@ -160,7 +169,9 @@ impl Parts {
             InitError = (),
         >,
     > {
-        let Self { app, metrics, streams, proxies, documents, table, docs, .. } = self;
+        let Self {
+            app, metrics, streams, proxies, documents, table, address, console, docs, ..
+        } = self;
         self.workers.join();
         let ids = web::Data::new(http::RequestIds::new(&app));
         let state = VerificationState::new(
@@ -178,6 +189,7 @@ impl Parts {
             .app_data(streams)
             .app_data(documents)
             .app_data(table)
+            .app_data(address)
             .app_data(proxies)
             .app_data(state.clone())
             .configure(|cfg| VerificationState::mount(&state, cfg))
@@ -190,10 +202,12 @@ impl Parts {
                     .wrap(from_fn(http::wrap))
                     .configure(routes::routes)
                     .configure(|cfg| {
+                        pages::first_page(cfg, [(console, "/console/"), (docs, "/docs/")]);
+                        if console {
+                            console::pages(cfg);
+                        }
                         if docs {
                             swagger_ui::docs(cfg);
-                        } else {
-                            swagger_ui::without_docs(cfg);
                         }
                     })
                     .default_service(web::to(http::no_such_operation)),
@@ -247,17 +261,22 @@ where
         .h1(counted)
 }
 
+/// Returns the server of the control socket. `url` is the URL of the public server, for links.
 pub(super) fn control_server(
     instance: &Instance,
     socket: &Path,
     jobs: JobRunner,
+    url: &str,
 ) -> Result<Server, io::Error> {
     let jobs = web::Data::new(jobs);
     let app = web::Data::from(Arc::clone(&instance.app));
     let streams = web::Data::from(Arc::clone(&instance.streams));
     let table = web::Data::new(of_document(RouteTable::of));
+    let address = OwnAddress { configured: Some(url.to_owned()), tls: false };
+    let address = web::Data::new(address);
     let server = HttpServer::new(move || {
-        control::app(app.clone(), streams.clone(), table.clone(), jobs.clone())
+        let (app, streams, table) = (app.clone(), streams.clone(), table.clone());
+        control::app(app, streams, table, jobs.clone(), address.clone())
     });
     let server = server
         .workers(1)

@@ -37,7 +37,8 @@ impl InProcessServer {
                     let run = spawn_blocking(move || app.run_job(job, &|| false));
                     Box::pin(async move { run.await.ok() })
                 }));
-                let server = control_server(&inside, &inside.dir.layout().command_socket(), jobs)?;
+                let socket = inside.dir.layout().command_socket();
+                let server = control_server(&inside, &socket, jobs, &inside.url)?;
                 let handle = server.handle();
                 // An error means that the command waits no longer.
                 let _ = ready.send(());

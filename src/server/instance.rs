@@ -10,7 +10,10 @@ use crate::{
         plaintext_key::PlaintextKey,
     },
     env::{Clock, Entropy, Env, SystemClock, SystemEntropy, Timekeeper},
-    http::stream_limits::{StreamLimits, Streams},
+    http::{
+        own_address::local_url,
+        stream_limits::{StreamLimits, Streams},
+    },
     service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration},
     store::{self, Store},
 };
@@ -24,6 +27,8 @@ pub struct Instance {
     pub app: Arc<Keyward>,
     pub streams: Arc<Streams>,
     pub dir: DataDir,
+    /// The URL of the server as it is configured, for links.
+    pub url: String,
 }
 
 /// The purpose for which an instance is opened.
@@ -88,6 +93,8 @@ impl Instance {
                 max: config.keys.max_lifetime.map(lifetime::whole_seconds),
                 default: config.keys.default_lifetime.map(lifetime::whole_seconds),
             },
+            console_link_lifetime: config.keys.console_link_lifetime,
+            console: config.console,
             change_rate: ChangeRate {
                 at_once: config.keys.max_changes_at_once,
                 per_second: config.keys.max_changes_per_second,
@@ -108,7 +115,8 @@ impl Instance {
         app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.layout().initial_root_key());
         let streams = Arc::new(Streams::new(StreamLimits::default()));
-        Ok(Self { app, streams, dir })
+        let url = config.public_url.clone().unwrap_or_else(|| local_url(&config.first_url()));
+        Ok(Self { app, streams, dir, url })
     }
 
     /// Makes the root key if there is none; see [`Keyward::first_start`].

@@ -27,7 +27,7 @@ use crate::{
 
 /// The scopes of the first key of an account, besides those of the catalogue.
 const FIRST_KEY: [&str; 3] = [scope::KEYS_READ, scope::KEYS_WRITE, scope::EVENTS_READ];
-const MANAGERS: &[&str] = &[scope::ACCOUNTS_WRITE];
+pub(super) const MANAGERS: &[&str] = &[scope::ACCOUNTS_WRITE];
 
 /// The properties of a new account.
 pub struct AccountDraft {
@@ -251,7 +251,7 @@ fn refuse_reactivation(
     if revived && caller.allowed_ips.is_some() {
         refuse_wider_keys(tx, caller, before.id)?;
     }
-    let Some(limit) = caller.expires_at else { return Ok(()) };
+    let Some(limit) = caller.gives_until else { return Ok(()) };
     if revived && tx.has_key_beyond(before.id, limit)? {
         let detail =
             format!("keys of this account outlive the calling key, which expires at {limit}");
@@ -284,7 +284,7 @@ fn refuse_taken(
 }
 
 /// Returns all scopes that the account may have of the catalogue, and those that manage its keys.
-fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
+pub(super) fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<ScopeSet> {
     let ceiling = catalogue.ceiling(account.allowed_scopes.as_ref());
     let own = catalogue.entries().iter().filter(|it| !it.reserved).map(|it| it.scope.as_str());
     let own = own.filter(|it| catalogue.find(it).is_some_and(|bit| bit.is_subset_of(ceiling)));

@@ -102,8 +102,9 @@ impl Authorizer {
         if !any_of.is_empty() && !self.permits(powers, any_of) {
             return Err(Error::MissingScope(any_of));
         }
+        let gives_until = record.key.gives_until();
         let allowed_ips = record.key.allowed_ips;
-        Ok(Principal { powers, expires_at: record.key.expires_at, allowed_ips, ..caller.clone() })
+        Ok(Principal { powers, gives_until, allowed_ips, ..caller.clone() })
     }
 
     /// Returns what a caller may hand on: its powers, and the right to rotate if it may change keys.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -43,8 +43,9 @@ pub struct RootKeyReset {
 /// The file that holds the first root key until it is used.
 #[derive(Debug, Default)]
 pub(super) struct InitialKeyFile {
-    /// Spares verification the lock: one relaxed load once the file is gone.
-    watched: AtomicBool,
+    /// The last characters of the prefix of the key in the file, and 0 without a file. Spares
+    /// verification the lock.
+    watched: AtomicU64,
     file: Mutex<Option<(PathBuf, KeyPrefix)>>,
 }
 
@@ -54,17 +55,17 @@ impl InitialKeyFile {
         let Ok(key) = PlaintextKey::parse(text.trim_ascii()) else { return };
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         *file = Some((path.to_owned(), key.prefix()));
-        self.watched.store(true, Ordering::Release);
+        self.watched.store(key.prefix().last_characters(), Ordering::Release);
     }
 
     /// Removes the file at the first use of the key in it.
     pub fn was_used(&self, prefix: KeyPrefix) {
-        if !self.watched.load(Ordering::Relaxed) {
+        if self.watched.load(Ordering::Relaxed) != prefix.last_characters() {
             return;
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, _)) = file.take_if(|(_, held)| *held == prefix) else { return };
-        self.watched.store(false, Ordering::Release);
+        self.watched.store(0, Ordering::Release);
         match fs::remove_file(&path) {
             Ok(()) => {
                 tracing::info!(path = %path.display(), "the root key was used; its file was removed");

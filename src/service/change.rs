@@ -153,10 +153,10 @@ impl Change<'_> {
 
     /// The caller as the maker of a key in this account.
     pub fn maker(&self, account: &Account) -> Maker<'_> {
-        let Principal { expires_at, allowed_ips, .. } = &self.caller;
+        let Principal { gives_until, allowed_ips, .. } = &self.caller;
         Maker {
             source: self.source(),
-            expires_at: *expires_at,
+            gives_until: *gives_until,
             lifetimes: self.settings.lifetimes_of(account),
             allowed_ips: allowed_ips.as_ref(),
             catalogue: &self.authorizer.catalogue,

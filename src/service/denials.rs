@@ -27,6 +27,9 @@ const GROUPS: usize = 1_000;
 const WINDOW: Duration = Duration::from_hours(1);
 /// The reason in the event for all groups beyond these.
 const SEVERAL: &str = "several";
+/// The reason in the event about a leaked key that is the last root key and so stays accepted. Other
+/// groups, which every stranger can make, never take the place of this one.
+pub(super) const LAST_ROOT_KEY: &str = "last_root_key";
 
 /// A refused call, with what is known of its caller.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +43,15 @@ pub struct DeniedCall {
     pub address: Option<IpAddr>,
 }
 
+/// The reason, the prefix and the address. The address of a call about a leaked last root key is not
+/// part of its group, so that there are few such groups.
 type Group = (&'static str, Option<KeyPrefix>, Option<IpAddr>);
 
 #[derive(Clone, Copy, Debug)]
 struct Tally {
     key: Option<(KeyId, AccountId)>,
+    /// The address of the first call.
+    address: Option<IpAddr>,
     count: u64,
     first: Timestamp,
     last: Timestamp,
@@ -78,11 +85,17 @@ impl DenialRecorder {
     }
 }
 
+fn is_urgent((reason, ..): &Group) -> bool {
+    *reason == LAST_ROOT_KEY
+}
+
 impl State {
     fn add(&mut self, group: Group, tally: Tally) {
-        let full = GROUPS <= self.pending.len() && !self.pending.contains_key(&group);
+        let full = GROUPS <= self.pending.len()
+            && !self.pending.contains_key(&group)
+            && !is_urgent(&group);
         let (group, tally) = if full {
-            ((SEVERAL, None, None), Tally { key: None, ..tally })
+            ((SEVERAL, None, None), Tally { key: None, address: None, ..tally })
         } else {
             (group, tally)
         };
@@ -98,19 +111,25 @@ impl State {
             self.window_ends = None;
             self.written.clear();
             let mut due: Vec<_> = self.pending.drain().collect();
-            due.sort_by_key(|(_, it)| (std::cmp::Reverse(it.count), it.first));
+            due.sort_by_key(|(group, it)| {
+                (std::cmp::Reverse((is_urgent(group), it.count)), it.first)
+            });
             let rest = due.split_off(due.len().min(ROWS - 1));
             let rest = rest.into_iter().map(|(_, it)| it).reduce(|mut sum, it| {
                 sum.add(it);
                 sum
             });
-            due.extend(rest.map(|it| ((SEVERAL, None, None), Tally { key: None, ..it })));
+            let several = |it| ((SEVERAL, None, None), Tally { key: None, address: None, ..it });
+            due.extend(rest.map(several));
             return due;
         }
         let mut due: Vec<_> = self.pending.iter().map(|(group, it)| (*group, *it)).collect();
         due.retain(|(group, _)| !self.written.contains(group));
-        due.sort_by_key(|(_, it)| (it.first, std::cmp::Reverse(it.count)));
-        due.truncate(ROWS.saturating_sub(self.written.len()));
+        due.sort_by_key(|(group, it)| {
+            (std::cmp::Reverse(is_urgent(group)), it.first, std::cmp::Reverse(it.count))
+        });
+        let urgent = due.iter().take_while(|(group, _)| is_urgent(group)).count();
+        due.truncate(ROWS.saturating_sub(self.written.len()).max(urgent));
         for (group, _) in &due {
             self.pending.remove(group);
             self.written.insert(*group);
@@ -123,8 +142,11 @@ impl Keyward {
     /// Counts a refused call until the next [`Keyward::record_denials`].
     pub fn count_denial(&self, call: DeniedCall) {
         let now = self.env.time.now();
-        let tally = Tally { key: call.key, count: 1, first: now, last: now };
-        self.denials.state().add((call.reason, call.prefix, call.address), tally);
+        let DeniedCall { reason, prefix, key, address } = call;
+        let tally = Tally { key, address, count: 1, first: now, last: now };
+        let group = (reason, prefix, address);
+        let group = if is_urgent(&group) { (reason, prefix, None) } else { group };
+        self.denials.state().add(group, tally);
     }
 
     /// Records the refused calls: at most 128 events an hour, whose counts include every call.
@@ -155,7 +177,7 @@ impl Keyward {
     }
 }
 
-fn event((reason, prefix, address): Group, tally: &Tally) -> (EventSource, NewEvent) {
+fn event((reason, prefix, _): Group, tally: &Tally) -> (EventSource, NewEvent) {
     let actor = match (tally.key, prefix) {
         (Some((id, account)), Some(prefix)) => Actor::Key { id, prefix, account },
         // The caller is unknown, so the scheduler is the actor.
@@ -173,5 +195,5 @@ fn event((reason, prefix, address): Group, tally: &Tally) -> (EventSource, NewEv
             "lastAt": tally.last.to_string(),
         }),
     };
-    (EventSource { actor, request_id: None, client_ip: address }, event)
+    (EventSource { actor, request_id: None, client_ip: tally.address }, event)
 }

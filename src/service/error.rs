@@ -115,6 +115,17 @@ pub enum Conflict {
     LastRootKey,
     #[error("the operator account cannot be suspended or deleted")]
     OperatorAccount,
+    #[error(
+        "a link would put the power of the operator account into an address; create a key with \
+         `keyward keys create` instead"
+    )]
+    OperatorLink,
+    #[error(
+        "a console link cannot be changed, or rotated by another key; revoke it and make a new one"
+    )]
+    IsConsoleLink,
+    #[error("this server serves no console (`console = false`), so a link would lead nowhere")]
+    NoConsole,
     #[error("another account has this `externalId`; it must be unique")]
     ExternalIdTaken,
     #[error("a request with this Idempotency-Key is running; repeat yours to get its answer")]

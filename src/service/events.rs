@@ -1,6 +1,6 @@
 //! Reading the audit log, as far as the reader may see it.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use crate::{
         id::{AccountId, KeyId},
     },
     service::{Error, Keyward, Principal},
-    store::{EventFilter, StoreError},
+    store::{EventFilter, ReadTx, StoreError},
 };
 
 /// The name of every key of the operator account, in filters and for other accounts.
@@ -30,7 +30,13 @@ pub struct EventView {
     pub event: Event,
     /// Whether the actor is the operator, whose key and address are hidden from this reader.
     pub operator_hidden: bool,
+    /// The name of the key that caused the event; `None` if no key did.
+    pub actor_name: Option<String>,
 }
+
+/// The names of the keys that caused some events, each looked up once.
+#[derive(Debug, Default)]
+pub struct ActorNames(HashMap<String, Option<String>>);
 
 /// A page of events.
 #[derive(Debug)]
@@ -41,6 +47,21 @@ pub struct EventPage {
     /// The number of the last event that was looked at: the next page begins after it, even if few
     /// events were for this reader.
     pub reached: i64,
+}
+
+impl ActorNames {
+    /// Returns the name of the key that caused the event.
+    pub fn of(&mut self, tx: &ReadTx<'_>, event: &Event) -> Result<Option<String>, StoreError> {
+        if !event.actor.starts_with(KeyId::PREFIX) {
+            return Ok(None);
+        }
+        if let Some(known) = self.0.get(&event.actor) {
+            return Ok(known.clone());
+        }
+        let name = tx.actor_name(&event.actor)?;
+        self.0.insert(event.actor.clone(), name.clone());
+        Ok(name)
+    }
 }
 
 impl Principal {
@@ -69,15 +90,22 @@ impl Keyward {
             let by_key = filter.actor.as_deref().is_some_and(|it| it.starts_with(KeyId::PREFIX));
             filter.actor_account = by_key.then_some(id);
         }
-        if let Viewer::Account(id) = viewer {
-            filter.account = Some(id);
+        if let Viewer::Account(id) = viewer
+            && filter.account.replace(id).is_some_and(|it| it != id)
+        {
+            let reached = self.newest_event()?.max(filter.after);
+            return Ok(EventPage { views: Vec::new(), is_full: false, reached });
         }
-        let (events, head) = self
-            .store
-            .read::<_, StoreError>(|tx| Ok((tx.events(&filter)?, tx.audit_head()?.seq)))?;
+        let (events, head) = self.store.read::<_, StoreError>(|tx| {
+            let mut names = ActorNames::default();
+            let with_name = |it: Event| Ok((names.of(tx, &it)?, it));
+            let events = tx.events(&filter)?.into_iter().map(with_name);
+            Ok((events.collect::<Result<Vec<_>, StoreError>>()?, tx.audit_head()?.seq))
+        })?;
         let is_full = filter.limit as usize <= events.len();
-        let reached = events.last().filter(|_| is_full).map_or(head, |it| it.seq);
-        let views = events.into_iter().map(|it| self.event_view(viewer, it)).collect();
+        let reached = events.last().filter(|_| is_full).map_or(head, |it| it.1.seq);
+        let views = events.into_iter();
+        let views = views.map(|(name, it)| self.event_view(viewer, it, name)).collect();
         Ok(EventPage { views, is_full, reached: reached.max(filter.after) })
     }
 
@@ -93,10 +121,14 @@ impl Keyward {
     }
 
     pub fn find_event(&self, viewer: Viewer, seq: i64) -> Result<EventView, Error> {
-        let event = self.store.read(|tx| tx.event(seq))?.ok_or(Error::NO_EVENT)?;
+        let found = self.store.read::<_, StoreError>(|tx| {
+            let Some(event) = tx.event(seq)? else { return Ok(None) };
+            Ok(Some((ActorNames::default().of(tx, &event)?, event)))
+        })?;
+        let (name, event) = found.ok_or(Error::NO_EVENT)?;
         match viewer {
             Viewer::Account(id) if event.account_id != Some(id.to_string()) => Err(Error::NO_EVENT),
-            Viewer::Account(_) | Viewer::Operator => Ok(self.event_view(viewer, event)),
+            Viewer::Account(_) | Viewer::Operator => Ok(self.event_view(viewer, event, name)),
         }
     }
 
@@ -110,14 +142,16 @@ impl Keyward {
         Ok(())
     }
 
-    fn event_view(&self, viewer: Viewer, event: Event) -> EventView {
+    fn event_view(&self, viewer: Viewer, event: Event, name: Option<String>) -> EventView {
         let by_operator = event
             .actor_account_id
             .as_deref()
             .and_then(|it| AccountId::parse(it).ok())
             .and_then(|it| self.store.index().account(it, |it| it.operator))
             .unwrap_or(false);
-        EventView { operator_hidden: by_operator && viewer != Viewer::Operator, event }
+        let operator_hidden = by_operator && viewer != Viewer::Operator;
+        let actor_name = name.filter(|_| !operator_hidden);
+        EventView { event, operator_hidden, actor_name }
     }
 
     /// Accepts the wall clock in place of the floor. Time may go back by this. Returns by how much.

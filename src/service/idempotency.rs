@@ -119,6 +119,7 @@ impl AnswerKeeper {
             sealed: secret.seal(request, answer, &**entropy),
         };
         let is_kept = tx.keep_answer(&kept, tx.now().before(Keyward::ANSWERS_KEPT))?;
+        tx.empty_ended_answers(view.key.id)?;
         is_kept.then_some(()).ok_or(Error::Conflict(Conflict::IdempotencyInProgress))
     }
 
@@ -159,16 +160,16 @@ impl Keyward {
             if kept.request != request {
                 return Err(Error::IdempotencyKeyReused);
             }
-            let answer = secret.open(&request, &kept.sealed).ok_or_else(|| unreadable(&request))?;
             let record = tx.key(kept.subject)?.filter(|it| it.key.revoked_at.is_none());
             let shown = record.as_ref().and_then(|it| it.find(kept.prefix));
             let is_accepted = shown.is_some_and(|it| {
                 let in_time = it.ended_at.is_none() && it.credential.is_valid_at(checks.now);
                 in_time && !self.store.index().grace_is_over(kept.prefix)
             });
-            if !is_accepted {
+            if !is_accepted || kept.sealed.is_empty() {
                 return Err(Conflict::IdempotentResultRevoked.into());
             }
+            let answer = secret.open(&request, &kept.sealed).ok_or_else(|| unreadable(&request))?;
             // The answer gives a secret, so the caller must still be one that could change the key.
             let change = KeyChange { id: kept.subject, access, expected: None };
             checks.key_to_change(change, Gain::Secret)?;

@@ -126,8 +126,9 @@ impl Keyward {
         let recording = self.settings.client_addresses;
         self.system_change(move |tx| {
             let cutoff = tx.now().before(retention);
+            let link_cutoff = tx.now().before(retention.min(Self::LINKS_KEPT));
             let mut purged = 0;
-            for record in tx.purgeable_keys(cutoff, batch)? {
+            for record in tx.purgeable_keys(cutoff, link_cutoff, batch)? {
                 let reason = if record.key.revoked_at.is_some() { "revoked" } else { "expired" };
                 let data = json!({ "keyPrefixes": prefixes(&record), "reason": reason });
                 let event = NewEvent::about_key(EventType::ApiKeyPurged, &record.key, data);

@@ -18,12 +18,13 @@ use crate::{
     domain::{
         account::Account,
         address_list::AddressList,
-        api_key::{ApiKey, RequestedExpiry},
+        api_key::{ApiKey, ConsoleLink, RequestedExpiry},
         credential::Credential,
         event::{EventType, NewEvent},
         id::{AccountId, KeyId},
         imported_key::ImportForm,
         lifetime::Lifetimes,
+        notice::LAST_NOTICE,
         plaintext_key::{KeyPrefix, PlaintextKey},
         rate_limit::RateLimit,
         scope::{self, Scope, ScopeSet},
@@ -48,6 +49,8 @@ pub struct NewKey {
     pub settings: KeyPatch,
     /// How the key was imported, if another system issued it.
     pub imported: Option<ImportForm>,
+    /// What the key may give, if it is the key of a console link.
+    pub console_link: Option<ConsoleLink>,
 }
 
 /// The properties to change. An absent one stays as it is.
@@ -142,6 +145,9 @@ impl Keyward {
         let record = self.change(permit, WRITERS, move |change| {
             let record = change.checks().key_to_change(wanted, Gain::Settings(&patch))?;
             let (before, catalogue) = (&record.key, &change.authorizer.catalogue);
+            if before.console_link.is_some() {
+                return Err(Conflict::IsConsoleLink.into());
+            }
             if let Some(scopes) = &patch.scopes {
                 let account = change.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
                 let added = catalogue.bits(scopes).minus(catalogue.bits(&before.scopes));
@@ -258,7 +264,7 @@ impl Checks<'_> {
 impl NewKey {
     /// Builds a key with the defaults of a new key: enabled, and without an expiry of its own.
     pub fn new(name: Name, scopes: ScopeSet) -> Self {
-        Self { name, scopes, settings: KeyPatch::default(), imported: None }
+        Self { name, scopes, settings: KeyPatch::default(), imported: None, console_link: None }
     }
 
     /// Writes the key and its first credential, with their event. The caller has checked the
@@ -286,13 +292,18 @@ impl NewKey {
             updated_at: now,
             rotated_at: None,
             revoked_at: None,
-            announced_days: None,
+            // A link gets no notice of its end: it is always near.
+            announced_days: self.console_link.map(|_| LAST_NOTICE),
+            console_link: self.console_link,
             revision: 1,
         };
         let key = self.settings.applied_to(&defaults, now);
         let mut data = json!({ "after": key_facts(maker.catalogue, &key, credential.prefix) });
         if let Some(form) = self.imported {
             data["imported"] = json!(form.as_str());
+        }
+        if key.console_link.is_some() {
+            data["consoleLink"] = json!(true);
         }
         let event = NewEvent::about_key(EventType::ApiKeyCreated, &key, data);
         let receipt = tx.record(maker.source, &event)?;

@@ -19,8 +19,11 @@ use crate::{
         text::Location,
     },
     service::{
-        DeniedCall, Error, Identity, Keyward, Presented, ended_credentials::delete_oldest,
-        keys::revocation::revoke_with, verify::actor_of,
+        DeniedCall, Error, Identity, Keyward, Presented,
+        denials::LAST_ROOT_KEY,
+        ended_credentials::delete_oldest,
+        keys::revocation::revoke_with,
+        verify::{actor_of, record_retired},
     },
     store::{IndexedCredential, KeyIndex, KeyRecord, ReadTx, StoreError, WriteTx},
 };
@@ -113,7 +116,7 @@ impl Keyward {
     fn report_kept_key(&self, leak: &Leak) {
         let Presented { key, prefix } = leak.credential;
         self.count_denial(DeniedCall {
-            reason: KEPT,
+            reason: LAST_ROOT_KEY,
             prefix: Some(prefix),
             key: Some((key, leak.account)),
             address: leak.source.client_ip,
@@ -129,8 +132,6 @@ impl Keyward {
 
 /// The reason in the events of the credentials that end.
 const LEAKED: &str = "leaked";
-/// The reason in the event about a last root key.
-const KEPT: &str = "last_root_key";
 
 impl Leak {
     fn new(
@@ -159,6 +160,8 @@ impl Leak {
             return Ok(Effect::Revoked);
         }
         if !record.in_grace(tx.now(), index).any(|it| it.credential.prefix == prefix) {
+            let data = self.data(json!({ "keyPrefix": prefix.as_str(), "reason": LEAKED }));
+            record_retired(tx, &self.source, self.account, data)?;
             return Ok(Effect::Nothing);
         }
         let data = self.data(json!({

@@ -14,7 +14,7 @@ use crate::{
     },
     env::Timestamp,
     service::{Error, Keyward},
-    store::{AccountEntry, IndexedCredential, RateWindow, WindowUse, WriteTx},
+    store::{AccountEntry, IndexedCredential, KeyIndex, RateWindow, WindowUse, WriteTx},
 };
 
 /// What a verification asks about a key.
@@ -26,18 +26,28 @@ pub struct Question<'a> {
     pub client_ip: &'a dyn Fn() -> Option<IpAddr>,
     /// What the request uses of the rate limits. With 0, no rate limit refuses it.
     pub cost: u32,
+    /// Whether the request is refused even if the key is accepted. It then uses no rate limit and is no
+    /// use of the key.
+    pub is_ambiguous: bool,
+}
+
+impl<'a> Question<'a> {
+    /// Asks whether a key is accepted, for a call of this API: it needs no scopes and uses no rate limit.
+    pub fn of_call(client_ip: &'a dyn Fn() -> Option<IpAddr>) -> Self {
+        Self { required: RequiredScopes::default(), client_ip, cost: 0, is_ambiguous: false }
+    }
 }
 
 impl From<RequiredScopes> for Question<'static> {
     /// Asks for a request with the usual cost, from an unknown address.
     fn from(required: RequiredScopes) -> Self {
-        Self { required, client_ip: &|| None, cost: 1 }
+        Self { required, client_ip: &|| None, cost: 1, is_ambiguous: false }
     }
 }
 
 /// The use of a rate limit, to be stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct UsedWindow {
+struct UsedWindow {
     subject: Subject,
     account: AccountId,
     rate: RateLimit,
@@ -89,35 +99,34 @@ impl Keyward {
         }
         rates
     }
+}
 
-    /// Returns the use of the rate limits of these keys and of their accounts, each once.
-    pub(super) fn used_windows(&self, used: &[Arc<IndexedCredential>]) -> Vec<UsedWindow> {
-        let index = self.store.index();
-        let (mut found, mut accounts) = (Vec::new(), HashSet::new());
-        let mut last = None;
-        for entry in used {
-            let (id, account) = (entry.key.id, entry.key.account);
-            let (of_key, of_account) = index
-                .account(account, |it| {
-                    let of_account = it.rate.map(|rate| (rate, it.rate_window.newest()));
-                    (key_rate(entry, Some(it)), of_account)
-                })
-                .unwrap_or((key_rate(entry, None), None));
-            if let Some(rate) = of_key
-                && last.replace(id) != Some(id)
-            {
-                let known = index.rate_window(entry, RateWindow::newest);
-                found.push(UsedWindow { subject: Subject::Key(id), account, rate, known });
-            }
-            if let Some((rate, known)) = of_account
-                && accounts.insert(account)
-            {
-                found.push(UsedWindow { subject: Subject::Account(account), account, rate, known });
-            }
+/// Returns the use of the rate limits of these keys and of their accounts, each once.
+fn used_windows(index: &KeyIndex, used: &[Arc<IndexedCredential>]) -> Vec<UsedWindow> {
+    let (mut found, mut accounts) = (Vec::new(), HashSet::new());
+    let mut last = None;
+    for entry in used {
+        let (id, account) = (entry.key.id, entry.key.account);
+        let (of_key, of_account) = index
+            .account(account, |it| {
+                let of_account = it.rate.map(|rate| (rate, it.rate_window.newest()));
+                (key_rate(entry, Some(it)), of_account)
+            })
+            .unwrap_or((key_rate(entry, None), None));
+        if let Some(rate) = of_key
+            && last.replace(id) != Some(id)
+        {
+            let known = index.rate_window(entry, RateWindow::newest);
+            found.push(UsedWindow { subject: Subject::Key(id), account, rate, known });
         }
-        found.retain(|it| it.rate.is_stored());
-        found
+        if let Some((rate, known)) = of_account
+            && accounts.insert(account)
+        {
+            found.push(UsedWindow { subject: Subject::Account(account), account, rate, known });
+        }
     }
+    found.retain(|it| it.rate.is_stored());
+    found
 }
 
 /// Returns the rate limit of the key: its own, or the default of its account.
@@ -125,26 +134,33 @@ fn key_rate(entry: &IndexedCredential, account: Option<&AccountEntry>) -> Option
     entry.key.rate().or_else(|| account?.key_rate)
 }
 
-/// Stores the use of rate limits. The events that announce it are recorded here, off the path of the
-/// answers, each once for a window.
-pub(super) fn store_windows(tx: &WriteTx<'_>, windows: &[UsedWindow]) -> Result<(), Error> {
-    for UsedWindow { subject, account, rate, known } in windows {
-        let (rate, used) = (*rate, known.used);
-        let told = tx.told_of_window(*subject, known.started_at())?;
-        let reached = rate.announced(used);
+/// Stores what these keys and their accounts used of their rate limits. The events that announce it
+/// are recorded here, off the path of the answers: each once for a window and its limit.
+///
+/// The use is read inside the transaction. If it were read before, the second of two flushes could
+/// store an older use than the first.
+pub(super) fn store_windows(
+    tx: &WriteTx<'_>,
+    index: &KeyIndex,
+    used: &[Arc<IndexedCredential>],
+) -> Result<(), Error> {
+    for UsedWindow { subject, account, rate, known } in used_windows(index, used) {
+        let told = tx.told_of_window(subject, known, rate)?;
+        let reached = rate.announced(known.used);
+        if !tx.store_rate_window(subject, known, rate, told.max(reached))? {
+            continue; // It was purged meanwhile.
+        }
         for percent in [80, 100].into_iter().filter(|it| (told + 1..=reached).contains(it)) {
             let data = json!({
                 "limit": rate.limit(),
                 "windowSeconds": rate.window_secs(),
-                "used": used,
+                "used": known.used,
                 "resetAt": known.ends_at(rate).to_string(),
             });
-            let (account, subject) = (Some(*account), *subject);
             let event_type = announcement(subject, percent);
-            let event = NewEvent { event_type, account, subject, data };
+            let event = NewEvent { event_type, account: Some(account), subject, data };
             tx.record(&EventSource::SCHEDULER, &event)?;
         }
-        tx.store_rate_window(*subject, known.started_at(), used, told.max(reached))?;
     }
     Ok(())
 }

@@ -25,8 +25,8 @@ pub struct Principal {
     pub operator: bool,
     /// The scopes of the caller; `*` is replaced by all scopes.
     pub powers: ScopeBits,
-    /// `None` means that the caller never expires.
-    pub expires_at: Option<Timestamp>,
+    /// The latest end that the caller gives to a key: its own, except for a console link. `None` means any.
+    pub gives_until: Option<Timestamp>,
     /// The addresses from which the presented key is accepted; `None` means all.
     pub allowed_ips: Option<AddressList>,
     pub client_ip: Option<IpAddr>,

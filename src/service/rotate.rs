@@ -121,6 +121,9 @@ impl Checks<'_> {
     ) -> Result<Duration, Error> {
         let Self { now, caller, settings, .. } = self;
         let own = caller.key() == Some(record.key.id);
+        if record.key.console_link.is_some() {
+            return grace_of_link(own, grace);
+        }
         let least = if own { Keyward::LEAST_OWN_GRACE } else { Duration::ZERO };
         let grace = grace.unwrap_or_else(|| settings.rotation_grace.max(least));
         if grace < least {
@@ -163,6 +166,20 @@ fn ended_by_rotation(
         .map(|it| it.credential.prefix)
         .filter(|it| if in_grace.contains(it) { !keeps_older } else { settled })
         .collect()
+}
+
+/// Returns the grace period of a console link: none, so that a link works for one browser. Only the link
+/// rotates itself: otherwise a key that expires could take over a link that gives later ends. A lost
+/// answer costs a new link.
+fn grace_of_link(own: bool, grace: Option<Duration>) -> Result<Duration, Error> {
+    if !own {
+        return Err(Conflict::IsConsoleLink.into());
+    }
+    if grace.is_some_and(|it| !it.is_zero()) {
+        let detail = "must be 0: a console link works for one browser, so nothing else may keep it";
+        return Err(Error::invalid("/gracePeriodSeconds", "out_of_range", detail));
+    }
+    Ok(Duration::ZERO)
 }
 
 fn grace_required() -> Error {

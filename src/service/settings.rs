@@ -23,6 +23,10 @@ pub struct Settings {
     pub max_keys: u32,
     /// The lifetimes of keys in an account that has none of its own.
     pub lifetimes: Lifetimes,
+    /// How long a console link is valid whose request does not say so.
+    pub console_link_lifetime: Duration,
+    /// Whether the server serves the console.
+    pub console: bool,
     /// The change budget of each account; the operator account has no limit.
     pub change_rate: ChangeRate,
     /// How long ended keys and credentials are kept.

@@ -21,9 +21,9 @@ use crate::{
     store::steps,
 };
 
-struct Bench {
-    app: Arc<Keyward>,
-    operator: Principal,
+pub(super) struct Bench {
+    pub app: Arc<Keyward>,
+    pub operator: Principal,
     account: AccountId,
     /// A key of the account that manages the others.
     manager: Principal,
@@ -31,7 +31,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = Config {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
@@ -71,7 +71,7 @@ impl Bench {
         taken() - empty
     }
 
-    fn create(&self) -> IssuedKey {
+    pub fn create(&self) -> IssuedKey {
         let new = NewKey::new(name("test"), ScopeSet::from_stored("orders:read").unwrap());
         let permit = self.app.permit_new_key(&self.manager, self.account, &new).unwrap();
         self.app.create_key(permit, self.account, new, self.app.mint()).unwrap()
@@ -93,7 +93,7 @@ impl Bench {
         self.app.revoke_key(&self.operator, change(key), None).unwrap();
     }
 
-    fn use_once(&self, key: &IssuedKey) {
+    pub fn use_once(&self, key: &IssuedKey) {
         let super::Identity::Unverified(unverified) =
             self.app.identify(key.plaintext.expose().as_bytes())
         else {
@@ -129,7 +129,7 @@ impl Bench {
     }
 }
 
-fn change(key: &IssuedKey) -> KeyChange {
+pub(super) fn change(key: &IssuedKey) -> KeyChange {
     KeyChange { id: key.view.key.id, access: KeyAccess::Write, expected: None }
 }
 
@@ -144,7 +144,7 @@ fn caller(app: &Keyward, account: AccountId, key: &IssuedKey) -> Principal {
         account,
         operator: false,
         powers: app.catalogue().powers(app.catalogue().bits(&key.view.key.scopes)),
-        expires_at: None,
+        gives_until: None,
         allowed_ips: None,
         client_ip: None,
         source: EventSource {

@@ -83,14 +83,15 @@ impl Keyward {
             let batch: Vec<_> = left.drain(..batch_len).collect();
             let uses = self.taken(&batch);
             let written = self.system_change({
-                let (uses, windows) = (uses.clone(), self.used_windows(&batch));
+                let index = Arc::clone(self.store.index());
+                let (uses, batch) = (uses.clone(), batch.clone());
                 let (authorizer, settings) =
                     (Arc::clone(&self.authorizer), Arc::clone(&self.settings));
                 move |tx| {
                     tx.add_usage(&uses)?;
                     tx.add_scope_usage(&authorizer.catalogue, &uses)?;
                     store_addresses(tx, &uses, settings.client_addresses)?;
-                    store_windows(tx, &windows)
+                    store_windows(tx, &index, &batch)
                 }
             });
             if let Err(err) = written {
@@ -157,5 +158,64 @@ impl Keyward {
             day = day.next();
         }
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, sync::mpsc, thread};
+
+    use crate::{
+        domain::{event::Subject, policy::RequiredScopes, rate_limit::RateLimit, verdict::Verdict},
+        service::{
+            Error, KeyPatch,
+            tests::{Bench, change},
+        },
+        store::WindowUse,
+    };
+
+    /// The second of two flushes must not store an older use than the first.
+    #[test]
+    fn what_is_stored_of_a_rate_limit_is_the_use_at_the_write() {
+        let bench = Bench::new();
+        let (app, key) = (&*bench.app, bench.create());
+        let rate = RateLimit::new(5, 86_400).unwrap();
+        let patch = KeyPatch { rate_limit: Some(Some(rate)), ..KeyPatch::default() };
+        app.update_key(&bench.operator, change(&key), patch).unwrap();
+        bench.use_once(&key);
+        let (held, writer_is_held) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                app.system_change(move |_| {
+                    held.send(()).unwrap();
+                    released.recv().unwrap();
+                    Ok::<_, Error>(())
+                })
+            });
+            writer_is_held.recv().unwrap();
+            let (tell, told) = mpsc::channel();
+            let flush = scope.spawn(move || {
+                tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
+                app.flush_usage().unwrap()
+            });
+            let state = Path::new("/proc").join(told.recv().unwrap()).join("stat");
+            let sleeps = || fs::read_to_string(&state).unwrap().contains(") S ");
+            while !app.usage.used.lock().unwrap().is_empty() || !sleeps() {
+                thread::yield_now();
+            }
+            // The flush waits for the writer thread.
+            let identity = app.identify(key.plaintext.expose().as_bytes());
+            for _ in 0..3 {
+                let found = app.judge(&identity, RequiredScopes::default());
+                assert_eq!(found.verdict, Verdict::Valid);
+            }
+            release.send(()).unwrap();
+            flush.join().unwrap();
+        });
+        let (subject, now) = (Subject::Key(key.view.key.id), app.env.time.now());
+        let window = WindowUse { start: rate.window_start(now), used: 0 };
+        let told = app.store.read::<_, Error>(|tx| Ok(tx.told_of_window(subject, window, rate)?));
+        assert_eq!(told.unwrap(), 80, "4 of 5 are stored, not 1");
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     },
     env::Timestamp,
     service::{Denial, Error, Identity, Keyward, Presented, Principal, Question},
-    store::{AccountEntry, IndexedCredential, RuntimeState},
+    store::{AccountEntry, IndexedCredential, RuntimeState, WriteTx},
 };
 
 /// A verdict, and the credential and account that it is about.
@@ -80,7 +80,7 @@ impl Keyward {
         let required = self.authorizer.needed(any_of);
         let admitted = index.look(presented.prefix(), |entry| {
             let cached_digest = entry.live().map(RuntimeState::cached_digest);
-            let question = Question { required, client_ip, cost: 0 };
+            let question = Question { required, ..Question::of_call(client_ip) };
             let account = |it: &_| self.assess(entry, Some(it), &question);
             let found = index.account(entry.key.account, account);
             let found = found.unwrap_or_else(|| self.assess(entry, None, &question));
@@ -123,7 +123,9 @@ impl Keyward {
                 (Some(owner), self.assess(&entry, Some(it), &question))
             })
             .unwrap_or_else(|| (None, self.assess(&entry, None, &question)));
-        self.count_use(&entry, &found, question.required);
+        if !question.is_ambiguous || found.verdict != Verdict::Valid {
+            self.count_use(&entry, &found, question.required);
+        }
         let Assessment { verdict, missing, rates, .. } = found;
         Verification { verdict, entry: Some(entry), account, missing, rates }
     }
@@ -152,7 +154,8 @@ impl Keyward {
             }
             None if !missing.is_empty() => Verdict::InsufficientScopes,
             None => {
-                rates = self.consume_rates(entry, account, question.cost, now);
+                let cost = if question.is_ambiguous { 0 } else { question.cost };
+                rates = self.consume_rates(entry, account, cost, now);
                 rates.exceeded().map_or(Verdict::Valid, |_| Verdict::RateLimited)
             }
         };
@@ -232,7 +235,7 @@ impl Keyward {
         let found = found.filter(|it| it.key.id == presented.key);
         let entry = found.ok_or(Error::Unauthenticated(Denial::InvalidKey))?;
         let client_ip = &|| caller.client_ip;
-        let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+        let question = Question::of_call(client_ip);
         let account = |it: &_| self.assess(&entry, Some(it), &question);
         let found = self.store.index().account(entry.key.account, account);
         let found = found.unwrap_or_else(|| self.assess(&entry, None, &question));
@@ -259,7 +262,7 @@ impl Keyward {
                 account: entry.key.account,
                 operator: account.operator,
                 powers: self.authorizer.catalogue.powers(entry.key.scopes()),
-                expires_at: entry.key.expires_at(),
+                gives_until: entry.key.gives_until(),
                 allowed_ips: entry.key.allowed_ips().cloned(),
                 client_ip: context.client_ip,
                 source: context.caused_by(actor_of(entry)).into(),
@@ -277,7 +280,7 @@ impl Keyward {
             account: account.ok_or(Error::NotFound)?.id,
             operator: true,
             powers: self.authorizer.catalogue.everything(),
-            expires_at: None,
+            gives_until: None,
             allowed_ips: None,
             client_ip: None,
             source: source.into(),
@@ -310,22 +313,28 @@ impl Keyward {
     ) -> Result<(), Error> {
         let Some(entry) = found.entry.clone() else { return Ok(()) };
         self.system_change(move |tx| {
-            let subject = Subject::Key(entry.key.id);
-            let event_type = EventType::ApiKeyRetiredKeyUsed;
-            let last = tx.last_retired_use(entry.key.id)?;
-            if last.is_some_and(|it| tx.now() < it.after(RETIRED_USE_INTERVAL)) {
-                return Ok(());
-            }
-            let event = NewEvent {
-                event_type,
-                account: Some(entry.key.account),
-                subject,
-                data: json!({ "keyPrefix": entry.prefix.as_str() }),
-            };
-            tx.record(&context.caused_by(actor_of(&entry)), &event)?;
-            Ok(())
+            let data = json!({ "keyPrefix": entry.prefix.as_str() });
+            record_retired(tx, &context.caused_by(actor_of(&entry)), entry.key.account, data)
         })
     }
+}
+
+/// Records that the key of this source presented a credential whose grace period is over, unless that
+/// was recorded less than an hour ago.
+pub(super) fn record_retired(
+    tx: &WriteTx<'_>,
+    source: &EventSource,
+    account: AccountId,
+    data: Value,
+) -> Result<(), Error> {
+    let Actor::Key { id, .. } = source.actor else { return Ok(()) };
+    let last = tx.last_retired_use(id)?;
+    if last.is_some_and(|it| tx.now() < it.after(RETIRED_USE_INTERVAL)) {
+        return Ok(());
+    }
+    let (event_type, subject) = (EventType::ApiKeyRetiredKeyUsed, Subject::Key(id));
+    tx.record(source, &NewEvent { event_type, account: Some(account), subject, data })?;
+    Ok(())
 }
 
 const RETIRED_USE_INTERVAL: Duration = Duration::from_hours(1);

@@ -184,6 +184,7 @@ pub(super) fn settings(catalogue: &Catalogue, key: &ApiKey) -> Value {
         rotated_at: _,
         revoked_at: _,
         announced_days: _,
+        console_link: _,
         revision: _,
     } = key;
     with_metadata(

@@ -99,26 +99,32 @@ impl Keyward {
         })
     }
 
-    /// Stores the position of a webhook.
-    pub fn keep_webhook_cursor(
+    /// Stores where a webhook is after an attempt that began with the stored cursor `before`, and
+    /// records it if the webhook is disabled now. Returns the stored cursor.
+    ///
+    /// If an operator enabled the webhook during the attempt, the stored cursor is another. Then a
+    /// failure of the attempt changes nothing, and only what was delivered counts.
+    pub fn move_webhook_cursor(
         &self,
         webhook: &Webhook,
-        cursor: WebhookCursor,
-    ) -> Result<(), Error> {
-        let (name, target) = (webhook.name.clone(), webhook.target());
-        self.system_change(move |tx| Ok(tx.keep_webhook_cursor(&name, &target, cursor)?))
-    }
-
-    /// Disables a webhook because its receiver answered 410, and records that.
-    pub fn disable_webhook(&self, webhook: &Webhook, cursor: WebhookCursor) -> Result<(), Error> {
+        before: WebhookCursor,
+        after: WebhookCursor,
+    ) -> Result<WebhookCursor, Error> {
         let (name, target) = (webhook.name.clone(), webhook.target());
         let event = NewEvent::about_server(
             EventType::WebhookDisabled,
             json!({ "name": name, "status": 410 }),
         );
         self.system_change(move |tx| {
-            tx.record(&EventSource::SCHEDULER, &event)?;
-            Ok(tx.keep_webhook_cursor(&name, &target, cursor)?)
+            let Some(stored) = tx.webhook_cursor(&name, &target)? else { return Ok(after) };
+            let seq = stored.seq.max(after.seq);
+            let is_unchanged = WebhookCursor { seq, ..stored } == WebhookCursor { seq, ..before };
+            let next = WebhookCursor { seq, ..if is_unchanged { after } else { stored } };
+            if stored.disabled_at.is_none() && next.disabled_at.is_some() {
+                tx.record(&EventSource::SCHEDULER, &event)?;
+            }
+            tx.keep_webhook_cursor(&name, &target, next)?;
+            Ok(next)
         })
     }
 

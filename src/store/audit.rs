@@ -90,10 +90,25 @@ pub struct EventFilter {
     pub actor_account: Option<AccountId>,
     /// Only events with a greater `seq`.
     pub after: i64,
+    /// Only events with a smaller `seq`.
+    pub before: Option<i64>,
     pub since: Option<Timestamp>,
     /// Half open: excludes events of this instant.
     pub until: Option<Timestamp>,
+    pub newest_first: bool,
     pub limit: u32,
+}
+
+impl EventFilter {
+    /// Returns the filter of the page that follows the event `seq` in the order of this filter.
+    #[must_use]
+    pub fn beyond(self, seq: i64) -> Self {
+        if self.newest_first {
+            Self { before: Some(seq), ..self }
+        } else {
+            Self { after: self.after.max(seq), ..self }
+        }
+    }
 }
 
 impl AuditReceipt<'_> {
@@ -184,6 +199,18 @@ impl ReadTx<'_> {
         Ok(found.optional()?.flatten().and_then(|it| AccountId::parse(&it).ok()))
     }
 
+    /// Returns the name of the key that caused an event: its name now, or that with which a purged key was
+    /// created.
+    pub fn actor_name(&self, actor: &str) -> Result<Option<String>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT coalesce(
+                 (SELECT name FROM api_keys WHERE id = ?1),
+                 (SELECT json_extract(data, '$.after.name') FROM events
+                  WHERE subject = ?1 AND type = 'api_key.created' ORDER BY seq LIMIT 1))",
+        )?;
+        Ok(statement.query_row([actor], |row| row.get(0))?)
+    }
+
     /// Returns the end of the log.
     pub fn audit_head(&self) -> Result<AuditHead, StoreError> {
         let head = self
@@ -201,7 +228,7 @@ impl ReadTx<'_> {
         EVENTS.first(&mut statement, [seq], event)
     }
 
-    /// Returns the selected events in the order of `seq`.
+    /// Returns the selected events in the order of `seq`, or in the opposite order.
     pub fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, StoreError> {
         let mut conditions = vec!["seq > ?"];
         let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(filter.after)];
@@ -209,6 +236,9 @@ impl ReadTx<'_> {
             conditions.push(condition);
             values.push(value);
         };
+        if let Some(before) = filter.before {
+            add("seq < ?", Box::new(before));
+        }
         if let Some(account) = filter.account {
             add("account_id = ?", Box::new(account));
         }
@@ -230,7 +260,12 @@ impl ReadTx<'_> {
         if let Some(until) = filter.until {
             add("time_ms < ?", Box::new(until));
         }
-        add("1 = 1 ORDER BY seq LIMIT ?", Box::new(filter.limit));
+        let end = if filter.newest_first {
+            "1 = 1 ORDER BY seq DESC LIMIT ?"
+        } else {
+            "1 = 1 ORDER BY seq LIMIT ?"
+        };
+        add(end, Box::new(filter.limit));
         let sql = format!("SELECT {COLUMNS} FROM events WHERE {}", conditions.join(" AND "));
         let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
         let mut statement = self.sql.prepare_cached(&sql)?;

@@ -24,6 +24,7 @@ pub struct KeptAnswer {
     pub subject: KeyId,
     /// The prefix of the credential that the answer holds.
     pub prefix: KeyPrefix,
+    /// Empty if that credential has ended.
     pub sealed: Vec<u8>,
 }
 
@@ -72,6 +73,21 @@ impl WriteTx<'_> {
                 cutoff,
             ])?;
         Ok(kept == 1)
+    }
+
+    /// Empties the answers that show a credential of this key which is no longer accepted: they are not
+    /// given again. So the rotations of a key store the text of a few answers, not of all.
+    pub fn empty_ended_answers(&self, key: KeyId) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "UPDATE idempotent_answers SET sealed = x''
+                 WHERE subject = ?1 AND sealed <> x'' AND prefix NOT IN (
+                     SELECT c.prefix FROM credentials AS c JOIN api_keys AS k ON k.id = c.key_id
+                     WHERE c.key_id = ?1 AND k.revoked_at_ms IS NULL AND c.ended_at_ms IS NULL
+                         AND (c.valid_until_ms IS NULL OR ?2 < c.valid_until_ms))",
+            )?
+            .execute(params![key, self.now()])?;
+        Ok(())
     }
 
     /// Deletes at most `limit` answers that were not made after `cutoff`. Returns how many it deleted.

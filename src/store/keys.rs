@@ -21,13 +21,17 @@ use crate::{
 };
 
 impl ReadTx<'_> {
-    /// Counts the keys of an account that its limit counts: neither revoked nor expired.
+    /// Counts the keys of an account that its limit counts: neither revoked nor expired, and no console
+    /// links.
     pub fn live_key_count(&self, account: AccountId, now: Timestamp) -> Result<u32, StoreError> {
         let mut statement = self.sql.prepare_cached(
             "SELECT (SELECT count(*) FROM api_keys INDEXED BY api_keys_by_end
                      WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms IS NULL)
                   + (SELECT count(*) FROM api_keys INDEXED BY api_keys_by_end
-                     WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms > ?2)",
+                     WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms > ?2)
+                  - (SELECT count(*) FROM api_keys INDEXED BY api_keys_of_links
+                     WHERE console_link = 1 AND account_id = ?1 AND expires_at_ms > ?2
+                       AND revoked_at_ms IS NULL)",
         )?;
         Ok(statement.query_row(params![account, now], |row| row.get(0))?)
     }
@@ -69,10 +73,13 @@ impl ReadTx<'_> {
         Ok(statement.query_row([padded], |row| row.get(0))?)
     }
 
-    /// Counts the stored keys of an account, revoked and expired ones included.
+    /// Counts the stored keys of an account, revoked and expired ones included, without console links.
     pub fn stored_key_count(&self, account: AccountId) -> Result<u32, StoreError> {
-        let mut statement =
-            self.sql.prepare_cached("SELECT stored FROM key_counts WHERE account_id = ?1")?;
+        let mut statement = self.sql.prepare_cached(
+            "SELECT stored - (SELECT count(*) FROM api_keys INDEXED BY api_keys_of_links
+                              WHERE console_link = 1 AND account_id = ?1)
+             FROM key_counts WHERE account_id = ?1",
+        )?;
         let count = statement.query_row([account], |row| row.get(0)).optional()?;
         Ok(count.unwrap_or_default())
     }
@@ -90,10 +97,11 @@ impl ReadTx<'_> {
         let mut statement = self.sql.prepare_cached(
             "SELECT min(revoked_at_ms, coalesce(expires_at_ms, revoked_at_ms))
              FROM api_keys INDEXED BY api_keys_by_end
-             WHERE account_id = ?1 AND revoked_at_ms IS NOT NULL
+             WHERE account_id = ?1 AND revoked_at_ms IS NOT NULL AND console_link = 0
              UNION ALL
              SELECT expires_at_ms FROM api_keys INDEXED BY api_keys_by_end
-             WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms <= ?2",
+             WHERE account_id = ?1 AND revoked_at_ms IS NULL AND expires_at_ms <= ?2
+               AND console_link = 0",
         )?;
         let ends = statement.query_map(params![account, now], |row| row.get::<_, Timestamp>(0))?;
         let mut ends = ends.collect::<Result<Vec<_>, _>>()?;
@@ -172,10 +180,12 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Returns keys that expired or were revoked before `cutoff`.
+    /// Returns keys that expired or were revoked before `cutoff`, and console links that expired before
+    /// `link_cutoff`.
     pub fn purgeable_keys(
         &self,
         cutoff: Timestamp,
+        link_cutoff: Timestamp,
         limit: u32,
     ) -> Result<Vec<KeyRecord>, StoreError> {
         self.records(&Selection {
@@ -184,9 +194,12 @@ impl ReadTx<'_> {
             filter: "k.id IN (
                 SELECT id FROM (SELECT id FROM api_keys WHERE revoked_at_ms < ?1 LIMIT ?2)
                 UNION
-                SELECT id FROM (SELECT id FROM api_keys WHERE expires_at_ms < ?1 LIMIT ?2))",
+                SELECT id FROM (SELECT id FROM api_keys WHERE expires_at_ms < ?1 LIMIT ?2)
+                UNION
+                SELECT id FROM (SELECT id FROM api_keys INDEXED BY api_keys_of_ended_links
+                                WHERE console_link = 1 AND expires_at_ms < ?3 LIMIT ?2))",
             order: "LIMIT ?2",
-            params: &[&cutoff, &limit],
+            params: &[&cutoff, &limit, &link_cutoff],
         })
     }
 

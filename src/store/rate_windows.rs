@@ -6,6 +6,7 @@ use crate::{
     domain::{
         event::Subject,
         id::{AccountId, KeyId},
+        rate_limit::RateLimit,
     },
     env::Timestamp,
     store::{ReadTx, StoreError, WriteTx, rate_window::WindowUse, rows::Table},
@@ -39,38 +40,50 @@ impl ReadTx<'_> {
         })
     }
 
-    /// Returns the highest use, in per cent, that events have told of the window that starts at
-    /// `started_at`.
+    /// Returns the highest use, in per cent, that events have told of this window and this limit. A
+    /// changed limit is another one, which has its own events.
     pub fn told_of_window(
         &self,
         subject: Subject,
-        started_at: Timestamp,
+        window: WindowUse,
+        rate: RateLimit,
     ) -> Result<u8, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT subject, told FROM rate_windows WHERE subject = ?1 AND started_at_ms = ?2",
+            "SELECT subject, told FROM rate_windows
+             WHERE subject = ?1 AND started_at_ms = ?2 AND told_limit = ?3 AND told_window_s = ?4",
         )?;
-        let params = params![subject.to_string(), started_at];
+        let (limit, window_secs) = (rate.limit(), rate.window_secs());
+        let params = params![subject.to_string(), window.started_at(), limit, window_secs];
         let told = RATE_WINDOWS.first(&mut statement, params, |row| row.get("told"))?;
         Ok(told.unwrap_or_default())
     }
 }
 
 impl WriteTx<'_> {
-    /// Stores the use of a window, in place of the window before it.
+    /// Stores the use of a window, in place of the window before it, and what events have told of
+    /// this limit. Returns `false` if the key or account is deleted; then nothing is stored.
     pub fn store_rate_window(
         &self,
         subject: Subject,
-        started_at: Timestamp,
-        used: u32,
+        window: WindowUse,
+        rate: RateLimit,
         told: u8,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "INSERT INTO rate_windows (subject, started_at_ms, used, told) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO rate_windows
+                 (subject, started_at_ms, used, told, told_limit, told_window_s)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6
+             WHERE EXISTS (SELECT 1 FROM api_keys WHERE id = ?1)
+                OR EXISTS (SELECT 1 FROM accounts WHERE id = ?1)
              ON CONFLICT (subject) DO UPDATE
-             SET started_at_ms = excluded.started_at_ms, used = excluded.used, told = excluded.told",
+             SET started_at_ms = excluded.started_at_ms, used = excluded.used,
+                 told = excluded.told, told_limit = excluded.told_limit,
+                 told_window_s = excluded.told_window_s",
         )?;
-        statement.execute(params![subject.to_string(), started_at, used, told])?;
-        Ok(())
+        let (limit, window_secs) = (rate.limit(), rate.window_secs());
+        let subject = subject.to_string();
+        let params = params![subject, window.started_at(), window.used, told, limit, window_secs];
+        Ok(statement.execute(params)? != 0)
     }
 
     /// Forgets the window of a key or account that is deleted.

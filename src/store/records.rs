@@ -7,7 +7,7 @@ use crate::{
     env::Timestamp,
     store::{
         KeyIndex, ReadTx, ScopeDays, StoreError,
-        rows::{Column, ColumnList, Fields, Table, limit_of, window_of},
+        rows::{Column, ColumnList, Fields, Table, is_link, limit_of, link_end, window_of},
     },
 };
 
@@ -52,6 +52,8 @@ pub(super) const KEYS: ColumnList<ApiKey> = ColumnList {
         Column::new("rotated_at_ms", |it| &it.rotated_at),
         Column::new("revoked_at_ms", |it| &it.revoked_at),
         Column::new("announced_days", |it| &it.announced_days),
+        Column::fixed("console_link", |it| is_link(it.console_link.as_ref())),
+        Column::fixed("gives_until_ms", |it| link_end(it.console_link.as_ref())),
         Column::fixed("revision", |it| &it.revision),
     ],
 };
@@ -196,6 +198,7 @@ fn api_key(row: Fields<'_>) -> Result<ApiKey, StoreError> {
         rotated_at: row.get("rotated_at_ms")?,
         revoked_at: row.get("revoked_at_ms")?,
         announced_days: row.get("announced_days")?,
+        console_link: row.console_link()?,
         revision: row.get("revision")?,
     })
 }

@@ -8,7 +8,7 @@ use rusqlite::{
 };
 
 use crate::{
-    domain::rate_limit::RateLimit,
+    domain::{api_key::ConsoleLink, rate_limit::RateLimit},
     store::{StoreError, WriteTx},
 };
 
@@ -149,6 +149,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Returns what a key may give as a console link; `None` if it is no link.
+    pub fn console_link(&self) -> Result<Option<ConsoleLink>, StoreError> {
+        let (is_link, gives_until) = (self.get("console_link")?, self.get("gives_until_ms")?);
+        Ok(if is_link { Some(ConsoleLink { gives_until }) } else { None })
+    }
+
     /// Returns the text in `column` where it lies, without a copy.
     pub fn text(&self, column: &'static str) -> Result<&'a str, StoreError> {
         self.raw(column)?.as_str().map_err(|_| self.unreadable(column))
@@ -199,6 +205,16 @@ pub(super) fn limit_of(rate: Option<&RateLimit>) -> &dyn ToSql {
 /// The window of a rate limit, for its column.
 pub(super) fn window_of(rate: Option<&RateLimit>) -> &dyn ToSql {
     rate.map_or(&Null, |it| it.window_secs())
+}
+
+/// Whether a key is that of a console link, for its column.
+pub(super) fn is_link(link: Option<&ConsoleLink>) -> &dyn ToSql {
+    if link.is_some() { &true } else { &false }
+}
+
+/// The latest end that a console link gives, for its column.
+pub(super) fn link_end(link: Option<&ConsoleLink>) -> &dyn ToSql {
+    link.map_or(&Null, |it| &it.gives_until)
 }
 
 impl<T> ColumnList<T> {

@@ -38,11 +38,19 @@ pub(super) struct Delivery {
     cursor: Option<WebhookCursor>,
     /// The newest event when the cursor was last looked at.
     newest: i64,
-    /// The position that is stored.
-    stored: i64,
+    /// What is stored.
+    stored: WebhookCursor,
     /// Events after the cursor.
     backlog: VecDeque<EventView>,
     last_error: Option<String>,
+    reads: FailureLog,
+    writes: FailureLog,
+}
+
+/// Tells which of many failures in a row is to be logged: the first.
+#[derive(Debug, Default)]
+struct FailureLog {
+    is_failing: bool,
 }
 
 enum Step {
@@ -57,6 +65,13 @@ struct Payload {
     r#type: String,
     timestamp: String,
     data: EventBody,
+}
+
+impl FailureLog {
+    /// Returns whether this outcome is a failure after a success, or the first of all.
+    fn is_news(&mut self, fails: bool) -> bool {
+        !std::mem::replace(&mut self.is_failing, fails) && fails
+    }
 }
 
 impl Delivery {
@@ -76,9 +91,11 @@ impl Delivery {
             committed,
             cursor: None,
             newest: 0,
-            stored: 0,
+            stored: WebhookCursor::default(),
             backlog: VecDeque::new(),
             last_error: None,
+            reads: FailureLog::default(),
+            writes: FailureLog::default(),
         })
     }
 
@@ -87,6 +104,7 @@ impl Delivery {
         let access = Arc::clone(&self.access);
         while !*self.stopping.borrow() {
             let Some(step) = access.with(|app| self.step(app)) else { return };
+            let is_news = self.reads.is_news(step.is_err());
             match step {
                 Ok(Step::Send(event)) => {
                     if self.send(*event).is_none() {
@@ -95,7 +113,9 @@ impl Delivery {
                 }
                 Ok(Step::Wait(limit)) => self.wait(limit),
                 Err(err) => {
-                    self.warn(&err, "the audit log cannot be read for a webhook");
+                    if is_news {
+                        self.warn(&err, "the audit log cannot be read for a webhook");
+                    }
                     self.wait(Some(CLOCK_CHECK));
                 }
             }
@@ -127,7 +147,7 @@ impl Delivery {
         let waits = |it: WebhookCursor| it.next_attempt.is_some() || it.disabled_at.is_some();
         if known.is_none_or(|it| grown && waits(it)) {
             let mut found = app.webhook_cursor(&self.webhook)?;
-            self.stored = found.seq;
+            self.stored = found;
             // What was delivered while the storage took no changes is not delivered again.
             found.seq = found.seq.max(known.map_or(0, |it| it.seq));
             known = Some(found);
@@ -154,9 +174,9 @@ impl Delivery {
             self.cursor = Some(cursor);
             app.report_webhook(&self.webhook.name, after, self.last_error.clone());
             // So that a start reads little again, without a change for each event.
-            if self.stored + i64::from(PAGE) <= after {
-                app.keep_webhook_cursor(&self.webhook, cursor)?;
-                self.stored = after;
+            if self.stored.seq + i64::from(PAGE) <= after {
+                self.stored = app.move_webhook_cursor(&self.webhook, self.stored, cursor)?;
+                self.cursor = Some(self.stored);
             }
             if !page.is_full || *self.stopping.borrow() {
                 return Ok(());
@@ -198,7 +218,7 @@ impl Delivery {
                 (before.disabled(now), DeliveryResult::Gone, Some(why))
             }
             Outcome::Failed { why, asked } => {
-                let cursor = before.failed(now, asked);
+                let cursor = before.failed(now, asked, &*app.env().entropy);
                 let next = cursor.next_attempt.map(|it| it.to_string());
                 tracing::warn!(webhook = name, event.seq = seq, next, "not delivered: {why}");
                 (cursor, DeliveryResult::Failed, Some(why))
@@ -212,16 +232,16 @@ impl Delivery {
         self.last_error = error;
         // Before the position is stored, so that no stored failure is without its reason.
         app.report_webhook(&self.webhook.name, cursor.seq, self.last_error.clone());
-        let kept = match result {
-            DeliveryResult::Gone => app.disable_webhook(&self.webhook, cursor),
-            DeliveryResult::Delivered | DeliveryResult::Failed => {
-                app.keep_webhook_cursor(&self.webhook, cursor)
-            }
-        };
+        let kept = app.move_webhook_cursor(&self.webhook, self.stored, cursor);
+        let is_news = self.writes.is_news(kept.is_err());
         match kept {
-            Ok(()) => self.stored = cursor.seq,
+            Ok(stored) => {
+                self.stored = stored;
+                self.cursor = Some(stored);
+            }
             // After a crash, what was delivered since is delivered again.
-            Err(err) => self.warn(&err, "the position of a webhook was not stored"),
+            Err(err) if is_news => self.warn(&err, "the position of a webhook was not stored"),
+            Err(_) => (),
         }
     }
 
@@ -259,4 +279,16 @@ impl Delivery {
 /// with the same number after a backup was restored.
 fn message_id(view: &EventView) -> String {
     format!("evt_{:.32}", view.event.hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_failures_in_a_row_the_first_is_logged() {
+        let mut log = FailureLog::default();
+        let told = [true, true, true, false, false, true, true].map(|fails| log.is_news(fails));
+        assert_eq!(told, [true, false, false, false, false, true, false]);
+    }
 }

@@ -210,6 +210,8 @@ fn a_key_in_a_query_is_refused_on_every_path() {
         "/readyz",
         "/openapi.json",
         "/openapi.yaml",
+        "/console",
+        "/console/",
         "/docs",
         "/docs/",
         "/nothing",

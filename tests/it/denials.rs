@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use keyward::{domain::plaintext_key::KeyPrefix, service::DeniedCall};
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, forged};
+use crate::support::{Request, TestServer, forged};
 
 const KEYS: &str = "/api/v1/api-keys";
 /// The most rows in an hour, with those that are written at its end.
@@ -43,7 +43,7 @@ fn each_kind_of_refusal_has_an_event_with_caller_and_reason() {
     let narrow = server
         .create(&owner.text, &json!({ "name": "n", "scopes": ["api-keys:write", "orders:read"] }));
 
-    assert_eq!(server.send(&crate::support::Request::new("GET", KEYS)).status, 401);
+    assert_eq!(server.send(&Request::new("GET", KEYS)).status, 401);
     assert_eq!(server.get("rubbish", KEYS).status, 401);
     assert_eq!(server.get(&stranger, KEYS).status, 401);
     assert_eq!(server.get(&revoked.text, KEYS).status, 401);
@@ -168,4 +168,46 @@ fn denials_still_in_memory_are_written_at_the_stop() {
     let events = denied(&server);
     assert_eq!(total(&events), 500);
     assert!(events.len() <= MOST_ROWS_AN_HOUR / 2, "{}", events.len());
+}
+
+#[test]
+fn a_flood_of_other_calls_does_not_hide_that_the_last_root_key_leaked() {
+    let server = TestServer::start();
+    let leaked = |from: &str| {
+        let report = Request::new("POST", "/api/v1/leaked-keys").header("X-Forwarded-For", from);
+        let report = report.json(&json!({ "keys": [server.root.text] }));
+        server.send(&report).expect(200);
+    };
+    let counts = || {
+        let events = denied(&server);
+        let those = events.iter().filter(|it| it["data"]["reason"] == "last_root_key");
+        those.map(|it| (it["clientIp"].clone(), it["data"]["count"].clone())).collect::<Vec<_>>()
+    };
+    // As many groups as an hour has events, and then more than the memory holds.
+    for number in 0..2_000 {
+        guess(&server, number);
+        if number == 100 {
+            server.run_job("record_denials");
+        }
+    }
+    leaked("203.0.113.7");
+    leaked("203.0.113.8");
+    server.run_job("record_denials");
+    let first = (json!("203.0.113.7"), json!(2));
+    assert_eq!(counts(), std::slice::from_ref(&first), "the address of the first report");
+    for address in 0..200 {
+        leaked(&format!("198.51.100.{address}"));
+    }
+    server.run_job("record_denials");
+    assert_eq!(
+        counts(),
+        std::slice::from_ref(&first),
+        "further reports wait for the end of the hour"
+    );
+    for number in 2_000..4_000 {
+        (0..300).for_each(|_| guess(&server, number));
+    }
+    server.advance(Duration::from_hours(1));
+    server.run_job("record_denials");
+    assert_eq!(counts(), [first, (json!("198.51.100.0"), json!(200))]);
 }

@@ -64,7 +64,7 @@ fn every_change_has_an_event_with_actor_subject_and_source() {
     let operator = server.get(&root.text, "/api/v1/api-keys/self").expect(200).json();
     let operator = &operator["accountId"];
     let actor = json!({
-        "type": "key", "keyId": root.id, "keyPrefix": root.text[..12], "accountId": operator,
+        "type": "key", "keyId": root.id, "keyName": "Root key", "keyPrefix": root.text[..12], "accountId": operator,
     });
     let caused_by = |answer: &Response| -> Vec<Value> {
         let request = answer.header("x-request-id").expect("an identifier");
@@ -107,8 +107,7 @@ fn an_event_without_an_actor_comes_from_the_command_line_or_the_scheduler() {
     assert_eq!(server.run_job("expire_keys"), 1);
     assert_eq!(server.run_job("expire_keys"), 0, "once");
     let events = server.events();
-    let keyless =
-        |kind: &str| json!({ "type": kind, "keyId": null, "keyPrefix": null, "accountId": null });
+    let keyless = |kind: &str| json!({ "type": kind, "keyId": null, "keyName": null, "keyPrefix": null, "accountId": null });
     for (event, kind) in [(&events[0], "cli"), (events.last().unwrap(), "scheduler")] {
         assert_eq!(event["actor"], keyless(kind));
         assert_eq!((&event["requestId"], &event["clientIp"]), (&Value::Null, &Value::Null));
@@ -142,6 +141,9 @@ fn every_filter_selects_the_right_events() {
             "{query} must select some and not all"
         );
         assert_eq!(list(&server, &root.text, &query), expected, "{query}");
+        let mut newest_first = list(&server, &root.text, &format!("{query}&order=desc"));
+        newest_first.reverse();
+        assert_eq!(newest_first, expected, "{query}");
     };
     let text = |it: &Value, member: &str| it[member].as_str().unwrap_or_default().to_owned();
     let later = "2026-01-01T00:00:01.000Z";
@@ -154,16 +156,21 @@ fn every_filter_selects_the_right_events() {
     check("after=3".into(), &|it| 3 < it["seq"].as_i64().unwrap());
     check(format!("since={later}"), &|it| *later <= *text(it, "time"));
     check(format!("until={later}"), &|it| *text(it, "time") < *later);
+    check(format!("account={account}"), &|it| it["accountId"] == account);
+    assert_eq!(list(&server, &root.text, "account=all"), all);
     check(format!("type=api_key.created&actor={}&after=2", root.id), &|it| {
         it["type"] == "api_key.created" && it["actor"]["keyId"] == root.id
     });
     for nothing in ["type=api_key.purged", "actor=scheduler", "after=999999"] {
         assert_eq!(list(&server, &root.text, nothing), [Value::Null; 0]);
     }
-    let query = "limit=0&cursor=x&after=-1&type=key.made&subject=me&actor=you&since=now&until=&x=1";
+    let query = "account=me&limit=0&cursor=x&after=-1&type=key.made&subject=me&actor=you&since=now&until=&order=new&x=1";
     let mut faults = server.get(&root.text, &format!("{EVENTS}?{query}")).faults();
     faults.sort();
-    let names = ["actor", "after", "cursor", "limit", "since", "subject", "type", "until"];
+    let names = [
+        "account", "actor", "after", "cursor", "limit", "order", "since", "subject", "type",
+        "until",
+    ];
     let mut expected = names.map(|it| (format!("/{it}"), "invalid_format".to_owned())).to_vec();
     expected.push(("/x".to_owned(), "unknown_parameter".to_owned()));
     assert_eq!(faults, expected);
@@ -190,6 +197,31 @@ fn paging_by_cursor_returns_every_event_once_while_more_are_written() {
         assert!(target.ends_with(&format!("cursor={cursor}")), "{target}");
     }
     assert_eq!(seen, server.events());
+}
+
+#[test]
+fn pages_of_the_newest_events_first_leave_out_only_those_that_came_since() {
+    let (server, ..) = busy();
+    let root = &server.root.text;
+    let mut expected = server.events();
+    expected.retain(|it| 2 < it["seq"].as_i64().unwrap());
+    expected.reverse();
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let query = format!("{EVENTS}?order=desc&limit=2&after=2{cursor}");
+        let page = server.get(root, &query).expect(200).json();
+        seen.extend(page["data"].as_array().unwrap().clone());
+        server.key(&["orders:read"]);
+        let Some(next) = page["nextCursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, expected);
+    for (order, opposite) in [("asc", "desc"), ("desc", "asc")] {
+        let first = server.get(root, &format!("{EVENTS}?order={order}&limit=1")).expect(200);
+        let cursor = first.json()["nextCursor"].as_str().unwrap().to_owned();
+        let answer = server.get(root, &format!("{EVENTS}?order={opposite}&cursor={cursor}"));
+        assert_eq!(answer.faults(), [("/cursor".to_owned(), "invalid_format".to_owned())]);
+    }
 }
 
 #[test]
@@ -223,11 +255,15 @@ fn an_account_sees_its_own_events_and_no_details_of_the_operator() {
     let (server, account, owner) = busy();
     let answer = server.get(&owner.text, EVENTS).expect(200);
     let own = answer.json()["data"].as_array().unwrap().clone();
+    let operator = server.get(&server.root.text, "/api/v1/accounts/self").expect(200).json();
+    let others = operator["id"].as_str().unwrap();
+    for (selected, expected) in [(&*account, &own[..]), ("all", &own), (others, &[])] {
+        assert_eq!(list(&server, &owner.text, &format!("account={selected}")), expected);
+    }
     let all = server.events();
     let about: Vec<_> = all.iter().filter(|it| it["accountId"] == account).cloned().collect();
     assert_eq!(seqs(&own), seqs(&about));
-    let keyless =
-        json!({ "type": "operator", "keyId": null, "keyPrefix": null, "accountId": null });
+    let keyless = json!({ "type": "operator", "keyId": null, "keyName": null, "keyPrefix": null, "accountId": null });
     let mut faceless = 0;
     for (shown, whole) in own.iter().zip(&about) {
         let mut expected = whole.clone();

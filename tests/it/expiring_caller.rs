@@ -49,10 +49,14 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             (json!({ "enabled": true }), |it, caller| it.disabled && outlives(it.end, caller)),
             (json!({ "scopes": ["orders:read", "products:read"] }), secret),
             (json!({ "expiresAt": null }), |it, caller| it.end.is_some() && caller.is_some()),
-            (json!({ "expiresAt": at(3) }), |it, caller| it.end != Some(3) && caller.is_some()),
+            (json!({ "expiresAt": at(3) }), |it, caller| {
+                it.end.is_some_and(|end| end < 3) && caller.is_some()
+            }),
             (json!({ "expiresAt": at(END) }), never),
             (json!({ "expiresAt": at(1), "enabled": true }), never),
-            (json!({ "expiresIn": 3 * 3600 }), |it, caller| it.end != Some(3) && caller.is_some()),
+            (json!({ "expiresIn": 3 * 3600 }), |it, caller| {
+                it.end.is_some_and(|end| end < 3) && caller.is_some()
+            }),
             (json!({ "expiresIn": END * 3600 }), never),
         ],
         "rotateApiKey" => vec![
@@ -74,7 +78,8 @@ fn variants(operation: &Operation) -> Vec<Variant> {
                 (within(3), |_, caller| caller.is_some()),
             ]
         }
-        "createAccount" => vec![(json!({ "name": "x" }), never)],
+        // A link never outlives its maker, and gives no later end.
+        "createAccount" | "createConsoleLink" => vec![(json!({ "name": "x" }), never)],
         // This suspends the account of the key. It does not disable the key.
         "updateAccount" | "patchAccount" => vec![
             (json!({ "name": "x" }), never),
@@ -100,7 +105,8 @@ struct Tried {
 
 fn secret_in(answer: &Value) -> Option<String> {
     let found = answer["key"].as_str().or_else(|| answer["apiKey"]["key"].as_str());
-    found.map(str::to_owned)
+    let in_link = || answer["url"].as_str()?.split("#key=").nth(1);
+    found.or_else(in_link).map(str::to_owned)
 }
 
 fn attempt(

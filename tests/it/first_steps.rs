@@ -210,9 +210,12 @@ fn the_printed_address_opens_a_page() {
     let server = TestServer::start();
     for method in ["GET", "HEAD"] {
         let answer = Request::new(method, "/").send(server.address).expect(307);
-        assert_eq!(answer.header("location"), Some("/docs/"));
+        assert_eq!(answer.header("location"), Some("/console/"));
     }
-    let plain = TestServer::with(|config| config.docs = false);
+    let without_console = TestServer::with(|config| config.console = false);
+    let answer = Request::new("GET", "/").send(without_console.address).expect(307);
+    assert_eq!(answer.header("location"), Some("/docs/"));
+    let plain = TestServer::with(|config| (config.console, config.docs) = (false, false));
     let answer = Request::new("GET", "/").send(plain.address).expect(404);
     assert_eq!(answer.problem(), "not_found");
     assert!(answer.text().contains("/openapi.json"), "{}", answer.text());

@@ -10,7 +10,7 @@ use crate::support::{Response, TestServer, checksum};
 const KEYS: &str = "/api/v1/api-keys";
 const DAY: Duration = Duration::from_hours(24);
 /// The documented members in their order; `key` is only in the answers that issue one.
-const MEMBERS: [&str; 19] = [
+const MEMBERS: [&str; 20] = [
     "id",
     "name",
     "key",
@@ -29,6 +29,7 @@ const MEMBERS: [&str; 19] = [
     "previousKeys",
     "allowedIps",
     "rateLimit",
+    "consoleLink",
     "metadata",
 ];
 

@@ -305,4 +305,8 @@ fn a_filter_by_an_unknown_scope_is_refused() {
     assert_eq!(ask(&server, &root, KEYS, "orders:read"), [], "an account's keys have it");
     assert_eq!(ask(&server, &first.text, KEYS, "orders:read"), []);
     assert_eq!(ask(&server, &other.text, KEYS, "orders:read"), unknown);
+    // A key of the operator learns no more than the keys that it sees.
+    let narrow =
+        server.create(&root, &json!({ "name": "n", "scopes": ["api-keys:read"] })).text.clone();
+    assert_eq!(ask(&server, &narrow, KEYS, "orders:read"), unknown);
 }

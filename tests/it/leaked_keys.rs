@@ -156,7 +156,41 @@ fn a_credential_is_in_its_grace_period_to_the_last_millisecond() {
     assert_eq!(last_event(&server, &early.id)["type"], "api_key.grace_ended");
     server.advance(Duration::from_millis(1));
     reported(&server, &[&late.text]);
-    assert_eq!(last_event(&server, &late.id)["type"], "api_key.rotated");
+    assert_eq!(last_event(&server, &late.id)["type"], "api_key.retired_key_used");
+}
+
+#[test]
+fn a_report_of_an_ended_credential_is_recorded_once_an_hour_and_changes_nothing() {
+    let server = TestServer::start();
+    let key = server.key(&["orders:read"]);
+    let at_once = json!({ "gracePeriodSeconds": 0 });
+    let fresh = server.rotate(&server.root.text, &key.id, &at_once);
+    let body = json!({ "keys": [key.text], "location": "https://git.example/1" });
+    for _ in 0..3 {
+        server.send(&Request::new("POST", LEAKED).json(&body)).expect(200);
+    }
+    let told = || {
+        let events = server.events().into_iter();
+        events.filter(|it| it["type"] == "api_key.retired_key_used").collect::<Vec<_>>()
+    };
+    let data = json!({
+        "keyPrefix": key.text[..12], "reason": "leaked", "location": "https://git.example/1",
+    });
+    assert_eq!(told().iter().map(|it| &it["data"]).collect::<Vec<_>>(), [&data]);
+    assert_eq!(
+        (&told()[0]["actor"]["keyId"], &told()[0]["subject"]),
+        (&json!(key.id), &json!(key.id))
+    );
+    assert_eq!([&key, &fresh].map(|it| server.code(&it.text)), ["ROTATED", "VALID"]);
+    server.advance(Duration::from_hours(1));
+    server.send(&Request::new("POST", LEAKED).json(&body)).expect(200);
+    assert_eq!(told().len(), 2);
+    // A revoked key has its event already.
+    server.delete(&server.root.text, &key.path()).expect(204);
+    server.advance(Duration::from_hours(1));
+    let before = server.events().len();
+    server.send(&Request::new("POST", LEAKED).json(&body)).expect(200);
+    assert_eq!(server.events().len(), before);
 }
 
 #[test]
@@ -254,9 +288,9 @@ fn a_client_has_a_limit_and_others_have_theirs() {
         (&*refused.problem(), refused.header("retry-after")),
         ("too_many_reports", Some("1"))
     );
-    assert_eq!(from(1, &full).expect(429).header("retry-after"), Some("20"));
+    assert_eq!(from(1, &full).expect(429).header("retry-after"), Some("100"));
     assert_eq!(server.code(&key.text), "VALID");
-    server.advance(Duration::from_millis(199));
+    server.advance(Duration::from_millis(999));
     from(1, &[&key.text]).expect(429);
     from(2, &[""]).expect(200);
     server.advance(Duration::from_millis(1));

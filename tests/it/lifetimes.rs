@@ -203,12 +203,15 @@ fn a_key_from_before_the_policy_keeps_its_end_until_it_is_changed() {
     let change = |body: &Value| server.put(&root, &first.path(), body);
     assert_eq!(end(&change(&json!({ "name": "y" }))), json!(null));
     assert_eq!(end(&change(&json!({ "expiresAt": null }))), json!(null), "no change");
-    assert_fault(
-        &change(&json!({ "expiresAt": later(2 * DAY) })),
-        "/expiresAt",
-        "expires_too_late",
-    );
+    let shorter = [3 * DAY, 2 * DAY, 2 * DAY - MS].map(later);
+    for at in shorter {
+        assert_eq!(end(&change(&json!({ "expiresAt": at }))), at, "a nearer end gives nothing");
+    }
+    let back = change(&json!({ "expiresAt": later(2 * DAY) }));
+    assert_fault(&back, "/expiresAt", "expires_too_late");
     assert_eq!(end(&change(&json!({ "expiresAt": later(DAY) }))), later(DAY));
+    let back = change(&json!({ "expiresAt": later(DAY + MS) }));
+    assert_fault(&back, "/expiresAt", "expires_too_late");
     assert_fault(&change(&json!({ "expiresAt": null })), "/expiresAt", "expires_too_late");
     let lifted = server.put(&root, &account, &json!({ "maxKeyLifetimeSeconds": null })).expect(200);
     assert_eq!(lifted.json()["maxKeyLifetimeSeconds"], json!(null));

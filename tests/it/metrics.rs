@@ -159,7 +159,7 @@ fn no_request_can_add_many_series_to_the_metrics() {
         200, 201, 204, 304, 307, 400, 401, 403, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415,
         417, 422, 429, 431, 500, 501, 503, 504, 505,
     ];
-    for path in ["/", "/docs", "/docs/{path:.*}", "/healthz"] {
+    for path in ["/", "/console", "/console/{path:.*}", "/docs", "/docs/{path:.*}", "/healthz"] {
         known.insert(("GET".to_owned(), path.to_owned()));
     }
     for (method, route) in known {

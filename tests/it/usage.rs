@@ -138,3 +138,33 @@ fn the_usage_of_an_account_is_the_sum_over_its_keys_and_revoked_keys_count() {
     let key = server.create(root, &body);
     assert_eq!(server.get(&key.text, &path).expect(403).problem(), "missing_scope");
 }
+
+#[test]
+fn a_request_that_is_refused_as_ambiguous_is_no_use_of_its_key() {
+    let server = TestServer::start();
+    let key = server.key(&["orders:read", "api-keys:verify"]);
+    assert_eq!(server.code(&key.text), "VALID");
+    let state = || {
+        let shown = server.get(&server.root.text, &key.path()).expect(200).json();
+        (shown["lastUsedAt"].clone(), days(&server, &key.id, "?days=1")[0]["allowed"].clone())
+    };
+    let before = state();
+    assert_eq!(before, (json!("2026-01-01T00:00:00.000Z"), json!(1)));
+    server.advance(Duration::from_mins(1));
+    let question = json!({ "key": "x" });
+    for (path, status) in [
+        ("/authz", 401),
+        ("/authz/nginx", 401),
+        ("/api/v1/api-keys/self", 400),
+        ("/api/v1/api-keys/verify", 400),
+    ] {
+        let method = if path.ends_with("verify") { "POST" } else { "GET" };
+        let twice = Request::new(method, path).key(&key.text).key(&key.text).json(&question);
+        server.send(&twice).expect(status);
+        assert_eq!(state(), before, "{path}");
+    }
+    // A refusal for another reason is counted, as it is without ambiguity.
+    server.put(&server.root.text, &key.path(), &json!({ "enabled": false })).expect(200);
+    server.send(&Request::new("GET", "/authz").key(&key.text).key(&key.text)).expect(401);
+    assert_eq!(days(&server, &key.id, "?days=1")[0]["denied"]["disabled"], 1);
+}

@@ -61,6 +61,26 @@ fn a_receiver_that_is_gone_gets_nothing_until_an_operator_enables_it() {
 }
 
 #[test]
+fn an_attempt_that_fails_after_an_operator_enabled_the_webhook_does_not_undo_that() {
+    let receiver = Receiver::start(Reaction::Answer(500, ""));
+    let secrets = Secrets::new(SECRET);
+    let mut it = webhook("hook", &receiver.url(), &["api_key.created"], &secrets.path());
+    it.timeout = Duration::from_secs(1);
+    let server = TestServer::with(|config| config.webhooks = vec![it]);
+    create(&server, "first");
+    wait_until(&server, |it| it.cursor.attempts == 1);
+    receiver.react(Reaction::Hang);
+    server.advance(Duration::from_secs(5));
+    receiver.wait_for(2);
+    // The second attempt is under way.
+    server.app.enable_webhook("hook").unwrap();
+    receiver.react(OK);
+    assert_eq!(names(&receiver.wait_for(3)), ["first"; 3], "at once, not after five minutes");
+    let done = wait_until(&server, |it| it.lag == 0);
+    assert_eq!((done.cursor.attempts, done.cursor.next_attempt), (0, None));
+}
+
+#[test]
 fn another_url_enables_a_webhook_where_it_was() {
     let gone = Receiver::start(Reaction::Answer(410, ""));
     let secrets = Secrets::new(SECRET);
@@ -130,7 +150,7 @@ fn an_operator_sees_the_webhooks_with_and_without_a_server() {
     let secrets = Secrets::new(SECRET);
     let mut server = server_with(&receiver.url(), &["api_key.created"], &secrets);
     create(&server, "first");
-    wait_until(&server, |it| it.cursor.attempts == 1);
+    let failed = wait_until(&server, |it| it.cursor.attempts == 1);
     let list = |server: &TestServer| -> Value {
         let out = keyward_in(&server.data_dir(), &["webhooks", "list", "-o", "json"]);
         serde_json::from_slice(&out.stdout).unwrap()
@@ -138,7 +158,7 @@ fn an_operator_sees_the_webhooks_with_and_without_a_server() {
     let running = &list(&server)["data"][0];
     assert_eq!((&running["name"], &running["status"]), (&json!("hook"), &json!("retrying")));
     assert_eq!((&running["attempts"], &running["lag"]), (&json!(1), &json!(1)));
-    assert_eq!(running["nextAttemptAt"], "2026-01-01T00:00:05.000Z");
+    assert_eq!(running["nextAttemptAt"], failed.cursor.next_attempt.unwrap().to_string());
     assert_eq!(running["lastError"], "the receiver answered 500");
     let table = keyward_in(&server.data_dir(), &["webhooks", "list"]);
     let table = String::from_utf8(table.stdout).unwrap();

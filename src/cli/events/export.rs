@@ -20,6 +20,7 @@ use crate::{
         error::Error,
     },
     server,
+    service::ActorNames,
     store::StoreError,
 };
 
@@ -121,6 +122,7 @@ fn from_file(it: &Options, sink: &mut Sink) -> Result<(), Error> {
     let mut log = LogSource::of(it.db.as_deref(), &it.target.location)?.open()?;
     let bar = ProgressBar::hidden();
     let mut written = Ok(());
+    let mut names = ActorNames::default();
     log.read::<_, StoreError>(|tx| {
         let after = it.since_seq - 1;
         let total = (tx.audit_head()?.seq - after).max(0).unsigned_abs();
@@ -130,14 +132,19 @@ fn from_file(it: &Options, sink: &mut Sink) -> Result<(), Error> {
         if let Some(last) = tx.last_checkpoint()? {
             sink.source = last.origin();
         }
+        let mut unnamed = Ok(());
         tx.for_each_event(after, |event| {
             let done = (event.seq - after).unsigned_abs();
             if done.is_multiple_of(STRIDE) {
                 bar.set_position(done);
             }
-            written = sink.write(&forms::plain(event));
-            written.is_ok()
-        })
+            match names.of(tx, &event) {
+                Ok(name) => written = sink.write(&forms::plain(event, name)),
+                Err(err) => unnamed = Err(err),
+            }
+            written.is_ok() && unnamed.is_ok()
+        })?;
+        unnamed
     })
     .map_err(server::Error::Store)?;
     bar.finish_and_clear();

@@ -115,6 +115,7 @@ fn print(body: &[u8], output: Output) -> Result<(), Error> {
         ("rate limit", shown_rate(&key["rateLimit"])),
         ("allowed from", networks),
         ("last used", Some(output::moment(&key, "lastUsedAt", "never"))),
+        ("console link", (key["consoleLink"] == true).then(|| "yes".to_owned())),
         ("metadata", metadata.map(|_| key["metadata"].to_string())),
     ])?)
 }

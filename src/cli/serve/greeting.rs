@@ -22,6 +22,8 @@ pub(super) fn greeting(
     };
     let layout = config.layout();
     let dir = layout.root().display();
+    let pages = [(config.console, "Console", "/console/"), (config.docs, "Swagger UI", "/docs/")];
+    let pages = pages.into_iter().filter(|it| it.0).map(|(_, name, address)| (name, address));
     let mut say = |line: &str| {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{line}");
@@ -47,12 +49,16 @@ pub(super) fn greeting(
         }
         None => {
             say("\n  Root key lost?  keyward root-key reset");
-            say(&format!("  Swagger UI      {host}/docs/"));
+            for (name, address) in pages {
+                say(&format!("  {name:<16}{host}{address}"));
+            }
             return out;
         }
     }
     say(&format!("      {curl} -H \"X-API-Key: $KEYWARD_KEY\" {host}/api/v1/api-keys\n"));
-    say(&format!("  Swagger UI  {host}/docs/"));
+    for (name, address) in pages {
+        say(&format!("  {name:<12}{host}{address}"));
+    }
     say(&format!("  Audit log   signed with {} (also in", running.app().checkpoint_key()));
     let public_key = layout.checkpoint_public_key();
     let public_key = public_key.display();

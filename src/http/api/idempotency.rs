@@ -26,7 +26,7 @@ use crate::{
         blocking::run,
         problem::Problem,
         request::body::RequestBody,
-        wire::{AccountBody, ApiKeyBody},
+        wire::{AccountBody, ApiKeyBody, ConsoleLinkBody},
     },
     service::{
         Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall, KeyAccess, KeyView, Keyward,
@@ -45,9 +45,6 @@ pub(super) struct IssuedAnswer {
     location: Option<String>,
     body: String,
 }
-
-/// Writes the answer that shows a new value of a key, and the account that was made with it.
-type Write = fn(&Keyward, &KeyView, &PlaintextKey, Option<&Account>) -> IssuedAnswer;
 
 /// What to do with a request.
 pub(super) enum Begun {
@@ -77,6 +74,15 @@ impl IssuedAnswer {
     ) -> Self {
         let created = Self::created_key(app, view, plaintext, account);
         Self { status: StatusCode::OK.as_u16(), location: None, ..created }
+    }
+
+    pub fn created_link(view: &KeyView, link: &ConsoleLinkBody) -> Self {
+        Self {
+            status: StatusCode::CREATED.as_u16(),
+            revision: view.key.revision,
+            location: Some(format!("/api/v1/api-keys/{}", view.key.id)),
+            body: text_of(link),
+        }
     }
 
     /// Shows the account with its first key; the key alone if there is no account.
@@ -151,11 +157,12 @@ pub(super) async fn begin(
     }
 }
 
-/// Returns what keeps the answer of a first attempt.
+/// Returns what keeps the answer of a first attempt. `write` writes the answer that shows a new value of
+/// a key, and the account that was made with it.
 pub(super) fn keeper(
     app: &web::Data<Keyward>,
     first: Option<FirstAttempt>,
-    write: Write,
+    write: impl Fn(&Keyward, &KeyView, &PlaintextKey, Option<&Account>) -> IssuedAnswer + Send + 'static,
 ) -> Option<AnswerKeeper> {
     let app = Arc::clone(app);
     first.map(|it| {

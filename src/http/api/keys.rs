@@ -263,7 +263,7 @@ pub(super) async fn list(
 }
 
 /// Reads the account of a list; `Some(None)` for all accounts.
-fn read_account(text: &str) -> Option<Option<AccountId>> {
+pub(super) fn read_account(text: &str) -> Option<Option<AccountId>> {
     if text == "all" { Some(None) } else { AccountId::parse(text).ok().map(Some) }
 }
 

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::presented::{Ambiguity, PresentedKey, without_key};
 use crate::{
-    domain::{event::RequestContext, policy::RequiredScopes, verdict::Verdict},
+    domain::{event::RequestContext, verdict::Verdict},
     http::{blocking::run, problem::Problem},
     service::{Error, Identity, Keyward, Principal, Question, Upgrade, Verification},
 };
@@ -42,9 +42,9 @@ pub async fn caller(
     context: RequestContext,
 ) -> Result<Principal, Problem> {
     let (presented, query) = (PresentedKey::in_request(app, req.headers()), req.query_string());
-    // A call of this API uses no rate limit: they are for the protected API.
     let client_ip = &|| context.client_ip;
-    let question = Question { required: RequiredScopes::default(), client_ip, cost: 0 };
+    // A call of this API uses no rate limit: they are for the protected API.
+    let question = Question::of_call(client_ip);
     let found = examine(app, presented, query, question, || context.clone()).await;
     let principal = app.principal(&found.map_err(|it| it.into_problem(query))?, context)?;
     permit(app, &principal, any_of)?;
@@ -82,9 +82,7 @@ pub async fn examine(
 ) -> Result<Verification, Refusal> {
     let text = presented.text.ok_or(Refusal::MissingKey)?;
     let ambiguity = presented.ambiguity(app, query);
-    // A request that is refused uses nothing of a rate limit.
-    let cost = if ambiguity.is_some() { 0 } else { question.cost };
-    let question = Question { cost, ..question };
+    let question = Question { is_ambiguous: ambiguity.is_some(), ..question };
     let found = judged(app, text, question, context).await.map_err(Refusal::Failed)?;
     if !matches!(found.verdict, Verdict::Valid | Verdict::InsufficientScopes | Verdict::RateLimited)
     {

@@ -28,6 +28,8 @@ const ROW_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})\.[0-9a-f]{32}$";
 /// As `query::descending_cursor` writes them, or as above.
 const ORDERED_CURSOR: &str = r"^v1d?\.(0|[1-9a-f][0-9a-f]{0,14})\.[0-9a-f]{32}$";
 const EVENT_CURSOR: &str = r"^v1\.(0|[1-9a-f][0-9a-f]{0,14})$";
+/// As `events::descending_cursor` writes them, or as above.
+const ORDERED_EVENT_CURSOR: &str = r"^v1d?\.(0|[1-9a-f][0-9a-f]{0,14})$";
 const SUBJECT: &str = "^(keyward|(key|acct)_[0-9A-Za-z]{22})$";
 const ACCOUNT: &str = "^(all|acct_[0-9A-Za-z]{22})$";
 const CREATOR: &str = "^(operator|key_[0-9A-Za-z]{22})$";
@@ -75,7 +77,8 @@ pub(super) fn bound_parameters(operation: &mut Operation) {
     let mut parameters = operation.parameters.iter().flatten();
     let ordered = parameters.any(|it| matches!(it, RefOr::T(it) if it.name == "order"));
     let cursor = match (of_events, ordered) {
-        (true, _) => EVENT_CURSOR,
+        (true, false) => EVENT_CURSOR,
+        (true, true) => ORDERED_EVENT_CURSOR,
         (false, true) => ORDERED_CURSOR,
         (false, false) => ROW_CURSOR,
     };

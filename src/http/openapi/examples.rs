@@ -17,8 +17,9 @@ pub(super) fn add(document: &mut OpenApi) {
             for (status, response) in &mut operation.responses.responses {
                 let RefOr::T(response) = response else { continue };
                 let Some(RefOr::T(content)) = response.content.get_mut(JSON) else { continue };
-                // Only these answers hold a full key.
-                let optional = status == "201" || path.ends_with("/rotate");
+                // Only these answers hold a full key. That of a link has it in its URL.
+                let gives_key = status == "201" || path.ends_with("/rotate");
+                let optional = gives_key && !path.ends_with("/console-links");
                 let schema = serde_json::to_value(&content.schema).unwrap_or_default();
                 let example = || Example { schemas: &schemas, optional }.of(&schema);
                 content.example.get_or_insert_with(example);

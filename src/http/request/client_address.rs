@@ -30,13 +30,18 @@ impl TrustedProxies {
         self.0.store(Arc::new(networks));
     }
 
+    /// Returns whether a trusted proxy sent the request.
+    pub fn trust_peer_of(&self, req: &HttpRequest) -> bool {
+        let peer = peer_of(req);
+        self.0.load().iter().any(|it| it.contains(&peer))
+    }
+
     /// Returns the address of the client; `None` if a trusted proxy sends one that cannot be parsed.
     ///
     /// Each proxy appends the address of its peer. The list is therefore read from its end, as far as
     /// its writers are trusted. The peer of a Unix socket is on this machine.
     pub fn client_address(&self, req: &HttpRequest) -> Option<IpAddr> {
-        let peer = req.peer_addr().map_or(Ipv4Addr::LOCALHOST.into(), |it| it.ip());
-        let mut client = peer.to_canonical();
+        let mut client = peer_of(req);
         let networks = self.0.load();
         let is_trusted = |it: &IpAddr| networks.iter().any(|network| network.contains(it));
         // Each accepted request comes through here. Most have one line at most.
@@ -58,6 +63,11 @@ impl TrustedProxies {
         // With no hop left, the proxy's machine made the request itself.
         Some(client)
     }
+}
+
+/// Returns the address of the other end of the connection.
+fn peer_of(req: &HttpRequest) -> IpAddr {
+    req.peer_addr().map_or(Ipv4Addr::LOCALHOST.into(), |it| it.ip()).to_canonical()
 }
 
 /// Returns whether the request comes from this machine and names it in `Host`. A request through a

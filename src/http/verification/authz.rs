@@ -111,7 +111,7 @@ impl VerificationState {
             }
         };
         let client_ip = &|| self.proxies.client_address(req);
-        let question = Question { required, client_ip, cost: 1 };
+        let question = Question { required, client_ip, cost: 1, is_ambiguous: false };
         let context = || RequestContext { request_id: None, client_ip: client_ip() };
         match examine(&self.app, presented, &query, question, context).await {
             Ok(found) => {

@@ -9,7 +9,7 @@ use actix_web::{
 use crate::{
     domain::{event::RequestContext, verdict::Verdict},
     http::{
-        authn::{DeniedCaller, Permission, PresentedKey, Refusal, VerifyKeys, caller, judged},
+        authn::{DeniedCaller, Permission, PresentedKey, VerifyKeys, caller, judged},
         problem::Problem,
         request::{
             body::RequestBody,
@@ -85,10 +85,11 @@ impl VerificationState {
     async fn admit_caller(&self, req: &HttpRequest, id: &RequestId) -> Result<(), Problem> {
         let presented = PresentedKey::in_request(&self.app, req.headers());
         let address = || self.proxies.client_address(req);
-        let is_known = |it| self.app.admits_from_memory(it, VerifyKeys::ANY_OF, &address);
+        let is_clear = presented.ambiguity(&self.app, req.query_string()).is_none();
+        let is_known =
+            |it| is_clear && self.app.admits_from_memory(it, VerifyKeys::ANY_OF, &address);
         let outcome = if presented.text.is_some_and(is_known) {
-            let ambiguity = presented.ambiguity(&self.app, req.query_string());
-            ambiguity.map_or(Ok(()), |it| Err(Refusal::Ambiguous(it).into_problem("")))
+            Ok(())
         } else {
             let request_id = Some(id.clone().into());
             let context = RequestContext { request_id, client_ip: address() };
@@ -127,7 +128,7 @@ async fn answer(
         None => read_question(body.members()?, catalogue).map_err(Problem::invalid)?,
     };
     let context = || RequestContext { request_id: Some(id.clone().into()), client_ip };
-    let question = Question { required, client_ip: &|| client_ip, cost };
+    let question = Question { required, client_ip: &|| client_ip, cost, is_ambiguous: false };
     let found = judged(app, key.as_bytes(), question, context).await?;
     let mut answer = Vec::with_capacity(ANSWER_LEN);
     let written = serde_json::to_writer(&mut answer, &VerificationBody::new(app, &found));

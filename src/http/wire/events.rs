@@ -55,6 +55,10 @@ pub struct EventActorBody {
     /// The key, if a key caused the event.
     #[schema(required, example = "key_01KYq8Zt3mV5xW7aBcDeFg")]
     key_id: Option<String>,
+    /// The name of that key now. Of a purged key, the name with which it was created. An account sees no
+    /// names of the operator's keys.
+    #[schema(required, example = "Alice")]
+    key_name: Option<String>,
     /// The prefix of the presented credential.
     #[schema(required, example = "rg_8fK2mQ9zT")]
     key_prefix: Option<String>,
@@ -77,6 +81,8 @@ pub enum ActorType {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilterQuery {
+    /// Filter by the account that the event is about; `all` selects all that the caller sees.
+    pub account: Option<String>,
     /// Filter by event type.
     pub r#type: Option<String>,
     /// Filter by the key or account that the event is about, or `keyward`.
@@ -121,6 +127,7 @@ impl From<EventView> for EventBody {
             actor: EventActorBody {
                 r#type: actor_type,
                 key_id: shown.then_some(event.actor),
+                key_name: view.actor_name,
                 key_prefix: event.actor_prefix.filter(|_| shown),
                 account_id: event.actor_account_id.filter(|_| shown),
             },

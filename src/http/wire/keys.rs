@@ -90,6 +90,9 @@ pub struct ApiKeyBody {
     /// The rate limit of this key; `null` means the default of its account.
     #[schema(required)]
     rate_limit: Option<RateLimitBody>,
+    /// Whether this is the key of a console link. It cannot be changed, and is not counted by `maxKeys`.
+    #[schema(example = false)]
+    console_link: bool,
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
     metadata: Value,
@@ -240,6 +243,7 @@ impl ApiKeyBody {
             rotated_at,
             revoked_at: _,
             announced_days: _,
+            console_link,
             allowed_ips,
             rate_limit,
             revision: _,
@@ -268,6 +272,7 @@ impl ApiKeyBody {
             previous_keys: view.previous.iter().map(PreviousKeyBody::from).collect(),
             allowed_ips: shown_networks(allowed_ips.as_ref()),
             rate_limit: rate_limit.map(RateLimitBody::from),
+            console_link: console_link.is_some(),
             metadata: metadata.to_value(),
         }
     }

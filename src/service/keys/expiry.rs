@@ -1,5 +1,5 @@
 //! The expiry of callers and keys: a caller that expires gives no later expiry than its own, and no key
-//! outlives the maximum lifetime of its account.
+//! outlives the maximum lifetime of its account. Only a console link gives a later expiry than its own.
 
 use crate::{
     domain::{
@@ -28,8 +28,8 @@ pub enum Gain<'a> {
 #[derive(Clone, Copy)]
 pub(in crate::service) struct Maker<'a> {
     pub source: &'a EventSource,
-    /// `None` means that the maker never expires.
-    pub expires_at: Option<Timestamp>,
+    /// The latest end that the maker gives; `None` means any.
+    pub gives_until: Option<Timestamp>,
     /// The lifetimes of keys in the account of the new key.
     pub lifetimes: Lifetimes,
     /// `None` means that the maker is accepted from everywhere.
@@ -43,7 +43,7 @@ impl<'a> Maker<'a> {
         let lifetimes = Lifetimes::default();
         Self {
             source: &EventSource::CLI,
-            expires_at: None,
+            gives_until: None,
             lifetimes,
             allowed_ips: None,
             catalogue,
@@ -53,7 +53,7 @@ impl<'a> Maker<'a> {
     /// Returns the expiry of a new key whose request names none: the default lifetime, which ends with
     /// the maker at the latest.
     pub fn default_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        self.lifetimes.default_end(now).into_iter().chain(self.expires_at).min()
+        self.lifetimes.default_end(now).into_iter().chain(self.gives_until).min()
     }
 }
 
@@ -69,9 +69,9 @@ pub struct Expiry<'a> {
     pub existing: Option<&'a ApiKey>,
 }
 
-/// Returns whether a key with this expiry outlives its caller.
-pub(in crate::service) fn outlives(end: Option<Timestamp>, caller: Option<Timestamp>) -> bool {
-    caller.is_some_and(|limit| end.is_none_or(|it| limit < it))
+/// Returns whether `end`, where `None` means never, is later than `limit`, where `None` means no limit.
+pub(in crate::service) fn outlives(end: Option<Timestamp>, limit: Option<Timestamp>) -> bool {
+    limit.is_some_and(|limit| end.is_none_or(|it| limit < it))
 }
 
 impl Expiry<'_> {
@@ -90,13 +90,17 @@ impl Expiry<'_> {
         if end.is_some_and(|it| it <= self.now) {
             return Some(Fault::new(pointer, "in_the_past", "must lie in the future"));
         }
+        // A nearer end gives nothing, also if it is still beyond a limit.
+        if own.is_some_and(|own| outlives(own, end)) {
+            return None;
+        }
         let (code, detail) = self.beyond_caller(end).or_else(|| self.beyond_lifetime(end))?;
         Some(Fault::new(pointer, code, detail))
     }
 
     /// Returns code and sentence, if a key with this end outlives its caller.
     fn beyond_caller(self, end: Option<Timestamp>) -> Option<(&'static str, String)> {
-        let limit = self.caller.expires_at.filter(|it| outlives(end, Some(*it)))?;
+        let limit = self.caller.gives_until.filter(|it| outlives(end, Some(*it)))?;
         let detail = if end.is_some() {
             format!("must not be later than the end of the calling key, {limit}")
         } else {
@@ -141,7 +145,7 @@ impl Expiry<'_> {
     /// Returns the gains other than a new expiry, if the key outlives its caller: a secret, a key
     /// that is enabled again, or an added scope. A caller that changes its own key gains no life.
     fn revivals(self, patch: Option<&KeyPatch>, wanted: RequestedExpiry) -> Vec<Fault> {
-        let (Some(limit), Some(key)) = (self.caller.expires_at, self.existing) else {
+        let (Some(limit), Some(key)) = (self.caller.gives_until, self.existing) else {
             return Vec::new();
         };
         let is_own = self.caller.key() == Some(key.id);
@@ -175,7 +179,7 @@ mod tests {
                 account: AccountId::from_raw(1),
                 operator: false,
                 powers: ScopeBits::default(),
-                expires_at: end.map(at),
+                gives_until: end.map(at),
                 allowed_ips: None,
                 client_ip: None,
                 source: EventSource::CLI.into(),

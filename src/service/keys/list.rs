@@ -9,6 +9,9 @@ use crate::{
     store::{Creator, KeyFilter, KeyPage, ReadTx},
 };
 
+/// The scopes of which one lets a key of the operator read the keys of every account.
+const READS_EVERY_ACCOUNT: &[&str] = &[scope::ACCOUNTS_READ];
+
 impl Keyward {
     /// Returns an error unless the caller may list the keys of this account, or of all accounts for
     /// `None`. A caller may list the keys of its own account.
@@ -17,12 +20,14 @@ impl Keyward {
         caller: &Principal,
         account: Option<AccountId>,
     ) -> Result<(), Error> {
-        const NEEDED: &[&str] = &[scope::ACCOUNTS_READ];
-        let permitted = caller.operator && self.authorizer.permits(caller.powers, NEEDED);
-        if account == Some(caller.account) || permitted {
+        if account == Some(caller.account) || self.reads_every_account(caller) {
             return Ok(());
         }
-        Err(Error::MissingScope(NEEDED))
+        Err(Error::MissingScope(READS_EVERY_ACCOUNT))
+    }
+
+    fn reads_every_account(&self, caller: &Principal) -> bool {
+        caller.operator && self.authorizer.permits(caller.powers, READS_EVERY_ACCOUNT)
     }
 
     /// Returns a page of the keys that the filter selects.
@@ -77,7 +82,7 @@ impl Keyward {
             return Ok(true);
         }
         self.store.read(|tx| {
-            Ok(if caller.operator {
+            Ok(if self.reads_every_account(caller) {
                 tx.names_scope_anywhere(scope)?
             } else {
                 tx.names_scope(scope, caller.account)?

@@ -60,5 +60,6 @@ pub(in crate::service) fn revoke_with(
     let event = NewEvent::about_key(EventType::ApiKeyRevoked, &record.key, data);
     let receipt = tx.record(source, &event)?;
     let tombstone = ApiKey { revoked_at: Some(tx.now()), ..record.key.clone() };
-    Ok(tx.update_key(&tombstone, &receipt)?)
+    tx.update_key(&tombstone, &receipt)?;
+    Ok(tx.empty_ended_answers(record.key.id)?)
 }

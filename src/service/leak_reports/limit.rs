@@ -18,9 +18,10 @@ struct Rate {
     interval: Duration,
 }
 
-/// The limit of one client: three full reports at once, and then five keys in each second.
-const OF_A_CLIENT: Rate = Rate { at_once: 300, interval: Duration::from_millis(200) };
-/// The limit of all clients together. A key costs one derivation at most.
+/// The limit of one client: three full reports at once, and then one key in each second.
+const OF_A_CLIENT: Rate = Rate { at_once: 300, interval: Duration::from_secs(1) };
+/// The limit of all clients together: a key costs one derivation at most. It refills 20 times as fast as
+/// that of a client, so that a few clients which report without end leave most of it to the others.
 const OF_ALL: Rate = Rate { at_once: 1_000, interval: Duration::from_millis(50) };
 
 /// The limit, in memory only.
@@ -32,7 +33,7 @@ struct Buckets {
     /// The instant at which the bucket of all clients is full again; `None` if it was never used.
     all: Option<Monotonic>,
     /// The same for each client. `all` bounds how many are not full: each took a key from it, and got
-    /// that key back after 200 ms.
+    /// that key back after a second.
     clients: HashMap<Option<IpAddr>, Monotonic>,
 }
 
@@ -103,19 +104,19 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_report_three_hundred_keys_at_once_and_then_five_in_each_second() {
+    fn a_client_may_report_three_hundred_keys_at_once_and_then_one_in_each_second() {
         let limit = ReportLimit::default();
         let take =
             |keys, now| limit.take(Some(client(1)), keys, at(now)).map_err(|it| it.as_millis());
         assert_eq!([take(100, 0), take(100, 0), take(99, 0)], [Ok(()); 3]);
-        assert_eq!(take(2, 0), Err(200));
+        assert_eq!(take(2, 0), Err(1_000));
         assert_eq!(take(1, 0), Ok(()), "a refusal takes nothing");
-        assert_eq!(take(1, 0), Err(200));
-        assert_eq!(take(1, 199), Err(1));
-        assert_eq!(take(1, 200), Ok(()));
-        assert_eq!(take(100, 200), Err(20_000));
+        assert_eq!(take(1, 0), Err(1_000));
+        assert_eq!(take(1, 999), Err(1));
+        assert_eq!(take(1, 1_000), Ok(()));
+        assert_eq!(take(100, 1_000), Err(100_000));
         assert_eq!(take(300, 1_000_000), Ok(()));
-        assert_eq!(take(1, 1_000_000), Err(200), "never more than a full bucket");
+        assert_eq!(take(1, 1_000_000), Err(1_000), "never more than a full bucket");
     }
 
     #[test]
@@ -129,6 +130,20 @@ mod tests {
         }
         assert_eq!([take(2, 300), take(3, 300), take(4, 100)], [Ok(()); 3]);
         assert_eq!(take(5, 1), Err(50));
+    }
+
+    #[test]
+    fn a_few_clients_that_report_without_end_leave_most_of_the_limit_to_others() {
+        let limit = ReportLimit::default();
+        let mut others = 0;
+        for now in (0..600_000).step_by(50) {
+            for number in 0..8 {
+                while limit.take(Some(client(number)), 1, at(now)).is_ok() {}
+            }
+            others += i32::from(limit.take(Some(client(100)), 1, at(now)).is_ok());
+        }
+        // Its own limit is 300 and then one in each of 600 seconds. At first, the eight take it all.
+        assert!((750..=900).contains(&others), "{others}");
     }
 
     #[test]

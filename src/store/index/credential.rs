@@ -94,7 +94,8 @@ impl KeyEntry {
     /// What the index reads of a key, `rotated_at_ms` for the grace of its credentials.
     pub(super) const COLUMNS: &str =
         "id, account_id, name, scopes, enabled, expires_at_ms, metadata,
-        revoked_at_ms, expiry_recorded_at_ms, rotated_at_ms, allowed_ips, rate_limit, rate_window_s";
+        revoked_at_ms, expiry_recorded_at_ms, rotated_at_ms, allowed_ips, rate_limit, rate_window_s,
+        console_link, gives_until_ms";
 
     /// Reads a row of [`KeyEntry::COLUMNS`], of which the caller has read account and scopes.
     pub(super) fn read(
@@ -110,7 +111,7 @@ impl KeyEntry {
         let revoked = row.get::<Option<Timestamp>>("revoked_at_ms")?.is_some();
         let expired = row.get::<Option<Timestamp>>("expiry_recorded_at_ms")?.is_some();
         let rate = row.rate_limit("rate_limit", "rate_window_s")?;
-        let limits = KeyLimits::new(row.get("allowed_ips")?, rate);
+        let limits = KeyLimits::new(row.get("allowed_ips")?, rate, row.console_link()?);
         // Verification never shows them of revoked keys, which may be many. The file keeps them.
         let (name, metadata) = if revoked { ("", "") } else { (name, metadata) };
         let metadata = if metadata == "{}" { "" } else { metadata };
@@ -142,6 +143,12 @@ impl KeyEntry {
     /// Returns the rate limit of its own; without it, the default of the account applies.
     pub fn rate(&self) -> Option<RateLimit> {
         self.limits.as_ref()?.rate
+    }
+
+    /// Returns the latest end that the key gives to other keys; `None` means any.
+    pub fn gives_until(&self) -> Option<Timestamp> {
+        let link = self.limits.as_ref().and_then(|it| it.console_link);
+        link.map_or_else(|| self.expires_at(), |it| it.gives_until)
     }
 
     /// Returns the expiry; `None` means that the key never expires.

@@ -7,6 +7,7 @@ use papaya::HashMap;
 use crate::{
     domain::{
         address_list::AddressList,
+        api_key::ConsoleLink,
         event::Subject,
         id::{AccountId, KeyId},
         rate_limit::RateLimit,
@@ -15,20 +16,22 @@ use crate::{
     store::{ReadTx, StoreError, rate_window::RateWindow},
 };
 
-/// The limits of a key that has any. Few keys have them, so they lie apart.
+/// The limits of a key that has any, or that is a console link. Few keys have them, so they lie apart.
 #[derive(Debug)]
 pub struct KeyLimits {
     pub allowed_ips: Option<AddressList>,
     pub rate: Option<RateLimit>,
+    pub console_link: Option<ConsoleLink>,
 }
 
 impl KeyLimits {
     pub(super) fn new(
         allowed_ips: Option<AddressList>,
         rate: Option<RateLimit>,
+        console_link: Option<ConsoleLink>,
     ) -> Option<Arc<Self>> {
-        let any = allowed_ips.is_some() || rate.is_some();
-        any.then(|| Arc::new(Self { allowed_ips, rate }))
+        let any = allowed_ips.is_some() || rate.is_some() || console_link.is_some();
+        any.then(|| Arc::new(Self { allowed_ips, rate, console_link }))
     }
 }
 

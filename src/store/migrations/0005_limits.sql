@@ -10,18 +10,24 @@ ALTER TABLE api_keys ADD COLUMN allowed_ips            TEXT;
 ALTER TABLE api_keys ADD COLUMN rate_limit             INTEGER CHECK (0 < rate_limit);
 ALTER TABLE api_keys ADD COLUMN rate_window_s          INTEGER CHECK (0 < rate_window_s);
 ALTER TABLE api_keys ADD COLUMN announced_days         INTEGER;
+ALTER TABLE api_keys ADD COLUMN console_link           INTEGER NOT NULL DEFAULT 0 CHECK (console_link IN (0, 1));
+ALTER TABLE api_keys ADD COLUMN gives_until_ms         INTEGER;
 ALTER TABLE key_usage ADD COLUMN ip_not_allowed      INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE key_usage ADD COLUMN rate_limited        INTEGER NOT NULL DEFAULT 0;
 
 CREATE INDEX api_keys_by_age ON api_keys (created_at_ms, id) WHERE revoked_at_ms IS NULL;
 CREATE INDEX api_keys_by_notice ON api_keys (announced_days, expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND revoked_at_ms IS NULL;
+CREATE INDEX api_keys_of_links ON api_keys (account_id, expires_at_ms) WHERE console_link = 1;
+CREATE INDEX api_keys_of_ended_links ON api_keys (expires_at_ms) WHERE console_link = 1;
 
 CREATE TABLE rate_windows (
     subject       TEXT    PRIMARY KEY,
     started_at_ms INTEGER NOT NULL,
     used          INTEGER NOT NULL CHECK (0 <= used),
-    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100))
+    told          INTEGER NOT NULL CHECK (told IN (0, 80, 100)),
+    told_limit    INTEGER NOT NULL,
+    told_window_s INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotent_answers (
@@ -36,6 +42,7 @@ CREATE TABLE idempotent_answers (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
+CREATE INDEX idempotent_answers_by_subject ON idempotent_answers (subject) WHERE sealed <> x'';
 
 CREATE TABLE webhook_cursors (
     name             TEXT    PRIMARY KEY,

@@ -55,6 +55,43 @@ fn a_value_that_is_no_longer_accepted_is_not_shown_again() {
 }
 
 #[test]
+fn the_text_of_an_answer_is_stored_only_while_its_key_is_accepted() {
+    let server = TestServer::start();
+    let root = server.root.text.clone();
+    let sizes = || {
+        let conn = rusqlite::Connection::open(server.database()).unwrap();
+        let sql = "SELECT length(sealed) FROM idempotent_answers ORDER BY created_at_ms";
+        let mut statement = conn.prepare(sql).unwrap();
+        let sizes = statement.query_map([], |row| row.get::<_, u32>(0)).unwrap();
+        sizes.map(|it| 0 < it.unwrap()).collect::<Vec<_>>()
+    };
+    let made = ask(&server, &root, "create", KEYS, &new_key("a")).expect(201).json();
+    let path = format!("{KEYS}/{}", made["id"].as_str().unwrap());
+    let rotate = |token, seconds| {
+        server.advance(MILLI);
+        let grace = json!({ "gracePeriodSeconds": seconds });
+        ask(&server, &root, token, &format!("{path}/rotate"), &grace)
+    };
+    let in_grace = rotate("one", 60).expect(200);
+    assert_eq!(sizes(), [true, true], "both values are accepted");
+    let current = rotate("two", 60).expect(200);
+    assert_eq!(sizes(), [true; 3]);
+    assert_replayed(&rotate("one", 60), &in_grace);
+    server.advance(Duration::from_mins(1));
+    rotate("three", 60).expect(200);
+    assert_eq!(sizes(), [false, false, true, true], "ended by time");
+    assert_replayed(&rotate("two", 60), &current);
+    rotate("four", 0).expect(200);
+    assert_eq!(sizes(), [false, false, false, false, true], "ended at once");
+    for token in ["one", "two", "three"] {
+        let seconds = 60;
+        assert_refused(&rotate(token, seconds), 409, "idempotent_result_revoked");
+    }
+    server.delete(&root, &path).expect(204);
+    assert_eq!(sizes(), [false; 5], "revoked");
+}
+
+#[test]
 fn a_rotation_is_repeated_with_the_old_value_while_that_is_accepted() {
     let server = TestServer::start();
     let key = server.key(&["api-keys:rotate"]);

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::Request;
 
 /// A valid body for each operation that takes one; `$SCOPE` stands for a scope of the caller.
-pub const BODIES: [(&str, &str); 16] = [
+pub const BODIES: [(&str, &str); 17] = [
     ("createApiKey", r#"{"name": "x", "scopes": ["$SCOPE"]}"#),
     ("createAccountApiKey", r#"{"name": "x", "scopes": ["orders:read"]}"#),
+    ("createConsoleLink", r#"{"expiresIn": 900}"#),
     ("createAccount", r#"{"name": "x"}"#),
     ("updateAccount", r#"{"name": "y"}"#),
     ("patchAccount", r#"{"name": "y"}"#),

@@ -15,8 +15,8 @@ const API_ACTIVITY: u32 = 6003;
 const OCSF_VERSION: &str = "1.3.0";
 
 /// Returns the event as the API answers it to the operator.
-pub(super) fn plain(event: Event) -> Value {
-    let body = EventBody::from(EventView { event, operator_hidden: false });
+pub(super) fn plain(event: Event, actor_name: Option<String>) -> Value {
+    let body = EventBody::from(EventView { event, operator_hidden: false, actor_name });
     serde_json::to_value(body).unwrap_or_default()
 }
 
@@ -50,7 +50,7 @@ pub(super) fn ocsf(body: &Value) -> Value {
         .as_str()
         .map_or_else(|| json!({ "name": "localhost" }), |it| json!({ "ip": it }));
     let who = actor["keyId"].as_str().or_else(|| actor["type"].as_str());
-    let mut user = json!({ "uid": who, "type_id": 3, "type": "System" });
+    let mut user = json!({ "uid": who, "name": actor["keyName"], "type_id": 3, "type": "System" });
     if let Some(account) = actor["accountId"].as_str() {
         user["account"] = json!({ "uid": account });
         user["credential_uid"] = actor["keyPrefix"].clone();

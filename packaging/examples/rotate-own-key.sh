@@ -1,0 +1,39 @@
+#!/bin/sh
+# Rotates the key of a service and writes the new credential to the service's file:
+#
+#   rotate-own-key.sh FILE [--now]
+#
+# The key in FILE needs the scope api-keys:rotate. KEYWARD_URL is the address of keyward. The old credential works for
+# KEYWARD_GRACE more seconds, a day if that is not set. Without --now, a FILE that changed within the last 24 hours
+# stays as it is. So a run can be repeated after any failure, and always leaves a working credential in FILE.
+# Needs curl, jq and coreutils.
+set -eu
+umask 077
+file=$1
+url=${KEYWARD_URL:-http://127.0.0.1:8080}/api/v1/api-keys/self/rotate
+grace=${KEYWARD_GRACE:-86400}
+
+if [ "${2-}" != --now ] && [ -n "$(find "$file" -mtime -1)" ]; then
+    echo "$file changed within the last 24 hours; nothing to do"
+    exit 0
+fi
+
+# A directory that cannot be written to is noticed before anything changes.
+: >"$file.new"
+key=$(cat "$file")
+# Each credential has its own Idempotency-Key. If an answer was lost, the next run presents the same credential and
+# gets the same answer. Headers from standard input: other users can read the arguments of a process.
+attempt=$(printf %s "$key" | sha256sum | cut -c 1-32)
+answer=$(printf 'X-API-Key: %s\nIdempotency-Key: %s\nContent-Type: application/json\n' "$key" "$attempt" |
+    curl --silent --show-error --fail-with-body --max-time 10 --noproxy '*' -H @- \
+        --data-binary "{\"gracePeriodSeconds\":$grace}" "$url") || {
+    echo "keyward did not rotate the key; its answer: $answer" >&2
+    exit 1
+}
+printf %s "$answer" | jq -er .key >"$file.new"
+
+# The rename replaces the credential as a whole, also if the power fails.
+sync "$file.new"
+mv "$file.new" "$file"
+sync "$(dirname "$file")"
+echo "$file has a new credential; the old one works for $grace more seconds"
