@@ -3,7 +3,7 @@
 import { html, useState } from './html.js';
 import { Choices, TextField, faultsIn } from './fields.js';
 import { dateTime } from './format.js';
-import { useTask } from './hooks.js';
+import { useMade, useTask } from './hooks.js';
 import { grantable } from './rights.js';
 import { ScopePicker } from './scope_picker.js';
 import { session } from './session.js';
@@ -15,13 +15,9 @@ const LIFETIMES = [[DEFAULT, 'Default of the server'], [900, '15 minutes'], [360
 const AT_FIELDS = ['name', 'scopes', 'expiresIn'];
 
 export function ConsoleLink({ account, onClose }) {
-  const [made, setMade] = useState(null);
-  const close = () => {
-    setMade(null);
-    onClose(false);
-  };
-  return html`
-    <${Dialog} title=${made ? 'Send the link now' : `Console link for ${account.name}`} wide=${true} onClose=${made ? undefined : close}>
+  const { made, setMade, close, closed } = useMade(() => onClose(false));
+  return closed ? null : html`
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? 'Send the link now' : `Console link for ${account.name}`} wide=${true} onClose=${made ? undefined : close}>
       ${made ? html`<${Made} made=${made} account=${account} onClose=${close} />` : html`<${Form} account=${account} onMade=${setMade} onCancel=${close} />`}
     <//>`;
 }

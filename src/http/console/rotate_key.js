@@ -4,7 +4,7 @@ import { html, useState } from './html.js';
 import { ifMatch } from './api.js';
 import { Choices } from './fields.js';
 import { SECOND, dateTime, plural } from './format.js';
-import { useNow, useTask } from './hooks.js';
+import { useMade, useNow, useTask } from './hooks.js';
 import { Loaded, Stale } from './key_dialog.js';
 import { Repeating } from './key_form.js';
 import { Reveal, STORE } from './reveal.js';
@@ -20,21 +20,16 @@ const LEAST_OWN_GRACE = 60;
 
 // Calls `onClose` with the rotated key, without its plaintext, or with nothing.
 export function Rotate({ keyRecord, onClose }) {
-  const [made, setMade] = useState(null);
+  const { made, setMade, close, closed } = useMade(onClose);
   const [busy, setBusy] = useState(false);
-  const close = () => {
-    const { key, ...rest } = made ?? {};
-    setMade(null);
-    onClose(key ? rest : undefined);
-  };
   const rotated = (answer) => {
     if (isOwnKey(answer)) {
       replaceKey(answer);
     }
     setMade(answer);
   };
-  return html`
-    <${Dialog} title=${made ? STORE : `Rotate ${keyRecord.name}`} wide=${Boolean(made)} onClose=${made || busy ? undefined : close}>
+  return closed ? null : html`
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? STORE : `Rotate ${keyRecord.name}`} wide=${Boolean(made)} onClose=${made || busy ? undefined : close}>
       ${made ? html`<${Reveal} made=${made} onClose=${close}><${After} made=${made} /><//>`
         : html`<${Loaded} id=${keyRecord.id} content=${({ key, reload }) => html`
           <${RotateForm} keyRecord=${key} reload=${reload} onRotated=${rotated} onBusy=${setBusy} onCancel=${close} />`} />`}
