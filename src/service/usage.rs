@@ -23,6 +23,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct UsageRecorder {
     used: Mutex<Vec<Arc<IndexedCredential>>>,
+    /// Held from taking uses until they are in the file or back in memory. A second flush waits, because
+    /// its caller reads the file afterwards.
+    flushing: Mutex<()>,
 }
 
 impl UsageRecorder {
@@ -74,6 +77,7 @@ impl Keyward {
         &self,
         mut continues: impl FnMut() -> bool,
     ) -> Result<u64, Error> {
+        let _alone = self.usage.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = self.usage.take();
         // In the order of their rows in the file: neighbours share a page, and a page is written once.
         left.sort_unstable_by_key(|it| it.key.id);

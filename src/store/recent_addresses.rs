@@ -46,34 +46,49 @@ impl RecentAddresses {
     /// Records a use. Returns the slot that has to be stored; `None` if nothing changed.
     pub fn record(&self, address: ClientAddress, now: Timestamp) -> Option<usize> {
         let (bits, now) = (address.to_bits(), now.as_millis());
-        for _ in 0..Self::ATTEMPTS {
+        for attempt in 1..=Self::ATTEMPTS {
             for (at, slot) in self.0.iter().enumerate() {
-                if slot.address.load(Ordering::Acquire) == bits {
-                    return slot.touch(now).then_some(at);
+                if slot.holds(bits) {
+                    let is_later = slot.touch(now);
+                    if slot.holds(bits) {
+                        return is_later.then_some(at);
+                    }
                 }
             }
-            if let Some(at) = self.replace_oldest(bits, now) {
+            if let Some(at) = self.replace_oldest(bits, now, attempt == Self::ATTEMPTS) {
                 return Some(at);
             }
+            std::hint::spin_loop();
         }
         None
     }
 
-    /// Returns the slot of the new address; `None` if another thread was faster.
-    fn replace_oldest(&self, bits: u64, now: i64) -> Option<usize> {
-        let free = self.0.iter().enumerate().map(|(at, slot)| {
+    /// Returns the slot of the new address; `None` if another thread was faster. Unless this is the
+    /// last attempt, waits for a thread that may be recording the same address: two slots of one
+    /// address would push out another one.
+    fn replace_oldest(&self, bits: u64, now: i64, is_last: bool) -> Option<usize> {
+        let mut oldest: Option<(i64, usize, &Slot, u64)> = None;
+        for (at, slot) in self.0.iter().enumerate() {
             let address = slot.address.load(Ordering::Acquire);
+            if address == bits || address == CLAIMED {
+                if is_last {
+                    continue;
+                }
+                return None;
+            }
             let last =
                 if address == EMPTY { i64::MIN } else { slot.last_ms.load(Ordering::Relaxed) };
-            (at, slot, address, last)
-        });
-        let free = free.filter(|(_, _, address, _)| *address != CLAIMED);
-        let (at, slot, old, _) = free.min_by_key(|(_, _, _, last)| *last)?;
+            if oldest.is_none_or(|it| last < it.0) {
+                oldest = Some((last, at, slot, address));
+            }
+        }
+        let (_, at, slot, old) = oldest?;
         let claimed =
             slot.address.compare_exchange(old, CLAIMED, Ordering::AcqRel, Ordering::Relaxed);
         claimed.ok()?;
-        slot.first_ms.store(now, Ordering::Relaxed);
-        slot.last_ms.store(now, Ordering::Relaxed);
+        // A reader that sees one of these times also sees that the old address is gone.
+        slot.first_ms.store(now, Ordering::Release);
+        slot.last_ms.store(now, Ordering::Release);
         slot.address.store(bits, Ordering::Release);
         Some(at)
     }
@@ -96,6 +111,10 @@ impl RecentAddresses {
 }
 
 impl Slot {
+    fn holds(&self, bits: u64) -> bool {
+        self.address.load(Ordering::Acquire) == bits
+    }
+
     /// Returns whether the use is later than the last one.
     fn touch(&self, now: i64) -> bool {
         let is_later = self.last_ms.load(Ordering::Relaxed) < now;
@@ -177,6 +196,30 @@ mod tests {
             });
             let expected = [5, 4, 3, 2, 1].map(|n| format!("203.0.113.{n}"));
             assert_eq!(numbers(&recent), expected);
+        }
+    }
+
+    #[test]
+    fn threads_with_the_same_new_address_push_out_no_other() {
+        for round in 0..2_000 {
+            let recent = RecentAddresses::new();
+            for n in 1..=4 {
+                recent.record(address(n), at(n.into()));
+            }
+            let ready = AtomicU64::new(0);
+            thread::scope(|threads| {
+                for _ in 0..2 {
+                    threads.spawn(|| {
+                        ready.fetch_add(1, Ordering::AcqRel);
+                        while ready.load(Ordering::Acquire) < 2 {
+                            std::hint::spin_loop();
+                        }
+                        recent.record(address(9), at(9));
+                    });
+                }
+            });
+            let expected = [9, 4, 3, 2, 1].map(|n| format!("203.0.113.{n}"));
+            assert_eq!(numbers(&recent), expected, "round {round}");
         }
     }
 

@@ -10,19 +10,20 @@ const REFUSED = 'Ended credential used';
 const STORY = ['Key revoked', 'Key changed', REFUSED, 'Grace period ended', 'Key rotated', 'Key rotated', 'Key created'];
 
 export async function audit(t, tab, operator) {
-  await t.step('the page of the revoked key tells its story', async () => {
+  await t.step('the page of the revoked key tells its history', async () => {
     await tab.heading('No API key with this id');
     await tab.see(/Key revoked\s+“The export has moved”/);
-    const story = await tab.find('region', 'Story');
+    const story = await tab.find('region', 'History');
     const told = await story.$$eval('li strong', (all) => all.map((it) => it.innerText));
     t.check(JSON.stringify(told) === JSON.stringify(STORY), `the story is ${told}`);
     const text = await story.evaluate((it) => it.innerText);
     t.check(text.match(/by Ada Lovelace/g)?.length === STORY.length - 1, `the story names another actor: ${text}`);
-    await t.inspect(tab, 'story of a revoked key');
+    await t.inspect(tab, 'history of a revoked key');
   });
   await t.step('from the key to its events in the audit log', async () => {
     await tab.click('link', 'Open in the audit log');
     await tab.heading('Audit log');
+    await tab.gone(/The key .* was revoked\./);
     const events = await until('the events of the key are listed', async () => {
       const rows = await eventRows(tab);
       return rows.length === STORY.length && rows;

@@ -3,6 +3,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { audit, follow } from './audit.mjs';
+import { isInMemory } from './heap.mjs';
 import { until } from './wait.mjs';
 
 const NAME = 'Invoice export, production';
@@ -70,21 +71,24 @@ async function reveal(t, tab, name, { tries = false } = {}) {
     t.demand(/^rg_[0-9A-Za-z]{40,}$/.test(key), 'the clipboard contains no key');
     if (tries) {
       await runsInShell(t, tab, key);
+      t.check(await isInMemory(tab, key), 'the search in the memory does not find a key that is shown');
     }
     await tab.click('checkbox', 'I have stored the key');
     await tab.click('button', 'Close');
     await tab.noDialog();
     await until('the key is gone from the page', async () => !(await tab.traces()).includes(key));
+    await until('the key is gone from the memory', async () => !await isInMemory(tab, key));
   });
   return key;
 }
 
 async function runsInShell(t, tab, key) {
   const [curl] = await tab.see(/^curl .*$/m);
-  const [variable] = await tab.see(/^KEYWARD_KEY=.*$/m);
-  const { stdout } = await promisify(execFile)('sh', ['-c', `${curl} --silent --max-time 20`]);
+  const [variable] = await tab.see(/^export KEYWARD_KEY=.*$/m);
+  const { stdout } = await promisify(execFile)('sh', ['-c', `${variable}\n${curl} --silent --max-time 20`]);
   t.check(JSON.parse(stdout).keyPrefix === key.slice(0, 12), `the curl line answers ${stdout}`);
-  t.check(variable === `KEYWARD_KEY=${key}`, 'the line of the variable has another key');
+  t.check(!curl.includes(key), 'the curl line, which the shell keeps, has the key');
+  t.check(variable === `export KEYWARD_KEY=${key}`, 'the line of the variable has another key');
 }
 
 async function use(t, tab, key) {
@@ -109,9 +113,11 @@ async function rotate(t, tab, first) {
   await t.step('rotate with 5 minutes', async () => {
     await tab.click('button', 'Rotate');
     await tab.heading(`Rotate ${NAME}`);
+    const preselected = await tab.find('radio', 'Default of the server');
+    t.check(await preselected.evaluate((it) => it.checked), 'the default of the server is not preselected');
+    await tab.see('Both work for 5 minutes, unless the server is configured otherwise');
+    await tab.click('radio', 'In 5 minutes');
     await tab.see('Both work until');
-    const five = await tab.find('radio', 'In 5 minutes');
-    t.check(await five.evaluate((it) => it.checked), '5 minutes are not preselected');
     await t.inspect(tab, 'rotate');
     await tab.click('button', 'Rotate');
     await tab.heading('Store the key now');
@@ -134,7 +140,7 @@ async function rotate(t, tab, first) {
   });
   await t.step('rotate again', async () => {
     await tab.click('button', 'Rotate');
-    await tab.see('1 older credential also still works');
+    await tab.see('1 older credential also still works'); // The grace is the default of the server.
     await tab.click('button', 'Rotate');
     await tab.heading('Store the key now');
   });
@@ -153,6 +159,7 @@ async function endGrace(t, tab, old, newest) {
   await t.step('end the grace now', async () => {
     await tab.click('button', 'End grace now');
     await tab.heading('End the grace now');
+    t.check(await tab.focused() === 'Cancel', `the focus is at ${await tab.focused()}`);
     await tab.see(/An old credential was used .*Its caller will fail/);
     await t.inspect(tab, 'end of the grace');
     await tab.click('button', 'End grace now');
@@ -196,6 +203,7 @@ async function revoke(t, tab, key) {
     await tab.fill('textbox', 'Reason (optional)', 'The export has moved');
     await tab.click('button', 'Revoke key');
     await tab.noDialog();
+    await tab.see(`The key ${RENAMED} was revoked.`);
     t.check(await tab.server.verify(key) === 'REVOKED', 'the revoked key works');
   });
 }

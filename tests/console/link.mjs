@@ -13,6 +13,8 @@ export async function link(t) {
     await operator.click('button', 'Console link…');
     await operator.heading('Console link for Initech');
     await t.inspect(operator, 'console link');
+    const standard = await operator.find('radio', 'Default of the server');
+    t.check(await standard.evaluate((it) => it.checked), 'the default of the server is not preselected');
     await operator.fill('textbox', 'Name of the person', 'Peter Gibbons');
     await operator.click('button', 'Make the link');
     await operator.heading('Send the link now');
@@ -33,6 +35,8 @@ export async function link(t) {
     await customer.page.goto(url.href);
     await customer.heading('Keys');
     await customer.see(/Peter Gibbons\s+Initech/);
+    await customer.see(/opened by a link, which works once\. It ends in 1[45]:[0-5][0-9]/);
+    await customer.find('switch', 'Keep it in this tab over a reload');
     const key = url.hash.slice('#key='.length);
     t.check(!(await customer.traces()).includes(key), 'the key of the link is in the page');
     t.check(!customer.page.url().includes('key='), 'the address contains the key');
@@ -52,12 +56,42 @@ export async function link(t) {
     thief.watch.expect(401, '/api/v1/api-keys/self');
     await thief.page.goto(url.href);
     await thief.see(/This link works only once and for a short time\..*Ask for a new link\./);
+    t.check(!(await thief.text()).includes('keyward keys create'), 'a customer gets the hint for operators');
     t.check(!thief.page.url().includes('key='), 'the address contains the key of a used link');
     await t.inspect(thief, 'used link');
     await customer.page.bringToFront();
+    customer.watch.expect(401, '/api/v1/api-keys/self');
+    await customer.page.evaluate((hash) => { location.hash = hash; }, url.hash);
+    await customer.see('This link works only once');
+    await customer.see(/Peter Gibbons\s+Initech/); // A used link does not end the session.
+    await customer.click('button', 'Close');
+    await customer.gone(/This link works only once/);
     await customer.click('link', 'Unused');
     await customer.heading('Unused');
     await customer.click('link', 'Keys');
+  });
+
+  await t.step('another key in the address is not rotated', async () => {
+    const ordinary = await server.createKey('No link', ['api-keys:read']);
+    const other = await t.tab(server);
+    await other.goto(`#key=${ordinary.key}`);
+    await other.see('This is no console link.');
+    t.check(await server.verify(ordinary.key) === 'VALID', 'the page rotated a key that is no link');
+    await customer.page.bringToFront();
+  });
+
+  await t.step('a link that is opened in a session begins another one', async () => {
+    const second = await server.done('POST', `accounts/${account.id}/console-links`, { name: 'Milton Waddams' });
+    const tab = await t.tab(server);
+    await tab.signIn((await server.createKey('Bill Lumbergh', ['*'])).key);
+    await tab.click('button', 'Create key');
+    await tab.heading('Create key');
+    await tab.page.evaluate((hash) => { location.hash = hash; }, new URL(second.url).hash);
+    await tab.noDialog();
+    await tab.see(/Milton Waddams\s+Initech/);
+    await tab.gone(/Bill Lumbergh/);
+    t.check(!await tab.has('link', 'Accounts'), 'the page keeps a part of the session before');
+    await customer.page.bringToFront();
   });
 
   await manage(t, customer, server);

@@ -94,9 +94,9 @@ async function storeFirstKey(t, tab) {
 
 async function actInside(t, tab, account) {
   await t.step('act inside the account, and return', async () => {
-    await tab.click('button', 'Act inside');
+    await tab.click('button', 'Open its keys');
     await tab.heading('Keys');
-    await tab.see(`You see the account ${NAME}`);
+    await tab.see(`You act in the account ${NAME}`);
     t.check((await tab.rows()).length === 1, `the account has the keys ${await tab.rows()}`);
     await tab.click('button', 'Create key');
     await tab.fill('textbox', 'Name', 'Made by the operator');
@@ -111,7 +111,7 @@ async function actInside(t, tab, account) {
     await t.inspect(tab, 'keys of an account');
     const { data } = await tab.server.done('GET', `api-keys?account=${account.id}`);
     t.check(data.length === 2, `the account has ${data.length} keys`);
-    await tab.click('link', 'Back to the own account');
+    await tab.click('link', 'Back to your account');
     await until('the own keys are listed', async () => (await tab.rows()).some((it) => it[0] === 'Margaret Hamilton'));
     await tab.choose('Account', 'all');
     await tab.see('You see all accounts');
@@ -120,7 +120,7 @@ async function actInside(t, tab, account) {
       return names.includes('Margaret Hamilton') && names.includes('Made by the operator');
     });
     await t.inspect(tab, 'keys of all accounts');
-    await tab.click('link', 'Back to the own account');
+    await tab.click('link', 'Back to your account');
   });
 }
 
@@ -142,7 +142,7 @@ async function unused(t, tab) {
     await until('the unused keys are listed', async () => (await tab.all('checkbox', /^Select Old/)).length === 3);
     const own = await tab.find('checkbox', 'Select Grace Hopper');
     t.check(await own.evaluate((it) => it.disabled), 'the key of the session can be chosen');
-    await tab.see(/Grace Hopper\s+This page uses the key\./);
+    await tab.see(/Grace Hopper\s*This page uses the key\./);
     const button = await tab.find('button', 'Revoke selected…');
     t.check(await button.evaluate((it) => it.disabled), 'nothing is chosen, but it can be revoked');
     await tab.click('checkbox', 'Select Old cron job');

@@ -1,5 +1,6 @@
 // The session: where the key is kept, and when it is forgotten.
 
+import { isInMemory } from './heap.mjs';
 import { until } from './wait.mjs';
 
 const MINUTE = 60_000;
@@ -67,13 +68,47 @@ export async function session(t) {
 
   await t.step('Forget the key', async () => {
     await tab.enter(key, { keep: true });
+    await tab.click('link', 'Grace Hopper');
+    await tab.heading('Grace Hopper');
+    await openOwner(tab);
+    await tab.page.keyboard.press('Escape');
+    await tab.gone(/Forget the key/);
+    await openOwner(tab);
+    await tab.click('heading', 'Grace Hopper');
+    await tab.gone(/Forget the key/);
     await openOwner(tab);
     await tab.click('button', 'Forget the key');
     await isForgotten(t, tab, key, 'keyward console');
+    const [address, title] = await tab.page.evaluate(() => [location.hash, document.title]);
+    t.check(address === '' && title === 'keyward', `after the end of the session, the address ends in ${address}, and the title is ${title}`);
+    await until('the key is gone from the memory', async () => !await isInMemory(tab, key));
+  });
+
+  await t.step('a key that was typed and not used is forgotten', async () => {
+    await tab.fill('textbox', 'API key', 'rg_typed');
+    await passTime(tab, 15 * MINUTE);
+    const field = await tab.find('textbox', 'API key');
+    await until('the field is empty', async () => await field.evaluate((it) => it.value) === '');
+  });
+
+  await t.step('a crafted fragment neither breaks the page nor changes a request', async () => {
+    await tab.enter(key);
+    tab.watch.expect(422, '/api/v1/events?type=toString'); // The server knows no such type.
+    const asked = [];
+    tab.page.on('request', (request) => asked.push(request.url()));
+    const crafted = ['#/keys/..%2faccounts%2fself', '#/keys/%', '#/constructor', '#/keys?account=..%2f..%2fx', '#/audit?type=toString&since=2026-99-99&until=x'];
+    for (const fragment of crafted) {
+      await tab.goto(fragment);
+      await tab.heading(fragment.includes('audit') ? 'Audit log' : 'Keys');
+    }
+    t.check(asked.every((it) => !/%2f|\.\.|99/i.test(new URL(it).pathname + new URL(it).search)), `the page asked for ${asked}`);
+    await tab.goto('#/keys');
   });
 
   await t.step('the end of the key ends the session, with the detail of the server', async () => {
     const brief = await server.createKey('Brief', ['api-keys:read']);
+    await openOwner(tab);
+    await tab.click('button', 'Forget the key');
     await tab.enter(brief.key, { keep: true });
     await server.done('DELETE', `api-keys/${brief.id}`);
     const { body } = await server.call('GET', 'api-keys/self', undefined, brief.key);

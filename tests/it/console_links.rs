@@ -269,6 +269,35 @@ fn a_link_gives_no_later_end_than_the_key_that_made_it() {
     server.create(&made.key, &new(&json!(end)));
 }
 
+/// A link that gives more than its caller must not reach it in a roundabout way.
+#[test]
+fn a_caller_that_expires_gets_no_link_that_gives_more_than_itself() {
+    let server = TestServer::start();
+    let (account, _) = server.account(&json!({ "name": "Acme" }));
+    let all = json!({ "name": "On call", "scopes": ["*"] });
+    let caller = server.create(&server.root.text, &all);
+    let repeated = || {
+        let request = Request::new("POST", &path(&account)).key(&caller.text);
+        server.send(&request.header("Idempotency-Key", "first"))
+    };
+    repeated().expect(201);
+    let caller_path = format!("{KEYS}/{}", caller.id);
+    server.put(&server.root.text, &caller_path, &json!({ "expiresIn": 3600 })).expect(200);
+    assert_fault(&repeated(), "", "expires_after_caller");
+    // A suspended account that has such a link, and no other key.
+    let address = format!("/api/v1/accounts/{account}");
+    let keys = server.get(&server.root.text, &format!("{address}/api-keys")).expect(200).json();
+    for key in keys["data"].as_array().unwrap() {
+        if key["consoleLink"] != true {
+            let id = key["id"].as_str().unwrap();
+            server.delete(&server.root.text, &format!("{KEYS}/{id}")).expect(204);
+        }
+    }
+    server.put(&server.root.text, &address, &json!({ "status": "suspended" })).expect(200);
+    let woken = server.put(&caller.text, &address, &json!({ "status": "active" }));
+    assert_fault(&woken, "/status", "expires_after_caller");
+}
+
 #[test]
 fn some_accounts_get_no_link() {
     let server = TestServer::start();

@@ -1,6 +1,6 @@
 // The page of one account, for the operator.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { DeleteAccount, SwitchAccount } from './account_actions.js';
 import { AccountState } from './accounts.js';
 import { ConsoleLink } from './console_link.js';
@@ -11,7 +11,6 @@ import { go, to } from './route.js';
 import { can, session } from './session.js';
 import { Button, Chips, Copy, Empty, ErrorBox, Loading, View } from './ui.js';
 import { AccountUsage } from './usage.js';
-
 
 export function AccountPage({ id }) {
   const { data: account, error, reload } = useLoad((signal) => session().api.get(`accounts/${id}`, {}, { signal }), [id]);
@@ -56,14 +55,14 @@ function Buttons({ account, reload }) {
   const active = account.status === 'active';
   const changes = can('accounts:write') && !isOwn(account);
   return html`
-    ${!isOwn(account) && html`<${Button} kind="primary" onClick=${() => go('keys', null, { account: account.id })}>Act inside<//>`}
+    ${!isOwn(account) && html`<${Button} kind="primary" onClick=${() => go('keys', null, { account: account.id })}>Open its keys<//>`}
     ${changes && active && html`<${Button} onClick=${() => open(ConsoleLink, account)}>Console link…<//>`}
     ${changes && html`<${Button} onClick=${() => open(SwitchAccount, account, reload)}>${active ? 'Suspend…' : 'Activate…'}<//>`}
     ${changes && html`<${Button} kind="danger" onClick=${() => open(DeleteAccount, account, (gone) => (gone ? go('accounts') : reload()))}>Delete…<//>`}`;
 }
 
 const rate = (limit) => (limit ? `${number(limit.limit)} per ${duration(limit.windowSeconds).replace(/^1 /, '')}` : 'None');
-const ofServer = (value, text) => (value === null ? 'The server’s own' : text(value));
+const ofServer = (value, text) => (value === null ? 'Server default' : text(value));
 
 function Facts({ account }) {
   const facts = [
@@ -71,10 +70,10 @@ function Facts({ account }) {
     ['External id', account.externalId ? html`<code>${account.externalId}</code>` : 'None'],
     ['Created', dateTime(account.createdAt)],
     !isOwn(account) && ['Key limit', ofServer(account.maxKeys, number)],
-    !isOwn(account) && ['Longest life', ofServer(account.maxKeyLifetimeSeconds, duration)],
-    !isOwn(account) && ['Default life', ofServer(account.defaultKeyLifetimeSeconds, duration)],
-    !isOwn(account) && ['Rate limit', rate(account.rateLimit)],
-    !isOwn(account) && ['Rate of a key', rate(account.keyRateLimit)],
+    !isOwn(account) && ['Longest lifetime of a key', ofServer(account.maxKeyLifetimeSeconds, duration)],
+    !isOwn(account) && ['Default lifetime of a key', ofServer(account.defaultKeyLifetimeSeconds, duration)],
+    !isOwn(account) && ['Rate limit of all keys together', rate(account.rateLimit)],
+    !isOwn(account) && ['Rate limit of each key without its own', rate(account.keyRateLimit)],
     ['Scopes', account.allowedScopes ? html`<${Chips} names=${account.allowedScopes} label="Allowed scopes" />` : 'All scopes'],
     Object.keys(account.metadata).length > 0
       && ['Metadata', html`<pre tabindex="0" role="region" aria-label="Metadata">${JSON.stringify(account.metadata, null, 2)}</pre>`],

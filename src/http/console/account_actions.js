@@ -1,6 +1,6 @@
 // The changes of an account that stop or start its keys.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { ifMatch } from './api.js';
 import { TextField } from './fields.js';
 import { plural } from './format.js';

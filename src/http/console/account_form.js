@@ -1,6 +1,6 @@
 // The fields of an account.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { TextField, faultsIn } from './fields.js';
 import { ScopePicker } from './scope_picker.js';
 import { session } from './session.js';
@@ -46,10 +46,10 @@ export function AccountForm({ draft, setDraft, error }) {
       ${draft.limitScopes && html`<${ScopePicker} offered=${session().scopes.filter((it) => !it.reserved)} value=${draft.scopes}
         onChange=${set('scopes')} faults=${faults('allowedScopes')} />`}
       <div class="two">
-        <${NumberField} label="Key limit" value=${draft.maxKeys} onChange=${set('maxKeys')} placeholder="The server’s" faults=${faults('maxKeys')} />
-        <${NumberField} label="Longest lifetime of a key, days" value=${draft.maxDays} onChange=${set('maxDays')} placeholder="The server’s"
+        <${NumberField} label="Key limit" value=${draft.maxKeys} onChange=${set('maxKeys')} placeholder="Server default" faults=${faults('maxKeys')} />
+        <${NumberField} label="Longest lifetime of a key, days" value=${draft.maxDays} onChange=${set('maxDays')} placeholder="Server default"
           faults=${faults('maxKeyLifetimeSeconds')} />
-        <${NumberField} label="Default lifetime of a key, days" value=${draft.defaultDays} onChange=${set('defaultDays')} placeholder="The server’s"
+        <${NumberField} label="Default lifetime of a key, days" value=${draft.defaultDays} onChange=${set('defaultDays')} placeholder="Server default"
           faults=${faults('defaultKeyLifetimeSeconds')} />
       </div>
       <${Rate} label="Rate limit of all keys together" value=${draft.rate} onChange=${set('rate')} faults=${faults('rateLimit')} />

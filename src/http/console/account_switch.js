@@ -1,6 +1,6 @@
 // Lets operators choose whose keys a view shows: their own, all, or those of an account.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { useTask } from './hooks.js';
 import { isAccount } from './names.js';
 import { go, useRoute } from './route.js';

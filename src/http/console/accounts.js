@@ -1,6 +1,6 @@
 // The accounts, for the operator: search, and the way to each.
 
-import { html, useEffect, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useState } from './html.js';
 import { AccountPage } from './account.js';
 import { CreateAccount } from './create_account.js';
 import { openDialog } from './dialogs.js';

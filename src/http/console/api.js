@@ -6,6 +6,7 @@ export const BASE = new URL('../api/v1/', document.baseURI);
 // After each failed attempt of a request that can be repeated, in milliseconds.
 const PAUSES = [SECOND, 2 * SECOND, 4 * SECOND, 8 * SECOND, 15 * SECOND];
 const IN_PROGRESS = 'idempotency_in_progress';
+const INVALID = 'invalid_answer';
 
 // An answer that refuses the request, or a connection that failed (`status` 0).
 export class ApiError extends Error {
@@ -93,7 +94,7 @@ export class Api {
       this.#unanswered.delete(request);
       return answer;
     } catch (error) {
-      if (error.status !== 0 && error.code !== IN_PROGRESS) {
+      if (error.status !== 0 && ![IN_PROGRESS, INVALID].includes(error.code)) {
         this.#unanswered.delete(request);
       }
       throw error;
@@ -169,7 +170,8 @@ export class Api {
 export const ifMatch = (etag) => (etag ? { headers: { 'If-Match': etag } } : {});
 
 function address(path, query = {}) {
-  const url = new URL(path, BASE);
+  // An identifier in the path can neither begin a query nor a fragment.
+  const url = new URL(path.split('/').map(encodeURIComponent).join('/'), BASE);
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined && value !== null && value !== '') {
       url.searchParams.set(name, value);
@@ -182,11 +184,23 @@ async function read(response) {
   if (response.status === 204) {
     return null;
   }
-  const body = await response.json().catch((error) => {
+  const text = await response.text().catch((error) => {
     throw failure(error);
   });
+  const body = parsed(text, response);
   const etag = response.headers.get('ETag');
   return etag ? Object.defineProperty(body, 'etag', { value: etag }) : body;
+}
+
+// An answer that is no JSON comes from something between this page and the server, such as a proxy.
+function parsed(text, { status }) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ApiError(status, {
+      code: INVALID, detail: `The answer with status ${status} was not JSON. Perhaps it came from a proxy, not from keyward.`,
+    });
+  }
 }
 
 // A request that was aborted is no lost connection.

@@ -1,12 +1,14 @@
 // The console: the frame around the views.
 
-import { html, render, useEffect, useState } from './vendor/htm-preact.js';
+import { html, render, useEffect, useRef, useState } from './html.js';
 import { connection } from './api.js';
 import { DialogHost } from './dialogs.js';
 import { useListener } from './hooks.js';
+import { LinkBar } from './link_bar.js';
+import { Owner } from './owner.js';
 import { go, to, useRoute } from './route.js';
 import {
-  can, end, farewell, isOperator, redeemLink, resume, session, setRemembered, subscribe, takeLinkKey,
+  can, dismissNotice, isOperator, notice, redeemLink, resume, session, subscribe, takeLinkKey,
 } from './session.js';
 import { SignIn } from './sign_in.js';
 import { Keys } from './keys.js';
@@ -15,7 +17,7 @@ import { OwnKeyHint } from './own_key.js';
 import { Unused } from './unused.js';
 import { AuditLog } from './audit.js';
 import { Accounts } from './accounts.js';
-import { Loading } from './ui.js';
+import { Button, Loading, Notice } from './ui.js';
 
 const VIEWS = [
   { view: 'keys', name: 'Keys', shown: () => can('api-keys:read') },
@@ -24,12 +26,14 @@ const VIEWS = [
   { view: 'accounts', name: 'Accounts', shown: isOperator },
 ];
 
+const CONTENTS = new Map(Object.entries({ keys: Keys, unused: Unused, audit: AuditLog, accounts: Accounts }));
+
 function App() {
   useListener(subscribe);
   useListener(connection.subscribe);
   return html`
     ${connection.lost && html`<p class="banner" role="alert">No connection to the server. Trying again…</p>`}
-    ${session() ? html`<${Frame} />` : html`<${SignIn} message=${farewell()} />`}`;
+    ${session() ? html`<${Frame} key=${session().number} />` : html`<${SignIn} message=${notice()} />`}`;
 }
 
 function Frame() {
@@ -49,8 +53,9 @@ function Frame() {
       </nav>
       <${Owner} />
     </header>
+    <${LinkBar} />
     ${account && account !== session().account.id && html`<${ActingIn} account=${account} />`}
-    <main id="content" tabindex="-1"><${OwnKeyHint} /><${Content} route=${route} account=${account} /></main>
+    <main id="content" tabindex="-1"><${Told} route=${route} /><${OwnKeyHint} /><${Content} route=${route} account=${account} /></main>
     <${DialogHost} />`;
 }
 
@@ -59,24 +64,24 @@ function Content({ route, account }) {
   if (route.view === 'keys' && route.id) {
     return html`<${KeyPage} key=${route.id} id=${route.id} ...${props} />`;
   }
-  const Chosen = { keys: Keys, unused: Unused, audit: AuditLog, accounts: Accounts }[route.view] ?? Keys;
+  const Chosen = CONTENTS.get(route.view) ?? Keys;
   return html`<${Chosen} key=${`${route.view} ${account}`} id=${route.id} ...${props} />`;
 }
 
-// Whose key this page uses.
-function Owner() {
-  const { self, account, remembered } = session();
+// Says what happened, such as why a link was not opened, until the person goes to another view.
+function Told({ route }) {
+  const at = `${route.view} ${route.id}`;
+  const first = useRef(at);
+  useEffect(() => {
+    if (first.current !== at) {
+      first.current = at;
+      dismissNotice();
+    }
+  }, [at]);
+  const told = notice();
   return html`
-    <details class="owner">
-      <summary><span class="owner-name">${self.name}</span> <small>${account.name}</small></summary>
-      <div>
-        <p>This page uses the key <strong>${self.name}</strong> (<code>${self.keyPrefix}…</code>) of the
-          account <strong>${account.name}</strong>. The audit log names this key as the actor.</p>
-        <label><input type="checkbox" role="switch" checked=${remembered}
-          onChange=${(event) => setRemembered(event.target.checked)} /> Keep the key in this tab over a reload</label>
-        <button type="button" class="secondary" onClick=${() => end()}>Forget the key</button>
-      </div>
-    </details>`;
+    <div aria-live="polite">${told && html`
+      <${Notice} kind=${told.kind}><p>${told.text}</p><${Button} onClick=${dismissNotice}>Close<//><//>`}</div>`;
 }
 
 // Says that the operator looks at the account of a customer.
@@ -88,8 +93,8 @@ function ActingIn({ account }) {
     }
   }, [account]);
   return html`
-    <aside class="acting" aria-label="Account">You see ${account === 'all' ? '' : 'the account '}<strong>${name}</strong>.
-      ${' '}<a href=${to('keys')}>Back to the own account</a></aside>`;
+    <aside class="acting" aria-label="Account">You ${account === 'all' ? 'see' : 'act in the account'} <strong>${name}</strong>.
+      ${' '}<a href=${to('keys')}>Back to your account</a></aside>`;
 }
 
 function skip(event) {

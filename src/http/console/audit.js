@@ -1,6 +1,6 @@
 // The audit log: the newest events, filters, the live tail, and the state of the chain.
 
-import { html, useCallback, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useCallback, useEffect, useRef, useState } from './html.js';
 import { ChainCard } from './audit_chain.js';
 import { ExportEvents } from './audit_export.js';
 import { AuditFilter, isFiltered, listQuery, readFilter, streamQuery } from './audit_filter.js';

@@ -1,6 +1,6 @@
 // Checks in the browser that events chain, and shows the last checkpoint of the log.
 
-import { html, useEffect, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useState } from './html.js';
 import { number, plural } from './format.js';
 import { useLoad } from './hooks.js';
 import { isOperator, session } from './session.js';

@@ -1,6 +1,6 @@
 // Saves the events that a filter selects, as JSON Lines.
 
-import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useRef, useState } from './html.js';
 import { filterWords, isFiltered, listQuery } from './audit_filter.js';
 import { number, plural } from './format.js';
 import { useTask } from './hooks.js';
@@ -35,7 +35,7 @@ export function ExportEvents({ filter, account, onClose }) {
       </div>
       <${ErrorBox} error=${error} />
       <${Actions}>
-        <${Button} onClick=${onClose}>${done ? 'Close' : 'Cancel'}<//>
+        <${Button} autofocus onClick=${onClose}>${done ? 'Close' : 'Cancel'}<//>
         ${!done && html`<${Button} kind="primary" busy=${busy} onClick=${start}>Save file<//>`}
       <//>
     <//>`;

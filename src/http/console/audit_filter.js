@@ -1,6 +1,6 @@
 // The filters of the audit log, as they are in the address of the view.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { EVENT_TYPES, eventName } from './event_text.js';
 import { DAY } from './format.js';
 import { useTask } from './hooks.js';
@@ -8,14 +8,25 @@ import { isAccount, knownNames } from './names.js';
 import { can, isOperator, session } from './session.js';
 import { ErrorBox, useId } from './ui.js';
 
-const MEMBERS = ['type', 'subject', 'actor', 'since', 'until'];
+const DAYS = ['since', 'until'];
+const MEMBERS = ['type', 'subject', 'actor', ...DAYS];
 const ID = /^(key|acct)_[0-9A-Za-z]{22}$/;
 // Words that the server takes in place of an identifier.
 const SUBJECTS = ['keyward'];
 const ACTORS = ['cli', 'scheduler', 'operator'];
 const MOST_MATCHES = 6;
 
-export const readFilter = (query) => Object.fromEntries(MEMBERS.map((it) => [it, query.get(it) ?? '']));
+const isDay = (text) => /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(startOf(text).getTime());
+
+// A day that does not exist is no filter, because the address can come from elsewhere.
+export function readFilter(query) {
+  const read = (member) => {
+    const text = query.get(member) ?? '';
+    return DAYS.includes(member) && !isDay(text) ? '' : text;
+  };
+  return Object.fromEntries(MEMBERS.map((it) => [it, read(it)]));
+}
+
 export const isFiltered = (filter) => MEMBERS.some((it) => filter[it]);
 
 // Returns what a stream of events takes of a filter.
@@ -23,15 +34,15 @@ export const streamQuery = ({ type, subject, actor }, account) => ({ account, ty
 
 // Returns what a list takes of a filter. Both days are included, in the time zone of the browser.
 export function listQuery(filter, account) {
-  const start = (day) => new Date(`${day}T00:00`);
   return {
     ...streamQuery(filter, account),
-    since: filter.since && start(filter.since).toISOString(),
+    since: filter.since && startOf(filter.since).toISOString(),
     // A day has 23 to 25 hours, so the next midnight is within the day that is 36 hours later.
-    until: filter.until && midnight(new Date(start(filter.until).getTime() + 1.5 * DAY)).toISOString(),
+    until: filter.until && midnight(new Date(startOf(filter.until).getTime() + 1.5 * DAY)).toISOString(),
   };
 }
 
+const startOf = (day) => new Date(`${day}T00:00`);
 const midnight = (time) => new Date(time.getFullYear(), time.getMonth(), time.getDate());
 
 export function AuditFilter({ filter, change }) {

@@ -1,6 +1,6 @@
 // Follows the log: reads the stream of events and opens it again where it broke.
 
-import { useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { useEffect, useRef, useState } from './html.js';
 import { ApiError } from './api.js';
 import { SECOND } from './format.js';
 import { session } from './session.js';

@@ -1,6 +1,6 @@
 // The events as a table. Each row opens to all that the event holds.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { eventDetail, eventName } from './event_text.js';
 import { number } from './format.js';
 import { isAccount, isKey } from './names.js';

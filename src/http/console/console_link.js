@@ -1,37 +1,35 @@
 // A link with which the holder of an account manages its keys on this page.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { Choices, TextField, faultsIn } from './fields.js';
 import { dateTime } from './format.js';
-import { useTask } from './hooks.js';
+import { useMade, useTask } from './hooks.js';
 import { grantable } from './rights.js';
 import { ScopePicker } from './scope_picker.js';
 import { session } from './session.js';
 import { Actions, Button, Copy, Dialog, ErrorBox, Notice } from './ui.js';
 
-const LIFETIMES = [[900, '15 minutes'], [3600, '1 hour'], [14_400, '4 hours'], [86_400, '24 hours']];
+// The server's default can be configured, so the page does not know it.
+const DEFAULT = 0;
+const LIFETIMES = [[DEFAULT, 'Default of the server'], [900, '15 minutes'], [3600, '1 hour'], [14_400, '4 hours'], [86_400, '24 hours']];
 const AT_FIELDS = ['name', 'scopes', 'expiresIn'];
 
 export function ConsoleLink({ account, onClose }) {
-  const [made, setMade] = useState(null);
-  const close = () => {
-    setMade(null);
-    onClose(false);
-  };
-  return html`
-    <${Dialog} title=${made ? 'Send the link now' : `Console link for ${account.name}`} wide=${true} onClose=${made ? undefined : close}>
+  const { made, setMade, close, closed } = useMade(() => onClose(false));
+  return closed ? null : html`
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? 'Send the link now' : `Console link for ${account.name}`} wide=${true} onClose=${made ? undefined : close}>
       ${made ? html`<${Made} made=${made} account=${account} onClose=${close} />` : html`<${Form} account=${account} onMade=${setMade} onCancel=${close} />`}
     <//>`;
 }
 
 function Form({ account, onMade, onCancel }) {
-  const [draft, setDraft] = useState({ name: '', expiresIn: LIFETIMES[0][0], choose: false, scopes: [] });
+  const [draft, setDraft] = useState({ name: '', expiresIn: DEFAULT, choose: false, scopes: [] });
   const { run, busy, error } = useTask();
   const set = (part) => setDraft((last) => ({ ...last, ...part }));
   const submit = (event) => {
     event.preventDefault();
     const { name, expiresIn, choose, scopes } = draft;
-    const body = { name: name.trim() || undefined, expiresIn, scopes: choose ? scopes : undefined };
+    const body = { name: name.trim() || undefined, expiresIn: expiresIn || undefined, scopes: choose ? scopes : undefined };
     run(async () => onMade(await session().api.postForKey(`accounts/${account.id}/console-links`, body)));
   };
   return html`

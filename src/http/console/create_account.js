@@ -1,9 +1,9 @@
 // The dialog that creates an account, and then reveals its first key.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { ACCOUNT_FIELDS, AccountForm, NEW_ACCOUNT, accountMembers } from './account_form.js';
 import { useFaultFocus } from './fields.js';
-import { useTask } from './hooks.js';
+import { useMade, useTask } from './hooks.js';
 import { Repeating } from './key_form.js';
 import { Reveal, STORE } from './reveal.js';
 import { session } from './session.js';
@@ -11,7 +11,7 @@ import { Actions, Button, Dialog, ErrorBox } from './ui.js';
 
 // Calls `onClose` with the new account, without the plaintext of its key, or with nothing.
 export function CreateAccount({ onClose }) {
-  const [made, setMade] = useState(null);
+  const { made, setMade, close, closed } = useMade(onClose, 'apiKey');
   const [draft, setDraft] = useState(NEW_ACCOUNT);
   const { run, busy, error } = useTask();
   const form = useFaultFocus(error);
@@ -19,14 +19,12 @@ export function CreateAccount({ onClose }) {
     event.preventDefault();
     run(async () => setMade(await session().api.postForKey('accounts', accountMembers(draft))));
   };
-  const close = () => {
-    const { apiKey, ...account } = made ?? {};
-    setMade(null);
-    onClose(apiKey ? account : undefined);
-  };
+  if (closed) {
+    return null;
+  }
   if (made) {
     return html`
-      <${Dialog} title=${STORE} wide=${true}>
+      <${Dialog} key="made" title=${STORE} wide=${true}>
         <${Reveal} made=${made.apiKey} onClose=${close}>
           <p>It is the first key of <strong>${made.name}</strong>. With it the customer manages the other keys of the account.
             Hand it over in a safe way, not by mail.</p>
@@ -34,7 +32,7 @@ export function CreateAccount({ onClose }) {
       <//>`;
   }
   return html`
-    <${Dialog} title="Create account" wide=${true} onClose=${busy ? undefined : () => onClose()}>
+    <${Dialog} key="form" title="Create account" wide=${true} onClose=${busy ? undefined : () => onClose()}>
       <form ref=${form} noValidate onSubmit=${submit}>
         <${AccountForm} draft=${draft} setDraft=${setDraft} error=${error} />
         <${ErrorBox} error=${error} atFields=${ACCOUNT_FIELDS} />

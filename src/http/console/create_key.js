@@ -1,9 +1,9 @@
 // The dialog that creates a key, and then reveals it.
 
-import { html, useMemo, useState } from './vendor/htm-preact.js';
+import { html, useMemo, useState } from './html.js';
 import { defaultExpiry, latestEnd } from './expiry.js';
 import { useFaultFocus } from './fields.js';
-import { useLoad, useTask } from './hooks.js';
+import { useLoad, useMade, useTask } from './hooks.js';
 import { AT_FIELDS, KeyForm, NEW_DRAFT, Repeating, changes } from './key_form.js';
 import { Reveal, STORE } from './reveal.js';
 import { grantable, isOwnAccount } from './rights.js';
@@ -19,15 +19,10 @@ export const useAccount = (account) => useLoad((signal) => session().api.get(
 // person at the page.
 export function CreateKey({ account, own = false, onClose }) {
   const { data, error, reload } = useAccount(account);
-  const [made, setMade] = useState(null);
+  const { made, setMade, close, closed } = useMade(onClose);
   const [busy, setBusy] = useState(false);
-  const close = () => {
-    const { key, ...rest } = made ?? {};
-    setMade(null);
-    onClose(key ? rest : undefined);
-  };
-  return html`
-    <${Dialog} title=${made ? STORE : own ? 'Create your own key' : 'Create key'} wide=${true} onClose=${made || busy ? undefined : close}>
+  return closed ? null : html`
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? STORE : own ? 'Create your own key' : 'Create key'} wide=${true} onClose=${made || busy ? undefined : close}>
       ${made && html`<${Reveal} made=${made} onClose=${close}>
         ${own && html`<p>Open the console with this key from now on: after you stored it, choose “Forget the key” at the top of the page,
           and keep the root key for emergencies.</p>`}

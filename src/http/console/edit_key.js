@@ -1,6 +1,6 @@
 // The dialogs that change the settings of a key.
 
-import { html, useMemo, useState } from './vendor/htm-preact.js';
+import { html, useMemo, useState } from './html.js';
 import { ifMatch } from './api.js';
 import { useAccount } from './create_key.js';
 import { latestEnd } from './expiry.js';

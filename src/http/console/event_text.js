@@ -45,20 +45,22 @@ export const EVENT_TYPES = {
   },
 };
 
-const NAMES = Object.assign({}, ...Object.values(EVENT_TYPES));
+const NAMES = new Map(Object.values(EVENT_TYPES).flatMap(Object.entries));
 
 // Returns the name of a type of event. A later server may have types that this page does not know.
-export const eventName = (type) => NAMES[type] ?? capital(type.replace(/[._]/g, ' '));
+export const eventName = (type) => NAMES.get(type) ?? capital(type.replace(/[._]/g, ' '));
 
 const words = (text) => String(text).replaceAll('_', ' ');
+// That a person asked for it is what the name of the event says already.
+const reason = (data) => (data.reason === 'requested' ? '' : words(data.reason ?? ''));
 
 const DETAILS = {
   'api_key.updated': (data) => changed(data),
   'account.updated': (data) => changed(data),
-  'api_key.revoked': (data) => (data.reasonText ? `“${data.reasonText}”` : words(data.reason ?? '')),
+  'api_key.revoked': (data) => (data.reasonText ? `“${data.reasonText}”` : reason(data)),
   'account.deleted': (data) => (data.reasonText ? `“${data.reasonText}”` : ''),
-  'api_key.grace_ended': (data) => words(data.reason ?? ''),
-  'api_key.purged': (data) => words(data.reason ?? ''),
+  'api_key.grace_ended': reason,
+  'api_key.purged': reason,
   'api_key.expiring': (data) => (data.days ? `in ${plural(data.days, 'day')}` : ''),
   'api_key.rotated': (data) => (data.gracePeriodSeconds >= 0 ? `grace period: ${duration(data.gracePeriodSeconds)}` : ''),
   'api_key.new_address': (data) => (data.addresses ?? []).map((it) => it.address).join(', '),
@@ -67,7 +69,7 @@ const DETAILS = {
 };
 
 // Returns a few words about an event, or an empty text. Parts of `data` may be absent.
-export const eventDetail = ({ type, data }) => DETAILS[type]?.(data ?? {}) ?? '';
+export const eventDetail = ({ type, data }) => (Object.hasOwn(DETAILS, type) ? DETAILS[type](data ?? {}) : '');
 
 function changed({ before, after }) {
   if (after?.status) {

@@ -1,6 +1,6 @@
 // Loads the audit log, the newest events first.
 
-import { useCallback, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { useCallback, useEffect, useRef, useState } from './html.js';
 import { useReconnect } from './hooks.js';
 import { session } from './session.js';
 

@@ -1,6 +1,6 @@
 // The choice of when a key expires.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { DAY, SECOND, date, dateTime } from './format.js';
 import { isOwnKey } from './rights.js';
 import { session } from './session.js';

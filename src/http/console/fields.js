@@ -1,6 +1,6 @@
 // The fields of the forms of keys. Each shows the faults that the server found in its member.
 
-import { html, useEffect, useLayoutEffect, useRef } from './vendor/htm-preact.js';
+import { html, useEffect, useLayoutEffect, useRef } from './html.js';
 import { capital, memberOf, useId } from './ui.js';
 
 // Returns the faults of an error in these members of the body.

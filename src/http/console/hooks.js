@@ -1,6 +1,6 @@
 // What several views need: loading, the present time, and a task that runs once at a time.
 
-import { useCallback, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { useCallback, useEffect, useRef, useState } from './html.js';
 import { connection } from './api.js';
 import { SECOND } from './format.js';
 
@@ -69,4 +69,24 @@ export function useNow(step = SECOND) {
 export function useListener(subscribe) {
   const [, setRound] = useState(0);
   useEffect(() => subscribe(() => setRound((it) => it + 1)), [subscribe]);
+}
+
+// Holds an answer with a plaintext key, in its member `secret`, for a dialog. `onClose` gets the rest of it,
+// or nothing. Returns `{ made, setMade, close, closed }`. A closed
+// dialog renders nothing once before `onClose` is called: the browser can keep a form that is gone, and
+// its handlers reach what the components around it rendered last. So the form and the key also need two
+// `Dialog`s, with different `key`s.
+export function useMade(onClose, secret = 'key') {
+  const [{ made, closed }, setState] = useState({ made: null, closed: null });
+  useEffect(() => {
+    if (closed) {
+      onClose(closed.rest);
+    }
+  }, [closed]);
+  const setMade = (answer) => setState({ made: answer, closed: null });
+  const close = () => {
+    const { [secret]: _, ...rest } = made ?? {};
+    setState({ made: null, closed: { rest: made ? rest : undefined } });
+  };
+  return { made, setMade, close, closed };
 }

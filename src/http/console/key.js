@@ -1,6 +1,6 @@
 // The page of one key.
 
-import { html, useEffect } from './vendor/htm-preact.js';
+import { html, useEffect } from './html.js';
 import { Story } from './audit.js';
 import { SECOND, dateTime, duration, number } from './format.js';
 import { useLoad, useNow } from './hooks.js';

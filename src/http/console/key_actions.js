@@ -1,6 +1,6 @@
 // The actions on a key: the menu of a row, and what opens their dialogs.
 
-import { html, useEffect, useRef } from './vendor/htm-preact.js';
+import { html, useEffect, useRef } from './html.js';
 import { openDialog } from './dialogs.js';
 import { EditKey, SwitchKey } from './edit_key.js';
 import { Revoke } from './revoke_key.js';

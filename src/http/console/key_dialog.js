@@ -1,6 +1,6 @@
 // What the dialogs of one key share.
 
-import { html, useLayoutEffect, useRef } from './vendor/htm-preact.js';
+import { html, useLayoutEffect, useRef } from './html.js';
 import { useLoad } from './hooks.js';
 import { AT_FIELDS } from './key_form.js';
 import { session } from './session.js';

@@ -1,6 +1,6 @@
 // The form of the settings of a key, for a new key and for a change.
 
-import { html, useEffect, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useState } from './html.js';
 import { ExpiryField, expiryMembers } from './expiry.js';
 import { AddressField, RateField, TextField, faultsIn, lines } from './fields.js';
 import { connection } from './api.js';

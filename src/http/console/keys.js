@@ -1,6 +1,6 @@
 // The table of keys: search, filter, sort.
 
-import { html, useCallback, useEffect, useMemo, useState } from './vendor/htm-preact.js';
+import { html, useCallback, useEffect, useMemo, useState } from './html.js';
 import { number, plural } from './format.js';
 import { useNow, useReconnect } from './hooks.js';
 import { replaceQuery, to } from './route.js';

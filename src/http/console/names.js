@@ -1,6 +1,6 @@
 // The names of keys and accounts that events mention only by their identifier.
 
-import { html, useEffect, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useState } from './html.js';
 import { to } from './route.js';
 import { can, isOperator, session } from './session.js';
 

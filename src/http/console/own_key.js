@@ -1,6 +1,6 @@
 // Leads operators from the shared root key to a key of their own.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { to, useRoute } from './route.js';
 import { can, session } from './session.js';
 import { Button } from './ui.js';

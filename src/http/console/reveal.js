@@ -1,6 +1,6 @@
 // Shows a new key once. Its plaintext is only in the state of the dialog, which drops it at the end.
 
-import { html, useLayoutEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useLayoutEffect, useRef, useState } from './html.js';
 import { BASE } from './api.js';
 import { Actions, Button, Copy, Notice } from './ui.js';
 
@@ -22,8 +22,8 @@ export function Reveal({ made, onClose, children }) {
         <code aria-label="The new key">${made.key}</code><${Copy} text=${made.key} label="Copy key" />
       </div>
       ${children}
-      <${Line} title="Try it" text=${`curl -H "X-API-Key: ${made.key}" ${new URL('api-keys/self', BASE)}`} />
-      <${Line} title="As a variable" text=${`KEYWARD_KEY=${made.key}`} />
+      <${Line} title="As a variable" text=${`export KEYWARD_KEY=${made.key}`} />
+      <${Line} title="Then try it" text=${`curl -H "X-API-Key: $KEYWARD_KEY" ${new URL('api-keys/self', BASE)}`} />
       ${made.allowedIps && html`<${Notice}><p>The key is accepted only from its allowed addresses.</p><//>`}
       <label class="stored"><input type="checkbox" checked=${stored} onChange=${(event) => setStored(event.target.checked)} />
         ${' '}I have stored the key</label>

@@ -1,11 +1,11 @@
 // The dialog that revokes a key.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { TextField } from './fields.js';
 import { useTask } from './hooks.js';
 import { Loaded } from './key_dialog.js';
 import { isOwnKey } from './rights.js';
-import { end, session } from './session.js';
+import { end, session, tellPerson } from './session.js';
 import { Actions, Ago, Button, Dialog, ErrorBox, Notice } from './ui.js';
 
 // Calls `onClose` with null after the revocation, or with nothing.
@@ -84,6 +84,7 @@ function finish(own, keyRecord, onClose) {
     end(`The key ${keyRecord.name}, which this page used, was revoked.`);
     return;
   }
+  tellPerson(`The key ${keyRecord.name} was revoked.`, 'success');
   // The row with the button that opened the dialog, and now gets the focus back, goes away.
   setTimeout(() => document.getElementById('content')?.focus());
 }

@@ -1,6 +1,6 @@
 // Revokes many keys, one after the other.
 
-import { html, useEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useRef, useState } from './html.js';
 import { number, plural } from './format.js';
 import { session } from './session.js';
 import { Actions, Button, Dialog, useId } from './ui.js';

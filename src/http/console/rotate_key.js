@@ -1,10 +1,10 @@
 // The dialogs that give a key a new credential and that end the grace of the old ones.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { ifMatch } from './api.js';
 import { Choices } from './fields.js';
 import { SECOND, dateTime, plural } from './format.js';
-import { useNow, useTask } from './hooks.js';
+import { useMade, useNow, useTask } from './hooks.js';
 import { Loaded, Stale } from './key_dialog.js';
 import { Repeating } from './key_form.js';
 import { Reveal, STORE } from './reveal.js';
@@ -12,29 +12,24 @@ import { isOwnKey } from './rights.js';
 import { replaceKey, session } from './session.js';
 import { Actions, Ago, Button, Dialog, Notice, inGrace } from './ui.js';
 
-// The server's own default, unless it is configured otherwise.
-const DEFAULT_GRACE = 300;
-const GRACES = [[0, 'Now'], [DEFAULT_GRACE, 'In 5 minutes'], [3600, 'In 1 hour'], [86_400, 'In 24 hours'], [604_800, 'In 7 days']];
+// The server's default can be configured, so the page does not know it.
+const DEFAULT = null;
+const GRACES = [[DEFAULT, 'Default of the server'], [0, 'Now'], [300, 'In 5 minutes'], [3600, 'In 1 hour'], [86_400, 'In 24 hours'], [604_800, 'In 7 days']];
 // A key that rotates itself needs more grace, because a lost answer would lock it out.
 const LEAST_OWN_GRACE = 60;
 
 // Calls `onClose` with the rotated key, without its plaintext, or with nothing.
 export function Rotate({ keyRecord, onClose }) {
-  const [made, setMade] = useState(null);
+  const { made, setMade, close, closed } = useMade(onClose);
   const [busy, setBusy] = useState(false);
-  const close = () => {
-    const { key, ...rest } = made ?? {};
-    setMade(null);
-    onClose(key ? rest : undefined);
-  };
   const rotated = (answer) => {
     if (isOwnKey(answer)) {
       replaceKey(answer);
     }
     setMade(answer);
   };
-  return html`
-    <${Dialog} title=${made ? STORE : `Rotate ${keyRecord.name}`} wide=${Boolean(made)} onClose=${made || busy ? undefined : close}>
+  return closed ? null : html`
+    <${Dialog} key=${made ? 'made' : 'form'} title=${made ? STORE : `Rotate ${keyRecord.name}`} wide=${Boolean(made)} onClose=${made || busy ? undefined : close}>
       ${made ? html`<${Reveal} made=${made} onClose=${close}><${After} made=${made} /><//>`
         : html`<${Loaded} id=${keyRecord.id} content=${({ key, reload }) => html`
           <${RotateForm} keyRecord=${key} reload=${reload} onRotated=${rotated} onBusy=${setBusy} onCancel=${close} />`} />`}
@@ -53,16 +48,17 @@ function After({ made }) {
 
 function RotateForm({ keyRecord, reload, onRotated, onBusy, onCancel }) {
   const own = isOwnKey(keyRecord);
-  const [grace, setGrace] = useState(DEFAULT_GRACE);
+  const [grace, setGrace] = useState(DEFAULT);
   const { run, busy, error } = useTask();
-  const graces = GRACES.filter(([it]) => !own || LEAST_OWN_GRACE <= it);
+  const graces = GRACES.filter(([it]) => !own || it === DEFAULT || LEAST_OWN_GRACE <= it);
   const submit = (event) => {
     event.preventDefault();
     run(async () => {
       onBusy(true);
       try {
         const path = own ? 'api-keys/self/rotate' : `api-keys/${keyRecord.id}/rotate`;
-        onRotated(await session().api.postForKey(path, { gracePeriodSeconds: grace }, ifMatch(keyRecord.etag)));
+        const body = grace === DEFAULT ? undefined : { gracePeriodSeconds: grace };
+        onRotated(await session().api.postForKey(path, body, ifMatch(keyRecord.etag)));
       } finally {
         onBusy(false);
       }
@@ -93,7 +89,8 @@ function Meaning({ grace, keyRecord }) {
       callers fail until they have the new key. Choose this if the key has leaked. Last used: <${Ago} time=${keyRecord.lastUsedAt} none="never" />.</p>`;
   }
   return html`
-    <small>Both work until ${dateTime(end)}, so that callers move without an outage.
+    <small>${grace === DEFAULT ? 'Both work for 5 minutes, unless the server is configured otherwise.'
+      : `Both work until ${dateTime(end)}, so that callers move without an outage.`}
       ${older > 0 && ` ${plural(older, 'older credential')} also still ${older === 1 ? 'works' : 'work'}.`}</small>`;
 }
 
@@ -111,7 +108,7 @@ export function EndGrace({ keyRecord, onClose }) {
       ${unmoved && html`<${Notice} kind="warning"><p>An old credential was used <${Ago} time=${used} />. Its caller will fail.</p><//>`}
       <${Stale} error=${explained} reload=${() => onClose(null)} />
       <${Actions}>
-        <${Button} disabled=${busy} onClick=${() => onClose()}>Cancel<//>
+        <${Button} autofocus disabled=${busy} onClick=${() => onClose()}>Cancel<//>
         <${Button} kind="danger" busy=${busy} onClick=${end}>End grace now<//>
       <//>
     <//>`;

@@ -1,6 +1,6 @@
 // What the page of a key shows while old credentials still work.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { openDialog } from './dialogs.js';
 import { useNow } from './hooks.js';
 import { rights } from './rights.js';

@@ -1,12 +1,30 @@
 // The address of a view lies in the fragment: `#/keys/key_1?account=acct_2`. It never reaches the
-// server.
+// server. A fragment can come from a link of another person, so only what can be an identifier is taken
+// as one: a request to the server has no other parts of it in its path.
 
-import { useEffect, useState } from './vendor/htm-preact.js';
+import { useEffect, useState } from './html.js';
+
+const ID = /^[A-Za-z0-9_]+$/;
+
+const idOf = (text) => (ID.test(text ?? '') ? text : null);
 
 function parse() {
-  const [path, query] = location.hash.replace(/^#\/?/, '').split('?');
-  const parts = path.split('/').filter(Boolean).map(decodeURIComponent);
-  return { view: parts[0] ?? 'keys', id: parts[1] ?? null, query: new URLSearchParams(query ?? '') };
+  const [path, search] = location.hash.replace(/^#\/?/, '').split('?');
+  const [view, id] = path.split('/').filter(Boolean);
+  const query = new URLSearchParams(search ?? '');
+  if (!idOf(query.get('account'))) {
+    query.delete('account');
+  }
+  return { view: idOf(view) ?? 'keys', id: idOf(decoded(id)), query };
+}
+
+// A percent sign that encodes nothing is no part of an identifier.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text ?? '');
+  } catch {
+    return null;
+  }
 }
 
 // Returns the fragment of a view. Members of `query` without a value are left out.

@@ -1,6 +1,6 @@
 // The choice of scopes, grouped by resource.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { plural } from './format.js';
 import { isForAnyAccount } from './rights.js';
 import { Fault } from './fields.js';

@@ -5,18 +5,22 @@ import { Api, ApiError } from './api.js';
 import { MINUTE, SECOND } from './format.js';
 
 export const IDLE = 15 * MINUTE;
-// Names in the storage of the tab. The browser empties this storage when the tab is closed.
+// Names in the storage of the tab. The browser empties this storage when the tab is closed. Until then it
+// may write it to disk, to restore the tab later, and it gives a copy to a duplicated tab.
 const STORED_KEY = 'keyward.key';
 const STORED_USE = 'keyward.lastInput';
 const INPUTS = ['pointerdown', 'keydown', 'wheel', 'touchstart'];
 
 const listeners = new Set();
-let current = null; // { key, api, self, account, scopes, remembered }
-let message = null; // Why the last session ended.
+let current = null; // { number, key, api, self, account, scopes, remembered }
+let begun = 0; // How many sessions began.
+let message = null; // { text, kind }: why the last session ended, or what happened in this one.
+let byLink = false; // Whether the last session, or the attempt to begin one, was by a console link.
 let lastInput = Date.now();
 
 export const session = () => current;
-export const farewell = () => message;
+export const notice = () => message;
+export const wasByLink = () => byLink;
 export const subscribe = (listener) => {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -35,8 +39,10 @@ export async function signIn(key, { remember = false } = {}) {
   const [self, account, scopes] = await Promise.all([
     api.get('api-keys/self'), api.get('accounts/self'), api.get('scopes'),
   ]);
-  current = { key, api, self, account, scopes: scopes.data, remembered: false };
+  begun += 1;
+  current = { number: begun, key, api, self, account, scopes: scopes.data, remembered: false };
   message = null;
+  byLink = Boolean(self.consoleLink);
   touch();
   setRemembered(remember);
 }
@@ -61,16 +67,52 @@ export function updateSelf(self) {
   }
 }
 
-// Exchanges the key of a console link for a new one, so that the link works in this browser only.
-export async function redeemLink(key) {
+let redemption = null; // { key, done }
+
+// Exchanges the key of a console link for a new one, so that the link works in this browser only. One
+// link after the other; a link that is being opened is not opened again.
+export function redeemLink(key) {
+  if (redemption?.key !== key) {
+    const done = Promise.resolve(redemption?.done).then(() => redeem(key)).finally(() => {
+      redemption = redemption.key === key ? null : redemption;
+    });
+    redemption = { key, done };
+  }
+  return redemption.done;
+}
+
+async function redeem(key) {
   try {
-    const rotated = await new Api(key).postForKey('api-keys/self/rotate', { gracePeriodSeconds: 0 });
+    const api = new Api(key);
+    // The rotation without grace would end any other key for its callers.
+    if (!(await api.get('api-keys/self')).consoleLink) {
+      refuseLink('This is no console link.');
+      return;
+    }
+    const rotated = await api.postForKey('api-keys/self/rotate', { gracePeriodSeconds: 0 });
     await signIn(rotated.key);
   } catch (error) {
     const ended = error instanceof ApiError && error.status === 401;
-    end(ended ? `This link works only once and for a short time. ${sentence(error.detail)} Ask for a new link.`
+    refuseLink(ended ? `This link works only once and for a short time. ${sentence(error.detail)} Ask for a new link.`
       : `The link could not be opened. ${sentence(error.detail ?? error.message)}`);
   }
+}
+
+// A link that cannot be opened does not end a session that is open.
+function refuseLink(why) {
+  byLink = current ? byLink : true;
+  tellPerson(why, 'warning');
+}
+
+// Shows a text until the person closes it or goes to another view.
+export function tellPerson(text, kind) {
+  message = { text, kind };
+  tell();
+}
+
+export function dismissNotice() {
+  message = null;
+  tell();
 }
 
 // Takes the key of a console link out of the address, where it would stay in the history.
@@ -90,7 +132,7 @@ export async function resume() {
   }
   if (Date.now() - used >= IDLE) {
     forgetStored();
-    message = IDLE_MESSAGE;
+    message = warning(IDLE_MESSAGE);
     return;
   }
   try {
@@ -99,7 +141,7 @@ export async function resume() {
     if (error.status !== 0) {
       forgetStored();
     }
-    message = error.detail ?? error.message;
+    message = warning(error.detail ?? error.message);
   }
 }
 
@@ -117,12 +159,17 @@ export function setRemembered(remember) {
 
 // Ends the session and forgets the key. `why` is shown to the person.
 export function end(why = null) {
+  if (current) {
+    // The next person at this tab learns nothing from the address.
+    history.replaceState(null, '', location.pathname);
+  }
   current = null;
-  message = why;
+  message = why && warning(why);
   forgetStored();
   tell();
 }
 
+const warning = (text) => ({ text, kind: 'warning' });
 const IDLE_MESSAGE = 'The key was forgotten after 15 minutes without input.';
 
 function touch() {
@@ -132,9 +179,11 @@ function touch() {
   }
 }
 
+export const isIdle = () => Date.now() - lastInput >= IDLE;
+
 // A computer that sleeps stops timers, so the wall clock decides, also when the page is seen again.
 function endIfIdle() {
-  if (current && Date.now() - lastInput >= IDLE) {
+  if (current && isIdle()) {
     end(IDLE_MESSAGE);
   }
 }
@@ -160,3 +209,5 @@ for (const name of INPUTS) {
 }
 setInterval(endIfIdle, 5 * SECOND);
 document.addEventListener('visibilitychange', endIfIdle);
+// The page comes back as it was from the browser's cache of pages.
+addEventListener('pageshow', endIfIdle);

@@ -1,6 +1,6 @@
-// The last events of one key, for its page.
+// The history: the last events of one key, for its page.
 
-import { html } from './vendor/htm-preact.js';
+import { html } from './html.js';
 import { Party, actorOf } from './audit_table.js';
 import { eventDetail, eventName } from './event_text.js';
 import { useLoad } from './hooks.js';
@@ -24,7 +24,7 @@ export function Story({ subject, account }) {
   }
   return html`
     <section class="card story" aria-labelledby="story-title">
-      <div class="card-head"><h2 id="story-title">Story</h2>
+      <div class="card-head"><h2 id="story-title">History</h2>
         <a href=${to('audit', null, { subject, account })}>${data?.nextCursor ? 'All events of this key' : 'Open in the audit log'}</a></div>
       <${ErrorBox} error=${error} retry=${reload} />
       ${!data && !error && html`<${Loading} />`}

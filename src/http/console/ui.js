@@ -1,6 +1,6 @@
 // Parts that all views use.
 
-import { html, useEffect, useLayoutEffect, useRef, useState } from './vendor/htm-preact.js';
+import { html, useEffect, useLayoutEffect, useRef, useState } from './html.js';
 import { DAY, ago, countdown, dateTime, plural } from './format.js';
 import { useNow } from './hooks.js';
 
@@ -171,7 +171,14 @@ export function Copy({ text, label = 'Copy' }) {
     const timer = result && setTimeout(() => setResult(null), 3000);
     return () => clearTimeout(timer);
   }, [result]);
-  const copy = async () => setResult((await copied(text)) ? 'Copied ✓' : 'Press Ctrl+C');
+  const copy = async (event) => {
+    const button = event.currentTarget;
+    const done = await copied(text);
+    if (!done) {
+      select(button);
+    }
+    setResult(done ? 'Copied ✓' : 'Press Ctrl+C');
+  };
   return html`<button type="button" class="secondary copy" onClick=${copy}><span aria-live="polite">${result ?? label}</span></button>`;
 }
 
@@ -180,17 +187,32 @@ async function copied(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const area = document.createElement('textarea');
-    area.value = text;
-    area.readOnly = true;
-    area.className = 'offscreen';
-    (document.querySelector('dialog[open]') ?? document.body).append(area);
+    return copiedByField(text);
+  }
+}
+
+// The field is there only for the moment of the command, because the text can be a key.
+function copiedByField(text) {
+  const before = document.activeElement;
+  const area = document.createElement('textarea');
+  area.value = text;
+  area.readOnly = true;
+  area.className = 'offscreen';
+  (document.querySelector('dialog[open]') ?? document.body).append(area);
+  try {
     area.select();
-    const done = document.execCommand('copy');
-    if (done) {
-      area.remove();
-    }
-    return done;
+    return document.execCommand('copy');
+  } finally {
+    area.remove();
+    before?.focus();
+  }
+}
+
+// Selects the text beside the button, for the person to copy it.
+function select(button) {
+  const around = button.closest(':has(code)');
+  if (around) {
+    getSelection().selectAllChildren(around.querySelector('code'));
   }
 }
 

@@ -1,6 +1,6 @@
 // The report of keys that are not used, and of keys with scopes that are not used.
 
-import { html, useMemo, useState } from './vendor/htm-preact.js';
+import { html, useMemo, useState } from './html.js';
 import { RevokeMany } from './revoke_many.js';
 import { DAY, date, number, plural } from './format.js';
 import { useKeys } from './keys.js';
@@ -60,7 +60,7 @@ function Tabs({ report, days, account }) {
 function NoKeys({ report, days }) {
   return report === 'scopes'
     ? html`<${Empty} title="Every scope is used"><p>In the last 30 days, requests needed each scope of each key.</p><//>`
-    : html`<${Empty} title="No unused keys"><p>Each key was created or used in the last ${days} days.</p><//>`;
+    : html`<${Empty} title="No unused keys"><p>No key is older than ${days} days and unused since.</p><//>`;
 }
 
 function Report({ keys, report, account, reload }) {

@@ -1,6 +1,6 @@
 // How often keys are used: bars of the last 30 days, scopes never used, and addresses.
 
-import { html, useState } from './vendor/htm-preact.js';
+import { html, useState } from './html.js';
 import { date, number, plural } from './format.js';
 import { useLoad } from './hooks.js';
 import { actionsOf } from './key_actions.js';
@@ -67,7 +67,7 @@ function Chart({ data, error, reload, none }) {
     <${Numbers} days=${days} />`;
 }
 
-// The numbers are also in a table, so readers of the screen need no picture.
+// The numbers are also in a table, so screen readers need no picture.
 function Bars({ days }) {
   const most = Math.max(...days.map((it) => it.allowed + deniedOf(it)));
   const step = WIDTH / days.length;

@@ -149,7 +149,10 @@ impl Expiry<'_> {
             return Vec::new();
         };
         let is_own = self.caller.key() == Some(key.id);
-        if is_own || !outlives(wanted.or(key.expires_at, self.now), Some(limit)) {
+        // A console link ends soon, but gives later ends than its own.
+        let link_end = key.console_link.map(|it| it.gives_until);
+        let end = link_end.unwrap_or_else(|| wanted.or(key.expires_at, self.now));
+        if is_own || !outlives(end, Some(limit)) {
             return Vec::new();
         }
         let pointers = match patch {
