@@ -132,8 +132,8 @@ fn judge(bencher: Bencher<'_, '_>) {
     bencher.bench(|| SCENE.app().judge(black_box(&identity), RequiredScopes::default()));
 }
 
-/// What a use records beside its count: its scope, or its scope and the address of its client. `rotating`
-/// is the worst case, in which each use comes from another address.
+/// What a use records beside its count: its scope, or its scope and the address of its client. In the worst
+/// case, each use comes from another address.
 #[derive(Clone, Copy, Debug)]
 enum Recorded {
     Nothing,
