@@ -7,14 +7,9 @@
 //   CHROMIUM       the browser (optional; /usr/bin/chromium)
 //   NODE_PATH      where puppeteer-core is installed
 
-import { createRequire } from 'node:module';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { withBrowser } from './console/browser.mjs';
 
-const puppeteer = createRequire(import.meta.url)('puppeteer-core'); // Unlike import, this looks at NODE_PATH.
-
-const { KEYWARD_URL: base, KEYWARD_KEY: rootKey, SCREENSHOT: screenshot, CHROMIUM: chromium } = process.env;
+const { KEYWARD_URL: base, KEYWARD_KEY: rootKey, SCREENSHOT: screenshot } = process.env;
 if (!base || !rootKey) {
   throw new Error('KEYWARD_URL and KEYWARD_KEY are needed');
 }
@@ -49,23 +44,7 @@ for (const item of Object.values(apiDocument.paths)) {
   }
 }
 
-const profile = mkdtempSync(join(tmpdir(), 'keyward-browser-'));
-const browser = await puppeteer.launch({
-  executablePath: chromium || '/usr/bin/chromium',
-  userDataDir: profile,
-  args: [
-    '--no-sandbox', // Chromium has none for root.
-    '--disable-gpu',
-    '--disable-quic',
-    '--disable-dev-shm-usage',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-});
-
-try {
+await withBrowser(async (browser) => {
   const page = await browser.newPage();
   await page.setViewport({ width: 1280, height: 1600 });
   page.setDefaultTimeout(30_000);
@@ -106,10 +85,7 @@ try {
     await page.screenshot({ path: screenshot });
     console.log(`browser: a picture is at ${screenshot}`);
   }
-} finally {
-  await browser.close();
-  rmSync(profile, { recursive: true, force: true });
-}
+});
 
 for (const { text, url } of consoleErrors) {
   const wanted = text.startsWith('Failed to load resource') && wantedRefusals.has(url);

@@ -281,7 +281,7 @@ fn a_refused_change_leaves_no_event_and_no_gap() {
         (create(&first.text, &good), 409, "too_many_keys"),
         (create(&root.text, &json!({ "name": "" })), 422, "invalid_request"),
         (create(&key.text, &good), 403, "missing_scope"),
-        (create("nobody", &good), 401, "invalid_key"),
+        (create("absent", &good), 401, "invalid_key"),
         (server.delete(&first.text, &key.path()), 404, "not_found"),
         (
             server.put(&first.text, &first.path(), &json!({ "scopes": ["*"] })),

@@ -79,7 +79,7 @@ fn a_first_start_makes_files_for_the_owner_only_and_prints_no_secret() {
     let said = server.said();
     assert!(!said.contains(&key[12..]), "{said}");
     assert!(said.contains("initial-root-key"), "{said}");
-    assert_eq!(status(&server.binary, "nobody"), 401);
+    assert_eq!(status(&server.binary, "absent"), 401);
     assert!(data.join("initial-root-key").exists(), "only the use of this key removes it");
     assert_eq!(status(&server.binary, &key), 200);
     assert!(!data.join("initial-root-key").exists());

@@ -155,7 +155,7 @@ fn make_mistakes(way: Way<'_>, id: &str) {
     let said = way.refused(&["keys", "create", "--name", "x", "--scope", "order:read"], 1);
     assert!(said.contains("orders:read"), "the nearest name: {said}");
     way.refused(&["keys", "show", id], 1);
-    way.refused(&["accounts", "show", "nobody"], 1);
+    way.refused(&["accounts", "show", "absent"], 1);
     way.refused(&["keys", "update", id], 2);
     for never in ["soon", "9000y", "99999999999999y"] {
         let create =

@@ -380,7 +380,7 @@ fn the_first_applicable_refusal_is_given() {
     let secret = format!("?x={}", key.text);
     let never = "key_0000000000000000000042";
     let wrong = r#"{"scopes": ["x:y"]}"#;
-    assert_eq!(ask("nobody", &secret, never, "{", "\"9\""), "invalid_key");
+    assert_eq!(ask("absent", &secret, never, "{", "\"9\""), "invalid_key");
     assert_eq!(ask(&reader.text, &secret, never, "{", "\"9\""), "key_in_query");
     assert_eq!(ask(&reader.text, "", never, "{", "\"9\""), "missing_scope");
     assert_eq!(ask(&owner.text, "", never, "{", "\"9\""), "not_found");

@@ -76,7 +76,7 @@ fn good_and_bad_rows() -> Vec<Case> {
             Some(("expiresAt", "in_the_past")),
         ),
         (
-            row(json!({ "key": format!("{OLD}3"), "account": "nobody" })),
+            row(json!({ "key": format!("{OLD}3"), "account": "absent" })),
             Some(("account", "not_found")),
         ),
         (
@@ -141,7 +141,7 @@ fn a_broken_csv_file_is_reported_and_standard_input_can_be_imported() {
     let (_dir, data) = place();
     assert!(Binary::serve(&data).terminate().status.success());
     let table = format!("name,scopes,key\nOne,orders:read,{OLD}\nTwo,orders:read\n");
-    let (exit, report) = import(&data, "keys.csv", &table, &["--account", "nobody"]);
+    let (exit, report) = import(&data, "keys.csv", &table, &["--account", "absent"]);
     assert_eq!(exit, 3);
     let codes: Vec<_> = report["refusals"]
         .as_array()

@@ -282,7 +282,7 @@ fn answers_have_the_members_in_the_document() {
         ("Scope", &get("/api/v1/scopes")["data"][0]),
         ("Verification", &server.verify(&fresh.text, &["orders:read"])),
         ("Verification", &server.verify("nonsense", &[])),
-        ("Problem", &server.get("nobody", "/api/v1/scopes").json()),
+        ("Problem", &server.get("absent", "/api/v1/scopes").json()),
     ] {
         let schema = &document["components"]["schemas"][name];
         let members = value.as_object().unwrap_or_else(|| panic!("{name}: {value}"));

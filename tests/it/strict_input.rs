@@ -134,7 +134,7 @@ fn other_faults_of_such_a_request_are_reported_in_order() {
     let stage = Stage::new();
     let server = &stage.server;
     let poor = server.key(&["orders:read"]);
-    let stranger = Key { text: "nobody".to_owned(), ..poor.clone() };
+    let stranger = Key { text: "absent".to_owned(), ..poor.clone() };
     for operation in operations().iter().filter(|it| !it.public) {
         let never = format!("key_{}", "0".repeat(22));
         let no_account = format!("acct_{}", "0".repeat(22));
