@@ -118,6 +118,9 @@ enum Command {
         /// Print YAML instead of JSON
         #[arg(long)]
         yaml: bool,
+        /// Print OpenAPI 3.0 instead of 3.1, for tools that cannot read 3.1
+        #[arg(long = "v3.0", conflicts_with = "yaml")]
+        v3_0: bool,
     },
 }
 
@@ -171,8 +174,12 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Clock(command) => command.run().map(done),
         Command::Completions(it) => it.run(&mut Cli::command()).map(done),
         Command::Man(it) => it.run(Cli::command()).map(done),
-        Command::Openapi { yaml } => {
-            let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
+        Command::Openapi { yaml, v3_0 } => {
+            let document = match (yaml, v3_0) {
+                (true, _) => openapi::document_yaml(),
+                (false, true) => openapi::document_json_3_0(),
+                (false, false) => openapi::document_json(),
+            };
             Ok(write!(io::stdout(), "{document}").map(done)?)
         }
     }

@@ -23,7 +23,7 @@ pub use self::{
         CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,
     },
     console_links::{ConsoleLinkBody, CreateConsoleLinkRequest, read_console_link},
-    events::{EventBody, EventFilterQuery, EventListBody},
+    events::{EventBody, EventFilterQuery, EventListBody, EventTypeBody},
     fields::unknown_scope,
     keys::{
         ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, ListOrderBody,

@@ -37,6 +37,7 @@ mod client_addresses;
 mod console;
 mod console_links;
 mod crash;
+mod declarative;
 mod denials;
 mod doctor;
 mod document;
