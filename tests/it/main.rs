@@ -38,6 +38,7 @@ mod console;
 mod console_links;
 mod crash;
 mod denials;
+mod dev;
 mod doctor;
 mod document;
 mod envelope;

@@ -3,6 +3,7 @@
 pub mod authz;
 mod binary;
 mod client;
+pub mod dev;
 mod forgery;
 pub mod import;
 mod logged;
