@@ -12,7 +12,7 @@ use actix_tls::accept::{
     rustls_0_23::{Acceptor, TlsStream},
 };
 use actix_web::{
-    App, HttpServer,
+    App, HttpServer, Route,
     body::BoxBody,
     dev::{AppConfig, Server, ServiceRequest, ServiceResponse},
     middleware::from_fn,
@@ -204,13 +204,15 @@ impl Parts {
             .app_data(address)
             .app_data(proxies)
             .app_data(state.clone())
-            // For a target that is not a path, as in `OPTIONS *`.
-            .default_service(web::to(http::no_such_operation).wrap(from_fn(http::wrap)))
             .configure(|cfg| match development {
-                None => services(cfg, &state, console, docs, |_| ()),
+                None => {
+                    cfg.default_service(no_path());
+                    services(cfg, &state, console, docs, |_| ());
+                }
                 // The mark is around all services, so that the server of every day has no part of it.
                 Some((development, jobs)) => {
                     cfg.app_data(development).app_data(jobs);
+                    cfg.default_service(no_path().wrap(from_fn(development::mark)));
                     let inside = |cfg: &mut web::ServiceConfig| {
                         services(cfg, &state, console, docs, development::routes);
                     };
@@ -219,6 +221,11 @@ impl Parts {
                 }
             })
     }
+}
+
+/// Answers a request whose target is not a path, as in `OPTIONS *`.
+fn no_path() -> Route {
+    web::to(http::no_such_operation).wrap(from_fn(http::wrap))
 }
 
 /// Adds all services of the public address. `further` adds those of development mode.

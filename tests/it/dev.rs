@@ -225,7 +225,11 @@ fn a_real_server_refuses_the_keys_and_the_data_of_development_mode() {
     let name = left.file_name().unwrap().to_str().unwrap();
     assert_eq!(name, format!("keyward-dev-{}", server.child.id()));
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["doctor"]] {
-        let output = keyward_in(&left, arguments);
+        let mut command = keyward();
+        command.args(arguments).arg("--data-dir").arg(&left);
+        // With a deadline: a server that accepts the directory would run on.
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = Process::start(command).wait_for_end();
         let said =
             String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
         let code = if arguments[0] == "serve" { 78 } else { 1 };
