@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::{greeting::greet, temporary_dir::TemporaryDir};
 use crate::{
     cli::{error::Error, serve::supervisor::log_target, settings},
-    config::{BackupConfig, Config, ConfigFile, Flags, ListenAddress, TlsConfig},
+    config::{BackupConfig, Config, ConfigFile, Flags, ListenAddress, TlsConfig, WebhookSetting},
     domain::key_hash::KeyHash,
     env::{SettableClock, Timestamp},
     server, telemetry,
@@ -68,14 +68,14 @@ impl Options {
         };
         let file = file.map(|(path, text)| ConfigFile { path, text });
         let mut config = Config::assemble(&flags, file, &[])?;
-        config.data_dir = dir.path().to_owned();
+        dir.path().clone_into(&mut config.data_dir);
         config.public_url = None;
         config.tls = TlsConfig::default();
         config.audit.checkpoint_key = None;
         config.backup = BackupConfig { dir: None, keep: 0 };
         config.keys.hash_iterations = KeyHash::MIN_ITERATIONS;
         // No event of a sample reaches a receiver of a real installation.
-        config.webhooks.retain(|it| it.is_local());
+        config.webhooks.retain(WebhookSetting::is_local);
         Ok(config)
     }
 

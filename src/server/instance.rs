@@ -16,7 +16,7 @@ use crate::{
         stream_limits::{StreamLimits, Streams},
     },
     service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration},
-    store::{self, Store},
+    store::{self, Store, StoreError},
 };
 
 /// Rows that a job changes in one transaction.
@@ -89,7 +89,10 @@ impl Instance {
         keep_before_migration(dir.layout()).map_err(Error::Migration)?;
         let store = Store::open(&database, &env, &catalogue)?;
         if purpose == Purpose::Serve {
-            store.0.read(|tx| tx.refuse_development())?;
+            store.0.read(|tx| {
+                tx.refuse_development()?;
+                Ok::<_, StoreError>(())
+            })?;
         }
         let policy = configured_policy(config, &catalogue)?;
         let settings = Settings {

@@ -7,7 +7,7 @@ use crate::{
         account::AccountStatus,
         address_list::AddressList,
         api_key::RequestedExpiry,
-        development_key::DevelopmentKey,
+        development_key::DevelopmentKey as Key,
         event::EventSource,
         id::{AccountId, KeyId},
         lifetime::Lifetimes,
@@ -26,6 +26,68 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_hours(1);
+
+/// A key, its name, the external identifier of its account, the number of scopes of the question, the
+/// answer, and what there is to say about the key.
+type Row = (Key, &'static str, Option<&'static str>, usize, Verdict, &'static str);
+
+const ACME: Option<&str> = Some("acme");
+const SAMPLES: [Row; 19] = [
+    (Key::Root, "root", None, 0, Verdict::Valid, "may do everything"),
+    (Key::Gateway, "gateway", None, 0, Verdict::Valid, "may verify keys, and nothing else"),
+    (Key::Admin, "acme-admin", ACME, 1, Verdict::Valid, "manages the keys of its account"),
+    (Key::Valid, "valid", ACME, 2, Verdict::Valid, "has both scopes"),
+    (Key::ReadOnly, "read-only", ACME, 2, Verdict::InsufficientScopes, "has the first scope only"),
+    (Key::Expiring, "expiring", ACME, 1, Verdict::Valid, "expires an hour after the start"),
+    (Key::Expired, "expired", ACME, 1, Verdict::Expired, "expired an hour before the start"),
+    (Key::Disabled, "disabled", ACME, 1, Verdict::Disabled, "has `enabled` false"),
+    (Key::Revoked, "revoked", ACME, 1, Verdict::Revoked, "was revoked"),
+    (
+        Key::InGrace,
+        "in-grace",
+        ACME,
+        1,
+        Verdict::Valid,
+        "the old credential of a rotated key; works for an hour after the start",
+    ),
+    (Key::Renewed, "in-grace-new", ACME, 1, Verdict::Valid, "the new credential of that key"),
+    (
+        Key::Rotated,
+        "rotated",
+        ACME,
+        1,
+        Verdict::Rotated,
+        "the old credential of a rotated key; its grace period is over",
+    ),
+    (Key::Successor, "rotated-new", ACME, 1, Verdict::Valid, "the new credential of that key"),
+    (Key::Limited, "limited", ACME, 1, Verdict::Valid, "may make 3 requests in each hour"),
+    (
+        Key::UsedUp,
+        "used-up",
+        ACME,
+        1,
+        Verdict::RateLimited,
+        "may make 1 request a day, and has made it",
+    ),
+    (Key::Network, "network", ACME, 1, Verdict::IpNotAllowed, "is accepted from 192.0.2.0/24 only"),
+    (
+        Key::OtherAccount,
+        "globex",
+        Some("globex"),
+        1,
+        Verdict::Valid,
+        "manages the keys of another account",
+    ),
+    (
+        Key::Suspended,
+        "suspended",
+        Some("initech"),
+        1,
+        Verdict::AccountSuspended,
+        "belongs to a suspended account",
+    ),
+    (Key::Unknown, "unknown", None, 1, Verdict::NotFound, "was never issued"),
+];
 
 /// A key of development mode, and a question about it that has a known answer.
 #[derive(Clone, Debug)]
@@ -58,8 +120,11 @@ impl Keyward {
     /// Makes the operator account with the root key of development mode, and the sample keys, in an
     /// empty database. They are as the list says at `start`, after [`Keyward::use_up_sample`].
     pub fn make_samples(&self, start: Timestamp) -> Result<Vec<SampleKey>, Error> {
-        self.system_change(|tx| tx.mark_as_development())?;
-        self.make_operator(self.minted_for_development(DevelopmentKey::Root)?)?;
+        self.system_change(|tx| {
+            tx.mark_as_development()?;
+            Ok::<_, Error>(())
+        })?;
+        self.make_operator(self.minted_for_development(Key::Root)?)?;
         let samples = Samples {
             app: self,
             operator: self.local_operator(EventSource::CLI)?,
@@ -74,7 +139,7 @@ impl Keyward {
 
     /// Uses the rate limit of the sample key that has none left.
     pub fn use_up_sample(&self) -> Result<(), Error> {
-        let identity = match self.identify(DevelopmentKey::UsedUp.text().as_bytes()) {
+        let identity = match self.identify(Key::UsedUp.text().as_bytes()) {
             Identity::Unverified(unverified) => self.verify_secret(unverified)?.0,
             other @ (Identity::Known(_) | Identity::Unknown | Identity::Malformed) => other,
         };
@@ -82,7 +147,7 @@ impl Keyward {
         Ok(())
     }
 
-    fn minted_for_development(&self, key: DevelopmentKey) -> Result<Minted, Error> {
+    fn minted_for_development(&self, key: Key) -> Result<Minted, Error> {
         let plaintext = PlaintextKey::parse(key.text().as_bytes()).map_err(|_| Error::NotFound)?;
         Ok(self.hashed(plaintext))
     }
@@ -99,22 +164,21 @@ impl Keyward {
 
 impl Samples<'_> {
     fn make_of_operator(&self) -> Result<(), Error> {
-        let gateway = self.new_key("gateway", &[scope::KEYS_VERIFY])?;
-        self.create(self.operator.account, DevelopmentKey::Gateway, gateway)?;
+        let gateway = new_key("gateway", &[scope::KEYS_VERIFY])?;
+        self.create(self.operator.account, Key::Gateway, gateway)?;
         Ok(())
     }
 
     /// Makes the account whose keys have every state.
     fn make_of_acme(&self) -> Result<(), Error> {
-        use DevelopmentKey as Key;
         let acme = self.account("Acme Corp", "acme", Key::Admin)?;
         let create = |key, name, change: &dyn Fn(&mut NewKey)| {
-            let mut new = self.new_key(name, &self.scopes.each_ref().map(String::as_str))?;
+            let mut new = new_key(name, &self.scopes.each_ref().map(String::as_str))?;
             change(&mut new);
             self.create(acme, key, new)
         };
         create(Key::Valid, "valid", &|_| ())?;
-        let narrow = self.new_key("read-only", &[&self.scopes[0]])?;
+        let narrow = new_key("read-only", &[&self.scopes[0]])?;
         self.create(acme, Key::ReadOnly, narrow)?;
         let ends = |end| move |it: &mut NewKey| it.settings.expires_at = RequestedExpiry::At(end);
         create(Key::Expiring, "expiring", &ends(self.start.after(HOUR)))?;
@@ -139,8 +203,8 @@ impl Samples<'_> {
     }
 
     fn make_of_other_accounts(&self) -> Result<(), Error> {
-        self.account("Globex", "globex", DevelopmentKey::OtherAccount)?;
-        let suspended = self.account("Initech", "initech", DevelopmentKey::Suspended)?;
+        self.account("Globex", "globex", Key::OtherAccount)?;
+        let suspended = self.account("Initech", "initech", Key::Suspended)?;
         let patch =
             AccountPatch { status: Some(AccountStatus::Suspended), ..AccountPatch::default() };
         self.app.update_account(&self.operator, suspended, None, patch)?;
@@ -152,7 +216,7 @@ impl Samples<'_> {
         &self,
         name: &'static str,
         external_id: &'static str,
-        key: DevelopmentKey,
+        key: Key,
     ) -> Result<AccountId, Error> {
         let draft = AccountDraft {
             name: named(name)?,
@@ -169,19 +233,14 @@ impl Samples<'_> {
         Ok(self.app.create_account(permit, draft, minted)?.account.id)
     }
 
-    fn new_key(&self, name: &'static str, scopes: &[&str]) -> Result<NewKey, Error> {
-        let scopes = ScopeSet::new(scopes.iter().filter_map(|it| Scope::parse(it).ok()));
-        Ok(NewKey::new(named(name)?, scopes.ok_or(Error::NotFound)?))
-    }
-
-    fn create(&self, account: AccountId, key: DevelopmentKey, new: NewKey) -> Result<KeyId, Error> {
+    fn create(&self, account: AccountId, key: Key, new: NewKey) -> Result<KeyId, Error> {
         let permit = self.app.permit_new_key(&self.operator, account, &new)?;
         let minted = self.app.minted_for_development(key)?;
         Ok(self.app.create_key(permit, account, new, minted)?.view.key.id)
     }
 
     /// Rotates a key. The grace period of the old credential ends in the second before `end`.
-    fn rotate(&self, id: KeyId, end: Timestamp, to: DevelopmentKey) -> Result<(), Error> {
+    fn rotate(&self, id: KeyId, end: Timestamp, to: Key) -> Result<(), Error> {
         let grace = end.before(Duration::from_secs(1)).since(self.app.env.time.now());
         let (wanted, grace) = (to_change(id), Some(grace));
         let permit = self.app.permit_rotation(&self.operator, wanted, grace)?;
@@ -191,88 +250,22 @@ impl Samples<'_> {
     }
 
     fn list(&self) -> Vec<SampleKey> {
-        use DevelopmentKey as Key;
-        let (none, first, both) = (&self.scopes[..0], &self.scopes[..1], &self.scopes[..]);
-        let row = |key: Key, name, account, scopes: &[String], verdict, about| SampleKey {
+        let sample = |(key, name, account, asked, verdict, about): Row| SampleKey {
             name,
             key: key.text(),
             account,
-            scopes: scopes.to_vec(),
+            scopes: self.scopes[..asked].to_vec(),
             verdict,
             about,
         };
-        let of_acme =
-            |key, name, verdict, about| row(key, name, Some("acme"), first, verdict, about);
-        use Verdict::Valid;
-        vec![
-            row(Key::Root, "root", None, none, Valid, "may do everything"),
-            row(Key::Gateway, "gateway", None, none, Valid, "may verify keys, and nothing else"),
-            of_acme(Key::Admin, "acme-admin", Valid, "manages the keys of its account"),
-            row(Key::Valid, "valid", Some("acme"), both, Valid, "has both scopes"),
-            row(
-                Key::ReadOnly,
-                "read-only",
-                Some("acme"),
-                both,
-                Verdict::InsufficientScopes,
-                "has the first scope only",
-            ),
-            of_acme(Key::Expiring, "expiring", Valid, "expires an hour after the start"),
-            of_acme(Key::Expired, "expired", Verdict::Expired, "expired an hour before the start"),
-            of_acme(Key::Disabled, "disabled", Verdict::Disabled, "has `enabled` false"),
-            of_acme(Key::Revoked, "revoked", Verdict::Revoked, "was revoked"),
-            of_acme(
-                Key::InGrace,
-                "in-grace",
-                Valid,
-                "the old credential of a rotated key; works for an hour after the start",
-            ),
-            of_acme(Key::Renewed, "in-grace-new", Valid, "the new credential of that key"),
-            of_acme(
-                Key::Rotated,
-                "rotated",
-                Verdict::Rotated,
-                "the old credential of a rotated key; its grace period is over",
-            ),
-            of_acme(Key::Successor, "rotated-new", Valid, "the new credential of that key"),
-            of_acme(Key::Limited, "limited", Valid, "may make 3 requests in each hour"),
-            of_acme(
-                Key::UsedUp,
-                "used-up",
-                Verdict::RateLimited,
-                "may make 1 request a day, and has made it",
-            ),
-            of_acme(
-                Key::Network,
-                "network",
-                Verdict::IpNotAllowed,
-                "is accepted from 192.0.2.0/24 only",
-            ),
-            row(
-                Key::OtherAccount,
-                "globex",
-                Some("globex"),
-                first,
-                Valid,
-                "manages the keys of another account",
-            ),
-            row(
-                Key::Suspended,
-                "suspended",
-                Some("initech"),
-                first,
-                Verdict::AccountSuspended,
-                "belongs to a suspended account",
-            ),
-            row(Key::Unknown, "unknown", None, first, Verdict::NotFound, "was never issued"),
-            mistyped(first),
-        ]
+        let mistyped = mistyped(&self.scopes[..1]);
+        SAMPLES.into_iter().map(sample).chain([mistyped]).collect()
     }
 }
 
 /// Returns the valid key with another last character, so that its checksum is wrong.
 fn mistyped(scopes: &[String]) -> SampleKey {
-    let mut key = DevelopmentKey::Valid.text();
+    let mut key = Key::Valid.text();
     let last = if key.pop() == Some('0') { '1' } else { '0' };
     key.push(last);
     SampleKey {
@@ -283,6 +276,11 @@ fn mistyped(scopes: &[String]) -> SampleKey {
         verdict: Verdict::Malformed,
         about: "is the key `valid` with another last character",
     }
+}
+
+fn new_key(name: &'static str, scopes: &[&str]) -> Result<NewKey, Error> {
+    let scopes = ScopeSet::new(scopes.iter().filter_map(|it| Scope::parse(it).ok()));
+    Ok(NewKey::new(named(name)?, scopes.ok_or(Error::NotFound)?))
 }
 
 fn to_change(id: KeyId) -> KeyChange {
