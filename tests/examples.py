@@ -47,7 +47,7 @@ def blocks(heading):
 
 def check_sources(names):
     """Every block of the page belongs to a test, and every middleware is short and formatted."""
-    known = ["Set up", *EXAMPLES, "Rotate your own key", "Rotation by a secrets manager"]
+    known = ["Set up", *EXAMPLES, "Test against a real keyward", "Rotate your own key", "Rotation by a secrets manager"]
     run = sum(len(blocks(it)) for it in known)
     assert PAGE.count("\n```sh\n") == run, "docs/integrate.md has a block that no test runs"
     long = {it: n for it in names if (n := lines_of_code(ROOT / "packaging/examples" / EXAMPLES[it])) > LINES}

@@ -39,6 +39,7 @@ mod console_links;
 mod crash;
 mod declarative;
 mod denials;
+mod dev;
 mod doctor;
 mod document;
 mod envelope;

@@ -4,6 +4,7 @@ mod address;
 pub mod authz;
 mod binary;
 mod client;
+pub mod dev;
 mod forgery;
 pub mod import;
 mod logged;
