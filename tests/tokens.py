@@ -159,7 +159,6 @@ class Stage:
         self.environment |= {"KEYWARD_URL": f"http://127.0.0.1:{self.wire.port}", "TOKEN_ISSUER": self.issuer}
         for section in SECTIONS:
             self.run_block(blocks(section, PAGE)[0])
-        self.gateway, self.envoy = self.new_gateway("gateway"), self.new_envoy("envoy")
 
     def run_block(self, block):
         done = subprocess.run(["bash", "-euc", block], cwd=self.work, env=self.install, stdin=subprocess.DEVNULL,
@@ -225,6 +224,8 @@ class Stage:
     # What happens.
 
     def life(self, elsewhere):
+        # Here, because Envoy ends with the thread that started it.
+        self.gateway, self.envoy = self.new_gateway("gateway"), self.new_envoy("envoy")
         key = self.key("orders:read")
         good = self.token(key)
         self.same("the algorithm", decoded(good.partition(".")[0])["alg"], self.name)
