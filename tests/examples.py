@@ -39,9 +39,9 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 PATIENCE = 3.0  # Seconds: the time-out of 2, and some for the rest.
 
 
-def blocks(heading):
+def blocks(heading, page=PAGE):
     """Returns the blocks of commands below a heading, up to the next heading."""
-    section = re.search(rf"^##+ {re.escape(heading)}$(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
+    section = re.search(rf"^##+ {re.escape(heading)}$(.*?)(?=^##|\Z)", page, re.M | re.S)
     return re.findall(r"^```sh\n(.*?)^```$", section[1], re.M | re.S)
 
 
