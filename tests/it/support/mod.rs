@@ -20,7 +20,7 @@ pub mod webhook;
 use std::{io::Write, process::Command};
 
 pub use self::{
-    binary::{Binary, keyward, keyward_in},
+    binary::{Binary, clean, keyward, keyward_in},
     client::{Request, Response},
     forgery::{checksum, forged},
     logged::Logged,
