@@ -18,7 +18,7 @@ finish() {
     for job in $(jobs -p); do
         kill -TERM -- "-$job" 2>/dev/null || true
     done
-    wait || true
+    { wait || true; } 2>/dev/null
     ((code == 0)) || { tail -n 20 "$work/log" >&2; echo "FAILED: README's way to the first key" >&2; }
     rm -rf "$work"
 }

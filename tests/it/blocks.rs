@@ -280,3 +280,63 @@ fn commands_with_programs_of_npm_are_those_of_ci() {
         }
     }
 }
+
+/// Returns the commands of keyward that a page names within a line, without those that leave something out.
+fn named_commands(page: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    // Within a paragraph, code may go on in the next line.
+    let outside = text.split("```").step_by(2).flat_map(|it| it.split("\n\n"));
+    let code = outside.flat_map(|it| it.split('`').skip(1).step_by(2));
+    // The beginnings of a hashed text and of a line in a log.
+    let others = ["keyward event v1", "keyward cannot verify"];
+    let is_command = |it: &&str| it.starts_with("keyward ") && !it.contains('…');
+    let commands = code.filter(|it| is_command(it) && !others.contains(it));
+    commands
+        .map(|it| it.split_whitespace().skip(1).map(|it| it.replace('\'', "")).collect())
+        .collect()
+}
+
+#[test]
+fn every_command_that_a_page_names_exists() {
+    let pages = all().into_iter().map(|it| it.page).filter(|it| !it.starts_with("openapi/"));
+    let mut named = BTreeSet::new();
+    for page in pages.collect::<BTreeSet<_>>() {
+        named.extend(named_commands(&page).into_iter().map(|it| (it, page.clone())));
+    }
+    assert!(40 < named.len(), "{named:?}");
+    for (words, page) in named {
+        // Its help is printed only after the arguments before it were accepted.
+        let output = keyward().args(&words).arg("--help").output().unwrap();
+        let says = text_of(&output);
+        assert!(output.status.success(), "{page}: keyward {}: {says}", words.join(" "));
+    }
+}
+
+#[test]
+fn readme_names_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = keyward().args(["man", "--out"]).arg(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", text_of(&output));
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, table) = readme.split_once("\n## Commands\n").unwrap();
+    let (table, _) = table.split_once("\n\nIf ").unwrap();
+    let pages = fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name());
+    let pages: BTreeSet<_> = pages.map(|it| it.into_string().unwrap()).collect();
+    let mut named = BTreeSet::new();
+    for row in table.lines() {
+        let cells = row.split('`').skip(1).step_by(2);
+        let cells =
+            cells.map(|it| it.trim_start_matches("keyward ").split(' ').collect::<Vec<_>>());
+        // `keyward keys list`, `create`: the group stands once.
+        let group = cells.clone().next().map_or("", |it| it[0]);
+        for words in cells {
+            named.insert(words[0].to_owned());
+            named.insert(words.iter().take(2).copied().collect::<Vec<_>>().join("-"));
+            named.insert(format!("{group}-{}", words[0]));
+        }
+    }
+    let commands = pages.iter().filter_map(|it| it.strip_prefix("keyward-")?.strip_suffix(".1"));
+    let is_group = |it: &str| pages.iter().any(|page| page.starts_with(&format!("keyward-{it}-")));
+    let missing: Vec<_> = commands.filter(|it| !is_group(it) && !named.contains(*it)).collect();
+    assert!(missing.is_empty(), "README's table lacks {missing:?}");
+}
