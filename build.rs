@@ -2,6 +2,8 @@
 //!
 //! Without a commit, as in a copy of the files, the build works and reports the version alone.
 
+#![expect(clippy::disallowed_methods, reason = "cargo passes its values in variables")]
+
 use std::{env, path::Path, process::Command};
 
 /// All files of the program. A change of any other file makes no difference to the build.

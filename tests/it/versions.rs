@@ -1,7 +1,7 @@
 //! `--version` names the commit of the build, and every place that shows the version agrees.
 
 #[path = "../../build.rs"]
-#[expect(dead_code, reason = "cargo calls the rest before it compiles")]
+#[expect(dead_code, clippy::print_stdout, reason = "cargo runs the rest before it compiles")]
 mod build_script;
 
 use std::{
@@ -112,7 +112,7 @@ fn each_file_that_the_program_contains_is_watched() {
                 let name = rest.split('"').next().unwrap();
                 let Ok(file) = path.parent().unwrap().join(name).canonicalize() else { continue };
                 let watched = |it: &&str| file.starts_with(root.join(it));
-                assert!(SOURCES.iter().any(|it| watched(&it)), "{}: {name}", path.display());
+                assert!(SOURCES.iter().any(|it| watched(it)), "{}: {name}", path.display());
                 *found += 1;
             }
         }

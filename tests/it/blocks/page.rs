@@ -53,7 +53,7 @@ fn collect(directory: &Path, pages: &mut Vec<PathBuf>) {
     }
 }
 
-/// Reads the blocks of a page (CommonMark, 4.5).
+/// Reads the blocks of a page (section 4.5 of `CommonMark`).
 fn blocks(page: &str, text: &str) -> Vec<Block> {
     let (mut found, mut heading) = (Vec::<Block>::new(), String::new());
     let (mut fence, mut is_after_blank) = (None::<String>, false);
@@ -84,7 +84,7 @@ fn blocks(page: &str, text: &str) -> Vec<Block> {
                 panic!("{page}:{}: indented code; put it between ```", number + 1)
             }
             None if line.starts_with('#') => {
-                heading = line.trim_start_matches('#').trim().to_owned()
+                line.trim_start_matches('#').trim().clone_into(&mut heading);
             }
             None => {}
         }

@@ -62,7 +62,7 @@ fn script(blocks: &[&Block], address: &str) -> String {
         if block.text.contains("COPY.db") {
             text.push_str("keyward backup create --to COPY.db\n");
         }
-        text.push_str(&format!("echo '{MARK}'\n{}", block.text));
+        text.extend(["echo '", MARK, "'\n", &block.text]);
     }
     ADDRESSES.iter().fold(text, |text, it| text.replace(it, address))
 }
