@@ -51,7 +51,9 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         err.remove(ContextKind::SuggestedArg);
         err.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
-    if err.get(ContextKind::InvalidValue).is_some_and(|it| it.to_string() == "revoked") {
+    let is_status = argument.as_deref().is_some_and(|it| it.starts_with("--status"));
+    if is_status && err.get(ContextKind::InvalidValue).is_some_and(|it| it.to_string() == "revoked")
+    {
         err.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![REVOKED_KEYS.into()]));
     }
     // Other parts, such as the message of a parser, are masked with the whole text.
