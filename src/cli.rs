@@ -50,7 +50,7 @@ use crate::http::openapi;
 
 /// A self-hosted API-key server.
 #[derive(Debug, Parser)]
-#[command(name = "keyward", version, about, arg_required_else_help = true)]
+#[command(name = "keyward", version = env!("BUILD_VERSION"), about, arg_required_else_help = true)]
 #[command(after_long_help = appendix::help(&appendix::of_the_program()))]
 struct Cli {
     #[command(subcommand)]

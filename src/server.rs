@@ -111,6 +111,7 @@ pub async fn start(
     let certificate = pair.map(|it| Arc::new(Certificate::new(it)));
     instance.app.record_start(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "commit": env!("BUILD_COMMIT"),
         "keyPrefix": config.keys.prefix.as_str(),
         "checkpointKey": instance.app.checkpoint_key().to_string(),
         "scopes": config.scopes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
@@ -132,7 +133,7 @@ pub async fn start(
     let servers = [Some(public), control].into_iter().flatten();
     let servers = servers.map(|server| (server.handle(), rt::spawn(server))).collect();
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = env!("BUILD_VERSION"),
         server.address = urls.join(" "),
         data_dir = %config.data_dir.display(),
         mode = instance.development.as_ref().map(|_| MODE),

@@ -23,7 +23,7 @@ use std::{io::Write, process::Command};
 
 pub use self::{
     address::ReservedAddress,
-    binary::{Binary, keyward, keyward_in},
+    binary::{Binary, clean, keyward, keyward_in},
     client::{Request, Response},
     forgery::{checksum, forged},
     logged::Logged,
