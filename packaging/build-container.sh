@@ -3,7 +3,7 @@
 #
 #   packaging/build-container.sh BINARY [IMAGE]
 #
-# BINARY is what packaging/build-static.sh made. IMAGE is the image's name, localhost/keyward:VERSION unless given. The
+# BINARY is what packaging/build-static.sh made. IMAGE is the image's name, localhost/keyward unless given. The
 # image contains the root certificates of this machine, for webhooks; pulls nothing; runs nothing of the image.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -30,4 +30,4 @@ install -d -m 700 "$context/volume/data"
 chmod 755 "$context"/{program,volume} "$context"/program/{usr,usr/bin,etc,etc/ssl,etc/ssl/certs}
 # The format `docker`, because the format `oci` has no place for HEALTHCHECK.
 buildah build --format docker --isolation chroot --arch "$architecture" --build-arg VERSION="$version" \
-    --file "$here/container/Containerfile" --tag "${2:-localhost/keyward:$version}" "$context"
+    --file "$here/container/Containerfile" --tag "${2:-localhost/keyward}" "$context"

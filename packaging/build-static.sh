@@ -39,11 +39,11 @@ case $target in
         libc="the GNU C library; names are looked up in /etc/hosts and by DNS, without other modules of nsswitch.conf"
         variable=CC_${target//-/_}
         compiler=${!variable:-cc}
-        "$compiler" -O2 -c -o "$out/no-dlopen.o" packaging/no-dlopen.c
+        "$compiler" -O2 -c -o "$out/static.o" packaging/static.c
         glibc=$("$compiler" -E -P -include features.h - <<<'__GLIBC__.__GLIBC_MINOR__' | tail -n 1 | tr -d ' ')
         # Relative relocations are packed: 0.9 MiB less.
         link=(-C link-arg=-Wl,-z,pack-relative-relocs
-            -C link-arg=-Wl,--wrap=__libc_dlopen_mode -C "link-arg=$out/no-dlopen.o")
+            -C link-arg=-Wl,--wrap=__libc_dlopen_mode,--wrap=dlsym -C "link-arg=$out/static.o")
         ;;
     *-linux-musl)
         libc="musl; names are looked up in /etc/hosts and by DNS; not tested, and its allocator is slower"
@@ -78,8 +78,9 @@ contained() {
 
 # The tool writes beside Cargo.toml.
 trap 'rm -f "$name.tmp.json"' EXIT
-cargo cyclonedx --quiet --format json --spec-version 1.5 --describe crate --no-build-deps --target "$target" \
+cargo cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps --target "$target" \
     --override-filename "$name.tmp"
+sed -i "s|path+file://$PWD#||g" "$name.tmp.json"
 contained | jq -R --slurp 'split("\n") | map(select(. != "") | split(" ") |
     {type: "library", name: .[0], version: .[1], licenses: [{license: {id: .[2]}}], purl: .[3], "bom-ref": .[3]})' |
     jq --slurpfile bom "$name.tmp.json" '. as $more | $bom[0] | .components += $more' >"$out/$name.cdx.json"

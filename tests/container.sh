@@ -103,13 +103,13 @@ run_read_only() {
         mount -o remount,bind,ro "$root"
         mount --bind "$volume" "$root/data"
         exec "$@"' - "$root" "$VOLUME" \
-        env -i "${environment[@]}" chroot --userspec="$image_user" "$root" "$@"
+        env -i "${environment[@]}" "$(command -v chroot)" --userspec="$image_user" "$root" "$@"
 }
 
 ip link set lo up
 
 step "build the image"
-packaging/build-container.sh "$binary" "$IMAGE" >"$work/log" 2>&1
+packaging/build-container.sh "$binary" >"$work/log" 2>&1
 configuration=$(buildah inspect --type image "$IMAGE" | jq .Docker.config)
 mapfile -t entrypoint < <(configured .Entrypoint)
 mapfile -t command < <(configured .Cmd)
@@ -232,8 +232,8 @@ podman() {
 block=$(sed -n '/^podman run/,/^```/p' docs/container.md | sed '$d')
 (($(grep -c '^podman' <<<"$block") > 4)) || fail "docs/container.md has too few commands"
 eval "$block" >"$work/typed" 2>"$work/log"
-key=$(grep -aom 1 'rg_[0-9A-Za-z]\{47\}' "$work/typed")
-made=$(grep -ao '^rg_[0-9A-Za-z]\{47\}$' "$work/typed" | tail -n 1)
+mapfile -t keys < <(grep -ao 'rg_[0-9A-Za-z]\{47\}' "$work/typed")
+key=${keys[0]} made=${keys[1]}
 [[ $(command podman inspect --format '{{.State.ExitCode}}' keyward) == 0 ]] || fail "it did not end with 0"
 
 step "podman: the key is still there after another start"
