@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image of keyward with buildah:
+# Builds the image of keyward with buildah, or else with podman or docker:
 #
 #   packaging/build-container.sh BINARY [IMAGE]
 #
@@ -29,5 +29,12 @@ install -D -m 644 "$CERTIFICATES" "$context/program$CERTIFICATES"
 install -d -m 700 "$context/volume/data"
 chmod 755 "$context"/{program,volume} "$context"/program/{usr,usr/bin,etc,etc/ssl,etc/ssl/certs}
 # The format `docker`, because the format `oci` has no place for HEALTHCHECK.
-buildah build --format docker --isolation chroot --arch "$architecture" --build-arg VERSION="$version" \
+if command -v buildah >/dev/null; then
+    build=(buildah build --format docker --isolation chroot)
+elif command -v podman >/dev/null; then
+    build=(podman build --format docker --isolation chroot)
+else
+    build=(docker build)
+fi
+"${build[@]}" --platform "linux/$architecture" --build-arg VERSION="$version" \
     --file "$here/container/Containerfile" --tag "${2:-localhost/keyward}" "$context"

@@ -5,7 +5,6 @@
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: tests/static.sh path/to/keyward}")
-here=$(dirname "$(realpath "$0")")
 work=$(mktemp -d)
 root=$work/root
 user=0
@@ -96,6 +95,14 @@ readelf --wide --program-headers "$binary" >"$work/headers"
 readelf --wide --dynamic "$binary" >"$work/dynamic"
 ! grep -q NEEDED "$work/dynamic" || fail "the program needs libraries: $(grep NEEDED "$work/dynamic")"
 ! readelf --sections --wide "$binary" | grep -qF .symtab || fail "the program is not stripped"
+
+step "the checksum, and the bill of materials"
+(cd "$(dirname "$binary")" && sha256sum --check --quiet "$binary.sha256")
+jq -e '.bomFormat == "CycloneDX" and ([.components[].name] |
+    contains(["actix-web", "rusqlite", "swagger-ui", "preact", "htm", "pico"]) and index("proptest") == null)' \
+    "$binary.cdx.json" >/dev/null || fail "the bill of materials is wrong"
+sqlite=$(jq -r '.components[] | select(.name == "sqlite").version' "$binary.cdx.json")
+grep -qaF "$sqlite" "$binary" || fail "the program does not contain SQLite $sqlite"
 
 for user in 0 12345; do
     step "user $user: start in an empty root"
