@@ -81,7 +81,7 @@ enum Command {
     /// Check and print the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Recover access with a new root key
+    /// Generate a root key in advance, or recover access with a new one
     #[command(subcommand)]
     RootKey(root_key::Command),
     /// Run a scheduled job now; if it is running already, wait and run it again

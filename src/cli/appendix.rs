@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 14] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
     (
         "serve",
         &[
@@ -23,6 +23,16 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 14] = [
             (
                 "keyward serve --listen 127.0.0.1:8081 --data-dir ./test-data",
                 "Run a second server beside it",
+            ),
+        ],
+    ),
+    (
+        "root-key generate",
+        &[
+            ("keyward root-key generate >root-key", "A key, in a file that only you can read"),
+            (
+                "keyward root-key generate --digest",
+                "The key for you, and its digest for the server",
             ),
         ],
     ),

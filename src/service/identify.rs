@@ -21,7 +21,7 @@ use crate::{
 /// The credential that a presented text belongs to.
 #[derive(Debug)]
 pub enum Identity {
-    /// Neither a key of keyward's shape nor an imported key.
+    /// Neither a key of keyward's shape and labels nor an imported key.
     Malformed,
     /// A key of keyward's shape that no credential has.
     Unknown,
@@ -98,12 +98,16 @@ impl Keyward {
         let prefix = presented.prefix();
         let Some(entry) = self.store.index().find(prefix) else {
             let ours = prefix.label().is_some_and(|it| self.kdf_pool.prefix_labels.contains(&it));
-            return if ours { Identity::Unknown } else { Identity::Malformed };
+            // A key of this shape may have been given by its digest, which does not tell its prefix.
+            return match self.identify_imported(text) {
+                Identity::Malformed if ours => Identity::Unknown,
+                found => found,
+            };
         };
         self.recognise(Secret::Own(presented), entry)
     }
 
-    /// As [`Keyward::identify`], for a text that has not keyward's shape.
+    /// As [`Keyward::identify`], for a text whose prefix no credential has.
     fn identify_imported(&self, text: &[u8]) -> Identity {
         let index = self.store.index();
         // Checked before anything is hashed: most servers have no imported keys.

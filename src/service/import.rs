@@ -136,7 +136,7 @@ impl Keyward {
 
     /// Returns what makes the key prefixes. The first import makes and stores its secret; a dry run
     /// before that makes one that is forgotten.
-    fn prefix_maker(&self, dry_run: bool) -> Result<PrefixMaker, Error> {
+    pub(super) fn prefix_maker(&self, dry_run: bool) -> Result<PrefixMaker, Error> {
         if let Some(known) = self.imported_prefixes.get() {
             return Ok(known.clone());
         }

@@ -76,6 +76,7 @@ mod rate_limits;
 mod rate_limits_kept;
 mod recipes;
 mod remote;
+mod root_key_file;
 mod rotation;
 mod rotation_self;
 mod routes;
