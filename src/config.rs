@@ -4,6 +4,7 @@
 //! types, so no other layer validates a setting. A refusal lists all faults at once. No secret is a
 //! setting.
 
+mod declared;
 mod faults;
 mod file;
 mod listen;
@@ -25,6 +26,7 @@ use std::{
 use ipnet::IpNet;
 
 pub use self::{
+    declared::{DeclaredFile, DeclaredSection, declared_name, declared_value},
     faults::{ConfigErrors, Fault, SettingSource},
     listen::ListenAddress,
     read::{LogFormat, LogLevel},

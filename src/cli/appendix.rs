@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
     (
         "serve",
         &[
@@ -24,6 +24,16 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
                 "keyward serve --listen 127.0.0.1:8081 --data-dir ./test-data",
                 "Run a second server beside it",
             ),
+        ],
+    ),
+    (
+        "apply",
+        &[
+            (
+                "keyward apply keys.toml --dry-run",
+                "Print what would change; exit 3 if anything would",
+            ),
+            ("keyward apply keys.toml --prune", "Also remove what the file no longer names"),
         ],
     ),
     (

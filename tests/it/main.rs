@@ -18,6 +18,7 @@ mod support;
 mod accounts;
 mod accounts_apart;
 mod address_lists;
+mod apply;
 mod audit_cli;
 mod audit_log;
 mod authorization;
