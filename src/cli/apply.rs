@@ -139,7 +139,7 @@ fn sentence(change: &ApplyChange) -> String {
     };
     match &*change.action {
         "updated" => format!("updated {what}: {}", differences(&change.before, &change.after)),
-        "left" => format!("left {what}: it was revoked, and is not created again"),
+        "left" => format!("left {what}: it has ended, and is not created again"),
         action => format!("{action} {what}"),
     }
 }

@@ -285,7 +285,12 @@ fn instant(value: &DeValue<'_>) -> Result<String, String> {
         DeValue::Datetime(it) if it.date.is_some() && it.time.is_some() && it.offset.is_some() => {
             Ok(it.to_string())
         }
-        _ => {
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => {
             Err("must be a date with a time and an offset, such as 2027-01-20T12:00:00Z".to_owned())
         }
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     domain::{
         account::{Account, AccountStatus},
+        api_key::ApiKey,
         id::{AccountId, KeyId},
         imported_key::ImportedDigest,
         key_hash::KeyHash,
@@ -66,7 +67,7 @@ pub enum AppliedAction {
     Updated,
     Revoked,
     Suspended,
-    /// The key was revoked or removed earlier. It stays so.
+    /// The key was revoked, or has expired and was removed. It does not come back.
     Left,
 }
 
@@ -181,7 +182,7 @@ impl Run<'_, '_> {
         let DeclaredAccount { section, external_id, patch } = declared;
         let change = self.change;
         let outcome = match change.account_with_external_id(&external_id)? {
-            Some(before) => self.patch_account(&before, patch),
+            Some(before) => self.patch_account(&before, &patch),
             None => self.add_account(&external_id, patch),
         };
         let name = external_id.as_str().to_owned();
@@ -205,11 +206,15 @@ impl Run<'_, '_> {
         let account = self.change.add_account(draft)?;
         self.change.remember_applied_account(account.id)?;
         self.tell(AppliedAction::Created, &account, None, Value::Null);
-        self.patch_account(&account, status)
+        self.patch_account(&account, &status)
     }
 
-    fn patch_account(&mut self, before: &Account, patch: AccountPatch) -> Result<AccountId, Error> {
-        let after = self.change.patch_account(before.id, None, &patch)?;
+    fn patch_account(
+        &mut self,
+        before: &Account,
+        patch: &AccountPatch,
+    ) -> Result<AccountId, Error> {
+        let after = self.change.patch_account(before.id, None, patch)?;
         if after.revision != before.revision {
             let catalogue = &self.change.authorizer.catalogue;
             let facts = changes(&facts(catalogue, before), &facts(catalogue, &after));
@@ -228,7 +233,7 @@ impl Run<'_, '_> {
         };
         let account = account.ok_or(Error::NO_ACCOUNT)?;
         let outcome = match find(change, prepared.prefix)? {
-            Some(record) => self.patch_key(&account, record, prepared.declared.patch),
+            Some(record) => self.patch_key(&account, &record.key, &prepared.declared.patch),
             None => self.add_key(&account, prepared),
         };
         self.sound(section, outcome)?;
@@ -237,42 +242,44 @@ impl Run<'_, '_> {
 
     fn add_key(&mut self, account: &Account, prepared: PreparedKey) -> Result<(), Error> {
         let PreparedKey { declared, prefix, hash } = prepared;
-        let DeclaredKey { digest, account: owner, mut patch, .. } = declared;
-        let name = patch.name.take();
-        let Some(hash) = hash.filter(|_| matches!(self.change.was_imported(prefix), Ok(false)))
-        else {
-            // The purge has removed the key, perhaps since this run began.
-            let name = name.map(|it| it.as_str().to_owned()).unwrap_or_default();
-            self.tell(AppliedAction::Left, account, Some((name, None)), Value::Null);
+        let DeclaredKey { digest, mut patch, .. } = declared;
+        let (name, scopes) = (patch.name.take(), patch.scopes.take());
+        let shown = name.as_ref().map(|it| it.as_str().to_owned());
+        let was_imported = self.change.was_imported(prefix)?;
+        // Without a hash, the purge has removed the key since this run began.
+        let Some(hash) = hash.filter(|_| !was_imported) else {
+            let shown = Some((shown.unwrap_or_default(), None));
+            self.tell(AppliedAction::Left, account, shown, Value::Null);
             return Ok(());
         };
-        let missing = |member: &str| {
+        let missing = [("/name", name.is_none()), ("/scopes", scopes.is_none())];
+        let (Some(name), Some(scopes)) = (name, scopes) else {
             let says = "is required, because there is no such key yet";
-            Fault::new(format!("/{member}"), "required", says)
+            let missing = missing.into_iter().filter(|(_, it)| *it);
+            let faults = missing.map(|(pointer, _)| Fault::new(pointer, "required", says));
+            return Err(Error::Invalid(faults.collect()));
         };
-        let (Some(name), Some(scopes)) = (name.clone(), patch.scopes.take()) else {
-            let member = if name.is_none() { "name" } else { "scopes" };
-            return Err(Error::Invalid(vec![missing(member)]));
-        };
-        let shown = name.as_str().to_owned();
         let new = NewKey { settings: patch, ..NewKey::new(name, scopes) };
-        let account_name = owner.map(|it| it.as_str().to_owned());
-        let row = ImportRow { digest, account: account_name, new };
+        let row = ImportRow { digest, account: Some(account.id.to_string()), new };
         let imported = self.change.import(Prepared { row, prefix, hash }, &DryRunCounts::new())?;
         let key = imported.map_err(|fault| Error::Invalid(vec![fault]))?.key;
         self.change.remember_applied_key(prefix, key)?;
         self.named.keys.insert(key);
-        self.tell(AppliedAction::Created, account, Some((shown, None)), Value::Null);
+        self.tell(
+            AppliedAction::Created,
+            account,
+            Some((shown.unwrap_or_default(), None)),
+            Value::Null,
+        );
         Ok(())
     }
 
     fn patch_key(
         &mut self,
         account: &Account,
-        before: KeyRecord,
-        patch: KeyPatch,
+        key: &ApiKey,
+        patch: &KeyPatch,
     ) -> Result<(), Error> {
-        let key = before.key;
         self.named.keys.insert(key.id);
         let shown = (key.name.as_str().to_owned(), Some(key.id));
         if key.revoked_at.is_some() {
@@ -284,10 +291,10 @@ impl Run<'_, '_> {
             return Err(Error::invalid("", "other_account", says));
         }
         let wanted = KeyChange { id: key.id, access: KeyAccess::Write, expected: None };
-        let after = self.change.patch_key(wanted, &patch)?.key;
+        let after = self.change.patch_key(wanted, patch)?.key;
         if after.revision != key.revision {
             let catalogue = &self.change.authorizer.catalogue;
-            let facts = changes(&settings(catalogue, &key), &settings(catalogue, &after));
+            let facts = changes(&settings(catalogue, key), &settings(catalogue, &after));
             self.tell(AppliedAction::Updated, account, Some(shown), facts);
         }
         Ok(())
@@ -298,12 +305,8 @@ impl Run<'_, '_> {
     fn prune(&mut self) -> Result<(), Error> {
         let change = self.change;
         let reason = ReasonText::parse("removed from the applied file").ok();
-        for id in change
-            .applied_keys()?
-            .into_iter()
-            .filter(|it| !self.named.keys.contains(it))
-            .collect::<Vec<_>>()
-        {
+        let keys = change.applied_keys()?.into_iter();
+        for id in keys.filter(|it| !self.named.keys.contains(it)).collect::<Vec<_>>() {
             let Some(record) = change.key(id)?.filter(|it| it.key.revoked_at.is_none()) else {
                 continue;
             };
@@ -313,12 +316,8 @@ impl Run<'_, '_> {
             change.end_key(wanted, reason.as_ref())?;
             self.tell(AppliedAction::Revoked, &account, Some(shown), Value::Null);
         }
-        for id in change
-            .applied_accounts()?
-            .into_iter()
-            .filter(|it| !self.named.accounts.contains(it))
-            .collect::<Vec<_>>()
-        {
+        let accounts = change.applied_accounts()?.into_iter();
+        for id in accounts.filter(|it| !self.named.accounts.contains(it)).collect::<Vec<_>>() {
             let account = change.account(id)?.filter(|it| it.deleted_at.is_none());
             let active = account.filter(|it| it.status == AccountStatus::Active);
             let Some(before) = active else { continue };

@@ -1,102 +1,18 @@
 //! Accounts and keys that a file declares.
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Output, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{io::Write, process::Stdio, time::Duration};
 
 use keyward::env::{Entropy, SeededEntropy};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::{
     Binary, Process, Request, TestServer,
-    import::{json_of, sha256},
-    keyward, keyward_in,
+    apply::{TEXTS, applied, apply, count, generated, nothing, rehearsed, small, summary, told},
+    import::sha256,
+    keyward,
 };
 
 const EXAMPLE: &str = include_str!("../../packaging/examples/apply.toml");
-
-/// Applies this text, and returns the exit code and both outputs.
-fn apply(data: &Path, text: &str, arguments: &[&str]) -> (i32, String, String) {
-    let path = data.with_file_name("apply.toml");
-    fs::write(&path, text).unwrap();
-    let output = keyward_in(data, &[&["apply", path.to_str().unwrap()], arguments].concat());
-    told(&output)
-}
-
-fn told(output: &Output) -> (i32, String, String) {
-    let text = |it: &[u8]| String::from_utf8_lossy(it).into_owned();
-    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
-}
-
-/// Applies this text without an error, and returns what it says.
-#[track_caller]
-fn applied(data: &Path, text: &str, arguments: &[&str]) -> String {
-    let (code, said, errors) = apply(data, text, arguments);
-    assert_eq!(code, 0, "{said}{errors}");
-    said
-}
-
-/// Returns the number of events. The first use of an imported key is recorded later, so it is not counted.
-fn count(server: &TestServer) -> i64 {
-    let database = Connection::open(server.database()).unwrap();
-    let count = "SELECT count(*) FROM events WHERE type <> 'api_key.rehashed'";
-    database.query_row(count, [], |row| row.get(0)).unwrap()
-}
-
-/// Runs a dry run and then the run. Both must say the same, and only the run may change anything.
-#[track_caller]
-fn rehearsed(server: &TestServer, text: &str, arguments: &[&str]) -> (i32, String) {
-    let data = server.data_dir();
-    let before = count(server);
-    let (dry_code, dry, errors) = apply(&data, text, &[arguments, &["--dry-run"]].concat());
-    assert_eq!(count(server), before, "a dry run records nothing: {dry}{errors}");
-    let (code, said, errors) = apply(&data, text, arguments);
-    assert_eq!(dry, said, "{errors}");
-    let quiet = said.lines().count() == 1;
-    assert_eq!(dry_code, if quiet { 0 } else { 3 }, "{dry}{errors}");
-    (code, said)
-}
-
-fn summary(created: u8, updated: u8, revoked: u8, suspended: u8, left: u8) -> String {
-    format!(
-        "{created} created, {updated} updated, {revoked} revoked, {suspended} suspended, {left} left\n"
-    )
-}
-
-fn nothing() -> String {
-    summary(0, 0, 0, 0, 0)
-}
-
-/// Returns a key of keyward's own shape and its digest.
-fn generated() -> (String, String) {
-    let output = keyward().args(["root-key", "generate", "-o", "json"]).output().unwrap();
-    let made = json_of(&output);
-    let text = |name: &str| made[name].as_str().unwrap().to_owned();
-    (text("key"), text("digest").replace("sha256:", ""))
-}
-
-const TEXTS: [&str; 3] = [
-    "sk_live_51HabcdefGHIJKLmnopQR-a",
-    "sk_live_51HabcdefGHIJKLmnopQR-b",
-    "sk_live_51HabcdefGHIJKLmnopQR-c",
-];
-
-/// Returns a file with an account and its key, and a key of the operator.
-fn small() -> String {
-    format!(
-        "[[keys]]\nname = \"Gateway\"\nsha256 = \"{}\"\nscopes = [\"api-keys:verify\"]\n\n\
-         [[accounts]]\nexternal_id = \"cust_42\"\nname = \"Acme\"\n\n\
-         [[accounts.keys]]\nname = \"Shop\"\nsha256 = \"{}\"\nscopes = [\"orders:read\"]\n",
-        sha256(TEXTS[0]),
-        sha256(TEXTS[1]),
-    )
-}
 
 const SMALL_SAID: &str = "created account cust_42\n\
                           created key \"Gateway\" of the operator\n\
@@ -160,6 +76,28 @@ fn a_key_of_keywards_own_shape_is_declared_by_its_digest() {
     assert_eq!(server.get(&key, "/api/v1/accounts").status, 200);
     let (other, _) = generated();
     assert_eq!(server.code(&other), "NOT_FOUND");
+}
+
+#[test]
+fn a_key_that_this_server_issued_gets_no_second_life_from_a_file() {
+    let server = TestServer::start();
+    let data = server.data_dir();
+    let own = server.key(&["orders:read"]);
+    let file = format!(
+        "[[keys]]\nname = \"copy\"\nsha256 = \"{}\"\nscopes = [\"orders:write\"]\n",
+        sha256(&own.text)
+    );
+    applied(&data, &file, &[]);
+    // The first use of the key shows that both have the same text.
+    assert_eq!(server.verify(&own.text, &["orders:read"])["name"], "test");
+    let (code, said) = rehearsed(&server, &file, &[]);
+    let left = "left key \"copy\" of the operator: it has ended, and is not created again\n";
+    assert_eq!((code, said), (3, format!("{left}{}", summary(0, 0, 0, 0, 1))));
+    server.delete(&server.root.text, &own.path());
+    server.advance(Duration::from_hours(24 * 31));
+    server.advance(Duration::from_mins(20));
+    server.run_job("purge");
+    assert_eq!(server.code(&own.text), "NOT_FOUND");
 }
 
 #[test]
@@ -238,8 +176,8 @@ fn prune_ends_what_a_file_made_and_nothing_else() {
     let (code, said) = rehearsed(&server, &file, &["--prune"]);
     let expected = "\
 updated account cust_42: status suspended -> active\n\
-left key \"Gateway\" of the operator: it was revoked, and is not created again\n\
-left key \"Shop\" of cust_42: it was revoked, and is not created again\n";
+left key \"Gateway\" of the operator: it has ended, and is not created again\n\
+left key \"Shop\" of cust_42: it has ended, and is not created again\n";
     assert_eq!((code, said), (3, format!("{expected}{}", summary(0, 1, 0, 0, 2))));
     assert_eq!((server.code(TEXTS[1]), server.code(&theirs)), ("REVOKED".into(), "VALID".into()));
 }
@@ -269,149 +207,13 @@ fn a_rotated_key_keeps_its_identity_and_a_revoked_one_does_not_come_back() {
     assert_eq!(server.code(&fresh.text), "VALID");
 
     server.delete(&server.root.text, &format!("/api/v1/api-keys/{id}"));
-    let left = "left key \"Store\" of cust_42: it was revoked, and is not created again\n";
+    let left = "left key \"Store\" of cust_42: it has ended, and is not created again\n";
     let left = (3, format!("{left}{}", summary(0, 0, 0, 0, 1)));
     assert_eq!(rehearsed(&server, &renamed, &["--prune"]), left);
     server.advance(Duration::from_hours(24 * 31));
     server.run_job("purge");
     assert_eq!(rehearsed(&server, &renamed, &["--prune"]), left, "also after the purge");
     assert_eq!(server.code(TEXTS[1]), "MALFORMED");
-}
-
-#[test]
-fn every_mistake_is_told_with_its_line_and_nothing_is_applied() {
-    let server = TestServer::start();
-    let before = count(&server);
-    let digest = sha256(TEXTS[0]);
-    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let file = format!(
-        "acounts = 1\n\
-         [[keys]]\nnmae = \"a\"\nsha256 = \"{digest}\"\n\
-         [[keys]]\nname = \"b\"\nsha256 = \"{digest}\"\nscopes = [\"orders:raed\"]\n\
-         [[keys]]\nname = \"c\"\nkey = \"hunter2\"\nscopes = [\"*\"]\n\
-         [[accounts]]\nexternal_id = \"cust_1\"\n\
-         [[accounts]]\nexternal_id = \"cust_1\"\nname = \"again\"\nrate_limit = \"often\"\n\
-         [[accounts]]\nname = \"nameless\"\n\
-         [[accounts]]\nexternal_id = \"cust_2\"\nname = \"two\"\nallowed_scopes = [\"orders:read\"]\n\
-         [[accounts.keys]]\nname = \"d\"\nsha256 = \"{empty}\"\nscopes = [\"orders:read\"]\n\
-         [[accounts.keys]]\nname = \"e\"\nsha256 = \"{}\"\nscopes = [\"orders:write\"]\nexpires_at = 2020-01-01T00:00:00Z\n\
-         [[accounts.keys]]\nsha256 = \"{}\"\nexpires_at = 2020-01-01\n",
-        sha256(TEXTS[1]),
-        sha256(TEXTS[2]),
-    );
-    for arguments in [&[][..], &["--dry-run"], &["--prune"]] {
-        let (code, said, errors) = apply(&server.data_dir(), &file, arguments);
-        assert_eq!((code, &*said), (78, ""), "{errors}");
-        for expected in [
-            ":1: unknown `acounts`; did you mean `accounts`?; write `[[accounts]]`",
-            ":3: unknown `nmae`; did you mean `name`?",
-            ":2: `name` is required, because there is no such key yet",
-            ":7: `sha256` is the digest of a key that an earlier section has",
-            ":8: `scopes` there is no scope `orders:raed`; did you mean orders:read",
-            ":11: unknown `key`: the file holds no text of a key, write its `sha256`",
-            ":9: `key` exactly one of",
-            ":13: `name` is required, because there is no such account yet",
-            ":16: `external_id` names an account that an earlier section has",
-            ":18: `rate_limit` must be a number, a slash and a window",
-            ":19: `external_id` is required, because it identifies the account",
-            ":27: `sha256` is the digest of a text that is publicly known",
-            ":32: `scopes` this account cannot have orders:write",
-            ":36: `expires_at` must be a date with a time and an offset",
-        ] {
-            assert!(errors.contains(expected), "{expected}\n{errors}");
-        }
-        assert!(!errors.contains("hunter2"), "{errors}");
-        let lines: Vec<usize> = errors
-            .lines()
-            .filter_map(|it| it.split("apply.toml:").nth(1)?.split(':').next()?.parse().ok())
-            .collect();
-        assert!(lines.is_sorted() && 13 < lines.len(), "{errors}");
-    }
-    assert_eq!(count(&server), before);
-    let (code, _, errors) = apply(&server.data_dir(), "keys = [", &[]);
-    assert!(code == 78 && errors.contains(":1: not TOML"), "{errors}");
-}
-
-#[test]
-fn one_fault_keeps_the_whole_file_from_being_applied() {
-    let server = TestServer::start();
-    let before = count(&server);
-    let file = format!("{}\n[[accounts]]\nexternal_id = \"cust_9\"\n", small());
-    let (code, _, errors) = apply(&server.data_dir(), &file, &[]);
-    assert_eq!(code, 78, "{errors}");
-    assert!(errors.contains(":15: `name` is required"), "{errors}");
-    assert_eq!(count(&server), before);
-    assert_eq!(server.get(TEXTS[0], "/api/v1/scopes").status, 401);
-}
-
-#[test]
-fn the_last_root_key_is_protected_and_no_file_makes_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let (key, digest) = generated();
-    let file = dir.path().join("root-key");
-    fs::write(&file, format!("sha256:{digest}\n")).unwrap();
-    let path = file.to_str().unwrap();
-    let server = Binary::serve_with(&data, &[("KEYWARD_ROOT_KEY_FILE", path)]);
-    let root = |more: &str| format!("[[keys]]\nsha256 = \"{digest}\"\n{more}\n");
-    for more in
-        ["enabled = false", "scopes = [\"orders:read\"]", "expires_at = 2099-01-01T00:00:00Z"]
-    {
-        let (code, _, errors) = apply(&data, &root(more), &["--prune"]);
-        assert_eq!(code, 78, "{errors}");
-        assert!(errors.contains("must keep an enabled, never-expiring key"), "{errors}");
-    }
-    let said = applied(&data, &root("name = \"Root of the vault\""), &["--prune"]);
-    assert!(said.starts_with("updated key \"Root key\" of the operator: name"), "{said}");
-    assert_eq!(applied(&data, "", &["--prune"]), nothing(), "no file made the root key");
-    let another =
-        format!("[[keys]]\nname = \"x\"\nsha256 = \"{}\"\nscopes = [\"*\"]\n", sha256(TEXTS[0]));
-    let (code, _, errors) = apply(&data, &another, &[]);
-    assert!(code == 78 && errors.contains("a root key is not imported"), "{errors}");
-    assert_eq!(Request::new("GET", "/api/v1/scopes").key(&key).send(server.address).status, 200);
-}
-
-#[test]
-fn a_key_cannot_move_to_another_account() {
-    let server = TestServer::start();
-    applied(&server.data_dir(), &small(), &[]);
-    let moved = small().replace("cust_42", "cust_43");
-    let (code, _, errors) = apply(&server.data_dir(), &moved, &[]);
-    assert_eq!(code, 78);
-    assert!(errors.contains("belongs to another account"), "{errors}");
-}
-
-#[test]
-fn changes_of_others_in_between_are_neither_lost_nor_half_applied() {
-    let server = TestServer::start();
-    let data = server.data_dir();
-    applied(&data, &small(), &[]);
-    let found = server.get(&server.root.text, "/api/v1/accounts?externalId=cust_42").json();
-    let path = format!("/api/v1/accounts/{}", found["data"][0]["id"].as_str().unwrap());
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for number in 1_u32.. {
-                let body = json!({ "name": format!("Other {number}"), "maxKeys": number });
-                let patch = Request::new("PATCH", &path).key(&server.root.text).json(&body);
-                server.send(&patch).expect(200);
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-        });
-        for _ in 0..8 {
-            let said = applied(&data, &small(), &[]);
-            let expected =
-                said == nothing() || said.starts_with("updated account cust_42: name Other");
-            assert!(expected, "{said}");
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-    applied(&data, &small(), &[]);
-    let account = server.get(&server.root.text, &path).json();
-    assert_eq!(account["name"], "Acme");
-    assert_ne!(account["maxKeys"], Value::Null, "the file does not name it");
 }
 
 #[test]
@@ -474,10 +276,10 @@ fn random_file(entropy: &dyn Entropy) -> String {
             sha256(&text)
         )
     };
-    let mut file = String::new();
+    let mut file = Vec::new();
     for number in 0..3 {
         if pick(3) != 0 {
-            file += &key("keys", format!("sk_live_operator_key_{number}"));
+            file.push(key("keys", format!("sk_live_operator_key_{number}")));
         }
     }
     for account in 0..3 {
@@ -494,17 +296,17 @@ fn random_file(entropy: &dyn Entropy) -> String {
             "default_key_lifetime = \"30d\"",
             "metadata = { b = [] }",
         ]);
-        file += &format!(
+        file.push(format!(
             "[[accounts]]\nexternal_id = \"c{account}\"\nname = \"{}\"\n{more}\n",
             one(&["A", "B"])
-        );
+        ));
         for number in 0..3 {
             if pick(3) != 0 {
-                file += &key("accounts.keys", format!("sk_live_account_key_{account}_{number}"));
+                file.push(key("accounts.keys", format!("sk_live_account_key_{account}_{number}")));
             }
         }
     }
-    file
+    file.concat()
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod accounts;
 mod accounts_apart;
 mod address_lists;
 mod apply;
+mod apply_refused;
 mod audit_cli;
 mod audit_log;
 mod authorization;

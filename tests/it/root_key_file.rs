@@ -45,7 +45,7 @@ impl Place {
 
     fn serve(&self) -> Logged {
         let config = self.dir.path().join("keyward.toml");
-        fs::write(&config, format!("root_key_file = {:?}\n", self.file())).unwrap();
+        fs::write(&config, format!("root_key_file = '{}'\n", self.file().display())).unwrap();
         Logged::serve(&self.data(), &["--config", config.to_str().unwrap()])
     }
 

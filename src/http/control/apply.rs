@@ -93,7 +93,7 @@ fn carry_out(app: &Keyward, request: ApplyRequest) -> Result<ApplyAnswer, Error>
     reader.keys(None, None, keys);
     for (index, it) in accounts.into_iter().enumerate() {
         let name = reader.account(index, it.settings);
-        reader.keys(Some(index), name, it.keys);
+        reader.keys(Some(index), name.as_ref(), it.keys);
     }
     let Reader { accounts, keys, faults, .. } = reader;
     // Faults that only the transaction finds are told together with those of the form.
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
     fn keys(
         &mut self,
         account: Option<usize>,
-        owner: Option<ExternalId>,
+        owner: Option<&ExternalId>,
         keys: Vec<Map<String, Value>>,
     ) {
         for (index, it) in keys.into_iter().enumerate() {
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
             if let Some((digest, patch)) = self.sound(section, read)
                 && (account.is_none() || owner.is_some())
             {
-                self.keys.push(DeclaredKey { section, digest, account: owner.clone(), patch });
+                self.keys.push(DeclaredKey { section, digest, account: owner.cloned(), patch });
             }
         }
     }

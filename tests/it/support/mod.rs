@@ -1,5 +1,6 @@
 //! The complete server on a free port, with a directory of its own and a clock that the test sets.
 
+pub mod apply;
 pub mod authz;
 mod binary;
 mod client;
