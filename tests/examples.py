@@ -78,7 +78,8 @@ class Server:
     def __init__(self, binary, work):
         self.binary, self.work = binary, work
         self.data = work / "data"
-        self.port = free_port()
+        self.reserved = Port()
+        self.port = self.reserved.number
         self.environment = {name: it for name, it in os.environ.items()
                             if not name.startswith("KEYWARD_") and name != "PYTHONPATH"}
         self.environment |= {
@@ -163,7 +164,8 @@ class Wire:
         self.lock = threading.Lock()
         self.open = set()
         self.released = threading.Event()
-        self.port = free_port()
+        self.reserved = Port()
+        self.port = self.reserved.number
         self.listener = None
         self.trap = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self.accept_strays, daemon=True).start()
@@ -281,9 +283,17 @@ def read_message(reader):
     return message
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as it:
-        return it.getsockname()[1]
+class Port:
+    """A port that the system gives to no other program while this object exists.
+
+    A socket is bound to it and does not listen. A program that sets SO_REUSEADDR, as servers do, can listen on it.
+    """
+
+    def __init__(self):
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(("127.0.0.1", 0))
+        self.number = self.socket.getsockname()[1]
 
 
 def wait_for_port(port, process, seconds=60):
@@ -309,7 +319,8 @@ class Example:
     def __init__(self, name, server, work):
         self.name, self.server, self.work = name, server, work / name
         self.wire = Wire(server.port)
-        self.port = free_port()
+        self.reserved = Port()
+        self.port = self.reserved.number
         self.failures = []
         self.secrets = []
         self.cases = 0
@@ -336,7 +347,8 @@ class Example:
         environment["KEYWARD_URL"] = f"http://127.0.0.1:{self.wire.port}"
         environment["KEYWARD_KEY_FILE"] = str(self.work / "keyward.key")
         # A middleware must not send keys to a proxy that is meant for other programs.
-        dead = f"http://127.0.0.1:{free_port()}"
+        self.no_proxy = Port()
+        dead = f"http://127.0.0.1:{self.no_proxy.number}"
         environment |= {name: dead for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]}
         environment = {name: it for name, it in environment.items() if name.lower() != "no_proxy"}
         self.environment = environment

@@ -335,3 +335,90 @@ fn json_of(value: &DeValue<'_>) -> Result<Value, String> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(text: &str) -> (DeclaredFile, Vec<String>) {
+        let (file, faults) = DeclaredFile::read(ConfigFile { path: Path::new("a.toml"), text });
+        (file, faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn members_get_their_names_in_the_api_and_their_lines() {
+        let text = "[[accounts]]\nexternal_id = \"a\"\nmax_key_lifetime = \"90d\"\n\
+                    max_keys = \"server\"\nkey_rate_limit = \"5/2h\"\n\n\
+                    [[accounts.keys]]\nexpires_at = 2027-01-01T00:00:00Z\nallowed_ips = \"any\"\n\
+                    metadata = { a = [1, 2.5, true, { b = \"c\" }] }\n";
+        let (file, faults) = read(text);
+        assert_eq!(faults, [""; 0]);
+        let [(account, keys)] = &file.accounts[..] else { panic!("{file:?}") };
+        let expected = json!({
+            "externalId": "a",
+            "maxKeyLifetimeSeconds": 7_776_000,
+            "maxKeys": null,
+            "keyRateLimit": { "limit": 5, "windowSeconds": 7_200 },
+        });
+        assert_eq!(Value::Object(account.members.clone()), expected);
+        let lines = ["externalId", "maxKeys", "keyRateLimit", "name"].map(|it| account.line_of(it));
+        assert_eq!(lines, [2, 4, 5, 1]);
+        let [key] = &keys[..] else { panic!("{file:?}") };
+        let expected = json!({
+            "expiresAt": "2027-01-01T00:00:00Z",
+            "allowedIps": null,
+            "metadata": { "a": [1, 2.5, true, { "b": "c" }] },
+        });
+        assert_eq!(Value::Object(key.members.clone()), expected);
+        assert_eq!((key.line_of("expiresAt"), key.line_of("")), (8, 7));
+    }
+
+    #[test]
+    fn every_value_is_shown_as_the_file_writes_it() {
+        let (file, faults) = read(include_str!("../../packaging/examples/apply.toml"));
+        assert_eq!(faults, [""; 0]);
+        let accounts = file.accounts.iter().map(|(account, _)| account);
+        for section in accounts.chain(&file.keys) {
+            for (api, value) in &section.members {
+                let member = by_api_name(api).unwrap();
+                let shown = declared_value(api, value);
+                let text = match member.kind {
+                    Kind::Texts | Kind::Number | Kind::Flag => shown,
+                    Kind::Data => continue,
+                    Kind::Text | Kind::Instant | Kind::Lifetime | Kind::Rate => {
+                        format!("\"{shown}\"")
+                    }
+                };
+                let section = if file.keys.contains(section) { KEYS } else { ACCOUNTS };
+                let (again, faults) =
+                    read(&format!("[[{section}]]\n{} = {text}\n", declared_name(api)));
+                assert_eq!(faults, [""; 0], "{text}");
+                let read = again.accounts.iter().map(|(it, _)| it).chain(&again.keys).next();
+                assert_eq!(read.unwrap().members.get(api), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn faults_of_the_form_are_told_together() {
+        let (_, faults) = read(
+            "keys = 1\n[[accounts]]\nkeys = [1]\nmax_keys = -1\nmax_key_lifetime = \"90\"\n\
+             rate_limit = \"5\"\nmetadata = 1\nname = 7\nscopes = []\n",
+        );
+        let expected = [
+            "a.toml:1: `keys` must be `[[keys]]` sections",
+            "a.toml:3: `accounts.keys` must be `[[accounts.keys]]` sections",
+            "a.toml:4: `max_keys` must be a whole number from 0 to 4294967295, not `-1`, or \"server\"",
+            "a.toml:5: `max_key_lifetime` must be a duration with its unit, such as \"5m\" or \"30d\", \
+             not `90`, or \"server\"",
+            "a.toml:6: `rate_limit` must be a number, a slash and a window in s, m, h or d, such as \
+             \"100/60s\", not `5`, or \"none\"",
+            "a.toml:7: `metadata` must be a table",
+            "a.toml:8: `name` must be a string, not `7`",
+            "a.toml:9: unknown `scopes`; did you mean `allowed_scopes`?",
+        ];
+        assert_eq!(faults, expected);
+    }
+}

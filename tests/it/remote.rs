@@ -10,21 +10,25 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Binary, Process, Request, Supervised, keyward, keyward_in};
+use crate::support::{Binary, Process, Request, ReservedAddress, Supervised, keyward, keyward_in};
 
 /// A server with its data directory where commands look by default.
 struct Site {
     dir: TempDir,
     server: Binary,
     root: String,
+    _reserved: ReservedAddress,
 }
 
 impl Site {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let server = Binary::serve(&dir.path().join("keyward-data"));
+        // A fixed address, so that the server can return to it.
+        let reserved = ReservedAddress::new();
+        let address = reserved.address.to_string();
+        let server = Binary::serve_at(&address, &dir.path().join("keyward-data"));
         let root = server.root_key();
-        Self { dir, server, root }
+        Self { dir, server, root, _reserved: reserved }
     }
 
     fn post(&self, path: &str, body: &Value) -> Value {

@@ -1,7 +1,7 @@
 //! Webhooks: delivered in order and at least once, signed, and never in the way of a request.
 
 use std::{
-    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    net::ToSocketAddrs,
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use keyward::{domain::webhook_secret::WebhookSecret, service::WebhookStatus};
 use serde_json::json;
 
 use crate::support::{
-    Reaction, Receiver, TestServer,
+    Reaction, Receiver, ReservedAddress, TestServer,
     webhook::{OK, OTHER_SECRET, SECRET, Secrets, create, names, server_with, wait_until, webhook},
 };
 
@@ -127,7 +127,8 @@ fn a_receiver_that_hangs_delays_no_request_and_is_tried_again() {
 
 #[test]
 fn a_receiver_that_was_away_gets_everything_in_order_once_it_is_back_also_after_restarts() {
-    let address = free_address();
+    let reserved = ReservedAddress::new();
+    let address = reserved.address;
     let secrets = Secrets::new(SECRET);
     let url = format!("http://{address}/hook");
     let mut server = server_with(&url, &["api_key.created"], &secrets);
@@ -214,9 +215,4 @@ fn a_private_address_is_refused_by_number_and_by_name_unless_it_is_allowed() {
         assert!(why.contains("private address"), "{host}: {why}");
         assert!(receiver.sent().is_empty());
     }
-}
-
-/// An address at which nothing listens.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -3,8 +3,8 @@
 
 use super::scene::OK;
 use crate::support::{
-    Answer, Request, Stub, forged,
-    proxy::{Kind, Surroundings, free_address},
+    Answer, Request, ReservedAddress, Stub, forged,
+    proxy::{Kind, Surroundings},
 };
 
 each_proxy!(no_odd_answer_lets_a_request_pass: odd_answers);
@@ -179,7 +179,8 @@ fn broken_files(kind: Kind) {
 fn keyward_is_not_there(kind: Kind) {
     for file in kind.files() {
         let api = Stub::start(OK);
-        let around = Surroundings { keyward: free_address(), api: api.address };
+        let reserved = ReservedAddress::new();
+        let around = Surroundings { keyward: reserved.address, api: api.address };
         let proxy = kind.start(file, around);
         let request = Request::new("GET", "/orders").header("Host", "api.example.com");
         let status = request.send(proxy.address).status;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Key, Request, Response, Stub, TestServer,
+    Answer, Key, Request, ReservedAddress, Response, Stub, TestServer,
     authz::sample,
     forged,
-    proxy::{Kind, Proxy, Surroundings, free_address},
+    proxy::{Kind, Proxy, Surroundings},
 };
 
 pub const READS: [&str; 5] =
@@ -25,6 +25,7 @@ pub struct Scene {
     pub reader: Key,
     pub writer: Key,
     expired: Key,
+    _reserved: ReservedAddress,
 }
 
 impl Scene {
@@ -36,7 +37,8 @@ impl Scene {
     pub fn edited(kind: Kind, file: &str, edit: impl Fn(&str) -> String) -> Self {
         let mut keyward = TestServer::start();
         // A fixed address, so that the server can return to it.
-        let address = free_address();
+        let reserved = ReservedAddress::new();
+        let address = reserved.address;
         let policy = file.contains("policy").then(sample);
         keyward.restart(|it| (it.listen, it.authz.policy_file) = (vec![address.into()], policy));
         let (reader, writer) = (keyward.key(&READS), keyward.key(&WRITES));
@@ -46,7 +48,7 @@ impl Scene {
         let api = Stub::start(OK);
         let around = Surroundings { keyward: address, api: api.address };
         let proxy = kind.start_edited(file, around, edit);
-        Self { keyward, api, proxy, reader, writer, expired }
+        Self { keyward, api, proxy, reader, writer, expired, _reserved: reserved }
     }
 
     pub fn send(&self, request: Request) -> Response {

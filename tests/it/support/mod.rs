@@ -1,5 +1,6 @@
 //! The complete server on a free port, with a directory of its own and a clock that the test sets.
 
+mod address;
 pub mod apply;
 pub mod authz;
 mod binary;
@@ -21,6 +22,7 @@ pub mod webhook;
 use std::{io::Write, process::Command};
 
 pub use self::{
+    address::ReservedAddress,
     binary::{Binary, keyward, keyward_in},
     client::{Request, Response},
     forgery::{checksum, forged},

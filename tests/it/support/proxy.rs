@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{Process, Request, skip};
+use super::{Process, Request, ReservedAddress, skip};
 
 /// A proxy program in front of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,6 +28,7 @@ pub struct Proxy {
     child: Process,
     log: PathBuf,
     _dir: tempfile::TempDir,
+    _reserved: ReservedAddress,
 }
 
 /// The servers behind a proxy in a test.
@@ -98,7 +99,8 @@ impl Kind {
         edit: impl Fn(&str) -> String,
     ) -> Option<Proxy> {
         let dir = tempfile::tempdir().expect("a directory");
-        let address = free_address();
+        let reserved = ReservedAddress::new();
+        let address = reserved.address;
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
         for part in self.files().iter().chain(self.other_files()) {
             let text = fs::read_to_string(shipped.join(part)).expect(part);
@@ -113,7 +115,7 @@ impl Kind {
         command.stdout(sink.try_clone().expect("a log")).stderr(sink);
         command.env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
         let child = Process::start(&mut command);
-        let mut proxy = Proxy { address, child, log, _dir: dir };
+        let mut proxy = Proxy { address, child, log, _dir: dir, _reserved: reserved };
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.is_ready(address) {
             if proxy.child.try_wait().expect("its state").is_some() {
@@ -267,13 +269,6 @@ fn here(text: &str, dir: &Path, listen: SocketAddr, around: Surroundings) -> Str
         .replace("bind :80\n", &format!("bind {listen}\n"))
         .replace("<VirtualHost *:80>", &format!("<VirtualHost {listen}>"))
         .replace("/usr/share/keyward", &dir.display().to_string())
-}
-
-/// Returns an address that no program listens on. Another program may take it before it is used;
-/// then the test fails with an error about it.
-pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
 }
 
 impl Proxy {
