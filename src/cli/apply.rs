@@ -60,7 +60,7 @@ impl Options {
             Err(err) if has_form => Err(err),
             answer => {
                 let found = answer.map(|it| it.faults).unwrap_or_default();
-                faults.extend(found.into_iter().map(|it| placed(&path, &file, &it)));
+                faults.extend(found.iter().filter_map(|it| placed(&path, &file, it)));
                 faults.sort_by_key(line);
                 Err(ConfigErrors(faults).into())
             }
@@ -108,21 +108,25 @@ fn request(file: &DeclaredFile, dry_run: bool, prune: bool) -> ApplyRequest {
     ApplyRequest { dry_run, prune, keys: members(&file.keys), accounts: accounts.collect() }
 }
 
-/// Returns a fault of the server with its line in the file.
-fn placed(path: &Path, file: &DeclaredFile, fault: &ApplyFault) -> Fault {
+/// Returns a fault of the server with its line in the file; `None` if the member is malformed, which is
+/// reported already.
+fn placed(path: &Path, file: &DeclaredFile, fault: &ApplyFault) -> Option<Fault> {
     let account = fault.account.and_then(|it| file.accounts.get(it));
     let keys = account.map_or(&file.keys, |(_, keys)| keys);
     let section = match fault.key {
         Some(index) => keys.get(index),
         None => account.map(|(section, _)| section),
     };
+    if section.is_some_and(|it| it.is_malformed(&fault.field)) {
+        return None;
+    }
     let line = section.map_or(1, |it| it.line_of(&fault.field));
     let origin = SettingSource::File { path: path.to_owned(), line };
     let message = match &*fault.field {
         "" => fault.detail.clone(),
         field => format!("`{}` {}", declared_name(field), fault.detail),
     };
-    Fault { origin, message }
+    Some(Fault { origin, message })
 }
 
 fn line(fault: &Fault) -> usize {

@@ -107,6 +107,11 @@ impl DeclaredSection {
     pub fn line_of(&self, api: &str) -> usize {
         self.lines.iter().find(|(it, _)| *it == api).map_or(self.line, |(_, line)| *line)
     }
+
+    /// Returns whether the member was given, but with a fault of its form.
+    pub fn is_malformed(&self, api: &str) -> bool {
+        !self.members.contains_key(api) && self.lines.iter().any(|(it, _)| *it == api)
+    }
 }
 
 impl DeclaredFile {
@@ -135,9 +140,7 @@ impl DeclaredFile {
                 }
                 other => {
                     let hint = hint(other, [KEYS, ACCOUNTS].into_iter());
-                    let says = "write `[[accounts]]`, `[[accounts.keys]]` and `[[keys]]` sections";
-                    let message = format!("unknown {}{hint}; {says}", quoted(other));
-                    text.fault(key.span().start, message);
+                    text.fault(key.span().start, format!("unknown {}{hint}", quoted(other)));
                 }
             }
         }
@@ -405,7 +408,7 @@ mod tests {
     fn faults_of_the_form_are_told_together() {
         let (_, faults) = read(
             "keys = 1\n[[accounts]]\nkeys = [1]\nmax_keys = -1\nmax_key_lifetime = \"90\"\n\
-             rate_limit = \"5\"\nmetadata = 1\nname = 7\nscopes = []\n",
+             rate_limit = \"5\"\nmetadata = 1\nname = 7\nalowed_scopes = []\n",
         );
         let expected = [
             "a.toml:1: `keys` must be `[[keys]]` sections",
@@ -417,7 +420,7 @@ mod tests {
              \"100/60s\", not `5`, or \"none\"",
             "a.toml:7: `metadata` must be a table",
             "a.toml:8: `name` must be a string, not `7`",
-            "a.toml:9: unknown `scopes`; did you mean `allowed_scopes`?",
+            "a.toml:9: unknown `alowed_scopes`; did you mean `allowed_scopes`?",
         ];
         assert_eq!(faults, expected);
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Longer than each form of the file.
-const LONGEST: u64 = 4096;
+const LONGEST: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyFileError {
@@ -35,9 +35,10 @@ pub enum RootKeyFileError {
 /// Reads the file. A digest is not secret, so other users may read it.
 pub(super) fn read(path: &Path) -> Result<ProvidedRootKey, RootKeyFileError> {
     let unreadable = |source| RootKeyFileError::File { path: path.to_owned(), source };
-    let mut text = Zeroizing::new(Vec::new());
+    // Never grown, so no copy of the key stays in memory.
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * LONGEST));
     let file = File::open(path).map_err(unreadable)?;
-    file.take(LONGEST).read_to_end(&mut text).map_err(unreadable)?;
+    file.take(LONGEST as u64).read_to_end(&mut text).map_err(unreadable)?;
     if is_writable_by_others(path).map_err(unreadable)? {
         return Err(RootKeyFileError::Writable { path: path.to_owned() });
     }

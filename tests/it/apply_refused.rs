@@ -26,7 +26,7 @@ fn every_mistake_is_told_with_its_line_and_nothing_is_applied() {
          [[keys]]\nname = \"c\"\nkey = \"hunter2\"\nscopes = [\"*\"]\n\
          [[accounts]]\nexternal_id = \"cust_1\"\n\
          [[accounts]]\nexternal_id = \"cust_1\"\nname = \"again\"\nrate_limit = \"often\"\n\
-         [[accounts]]\nname = \"nameless\"\n\
+         [[accounts]]\nname = 7\n\
          [[accounts]]\nexternal_id = \"cust_2\"\nname = \"two\"\nallowed_scopes = [\"orders:read\"]\n\
          [[accounts.keys]]\nname = \"d\"\nsha256 = \"{empty}\"\nscopes = [\"orders:read\"]\n\
          [[accounts.keys]]\nname = \"e\"\nsha256 = \"{}\"\nscopes = [\"orders:write\"]\nexpires_at = 2020-01-01T00:00:00Z\n\
@@ -38,7 +38,7 @@ fn every_mistake_is_told_with_its_line_and_nothing_is_applied() {
         let (code, said, errors) = apply(&server.data_dir(), &file, arguments);
         assert_eq!((code, &*said), (78, ""), "{errors}");
         for expected in [
-            ":1: unknown `acounts`; did you mean `accounts`?; write `[[accounts]]`",
+            ":1: unknown `acounts`; did you mean `accounts`?",
             ":3: unknown `nmae`; did you mean `name`?",
             ":2: `name` is required, because there is no such key yet",
             ":7: `sha256` is the digest of a key that an earlier section has",
@@ -48,6 +48,7 @@ fn every_mistake_is_told_with_its_line_and_nothing_is_applied() {
             ":13: `name` is required, because there is no such account yet",
             ":16: `external_id` names an account that an earlier section has",
             ":18: `rate_limit` must be a number, a slash and a window",
+            ":20: `name` must be a string, not `7`",
             ":19: `external_id` is required, because it identifies the account",
             ":27: `sha256` is the digest of a text that is publicly known",
             ":32: `scopes` this account cannot have orders:write",
@@ -56,6 +57,7 @@ fn every_mistake_is_told_with_its_line_and_nothing_is_applied() {
             assert!(errors.contains(expected), "{expected}\n{errors}");
         }
         assert!(!errors.contains("hunter2"), "{errors}");
+        assert_eq!(errors.matches(":20: ").count(), 1, "a fault is told once: {errors}");
         let lines: Vec<usize> = errors
             .lines()
             .filter_map(|it| it.split("apply.toml:").nth(1)?.split(':').next()?.parse().ok())
