@@ -29,7 +29,7 @@ enum Check {
     Output,
     /// A file `keyward.toml` that `keyward config check` accepts.
     Configuration,
-    /// A test in this file reads it with [`block`].
+    /// A test of this crate reads it, in this file with [`block`].
     Here,
     /// This script takes it from the page and runs it.
     Script(&'static str),
@@ -39,7 +39,7 @@ enum Check {
 use Check::{Configuration, Here, NotRun, Output as Shown, Script, Shell};
 
 /// The page, the heading (`*` for all of the page), the language, and the test.
-const BLOCKS: [(&str, &str, &str, Check); 31] = [
+const BLOCKS: [(&str, &str, &str, Check); 45] = [
     ("CONTRIBUTING.md", "Set up", "sh", Script(".ci/bare")),
     ("README.md", "keyward", "sh", Script("tests/first_key.sh")),
     ("README.md", "First key in 30 seconds", "sh", Shell),
@@ -49,6 +49,7 @@ const BLOCKS: [(&str, &str, &str, Check); 31] = [
     ("README.md", "Scopes", "toml", Configuration),
     ("README.md", "Accounts", "sh", Shell),
     ("README.md", "An audit log that can be checked", "sh", Shell),
+    ("README.md", "Declared in a file", "toml", Here),
     ("README.md", "Running it", "sh", NotRun("installs programs from Debian and crates.io")),
     ("docs/api.md", "The key format", "python", Here),
     ("docs/api.md", "Console links", "json", Here),
@@ -56,6 +57,26 @@ const BLOCKS: [(&str, &str, &str, Check); 31] = [
     ("docs/api.md", "Repeating a create or rotate", "sh", Shell),
     ("docs/api.md", "Following the log", "sh", Shell),
     ("docs/architecture.md", "Bird's-eye view", "", NotRun("is a drawing")),
+    ("docs/clients.md", "*", "sh", Script("tests/clients.py")),
+    ("docs/clients.md", "*", "ts", Script("tests/clients.py")),
+    ("docs/clients.md", "*", "python", Script("tests/clients.py")),
+    ("docs/clients.md", "*", "toml", Script("tests/clients.py")),
+    ("docs/clients.md", "*", "rust", Script("tests/clients.py")),
+    (
+        "docs/container.md",
+        "The static binary",
+        "sh",
+        NotRun("installs a program from crates.io; tests/static.sh checks the result"),
+    ),
+    ("docs/container.md", "The other architecture", "", NotRun("installs another target")),
+    ("docs/container.md", "The image", "sh", Script("tests/container.sh")),
+    (
+        "docs/container.md",
+        "Compose",
+        "sh",
+        NotRun("needs a container engine; tests/container.sh runs the services without one"),
+    ),
+    ("docs/container.md", "Kubernetes", "yaml", NotRun("needs a cluster")),
     ("docs/contributing.md", "Change the console", "sh", Here),
     ("docs/forward-auth.md", "The route policy", "toml", Here),
     ("docs/forward-auth.md", "The route policy", "sh", Shell),
@@ -63,6 +84,14 @@ const BLOCKS: [(&str, &str, &str, Check); 31] = [
     ("docs/operations.md", "*", "sh", Script("packaging/life.sh")),
     ("docs/operations.md", "Listening", "toml", Configuration),
     ("docs/operations.md", "Keys from another system", "", Here),
+    (
+        "docs/operations.md",
+        "The root key from a file",
+        "yaml",
+        NotRun("is for Ansible and for Compose"),
+    ),
+    ("docs/operations.md", "A standby machine", "bash", Here),
+    ("docs/operations.md", "A standby machine", "", Here),
     ("docs/operations.md", "Webhooks", "toml", Configuration),
     ("docs/operations.md", "Webhooks", "", Here),
     ("docs/performance.md", "Performance", "sh", NotRun("measures for minutes on an idle machine")),
@@ -83,7 +112,7 @@ const HOW: &str = "Add a row to BLOCKS in tests/it/blocks.rs, so that a test run
     Shown          it is the output of the Shell block above it\n  \
     Configuration  it is a keyward.toml\n  \
     Script(\"…\")    a script that .ci/run starts takes the block from the page and runs it\n  \
-    Here           a new test in tests/it/blocks.rs does something else with it\n  \
+    Here           a new test in tests/it reads it and does something else with it\n  \
     NotRun(\"…\")    it needs another machine or another's secret; give the reason in a line";
 
 /// Returns the test of a block.
@@ -219,6 +248,21 @@ fn a_console_link_is_answered_as_the_rules_show() {
     let path = format!("/api/v1/accounts/{account}/console-links");
     let real = server.post(&server.root.text, &path, &json!({})).expect(201).json();
     assert_eq!(shape::differences("", &shown, &real), [""; 0]);
+}
+
+#[test]
+fn the_declared_file_of_readme_is_applied_and_a_second_time_changes_nothing() {
+    let text = block("README.md", "Declared in a file", "toml").text;
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("accounts.toml"));
+    fs::write(&file, text).unwrap();
+    let _server = Binary::serve(&data);
+    let apply = || text_of(&keyward_in(&data, &["apply", file.to_str().unwrap()]));
+    let said = apply();
+    let made = ["created account cust_42", "created key \"Production\" of cust_42", "2 created"];
+    assert!(made.iter().all(|it| said.contains(it)), "{said}");
+    let said = apply();
+    assert!(said.starts_with("0 created, 0 updated, 0 revoked"), "{said}");
 }
 
 #[test]
