@@ -8,6 +8,7 @@ mod backup;
 mod clock;
 mod completions;
 mod config;
+mod dev;
 mod doctor;
 mod error;
 mod events;
@@ -49,7 +50,7 @@ use crate::http::openapi;
 
 /// A self-hosted API-key server.
 #[derive(Debug, Parser)]
-#[command(name = "keyward", version, about, arg_required_else_help = true)]
+#[command(name = "keyward", version = env!("BUILD_VERSION"), about, arg_required_else_help = true)]
 #[command(after_long_help = appendix::help(&appendix::of_the_program()))]
 struct Cli {
     #[command(subcommand)]
@@ -61,6 +62,9 @@ enum Command {
     /// Run the server
     #[command(after_long_help = appendix::help(&appendix::of_serve()))]
     Serve(Settings),
+    /// Run a server with sample keys and a settable clock, for the tests of other programs
+    #[command(after_long_help = appendix::help(&appendix::examples_of("dev")))]
+    Dev(dev::Options),
     /// Manage keys
     #[command(subcommand)]
     Keys(keys::Command),
@@ -154,6 +158,7 @@ fn protect_secrets() {
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(settings) => serve::run(&settings).map(done),
+        Command::Dev(it) => it.run().map(done),
         Command::Keys(command) => command.run(),
         Command::Accounts(command) => command.run().map(done),
         Command::Scopes(it) => it.run().map(done),

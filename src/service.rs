@@ -15,6 +15,7 @@ mod client_addresses;
 mod console_links;
 mod deferred_events;
 mod denials;
+mod development;
 mod ended_credentials;
 mod error;
 mod events;
@@ -59,6 +60,7 @@ pub use self::{
     checkpoints::{Checkpointer, EventProof, Mismatch, check_against_checkpoints},
     console_links::ConsoleLinkDraft,
     denials::DeniedCall,
+    development::SampleKey,
     error::{Conflict, Denial, Error, Fault},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
     forward_auth::OriginalRequest,

@@ -104,8 +104,14 @@ impl Keyward {
         if self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?.is_some() {
             return Ok(None);
         }
-        let Minted { plaintext, hash } = self.mint();
-        deliver(&plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        let minted = self.mint();
+        deliver(&minted.plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        Ok(Some(self.make_operator(minted)?))
+    }
+
+    /// Makes the operator account with this root key.
+    pub(super) fn make_operator(&self, minted: Minted) -> Result<RootKey, Error> {
+        let Minted { plaintext, hash } = minted;
         let catalogue = Arc::clone(&self.authorizer.catalogue);
         let prefix = plaintext.prefix();
         let id = self.system_change(move |tx| {
@@ -138,7 +144,7 @@ impl Keyward {
             let record = root.insert(tx, Maker::cli(&catalogue), account.id, &credential)?;
             Ok::<_, Error>(record.key.id)
         })?;
-        Ok(Some(RootKey { id, plaintext }))
+        Ok(RootKey { id, plaintext })
     }
 
     /// Watches the file of an initial root key, if there is one, to remove it at the first use of

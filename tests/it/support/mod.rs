@@ -4,6 +4,7 @@ mod address;
 pub mod authz;
 mod binary;
 mod client;
+pub mod dev;
 mod forgery;
 pub mod import;
 mod logged;
@@ -22,7 +23,7 @@ use std::{io::Write, process::Command};
 
 pub use self::{
     address::ReservedAddress,
-    binary::{Binary, keyward, keyward_in},
+    binary::{Binary, clean, keyward, keyward_in},
     client::{Request, Response},
     forgery::{checksum, forged},
     logged::Logged,
