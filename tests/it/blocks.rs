@@ -39,7 +39,7 @@ enum Check {
 use Check::{Configuration, Here, NotRun, Output as Shown, Script, Shell};
 
 /// The page, the heading (`*` for all of the page), the language, and the test.
-const BLOCKS: [(&str, &str, &str, Check); 31] = [
+const BLOCKS: [(&str, &str, &str, Check); 35] = [
     ("CONTRIBUTING.md", "Set up", "sh", Script(".ci/bare")),
     ("README.md", "keyward", "sh", Script("tests/first_key.sh")),
     ("README.md", "First key in 30 seconds", "sh", Shell),
@@ -56,6 +56,11 @@ const BLOCKS: [(&str, &str, &str, Check); 31] = [
     ("docs/api.md", "Repeating a create or rotate", "sh", Shell),
     ("docs/api.md", "Following the log", "sh", Shell),
     ("docs/architecture.md", "Bird's-eye view", "", NotRun("is a drawing")),
+    ("docs/clients.md", "*", "sh", Script("tests/clients.py")),
+    ("docs/clients.md", "TypeScript", "ts", Script("tests/clients.py")),
+    ("docs/clients.md", "Python", "python", Script("tests/clients.py")),
+    ("docs/clients.md", "Rust", "toml", Script("tests/clients.py")),
+    ("docs/clients.md", "Rust", "rust", Script("tests/clients.py")),
     ("docs/contributing.md", "Change the console", "sh", Here),
     ("docs/forward-auth.md", "The route policy", "toml", Here),
     ("docs/forward-auth.md", "The route policy", "sh", Shell),
@@ -74,7 +79,6 @@ const BLOCKS: [(&str, &str, &str, Check); 31] = [
         "sh",
         NotRun("compiles; tests/it/openapi.rs compares the same output"),
     ),
-    ("openapi/README.md", "Clients", "sh", NotRun("downloads a program from npm")),
     ("openapi/README.md", "Checks", "sh", Here),
 ];
 
