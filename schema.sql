@@ -337,3 +337,15 @@ CREATE TABLE import_secret (
 CREATE TABLE imported_values (
     prefix TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+
+-- The accounts that `keyward apply` made. Only these does `apply --prune` suspend.
+CREATE TABLE applied_accounts (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- The keys that `keyward apply` made, by the prefix of the digest in the file. Only these does `apply --prune`
+-- revoke. A rotated key keeps its row, so that the file still finds it.
+CREATE TABLE applied_keys (
+    prefix TEXT PRIMARY KEY,
+    key_id TEXT NOT NULL UNIQUE REFERENCES api_keys (id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;

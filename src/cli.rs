@@ -4,6 +4,7 @@ mod accounts;
 mod advice;
 mod api;
 mod appendix;
+mod apply;
 mod backup;
 mod clock;
 mod completions;
@@ -85,7 +86,7 @@ enum Command {
     /// Check and print the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Recover access with a new root key
+    /// Generate a root key in advance, or recover access with a new one
     #[command(subcommand)]
     RootKey(root_key::Command),
     /// Run a scheduled job now; if it is running already, wait and run it again
@@ -93,6 +94,9 @@ enum Command {
     /// Import keys that another system issued; exit 3 if any was refused
     #[command(after_long_help = appendix::help(&appendix::examples_of("import")))]
     Import(import::Options),
+    /// Make accounts and keys what a file declares; exit 3 if they still differ
+    #[command(after_long_help = appendix::help(&appendix::examples_of("apply")))]
+    Apply(apply::Options),
     /// Find keys in files, without a server; exit 1 if there are any
     #[command(after_long_help = appendix::help(&appendix::examples_of("scan")))]
     Scan(scan::Options),
@@ -170,6 +174,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::RootKey(command) => command.run().map(done),
         Command::RunJob(it) => it.run().map(done),
         Command::Import(it) => it.run(),
+        Command::Apply(it) => it.run(),
         Command::Scan(it) => it.run(),
         Command::ScanPatterns(it) => it.run().map(done),
         Command::Backup(command) => command.run(),

@@ -4,6 +4,7 @@
 //! types, so no other layer validates a setting. A refusal lists all faults at once. No secret is a
 //! setting.
 
+mod declared;
 mod faults;
 mod file;
 mod listen;
@@ -25,6 +26,7 @@ use std::{
 use ipnet::IpNet;
 
 pub use self::{
+    declared::{DeclaredFile, DeclaredSection, declared_name, declared_value},
     faults::{ConfigErrors, Fault, SettingSource},
     listen::ListenAddress,
     read::{LogFormat, LogLevel},
@@ -66,6 +68,8 @@ pub struct Config {
     /// Where the server listens: at least one address. Port 0 lets the system choose.
     pub listen: Vec<ListenAddress>,
     pub data_dir: PathBuf,
+    /// The file that provides the root key for the first start. `None` means that keyward makes one.
+    pub root_key_file: Option<PathBuf>,
     /// The number of threads that serve HTTP. 0 means one for each processor.
     pub workers: usize,
     /// The most connections at the same time. 0 means a number that depends on the memory.
@@ -176,6 +180,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)).into()],
             data_dir: PathBuf::from("./keyward-data"),
+            root_key_file: None,
             workers: 0,
             max_connections: 0,
             public_url: None,

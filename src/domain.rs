@@ -26,6 +26,7 @@ pub mod plaintext_key;
 pub mod policy;
 pub mod rate_limit;
 pub mod request_path;
+pub mod root_key;
 pub mod scope;
 pub mod sealed_answer;
 pub mod text;

@@ -14,6 +14,8 @@ mod listen;
 mod policy;
 mod requests;
 mod restore;
+mod root_key_file;
+mod secret_file;
 mod tls;
 mod users;
 mod webhook_secrets;
@@ -38,6 +40,7 @@ pub use self::{
     listen::{Listener, bind},
     policy::{PolicyError, PolicyFile, load_policy},
     restore::{Restored, restore},
+    root_key_file::RootKeyFileError,
     tls::{KeyPair, TlsError},
     users::{user_name, user_of},
     webhook_secrets::WebhookError,

@@ -4,6 +4,7 @@
 //! runtime run the others on a thread of their own.
 
 mod accounts;
+mod apply;
 mod audit;
 mod authorizer;
 mod backup;
@@ -49,6 +50,9 @@ use arc_swap::ArcSwapOption;
 
 pub use self::{
     accounts::{AccountDraft, AccountPatch, NewAccount},
+    apply::{
+        Applied, AppliedAction, AppliedChange, ApplyMode, DeclaredAccount, DeclaredKey, Section,
+    },
     audit::{Audit, Finding, Sound},
     backup::{
         BackupError, BackupRules, MadeBackup, check_backup, compare_digest, is_backup,

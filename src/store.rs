@@ -4,6 +4,7 @@
 //! changes an audited row only for an [`AuditReceipt`].
 
 mod accounts;
+mod applied;
 mod audit;
 mod audit_head;
 mod checkpoints;

@@ -15,7 +15,7 @@ const NO_COLOR: (&str, &str) =
     ("NO_COLOR", "If it is set and not empty, the output has no colours");
 
 /// Commands, examples of their use, and what each example does.
-pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
+pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
     (
         "serve",
         &[
@@ -35,6 +35,26 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
                 "On a free port, with the same time at each start",
             ),
             ("keyward dev --config keyward.toml", "With your own scopes and your route policy"),
+        ],
+    ),
+    (
+        "apply",
+        &[
+            (
+                "keyward apply keys.toml --dry-run",
+                "Print what would change; exit 3 if anything would",
+            ),
+            ("keyward apply keys.toml --prune", "Also remove what the file no longer names"),
+        ],
+    ),
+    (
+        "root-key generate",
+        &[
+            ("keyward root-key generate >root-key", "A key, in a file that only you can read"),
+            (
+                "keyward root-key generate --digest",
+                "The key for you, and its digest for the server",
+            ),
         ],
     ),
     (

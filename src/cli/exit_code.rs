@@ -97,6 +97,7 @@ fn server_exit_code(err: &server::Error) -> u8 {
         | server::Error::Mismatch(_)
         | server::Error::Tls(_)
         | server::Error::Policy(_)
+        | server::Error::RootKeyFile(_)
         | server::Error::Webhook(_) => WRONG,
         server::Error::Migration(err) => migration_exit_code(err),
         server::Error::Backup(err) => backup_exit_code(err),

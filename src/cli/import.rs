@@ -26,8 +26,8 @@ use crate::{
         output::{self, Format, Output},
         settings::{self, Location},
     },
-    domain::event::ChainHash,
-    http::control::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault, decoded},
+    domain::{event::ChainHash, imported_key::decoded},
+    http::control::import::{ImportAnswer, ImportRequest, ImportSummary, RowFault},
 };
 
 /// Rows in one transaction.

@@ -3,6 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::domain::rate_limit::RateLimit;
+
 /// The limits of a key.
 #[derive(Args, Debug)]
 pub(super) struct KeyLimits {
@@ -53,22 +55,9 @@ pub(super) fn rate(text: &str) -> Result<Value, String> {
     if text == "none" {
         return Ok(Value::Null);
     }
-    let parsed = || {
-        let (limit, window) = text.split_once('/')?;
-        let unit = window.chars().next_back()?;
-        let number = window.strip_suffix(unit)?;
-        let secs: u32 = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 60 * 60,
-            'd' => 24 * 60 * 60,
-            _ => return None,
-        };
-        let number: u32 = if number.is_empty() { 1 } else { number.parse().ok()? };
-        let secs = number.checked_mul(secs)?;
-        Some(json!({ "limit": limit.parse::<u32>().ok()?, "windowSeconds": secs }))
-    };
-    parsed().ok_or_else(|| {
+    let parts = RateLimit::parts(text);
+    let rate = parts.map(|(limit, secs)| json!({ "limit": limit, "windowSeconds": secs }));
+    rate.ok_or_else(|| {
         "must be a number, a slash and a window in s, m, h or d, such as 100/60s; or none"
             .to_owned()
     })

@@ -1,4 +1,4 @@
-//! `keyward root-key`: recovers access on this machine.
+//! `keyward root-key`: makes a root key in advance, and recovers access on this machine.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -11,10 +11,14 @@ use serde_json::json;
 use crate::{
     cli::{
         api::machine::control,
+        appendix,
         error::Error,
         output::{self, Format, Output},
+        secret,
         settings::{self, Location},
     },
+    domain::{plaintext_key::PlaintextKey, root_key::ProvidedRootKey},
+    env::SystemEntropy,
     http::control::{ResetAnswer, ResetRequest},
 };
 
@@ -22,6 +26,20 @@ use crate::{
 pub(super) enum Command {
     /// Create another root key; all other keys keep working
     Reset(Reset),
+    /// Print a root key for `root_key_file`, without a server
+    #[command(after_long_help = appendix::help(&appendix::examples_of("root-key generate")))]
+    Generate(Generate),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Generate {
+    /// Also print, on a second line, the digest that provides this key
+    #[arg(long)]
+    digest: bool,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    location: Location,
 }
 
 #[derive(Args, Debug)]
@@ -37,8 +55,28 @@ pub(super) struct Reset {
 
 impl Command {
     pub(super) fn run(&self) -> Result<(), Error> {
-        let Self::Reset(it) = self;
-        it.run()
+        match self {
+            Self::Reset(it) => it.run(),
+            Self::Generate(it) => it.run(),
+        }
+    }
+}
+
+impl Generate {
+    fn run(&self) -> Result<(), Error> {
+        let label = settings::load(&self.location)?.keys.prefix;
+        secret::check_output()?;
+        let key = PlaintextKey::generate(label, &SystemEntropy);
+        let digest = ProvidedRootKey::digest_line(&key);
+        if self.output.output == Format::Json {
+            return Ok(output::json(&json!({ "key": key.expose(), "digest": digest }))?);
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", key.expose())?;
+        if self.digest {
+            writeln!(out, "{digest}")?;
+        }
+        Ok(())
     }
 }
 

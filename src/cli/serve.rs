@@ -62,8 +62,13 @@ fn serve_until_stopped(settings: &Settings, config: Config, log: &Arc<Log>) -> R
     let instance = Instance::open_in(dir, &config, Sources::system(), Purpose::Serve)?;
     let key_file = instance.dir.layout().initial_root_key();
     let terminal = io::stdout().is_terminal();
-    let root_key = instance
-        .first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?;
+    let root_key = if let Some(file) = &config.root_key_file {
+        instance.provide_root_key(file)?;
+        None
+    } else {
+        instance
+            .first_start(|key| if terminal { Ok(()) } else { write_key_file(&key_file, key) })?
+    };
     let supervisor = Arc::new(Supervisor::of_environment().map_err(server::Error::Run)?);
     let (progress, reports) = mpsc::channel();
     let server = Server {

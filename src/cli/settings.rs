@@ -145,6 +145,7 @@ fn use_credentials(config: &mut Config) {
         names.map(|it| PathBuf::from(&directory).join(it)).into_iter().find(|it| it.exists())
     };
     for (setting, name) in [
+        (&mut config.root_key_file, "root-key"),
         (&mut config.audit.checkpoint_key, "checkpoint.key"),
         (&mut config.tls.certificate, "tls.pem"),
         (&mut config.tls.key, "tls.key"),

@@ -83,6 +83,7 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
             several => array(several),
         }),
         setting!(data_dir, raw => read::path(raw), it => path(Some(it))),
+        setting!(root_key_file, raw => read::optional_file(raw), it => path(it.as_deref())),
         setting!(workers, raw => read::number(raw, 0..=256), it => it.to_string()),
         setting!(max_connections, raw => read::number(raw, 0..=1_000_000), it => it.to_string()),
         setting!(

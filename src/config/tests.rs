@@ -70,6 +70,7 @@ fn every_setting_can_be_set_by_its_variable() {
     let values = [
         ("KEYWARD_LISTEN", "0.0.0.0:0"),
         ("KEYWARD_DATA_DIR", "/d"),
+        ("KEYWARD_ROOT_KEY_FILE", "/run/secrets/root-key"),
         ("KEYWARD_WORKERS", "256"),
         ("KEYWARD_MAX_CONNECTIONS", "500"),
         ("KEYWARD_PUBLIC_URL", "https://keys.example.com"),
@@ -170,7 +171,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, workers, max_connections, public_url, console, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, root_key_file, workers, max_connections, public_url, console, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
     );
 }
 

@@ -1,4 +1,4 @@
-//! Keys that another system issued, and how the server finds them.
+//! Keys that the server knows by a digest, such as those that another system issued, and how it finds them.
 //!
 //! The text of an imported key does not say where to look it up, and the server receives only its
 //! digest. So the server makes a key prefix of twelve characters: `0`, which begins no prefix of
@@ -10,16 +10,17 @@
 
 use std::fmt;
 
+use base64ct::{Base64, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use pbkdf2::sha2::{Digest, Sha256, Sha512};
 use zeroize::Zeroizing;
 
 use crate::domain::{
     base62,
-    plaintext_key::{KeyPrefix, MalformedKey, PlaintextKey},
+    plaintext_key::{KeyPrefix, MalformedKey},
 };
 
-/// The text of a key that has not keyward's shape. `Debug` shows nothing of it; dropping it wipes it.
+/// The text of a key that is known by its digest. `Debug` shows nothing of it; dropping it wipes it.
 pub struct ImportedKey(Zeroizing<Box<[u8]>>);
 
 /// The digest by which a key was imported.
@@ -42,11 +43,11 @@ pub struct PrefixMaker(Zeroizing<[u8; 32]>);
 impl ImportedKey {
     pub const MAX_LEN: usize = 512;
 
-    /// Accepts visible ASCII that has not keyward's own shape. An imported key may have any length,
-    /// because a digest does not tell the length of its text.
+    /// Accepts visible ASCII. An imported key may have any length and keyward's own shape, because a
+    /// digest does not tell the form of its text.
     pub fn parse(text: &[u8]) -> Result<Self, MalformedKey> {
         let fits = (1..=Self::MAX_LEN).contains(&text.len());
-        if !fits || !text.iter().all(u8::is_ascii_graphic) || PlaintextKey::parse(text).is_ok() {
+        if !fits || !text.iter().all(u8::is_ascii_graphic) {
             return Err(MalformedKey);
         }
         Ok(Self(Zeroizing::new(text.into())))
@@ -96,6 +97,12 @@ impl ImportForm {
     }
 }
 
+impl fmt::Debug for ImportedDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ImportedDigest({})", self.form().as_str())
+    }
+}
+
 impl ImportedDigest {
     pub fn of(key: &ImportedKey, form: ImportForm) -> Self {
         Self::of_text(key.expose(), form)
@@ -121,6 +128,18 @@ impl ImportedDigest {
             Self::Sha512(digest) => &**digest,
         }
     }
+}
+
+/// Decodes the hexadecimal or base64 form of a digest.
+pub fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let text = text.trim();
+    if text.len() == 2 * N {
+        let digit = |it: &u8| char::from(*it).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        let pairs = text.as_bytes().chunks_exact(2);
+        let byte = |it: &[u8]| Some(digit(it.first()?)? << 4 | digit(it.get(1)?)?);
+        return pairs.map(byte).collect::<Option<Vec<_>>>()?.try_into().ok();
+    }
+    Base64::decode_vec(text).ok()?.try_into().ok()
 }
 
 impl PrefixMaker {
@@ -195,8 +214,9 @@ mod tests {
             assert!(ImportedKey::parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(ImportedKey::parse(&[b'x'; 513]).is_err());
+        // A digest may be that of a key of keyward's own shape.
         let own = b"rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
-        assert!(ImportedKey::parse(own).is_err());
+        assert!(ImportedKey::parse(own).is_ok());
         assert_eq!(format!("{:?}", key("sk_live_51HabcdefGHIJKL")), "ImportedKey(…)");
     }
 }

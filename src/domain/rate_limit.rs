@@ -38,6 +38,23 @@ impl RateLimit {
         good.then_some(Self { limit, window_secs })
     }
 
+    /// Splits `100/60s` into a limit and a window in seconds, without a check of their bounds. The window has
+    /// the unit s, m, h or d; a window without a number is one unit.
+    pub fn parts(text: &str) -> Option<(u32, u32)> {
+        let (limit, window) = text.split_once('/')?;
+        let unit = window.chars().next_back()?;
+        let number = window.strip_suffix(unit)?;
+        let secs: u32 = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 60 * 60,
+            'd' => 24 * 60 * 60,
+            _ => return None,
+        };
+        let number: u32 = if number.is_empty() { 1 } else { number.parse().ok()? };
+        Some((limit.parse().ok()?, number.checked_mul(secs)?))
+    }
+
     pub fn limit(&self) -> &u32 {
         &self.limit
     }

@@ -36,6 +36,7 @@ use crate::{
     service::{Census, Error, Job, Keyward},
 };
 
+pub mod apply;
 pub mod import;
 pub mod webhooks;
 
@@ -128,6 +129,7 @@ pub fn app(
         .route("/jobs/{name}/run", web::post().to(run_job))
         .app_data(web::JsonConfig::default().limit(import::MAX_LEN))
         .route("/imports", web::post().to(import::import))
+        .route("/apply", web::post().to(apply::apply))
         .route("/imports/finish", web::post().to(import::finish))
         .route("/backups", web::post().to(create_backup))
         .route("/clock/accept", web::post().to(accept_clock))

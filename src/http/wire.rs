@@ -29,7 +29,8 @@ pub use self::{
     fields::unknown_scope,
     keys::{
         ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, ListOrderBody,
-        RotateKeyRequest, UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
+        RotateKeyRequest, UpdateKeyRequest, read_declared_key, read_grace, read_key_patch,
+        read_new_key,
     },
     leaked_keys::{LeakReport, LeakReportBody, ReportLeakedKeysRequest, read_leak_report},
     usage::{KeyAddressesBody, UsageBody},

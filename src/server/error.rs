@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DataDirError, PolicyError, STOP_LIMIT, TlsError, WebhookError};
+use super::{DataDirError, PolicyError, RootKeyFileError, STOP_LIMIT, TlsError, WebhookError};
 use crate::{
     service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
@@ -35,6 +35,8 @@ pub enum Error {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    #[error(transparent)]
+    RootKeyFile(#[from] RootKeyFileError),
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
     #[error("the scheduler cannot be started")]

@@ -1,6 +1,6 @@
 //! Checks of the files that the configuration names.
 
-use super::{DataDir, Error, KeyPair, load_policy, webhook_secrets::webhook_faults};
+use super::{DataDir, Error, KeyPair, load_policy, root_key_file, webhook_secrets::webhook_faults};
 use crate::{
     config::Config,
     domain::{policy::Policy, scope::Catalogue},
@@ -13,8 +13,8 @@ pub fn catalogue(config: &Config) -> Catalogue {
     Catalogue::new(config.scopes.iter().map(|it| (it.name.clone(), it.description.clone())))
 }
 
-/// Checks the policy, the certificate and the secrets of webhooks that the configuration names, and the
-/// path of the data directory.
+/// Checks the policy, the certificate, the secrets of webhooks and the root key that the configuration
+/// names, and the path of the data directory.
 pub fn check_files(config: &Config) -> Result<(), Error> {
     file_faults(config).into_iter().next().map_or(Ok(()), Err)
 }
@@ -25,6 +25,7 @@ pub fn file_faults(config: &Config) -> Vec<Error> {
         DataDir::check(&config.data_dir).err().map(Error::from),
         configured_policy(config, &catalogue(config)).err(),
         KeyPair::load(&config.tls).err().map(Error::from),
+        root_key_file::fault(config).map(Error::from),
     ];
     faults.into_iter().flatten().chain(webhook_faults(config).map(Error::from)).collect()
 }

@@ -1,8 +1,8 @@
 //! The application with its data directory.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
-use super::{DataDir, Error, catalogue, files::configured_policy};
+use super::{DataDir, Error, catalogue, files::configured_policy, root_key_file};
 use crate::{
     config::Config,
     domain::{
@@ -140,6 +140,20 @@ impl Instance {
         let made = made.map_err(|err| Error::from(err).on_the_disk_of(layout.root()))?;
         self.app.watch_initial_key(&layout.initial_root_key());
         Ok(made)
+    }
+
+    /// Makes the operator account with the root key in `file`, unless there is one.
+    pub fn provide_root_key(&self, file: &Path) -> Result<(), Error> {
+        let path = file.display();
+        if self.app.has_operator()? {
+            tracing::info!(%path, "root_key_file is ignored: there is a root key already");
+            return Ok(());
+        }
+        let provided = root_key_file::read(file)?;
+        let made = self.app.provide_root_key(provided);
+        let id = made.map_err(|err| Error::from(err).on_the_disk_of(self.dir.layout().root()))?;
+        tracing::info!(%path, key.id = %id, "the file provided the root key");
+        Ok(())
     }
 
     /// Stores what is only in memory and folds the write-ahead log. After this the database file is

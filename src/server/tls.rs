@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,6 +19,7 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 use zeroize::Zeroizing;
 
+use super::secret_file::is_exposed;
 use crate::{config::TlsConfig, env::Timestamp};
 
 /// A certificate with less time left than this is reported.
@@ -171,10 +171,7 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn refuse_exposed(key: &Path) -> Result<(), TlsError> {
-    let found = fs::metadata(key);
-    let found = found.map_err(|source| TlsError::File { path: key.to_owned(), source })?;
-    if found.permissions().mode() & 0o007 != 0 {
-        return Err(TlsError::Exposed { path: key.to_owned() });
-    }
-    Ok(())
+    let exposed =
+        is_exposed(key).map_err(|source| TlsError::File { path: key.to_owned(), source })?;
+    if exposed { Err(TlsError::Exposed { path: key.to_owned() }) } else { Ok(()) }
 }

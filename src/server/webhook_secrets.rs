@@ -1,9 +1,10 @@
 //! The webhooks of the configuration, with their secrets.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::secret_file::is_exposed;
 use crate::{
     config::{Config, WebhookSetting},
     domain::webhook_secret::{InvalidSecret, WebhookSecret},
@@ -58,7 +59,7 @@ fn read_secrets(setting: &WebhookSetting) -> Result<Vec<WebhookSecret>, WebhookE
     let path =
         setting.secret_file.clone().ok_or_else(|| WebhookError::NoSecretFile { name: name() })?;
     let unreadable = |source| WebhookError::File { name: name(), path: path.clone(), source };
-    if fs::metadata(&path).map_err(unreadable)?.permissions().mode() & 0o007 != 0 {
+    if is_exposed(&path).map_err(unreadable)? {
         return Err(WebhookError::Exposed { path });
     }
     let text = Zeroizing::new(fs::read_to_string(&path).map_err(unreadable)?);

@@ -15,7 +15,7 @@ use crate::{
         text::{ExternalId, Metadata, Name, ReasonText},
     },
     service::{
-        ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
+        Change, ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
         keys::{
             addresses::{OUTSIDE, lies_within},
             revocation::revoke,
@@ -84,31 +84,7 @@ impl Keyward {
         let Minted { plaintext, hash } = minted;
         self.change(permit, MANAGERS, move |change| {
             let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
-            refuse_taken(tx, draft.external_id.as_ref(), None)?;
-            let account = Account {
-                id: tx.next_account_id(),
-                kind: AccountKind::Customer,
-                name: draft.name,
-                external_id: draft.external_id,
-                status: AccountStatus::Active,
-                allowed_scopes: draft.allowed_scopes,
-                max_keys: draft.max_keys,
-                lifetimes: draft.lifetimes,
-                rate_limit: draft.rate_limit,
-                key_rate_limit: draft.key_rate_limit,
-                metadata: draft.metadata,
-                created_at: tx.now(),
-                updated_at: tx.now(),
-                deleted_at: None,
-                revision: 1,
-            };
-            let event = NewEvent::about_account(
-                EventType::AccountCreated,
-                account.id,
-                json!({ "after": facts(catalogue, &account) }),
-            );
-            let receipt = change.record(&event)?;
-            tx.insert_account(&account, &receipt)?;
+            let account = change.add_account(draft)?;
             let scopes = first_scopes(catalogue, &account).ok_or(Error::NotFound)?;
             let new = NewKey::new(account.name.clone(), scopes);
             let credential = Credential::new(plaintext.prefix(), hash, tx.now());
@@ -147,31 +123,7 @@ impl Keyward {
         patch: AccountPatch,
     ) -> Result<Account, Error> {
         let permit = self.permit_change(caller)?;
-        self.change(permit, MANAGERS, move |change| {
-            let (tx, catalogue) = (&*change, &change.authorizer.catalogue);
-            let before = account_to_change(tx, id, expected)?;
-            let after = patch.applied_to(&before);
-            refuse_reactivation(tx, change.caller(), &before, &after)?;
-            refuse_taken(tx, after.external_id.as_ref(), Some(id))?;
-            let limited = after.status == AccountStatus::Suspended
-                || after.allowed_scopes.is_some()
-                || after.max_keys.is_some()
-                || after.lifetimes != Lifetimes::default();
-            if after.is_operator() && limited {
-                return Err(Conflict::OperatorAccount.into());
-            }
-            if after == before {
-                return Ok(before);
-            }
-            let event = NewEvent::about_account(
-                EventType::AccountUpdated,
-                id,
-                changes(&facts(catalogue, &before), &facts(catalogue, &after)),
-            );
-            let receipt = change.record(&event)?;
-            tx.update_account(&after, &receipt)?;
-            tx.account(id)?.ok_or(Error::NO_ACCOUNT)
-        })
+        self.change(permit, MANAGERS, move |change| change.patch_account(id, expected, &patch))
     }
 
     /// Deletes the account and revokes all its keys, in one transaction. The event repeats the reason.
@@ -204,7 +156,88 @@ impl Keyward {
     }
 }
 
+impl Change<'_> {
+    /// Writes a new account, with its event.
+    pub(super) fn add_account(&self, draft: AccountDraft) -> Result<Account, Error> {
+        refuse_taken(self, draft.external_id.as_ref(), None)?;
+        let account = Account {
+            id: self.next_account_id(),
+            kind: AccountKind::Customer,
+            name: draft.name,
+            external_id: draft.external_id,
+            status: AccountStatus::Active,
+            allowed_scopes: draft.allowed_scopes,
+            max_keys: draft.max_keys,
+            lifetimes: draft.lifetimes,
+            rate_limit: draft.rate_limit,
+            key_rate_limit: draft.key_rate_limit,
+            metadata: draft.metadata,
+            created_at: self.now(),
+            updated_at: self.now(),
+            deleted_at: None,
+            revision: 1,
+        };
+        let event = NewEvent::about_account(
+            EventType::AccountCreated,
+            account.id,
+            json!({ "after": facts(&self.authorizer.catalogue, &account) }),
+        );
+        let receipt = self.record(&event)?;
+        self.insert_account(&account, &receipt)?;
+        Ok(account)
+    }
+
+    /// Changes what the patch names, with an event. A change of nothing leaves no trace.
+    pub(super) fn patch_account(
+        &self,
+        id: AccountId,
+        expected: Option<i64>,
+        patch: &AccountPatch,
+    ) -> Result<Account, Error> {
+        let before = account_to_change(self, id, expected)?;
+        let after = patch.applied_to(&before);
+        refuse_reactivation(self, self.caller(), &before, &after)?;
+        refuse_taken(self, after.external_id.as_ref(), Some(id))?;
+        let limited = after.status == AccountStatus::Suspended
+            || after.allowed_scopes.is_some()
+            || after.max_keys.is_some()
+            || after.lifetimes != Lifetimes::default();
+        if after.is_operator() && limited {
+            return Err(Conflict::OperatorAccount.into());
+        }
+        if after == before {
+            return Ok(before);
+        }
+        let catalogue = &self.authorizer.catalogue;
+        let event = NewEvent::about_account(
+            EventType::AccountUpdated,
+            id,
+            changes(&facts(catalogue, &before), &facts(catalogue, &after)),
+        );
+        let receipt = self.record(&event)?;
+        self.update_account(&after, &receipt)?;
+        self.account(id)?.ok_or(Error::NO_ACCOUNT)
+    }
+}
+
 impl AccountPatch {
+    /// Returns a new account with these properties; `None` without a name.
+    pub(super) fn into_draft(self, external_id: ExternalId) -> Option<AccountDraft> {
+        Some(AccountDraft {
+            name: self.name?,
+            external_id: Some(external_id),
+            allowed_scopes: self.allowed_scopes.flatten(),
+            max_keys: self.max_keys.flatten(),
+            lifetimes: Lifetimes {
+                max: self.max_key_lifetime.flatten(),
+                default: self.default_key_lifetime.flatten(),
+            },
+            rate_limit: self.rate_limit.flatten(),
+            key_rate_limit: self.key_rate_limit.flatten(),
+            metadata: self.metadata.unwrap_or_else(Metadata::empty),
+        })
+    }
+
     fn applied_to(&self, account: &Account) -> Account {
         Account {
             name: self.name.clone().unwrap_or_else(|| account.name.clone()),
@@ -292,7 +325,7 @@ pub(super) fn first_scopes(catalogue: &Catalogue, account: &Account) -> Option<S
 }
 
 /// Returns the properties that the operator can change, for the log.
-fn facts(catalogue: &Catalogue, account: &Account) -> Value {
+pub(super) fn facts(catalogue: &Catalogue, account: &Account) -> Value {
     with_metadata(
         json!({
             "name": account.name.as_str(),

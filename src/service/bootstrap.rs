@@ -1,4 +1,4 @@
-//! The root key: made at the first start, and reset when it is lost.
+//! The root key: made or provided at the first start, and reset when it is lost.
 
 use std::{
     fs::{self, OpenOptions},
@@ -19,8 +19,10 @@ use crate::{
         credential::Credential,
         event::{EventSource, EventType, NewEvent},
         id::KeyId,
+        key_hash::KeyHash,
         lifetime::Lifetimes,
         plaintext_key::{KeyPrefix, PlaintextKey},
+        root_key::ProvidedRootKey,
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
@@ -101,7 +103,7 @@ impl Keyward {
         &self,
         deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
     ) -> Result<Option<RootKey>, Error> {
-        if self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?))?.is_some() {
+        if self.has_operator()? {
             return Ok(None);
         }
         let minted = self.mint();
@@ -112,9 +114,42 @@ impl Keyward {
     /// Makes the operator account with this root key.
     pub(super) fn make_operator(&self, minted: Minted) -> Result<RootKey, Error> {
         let Minted { plaintext, hash } = minted;
+        let id = self.insert_operator(root_key()?, plaintext.prefix(), hash, None)?;
+        Ok(RootKey { id, plaintext })
+    }
+
+    /// Returns whether the operator account exists: whether this is not the first start.
+    pub fn has_operator(&self) -> Result<bool, Error> {
+        self.store.read::<_, Error>(|tx| Ok(tx.operator_account()?.is_some()))
+    }
+
+    /// Makes the operator account with the root key that the operator provides. Call it at the first start.
+    pub fn provide_root_key(&self, provided: ProvidedRootKey) -> Result<KeyId, Error> {
+        let (iterations, entropy) = (self.settings.hash_iterations, &*self.env.entropy);
+        match provided {
+            ProvidedRootKey::Text(key) => {
+                let hash = KeyHash::of(&key, iterations, entropy);
+                self.insert_operator(root_key()?, key.prefix(), hash, Some("key"))
+            }
+            ProvidedRootKey::Digest(digest) => {
+                let prefix = self.prefix_maker(false)?.prefix_of(&digest);
+                let hash = KeyHash::of_digest(&digest, iterations, entropy);
+                let new = NewKey { imported: Some(digest.form()), ..root_key()? };
+                self.insert_operator(new, prefix, hash, Some("digest"))
+            }
+        }
+    }
+
+    /// Writes the operator account and its first key. `file` is what the file of the operator holds.
+    fn insert_operator(
+        &self,
+        root: NewKey,
+        prefix: KeyPrefix,
+        hash: KeyHash,
+        file: Option<&'static str>,
+    ) -> Result<KeyId, Error> {
         let catalogue = Arc::clone(&self.authorizer.catalogue);
-        let prefix = plaintext.prefix();
-        let id = self.system_change(move |tx| {
+        self.system_change(move |tx| {
             let account = Account {
                 id: tx.next_account_id(),
                 kind: AccountKind::Operator,
@@ -132,19 +167,18 @@ impl Keyward {
                 deleted_at: None,
                 revision: 1,
             };
-            let event = NewEvent::about_account(
-                EventType::AccountCreated,
-                account.id,
-                json!({ "after": { "name": account.name.as_str(), "kind": "operator" } }),
-            );
+            let mut data =
+                json!({ "after": { "name": account.name.as_str(), "kind": "operator" } });
+            if let Some(held) = file {
+                data["rootKeyFile"] = json!(held);
+            }
+            let event = NewEvent::about_account(EventType::AccountCreated, account.id, data);
             let receipt = tx.record(&EventSource::CLI, &event)?;
             tx.insert_account(&account, &receipt)?;
-            let root = root_key()?;
             let credential = Credential::new(prefix, hash, tx.now());
             let record = root.insert(tx, Maker::cli(&catalogue), account.id, &credential)?;
             Ok::<_, Error>(record.key.id)
-        })?;
-        Ok(RootKey { id, plaintext })
+        })
     }
 
     /// Watches the file of an initial root key, if there is one, to remove it at the first use of

@@ -21,7 +21,7 @@ use crate::{
 /// The credential that a presented text belongs to.
 #[derive(Debug)]
 pub enum Identity {
-    /// Neither a key of keyward's shape nor an imported key.
+    /// Neither a key of keyward's shape and labels nor an imported key.
     Malformed,
     /// A key of keyward's shape that no credential has.
     Unknown,
@@ -98,12 +98,15 @@ impl Keyward {
         let prefix = presented.prefix();
         let Some(entry) = self.store.index().find(prefix) else {
             let ours = prefix.label().is_some_and(|it| self.kdf_pool.prefix_labels.contains(&it));
-            return if ours { Identity::Unknown } else { Identity::Malformed };
+            // A key of this shape may have been given by its digest, which does not tell its prefix.
+            let found = self.identify_imported(text);
+            let unknown = ours && matches!(found, Identity::Malformed);
+            return if unknown { Identity::Unknown } else { found };
         };
         self.recognise(Secret::Own(presented), entry)
     }
 
-    /// As [`Keyward::identify`], for a text that has not keyward's shape.
+    /// As [`Keyward::identify`], for a text whose prefix no credential has.
     fn identify_imported(&self, text: &[u8]) -> Identity {
         let index = self.store.index();
         // Checked before anything is hashed: most servers have no imported keys.
@@ -148,9 +151,19 @@ impl Keyward {
             }
             Ok(false)
         })?;
-        if !removed {
-            return Ok(());
-        }
+        if removed { self.revoke_imported(entry) } else { Ok(()) }
+    }
+
+    /// Revokes a key that was imported, if it has the text of this key of keyward's own. The import cannot
+    /// see that. Without this, the text would be accepted again once the purge has removed its own key.
+    fn revoke_imported_copy(&self, key: &PlaintextKey) -> Result<(), Error> {
+        let key = ImportedKey::parse(key.expose().as_bytes()).ok();
+        let copy = key.and_then(|it| self.find_imported(&it)).filter(|it| !it.key.revoked);
+        copy.map_or(Ok(()), |it| self.revoke_imported(&it))
+    }
+
+    /// Revokes the key of this imported credential.
+    fn revoke_imported(&self, entry: &IndexedCredential) -> Result<(), Error> {
         let (id, prefix) = (entry.key.id, entry.prefix);
         self.system_change(move |tx| {
             let source = EventSource { actor: Actor::Scheduler, request_id: None, client_ip: None };
@@ -193,8 +206,9 @@ impl Keyward {
         if !verified {
             return Ok((Identity::Unknown, None));
         }
-        if let Secret::Imported(key) = &presented {
-            self.revoke_if_removed_before(key, &entry)?;
+        match &presented {
+            Secret::Own(key) => self.revoke_imported_copy(key)?,
+            Secret::Imported(key) => self.revoke_if_removed_before(key, &entry)?,
         }
         entry.remember_digest(digest);
         // Looked up again: the key may have been revoked while the KDF ran.

@@ -46,25 +46,26 @@ pub struct Imported {
 pub type DryRunCounts = HashMap<AccountId, u32>;
 
 /// A row with its key prefix and hash, which are made before the transaction.
-struct Prepared {
-    row: ImportRow,
-    prefix: KeyPrefix,
-    hash: KeyHash,
+pub(super) struct Prepared {
+    pub row: ImportRow,
+    pub prefix: KeyPrefix,
+    pub hash: KeyHash,
 }
 
 /// Rolls the transaction back.
-enum Rollback {
-    DryRun(Vec<ImportOutcome>),
+pub(super) enum Rollback<T> {
+    /// Everything was right, but a dry run changes nothing.
+    DryRun(T),
     Failed(Error),
 }
 
-impl From<Error> for Rollback {
+impl<T> From<Error> for Rollback<T> {
     fn from(err: Error) -> Self {
         Self::Failed(err)
     }
 }
 
-impl From<StoreError> for Rollback {
+impl<T> From<StoreError> for Rollback<T> {
     fn from(err: StoreError) -> Self {
         Self::Failed(err.into())
     }
@@ -84,8 +85,14 @@ impl Keyward {
     ) -> Result<Vec<ImportOutcome>, Error> {
         let permit = self.permit_change(caller)?;
         let maker = self.prefix_maker(dry_run.is_some())?;
-        let prepared = self.prepare(&maker, rows);
-        let outcome = self.change::<_, Rollback>(permit, WRITERS, move |change| {
+        let hashes = self.hashes_of(rows.iter().map(|it| &it.digest));
+        let prepared = rows.into_iter().zip(hashes).map(|(row, hash)| Prepared {
+            prefix: maker.prefix_of(&row.digest),
+            row,
+            hash,
+        });
+        let prepared: Vec<_> = prepared.collect();
+        let outcome = self.change::<_, Rollback<_>>(permit, WRITERS, move |change| {
             let (is_dry_run, counts) = (dry_run.is_some(), dry_run.unwrap_or_default());
             let mut outcomes = Vec::with_capacity(prepared.len());
             for it in prepared {
@@ -115,21 +122,16 @@ impl Keyward {
         self.record_server_event(EventType::ApiKeysImported, data)
     }
 
-    /// Makes key prefixes and hashes, on a thread of low priority.
-    fn prepare(&self, maker: &PrefixMaker, rows: Vec<ImportRow>) -> Vec<Prepared> {
-        let prepare = |row: ImportRow| Prepared {
-            prefix: maker.prefix_of(&row.digest),
-            hash: KeyHash::of_digest(
-                &row.digest,
-                self.settings.hash_iterations,
-                &*self.env.entropy,
-            ),
-            row,
-        };
+    /// Derives the hashes of digests, on a thread of low priority.
+    pub(super) fn hashes_of<'a>(
+        &self,
+        digests: impl Iterator<Item = &'a ImportedDigest> + Send,
+    ) -> Vec<KeyHash> {
+        let (iterations, entropy) = (self.settings.hash_iterations, &*self.env.entropy);
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 kdf_pool::lower_priority();
-                rows.into_iter().map(prepare).collect()
+                digests.map(|it| KeyHash::of_digest(it, iterations, entropy)).collect()
             });
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
@@ -137,7 +139,7 @@ impl Keyward {
 
     /// Returns what makes the key prefixes. The first import makes and stores its secret; a dry run
     /// before that makes one that is forgotten.
-    fn prefix_maker(&self, dry_run: bool) -> Result<PrefixMaker, Error> {
+    pub(super) fn prefix_maker(&self, dry_run: bool) -> Result<PrefixMaker, Error> {
         if let Some(known) = self.imported_prefixes.get() {
             return Ok(known.clone());
         }
@@ -155,7 +157,11 @@ impl Keyward {
 impl Change<'_> {
     /// Imports one row, or returns why it is refused. Nothing is written before all checks passed, so a
     /// refused row leaves no trace in the transaction.
-    fn import(&self, prepared: Prepared, counts: &DryRunCounts) -> Result<ImportOutcome, Error> {
+    pub(super) fn import(
+        &self,
+        prepared: Prepared,
+        counts: &DryRunCounts,
+    ) -> Result<ImportOutcome, Error> {
         let (tx, caller, catalogue) = (&**self, self.caller(), &self.authorizer.catalogue);
         let Prepared { row: ImportRow { digest, account, new }, prefix, hash } = prepared;
         let refuse = |pointer, code, says: String| Ok(Err(Fault::new(pointer, code, &says)));

@@ -142,37 +142,8 @@ impl Keyward {
         patch: KeyPatch,
     ) -> Result<KeyView, Error> {
         let permit = self.permit_change(caller)?;
-        let record = self.change(permit, WRITERS, move |change| {
-            let record = change.checks().key_to_change(wanted, Gain::Settings(&patch))?;
-            let (before, catalogue) = (&record.key, &change.authorizer.catalogue);
-            if before.console_link.is_some() {
-                return Err(Conflict::IsConsoleLink.into());
-            }
-            if let Some(scopes) = &patch.scopes {
-                let account = change.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
-                let added = catalogue.bits(scopes).minus(catalogue.bits(&before.scopes));
-                change.checks().refuse_beyond_grantable(added, &account)?;
-            }
-            let mut after = patch.applied_to(before, change.now());
-            let moved = after.expires_at != before.expires_at;
-            if moved && before.is_expired_at(change.now()) {
-                return Err(Conflict::KeyNotActive.into());
-            }
-            if after == *before {
-                return Ok(record);
-            }
-            after.announced_days = change.announced_days(before, &after);
-            let data = changes(&settings(catalogue, before), &settings(catalogue, &after));
-            let event = NewEvent::about_key(EventType::ApiKeyUpdated, before, data);
-            let receipt = change.record(&event)?;
-            change.update_key(&after, &receipt)?;
-            keep_a_root_key(&change, before)?;
-            let record = change.key(wanted.id)?.ok_or(Error::NotFound)?;
-            if moved {
-                change.announce(&record)?;
-            }
-            Ok::<_, Error>(record)
-        })?;
+        let record =
+            self.change(permit, WRITERS, move |change| change.patch_key(wanted, &patch))?;
         Ok(self.view(caller, record))
     }
 
@@ -186,12 +157,58 @@ impl Keyward {
     ) -> Result<(), Error> {
         let permit = Self::permit_revocation(caller);
         let needed: &[_] = if wanted.access == KeyAccess::Itself { &[] } else { WRITERS };
-        self.change(permit, needed, move |change| {
-            let record = change.checks().key_to_change(wanted, Gain::Nothing)?;
-            let why = RevocationReason { code: "requested", text: reason.as_ref() };
-            revoke(&change, change.source(), &record, why)?;
-            keep_a_root_key(&change, &record.key)
-        })
+        self.change(permit, needed, move |change| change.end_key(wanted, reason.as_ref()))
+    }
+}
+
+impl Change<'_> {
+    /// Changes what the patch names, with an event. A change of nothing leaves no trace.
+    pub(super) fn patch_key(
+        &self,
+        wanted: KeyChange,
+        patch: &KeyPatch,
+    ) -> Result<KeyRecord, Error> {
+        let record = self.checks().key_to_change(wanted, Gain::Settings(patch))?;
+        let (before, catalogue) = (&record.key, &self.authorizer.catalogue);
+        if before.console_link.is_some() {
+            return Err(Conflict::IsConsoleLink.into());
+        }
+        if let Some(scopes) = &patch.scopes {
+            let account = self.account(before.account_id)?.ok_or(Error::NO_ACCOUNT)?;
+            let added = catalogue.bits(scopes).minus(catalogue.bits(&before.scopes));
+            self.checks().refuse_beyond_grantable(added, &account)?;
+        }
+        let mut after = patch.applied_to(before, self.now());
+        let moved = after.expires_at != before.expires_at;
+        if moved && before.is_expired_at(self.now()) {
+            return Err(Conflict::KeyNotActive.into());
+        }
+        if after == *before {
+            return Ok(record);
+        }
+        after.announced_days = self.announced_days(before, &after);
+        let data = changes(&settings(catalogue, before), &settings(catalogue, &after));
+        let event = NewEvent::about_key(EventType::ApiKeyUpdated, before, data);
+        let receipt = self.record(&event)?;
+        self.update_key(&after, &receipt)?;
+        keep_a_root_key(self, before)?;
+        let record = self.key(wanted.id)?.ok_or(Error::NotFound)?;
+        if moved {
+            self.announce(&record)?;
+        }
+        Ok(record)
+    }
+
+    /// Revokes a key, unless it is the last root key.
+    pub(super) fn end_key(
+        &self,
+        wanted: KeyChange,
+        reason: Option<&ReasonText>,
+    ) -> Result<(), Error> {
+        let record = self.checks().key_to_change(wanted, Gain::Nothing)?;
+        let why = RevocationReason { code: "requested", text: reason };
+        revoke(self, self.source(), &record, why)?;
+        keep_a_root_key(self, &record.key)
     }
 }
 

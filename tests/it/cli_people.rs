@@ -160,6 +160,7 @@ fn a_command_offers_only_options_that_it_uses() {
         &["root-key", "reset"][..],
         &["run-job"],
         &["import"],
+        &["apply"],
         &["backup", "create"],
         &["backup", "restore"],
         &["clock", "accept"],

@@ -6,8 +6,10 @@ use std::{fs, path::Path};
 use rusqlite::{Connection, functions::FunctionFlags};
 
 const SCHEMA: &str = include_str!("../../schema.sql");
-/// Tables that stay small: one row for each prefix label, or a single row.
-const SMALL: [&str; 3] = ["key_brands", "import_secret", "time_floor"];
+/// Tables that stay small: one row for each prefix label, or a single row; and what files made, which only
+/// `apply --prune` reads, to compare it with a file.
+const SMALL: [&str; 5] =
+    ["key_brands", "import_secret", "time_floor", "applied_accounts", "applied_keys"];
 
 /// Returns the string literal at the beginning of `text`, as the compiler reads it.
 fn literal(text: &str) -> Option<String> {

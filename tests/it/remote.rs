@@ -196,6 +196,7 @@ fn a_command_for_the_local_machine_is_refused_with_the_url_of_another() {
         &["root-key", "reset"],
         &["clock", "accept"],
         &["import", "keys.jsonl"],
+        &["apply", "keys.toml"],
         &["doctor"],
         &["events", "verify"],
     ] {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{error::Error, import::LONGEST_LINE, limits},
-    domain::imported_key::ImportedKey,
+    domain::{imported_key::ImportedKey, plaintext_key::PlaintextKey},
     http::{
         control::import::{ONE_FORM, RowFault},
         request::{
@@ -133,10 +133,12 @@ pub(super) fn take_key(row: &mut Map<String, Value>) -> Result<Option<ImportedKe
         let says = "has fewer than 20 characters, so its digest would reveal it; issue a new key";
         return Err(fault("key", "invalid_format", says));
     }
-    let key = ImportedKey::parse(text.as_bytes()).map_err(|_| {
-        let says = "must be 20 to 512 visible ASCII characters, and not a key of keyward's own";
-        fault("key", "invalid_format", says)
-    })?;
+    let key = ImportedKey::parse(text.as_bytes());
+    let key =
+        key.ok().filter(|_| PlaintextKey::parse(text.as_bytes()).is_err()).ok_or_else(|| {
+            let says = "must be 20 to 512 visible ASCII characters, and not a key of keyward's own";
+            fault("key", "invalid_format", says)
+        })?;
     match row.iter().find(|(_, value)| holds(value, &text)) {
         Some((name, _)) => {
             Err(fault(name, "contains_api_key", "the key itself must not stand in it"))

@@ -176,7 +176,8 @@ pub async fn update_account(
     let account = find(&app, &caller, &id).await?;
     let members = body.members()?;
     let expected = expected_revision(&req, account.revision)?;
-    let patch = read_account_patch(members, app.catalogue(), &account).map_err(Problem::invalid)?;
+    let patch = read_account_patch(members, app.catalogue(), account.allowed_scopes.as_ref())
+        .map_err(Problem::invalid)?;
     let account =
         run(&app, move |app| app.update_account(&caller, account.id, expected, patch)).await?;
     Ok(shown(&app, &account))

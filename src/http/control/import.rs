@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 
 use actix_web::{HttpResponse, web};
-use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{id::AccountId, imported_key::ImportedDigest, lifetime::Lifetimes},
+    domain::{
+        id::AccountId,
+        imported_key::{ImportedDigest, decoded},
+        lifetime::Lifetimes,
+    },
     http::{
         blocking::run,
         problem::Problem,
@@ -165,7 +168,7 @@ fn read_row(
 }
 
 /// Reads the one digest of a row. Every other row gets a fault.
-fn read_digest(members: &mut Members) -> Option<ImportedDigest> {
+pub(super) fn read_digest(members: &mut Members) -> Option<ImportedDigest> {
     if members.holds("key") {
         let says = "the server takes no key text; send its SHA-256, as `keyward import` does";
         members.faults.push(Fault::new("/key", "unknown_field", says));
@@ -193,16 +196,4 @@ fn read_digest(members: &mut Members) -> Option<ImportedDigest> {
         members.faults.push(Fault::new(format!("/{name}"), "invalid_format", says));
     }
     digest
-}
-
-/// Decodes hexadecimal or base64.
-pub fn decoded<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let text = text.trim();
-    if text.len() == 2 * N {
-        let digit = |it: &u8| char::from(*it).to_digit(16).and_then(|it| u8::try_from(it).ok());
-        let pairs = text.as_bytes().chunks_exact(2);
-        let byte = |it: &[u8]| Some(digit(it.first()?)? << 4 | digit(it.get(1)?)?);
-        return pairs.map(byte).collect::<Option<Vec<_>>>()?.try_into().ok();
-    }
-    Base64::decode_vec(text).ok()?.try_into().ok()
 }

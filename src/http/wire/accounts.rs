@@ -191,13 +191,12 @@ pub fn read_account_draft(
     members.finish(read)
 }
 
-/// Reads an [`UpdateAccountRequest`] about `existing`.
+/// Reads an [`UpdateAccountRequest`] about an account that allows the scopes `held` already.
 pub fn read_account_patch(
     mut members: Members,
     catalogue: &Catalogue,
-    existing: &Account,
+    held: Option<&ScopeSet>,
 ) -> Result<AccountPatch, Vec<Fault>> {
-    let held = existing.allowed_scopes.as_ref();
     let settings = read_settings(&mut members, catalogue, held);
     let status = members.optional("status", |it: String| read_status(&it));
     members.finish(Some(AccountPatch { status, ..settings }))

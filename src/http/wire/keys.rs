@@ -316,6 +316,15 @@ pub fn read_key_patch(
     members.finish(Some(patch))
 }
 
+/// Reads the settings that a file declares for a key.
+pub fn read_declared_key(
+    mut members: Members,
+    catalogue: &Catalogue,
+) -> Result<KeyPatch, Vec<Fault>> {
+    let patch = read_settings(&mut members, catalogue, None);
+    members.finish(Some(patch))
+}
+
 /// Reads the settings of a key; `held` are the scopes that it has already.
 fn read_settings(
     members: &mut Members,

@@ -74,3 +74,12 @@ CREATE INDEX key_addresses_to_announce ON key_addresses (announce_at_ms)
 
 CREATE INDEX events_of_new_address ON events (subject, seq)
     WHERE type = 'api_key.new_address';
+
+CREATE TABLE applied_accounts (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE applied_keys (
+    prefix TEXT PRIMARY KEY,
+    key_id TEXT NOT NULL UNIQUE REFERENCES api_keys (id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;

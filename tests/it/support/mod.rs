@@ -1,6 +1,7 @@
 //! The complete server on a free port, with a directory of its own and a clock that the test sets.
 
 mod address;
+pub mod apply;
 pub mod authz;
 mod binary;
 mod client;

@@ -1,0 +1,427 @@
+//! The file of `keyward apply`: accounts and keys as they shall be.
+//!
+//! This reads what is written, with the lines, into the members that the API has. The server checks what it
+//! means.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    ConfigFile,
+    faults::{Fault, nearest, quoted},
+    read::{self, Raw},
+    toml_text::TomlText,
+};
+use crate::domain::{lifetime::LONGEST_SECONDS, rate_limit::RateLimit};
+
+const KEYS: &str = "keys";
+const ACCOUNTS: &str = "accounts";
+/// The most sections. One transaction makes all changes.
+const MOST: usize = 10_000;
+
+/// The kind of a member.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Text,
+    Texts,
+    Number,
+    Flag,
+    Instant,
+    Lifetime,
+    Rate,
+    Data,
+}
+
+/// A member of a section.
+struct Member {
+    /// Its name in the file.
+    name: &'static str,
+    /// Its name in the API.
+    api: &'static str,
+    kind: Kind,
+    /// The word for the absence of a value, if a value can be absent.
+    none: Option<&'static str>,
+}
+
+const fn member(
+    name: &'static str,
+    api: &'static str,
+    kind: Kind,
+    none: Option<&'static str>,
+) -> Member {
+    Member { name, api, kind, none }
+}
+
+const ACCOUNT_MEMBERS: [Member; 10] = [
+    member("external_id", "externalId", Kind::Text, None),
+    member("name", "name", Kind::Text, None),
+    member("status", "status", Kind::Text, None),
+    member("allowed_scopes", "allowedScopes", Kind::Texts, Some("all")),
+    member("max_keys", "maxKeys", Kind::Number, Some("server")),
+    member("max_key_lifetime", "maxKeyLifetimeSeconds", Kind::Lifetime, Some("server")),
+    member("default_key_lifetime", "defaultKeyLifetimeSeconds", Kind::Lifetime, Some("server")),
+    member("rate_limit", "rateLimit", Kind::Rate, Some("none")),
+    member("key_rate_limit", "keyRateLimit", Kind::Rate, Some("none")),
+    member("metadata", "metadata", Kind::Data, None),
+];
+
+const KEY_MEMBERS: [Member; 9] = [
+    member("sha256", "sha256", Kind::Text, None),
+    member("sha512", "sha512", Kind::Text, None),
+    member("name", "name", Kind::Text, None),
+    member("scopes", "scopes", Kind::Texts, None),
+    member("enabled", "enabled", Kind::Flag, None),
+    member("expires_at", "expiresAt", Kind::Instant, Some("never")),
+    member("allowed_ips", "allowedIps", Kind::Texts, Some("any")),
+    member("rate_limit", "rateLimit", Kind::Rate, Some("none")),
+    member("metadata", "metadata", Kind::Data, None),
+];
+
+/// An account or a key of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeclaredSection {
+    /// The members by their names in the API.
+    pub members: Map<String, Value>,
+    /// The line where the section begins, counted from one.
+    line: usize,
+    /// The line of each member, by its name in the API.
+    lines: Vec<(&'static str, usize)>,
+}
+
+/// The sections of a file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeclaredFile {
+    /// The keys of the operator account.
+    pub keys: Vec<DeclaredSection>,
+    /// The accounts, each with its keys.
+    pub accounts: Vec<(DeclaredSection, Vec<DeclaredSection>)>,
+}
+
+impl DeclaredSection {
+    /// Returns the line of a member, or of the section if the member was not given.
+    pub fn line_of(&self, api: &str) -> usize {
+        self.lines.iter().find(|(it, _)| *it == api).map_or(self.line, |(_, line)| *line)
+    }
+
+    /// Returns whether the member was given, but with a fault of its form.
+    pub fn is_malformed(&self, api: &str) -> bool {
+        !self.members.contains_key(api) && self.lines.iter().any(|(it, _)| *it == api)
+    }
+}
+
+impl DeclaredFile {
+    /// Reads every section, and returns the faults of the file's form.
+    pub fn read(file: ConfigFile<'_>) -> (Self, Vec<Fault>) {
+        let mut text = TomlText::new(file);
+        let mut read = Self::default();
+        if let Some(root) = text.parse() {
+            read.root(&mut text, root.get_ref());
+        }
+        (read, text.into_faults())
+    }
+
+    fn root(&mut self, text: &mut TomlText<'_>, root: &DeTable<'_>) {
+        for (key, value) in root {
+            match &**key.get_ref() {
+                KEYS => self.keys = key_sections(text, KEYS, value),
+                ACCOUNTS => {
+                    for (at, table) in sections(text, ACCOUNTS, value) {
+                        let keys = table.iter().find(|(name, _)| name.get_ref() == KEYS);
+                        let keys =
+                            keys.map(|(_, value)| key_sections(text, "accounts.keys", value));
+                        let account = read_section(text, at, table, &ACCOUNT_MEMBERS, true);
+                        self.accounts.push((account, keys.unwrap_or_default()));
+                    }
+                }
+                other => {
+                    let hint = hint(other, [KEYS, ACCOUNTS].into_iter());
+                    text.fault(key.span().start, format!("unknown {}{hint}", quoted(other)));
+                }
+            }
+        }
+        let keys = self.accounts.iter().map(|(_, keys)| keys.len()).sum::<usize>();
+        if MOST < self.keys.len() + self.accounts.len() + keys {
+            text.fault(0, format!("there may be at most {MOST} accounts and keys"));
+        }
+    }
+}
+
+/// Returns the name that a member of the API has in the file.
+pub fn declared_name(api: &str) -> &str {
+    by_api_name(api).map_or(api, |it| it.name)
+}
+
+/// Returns how the file writes a value of the API.
+pub fn declared_value(api: &str, value: &Value) -> String {
+    let Some(member) = by_api_name(api) else { return "changed".to_owned() };
+    if value.is_null() {
+        return member.none.unwrap_or("none").to_owned();
+    }
+    match member.kind {
+        Kind::Lifetime => {
+            let seconds = value.as_u64().unwrap_or_default();
+            read::duration_text(Duration::from_secs(seconds))
+        }
+        Kind::Rate => {
+            let number = |name: &str| value[name].as_u64().unwrap_or_default();
+            format!("{}/{}s", number("limit"), number("windowSeconds"))
+        }
+        Kind::Text | Kind::Texts | Kind::Number | Kind::Flag | Kind::Instant | Kind::Data => {
+            value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+        }
+    }
+}
+
+fn by_api_name(api: &str) -> Option<&'static Member> {
+    ACCOUNT_MEMBERS.iter().chain(&KEY_MEMBERS).find(|it| it.api == api)
+}
+
+/// Returns the tables of a list of sections, each with its offset.
+fn sections<'a>(
+    text: &mut TomlText<'_>,
+    name: &str,
+    value: &'a Spanned<DeValue<'a>>,
+) -> Vec<(usize, &'a DeTable<'a>)> {
+    let message = || format!("`{name}` must be `[[{name}]]` sections");
+    let Some(items) = value.get_ref().as_array() else {
+        text.fault(value.span().start, message());
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for item in items {
+        match item.get_ref().as_table() {
+            Some(table) => found.push((item.span().start, table)),
+            None => text.fault(item.span().start, message()),
+        }
+    }
+    found
+}
+
+fn key_sections(
+    text: &mut TomlText<'_>,
+    name: &str,
+    value: &Spanned<DeValue<'_>>,
+) -> Vec<DeclaredSection> {
+    let found = sections(text, name, value);
+    found.into_iter().map(|(at, it)| read_section(text, at, it, &KEY_MEMBERS, false)).collect()
+}
+
+/// Reads the members of a section; `has_keys` tells that its member `keys` is read elsewhere.
+fn read_section(
+    text: &mut TomlText<'_>,
+    at: usize,
+    table: &DeTable<'_>,
+    known: &'static [Member],
+    has_keys: bool,
+) -> DeclaredSection {
+    let mut section = DeclaredSection { line: text.line(at), ..DeclaredSection::default() };
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        if has_keys && name == KEYS {
+            continue;
+        }
+        let Some(member) = known.iter().find(|it| it.name == name) else {
+            let message = unknown(name, known, has_keys);
+            text.fault(key.span().start, message);
+            continue;
+        };
+        section.lines.push((member.api, text.line(key.span().start)));
+        match member.read(value.get_ref()) {
+            Ok(value) => drop(section.members.insert(member.api.to_owned(), value)),
+            Err(why) => text.fault(value.span().start, format!("`{name}` {why}")),
+        }
+    }
+    section
+}
+
+fn unknown(name: &str, known: &[Member], has_keys: bool) -> String {
+    if name == "key" {
+        return "unknown `key`: the file holds no text of a key, write its `sha256`".to_owned();
+    }
+    let names = known.iter().map(|it| it.name).chain(has_keys.then_some(KEYS));
+    format!("unknown {}{}", quoted(name), hint(name, names))
+}
+
+fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    match nearest(name, known.clone()) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => format!("; known here: {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}
+
+impl Member {
+    /// Returns the value as the API takes it. The error completes a sentence.
+    fn read(&self, value: &DeValue<'_>) -> Result<Value, String> {
+        let raw = Raw::Toml(value);
+        if let Some(word) = self.none
+            && value.as_str() == Some(word)
+        {
+            return Ok(Value::Null);
+        }
+        let or = self.none.map_or_else(String::new, |it| format!(", or \"{it}\""));
+        let read = match self.kind {
+            Kind::Text => raw.text("a string").map(Value::from),
+            Kind::Texts => read::texts(raw).map(Value::from),
+            Kind::Number => read::number(raw, 0..=u32::MAX).map(Value::from),
+            Kind::Flag => read::boolean(raw).map(Value::from),
+            Kind::Instant => instant(value).map(Value::from),
+            Kind::Lifetime => {
+                let range = Duration::from_secs(1)..=Duration::from_secs(LONGEST_SECONDS.into());
+                read::duration(raw, range).map(|it| it.as_secs().into())
+            }
+            Kind::Rate => rate(raw),
+            Kind::Data => data(value),
+        };
+        read.map_err(|why| format!("{why}{or}"))
+    }
+}
+
+/// Reads a date with a time and an offset, as TOML writes it or as a string.
+fn instant(value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Datetime(it) if it.date.is_some() && it.time.is_some() && it.offset.is_some() => {
+            Ok(it.to_string())
+        }
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => {
+            Err("must be a date with a time and an offset, such as 2027-01-20T12:00:00Z".to_owned())
+        }
+    }
+}
+
+fn rate(raw: Raw<'_>) -> Result<Value, String> {
+    const WHAT: &str = "a number, a slash and a window in s, m, h or d, such as \"100/60s\"";
+    let text = raw.text(WHAT)?;
+    let (limit, window) =
+        RateLimit::parts(text).ok_or_else(|| format!("must be {WHAT}, not {}", quoted(text)))?;
+    Ok(json!({ "limit": limit, "windowSeconds": window }))
+}
+
+/// Returns a table as a JSON object. A date becomes a string.
+fn data(value: &DeValue<'_>) -> Result<Value, String> {
+    if value.is_table() { json_of(value) } else { Err("must be a table".to_owned()) }
+}
+
+fn json_of(value: &DeValue<'_>) -> Result<Value, String> {
+    let inexact = || "holds a number that JSON cannot hold exactly".to_owned();
+    Ok(match value {
+        DeValue::String(text) => Value::from(&**text),
+        DeValue::Boolean(it) => Value::from(*it),
+        DeValue::Datetime(it) => Value::from(it.to_string()),
+        DeValue::Integer(it) => {
+            let number = i64::from_str_radix(it.as_str(), it.radix()).ok();
+            Value::from(number.ok_or_else(inexact)?)
+        }
+        DeValue::Float(it) => {
+            let number = it.as_str().parse().ok().and_then(serde_json::Number::from_f64);
+            Value::from(number.ok_or_else(inexact)?)
+        }
+        DeValue::Array(items) => {
+            let items = items.iter().map(|it| json_of(it.get_ref()));
+            Value::Array(items.collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(members) => {
+            let members = members
+                .iter()
+                .map(|(name, it)| Ok((name.get_ref().to_string(), json_of(it.get_ref())?)));
+            Value::Object(members.collect::<Result<_, String>>()?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(text: &str) -> (DeclaredFile, Vec<String>) {
+        let (file, faults) = DeclaredFile::read(ConfigFile { path: Path::new("a.toml"), text });
+        (file, faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn members_get_their_names_in_the_api_and_their_lines() {
+        let text = "[[accounts]]\nexternal_id = \"a\"\nmax_key_lifetime = \"90d\"\n\
+                    max_keys = \"server\"\nkey_rate_limit = \"5/2h\"\n\n\
+                    [[accounts.keys]]\nexpires_at = 2027-01-01T00:00:00Z\nallowed_ips = \"any\"\n\
+                    metadata = { a = [1, 2.5, true, { b = \"c\" }] }\n";
+        let (file, faults) = read(text);
+        assert_eq!(faults, [""; 0]);
+        let [(account, keys)] = &file.accounts[..] else { panic!("{file:?}") };
+        let expected = json!({
+            "externalId": "a",
+            "maxKeyLifetimeSeconds": 7_776_000,
+            "maxKeys": null,
+            "keyRateLimit": { "limit": 5, "windowSeconds": 7_200 },
+        });
+        assert_eq!(Value::Object(account.members.clone()), expected);
+        let lines = ["externalId", "maxKeys", "keyRateLimit", "name"].map(|it| account.line_of(it));
+        assert_eq!(lines, [2, 4, 5, 1]);
+        let [key] = &keys[..] else { panic!("{file:?}") };
+        let expected = json!({
+            "expiresAt": "2027-01-01T00:00:00Z",
+            "allowedIps": null,
+            "metadata": { "a": [1, 2.5, true, { "b": "c" }] },
+        });
+        assert_eq!(Value::Object(key.members.clone()), expected);
+        assert_eq!((key.line_of("expiresAt"), key.line_of("")), (8, 7));
+    }
+
+    #[test]
+    fn every_value_is_shown_as_the_file_writes_it() {
+        let (file, faults) = read(include_str!("../../packaging/examples/apply.toml"));
+        assert_eq!(faults, [""; 0]);
+        let accounts = file.accounts.iter().map(|(account, _)| account);
+        for section in accounts.chain(&file.keys) {
+            for (api, value) in &section.members {
+                let member = by_api_name(api).unwrap();
+                let shown = declared_value(api, value);
+                let text = match member.kind {
+                    Kind::Texts | Kind::Number | Kind::Flag => shown,
+                    Kind::Data => continue,
+                    Kind::Text | Kind::Instant | Kind::Lifetime | Kind::Rate => {
+                        format!("\"{shown}\"")
+                    }
+                };
+                let section = if file.keys.contains(section) { KEYS } else { ACCOUNTS };
+                let (again, faults) =
+                    read(&format!("[[{section}]]\n{} = {text}\n", declared_name(api)));
+                assert_eq!(faults, [""; 0], "{text}");
+                let read = again.accounts.iter().map(|(it, _)| it).chain(&again.keys).next();
+                assert_eq!(read.unwrap().members.get(api), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn faults_of_the_form_are_told_together() {
+        let (_, faults) = read(
+            "keys = 1\n[[accounts]]\nkeys = [1]\nmax_keys = -1\nmax_key_lifetime = \"90\"\n\
+             rate_limit = \"5\"\nmetadata = 1\nname = 7\nalowed_scopes = []\n",
+        );
+        let expected = [
+            "a.toml:1: `keys` must be `[[keys]]` sections",
+            "a.toml:3: `accounts.keys` must be `[[accounts.keys]]` sections",
+            "a.toml:4: `max_keys` must be a whole number from 0 to 4294967295, not `-1`, or \"server\"",
+            "a.toml:5: `max_key_lifetime` must be a duration with its unit, such as \"5m\" or \"30d\", \
+             not `90`, or \"server\"",
+            "a.toml:6: `rate_limit` must be a number, a slash and a window in s, m, h or d, such as \
+             \"100/60s\", not `5`, or \"none\"",
+            "a.toml:7: `metadata` must be a table",
+            "a.toml:8: `name` must be a string, not `7`",
+            "a.toml:9: unknown `alowed_scopes`; did you mean `allowed_scopes`?",
+        ];
+        assert_eq!(faults, expected);
+    }
+}

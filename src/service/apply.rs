@@ -1,0 +1,367 @@
+//! Applies a declared state: accounts by their external identifiers, and keys by their digests.
+//!
+//! It makes only the changes that lead to that state, by the functions that the API uses, in one
+//! transaction. So a file is applied as a whole or not at all, and a dry run is the same run, undone.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::{
+    domain::{
+        account::{Account, AccountStatus},
+        api_key::ApiKey,
+        id::{AccountId, KeyId},
+        imported_key::ImportedDigest,
+        key_hash::KeyHash,
+        plaintext_key::KeyPrefix,
+        text::{ExternalId, ReasonText},
+    },
+    service::{
+        AccountPatch, Change, DryRunCounts, Error, Fault, ImportRow, KeyAccess, KeyChange,
+        KeyPatch, Keyward, NewKey, Principal,
+        accounts::{MANAGERS, facts},
+        import::{Prepared, Rollback},
+        view::{changes, settings},
+    },
+    store::{KeyRecord, ReadTx, StoreError},
+};
+
+/// A section of the file: an account, or a key of an account or of the operator.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Section {
+    /// The position of the account; `None` for a key of the operator account.
+    pub account: Option<usize>,
+    /// The position of the key among those of its account.
+    pub key: Option<usize>,
+}
+
+/// An account as it shall be. What is absent in `patch` stays as it is, or gets its default.
+pub struct DeclaredAccount {
+    pub section: Section,
+    pub external_id: ExternalId,
+    pub patch: AccountPatch,
+}
+
+/// A key as it shall be.
+pub struct DeclaredKey {
+    pub section: Section,
+    pub digest: ImportedDigest,
+    /// The account that owns the key; `None` is the operator account.
+    pub account: Option<ExternalId>,
+    pub patch: KeyPatch,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ApplyMode {
+    /// Find out what would change, and change nothing.
+    pub dry_run: bool,
+    /// Also remove what an earlier file made and this one does not name.
+    pub prune: bool,
+}
+
+/// What a run did to one account or key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AppliedAction {
+    Created,
+    Updated,
+    Revoked,
+    Suspended,
+    /// The key was revoked, or has expired and was removed. It does not come back.
+    Left,
+}
+
+/// One change of a run.
+#[derive(Debug)]
+pub struct AppliedChange {
+    pub action: AppliedAction,
+    /// The external identifier of the account; `None` is the operator account.
+    pub account: Option<String>,
+    /// The name of the key; `None` if the change is about the account.
+    pub key: Option<String>,
+    /// The identifier of a key that existed before.
+    pub key_id: Option<KeyId>,
+    /// The settings that changed, before and after.
+    pub facts: Value,
+}
+
+/// The outcome of a run. With faults, nothing was changed.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub changes: Vec<AppliedChange>,
+    pub faults: Vec<(Section, Fault)>,
+}
+
+/// A declared key with its prefix. The hash is made before the transaction, for keys that are not there.
+struct PreparedKey {
+    declared: DeclaredKey,
+    prefix: KeyPrefix,
+    hash: Option<KeyHash>,
+}
+
+impl Keyward {
+    /// Makes accounts and keys what they are declared to be. If a section is at fault, changes nothing.
+    pub fn apply(
+        &self,
+        caller: &Principal,
+        accounts: Vec<DeclaredAccount>,
+        keys: Vec<DeclaredKey>,
+        mode: ApplyMode,
+    ) -> Result<Applied, Error> {
+        let permit = self.permit_change(caller)?;
+        let maker = self.prefix_maker(mode.dry_run || keys.is_empty())?;
+        let (mut known, mut digests) = (Vec::new(), Vec::new());
+        self.store.read::<_, Error>(|tx| {
+            for declared in keys {
+                let prefix = maker.prefix_of(&declared.digest);
+                if find(tx, prefix)?.is_some() {
+                    known.push(PreparedKey { declared, prefix, hash: None });
+                } else {
+                    digests.push((declared, prefix));
+                }
+            }
+            Ok(())
+        })?;
+        let hashes = self.hashes_of(digests.iter().map(|(it, _)| &it.digest));
+        let fresh = digests.into_iter().zip(hashes).map(|((declared, prefix), hash)| PreparedKey {
+            declared,
+            prefix,
+            hash: Some(hash),
+        });
+        let mut keys: Vec<_> = known.into_iter().chain(fresh).collect();
+        keys.sort_by_key(|it| (it.declared.section.account, it.declared.section.key));
+        let outcome = self.change::<_, Rollback<Applied>>(permit, MANAGERS, move |change| {
+            let mut run =
+                Run { change: &change, applied: Applied::default(), named: Named::default() };
+            for it in accounts {
+                run.account(it)?;
+            }
+            for it in keys {
+                run.key(it)?;
+            }
+            if mode.prune && run.applied.faults.is_empty() {
+                run.prune()?;
+            }
+            let applied = run.applied;
+            let undo = mode.dry_run || !applied.faults.is_empty();
+            if undo { Err(Rollback::DryRun(applied)) } else { Ok(applied) }
+        });
+        match outcome {
+            Ok(applied) | Err(Rollback::DryRun(applied)) => Ok(applied),
+            Err(Rollback::Failed(err)) => Err(err),
+        }
+    }
+}
+
+/// Returns the key with this digest, also after its rotation, when the digest is that of no credential.
+fn find(tx: &ReadTx<'_>, prefix: KeyPrefix) -> Result<Option<KeyRecord>, StoreError> {
+    if let Some(found) = tx.key_with_prefix(prefix)? {
+        return Ok(Some(found));
+    }
+    tx.applied_key(prefix)?.map_or(Ok(None), |id| tx.key(id))
+}
+
+/// What the file names.
+#[derive(Default)]
+struct Named {
+    accounts: HashSet<AccountId>,
+    keys: HashSet<KeyId>,
+    /// Accounts with a fault, so that their keys need no check.
+    unsound: HashSet<String>,
+}
+
+/// A run inside its transaction.
+struct Run<'a, 'tx> {
+    change: &'a Change<'tx>,
+    applied: Applied,
+    named: Named,
+}
+
+impl Run<'_, '_> {
+    fn account(&mut self, declared: DeclaredAccount) -> Result<(), Error> {
+        let DeclaredAccount { section, external_id, patch } = declared;
+        let change = self.change;
+        let outcome = match change.account_with_external_id(&external_id)? {
+            Some(before) => self.patch_account(&before, &patch),
+            None => self.add_account(&external_id, patch),
+        };
+        let name = external_id.as_str().to_owned();
+        let Some(id) = self.sound(section, outcome)? else {
+            self.named.unsound.insert(name);
+            return Ok(());
+        };
+        self.named.accounts.insert(id);
+        Ok(())
+    }
+
+    fn add_account(
+        &mut self,
+        external_id: &ExternalId,
+        patch: AccountPatch,
+    ) -> Result<AccountId, Error> {
+        let status = AccountPatch { status: patch.status, ..AccountPatch::default() };
+        let says = "is required, because there is no such account yet";
+        let draft = patch.into_draft(external_id.clone());
+        let draft = draft.ok_or_else(|| Error::invalid("/name", "required", says))?;
+        let account = self.change.add_account(draft)?;
+        self.change.remember_applied_account(account.id)?;
+        self.tell(AppliedAction::Created, &account, None, Value::Null);
+        self.patch_account(&account, &status)
+    }
+
+    fn patch_account(
+        &mut self,
+        before: &Account,
+        patch: &AccountPatch,
+    ) -> Result<AccountId, Error> {
+        let after = self.change.patch_account(before.id, None, patch)?;
+        if after.revision != before.revision {
+            let catalogue = &self.change.authorizer.catalogue;
+            let facts = changes(&facts(catalogue, before), &facts(catalogue, &after));
+            self.tell(AppliedAction::Updated, before, None, facts);
+        }
+        Ok(before.id)
+    }
+
+    fn key(&mut self, prepared: PreparedKey) -> Result<(), Error> {
+        let section = prepared.declared.section;
+        let change = self.change;
+        let account = match &prepared.declared.account {
+            Some(name) if self.named.unsound.contains(name.as_str()) => return Ok(()),
+            Some(name) => change.account_with_external_id(name)?,
+            None => change.operator_account()?,
+        };
+        let account = account.ok_or(Error::NO_ACCOUNT)?;
+        let outcome = match find(change, prepared.prefix)? {
+            Some(record) => self.patch_key(&account, &record.key, &prepared.declared.patch),
+            None => self.add_key(&account, prepared),
+        };
+        self.sound(section, outcome)?;
+        Ok(())
+    }
+
+    fn add_key(&mut self, account: &Account, prepared: PreparedKey) -> Result<(), Error> {
+        let PreparedKey { declared, prefix, hash } = prepared;
+        let DeclaredKey { digest, mut patch, .. } = declared;
+        let (name, scopes) = (patch.name.take(), patch.scopes.take());
+        let shown = name.as_ref().map(|it| it.as_str().to_owned());
+        let was_imported = self.change.was_imported(prefix)?;
+        // Without a hash, the purge has removed the key since this run began.
+        let Some(hash) = hash.filter(|_| !was_imported) else {
+            let shown = Some((shown.unwrap_or_default(), None));
+            self.tell(AppliedAction::Left, account, shown, Value::Null);
+            return Ok(());
+        };
+        let missing = [("/name", name.is_none()), ("/scopes", scopes.is_none())];
+        let (Some(name), Some(scopes)) = (name, scopes) else {
+            let says = "is required, because there is no such key yet";
+            let missing = missing.into_iter().filter(|(_, it)| *it);
+            let faults = missing.map(|(pointer, _)| Fault::new(pointer, "required", says));
+            return Err(Error::Invalid(faults.collect()));
+        };
+        let new = NewKey { settings: patch, ..NewKey::new(name, scopes) };
+        let row = ImportRow { digest, account: Some(account.id.to_string()), new };
+        let imported = self.change.import(Prepared { row, prefix, hash }, &DryRunCounts::new())?;
+        let key = imported.map_err(|fault| Error::Invalid(vec![fault]))?.key;
+        self.change.remember_applied_key(prefix, key)?;
+        self.named.keys.insert(key);
+        self.tell(
+            AppliedAction::Created,
+            account,
+            Some((shown.unwrap_or_default(), None)),
+            Value::Null,
+        );
+        Ok(())
+    }
+
+    fn patch_key(
+        &mut self,
+        account: &Account,
+        key: &ApiKey,
+        patch: &KeyPatch,
+    ) -> Result<(), Error> {
+        self.named.keys.insert(key.id);
+        let shown = (key.name.as_str().to_owned(), Some(key.id));
+        if key.revoked_at.is_some() {
+            self.tell(AppliedAction::Left, account, Some(shown), Value::Null);
+            return Ok(());
+        }
+        if key.account_id != account.id {
+            let says = "the key with this digest belongs to another account, and cannot move";
+            return Err(Error::invalid("", "other_account", says));
+        }
+        let wanted = KeyChange { id: key.id, access: KeyAccess::Write, expected: None };
+        let after = self.change.patch_key(wanted, patch)?.key;
+        if after.revision != key.revision {
+            let catalogue = &self.change.authorizer.catalogue;
+            let facts = changes(&settings(catalogue, key), &settings(catalogue, &after));
+            self.tell(AppliedAction::Updated, account, Some(shown), facts);
+        }
+        Ok(())
+    }
+
+    /// Revokes the keys and suspends the accounts that an earlier file made and this one does not name. An
+    /// account is not deleted, because that is final, and it may have keys that no file made.
+    fn prune(&mut self) -> Result<(), Error> {
+        let change = self.change;
+        let reason = ReasonText::parse("removed from the applied file").ok();
+        let keys = change.applied_keys()?.into_iter();
+        for id in keys.filter(|it| !self.named.keys.contains(it)).collect::<Vec<_>>() {
+            let Some(record) = change.key(id)?.filter(|it| it.key.revoked_at.is_none()) else {
+                continue;
+            };
+            let account = change.account(record.key.account_id)?.ok_or(Error::NO_ACCOUNT)?;
+            let wanted = KeyChange { id, access: KeyAccess::Write, expected: None };
+            let shown = (record.key.name.as_str().to_owned(), Some(id));
+            change.end_key(wanted, reason.as_ref())?;
+            self.tell(AppliedAction::Revoked, &account, Some(shown), Value::Null);
+        }
+        let accounts = change.applied_accounts()?.into_iter();
+        for id in accounts.filter(|it| !self.named.accounts.contains(it)).collect::<Vec<_>>() {
+            let account = change.account(id)?.filter(|it| it.deleted_at.is_none());
+            let active = account.filter(|it| it.status == AccountStatus::Active);
+            let Some(before) = active else { continue };
+            let status = Some(AccountStatus::Suspended);
+            change.patch_account(id, None, &AccountPatch { status, ..AccountPatch::default() })?;
+            self.tell(AppliedAction::Suspended, &before, None, Value::Null);
+        }
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        action: AppliedAction,
+        account: &Account,
+        key: Option<(String, Option<KeyId>)>,
+        facts: Value,
+    ) {
+        let (key, key_id) = key.map_or((None, None), |(name, id)| (Some(name), id));
+        let named = account.external_id.as_ref().map(|it| it.as_str().to_owned());
+        let account = named.or_else(|| (!account.is_operator()).then(|| account.id.to_string()));
+        self.applied.changes.push(AppliedChange { action, account, key, key_id, facts });
+    }
+
+    /// Returns what a section did, or notes its faults. Every other error ends the run.
+    fn sound<T>(
+        &mut self,
+        section: Section,
+        outcome: Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let err = match outcome {
+            Ok(done) => return Ok(Some(done)),
+            Err(err) => err,
+        };
+        let faults = if let Error::Invalid(faults) = err {
+            faults
+        } else if let Error::ScopeEscalation(names) = &err {
+            let says = format!("this account cannot have {}", names.join(", "));
+            vec![Fault::new("/scopes", "scope_escalation", says)]
+        } else if let Error::Conflict(conflict) = &err {
+            vec![Fault::new("", "conflict", conflict.to_string())]
+        } else {
+            return Err(err);
+        };
+        self.applied.faults.extend(faults.into_iter().map(|it| (section, it)));
+        Ok(None)
+    }
+}
