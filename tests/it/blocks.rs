@@ -39,7 +39,7 @@ enum Check {
 use Check::{Configuration, Here, NotRun, Output as Shown, Script, Shell};
 
 /// The page, the heading (`*` for all of the page), the language, and the test.
-const BLOCKS: [(&str, &str, &str, Check); 45] = [
+const BLOCKS: [(&str, &str, &str, Check); 44] = [
     ("CONTRIBUTING.md", "Set up", "sh", Script(".ci/bare")),
     ("README.md", "keyward", "sh", Script("tests/first_key.sh")),
     ("README.md", "First key in 30 seconds", "sh", Shell),
@@ -103,7 +103,6 @@ const BLOCKS: [(&str, &str, &str, Check); 45] = [
         "sh",
         NotRun("compiles; tests/it/openapi.rs compares the same output"),
     ),
-    ("openapi/README.md", "Clients", "sh", NotRun("downloads a program from npm")),
     ("openapi/README.md", "Checks", "sh", Here),
 ];
 
