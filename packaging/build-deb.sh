@@ -10,6 +10,23 @@ command -v dpkg-shlibdeps >/dev/null ||
 cargo deb --version >/dev/null 2>&1 ||
     { echo "build-deb.sh: there is no cargo deb: cargo install cargo-deb" >&2; exit 1; }
 
+# Prints the version of the package. One built between two releases has its commit and the time of the commit in the
+# version, so that dpkg tells it from the package before, and calls a later one newer.
+version() {
+    local version commit
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+    commit=$(TZ=UTC git --git-dir=.git log -1 --date=format-local:%Y%m%d%H%M%S --abbrev=12 --format=%cd.%h 2>/dev/null) ||
+        commit=
+    if [[ -z $commit ]] || git --git-dir=.git tag --points-at HEAD | grep -qxF "v$version"; then
+        echo "$version-1"
+    elif git --git-dir=.git show-ref --quiet --verify "refs/tags/v$version"; then
+        echo "$version+git$commit-1"
+    else
+        echo "$version~git$commit-1"
+    fi
+}
+
+[[ " $* " == *" --deb-version "* ]] || set -- --deb-version "$(version)" "$@"
 cargo build --release
 binary=${CARGO_TARGET_DIR:-target}/release/keyward
 made=target/deb

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests the package on a minimal Debian: a root file system from debootstrap, booted with systemd-nspawn, with
 # its own network. Installs the package there, loads the service, kills it, reloads, stops, backs up, restores,
-# upgrades, removes and purges it. Then runs every command of docs/operations.md, in order.
+# upgrades, removes and purges it. Then runs every command of docs/operations.md, in order. (The blocks that are
+# marked `bash` need Litestream; tests/it/litestream.rs runs them.)
 #
 #   packaging/life.sh OLD.deb NEW.deb [BASE]
 #

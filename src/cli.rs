@@ -9,6 +9,7 @@ mod backup;
 mod clock;
 mod completions;
 mod config;
+mod dev;
 mod doctor;
 mod error;
 mod events;
@@ -50,7 +51,7 @@ use crate::http::openapi;
 
 /// A self-hosted API-key server.
 #[derive(Debug, Parser)]
-#[command(name = "keyward", version, about, arg_required_else_help = true)]
+#[command(name = "keyward", version = env!("BUILD_VERSION"), about, arg_required_else_help = true)]
 #[command(after_long_help = appendix::help(&appendix::of_the_program()))]
 struct Cli {
     #[command(subcommand)]
@@ -62,6 +63,9 @@ enum Command {
     /// Run the server
     #[command(after_long_help = appendix::help(&appendix::of_serve()))]
     Serve(Settings),
+    /// Run a server with sample keys and a settable clock, for the tests of other programs
+    #[command(after_long_help = appendix::help(&appendix::examples_of("dev")))]
+    Dev(dev::Options),
     /// Manage keys
     #[command(subcommand)]
     Keys(keys::Command),
@@ -122,6 +126,9 @@ enum Command {
         /// Print YAML instead of JSON
         #[arg(long)]
         yaml: bool,
+        /// Print OpenAPI 3.0 instead of 3.1, for tools that cannot read 3.1
+        #[arg(long = "v3.0", conflicts_with = "yaml")]
+        v3_0: bool,
     },
 }
 
@@ -155,6 +162,7 @@ fn protect_secrets() {
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(settings) => serve::run(&settings).map(done),
+        Command::Dev(it) => it.run().map(done),
         Command::Keys(command) => command.run(),
         Command::Accounts(command) => command.run().map(done),
         Command::Scopes(it) => it.run().map(done),
@@ -176,8 +184,12 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Clock(command) => command.run().map(done),
         Command::Completions(it) => it.run(&mut Cli::command()).map(done),
         Command::Man(it) => it.run(Cli::command()).map(done),
-        Command::Openapi { yaml } => {
-            let document = if yaml { openapi::document_yaml() } else { openapi::document_json() };
+        Command::Openapi { yaml, v3_0 } => {
+            let document = match (yaml, v3_0) {
+                (true, _) => openapi::document_yaml(),
+                (false, true) => openapi::document_json_3_0(),
+                (false, false) => openapi::document_json(),
+            };
             Ok(write!(io::stdout(), "{document}").map(done)?)
         }
     }

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod client_address;
 pub mod credential;
 pub mod data_layout;
+pub mod development_key;
 pub mod event;
 pub mod id;
 pub mod imported_key;

@@ -4,6 +4,7 @@
 //! are here, beside the traits that they implement. Other modules store the time floor and record the
 //! steps of the clock.
 
+mod settable_clock;
 mod time;
 mod timekeeper;
 
@@ -13,6 +14,7 @@ use std::{fmt, sync::Arc};
 
 pub use self::{
     entropy::{Entropy, SeededEntropy, SystemEntropy},
+    settable_clock::SettableClock,
     time::{Clock, InvalidTimestamp, ManualClock, Monotonic, SystemClock, Timestamp},
     timekeeper::{ClockStep, StepKind, Timekeeper},
 };

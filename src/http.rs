@@ -10,6 +10,7 @@ mod blocking;
 mod connection;
 pub mod console;
 pub mod control;
+pub mod development;
 mod envelope;
 mod once_per_minute;
 pub mod openapi;

@@ -3,6 +3,7 @@
 mod backend;
 mod connection;
 mod data_dir;
+mod development;
 mod error;
 mod files;
 mod http_servers;
@@ -31,6 +32,7 @@ use serde_json::json;
 pub use self::{
     backend::{Backend, open_or_connect},
     data_dir::{DataDir, DataDirError, data_file_faults, find_signer},
+    development::open_for_development,
     error::Error,
     files::{catalogue, check_files, file_faults},
     in_process_server::InProcessServer,
@@ -54,7 +56,7 @@ use self::{
 use crate::{
     config::Config,
     domain::{event::EventType, policy::Policy},
-    http::{TrustedProxies, control::JobRunner, own_address::local_url},
+    http::{TrustedProxies, control::JobRunner, development::MODE, own_address::local_url},
     jobs::Jobs,
     service::{self, Job, Keyward},
     telemetry::Metrics,
@@ -112,6 +114,7 @@ pub async fn start(
     let certificate = pair.map(|it| Arc::new(Certificate::new(it)));
     instance.app.record_start(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "commit": env!("BUILD_COMMIT"),
         "keyPrefix": config.keys.prefix.as_str(),
         "checkpointKey": instance.app.checkpoint_key().to_string(),
         "scopes": config.scopes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
@@ -122,19 +125,21 @@ pub async fn start(
     }
     let urls: Vec<_> = listeners.iter().map(|it| it.url(certificate.is_some())).collect();
     let address = listeners.iter().find_map(Listener::tcp_address);
-    let parts = Parts::new(&instance, config, &metrics);
+    let by_hand = || JobRunner(Box::new(jobs.by_hand()));
+    let parts = Parts::new(&instance, config, &metrics, by_hand());
     let (public, sockets) = public_server(&parts, config, listeners, certificate.as_ref())?;
     let url = urls.first().map(|it| local_url(it));
     let url = config.public_url.clone().or(url).unwrap_or_else(|| instance.url.clone());
-    let control = control_server_if_possible(&instance, &jobs, &url)?;
+    let control = control_server_if_possible(&instance, by_hand(), &url)?;
     let webhooks =
         Webhooks::start(&instance.app, &metrics, webhooks).map_err(WebhookError::Start)?;
     let servers = [Some(public), control].into_iter().flatten();
     let servers = servers.map(|server| (server.handle(), rt::spawn(server))).collect();
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = env!("BUILD_VERSION"),
         server.address = urls.join(" "),
         data_dir = %config.data_dir.display(),
+        mode = instance.development.as_ref().map(|_| MODE),
         "keyward is ready"
     );
     Ok(Running {
@@ -166,11 +171,11 @@ fn warn_about_plain_text(listeners: &[Listener]) {
 /// Returns `None` if the storage accepts no changes, so that the socket cannot be made.
 fn control_server_if_possible(
     instance: &Instance,
-    jobs: &Jobs,
+    jobs: JobRunner,
     url: &str,
 ) -> Result<Option<Server>, Error> {
     let socket = instance.dir.layout().control_socket();
-    match control_server(instance, &socket, JobRunner(Box::new(jobs.by_hand())), url) {
+    match control_server(instance, &socket, jobs, url) {
         Ok(server) => Ok(Some(server)),
         Err(err) if instance.app.storage().0.is_some() => {
             let error = &err as &dyn std::error::Error;

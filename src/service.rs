@@ -16,6 +16,7 @@ mod client_addresses;
 mod console_links;
 mod deferred_events;
 mod denials;
+mod development;
 mod ended_credentials;
 mod error;
 mod events;
@@ -63,6 +64,7 @@ pub use self::{
     checkpoints::{Checkpointer, EventProof, Mismatch, check_against_checkpoints},
     console_links::ConsoleLinkDraft,
     denials::DeniedCall,
+    development::SampleKey,
     error::{Conflict, Denial, Error, Fault},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
     forward_auth::OriginalRequest,

@@ -16,8 +16,10 @@ use std::{
 };
 
 use anstream::{AutoStream, ColorChoice};
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    Layer,
+    filter::Targets,
     fmt::{self, MakeWriter},
     prelude::*,
     reload,
@@ -142,12 +144,19 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
 
 /// Returns the filter for a level. On a terminal, the signed note of each checkpoint appears only at a
 /// level for debugging. Other logs keep the notes as evidence.
-fn filter(level: LogLevel, for_a_person: bool) -> EnvFilter {
-    // Most lines of the scheduler and the framework are of no use to an operator.
-    let quiet = "tokio_cron_scheduler=warn,actix_server=warn";
+fn filter(level: LogLevel, for_a_person: bool) -> Targets {
+    let most = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
     let unwanted = for_a_person && level == LogLevel::Info;
-    let notes = if unwanted { ",keyward::service::checkpoints=warn" } else { "" };
-    EnvFilter::new(format!("{},{quiet}{notes}", level.as_str()))
+    let notes = unwanted.then_some("keyward::service::checkpoints");
+    // Most lines of the scheduler and the framework are of no use to an operator.
+    let quiet = ["tokio_cron_scheduler", "actix_server"].into_iter().chain(notes);
+    Targets::new().with_default(most).with_targets(quiet.map(|it| (it, LevelFilter::WARN)))
 }
 
 /// Lines for standard error. This cuts text with the shape of a key short, in case other code logs a

@@ -22,7 +22,7 @@ const REFUSED = new Map([
   'updateAccount', 'patchAccount', 'deleteAccount', 'createConsoleLink',
 ].map((name) => [name, 404]));
 // Operations that the operator's account and its only key refuse.
-REFUSED.set('revokeSelf', 409);
+REFUSED.set('revokeOwnApiKey', 409);
 REFUSED.set('deleteOwnAccount', 409);
 
 const faults = [];

@@ -211,9 +211,10 @@ def try_page(bench):
     shutil.copytree(EXAMPLES, work / "packaging/examples", ignore=shutil.ignore_patterns("target"))
     create, rotate = blocks("Rotate your own key")
     (steps,) = blocks("Rotation by a secrets manager")
+    (test,) = blocks("Test against a real keyward")
     file, found = work / "keyward.key", []
     for block, environment in [(create, bench.server.environment), (rotate, bench.environment),
-                               (steps, bench.environment)]:
+                               (steps, bench.environment), (test, bench.environment)]:
         done = subprocess.run(["bash", "-euc", block], cwd=work, env=environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         expect(done.returncode, 0, f"{block} said {done.stdout}")

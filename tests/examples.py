@@ -39,15 +39,15 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 PATIENCE = 3.0  # Seconds: the time-out of 2, and some for the rest.
 
 
-def blocks(heading):
+def blocks(heading, page=PAGE):
     """Returns the blocks of commands below a heading, up to the next heading."""
-    section = re.search(rf"^##+ {re.escape(heading)}$(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
+    section = re.search(rf"^##+ {re.escape(heading)}$(.*?)(?=^##|\Z)", page, re.M | re.S)
     return re.findall(r"^```sh\n(.*?)^```$", section[1], re.M | re.S)
 
 
 def check_sources(names):
     """Every block of the page belongs to a test, and every middleware is short and formatted."""
-    known = ["Set up", *EXAMPLES, "Rotate your own key", "Rotation by a secrets manager"]
+    known = ["Set up", *EXAMPLES, "Test against a real keyward", "Rotate your own key", "Rotation by a secrets manager"]
     run = sum(len(blocks(it)) for it in known)
     assert PAGE.count("\n```sh\n") == run, "docs/integrate.md has a block that no test runs"
     long = {it: n for it in names if (n := lines_of_code(ROOT / "packaging/examples" / EXAMPLES[it])) > LINES}

@@ -1,7 +1,7 @@
 //! `keyward serve`: runs the server until a signal stops it.
 
 mod greeting;
-mod supervisor;
+pub(super) mod supervisor;
 
 use std::{
     io::{self, IsTerminal, Write},

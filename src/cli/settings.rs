@@ -170,7 +170,7 @@ fn usual_file() -> Result<Option<(PathBuf, String)>, Error> {
     Ok(None)
 }
 
-fn read(path: &PathBuf) -> Result<String, Error> {
+pub(super) fn read(path: &PathBuf) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|source| Error::ConfigFile { path: path.clone(), source })
 }
 

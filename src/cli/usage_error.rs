@@ -12,6 +12,8 @@ use crate::{
 /// The argument of `verify`, as messages name it.
 const STANDARD_INPUT: &str = "<->";
 const LONGEST_WORD: usize = 15;
+const REVOKED_KEYS: &str = "revoked keys are not in the list; the audit log says who revoked a key, and when: \
+    'keyward events tail -n 1000 | grep api_key.revoked'";
 const HOW_TO_VERIFY: &str = "Pass keys by standard input, so that no list of processes and no \
     history of a shell shows them: `keyward verify -`";
 
@@ -48,6 +50,11 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
     {
         err.remove(ContextKind::SuggestedArg);
         err.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    let is_status = argument.as_deref().is_some_and(|it| it.starts_with("--status"));
+    if is_status && err.get(ContextKind::InvalidValue).is_some_and(|it| it.to_string() == "revoked")
+    {
+        err.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![REVOKED_KEYS.into()]));
     }
     // Other parts, such as the message of a parser, are masked with the whole text.
     let mut text = err.render().ansi().to_string();

@@ -445,6 +445,21 @@ fn the_faults_of_webhooks_are_told_with_their_lines() {
 }
 
 #[test]
+fn a_webhook_knows_whether_its_receiver_is_on_this_machine() {
+    for (url, expected) in [
+        ("http://127.0.0.1:9000/x", true),
+        ("http://[::1]:9000/", true),
+        ("https://localhost/", true),
+        ("http://10.1.2.3/", false),
+        ("https://localhost.example.com/", false),
+        ("https://siem.example.com/", false),
+    ] {
+        let text = webhook(&format!("url = \"{url}\"\nallow_private = true"));
+        assert_eq!(from_file(&text).unwrap().webhooks[0].is_local(), expected, "{url}");
+    }
+}
+
+#[test]
 fn a_webhook_goes_to_a_public_place_by_tls_unless_it_may_be_private() {
     for url in ["http://siem.example.com/", "https://10.1.2.3/", "https://[::1]:8443/x"] {
         let text = webhook(&format!("url = \"{url}\""));

@@ -53,6 +53,14 @@ impl WebhookSetting {
         lines.join("\n")
     }
 
+    /// Whether the receiver is on this machine.
+    pub fn is_local(&self) -> bool {
+        let uri: Option<Uri> = self.url.parse().ok();
+        let host = uri.as_ref().and_then(|it| it.host()).unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        address.map_or(host == "localhost", |it| it.to_canonical().is_loopback())
+    }
+
     fn set(&mut self, field: &str, raw: Raw<'_>) -> Result<(), String> {
         match field {
             "name" => self.name = name(raw)?,

@@ -105,9 +105,13 @@ impl fmt::Debug for ImportedDigest {
 
 impl ImportedDigest {
     pub fn of(key: &ImportedKey, form: ImportForm) -> Self {
+        Self::of_text(key.expose(), form)
+    }
+
+    pub(super) fn of_text(text: &[u8], form: ImportForm) -> Self {
         match form {
-            ImportForm::Sha256 => Self::Sha256(key.sha256()),
-            ImportForm::Sha512 => Self::Sha512(Box::new(key.sha512())),
+            ImportForm::Sha256 => Self::Sha256(Sha256::digest(text).into()),
+            ImportForm::Sha512 => Self::Sha512(Box::new(Sha512::digest(text).into())),
         }
     }
 

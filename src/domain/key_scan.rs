@@ -1,10 +1,13 @@
 //! Finds full keys in any bytes, by their shape and checksum.
 
-use crate::domain::plaintext_key::{KeyPrefix, PlaintextKey, PrefixLabel};
+use crate::domain::{
+    development_key::is_development_key,
+    plaintext_key::{KeyPrefix, PlaintextKey, PrefixLabel},
+};
 
 /// Returns the keys in `bytes` that begin with one of the labels, each with its position.
 ///
-/// Text may stand directly before and after a key: chance makes a wrong checksum right only once in
+/// The keys of development mode are public and so are not found. Text may stand directly before and after a key: chance makes a wrong checksum right only once in
 /// four thousand million times.
 pub fn keys_in<'a>(
     bytes: &'a [u8],
@@ -22,7 +25,7 @@ fn key_at(bytes: &[u8], underscore: usize, label: PrefixLabel) -> Option<(usize,
     if !text.starts_with(label.as_str().as_bytes()) {
         return None;
     }
-    let key = PlaintextKey::parse(text).ok()?;
+    let key = PlaintextKey::parse(text).ok().filter(|it| !is_development_key(it))?;
     Some((start, key.prefix()))
 }
 
@@ -30,7 +33,7 @@ fn key_at(bytes: &[u8], underscore: usize, label: PrefixLabel) -> Option<(usize,
 #[expect(clippy::string_slice, reason = "keys are ASCII")]
 mod tests {
     use super::*;
-    use crate::env::SeededEntropy;
+    use crate::{domain::development_key::DevelopmentKey, env::SeededEntropy};
 
     fn label(text: &str) -> PrefixLabel {
         PrefixLabel::parse(text).unwrap()
@@ -56,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_with_a_wrong_checksum_or_a_missing_character_is_no_key() {
+    fn a_public_key_and_a_text_with_a_wrong_checksum_or_a_missing_character_are_not_found() {
         let key = PlaintextKey::generate(label("rg"), &SeededEntropy::new(7)).expose().to_owned();
         let labels = [label("rg")];
         assert_eq!(found(&key.as_bytes()[..49], &labels), []);
@@ -64,6 +67,8 @@ mod tests {
         let last = wrong.last_mut().unwrap();
         *last = if *last == b'0' { b'1' } else { b'0' };
         assert_eq!(found(&wrong, &labels), []);
+        let public = DevelopmentKey::Root.text();
+        assert_eq!(found(public.as_bytes(), &labels), []);
         for short in ["_", "g_", "rg_"] {
             assert_eq!(found(short.as_bytes(), &labels), []);
         }

@@ -6,7 +6,8 @@
 use pbkdf2::sha2::{Digest, Sha256};
 
 use crate::domain::{
-    imported_key::{ImportedDigest, decoded},
+    development_key::{is_development_digest, is_development_key},
+    imported_key::{ImportForm, ImportedDigest, decoded},
     plaintext_key::PlaintextKey,
 };
 
@@ -71,16 +72,18 @@ impl ProvidedRootKey {
         if let Some(digest) = text.strip_prefix(Self::DIGEST_PREFIX.as_bytes()) {
             let digest = std::str::from_utf8(digest).ok().filter(|it| it.len() == 64);
             let digest = digest.and_then(decoded::<32>).ok_or(InvalidRootKey::Digest)?;
+            let digest = ImportedDigest::Sha256(digest);
             if is_public(&digest) {
                 return Err(InvalidRootKey::Public);
             }
-            if distinct(&digest) < FEWEST_BYTES {
+            if distinct(digest.bytes()) < FEWEST_BYTES {
                 return Err(InvalidRootKey::Pattern);
             }
-            return Ok(Self::Digest(ImportedDigest::Sha256(digest)));
+            return Ok(Self::Digest(digest));
         }
         let key = PlaintextKey::parse(text).map_err(|_| InvalidRootKey::Form)?;
-        if is_public(&Sha256::digest(text).into()) {
+        let digest = ImportedDigest::of_text(text, ImportForm::Sha256);
+        if is_development_key(&key) || is_public(&digest) {
             return Err(InvalidRootKey::Public);
         }
         let body = text.get(..PlaintextKey::LEN - PlaintextKey::CHECKSUM_LEN).unwrap_or_default();
@@ -97,11 +100,14 @@ impl ProvidedRootKey {
     }
 }
 
-/// Returns whether this is the SHA-256 of a text that anyone can look up, with or without the end of a
-/// line: `echo` adds one.
-pub fn is_public(sha256: &[u8; 32]) -> bool {
-    let with_end = |text: &str, end: &str| <[u8; 32]>::from(Sha256::digest(format!("{text}{end}")));
-    PUBLIC_TEXTS.iter().any(|it| ["", "\n", "\r\n"].iter().any(|end| with_end(it, end) == *sha256))
+/// Returns whether this is the digest of a text that anyone can look up, with or without the end of a line:
+/// `echo` adds one.
+pub fn is_public(digest: &ImportedDigest) -> bool {
+    let of =
+        |text: &str, end| ImportedDigest::of_text(format!("{text}{end}").as_bytes(), digest.form());
+    let is =
+        |text: &&str| ["", "\n", "\r\n"].iter().any(|it| of(text, it).bytes() == digest.bytes());
+    is_development_digest(digest) || PUBLIC_TEXTS.iter().any(is)
 }
 
 fn distinct(bytes: &[u8]) -> usize {
@@ -134,7 +140,7 @@ fn longest_run(text: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::{
-        domain::{base62, plaintext_key::PrefixLabel},
+        domain::{base62, development_key::DevelopmentKey, plaintext_key::PrefixLabel},
         env::SeededEntropy,
     };
 
@@ -202,6 +208,10 @@ mod tests {
     #[test]
     fn weak_keys_are_refused() {
         assert_eq!(refusal(PUBLIC_TEXTS[9]), Some(InvalidRootKey::Public));
+        let development = DevelopmentKey::Root.text();
+        assert_eq!(refusal(&development), Some(InvalidRootKey::Public));
+        let line = format!("sha256:{}", hex(&development));
+        assert_eq!(refusal(&line), Some(InvalidRootKey::Public));
         for text in PUBLIC_TEXTS {
             for end in ["", "\n", "\r\n"] {
                 let line = format!("sha256:{}", hex(&format!("{text}{end}")));

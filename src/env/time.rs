@@ -44,6 +44,7 @@ pub trait Clock: Send + Sync {
 }
 
 /// The clocks of this machine.
+#[derive(Debug)]
 pub struct SystemClock {
     origin: Instant,
 }

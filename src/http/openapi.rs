@@ -6,6 +6,7 @@ mod complete;
 mod examples;
 mod operations;
 mod parameters;
+mod version_3_0;
 
 use std::{panic::resume_unwind, thread};
 
@@ -17,6 +18,7 @@ use crate::http::{
     problem::Problem,
     routes::{api, hot_routes, open_routes},
     system::documents::{json_of, yaml_of},
+    wire::{EventTypeBody, ListOrderBody},
 };
 
 /// The parts of the document that no route defines.
@@ -37,7 +39,7 @@ use crate::http::{
         (name = "Audit log", description = "The record of all changes and refused calls. It is append-only and hash-chained."),
         (name = "Server", description = "Health, metrics and this document."),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, EventTypeBody, ListOrderBody)),
 )]
 struct Frame;
 
@@ -68,4 +70,9 @@ pub fn document_json() -> String {
 
 pub fn document_yaml() -> String {
     yaml_of(&document())
+}
+
+/// Returns the document in OpenAPI 3.0 as JSON.
+pub fn document_json_3_0() -> String {
+    json_of(&version_3_0::of(&document()))
 }

@@ -6,6 +6,7 @@
 mod accounts;
 mod checkpoints;
 mod console_links;
+mod development;
 mod events;
 mod fields;
 mod keys;
@@ -23,7 +24,8 @@ pub use self::{
         CheckpointBody, CheckpointKeyBody, CheckpointListBody, ConsistencyProofBody, EventProofBody,
     },
     console_links::{ConsoleLinkBody, CreateConsoleLinkRequest, read_console_link},
-    events::{EventBody, EventFilterQuery, EventListBody},
+    development::{ClockBody, ClockMove, SampleListBody, read_clock_move},
+    events::{EventBody, EventFilterQuery, EventListBody, EventTypeBody},
     fields::unknown_scope,
     keys::{
         ApiKeyBody, ApiKeyListBody, CreateKeyRequest, KeyFilterQuery, ListOrderBody,

@@ -12,7 +12,7 @@ use actix_tls::accept::{
     rustls_0_23::{Acceptor, TlsStream},
 };
 use actix_web::{
-    App, HttpServer,
+    App, HttpServer, Route,
     body::BoxBody,
     dev::{AppConfig, Server, ServiceRequest, ServiceResponse},
     middleware::from_fn,
@@ -35,6 +35,7 @@ use crate::{
         self, MalformedRequests, OncePerMinute, RouteTable, TrustedProxies, VerificationState,
         console,
         control::{self, JobRunner},
+        development::{self, Development},
         openapi::of_document,
         own_address::OwnAddress,
         routes,
@@ -131,10 +132,16 @@ pub(super) struct Parts {
     pub workers: Arc<Workers>,
     console: bool,
     docs: bool,
+    development: Option<(web::Data<Development>, web::Data<JobRunner>)>,
 }
 
 impl Parts {
-    pub fn new(instance: &Instance, config: &Config, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(
+        instance: &Instance,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        jobs: JobRunner,
+    ) -> Self {
         let (documents, table) =
             of_document(|document| (Documents::of(document), RouteTable::of(document)));
         let app = web::Data::from(Arc::clone(&instance.app));
@@ -155,6 +162,10 @@ impl Parts {
             }),
             console: config.console,
             docs: config.docs,
+            development: instance
+                .development
+                .clone()
+                .map(|it| (web::Data::from(it), web::Data::new(jobs))),
         }
     }
 
@@ -182,6 +193,7 @@ impl Parts {
             self.complaints,
         );
         let state = web::Data::new(state);
+        let development = self.development;
         App::new()
             .app_data(app)
             .app_data(ids)
@@ -192,27 +204,57 @@ impl Parts {
             .app_data(address)
             .app_data(proxies)
             .app_data(state.clone())
-            .configure(|cfg| VerificationState::mount(&state, cfg))
-            .configure(routes::hot_routes)
-            // For a target that is not a path, as in `OPTIONS *`.
-            .default_service(web::to(http::no_such_operation).wrap(from_fn(http::wrap)))
-            .service(
-                web::scope("")
-                    .wrap(from_fn(http::read_body))
-                    .wrap(from_fn(http::wrap))
-                    .configure(routes::routes)
-                    .configure(|cfg| {
-                        pages::first_page(cfg, [(console, "/console/"), (docs, "/docs/")]);
-                        if console {
-                            console::pages(cfg);
-                        }
-                        if docs {
-                            swagger_ui::docs(cfg);
-                        }
-                    })
-                    .default_service(web::to(http::no_such_operation)),
-            )
+            .configure(|cfg| match development {
+                None => {
+                    cfg.default_service(no_path());
+                    services(cfg, &state, console, docs, |_| ());
+                }
+                // The mark is around all services, so that the server of every day has no part of it.
+                Some((development, jobs)) => {
+                    cfg.app_data(development).app_data(jobs);
+                    cfg.default_service(no_path().wrap(from_fn(development::mark)));
+                    let inside = |cfg: &mut web::ServiceConfig| {
+                        services(cfg, &state, console, docs, development::routes);
+                    };
+                    let marked = web::scope("").wrap(from_fn(development::mark));
+                    cfg.service(marked.configure(inside));
+                }
+            })
     }
+}
+
+/// Answers a request whose target is not a path, as in `OPTIONS *`.
+fn no_path() -> Route {
+    web::to(http::no_such_operation).wrap(from_fn(http::wrap))
+}
+
+/// Adds all services of the public address. `further` adds those of development mode.
+fn services(
+    cfg: &mut web::ServiceConfig,
+    state: &web::Data<VerificationState>,
+    console: bool,
+    docs: bool,
+    further: impl FnOnce(&mut web::ServiceConfig),
+) {
+    cfg.configure(|cfg| VerificationState::mount(state, cfg))
+        .configure(routes::hot_routes)
+        .service(
+            web::scope("")
+                .wrap(from_fn(http::read_body))
+                .wrap(from_fn(http::wrap))
+                .configure(routes::routes)
+                .configure(further)
+                .configure(|cfg| {
+                    pages::first_page(cfg, [(console, "/console/"), (docs, "/docs/")]);
+                    if console {
+                        console::pages(cfg);
+                    }
+                    if docs {
+                        swagger_ui::docs(cfg);
+                    }
+                })
+                .default_service(web::to(http::no_such_operation)),
+        );
 }
 
 /// Builds the HTTP/1 service of connections that count their requests. It is as [`HttpServer`] builds

@@ -11,11 +11,12 @@ use crate::{
     },
     env::{Clock, Entropy, Env, SystemClock, SystemEntropy, Timekeeper},
     http::{
+        development::Development,
         own_address::local_url,
         stream_limits::{StreamLimits, Streams},
     },
     service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration},
-    store::{self, Store},
+    store::{self, Store, StoreError},
 };
 
 /// Rows that a job changes in one transaction.
@@ -29,6 +30,8 @@ pub struct Instance {
     pub dir: DataDir,
     /// The URL of the server as it is configured, for links.
     pub url: String,
+    /// The parts that only development mode has.
+    pub development: Option<Arc<Development>>,
 }
 
 /// The purpose for which an instance is opened.
@@ -37,6 +40,8 @@ pub enum Purpose {
     Serve,
     /// One command, which may work without the key that signs checkpoints.
     Command,
+    /// `keyward dev`.
+    Development,
 }
 
 /// The clock and the randomness of an instance.
@@ -83,6 +88,12 @@ impl Instance {
         let catalogue = Arc::new(catalogue(config));
         keep_before_migration(dir.layout()).map_err(Error::Migration)?;
         let store = Store::open(&database, &env, &catalogue)?;
+        if purpose == Purpose::Serve {
+            store.0.read(|tx| {
+                tx.refuse_development()?;
+                Ok::<_, StoreError>(())
+            })?;
+        }
         let policy = configured_policy(config, &catalogue)?;
         let settings = Settings {
             prefix_label: config.keys.prefix,
@@ -106,7 +117,7 @@ impl Instance {
         };
         let key_file = config.audit.checkpoint_key.as_deref();
         let checkpointer = match purpose {
-            Purpose::Serve => dir.checkpointer(key_file, &env),
+            Purpose::Serve | Purpose::Development => dir.checkpointer(key_file, &env),
             Purpose::Command => dir.checkpointer_of_command(key_file, &env),
         }?;
         let app = Arc::new(Keyward::new(store, env, catalogue, settings, checkpointer)?);
@@ -116,7 +127,7 @@ impl Instance {
         app.watch_initial_key(&dir.layout().initial_root_key());
         let streams = Arc::new(Streams::new(StreamLimits::default()));
         let url = config.public_url.clone().unwrap_or_else(|| local_url(&config.first_url()));
-        Ok(Self { app, streams, dir, url })
+        Ok(Self { app, streams, dir, url, development: None })
     }
 
     /// Makes the root key if there is none; see [`Keyward::first_start`].

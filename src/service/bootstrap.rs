@@ -106,10 +106,16 @@ impl Keyward {
         if self.has_operator()? {
             return Ok(None);
         }
-        let Minted { plaintext, hash } = self.mint();
-        deliver(&plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        let minted = self.mint();
+        deliver(&minted.plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        Ok(Some(self.make_operator(minted)?))
+    }
+
+    /// Makes the operator account with this root key.
+    pub(super) fn make_operator(&self, minted: Minted) -> Result<RootKey, Error> {
+        let Minted { plaintext, hash } = minted;
         let id = self.insert_operator(root_key()?, plaintext.prefix(), hash, None)?;
-        Ok(Some(RootKey { id, plaintext }))
+        Ok(RootKey { id, plaintext })
     }
 
     /// Returns whether the operator account exists: whether this is not the first start.

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     domain::{
         credential::Credential,
+        development_key::is_development_digest,
         event::EventType,
         id::{AccountId, KeyId},
         imported_key::{ImportedDigest, PrefixMaker},
@@ -171,6 +172,10 @@ impl Change<'_> {
         if new.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
             let says = "a root key is not imported; `keyward root-key reset` makes one".to_owned();
             return refuse("/scopes", "scope_escalation", says);
+        }
+        if is_development_digest(&digest) {
+            let says = "this is a key of `keyward dev`, which is public; create a new key instead";
+            return refuse("", "development_key", says.to_owned());
         }
         let wanted = catalogue.bits(&new.scopes);
         if let Err(Error::ScopeEscalation(names)) =

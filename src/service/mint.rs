@@ -52,7 +52,8 @@ impl Keyward {
         })
     }
 
-    fn hashed(&self, plaintext: PlaintextKey) -> Minted {
+    /// Derives the hash of this key, as in [`Keyward::mint`].
+    pub(super) fn hashed(&self, plaintext: PlaintextKey) -> Minted {
         self.kdf_pool.count_derivation();
         let hash = KeyHash::of(&plaintext, self.settings.hash_iterations, &*self.env.entropy);
         Minted { plaintext, hash }

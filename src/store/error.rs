@@ -48,6 +48,11 @@ pub enum StoreError {
          import the same file there: `keyward import` makes the digests"
     )]
     PlainTextImports,
+    #[error(
+        "this is a database of development mode: `keyward dev` made it, and its keys are public. Start \
+         with another data directory"
+    )]
+    OfDevelopment,
     #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
     Exposed { path: PathBuf },
     #[error("the database is damaged: {0}")]
@@ -113,6 +118,7 @@ impl StoreError {
             | Self::NotOurs { .. }
             | Self::NewerSchema { .. }
             | Self::PlainTextImports
+            | Self::OfDevelopment
             | Self::Exposed { .. }
             | Self::Damaged(_)
             | Self::BrokenChain { .. }

@@ -19,6 +19,8 @@ use crate::store::{
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// "KWRD": tells databases of keyward from other SQLite files.
 const APPLICATION_ID: i64 = 0x4B57_5244;
+/// "KWDV": a database of development mode. Earlier versions take it for a file of another program.
+const DEVELOPMENT_ID: i64 = 0x4B57_4456;
 const VERSION: i64 = 5;
 /// The migrations: each turns a file of the given version into one of the next. A new one goes to the
 /// end, and `schema.sql` gets the same change.
@@ -183,11 +185,13 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError>
         Some(rusqlite::ErrorCode::NotADatabase) => not_ours(),
         _ => err.into(),
     })?;
-    let application: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let application = application_id(conn)?;
     let found = user_version(conn)?;
     match (application, tables) {
-        (APPLICATION_ID, _) if found <= VERSION => Ok(found),
-        (APPLICATION_ID, _) => Err(StoreError::NewerSchema { found, known: VERSION }),
+        (APPLICATION_ID | DEVELOPMENT_ID, _) if found <= VERSION => Ok(found),
+        (APPLICATION_ID | DEVELOPMENT_ID, _) => {
+            Err(StoreError::NewerSchema { found, known: VERSION })
+        }
         (0, 0) => Ok(0),
         _ => Err(not_ours()),
     }
@@ -209,6 +213,23 @@ impl WriteTx<'_> {
     pub fn touch_disk(&self) -> Result<(), StoreError> {
         write_version(self.sql)
     }
+
+    /// Marks the file, and so each copy and backup of it, as a database of development mode.
+    pub fn mark_as_development(&self) -> Result<(), StoreError> {
+        Ok(self.sql.pragma_update(None, "application_id", DEVELOPMENT_ID)?)
+    }
+}
+
+impl ReadTx<'_> {
+    /// Fails if development mode made this database.
+    pub fn refuse_development(&self) -> Result<(), StoreError> {
+        let is_ours = application_id(self.sql)? != DEVELOPMENT_ID;
+        if is_ours { Ok(()) } else { Err(StoreError::OfDevelopment) }
+    }
+}
+
+fn application_id(conn: &Connection) -> Result<i64, StoreError> {
+    Ok(conn.pragma_query_value(None, "application_id", |row| row.get(0))?)
 }
 
 /// Returns the version of the file, if a migration would change it.

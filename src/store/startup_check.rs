@@ -46,6 +46,7 @@ fn examine(conn: &Connection) -> Result<Census, StoreError> {
     schema::check(conn)?;
     KeyIndex::check(conn)?;
     let read = ReadTx::new(conn);
+    read.refuse_development()?;
     read.time_floor()?;
     read.prefix_labels()?;
     read.import_secret()?;

@@ -35,7 +35,7 @@ const DELIVERIES: &str = "keyward_webhook_deliveries_total";
 const WEBHOOK_LAG: &str = "keyward_webhook_lag_events";
 
 const GAUGES: [(&str, &str); 15] = [
-    ("keyward_build_info", "Always 1; the version is in the label."),
+    ("keyward_build_info", "Always 1; the version and the commit are in the labels."),
     (JOB_SUCCESS, "Unix time of the last successful run."),
     (KEYS, "Keys by state; a key that rotates also counts in its other state."),
     ("keyward_key_values", "Credentials in the index, with those of revoked keys."),
@@ -112,7 +112,8 @@ impl Metrics {
             recorder.describe_histogram(name(histogram), None::<Unit>, text.into());
         }
         let it = Self { recorder, handle, tallies: Tallies::default(), log: OnceLock::new() };
-        it.gauge("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", env!("BUILD_COMMIT"))];
+        it.gauge("keyward_build_info", &build).set(1.0);
         it.gauge(CERTIFICATE_END, &[]).set(0.0);
         // These series exist before their first event.
         it.count_malformed_requests(0);

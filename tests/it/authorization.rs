@@ -15,7 +15,7 @@ const PUBLIC: [&str; 6] =
     ["livez", "metrics", "openapiJson", "openapiYaml", "readyz", "reportLeakedKeys"];
 
 /// Operations that any accepted key may call.
-const ANY_KEY: [&str; 4] = ["getOwnAccount", "getSelf", "listScopes", "revokeSelf"];
+const ANY_KEY: [&str; 4] = ["getOwnAccount", "getOwnApiKey", "listScopes", "revokeOwnApiKey"];
 
 const BROKEN: &str = "{\"name\": ";
 

@@ -319,6 +319,7 @@ fn the_api_document_can_be_printed_without_a_server() {
     };
     assert_eq!(print(&["openapi"]), keyward::http::openapi::document_json());
     assert_eq!(print(&["openapi", "--yaml"]), keyward::http::openapi::document_yaml());
+    assert_eq!(print(&["openapi", "--v3.0"]), keyward::http::openapi::document_json_3_0());
 }
 
 #[test]

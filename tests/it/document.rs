@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use keyward::http::openapi::document_json_3_0;
+use serde_json::{Value, json};
+
 use crate::support::schema::{document, faults, operations, properties, resolved};
 
 #[test]
@@ -127,8 +130,83 @@ fn request_schemas_are_closed_and_response_schemas_are_open() {
         assert!(!answer || schema["additionalProperties"] != false, "{name}");
         for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
             if ["scopes", "allowedScopes", "missingScopes"].contains(&&**member) {
-                assert!(schema["items"]["pattern"].is_string(), "{name}: {member}");
+                let item = resolved(&document, &schema["items"]);
+                assert!(item["pattern"].is_string(), "{name}: {member}");
             }
         }
     }
+}
+
+/// Calls `look` with each object of this part, and the name of the member that holds it.
+fn each_object(name: &str, part: &Value, look: &mut impl FnMut(&str, &Value)) {
+    if part.is_object() {
+        look(name, part);
+    }
+    for (name, it) in part.as_object().into_iter().flatten() {
+        each_object(name, it, look);
+    }
+    for it in part.as_array().into_iter().flatten() {
+        each_object(name, it, look);
+    }
+}
+
+/// Generators name such a type after its place, or make several types of one.
+#[test]
+fn enums_and_nullable_objects_have_names() {
+    let document = document();
+    each_object("", &document["paths"], &mut |name, part| {
+        assert!(part["enum"].is_null(), "{name}: {part}");
+    });
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        each_object("", &schema["properties"], &mut |member, part| {
+            assert!(part["enum"].is_null(), "{name}: {member}");
+            let object = part["type"].as_array().is_some_and(|it| it.contains(&json!("object")));
+            assert!(!object && part["anyOf"].is_null(), "{name}: {member}");
+            let either = part["oneOf"].as_array().into_iter().flatten();
+            let named = |it: &Value| it["$ref"].is_string() || it["type"] == "null";
+            assert!(either.into_iter().all(named), "{name}: {member}");
+        });
+    }
+}
+
+#[test]
+fn an_integer_holds_its_maximum_and_has_a_format() {
+    each_object("", &document(), &mut |name, part| {
+        if part["type"] == "integer" && name != "Retry-After" && part.get("format").is_some() {
+            let widest = if part["format"] == "int32" { i64::from(i32::MAX) } else { i64::MAX };
+            assert!(part["maximum"].as_i64().is_none_or(|it| it <= widest), "{name}: {part}");
+        }
+        // Generators for TypeScript would make such a member of a request required.
+        assert!(part["type"].is_null() || part["default"].is_null(), "{name}: {part}");
+    });
+}
+
+#[test]
+fn the_document_in_version_3_0_has_the_same_content_in_its_own_words() {
+    let older: Value = serde_json::from_str(&document_json_3_0()).unwrap();
+    let newer = document();
+    assert_eq!(older["openapi"], "3.0.3");
+    let described = |it: &Value| {
+        let key = &it["components"]["schemas"]["ApiKey"]["properties"];
+        key.as_object().unwrap().values().map(|it| it["description"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(operations(&older).len(), operations(&newer).len());
+    assert_eq!(described(&older)[..4], described(&newer)[..4]);
+    let key = &older["components"]["schemas"]["CreateKeyRequest"]["properties"];
+    assert_eq!(key["expiresAt"]["type"], "string");
+    assert_eq!(key["expiresAt"]["nullable"], true);
+    assert_eq!(key["rateLimit"]["nullable"], true);
+    assert_eq!(key["rateLimit"]["allOf"], json!([{"$ref": "#/components/schemas/RateLimit"}]));
+    each_object("", &older, &mut |name, part| {
+        let only_in_3_1 = ["propertyNames", "const", "examples", "prefixItems", "contentEncoding"];
+        for keyword in only_in_3_1 {
+            assert!(part.get(keyword).is_none(), "{name}: {keyword}");
+        }
+        assert!(!part["type"].is_array() && part["type"] != "null", "{name}: {part}");
+        assert!(part["exclusiveMinimum"].is_null() && part["exclusiveMaximum"].is_null(), "{name}");
+        if part["$ref"].is_string() {
+            assert_eq!(part.as_object().unwrap().len(), 1, "{name}: {part}");
+            assert!(resolved(&older, part).is_object());
+        }
+    });
 }

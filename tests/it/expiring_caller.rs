@@ -86,8 +86,8 @@ fn variants(operation: &Operation) -> Vec<Variant> {
             (json!({ "status": "active" }), |it, caller| !it.disabled && outlives(it.end, caller)),
         ],
         // These change only the caller, which keeps its end. Verification changes nothing.
-        "rotateSelf" | "revokeSelf" | "updateSelf" | "patchSelf" | "verifyApiKey"
-        | "updateOwnAccount" | "patchOwnAccount" | "deleteOwnAccount" => vec![],
+        "rotateOwnApiKey" | "revokeOwnApiKey" | "updateOwnApiKey" | "patchOwnApiKey"
+        | "verifyApiKey" | "updateOwnAccount" | "patchOwnAccount" | "deleteOwnAccount" => vec![],
         other => panic!("{other}: add it to this list with what it gives and for how long"),
     }
 }

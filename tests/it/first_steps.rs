@@ -12,7 +12,7 @@ use std::{
     process::{Command, Output},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Binary, Request, TestServer, keyward, keyward_in, skip};
 
@@ -149,6 +149,25 @@ fn options_of_other_servers_are_answered_with_the_right_one() {
         assert_eq!(code, 2, "{said}");
         assert!(said.contains(tip), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn the_search_for_revoked_keys_is_answered_with_a_command_that_finds_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Binary::serve(dir.path());
+    let here = |arguments: &[&str]| keyward_in(dir.path(), arguments);
+    let new = ["keys", "create", "--name", "x", "--scope", "orders:read", "-o", "json"];
+    let made: Value = serde_json::from_slice(&here(&new).stdout).unwrap();
+    let id = made["id"].as_str().unwrap();
+    assert!(here(&["keys", "revoke", id, "--yes"]).status.success());
+    let output = here(&["keys", "list", "--status", "revoked"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = said(&output);
+    assert!(text.contains("keyward events tail -n 1000 | grep api_key.revoked"), "{text}");
+    let events = said(&here(&["events", "tail", "-n", "1000"]));
+    let found = events.lines().find(|it| it.contains("api_key.revoked"));
+    assert!(found.is_some_and(|it| it.contains(id)), "{events}");
+    drop(server);
 }
 
 /// Runs keyward as another user; `None` if this test may not change the user.

@@ -175,11 +175,12 @@ fn no_request_can_add_many_series_to_the_metrics() {
 #[test]
 fn no_label_reveals_anything_about_a_key_or_a_client() {
     let (server, text) = busy_server();
-    let known: BTreeSet<&str> =
-        ["entry", "outcome", "le", "job", "result", "state", "type", "version", "webhook"]
-            .into_iter()
-            .chain(["http_request_method", "http_route", "http_response_status_code"])
-            .collect();
+    let known: BTreeSet<&str> = [
+        "entry", "outcome", "le", "job", "result", "state", "type", "version", "commit", "webhook",
+    ]
+    .into_iter()
+    .chain(["http_request_method", "http_route", "http_response_status_code"])
+    .collect();
     for (name, labels, _) in samples(&text) {
         for (label, value) in labels {
             assert!(known.contains(&*label), "{name} has {label}");

@@ -187,7 +187,9 @@ fn the_key_stays_outside(scene: &Scene) {
     let key = &scene.reader.text;
     let as_bearer =
         Request::new("GET", "/orders").header("Authorization", &format!("Bearer {key}"));
-    let beside = Request::new("GET", "/orders").key(key).header("Authorization", "Bearer other");
+    let token = "Bearer eyJ0eXAiOiJhdCtqd3QifQ.eyJzdWIiOiJhY2N0XzEifQ.rg_8fK2mQ9zT-c2lnbmF0dXJl";
+    let alone = Request::new("GET", "/orders").header("Authorization", token);
+    let beside = Request::new("GET", "/orders").key(key).header("Authorization", token);
     for request in [Request::new("GET", "/orders").key(key), as_bearer] {
         scene.send(request).expect(200);
         let seen = scene.api.take_seen().pop().expect("the API was asked");
@@ -196,7 +198,9 @@ fn the_key_stays_outside(scene: &Scene) {
     }
     scene.send(beside).expect(200);
     let seen = scene.api.take_seen().pop().expect("the API was asked");
-    assert!(seen.contains("authorization: bearer other"), "{seen}");
+    let passed = format!("authorization: {}", token.to_ascii_lowercase());
+    assert!(seen.lines().any(|it| it == passed), "{seen}");
+    assert_eq!(scene.status(&alone), 401);
     let twice = Request::new("GET", "/orders").key(key).key(&scene.writer.text);
     assert_eq!(scene.status(&twice), 401);
 }

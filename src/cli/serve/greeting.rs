@@ -28,11 +28,7 @@ pub(super) fn greeting(
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{line}");
     };
-    say(&format!(
-        "keyward {} · {} · data in {dir}",
-        env!("CARGO_PKG_VERSION"),
-        running.urls.join(" ")
-    ));
+    say(&format!("keyward {} · {} · data in {dir}", env!("BUILD_VERSION"), running.urls.join(" ")));
     match root_key {
         Some(root) if terminal => {
             say("\n  A root key was created. It is shown only once; keyward keeps its hash:\n");

@@ -46,7 +46,7 @@ pub(super) fn sockets() -> Result<Vec<Listener>, io::Error> {
 }
 
 /// Tells whether systemd connected standard error to the journal (`$JOURNAL_STREAM`, systemd.exec(5)).
-pub(super) fn log_target() -> LogTarget {
+pub(in crate::cli) fn log_target() -> LogTarget {
     if io::stderr().is_terminal() {
         return LogTarget::Terminal;
     }

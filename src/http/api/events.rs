@@ -34,7 +34,7 @@ use crate::{
         EventFilterQuery,
         ("since" = Option<String>, Query, format = DateTime, description = "Return only events at or after this instant."),
         ("until" = Option<String>, Query, format = DateTime, description = "Return only events before this instant."),
-        ("order" = inline(Option<ListOrderBody>), Query, description = "The order by `seq`. Defaults to `asc`, the oldest first. A cursor is valid only in its own order."),
+        ("order" = Option<ListOrderBody>, Query, description = "The order by `seq`. Defaults to `asc`, the oldest first. A cursor is valid only in its own order."),
     ),
     responses((status = 200, description = "A page of events", body = EventListBody)),
 )]

@@ -97,7 +97,7 @@ pub async fn create_key(
 ///
 /// Returns the key that the request presents. Works with any accepted key and needs no scope.
 #[utoipa::path(
-    operation_id = "getSelf",
+    operation_id = "getOwnApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
     responses((status = 200, description = "The presented key", body = ApiKeyBody)),
@@ -169,7 +169,7 @@ pub async fn update_key(
 /// Works with any accepted key and needs no scope. After the answer, no credential of the key is
 /// accepted. A revocation cannot be undone.
 #[utoipa::path(
-    operation_id = "revokeSelf",
+    operation_id = "revokeOwnApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = [])),
     params(("reason" = Option<String>, Query, description = "Why the key is revoked. The event `api_key.revoked` repeats it as `reasonText`.")),

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// Gives the presented key a new credential. The scope `api-keys:rotate` allows only this operation.
 #[utoipa::path(
-    operation_id = "rotateSelf",
+    operation_id = "rotateOwnApiKey",
     tag = "API keys",
     security(("ApiKeyAuth" = ["api-keys:rotate", "api-keys:write"])),
     request_body(content = Option<RotateKeyRequest>, example = json!({"gracePeriodSeconds": 300})),

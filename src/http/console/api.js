@@ -149,6 +149,10 @@ export class Api {
     try {
       const response = await fetch(url, request);
       connection.set(false);
+      // Development mode says so in each answer. The style sheet shows it above the page.
+      if (response.headers.has('X-Keyward-Mode')) {
+        document.documentElement.dataset.mode = response.headers.get('X-Keyward-Mode');
+      }
       return response;
     } catch (error) {
       throw failure(error);

@@ -173,10 +173,9 @@ impl<'a> Reader<'a> {
     ) -> Result<(ImportedDigest, KeyPatch), Vec<Fault>> {
         let mut members = Members::new(Value::Object(members));
         let digest = read_digest(&mut members);
-        if let Some(ImportedDigest::Sha256(it)) = &digest
-            && is_public(it)
-        {
-            members.fault("sha256", "weak", "is the digest of a text that is publicly known");
+        if let Some(digest) = digest.as_ref().filter(|it| is_public(it)) {
+            let says = "is the digest of a text that is publicly known";
+            members.fault(digest.form().as_str(), "weak", says);
         }
         if let Some(digest) = &digest
             && !self.seen.insert(digest.bytes().to_vec())

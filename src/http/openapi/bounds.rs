@@ -2,20 +2,21 @@
 //! far as a schema can express it.
 
 use utoipa::openapi::{
-    RefOr, Schema,
+    Components, Ref, RefOr, Schema, Type,
     path::Operation,
-    schema::{AdditionalProperties, ArrayItems, Object},
+    schema::{AdditionalProperties, Object},
 };
 
 use crate::{
     domain::{
-        event::EventType,
         scope::Scope,
-        text::{ExternalId, Metadata, Name, ReasonText},
+        text::{ExternalId, Name, ReasonText},
     },
     http::request::query,
 };
 
+const SCOPE_NAME: &str = "ScopeName";
+const ALLOWED_SCOPE: &str = "AllowedScopeName";
 const SCOPE_OR_ALL: &str = r"^(\*|[a-z0-9-]+:[a-z0-9-]+)$";
 /// A scope that an account may allow. `*` is only for the operator.
 const SCOPE: &str = "^[a-z0-9-]+:[a-z0-9-]+$";
@@ -43,20 +44,13 @@ pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
     }
     for (name, member) in &mut schema.properties {
         match (name.as_str(), member) {
+            ("allowedScopes", RefOr::T(Schema::Array(array))) => {
+                array.items = Ref::from_schema_name(ALLOWED_SCOPE).into();
+            }
             (
-                "scopes" | "anyScopes" | "allowedScopes" | "missingScopes",
+                "scopes" | "anyScopes" | "missingScopes" | "unusedScopes",
                 RefOr::T(Schema::Array(array)),
-            ) => {
-                if let ArrayItems::RefOrSchema(items) = &mut array.items
-                    && let RefOr::T(Schema::Object(item)) = &mut **items
-                {
-                    let pattern = if name == "allowedScopes" { SCOPE } else { SCOPE_OR_ALL };
-                    bound_text(item, pattern, Scope::MAX_LEN);
-                }
-            }
-            ("metadata" | "accountMetadata", RefOr::T(Schema::Object(it))) => {
-                it.max_properties = Some(Metadata::MAX_MEMBERS);
-            }
+            ) => array.items = Ref::from_schema_name(SCOPE_NAME).into(),
             ("externalId", RefOr::T(Schema::Object(it))) => {
                 bound_text(it, VISIBLE_ASCII, ExternalId::MAX_LEN);
             }
@@ -68,6 +62,23 @@ pub(super) fn bound_members(schema: &mut Object, is_request: bool) {
             }
             _ => (),
         }
+    }
+}
+
+/// Adds the schemas of scopes, to which members and parameters refer.
+pub(super) fn add_components(components: &mut Components) {
+    for (name, pattern, description) in [
+        (
+            SCOPE_NAME,
+            SCOPE_OR_ALL,
+            "The name of a scope, such as `orders:read`, or `*` for every scope.",
+        ),
+        (ALLOWED_SCOPE, SCOPE, "The name of a scope that an account can allow: any but `*`."),
+    ] {
+        let mut schema = Object::with_type(Type::String);
+        schema.description = Some(description.to_owned());
+        bound_text(&mut schema, pattern, Scope::MAX_LEN);
+        components.schemas.insert(name.to_owned(), schema.into());
     }
 }
 
@@ -90,14 +101,10 @@ pub(super) fn bound_parameters(operation: &mut Operation) {
             "account" => bound_text(schema, ACCOUNT, 27),
             "createdBy" => bound_text(schema, CREATOR, 26),
             "reason" => bound_text(schema, NAME, ReasonText::MAX_CHARS),
-            "scope" => bound_text(schema, SCOPE_OR_ALL, Scope::MAX_LEN),
+            "scope" => parameter.schema = Some(Ref::from_schema_name(SCOPE_NAME).into()),
             "externalId" => bound_text(schema, VISIBLE_ASCII, ExternalId::MAX_LEN),
             "subject" => bound_text(schema, SUBJECT, 27),
             "actor" => bound_text(schema, ACTOR, 26),
-            "type" => {
-                let all = EventType::ALL.iter().map(|it| it.as_str().into());
-                schema.enum_values = Some(all.collect());
-            }
             "q" => {
                 schema.min_length = Some(1);
                 schema.max_length = Some(query::MAX_SEARCH_CHARS);

@@ -35,7 +35,7 @@ const OWN_ADDRESSES: [OwnAddress; 2] = [
     OwnAddress {
         path: "/api/v1/api-keys/self",
         template: "/api/v1/api-keys/{id}",
-        id: ["ApiKey", "Self"],
+        id: ["ApiKey", "OwnApiKey"],
         summary: ["an API key", "the presented key"],
     },
     OwnAddress {
@@ -66,6 +66,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     add_security(components);
     answers::add_components(components);
+    bounds::add_components(components);
     for (name, schema) in &mut components.schemas {
         if let RefOr::T(Schema::Object(object)) = schema {
             bounds::bound_members(object, requests.contains(name));

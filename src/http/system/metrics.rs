@@ -28,7 +28,7 @@ use crate::{
     tag = "Server",
     security((), ("ApiKeyAuth" = ["metrics:read"])),
     responses(
-        (status = 200, description = "The metrics in the text format of Prometheus", body = String, content_type = "text/plain", example = json!("keyward_build_info{version=\"0.1.0\"} 1\n")),
+        (status = 200, description = "The metrics in the text format of Prometheus", body = String, content_type = "text/plain", example = json!("keyward_build_info{version=\"0.1.0\",commit=\"3f9c2a17be04\"} 1\n")),
     ),
 )]
 #[get("/metrics")]

@@ -17,7 +17,10 @@ use crate::{
     http::{
         request::json::Members,
         wire::{
-            fields::{enum_body, read_metadata, read_name, read_number, read_scopes, update_of},
+            fields::{
+                MetadataBody, enum_body, read_metadata, read_name, read_number, read_scopes,
+                update_of,
+            },
             keys::ApiKeyBody,
             limits::{RateLimitBody, read_rate_limit},
         },
@@ -47,11 +50,11 @@ pub struct AccountBody {
     #[schema(required, example = 50)]
     max_keys: Option<u32>,
     /// The longest lifetime of a key, in seconds; `null` means the server's own maximum, if it has one.
-    #[schema(required, example = 7_776_000)]
+    #[schema(required, format = Int64, example = 7_776_000)]
     max_key_lifetime_seconds: Option<u32>,
     /// The lifetime of a new key whose request names no expiry, in seconds; `null` means the server's own
     /// default, if it has one.
-    #[schema(required, example = 2_592_000)]
+    #[schema(required, format = Int64, example = 2_592_000)]
     default_key_lifetime_seconds: Option<u32>,
     /// The rate limit that all keys of the account share; `null` means none.
     #[schema(required)]
@@ -60,7 +63,7 @@ pub struct AccountBody {
     #[schema(required)]
     key_rate_limit: Option<RateLimitBody>,
     /// Your own data. keyward stores and returns it but never reads it.
-    #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "pro"}))]
+    #[schema(value_type = MetadataBody)]
     metadata: Value,
     /// When the account was created.
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
@@ -110,11 +113,11 @@ pub struct CreateAccountRequest {
     /// The longest lifetime of a key, in seconds, from its creation or its last rotation. It can be longer
     /// than the server's own maximum. `null` means the server's own maximum, as for a new account without
     /// this member.
-    #[schema(minimum = 1, maximum = 3_153_600_000_u32)]
+    #[schema(format = Int64, minimum = 1, maximum = 3_153_600_000_u32)]
     pub max_key_lifetime_seconds: Option<u32>,
     /// The lifetime of a new key whose request names no expiry, in seconds. The maximum lifetime limits
     /// it. `null` means the server's own default, as for a new account without this member.
-    #[schema(minimum = 1, maximum = 3_153_600_000_u32)]
+    #[schema(format = Int64, minimum = 1, maximum = 3_153_600_000_u32)]
     pub default_key_lifetime_seconds: Option<u32>,
     /// The rate limit that all keys of the account share. `null` means none, as for a new account
     /// without this member.
@@ -123,7 +126,7 @@ pub struct CreateAccountRequest {
     /// without this member.
     pub key_rate_limit: Option<RateLimitBody>,
     /// All of your own data: at most 50 members and 4 KiB. `null` removes it.
-    #[schema(value_type = Option<HashMap<String, Value>>)]
+    #[schema(value_type = Option<MetadataBody>)]
     pub metadata: Option<Value>,
 }
 

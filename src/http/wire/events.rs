@@ -4,7 +4,11 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::{http::wire::checkpoints::EXAMPLE_HASH, service::EventView};
+use crate::{
+    domain::event::EventType,
+    http::wire::{checkpoints::EXAMPLE_HASH, fields::enum_body},
+    service::EventView,
+};
 
 /// An entry of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
@@ -17,7 +21,7 @@ pub struct EventBody {
     /// When the event was recorded.
     #[schema(format = DateTime, example = "2026-01-20T10:00:00.000Z")]
     time: String,
-    /// The kind of event.
+    /// The type of the event. Later versions add types, so expect others than those of `EventType`.
     #[schema(example = "api_key.created")]
     r#type: String,
     /// The account that the event is about; `null` for an event of keyward itself.
@@ -77,6 +81,11 @@ pub enum ActorType {
     Scheduler,
 }
 
+enum_body! {
+    /// The types of events that this version records. A later version may record others.
+    pub struct EventTypeBody(EventType) as "EventType";
+}
+
 /// The filters of the list and the stream of events.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -84,7 +93,7 @@ pub struct EventFilterQuery {
     /// Filter by the account that the event is about; `all` selects all that the caller sees.
     pub account: Option<String>,
     /// Filter by event type.
-    pub r#type: Option<String>,
+    pub r#type: Option<EventTypeBody>,
     /// Filter by the key or account that the event is about, or `keyward`.
     pub subject: Option<String>,
     /// Filter by the key that caused the event, or `cli`, `scheduler`, or `operator` for any key of

@@ -1,11 +1,14 @@
 //! Members that several requests have in common, and the JSON form of enums.
 
-use std::{fmt::Display, ops::RangeInclusive};
+use std::{borrow::Cow, fmt::Display, ops::RangeInclusive};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::{
-    PartialSchema,
-    openapi::{RefOr, Schema, schema::Object},
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{AdditionalProperties, Object, ObjectBuilder},
+    },
 };
 
 use crate::{
@@ -62,6 +65,27 @@ macro_rules! enum_body {
 }
 
 pub(super) use enum_body;
+
+/// The schema of metadata, for all objects that have some.
+pub(super) struct MetadataBody;
+
+impl PartialSchema for MetadataBody {
+    #[expect(deprecated, reason = "the derive writes `example`, not `examples`")]
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .description(Some("Your own data. keyward stores and returns it but never reads it."))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .max_properties(Some(Metadata::MAX_MEMBERS))
+            .example(Some(json!({"team": "billing"})))
+            .into()
+    }
+}
+
+impl ToSchema for MetadataBody {
+    fn name() -> Cow<'static, str> {
+        "Metadata".into()
+    }
+}
 
 /// Returns the schema of an update: the members of `T`, none of them required.
 pub(super) fn update_of<T: PartialSchema>() -> Object {

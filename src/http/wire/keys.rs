@@ -21,7 +21,8 @@ use crate::{
     http::{
         request::json::{Members, as_it_is},
         wire::fields::{
-            enum_body, read_instant, read_metadata, read_name, read_number, read_scopes, update_of,
+            MetadataBody, enum_body, read_instant, read_metadata, read_name, read_number,
+            read_scopes, update_of,
         },
         wire::limits::{RateLimitBody, read_allowed_ips, read_rate_limit, shown_networks},
     },
@@ -94,7 +95,7 @@ pub struct ApiKeyBody {
     #[schema(example = false)]
     console_link: bool,
     /// Your own data. keyward stores and returns it but never reads it.
-    #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
+    #[schema(value_type = MetadataBody)]
     metadata: Value,
 }
 
@@ -161,7 +162,6 @@ pub struct KeyFilterQuery {
     /// Return only keys that this key created. `operator` means the keys of the operator account.
     pub created_by: Option<String>,
     /// The order by age. Defaults to `asc`, the oldest first. A cursor is valid only in its own order.
-    #[param(inline)]
     pub order: Option<ListOrderBody>,
     /// Whether to return `total`. The server counts all matching keys, which costs time for each
     /// key. Ask for it once, with the first page.
@@ -186,7 +186,7 @@ pub struct CreateKeyRequest {
     #[schema(format = DateTime, example = "2099-01-20T00:00:00Z")]
     pub expires_at: Option<String>,
     /// In place of `expiresAt`: the number of seconds from now after which the key is refused.
-    #[schema(nullable = false, minimum = 1, maximum = 3_153_600_000_u32)]
+    #[schema(nullable = false, format = Int64, minimum = 1, maximum = 3_153_600_000_u32)]
     pub expires_in: Option<u32>,
     /// Whether the key is enabled. A disabled key is refused until it is enabled again. A new key is
     /// enabled by default.
@@ -200,7 +200,7 @@ pub struct CreateKeyRequest {
     /// this member.
     pub rate_limit: Option<RateLimitBody>,
     /// All of your own data: at most 50 members and 4 KiB. `null` removes it.
-    #[schema(value_type = Option<HashMap<String, Value>>)]
+    #[schema(value_type = Option<MetadataBody>)]
     pub metadata: Option<Value>,
 }
 

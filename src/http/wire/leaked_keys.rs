@@ -36,7 +36,7 @@ pub struct ReportLeakedKeysRequest {
 #[schema(as = LeakReport)]
 pub struct LeakReportBody {
     /// The number of keys in the report, known or not.
-    #[schema(example = 1)]
+    #[schema(format = Int64, example = 1)]
     pub received: usize,
 }
 

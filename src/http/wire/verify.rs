@@ -18,7 +18,7 @@ use crate::{
     http::{
         request::json::{Members, as_it_is},
         wire::{
-            fields::{each_scope, enum_body, read_number},
+            fields::{MetadataBody, each_scope, enum_body, read_number},
             limits::RateStateBody,
         },
     },
@@ -41,8 +41,10 @@ pub struct VerifyKeyRequest {
     /// The IP address of the client that presented the key.
     #[schema(nullable = false, example = "203.0.113.7")]
     pub client_ip: Option<String>,
-    /// What the request uses of the rate limits. With 0 it uses nothing, and no rate limit refuses it.
-    #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000, default = 1)]
+    /// What the request uses of the rate limits; 1 if it is left out. With 0 it uses nothing, and no rate
+    /// limit refuses it.
+    // Not `default`: generators for TypeScript would make the member required.
+    #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000)]
     pub cost: Option<u32>,
 }
 
@@ -85,10 +87,10 @@ pub struct VerificationBody<'a> {
     #[schema(required)]
     rate_limit: Option<RateStateBody>,
     /// The metadata of the key; empty for a revoked key. The customer writes it, so do not trust it.
-    #[schema(value_type = HashMap<String, Value>, example = json!({"team": "billing"}))]
+    #[schema(value_type = MetadataBody)]
     metadata: StoredObject<&'a str>,
     /// The metadata of the account. Only the operator can write it.
-    #[schema(value_type = HashMap<String, Value>, example = json!({"plan": "gold"}))]
+    #[schema(value_type = MetadataBody)]
     account_metadata: StoredObject<Arc<str>>,
 }
 

@@ -136,7 +136,7 @@ fn edits(kind: Kind) -> &'static [Edit] {
             ("auth_request /", "# auth_request /"),
             ("upstream keyward {", "underscores_in_headers on;\nupstream keyward {"),
         ],
-        Kind::Caddy => &[("reverse_proxy 127.0.0.1:8080", "reverse_proxy unix//127.0.0.1:8080")],
+        Kind::Caddy => &[("{$KEYWARD:127", "{$KEYWARD:unix//127")],
         Kind::Traefik => &[
             ("address: http://", "address: "),
             ("address: http://", "address: unix:/"),

@@ -18,7 +18,12 @@ pub struct Binary {
 
 /// Returns a command for the program, without variables of this environment that could affect it.
 pub fn keyward() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    clean(env!("CARGO_BIN_EXE_keyward"))
+}
+
+/// As [`keyward`], for a program that runs it.
+pub fn clean(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYWARD_")) {
         command.env_remove(name);
     }

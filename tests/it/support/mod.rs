@@ -5,6 +5,7 @@ pub mod apply;
 pub mod authz;
 mod binary;
 mod client;
+pub mod dev;
 mod forgery;
 pub mod import;
 mod logged;
@@ -23,7 +24,7 @@ use std::{io::Write, process::Command};
 
 pub use self::{
     address::ReservedAddress,
-    binary::{Binary, keyward, keyward_in},
+    binary::{Binary, clean, keyward, keyward_in},
     client::{Request, Response},
     forgery::{checksum, forged},
     logged::Logged,

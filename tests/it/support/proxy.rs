@@ -265,7 +265,7 @@ fn here(text: &str, dir: &Path, listen: SocketAddr, around: Surroundings) -> Str
         .replace("port_value: 3000", &format!("port_value: {api}"))
         .replace("0.0.0.0, port_value: 80 ", &format!("127.0.0.1, port_value: {port} "))
         .replace("listen 80;", &format!("listen {listen};"))
-        .replace("http://api.example.com:80 ", &format!("http://api.example.com:{port} "))
+        .replace("http://api.example.com:80}", &format!("http://api.example.com:{port}}}"))
         .replace("bind :80\n", &format!("bind {listen}\n"))
         .replace("<VirtualHost *:80>", &format!("<VirtualHost {listen}>"))
         .replace("/usr/share/keyward", &dir.display().to_string())

@@ -40,8 +40,19 @@ pub fn resolved<'a>(document: &'a Value, part: &'a Value) -> &'a Value {
     }
 }
 
+/// Returns the schema of the values other than null.
+pub fn not_null<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let mut either = schema["oneOf"].as_array().into_iter().flatten();
+    resolved(document, either.find(|it| it["type"] != "null").unwrap_or(schema))
+}
+
 fn look(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
-    let schema = resolved(document, schema);
+    if value.is_null()
+        && schema["oneOf"].as_array().is_some_and(|it| it.contains(&json!({"type": "null"})))
+    {
+        return;
+    }
+    let schema = not_null(document, schema);
     let mut fault = |what: &str| found.push(format!("{at}: {what}: {value}"));
     let kind = match value {
         Value::Null => "null",

@@ -1,0 +1,1 @@
+progenitor::generate_api!(spec = "keyward.json", interface = Builder, tags = Merged);
