@@ -27,6 +27,17 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
         ],
     ),
     (
+        "dev",
+        &[
+            ("keyward dev", "Listen on 127.0.0.1:8080; the data are removed at the end"),
+            (
+                "keyward dev --listen 127.0.0.1:0 --now 2027-01-01T00:00:00Z",
+                "On a free port, with the same time at each start",
+            ),
+            ("keyward dev --config keyward.toml", "With your own scopes and your route policy"),
+        ],
+    ),
+    (
         "apply",
         &[
             (
@@ -44,17 +55,6 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
                 "keyward root-key generate --digest",
                 "The key for you, and its digest for the server",
             ),
-        ],
-    ),
-    (
-        "dev",
-        &[
-            ("keyward dev", "Listen on 127.0.0.1:8080; the data are removed at the end"),
-            (
-                "keyward dev --listen 127.0.0.1:0 --now 2027-01-01T00:00:00Z",
-                "On a free port, with the same time at each start",
-            ),
-            ("keyward dev --config keyward.toml", "With your own scopes and your route policy"),
         ],
     ),
     (

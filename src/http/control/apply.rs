@@ -173,7 +173,9 @@ impl<'a> Reader<'a> {
     ) -> Result<(ImportedDigest, KeyPatch), Vec<Fault>> {
         let mut members = Members::new(Value::Object(members));
         let digest = read_digest(&mut members);
-        if let Some(digest) = digest.as_ref().filter(|it| is_public(it)) {
+        if let Some(digest) = &digest
+            && is_public(digest)
+        {
             let says = "is the digest of a text that is publicly known";
             members.fault(digest.form().as_str(), "weak", says);
         }
