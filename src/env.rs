@@ -12,7 +12,7 @@ mod entropy;
 use std::{fmt, sync::Arc};
 
 pub use self::{
-    entropy::{Entropy, SeededEntropy, SystemEntropy},
+    entropy::{Entropy, SeededEntropy, SystemEntropy, ring_random},
     time::{Clock, InvalidTimestamp, ManualClock, Monotonic, SystemClock, Timestamp},
     timekeeper::{ClockStep, StepKind, Timekeeper},
 };

@@ -35,8 +35,11 @@ mod readiness;
 mod rotate;
 mod settings;
 mod statistics;
+mod status_list;
 #[cfg(test)]
 mod tests;
+mod token_keys;
+mod tokens;
 mod usage;
 mod verify;
 mod view;
@@ -59,7 +62,7 @@ pub use self::{
     checkpoints::{Checkpointer, EventProof, Mismatch, check_against_checkpoints},
     console_links::ConsoleLinkDraft,
     denials::DeniedCall,
-    error::{Conflict, Denial, Error, Fault},
+    error::{Conflict, Denial, Error, Fault, TokenRefusal},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
     forward_auth::OriginalRequest,
     idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
@@ -75,8 +78,11 @@ pub use self::{
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
     readiness::LEAST_FREE,
-    settings::Settings,
+    settings::{Settings, TokenRules},
     statistics::Statistics,
+    status_list::StatusList,
+    token_keys::TokenKeyRing,
+    tokens::{IssuedToken, TokenTerms},
     verify::{KeyOwner, Verification},
     view::{KeyView, PreviousCredential},
     webhooks::{Webhook, WebhookStatus},
@@ -91,6 +97,7 @@ use self::{
     idempotency::RunningRequests,
     kdf_pool::KdfPool,
     leak_reports::ReportLimit,
+    status_list::StatusLists,
     usage::UsageRecorder,
     webhooks::WebhookReports,
 };
@@ -124,6 +131,8 @@ pub struct Keyward {
     denials: DenialRecorder,
     deferred_events: DeferredEvents,
     checkpointer: Checkpointer,
+    token_keys: TokenKeyRing,
+    status_lists: StatusLists,
     initial_key_file: InitialKeyFile,
     policy: ArcSwapOption<Policy>,
     /// Whether a CORS preflight request needs no key.
@@ -149,7 +158,7 @@ impl Keyward {
         env: Env,
         catalogue: Arc<Catalogue>,
         settings: Settings,
-        checkpointer: Checkpointer,
+        (checkpointer, token_keys): (Checkpointer, TokenKeyRing),
     ) -> Result<Self, Error> {
         let label = settings.prefix_label;
         let (mut labels, import_secret) =
@@ -170,6 +179,8 @@ impl Keyward {
             denials: DenialRecorder::default(),
             deferred_events: DeferredEvents::default(),
             checkpointer,
+            token_keys,
+            status_lists: StatusLists::default(),
             initial_key_file: InitialKeyFile::default(),
             policy: ArcSwapOption::empty(),
             allow_preflight: AtomicBool::new(false),

@@ -11,6 +11,7 @@ mod fields;
 mod keys;
 mod leaked_keys;
 mod limits;
+mod tokens;
 mod usage;
 mod verify;
 
@@ -30,6 +31,7 @@ pub use self::{
         RotateKeyRequest, UpdateKeyRequest, read_grace, read_key_patch, read_new_key,
     },
     leaked_keys::{LeakReport, LeakReportBody, ReportLeakedKeysRequest, read_leak_report},
+    tokens::{TokenBody, TokenExchangeRequest, TokenRequest, read_token_request},
     usage::{KeyAddressesBody, UsageBody},
     verify::{
         ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,

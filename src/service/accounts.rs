@@ -38,6 +38,7 @@ pub struct AccountDraft {
     pub lifetimes: Lifetimes,
     pub rate_limit: Option<RateLimit>,
     pub key_rate_limit: Option<RateLimit>,
+    pub token_exchange: bool,
     pub metadata: Metadata,
 }
 
@@ -53,6 +54,7 @@ pub struct AccountPatch {
     pub default_key_lifetime: Option<Option<u32>>,
     pub rate_limit: Option<Option<RateLimit>>,
     pub key_rate_limit: Option<Option<RateLimit>>,
+    pub token_exchange: Option<bool>,
     pub metadata: Option<Metadata>,
 }
 
@@ -96,6 +98,7 @@ impl Keyward {
                 lifetimes: draft.lifetimes,
                 rate_limit: draft.rate_limit,
                 key_rate_limit: draft.key_rate_limit,
+                token_exchange: draft.token_exchange,
                 metadata: draft.metadata,
                 created_at: tx.now(),
                 updated_at: tx.now(),
@@ -221,6 +224,7 @@ impl AccountPatch {
             },
             rate_limit: self.rate_limit.unwrap_or(account.rate_limit),
             key_rate_limit: self.key_rate_limit.unwrap_or(account.key_rate_limit),
+            token_exchange: self.token_exchange.unwrap_or(account.token_exchange),
             metadata: self.metadata.clone().unwrap_or_else(|| account.metadata.clone()),
             ..account.clone()
         }
@@ -304,6 +308,7 @@ fn facts(catalogue: &Catalogue, account: &Account) -> Value {
             "defaultKeyLifetimeSeconds": account.lifetimes.default,
             "rateLimit": account.rate_limit.map(rate_fact),
             "keyRateLimit": account.key_rate_limit.map(rate_fact),
+            "tokenExchange": account.token_exchange,
         }),
         &account.metadata,
     )

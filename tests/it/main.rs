@@ -92,6 +92,8 @@ mod tail;
 mod terminal;
 mod tidy;
 mod time;
+mod token_status;
+mod tokens;
 mod turns;
 mod unread;
 mod usage;
