@@ -18,6 +18,7 @@ mod denials;
 mod ended_credentials;
 mod error;
 mod events;
+mod exchanges;
 mod forward_auth;
 mod idempotency;
 mod identify;
@@ -94,6 +95,7 @@ use self::{
     change_budget::ChangeBudget,
     deferred_events::DeferredEvents,
     denials::DenialRecorder,
+    exchanges::ExchangeRecorder,
     idempotency::RunningRequests,
     kdf_pool::KdfPool,
     leak_reports::ReportLimit,
@@ -129,6 +131,7 @@ pub struct Keyward {
     kdf_pool: KdfPool,
     usage: UsageRecorder,
     denials: DenialRecorder,
+    exchanges: ExchangeRecorder,
     deferred_events: DeferredEvents,
     checkpointer: Checkpointer,
     token_keys: TokenKeyRing,
@@ -177,6 +180,7 @@ impl Keyward {
             kdf_pool,
             usage: UsageRecorder::default(),
             denials: DenialRecorder::default(),
+            exchanges: ExchangeRecorder::default(),
             deferred_events: DeferredEvents::default(),
             checkpointer,
             token_keys,

@@ -39,6 +39,8 @@ impl StatusBits {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
     use super::*;
 
     fn decoded(text: &str) -> Vec<u8> {
@@ -65,6 +67,18 @@ mod tests {
         assert!(list.encode().len() < 100, "{}", list.encode());
         assert_eq!(StatusBits::for_places(65_536).0.len(), 16 * 1024);
         assert_eq!(StatusBits::for_places(65_537).0.len(), 32 * 1024);
+        let mut million = StatusBits::for_places(1_000_000);
+        assert_eq!(million.0.len(), 256 * 1024);
+        assert!(million.encode().len() < 500);
+        // The worst case, half of them refused at random, cannot be compressed.
+        let mut random = StdRng::seed_from_u64(1);
+        for (share, most) in [(1_000, 5_000), (2, 180_000)] {
+            (0..1_000_000)
+                .filter(|_| random.random_ratio(1, share))
+                .for_each(|it| million.refuse(it));
+            let len = million.encode().len();
+            assert!((most / 2..most).contains(&len), "{len} bytes");
+        }
         let mut list = StatusBits::for_places(1);
         list.refuse(131_071);
         list.refuse(131_072);

@@ -100,7 +100,8 @@ impl Keyward {
         (self.status_lists.made.load(Ordering::Relaxed), given)
     }
 
-    fn make_status_list(&self) -> Result<StatusList, Error> {
+    /// Makes a list of now. [`Keyward::status_list`] makes one only when it is due.
+    pub fn make_status_list(&self) -> Result<StatusList, Error> {
         let issuer = self.issuer()?;
         let index = self.store.index();
         // First, so that a later change is known to be missing.
@@ -164,7 +165,7 @@ impl Keyward {
         if self.settings.tokens.issuer.is_none() {
             return Ok(0);
         }
-        let turned = u64::from(self.turn_token_keys()?);
+        let turned = u64::from(self.turn_token_keys()?) + self.record_exchanges(false)?;
         let batch = self.settings.batch;
         let mut retired = 0;
         let ended = self.ended_with_place();

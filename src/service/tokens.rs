@@ -121,6 +121,7 @@ impl Keyward {
             "status": { "status_list": { "idx": place, "uri": self.status_list_uri()? } },
         });
         let token = signer.sign("at+jwt", &claims);
+        self.count_exchange(&entry, now);
         Ok(IssuedToken { token, scope, expires_in_secs: ends - issued_at })
     }
 

@@ -92,6 +92,8 @@ mod tail;
 mod terminal;
 mod tidy;
 mod time;
+mod token_histories;
+mod token_keys;
 mod token_status;
 mod tokens;
 mod turns;

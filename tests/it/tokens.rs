@@ -1,8 +1,7 @@
 //! The exchange of keys for tokens: RFC 8693 and RFC 9068, and every refusal.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::time::Duration;
 
-use keyward::domain::token_key::TokenAlgorithm;
 use serde_json::{Value, json};
 
 use crate::support::{ISSUER, Key, Request, Response, TestServer, Token, exchange, form, issuing};
@@ -279,101 +278,4 @@ fn only_the_operator_allows_the_exchange_and_a_refused_one_is_no_use() {
     assert_eq!(changed["after"], json!({ "tokenExchange": true }));
     // The refused exchanges used nothing of the rate limit.
     exchange(&server, &limited.text, &[]).expect(200);
-}
-
-#[test]
-fn without_an_address_of_its_own_a_server_issues_nothing_and_says_why() {
-    let server = TestServer::start();
-    let (_, manager) = server.account(&json!({ "name": "shop", "tokenExchange": true }));
-    let answer = exchange(&server, &manager.text, &[]);
-    assert_refused(&answer, "unsupported_grant_type", "no_public_url");
-    assert!(answer.text().contains("`public_url`"), "{}", answer.text());
-    for path in
-        ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/token-status/1"]
-    {
-        let answer = server.send(&Request::new("GET", path)).expect(404);
-        assert_eq!(answer.problem(), "no_public_url");
-    }
-    assert!(!server.data_dir().join("token.keys").exists());
-}
-
-#[test]
-fn gateways_find_everything_at_the_addresses_of_the_standards() {
-    let (mut server, manager) = issuing(|_| ());
-    let fetch =
-        |server: &TestServer, path: &str| server.send(&Request::new("GET", path)).expect(200);
-    let metadata = fetch(&server, "/.well-known/oauth-authorization-server");
-    assert_eq!(metadata.header("content-type"), Some("application/json"));
-    let scopes = server.get(&manager.text, "/api/v1/scopes").expect(200).json();
-    let scopes: Vec<_> =
-        scopes["data"].as_array().unwrap().iter().take(9).map(|it| it["name"].clone()).collect();
-    let expected = json!({
-        "issuer": ISSUER,
-        "token_endpoint": format!("{ISSUER}/api/v1/token"),
-        "jwks_uri": format!("{ISSUER}/.well-known/jwks.json"),
-        "scopes_supported": scopes,
-        "response_types_supported": [],
-        "grant_types_supported": [GRANT.1],
-        "token_endpoint_auth_methods_supported": ["none"],
-    });
-    assert_eq!(metadata.json(), expected);
-    let jwks = fetch(&server, "/.well-known/jwks.json");
-    assert_eq!(jwks.header("content-type"), Some("application/jwk-set+json"));
-    let keys = jwks.json()["keys"].as_array().unwrap().clone();
-    let members: Vec<_> = keys[0].as_object().unwrap().keys().cloned().collect();
-    assert_eq!((keys.len(), members.join(" ")), (1, "kid use alg crv kty x".to_owned()));
-    for answer in [&metadata, &jwks] {
-        assert_eq!(answer.header("cache-control"), Some("public, max-age=600"));
-    }
-    let known = Request::new("GET", "/.well-known/jwks.json")
-        .header("If-None-Match", jwks.header("etag").unwrap());
-    let answer = server.send(&known).expect(304);
-    assert_eq!((answer.header("etag"), answer.body.len()), (jwks.header("etag"), 0));
-    assert_eq!(answer.header("cache-control"), Some("public, max-age=600"));
-
-    // Another algorithm signs after a restart; the key before it stays for its tokens.
-    let before = Token::of(&server, &manager.text);
-    server.restart(|it| it.tokens.algorithm = TokenAlgorithm::Es256);
-    let after = Token::of(&server, &manager.text);
-    assert_eq!((&before.header["alg"], &after.header["alg"]), (&json!("EdDSA"), &json!("ES256")));
-    let jwks = fetch(&server, "/.well-known/jwks.json").json();
-    let kids: Vec<_> =
-        jwks["keys"].as_array().unwrap().iter().map(|it| it["kid"].clone()).collect();
-    assert_eq!(kids, [before.header["kid"].clone(), after.header["kid"].clone()]);
-    assert_eq!(jwks["keys"][1]["crv"], "P-256");
-}
-
-#[test]
-fn keys_turn_with_an_overlap_and_survive_a_restart() {
-    const DAY: Duration = Duration::from_hours(24);
-    let (mut server, manager) = issuing(|_| ());
-    let kids = |server: &TestServer| {
-        let jwks = server.send(&Request::new("GET", "/.well-known/jwks.json")).expect(200).json();
-        let keys = jwks["keys"].as_array().unwrap().iter();
-        keys.map(|it| it["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let signer = |server: &TestServer| {
-        Token::of(server, &manager.text).header["kid"].as_str().unwrap().to_owned()
-    };
-    let first = signer(&server);
-    let file = server.data_dir().join("token.keys");
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    server.restart(|_| ());
-    assert_eq!((signer(&server), kids(&server)), (first.clone(), vec![first.clone()]));
-    server.advance(30 * DAY);
-    server.run_job("tokens");
-    let second = kids(&server)[1].clone();
-    assert_eq!(signer(&server), first, "the new key is published before it signs");
-    server.advance(DAY);
-    assert_eq!(signer(&server), second);
-    server.run_job("tokens");
-    server.restart(|_| ());
-    assert_eq!(
-        kids(&server),
-        [first, second.clone()],
-        "the tokens of the first may be outstanding"
-    );
-    server.advance(Duration::from_hours(1));
-    server.run_job("tokens");
-    assert_eq!((kids(&server), signer(&server)), (vec![second.clone()], second));
 }

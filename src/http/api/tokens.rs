@@ -13,6 +13,7 @@ use crate::{
         wire::{TokenBody, TokenExchangeRequest, TokenRequest, read_token_request},
     },
     service::{Error, Keyward, Question, TokenTerms, Verification},
+    telemetry::Metrics,
 };
 
 /// Exchange an API key for a token
@@ -46,10 +47,12 @@ use crate::{
 pub async fn exchange_token(
     app: web::Data<Keyward>,
     proxies: web::Data<TrustedProxies>,
+    metrics: web::Data<Metrics>,
     req: HttpRequest,
     body: RequestBody,
 ) -> HttpResponse {
     let outcome = exchange(&app, &proxies, &req, &body).await;
+    metrics.count_exchange(outcome.as_ref().map_or_else(Problem::code, |_| "issued"), 1);
     outcome.unwrap_or_else(|problem| problem.respond_to_exchange(request_id(&req).as_str()))
 }
 
