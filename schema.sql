@@ -94,6 +94,7 @@ CREATE TABLE accounts (
     key_rate_window_s  INTEGER CHECK (0 < key_rate_window_s),
     max_lifetime_s     INTEGER CHECK (0 < max_lifetime_s),     -- of a key; NULL: the server's
     default_lifetime_s INTEGER CHECK (0 < default_lifetime_s), -- of a key; NULL: the server's
+    token_exchange     INTEGER NOT NULL DEFAULT 0 CHECK (token_exchange IN (0, 1)),
     CHECK (kind = 'customer' OR (status = 'active' AND deleted_at_ms IS NULL))
 ) STRICT, WITHOUT ROWID;
 
@@ -285,6 +286,19 @@ CREATE TABLE idempotent_answers (
 
 CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at_ms);
 CREATE INDEX idempotent_answers_by_subject ON idempotent_answers (subject) WHERE sealed <> x'';
+
+-- The places of credentials in the token status list. A place follows from an exchange, which is a use
+-- of a key and changes nothing. It is given, then retired, then free; a free place is given again.
+CREATE TABLE token_status (
+    idx        INTEGER PRIMARY KEY CHECK (0 <= idx),
+    prefix     TEXT    UNIQUE,               -- the credential that has the place
+    retired_ms INTEGER,               -- since when no credential has it; NULL: given, or free
+    CHECK (prefix IS NULL OR retired_ms IS NULL)
+) STRICT;
+
+-- Finds the places to be freed, and the lowest free one.
+CREATE INDEX token_status_retired ON token_status (retired_ms) WHERE retired_ms IS NOT NULL;
+CREATE INDEX token_status_free ON token_status (idx) WHERE prefix IS NULL AND retired_ms IS NULL;
 
 -- The newest event that each webhook has delivered. Delivery changes nothing that an event tells.
 CREATE TABLE webhook_cursors (

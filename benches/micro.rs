@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use divan::{Bencher, black_box};
 use keyward::{
     config::Config,
@@ -22,7 +23,9 @@ use keyward::{
         rate_limit::RateLimit,
         request_path::RequestPath,
         scope::{Catalogue, Scope, ScopeSet},
+        status_list::StatusBits,
         text::Name,
+        token_key::{TokenAlgorithm, TokenKey},
     },
     env::{Env, SystemClock, SystemEntropy, Timekeeper},
     server::{Instance, Sources},
@@ -32,6 +35,7 @@ use keyward::{
     },
     store::{RateWindow, Store, StoreError, stored_time_floor},
 };
+use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -56,7 +60,11 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            public_url: Some("https://keys.example.com".to_owned()),
+            ..Config::default()
+        };
         let site = Instance::open(&config, Sources::system()).unwrap();
         let root = site.first_start(|_| Ok(())).unwrap().unwrap().plaintext;
         Self { dir, site, root }
@@ -307,4 +315,87 @@ fn open_100_000(bencher: Bencher<'_, '_>) {
         Store::open(&path, &env, &catalogue).unwrap()
     });
     drop(dir);
+}
+
+/// A million credentials take minutes to prepare: `-- --include-ignored`.
+const MILLION: usize = 1_000_000;
+
+impl Scene {
+    /// Makes keys of the operator account and exchanges each for a token, so that it has a place in the
+    /// status list.
+    fn exchange(&self, count: usize) {
+        const THREADS: usize = 64;
+        let caller = self.caller();
+        let patch = AccountPatch { token_exchange: Some(true), ..AccountPatch::default() };
+        self.app().update_account(&caller, caller.account, None, patch).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let app = self.app();
+                    for _ in 0..count / THREADS {
+                        let permit =
+                            app.permit_new_key(&caller, caller.account, &new_key()).unwrap();
+                        let made = app.create_key(permit, caller.account, new_key(), app.mint());
+                        issue(app, &judged(app, &made.unwrap().plaintext));
+                    }
+                });
+            }
+        });
+    }
+}
+
+fn issue(app: &Keyward, found: &Verification) -> String {
+    let terms = app.token_terms(None, Vec::new()).unwrap();
+    app.issue_token(found, &terms).unwrap().token
+}
+
+/// A token for a credential that has its place: claims, signature and count, without HTTP.
+#[divan::bench]
+fn issue_token(bencher: Bencher<'_, '_>) {
+    SCENE.exchange(64);
+    let found = judged(SCENE.app(), &SCENE.root);
+    bencher.bench(|| issue(SCENE.app(), black_box(&found)));
+}
+
+#[divan::bench(args = TokenAlgorithm::ALL)]
+fn sign_token(bencher: Bencher<'_, '_>, algorithm: TokenAlgorithm) {
+    let key = TokenKey::generate(algorithm, &SystemEntropy);
+    let claims = json!({ "iss": "https://keys.example.com", "scope": "orders:read" });
+    bencher.bench(|| key.sign("at+jwt", black_box(&claims)));
+}
+
+/// The signature of a token, as a gateway checks it: the cost beside `identify` and `judge`.
+#[divan::bench]
+fn verify_token_offline(bencher: Bencher<'_, '_>) {
+    let key = TokenKey::generate(TokenAlgorithm::EdDsa, &SystemEntropy);
+    let decoded = |it: &str| Base64UrlUnpadded::decode_vec(it).unwrap();
+    let public = decoded(key.to_jwk()["x"].as_str().unwrap());
+    let public = UnparsedPublicKey::new(&ED25519, public);
+    let token = key.sign("at+jwt", &json!({ "scope": "orders:read" }));
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    bencher.bench(|| public.verify(black_box(signed).as_bytes(), &decoded(signature)).unwrap());
+}
+
+#[divan::bench]
+fn status_list_of_10_000(bencher: Bencher<'_, '_>) {
+    bench_status_list(bencher, 10_000);
+}
+
+#[divan::bench(ignore, sample_count = 10, sample_size = 1)]
+fn status_list_of_a_million(bencher: Bencher<'_, '_>) {
+    bench_status_list(bencher, MILLION);
+}
+
+fn bench_status_list(bencher: Bencher<'_, '_>, count: usize) {
+    let scene = Scene::new();
+    scene.exchange(count);
+    bencher.bench(|| scene.app().make_status_list().unwrap());
+}
+
+/// The compression of a million places, of which each 1,000th is refused.
+#[divan::bench]
+fn status_bits_of_a_million(bencher: Bencher<'_, '_>) {
+    let mut bits = StatusBits::for_places(MILLION);
+    (0..1_000_000).step_by(1_000).for_each(|place| bits.refuse(place));
+    bencher.bench(|| black_box(&bits).encode());
 }

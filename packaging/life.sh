@@ -192,7 +192,7 @@ inside journalctl -u keyward -p warning --no-pager -o cat >"$work/warnings"
 [[ ! -s $work/warnings ]] || { cat "$work/warnings"; fail "the log contains warnings"; }
 inside journalctl -u keyward -o json --no-pager |
     jq -e --slurp 'any(.[]; .KEYWARD_HTTP_STATUS == "201")' >/dev/null || fail "no fields in the journal"
-for job in end_graces expire_keys notices purge flush_usage keep_time record_denials checkpoint upkeep; do
+for job in end_graces expire_keys notices purge flush_usage keep_time record_denials tokens checkpoint upkeep; do
     inside keyward run-job "$job" >/dev/null
 done
 

@@ -40,7 +40,8 @@ use self::{
     settings::{SETTINGS, Setting},
 };
 use crate::domain::{
-    client_address::AddressRecording, data_layout::DataLayout, job::Job, plaintext_key::PrefixLabel,
+    client_address::AddressRecording, data_layout::DataLayout, job::Job,
+    plaintext_key::PrefixLabel, token_key::TokenAlgorithm,
 };
 
 /// The commented configuration file that packages install. It has every setting at its default.
@@ -74,8 +75,8 @@ pub struct Config {
     pub workers: usize,
     /// The most connections at the same time. 0 means a number that depends on the memory.
     pub max_connections: u32,
-    /// The address at which browsers reach the server, without a slash at its end. `None` means the
-    /// address to which the request was sent.
+    /// The address at which browsers and gateways reach the server, without a slash at its end. It is the
+    /// issuer of tokens. `None` means no tokens, and for links the address to which the request was sent.
     pub public_url: Option<String>,
     /// Whether the server serves the console.
     pub console: bool,
@@ -86,6 +87,7 @@ pub struct Config {
     pub tls: TlsConfig,
     pub log: LogConfig,
     pub keys: KeysConfig,
+    pub tokens: TokensConfig,
     /// The scopes of the catalogue in their order, without keyward's own.
     pub scopes: Vec<ScopeSetting>,
     pub audit: AuditConfig,
@@ -134,6 +136,18 @@ pub struct KeysConfig {
     pub retention: Duration,
     /// Whether the addresses from which keys are used are stored, and new ones announced.
     pub client_addresses: AddressRecording,
+}
+
+/// Tokens that gateways verify on their own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokensConfig {
+    /// How long a token is valid. Whole seconds.
+    pub lifetime: Duration,
+    pub algorithm: TokenAlgorithm,
+    /// The audiences that a token may have, the default first. Without any, the issuer is the audience.
+    pub audiences: Vec<String>,
+    /// How long a gateway may keep a status list. Whole seconds.
+    pub status_ttl: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -203,6 +217,12 @@ impl Default for Config {
                 max_changes_per_second: 1,
                 retention: 30 * DAY,
                 client_addresses: AddressRecording::Announce,
+            },
+            tokens: TokensConfig {
+                lifetime: Duration::from_mins(5),
+                algorithm: TokenAlgorithm::EdDsa,
+                audiences: Vec::new(),
+                status_ttl: Duration::from_secs(30),
             },
             scopes: scopes::shipped(),
             audit: AuditConfig { checkpoint_key: None },

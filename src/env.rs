@@ -13,7 +13,7 @@ mod entropy;
 use std::{fmt, sync::Arc};
 
 pub use self::{
-    entropy::{Entropy, SeededEntropy, SystemEntropy},
+    entropy::{Entropy, SeededEntropy, SystemEntropy, ring_random},
     settable_clock::SettableClock,
     time::{Clock, InvalidTimestamp, ManualClock, Monotonic, SystemClock, Timestamp},
     timekeeper::{ClockStep, StepKind, Timekeeper},

@@ -263,7 +263,9 @@ impl Running {
             if let Some(why) = instance.app.divergence() {
                 return Err(Error::Halted(why.clone()));
             }
-            let recorded = instance.app.record_denials(true).and_then(|_| {
+            let denials = instance.app.record_denials(true);
+            let exchanges = denials.and_then(|_| instance.app.record_exchanges(true));
+            let recorded = exchanges.and_then(|_| {
                 instance.app.record_server_event(EventType::ServerStopped, json!({}))
             });
             match recorded.map_err(Error::from).and_then(|()| instance.close()) {

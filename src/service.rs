@@ -20,6 +20,7 @@ mod development;
 mod ended_credentials;
 mod error;
 mod events;
+mod exchanges;
 mod forward_auth;
 mod idempotency;
 mod identify;
@@ -37,8 +38,11 @@ mod readiness;
 mod rotate;
 mod settings;
 mod statistics;
+mod status_list;
 #[cfg(test)]
 mod tests;
+mod token_keys;
+mod tokens;
 mod usage;
 mod verify;
 mod view;
@@ -65,7 +69,7 @@ pub use self::{
     console_links::ConsoleLinkDraft,
     denials::DeniedCall,
     development::SampleKey,
-    error::{Conflict, Denial, Error, Fault},
+    error::{Conflict, Denial, Error, Fault, TokenRefusal},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
     forward_auth::OriginalRequest,
     idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
@@ -81,8 +85,11 @@ pub use self::{
     mint::Minted,
     principal::{KeyAccess, KeyChange, Presented, Principal},
     readiness::LEAST_FREE,
-    settings::Settings,
+    settings::{Settings, TokenRules},
     statistics::Statistics,
+    status_list::StatusList,
+    token_keys::TokenKeyRing,
+    tokens::{IssuedToken, TokenTerms},
     verify::{KeyOwner, Verification},
     view::{KeyView, PreviousCredential},
     webhooks::{Webhook, WebhookStatus},
@@ -94,9 +101,11 @@ use self::{
     change_budget::ChangeBudget,
     deferred_events::DeferredEvents,
     denials::DenialRecorder,
+    exchanges::ExchangeRecorder,
     idempotency::RunningRequests,
     kdf_pool::KdfPool,
     leak_reports::ReportLimit,
+    status_list::StatusLists,
     usage::UsageRecorder,
     webhooks::WebhookReports,
 };
@@ -128,8 +137,11 @@ pub struct Keyward {
     kdf_pool: KdfPool,
     usage: UsageRecorder,
     denials: DenialRecorder,
+    exchanges: ExchangeRecorder,
     deferred_events: DeferredEvents,
     checkpointer: Checkpointer,
+    token_keys: TokenKeyRing,
+    status_lists: StatusLists,
     initial_key_file: InitialKeyFile,
     policy: ArcSwapOption<Policy>,
     /// Whether a CORS preflight request needs no key.
@@ -155,7 +167,7 @@ impl Keyward {
         env: Env,
         catalogue: Arc<Catalogue>,
         settings: Settings,
-        checkpointer: Checkpointer,
+        (checkpointer, token_keys): (Checkpointer, TokenKeyRing),
     ) -> Result<Self, Error> {
         let label = settings.prefix_label;
         let (mut labels, import_secret) =
@@ -174,8 +186,11 @@ impl Keyward {
             kdf_pool,
             usage: UsageRecorder::default(),
             denials: DenialRecorder::default(),
+            exchanges: ExchangeRecorder::default(),
             deferred_events: DeferredEvents::default(),
             checkpointer,
+            token_keys,
+            status_lists: StatusLists::default(),
             initial_key_file: InitialKeyFile::default(),
             policy: ArcSwapOption::empty(),
             allow_preflight: AtomicBool::new(false),

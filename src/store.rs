@@ -39,6 +39,7 @@ mod statistics;
 pub mod steps;
 mod storage_fault;
 mod time_floor;
+mod token_status;
 mod tree;
 mod tx;
 mod usage;
@@ -56,7 +57,7 @@ pub use self::{
     database::{Store, StoreWriter},
     day::Day,
     error::StoreError,
-    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits},
+    index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits, StatusPlace},
     kept_answers::KeptAnswer,
     key_list::{Creator, KeyFilter, KeyPage},
     log_file::LogFile,

@@ -308,6 +308,11 @@ pub(super) fn expiry_member(
     given.map_or(("expiresAt", None), |(name, value)| (name, Some(value.clone())))
 }
 
+/// Returns `on` or `off` as a member of a request.
+pub(super) fn switch(given: Option<&str>) -> Option<Value> {
+    given.map(|it| Value::Bool(it == "on"))
+}
+
 /// Parses a JSON object.
 pub(super) fn object(text: &str) -> Result<Value, String> {
     if is_inexact(text) {

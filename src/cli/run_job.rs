@@ -62,6 +62,8 @@ fn outcome_of(job: Job, changed: u64) -> String {
         (Job::Checkpoint, _) => "signed".to_owned(),
         (Job::Backup, 0) => "none was made: backup.keep is 0".to_owned(),
         (Job::Backup, _) => "made and checked".to_owned(),
+        (Job::Tokens, 0) => "nothing about tokens was due".to_owned(),
+        (Job::Tokens, n) => format!("changed {n} keys, places and counts of tokens"),
         (Job::Upkeep, 0) => {
             "the write-ahead log was not emptied: a reader of the database holds it".to_owned()
         }

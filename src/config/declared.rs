@@ -57,7 +57,7 @@ const fn member(
     Member { name, api, kind, none }
 }
 
-const ACCOUNT_MEMBERS: [Member; 10] = [
+const ACCOUNT_MEMBERS: [Member; 11] = [
     member("external_id", "externalId", Kind::Text, None),
     member("name", "name", Kind::Text, None),
     member("status", "status", Kind::Text, None),
@@ -67,6 +67,7 @@ const ACCOUNT_MEMBERS: [Member; 10] = [
     member("default_key_lifetime", "defaultKeyLifetimeSeconds", Kind::Lifetime, Some("server")),
     member("rate_limit", "rateLimit", Kind::Rate, Some("none")),
     member("key_rate_limit", "keyRateLimit", Kind::Rate, Some("none")),
+    member("token_exchange", "tokenExchange", Kind::Flag, None),
     member("metadata", "metadata", Kind::Data, None),
 ];
 

@@ -197,6 +197,18 @@ pub(super) fn networks(raw: Raw<'_>) -> Result<Vec<IpNet>, String> {
     texts(raw)?.iter().map(read).collect()
 }
 
+/// Reads the audiences of tokens: names or URLs without blanks.
+pub(super) fn audiences(raw: Raw<'_>) -> Result<Vec<String>, String> {
+    const WHAT: &str = "1 to 255 visible ASCII characters, such as \"https://api.example.com\"";
+    let audiences = texts(raw)?;
+    let is_good =
+        |it: &&String| (1..=255).contains(&it.len()) && it.bytes().all(|it| it.is_ascii_graphic());
+    match audiences.iter().find(|it| !is_good(it)) {
+        Some(bad) => Err(format!("must be {WHAT}, not {}", quoted(bad))),
+        None => Ok(audiences),
+    }
+}
+
 pub(super) fn key_prefix(raw: Raw<'_>) -> Result<PrefixLabel, String> {
     const WHAT: &str = "1 to 4 lower-case letters or digits, a letter first";
     let text = raw.text(WHAT)?;

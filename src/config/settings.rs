@@ -8,7 +8,12 @@ use super::{
     Config, DAY, listen,
     read::{self, LogFormat, LogLevel, Raw},
 };
-use crate::domain::{client_address::AddressRecording, job::Job, lifetime::LONGEST_SECONDS};
+use crate::domain::{
+    client_address::AddressRecording,
+    job::Job,
+    lifetime::LONGEST_SECONDS,
+    token_key::{LONGEST_LIFETIME, TokenAlgorithm},
+};
 
 type Read = dyn Fn(&mut Config, Raw<'_>) -> Result<(), String> + Send + Sync;
 type Show = dyn Fn(&Config) -> String + Send + Sync;
@@ -74,6 +79,12 @@ const LIFETIMES: RangeInclusive<Duration> =
 
 /// The shortest and the longest validity of console links.
 const LINK_LIFETIMES: RangeInclusive<Duration> = Duration::from_mins(1)..=DAY;
+
+/// The shortest and the longest lifetime of tokens.
+const TOKEN_LIFETIMES: RangeInclusive<Duration> = Duration::from_mins(1)..=LONGEST_LIFETIME;
+
+/// The shortest and the longest time for which a gateway may keep a status list.
+const STATUS_TTLS: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_mins(5);
 
 /// Every setting, in the order of the file.
 pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
@@ -156,6 +167,22 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
             keys.client_addresses,
             raw => read::choice(raw, &AddressRecording::ALL, AddressRecording::as_str),
             it => text(it.as_str())
+        ),
+        setting!(
+            tokens.lifetime,
+            raw => read::duration(raw, TOKEN_LIFETIMES),
+            it => text(&read::duration_text(*it))
+        ),
+        setting!(
+            tokens.algorithm,
+            raw => read::choice(raw, &TokenAlgorithm::ALL, TokenAlgorithm::as_str),
+            it => text(it.as_str())
+        ),
+        setting!(tokens.audiences, raw => read::audiences(raw), it => array(it)),
+        setting!(
+            tokens.status_ttl,
+            raw => read::duration(raw, STATUS_TTLS),
+            it => text(&read::duration_text(*it))
         ),
         setting!(audit.checkpoint_key, raw => read::optional_file(raw), it => path(it.as_deref())),
         setting!(authz.policy_file, raw => read::optional_file(raw), it => path(it.as_deref())),

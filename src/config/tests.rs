@@ -92,6 +92,10 @@ fn every_setting_can_be_set_by_its_variable() {
         ("KEYWARD_KEYS_MAX_CHANGES_PER_SECOND", "2"),
         ("KEYWARD_KEYS_RETENTION", "1d"),
         ("KEYWARD_KEYS_CLIENT_ADDRESSES", "store"),
+        ("KEYWARD_TOKENS_LIFETIME", "1m"),
+        ("KEYWARD_TOKENS_ALGORITHM", "ES256"),
+        ("KEYWARD_TOKENS_AUDIENCES", "https://api.example.com, orders"),
+        ("KEYWARD_TOKENS_STATUS_TTL", "10s"),
         ("KEYWARD_AUDIT_CHECKPOINT_KEY", "/run/credentials/checkpoint.key"),
         ("KEYWARD_AUTHZ_POLICY_FILE", "/etc/keyward/routes.toml"),
         ("KEYWARD_AUTHZ_ALLOW_PREFLIGHT", "true"),
@@ -171,7 +175,7 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
     assert_fault("log.x = 1", "1: unknown setting `x` in `[log]`; known here: level, format");
     assert_fault(
         "zzzzzzz = 1",
-        "known here: listen, data_dir, root_key_file, workers, max_connections, public_url, console, docs, trusted_proxies, tls, log, keys, audit, authz, backup, jobs, scopes, extra_scopes",
+        "known here: listen, data_dir, root_key_file, workers, max_connections, public_url, console, docs, trusted_proxies, tls, log, keys, tokens, audit, authz, backup, jobs, scopes, extra_scopes",
     );
 }
 

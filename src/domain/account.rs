@@ -30,6 +30,8 @@ pub struct Account {
     pub rate_limit: Option<RateLimit>,
     /// The rate limit of each key that has none of its own.
     pub key_rate_limit: Option<RateLimit>,
+    /// Whether its keys may be exchanged for tokens.
+    pub token_exchange: bool,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

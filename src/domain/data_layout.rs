@@ -39,6 +39,8 @@ files! {
     checkpoint_key = "checkpoint.key";
     /// The public key that checks the signatures of checkpoints.
     checkpoint_public_key = "checkpoint.pub";
+    /// The private keys that sign tokens.
+    token_keys = "token.keys";
     /// Where backups go by default.
     backups = "backups";
     /// Where the server answers commands.

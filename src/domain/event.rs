@@ -66,6 +66,7 @@ named_enum! {
         ApiKeyExpired => "api_key.expired",
         ApiKeyPurged => "api_key.purged",
         ApiKeyRetiredKeyUsed => "api_key.retired_key_used",
+        ApiKeyExchanged => "api_key.exchanged",
         ApiKeyNewAddress => "api_key.new_address",
         ApiKeyRehashed => "api_key.rehashed",
         ApiKeyRateLimitNear => "api_key.rate_limit_near",

@@ -44,6 +44,7 @@ jobs! {
     FlushUsage, "flush_usage", "*/5 * * * * *", true;
     KeepTime, "keep_time", "0 * * * * *", true;
     RecordDenials, "record_denials", "*/30 * * * * *", true;
+    Tokens, "tokens", "0 * * * * *", true;
     Checkpoint, "checkpoint", "30 * * * * *", true;
     // A server that is started again and again would fill the disk with backups.
     Backup, "backup", "0 30 2 * * *", false;

@@ -211,6 +211,11 @@ impl Catalogue {
         self.everything
     }
 
+    /// Returns the scopes of the operator, without keyward's own.
+    pub fn own(&self) -> ScopeBits {
+        self.operators_own
+    }
+
     /// Returns the bit of `*`.
     pub fn star(&self) -> ScopeBits {
         self.star

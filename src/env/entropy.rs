@@ -31,6 +31,12 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// Returns the random source of the operating system in the form that `ring` demands: its signatures
+/// take no other source.
+pub fn ring_random() -> ring::rand::SystemRandom {
+    ring::rand::SystemRandom::new()
+}
+
 impl SeededEntropy {
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))

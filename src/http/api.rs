@@ -9,6 +9,7 @@ pub(super) mod leaked_keys;
 pub(super) mod rotation;
 pub(super) mod scopes;
 pub mod stream;
+pub(super) mod tokens;
 pub(super) mod usage;
 
 mod idempotency;

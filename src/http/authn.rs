@@ -18,6 +18,6 @@ pub use self::{
         VerifyKeys, WriteAccounts, WriteKeys, WriteOwnKeys,
     },
     denied::DeniedCaller,
-    examine::{Refusal, caller, examine, identified, judged, permit},
+    examine::{Refusal, caller, examine, identified, judged, judged_identity, permit},
     presented::{IDEMPOTENCY_KEY, PresentedKey, key_in_query, without_key},
 };

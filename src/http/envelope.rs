@@ -214,7 +214,9 @@ fn decorate<B>(response: &mut ServiceResponse<B>, id: &RequestId) {
     if let Some(page) = page {
         page.decorate(headers);
     } else {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
 }

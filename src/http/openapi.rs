@@ -35,6 +35,7 @@ use crate::http::{
     tags(
         (name = "API keys", description = "Keys of the caller's own account."),
         (name = "Verification", description = "Verification of keys, and the list of scopes."),
+        (name = "Tokens", description = "Tokens that gateways verify on their own, without a request to this server."),
         (name = "Accounts", description = "The customers that keys belong to. Only the operator can manage them."),
         (name = "Audit log", description = "The record of all changes and refused calls. It is append-only and hash-chained."),
         (name = "Server", description = "Health, metrics and this document."),

@@ -1,5 +1,7 @@
 //! The one mapping of a failure to an HTTP response (RFC 9457).
 
+mod oauth;
+
 use std::{fmt, time::Duration};
 
 use actix_web::{
@@ -8,6 +10,8 @@ use actix_web::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+
+pub use self::oauth::TokenErrorBody;
 
 use crate::{
     domain::text::masked,
@@ -235,10 +239,10 @@ impl From<Error> for Problem {
                 ..new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
             },
             Error::IdempotencyKeyReused => {
-                let status = StatusCode::UNPROCESSABLE_ENTITY;
-                Self::new(status, "idempotency_key_reused", &err)
+                new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
             }
             Error::Conflict(conflict) => Self::conflict(*conflict),
+            Error::Token(refusal) => Self::token(refusal),
             Error::TooManyChanges { retry_after } => {
                 new(StatusCode::TOO_MANY_REQUESTS, "too_many_changes")
                     .with_retry(whole_seconds(*retry_after))

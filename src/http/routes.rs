@@ -6,11 +6,11 @@ use utoipa_actix_web::{OpenApiFactory, service_config::ServiceConfig};
 use crate::http::{
     api::{
         accounts, checkpoints, console_links, events, keys, leaked_keys, rotation, scopes, stream,
-        usage,
+        tokens, usage,
     },
     authn,
     route_table::no_such_operation,
-    system::{documents, health, metrics},
+    system::{discovery, documents, health, metrics},
     verification::verify,
 };
 
@@ -62,6 +62,10 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 /// The routes that need no key, or decide themselves whether they do.
 pub(super) fn open_routes(cfg: &mut impl Routes) {
     cfg.add(leaked_keys::report_leaked_keys)
+        .add(tokens::exchange_token)
+        .add(discovery::token_keys)
+        .add(discovery::token_metadata)
+        .add(discovery::token_status)
         .add(health::livez)
         .add_hidden("/healthz", web::get().to(health::healthz)) // As some probes call it.
         .add(health::readyz)

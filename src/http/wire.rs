@@ -12,6 +12,7 @@ mod fields;
 mod keys;
 mod leaked_keys;
 mod limits;
+mod tokens;
 mod usage;
 mod verify;
 
@@ -33,6 +34,7 @@ pub use self::{
         read_new_key,
     },
     leaked_keys::{LeakReport, LeakReportBody, ReportLeakedKeysRequest, read_leak_report},
+    tokens::{TokenBody, TokenExchangeRequest, TokenRequest, read_token_request},
     usage::{KeyAddressesBody, UsageBody},
     verify::{
         ScopeBody, ScopeListBody, VerificationBody, VerifyKeyRequest, VerifyQuestion,

@@ -3,6 +3,7 @@
 mod checkpoint_key;
 mod error;
 mod faults;
+mod token_keys;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},

@@ -15,7 +15,9 @@ use crate::{
         own_address::local_url,
         stream_limits::{StreamLimits, Streams},
     },
-    service::{BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, keep_before_migration},
+    service::{
+        BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, TokenRules, keep_before_migration,
+    },
     store::{self, Store, StoreError},
 };
 
@@ -112,6 +114,16 @@ impl Instance {
             },
             retention: config.keys.retention,
             client_addresses: config.keys.client_addresses,
+            tokens: TokenRules {
+                issuer: config.public_url.clone(),
+                lifetime: config.tokens.lifetime,
+                algorithm: config.tokens.algorithm,
+                audiences: match &*config.tokens.audiences {
+                    [] => config.public_url.iter().cloned().collect(),
+                    some => some.to_vec(),
+                },
+                status_ttl: config.tokens.status_ttl,
+            },
             batch: JOB_BATCH,
             backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
         };
@@ -120,7 +132,8 @@ impl Instance {
             Purpose::Serve | Purpose::Development => dir.checkpointer(key_file, &env),
             Purpose::Command => dir.checkpointer_of_command(key_file, &env),
         }?;
-        let app = Arc::new(Keyward::new(store, env, catalogue, settings, checkpointer)?);
+        let keys = (checkpointer, dir.token_keys()?);
+        let app = Arc::new(Keyward::new(store, env, catalogue, settings, keys)?);
         app.use_policy(policy);
         app.set_allow_preflight(config.authz.allow_preflight);
         app.check_against_checkpoints()?;

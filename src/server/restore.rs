@@ -93,7 +93,9 @@ fn copy(backup: &Path, layout: &DataLayout, census: &Census) -> Result<Vec<PathB
     if copied.census()? != *census {
         return Err(BackupError::Differs.into());
     }
-    let mut outdated = vec![layout.checkpoint()];
+    // A backup does not know the places in the token status list that were given after it. With other keys,
+    // no token from before is good.
+    let mut outdated = vec![layout.checkpoint(), layout.token_keys()];
     if !has_initial_key(&mut copied, &layout.initial_root_key())? {
         outdated.push(layout.initial_root_key());
     }

@@ -38,6 +38,7 @@ pub struct AccountDraft {
     pub lifetimes: Lifetimes,
     pub rate_limit: Option<RateLimit>,
     pub key_rate_limit: Option<RateLimit>,
+    pub token_exchange: bool,
     pub metadata: Metadata,
 }
 
@@ -53,6 +54,7 @@ pub struct AccountPatch {
     pub default_key_lifetime: Option<Option<u32>>,
     pub rate_limit: Option<Option<RateLimit>>,
     pub key_rate_limit: Option<Option<RateLimit>>,
+    pub token_exchange: Option<bool>,
     pub metadata: Option<Metadata>,
 }
 
@@ -171,6 +173,7 @@ impl Change<'_> {
             lifetimes: draft.lifetimes,
             rate_limit: draft.rate_limit,
             key_rate_limit: draft.key_rate_limit,
+            token_exchange: draft.token_exchange,
             metadata: draft.metadata,
             created_at: self.now(),
             updated_at: self.now(),
@@ -234,6 +237,7 @@ impl AccountPatch {
             },
             rate_limit: self.rate_limit.flatten(),
             key_rate_limit: self.key_rate_limit.flatten(),
+            token_exchange: self.token_exchange.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_else(Metadata::empty),
         })
     }
@@ -254,6 +258,7 @@ impl AccountPatch {
             },
             rate_limit: self.rate_limit.unwrap_or(account.rate_limit),
             key_rate_limit: self.key_rate_limit.unwrap_or(account.key_rate_limit),
+            token_exchange: self.token_exchange.unwrap_or(account.token_exchange),
             metadata: self.metadata.clone().unwrap_or_else(|| account.metadata.clone()),
             ..account.clone()
         }
@@ -337,6 +342,7 @@ pub(super) fn facts(catalogue: &Catalogue, account: &Account) -> Value {
             "defaultKeyLifetimeSeconds": account.lifetimes.default,
             "rateLimit": account.rate_limit.map(rate_fact),
             "keyRateLimit": account.key_rate_limit.map(rate_fact),
+            "tokenExchange": account.token_exchange,
         }),
         &account.metadata,
     )

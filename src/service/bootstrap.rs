@@ -159,6 +159,7 @@ impl Keyward {
                 allowed_scopes: None,
                 rate_limit: None,
                 key_rate_limit: None,
+                token_exchange: false,
                 max_keys: None,
                 lifetimes: Lifetimes::default(),
                 metadata: Metadata::empty(),

@@ -226,6 +226,7 @@ impl Samples<'_> {
             lifetimes: Lifetimes::default(),
             rate_limit: None,
             key_rate_limit: None,
+            token_exchange: false,
             metadata: Metadata::empty(),
         };
         let permit = self.app.permit_new_account(&self.operator, &draft)?;

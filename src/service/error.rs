@@ -1,6 +1,6 @@
 //! The errors of the use cases.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use crate::{
     domain::{rate_limit::Rates, request_path::Ambiguity, verdict::Verdict},
@@ -56,6 +56,8 @@ pub enum Error {
     IdempotencyKeyReused,
     #[error("{0}")]
     Conflict(Conflict),
+    #[error("{0}")]
+    Token(TokenRefusal),
     #[error("the keys of this account made too many changes; try again later")]
     TooManyChanges { retry_after: Duration },
     #[error("too many keys were reported as leaked; try again later")]
@@ -139,6 +141,27 @@ pub enum Conflict {
     NotCheckpointed,
 }
 
+/// The reason why a key is not exchanged for a token, other than a verdict on the key.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenRefusal {
+    #[error("this server issues no tokens: set `public_url`, the address that is their issuer")]
+    NoIssuer,
+    #[error(
+        "keys of this account cannot be exchanged for tokens; its operator can allow it: \
+         `keyward accounts update ACCOUNT --token-exchange on`"
+    )]
+    ExchangeOff,
+    #[error("there is no scope `{0}` for tokens; a token holds only scopes of the protected API")]
+    UnknownScope(String),
+    #[error("the API key has no scope of the protected API, so a token would allow nothing")]
+    NoScope,
+    #[error("`{0}` is not an audience of this server; the setting `tokens.audiences` lists them")]
+    UnknownAudience(String),
+    /// The file with the keys that sign tokens cannot be written.
+    #[error("the keys that sign tokens cannot be stored now")]
+    NoKeys(#[source] io::Error),
+}
+
 /// One fault of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
@@ -176,6 +199,12 @@ impl Error {
 
     pub fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![Fault::new(pointer, code, detail)])
+    }
+}
+
+impl From<TokenRefusal> for Error {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::Token(refusal)
     }
 }
 

@@ -128,10 +128,7 @@ impl Keyward {
         let forms = ImportForm::ALL.into_iter().filter(|it| index.has_imported(*it));
         let found: Vec<_> = forms.filter_map(|it| index.find(maker.prefix_for(it, key))).collect();
         let now = self.env.time.now();
-        let refused = |it: &&Arc<IndexedCredential>| {
-            let suspended = index.account(it.key.account, |it| it.suspended).unwrap_or(true);
-            self.refusal_reason(it, suspended, now).is_some()
-        };
+        let refused = |it: &&Arc<IndexedCredential>| self.refusal_now(it, now).is_some();
         found.iter().find(refused).or(found.first()).map(Arc::clone)
     }
 

@@ -37,6 +37,7 @@ impl Keyward {
             Job::FlushUsage => self.flush_usage_while(|| pace.continues()),
             Job::KeepTime => self.keep_time(),
             Job::RecordDenials => self.record_denials(false),
+            Job::Tokens => self.keep_tokens(&mut pace),
             Job::Checkpoint => self.make_checkpoint(),
             Job::Backup => self.scheduled_backup(),
             Job::Upkeep => self.upkeep(),

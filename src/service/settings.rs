@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     domain::{
         account::Account, client_address::AddressRecording, lifetime::Lifetimes,
-        plaintext_key::PrefixLabel,
+        plaintext_key::PrefixLabel, token_key::TokenAlgorithm,
     },
     service::{BackupRules, ChangeRate},
 };
@@ -33,9 +33,23 @@ pub struct Settings {
     pub retention: Duration,
     /// Whether the addresses from which keys are used are stored, and new ones announced.
     pub client_addresses: AddressRecording,
+    pub tokens: TokenRules,
     /// How many rows a job changes in one transaction.
     pub batch: u32,
     pub backup: BackupRules,
+}
+
+/// How tokens are issued.
+#[derive(Clone, Debug)]
+pub struct TokenRules {
+    /// The address of this server, which is `iss` in each token. Without one, there are no tokens.
+    pub issuer: Option<String>,
+    pub lifetime: Duration,
+    pub algorithm: TokenAlgorithm,
+    /// The audiences that a token may have, the default first: at least one if there is an issuer.
+    pub audiences: Vec<String>,
+    /// How long a gateway may keep the status list.
+    pub status_ttl: Duration,
 }
 
 impl Settings {

@@ -52,6 +52,7 @@ impl Bench {
             lifetimes: Lifetimes::default(),
             rate_limit: None,
             key_rate_limit: None,
+            token_exchange: false,
             metadata: Metadata::empty(),
         };
         let permit = app.permit_new_account(&operator, &draft).unwrap();

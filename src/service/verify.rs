@@ -227,6 +227,12 @@ impl Keyward {
         reasons.into_iter().find(|(applies, _)| *applies).map(|(_, verdict)| verdict)
     }
 
+    /// As [`Keyward::refusal_reason`], with the state of its account.
+    pub(super) fn refusal_now(&self, entry: &IndexedCredential, now: Timestamp) -> Option<Verdict> {
+        let suspended = self.store.index().account(entry.key.account, |it| it.suspended);
+        self.refusal_reason(entry, suspended.unwrap_or(true), now)
+    }
+
     /// Returns an error if the caller of a long request is no longer accepted, or holds none of these
     /// scopes. Reads the index: no lock, no disk, no derivation.
     pub fn review(&self, caller: &Principal, any_of: &'static [&'static str]) -> Result<(), Error> {

@@ -8,6 +8,7 @@
 mod credential;
 mod limits;
 mod load;
+mod status_places;
 
 use std::{
     collections::HashSet,
@@ -19,10 +20,13 @@ use std::{
 
 use papaya::HashMap;
 
-use self::{credential::GraceFacts, limits::RateWindows, load::ReadCredential};
+use self::{
+    credential::GraceFacts, limits::RateWindows, load::ReadCredential, status_places::StatusPlaces,
+};
 pub use self::{
     credential::{Grace, IndexedCredential, KeyEntry},
     limits::KeyLimits,
+    status_places::StatusPlace,
 };
 
 use crate::{
@@ -51,6 +55,7 @@ pub struct KeyIndex {
     /// The scope sets in use: many keys share a few of them. Only the writer looks here.
     scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
     rate_windows: RateWindows,
+    status_places: StatusPlaces,
 }
 
 /// What the index holds of an account.
@@ -68,6 +73,8 @@ pub struct AccountEntry {
     pub rate: Option<RateLimit>,
     /// The rate limit of each key that has none of its own.
     pub key_rate: Option<RateLimit>,
+    /// Whether its keys may be exchanged for tokens.
+    pub token_exchange: bool,
     /// The use of `rate`.
     pub rate_window: Arc<RateWindow>,
 }
@@ -78,6 +85,7 @@ pub(super) enum Image {
     NoCredential(KeyPrefix),
     Account(Arc<AccountEntry>),
     NoAccount(AccountId),
+    StatusPlace(u32, StatusPlace),
 }
 
 impl KeyIndex {
@@ -90,6 +98,7 @@ impl KeyIndex {
             import_forms: AtomicU8::new(0),
             scope_sets: Mutex::default(),
             rate_windows: RateWindows::default(),
+            status_places: StatusPlaces::default(),
         }
     }
 
@@ -158,13 +167,20 @@ impl KeyIndex {
                 Some(id) => self.key_images(read, id, images)?,
                 None => images.push(Image::NoCredential(prefix)),
             },
+            Touched::StatusPlace(place) => {
+                images.push(Image::StatusPlace(place, read.status_place(place)?));
+            }
         }
         Ok(())
     }
 
     pub(super) fn apply(&self, images: Vec<Image>) {
+        let changes = !images.is_empty();
         for image in images {
             self.apply_one(image);
+        }
+        if changes {
+            self.status_places.count_change();
         }
     }
 
@@ -187,6 +203,7 @@ impl KeyIndex {
                 self.accounts.pin().remove(&id);
                 self.rate_windows.forget_account(id);
             }
+            Image::StatusPlace(place, state) => self.status_places.set(place, state),
         }
     }
 
@@ -238,6 +255,7 @@ impl KeyIndex {
             lifetimes: account.lifetimes,
             rate: account.rate_limit,
             key_rate: account.key_rate_limit,
+            token_exchange: account.token_exchange,
             rate_window: self.rate_windows.of_account(account.id),
         }))
     }

@@ -48,6 +48,8 @@ pub(super) enum Touched {
     Account(AccountId),
     /// A credential that was deleted.
     Gone(KeyPrefix),
+    /// A place in the token status list.
+    StatusPlace(u32),
 }
 
 impl<'conn> ReadTx<'conn> {

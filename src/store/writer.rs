@@ -366,12 +366,14 @@ struct Batch {
 
 impl Batch {
     /// Reads the images inside the transaction, so that an unreadable row undoes the change.
-    fn images(&self, index: &KeyIndex, conn: &Connection) -> Result<Vec<Image>, StoreError> {
+    fn images(&mut self, index: &KeyIndex, conn: &Connection) -> Result<Vec<Image>, StoreError> {
         let read = ReadTx::new(conn);
-        let mut images = Vec::with_capacity(self.touched.len());
+        let mut changed = Vec::with_capacity(self.touched.len());
         for touched in &self.touched {
-            index.image(&read, *touched, &mut images)?;
+            index.image(&read, *touched, &mut changed)?;
         }
+        let mut images = index.retire_narrowed(&read, &changed, &mut self.touched)?;
+        images.append(&mut changed);
         Ok(images)
     }
 }

@@ -28,13 +28,17 @@ const CERTIFICATE_END: &str = "keyward_tls_certificate_not_after_timestamp_secon
 const DERIVATIONS: &str = "keyward_derivations_total";
 const LOG_LINES_DROPPED: &str = "keyward_log_lines_dropped_total";
 const LEAKED_KEYS: &str = "keyward_leaked_keys_total";
+const EXCHANGES: &str = "keyward_token_exchanges_total";
+const STATUS_LISTS: &str = "keyward_token_status_lists_total";
+const TOKEN_KEY_AGE: &str = "keyward_token_key_age_seconds";
+const STATUS_ENTRIES: &str = "keyward_token_status_entries";
 const MALFORMED: &str = "keyward_malformed_requests_total";
 const STORAGE_FAILURES: &str = "keyward_storage_failures_total";
 const POOL: &str = "keyward_db_pool_connections";
 const DELIVERIES: &str = "keyward_webhook_deliveries_total";
 const WEBHOOK_LAG: &str = "keyward_webhook_lag_events";
 
-const GAUGES: [(&str, &str); 15] = [
+const GAUGES: [(&str, &str); 17] = [
     ("keyward_build_info", "Always 1; the version and the commit are in the labels."),
     (JOB_SUCCESS, "Unix time of the last successful run."),
     (KEYS, "Keys by state; a key that rotates also counts in its other state."),
@@ -49,9 +53,11 @@ const GAUGES: [(&str, &str); 15] = [
     ("keyward_storage_available", "1 if the last change reached the disk, 0 if it failed."),
     (POOL, "Connections that read, by state."),
     (WEBHOOK_LAG, "Events of the log that a webhook has not delivered or passed over yet."),
+    (TOKEN_KEY_AGE, "Age of the key that signs tokens; 0 if there is none."),
+    (STATUS_ENTRIES, "Credentials in the newest token status list."),
     ("keyward_first_proofs_waiting", "First uses of keys that wait for their secret verification."),
 ];
-const COUNTERS: [(&str, &str); 9] = [
+const COUNTERS: [(&str, &str); 11] = [
     (REQUEST_COUNT, "Requests by status, without verification and forward auth."),
     (JOB_RUNS, "Runs of jobs by result."),
     (STORAGE_FAILURES, "Commits that failed because the storage failed."),
@@ -60,6 +66,11 @@ const COUNTERS: [(&str, &str); 9] = [
     (LOG_LINES_DROPPED, "Log lines that were dropped because their reader was too slow."),
     (DELIVERIES, "Attempts to deliver an event to a webhook, by result."),
     (LEAKED_KEYS, "Keys in reports of leaks by outcome."),
+    (
+        EXCHANGES,
+        "Requests to exchange a key for a token, by outcome: issued, or the code of the refusal.",
+    ),
+    (STATUS_LISTS, "Token status lists that were made."),
     (MALFORMED, "Requests refused because they are not valid HTTP."),
 ];
 const HISTOGRAMS: [(&str, &str); 2] = [
@@ -117,6 +128,7 @@ impl Metrics {
         it.gauge(CERTIFICATE_END, &[]).set(0.0);
         // These series exist before their first event.
         it.count_malformed_requests(0);
+        it.count_exchange("issued", 0);
         for outcome in ["revoked", "grace_ended", "kept"] {
             it.count_leaked_keys(outcome, 0);
         }
@@ -174,6 +186,13 @@ impl Metrics {
     /// Counts requests that are not valid HTTP.
     pub fn count_malformed_requests(&self, by: u64) {
         let key = Key::from_static_name(MALFORMED);
+        self.recorder.register_counter(&key, &META).increment(by);
+    }
+
+    /// Counts a request for a token. `outcome` is `issued`, or the code of the refusal.
+    pub fn count_exchange(&self, outcome: &'static str, by: u64) {
+        let label = vec![Label::from_static_parts("outcome", outcome)];
+        let key = Key::from_parts(EXCHANGES, label);
         self.recorder.register_counter(&key, &META).increment(by);
     }
 
@@ -240,8 +259,13 @@ impl Metrics {
             let key = Key::from_parts(WEBHOOK_LAG, vec![Label::new("webhook", webhook)]);
             self.recorder.register_gauge(&key, &META).set(lag as f64);
         }
+        let (lists, entries) = app.status_lists();
+        set(TOKEN_KEY_AGE, app.token_key_age().map_or(0.0, |it| it.as_secs_f64()));
+        set(STATUS_ENTRIES, entries as f64);
         let dropped = self.log.get().map_or(0, Outlet::dropped);
-        for (name, count) in [(LOG_LINES_DROPPED, dropped), (DERIVATIONS, app.derivations())] {
+        let counts =
+            [(LOG_LINES_DROPPED, dropped), (DERIVATIONS, app.derivations()), (STATUS_LISTS, lists)];
+        for (name, count) in counts {
             let key = Key::from_static_name(name);
             self.recorder.register_counter(&key, &META).absolute(count);
         }

@@ -41,7 +41,7 @@ fn an_account_needs_only_a_name_and_comes_with_its_first_key() {
     let expected = json!({
         "id": id, "name": "Acme", "externalId": null, "status": "active", "allowedScopes": null,
         "maxKeys": null, "maxKeyLifetimeSeconds": null, "defaultKeyLifetimeSeconds": null,
-        "rateLimit": null, "keyRateLimit": null, "metadata": {},
+        "rateLimit": null, "keyRateLimit": null, "tokenExchange": false, "metadata": {},
         "createdAt": "2026-01-01T00:00:00.000Z",
     });
     assert_eq!(made.to_string(), expected.to_string(), "these members, in this order");

@@ -294,6 +294,7 @@ fn random_file(entropy: &dyn Entropy) -> String {
             "max_keys = \"server\"",
             "key_rate_limit = \"5/h\"",
             "default_key_lifetime = \"30d\"",
+            "token_exchange = true",
             "metadata = { b = [] }",
         ]);
         file.push(format!(

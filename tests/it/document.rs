@@ -42,7 +42,7 @@ fn every_operation_is_described_completely() {
             assert!(!text.is_empty(), "{name}: {}", parameter["name"]);
         }
         if let Some(body) = operation.get("requestBody") {
-            let content = &body["content"]["application/json"];
+            let content = body["content"].as_object().unwrap().values().next().unwrap();
             assert!(content["example"].is_object(), "{name}: an example of the body");
             let schema = resolved(&document, &content["schema"]);
             for member in content["example"].as_object().unwrap().keys() {
@@ -121,6 +121,9 @@ fn request_schemas_are_closed_and_response_schemas_are_open() {
     for (path, method, operation) in operations(&document) {
         let Some(body) = operation.get("requestBody") else { continue };
         let schema = &body["content"]["application/json"]["schema"];
+        if schema.is_null() {
+            continue; // A form of OAuth, whose unknown members are ignored.
+        }
         let closed = &resolved(&document, schema)["additionalProperties"];
         assert_eq!(*closed, false, "{method} {path}");
         requests.insert(schema["$ref"].as_str().expect("a name").to_owned());

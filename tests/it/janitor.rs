@@ -246,6 +246,7 @@ fn each_job_has_the_name_under_which_it_is_configured() {
         "flush_usage",
         "keep_time",
         "record_denials",
+        "tokens",
         "checkpoint",
         "backup",
         "upkeep",

@@ -169,7 +169,7 @@ fn no_request_can_add_many_series_to_the_metrics() {
         }
     }
     let longest = metrics.render(&server.app, &server.app.statistics()).len();
-    assert!((50_000..300_000).contains(&longest), "{longest} bytes");
+    assert!((50_000..350_000).contains(&longest), "{longest} bytes");
 }
 
 #[test]

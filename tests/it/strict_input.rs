@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::support::{
-    Key, Request, Response, TestServer,
+    Key, Request, Response, TestServer, issuing,
     operations::{Operation, operations},
 };
 
@@ -19,7 +19,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let server = TestServer::start();
+        let (server, _) = issuing(|_| ());
         server.run_job("checkpoint");
         Self::on(server)
     }

@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// A JSON object that replaces the metadata of the account
     #[arg(long, value_name = "JSON", value_parser = output::object)]
     metadata: Option<Value>,
+    /// Whether its keys can be exchanged for tokens, which gateways verify on their own
+    #[arg(long, value_name = "SWITCH", value_parser = ["on", "off"])]
+    token_exchange: Option<String>,
     #[command(flatten)]
     limits: AccountLimits,
     #[command(flatten)]
@@ -56,6 +59,7 @@ impl Options {
                 ("maxKeys", self.max_keys.map(Value::from)),
                 ("maxKeyLifetimeSeconds", self.max_key_lifetime.clone()),
                 ("defaultKeyLifetimeSeconds", self.default_key_lifetime.clone()),
+                ("tokenExchange", output::switch(self.token_exchange.as_deref())),
                 ("metadata", self.metadata.clone()),
             ]
             .into_iter()

@@ -102,14 +102,24 @@ pub async fn judged(
     question: Question<'_>,
     context: impl FnOnce() -> RequestContext,
 ) -> Result<Verification, Problem> {
-    let found = app.judge(&identified(app, text).await?, question);
+    Ok(judged_identity(app, &identified(app, text).await?, question, context))
+}
+
+/// As [`judged`], for a key that was identified just now.
+pub fn judged_identity(
+    app: &web::Data<Keyward>,
+    identity: &Identity,
+    question: Question<'_>,
+    context: impl FnOnce() -> RequestContext,
+) -> Verification {
+    let found = app.judge(identity, question);
     if app.should_record_retired_use(&found) {
         let (app, found, context) = (app.clone(), found.clone(), context());
         actix_web::rt::spawn(async move {
             run(&app, move |app| app.record_retired_use(&found, context)).await
         });
     }
-    Ok(found)
+    found
 }
 
 /// Returns the credential that a text is. Only the first use of a secret leaves this thread.

@@ -46,6 +46,16 @@ impl<'h> PresentedKey<'h> {
         Self { text: key_in(app, headers), headers, once: &ONCE }
     }
 
+    /// Returns this request with the key in its body. The key in its headers, if there is one, must be the
+    /// same.
+    pub fn with_key(self, text: &'h [u8]) -> Result<Self, Ambiguity> {
+        if self.text.is_some_and(|it| it != text) {
+            let detail = "the body and the headers carry different keys; send only one of them";
+            return Err(("conflicting_keys", detail.into()));
+        }
+        Ok(Self { text: Some(text), ..self })
+    }
+
     /// Reads the headers of an authorization request from a proxy.
     pub fn in_question(app: &Keyward, headers: &'h HeaderMap) -> Self {
         Self { text: key_in(app, headers), headers, once: &KEY_ONCE }

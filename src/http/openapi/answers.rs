@@ -9,9 +9,11 @@ use utoipa::openapi::{
 
 const REQUEST_ID: &str = "X-Request-Id";
 const RETRY_AFTER: &str = "Retry-After";
+const CACHE_CONTROL: &str = "Cache-Control";
+const PROBLEM: &str = "application/problem+json";
 
 /// Every header of an answer.
-const HEADERS: [(&str, Type, &str); 8] = [
+const HEADERS: [(&str, Type, &str); 9] = [
     (REQUEST_ID, Type::String, "The identifier of the request, as in the log and in `requestId`."),
     (
         RETRY_AFTER,
@@ -31,6 +33,7 @@ const HEADERS: [(&str, Type, &str); 8] = [
         "The address of the next page (`rel=\"next\"`). Absent on the last page.",
     ),
     ("ETag", Type::String, "The revision of the key or account, for `If-Match`."),
+    (CACHE_CONTROL, Type::String, "How long a cache may keep the answer, in seconds (`max-age`)."),
     ("Location", Type::String, "The address of the new key or account."),
     (
         "Idempotency-Replayed",
@@ -43,6 +46,7 @@ const HEADERS: [(&str, Type, &str); 8] = [
 pub(super) fn add(path: &str, operation: &mut Operation) {
     let gives_key = gives_key(path, operation);
     let is_page = returns_page(operation);
+    let is_cacheable = path.starts_with("/.well-known/") || path.starts_with("/token-status/");
     let has_revision = matches!(answer_schema(operation), Some("ApiKey" | "Account"));
     let responses = &mut operation.responses.responses;
     for (status, response) in &mut *responses {
@@ -50,9 +54,12 @@ pub(super) fn add(path: &str, operation: &mut Operation) {
         let is_good = status.starts_with('2');
         let headers = [
             (REQUEST_ID, true),
-            (RETRY_AFTER, status == "503"),
+            (RETRY_AFTER, matches!(&**status, "503" | "4XX" | "5XX")),
+            ("WWW-Authenticate", status == "4XX"),
+            ("Allow", status == "4XX"),
             ("Link", is_good && is_page),
             ("ETag", is_good && has_revision),
+            (CACHE_CONTROL, is_good && is_cacheable),
             ("Location", status == "201"),
             ("Idempotency-Replayed", is_good && gives_key),
         ];
@@ -60,7 +67,14 @@ pub(super) fn add(path: &str, operation: &mut Operation) {
         response.headers.extend(given.map(|(name, _)| (name.to_owned(), header(name))));
     }
     for (status, name) in [("4XX", "Refused"), ("5XX", "Failed")] {
-        responses.insert(status.to_owned(), Ref::from_response_name(name).into());
+        let shared = Ref::from_response_name(name).into();
+        // An operation whose refusals have a form of its own also answers as all others do: 405.
+        match responses.entry(status.to_owned()).or_insert(shared) {
+            RefOr::T(own) => {
+                own.content.insert(PROBLEM.to_owned(), problem_content().into());
+            }
+            RefOr::Ref(_) => (),
+        }
     }
 }
 
@@ -116,10 +130,13 @@ fn header(name: &str) -> RefOr<Header> {
     RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
 
+fn problem_content() -> Content {
+    Content::new(Some(Ref::from_schema_name("Problem")))
+}
+
 fn problem(name: &str, description: &str, headers: &[&str]) -> (String, RefOr<Response>) {
-    let content = Content::new(Some(Ref::from_schema_name("Problem")));
     let mut response = Response::new(description);
-    response.content.insert("application/problem+json".to_owned(), content.into());
+    response.content.insert(PROBLEM.to_owned(), problem_content().into());
     response.headers = headers.iter().map(|it| ((*it).to_owned(), header(it))).collect();
     (name.to_owned(), response.into())
 }

@@ -182,10 +182,10 @@ fn request_schemas(document: &mut OpenApi) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         let Some(RefOr::T(body)) = &operation.request_body else { continue };
-        for content in body.content.values() {
-            if let RefOr::T(Content { schema: Some(RefOr::Ref(it)), .. }) = content {
-                names.extend(it.ref_location.rsplit('/').next().map(str::to_owned));
-            }
+        // A form is open: OAuth demands that its unknown members are ignored.
+        let content = body.content.get("application/json");
+        if let Some(RefOr::T(Content { schema: Some(RefOr::Ref(it)), .. })) = content {
+            names.extend(it.ref_location.rsplit('/').next().map(str::to_owned));
         }
     }
     names

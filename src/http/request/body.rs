@@ -156,6 +156,8 @@ pub struct RequestBody {
 enum MediaType {
     Missing,
     Json,
+    /// That of HTML forms, which OAuth uses.
+    Form,
     Other,
 }
 
@@ -210,12 +212,29 @@ impl RequestBody {
         }
     }
 
+    /// Returns the bytes of a form, whose operation has no query parameters.
+    pub fn form(&self) -> Result<&Bytes, Problem> {
+        if let Some(fault) = self.query_faults.first() {
+            return Err(Problem::bad_request(fault.code, "this address takes no query"));
+        }
+        let bytes = self.bytes()?;
+        match self.media_type {
+            MediaType::Form => Ok(bytes),
+            MediaType::Missing if bytes.is_empty() => Ok(bytes),
+            MediaType::Missing | MediaType::Json | MediaType::Other => Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "the body must be sent as application/x-www-form-urlencoded in UTF-8, not compressed",
+            )),
+        }
+    }
+
     fn read(&self) -> Result<Option<Members>, Problem> {
         let bytes = self.bytes()?;
         match self.media_type {
             MediaType::Json => (),
             MediaType::Missing if bytes.is_empty() => return Ok(None),
-            MediaType::Missing | MediaType::Other => {
+            MediaType::Missing | MediaType::Form | MediaType::Other => {
                 return Err(Problem::new(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "unsupported_media_type",
@@ -281,12 +300,18 @@ fn media_type(req: &HttpRequest) -> MediaType {
     }
     let Ok(text) = value.to_str() else { return MediaType::Other };
     let mut parts = text.split(';').map(str::trim);
-    let json = parts.next().is_some_and(|it| it.eq_ignore_ascii_case("application/json"));
+    let essence = parts.next().unwrap_or_default();
+    let json = essence.eq_ignore_ascii_case("application/json");
+    let form = essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
     let utf8 = parts.all(|it| {
         it.split_once('=').is_none_or(|(name, value)| {
             !name.eq_ignore_ascii_case("charset")
                 || UTF_8.iter().any(|it| value.trim_matches('"').eq_ignore_ascii_case(it))
         })
     });
-    if json && utf8 { MediaType::Json } else { MediaType::Other }
+    match (json, form) {
+        (true, _) if utf8 => MediaType::Json,
+        (_, true) if utf8 => MediaType::Form,
+        (_, _) => MediaType::Other,
+    }
 }

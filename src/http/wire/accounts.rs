@@ -15,7 +15,7 @@ use crate::{
         text::{ExternalId, Metadata},
     },
     http::{
-        request::json::Members,
+        request::json::{Members, as_it_is},
         wire::{
             fields::{
                 MetadataBody, enum_body, read_metadata, read_name, read_number, read_scopes,
@@ -62,6 +62,9 @@ pub struct AccountBody {
     /// The rate limit of each key that has none of its own; `null` means none.
     #[schema(required)]
     key_rate_limit: Option<RateLimitBody>,
+    /// Whether keys of this account can be exchanged for tokens, which gateways verify on their own.
+    #[schema(example = false)]
+    token_exchange: bool,
     /// Your own data. keyward stores and returns it but never reads it.
     #[schema(value_type = MetadataBody)]
     metadata: Value,
@@ -125,6 +128,10 @@ pub struct CreateAccountRequest {
     /// The rate limit of each key that has none of its own. `null` means none, as for a new account
     /// without this member.
     pub key_rate_limit: Option<RateLimitBody>,
+    /// Whether keys of this account can be exchanged for tokens, which gateways verify on their own. A new
+    /// account without this member has `false`.
+    #[schema(nullable = false)]
+    pub token_exchange: Option<bool>,
     /// All of your own data: at most 50 members and 4 KiB. `null` removes it.
     #[schema(value_type = Option<MetadataBody>)]
     pub metadata: Option<Value>,
@@ -161,6 +168,7 @@ impl AccountBody {
             default_key_lifetime_seconds: account.lifetimes.default,
             rate_limit: account.rate_limit.map(RateLimitBody::from),
             key_rate_limit: account.key_rate_limit.map(RateLimitBody::from),
+            token_exchange: account.token_exchange,
             metadata: account.metadata.to_value(),
             created_at: account.created_at.to_string(),
             api_key: first_key,
@@ -186,6 +194,7 @@ pub fn read_account_draft(
         },
         rate_limit: settings.rate_limit.flatten(),
         key_rate_limit: settings.key_rate_limit.flatten(),
+        token_exchange: settings.token_exchange.unwrap_or_default(),
         metadata: settings.metadata.unwrap_or_else(Metadata::empty),
     });
     members.finish(read)
@@ -219,6 +228,7 @@ fn read_settings(
         default_key_lifetime: read_lifetime(members, "defaultKeyLifetimeSeconds"),
         rate_limit: read_rate_limit(members, "rateLimit"),
         key_rate_limit: read_rate_limit(members, "keyRateLimit"),
+        token_exchange: members.optional("tokenExchange", as_it_is::<bool>),
         metadata: read_metadata(members),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::domain::checkpoint::CheckpointError;
+use crate::domain::{checkpoint::CheckpointError, token_keys::InvalidTokenKeys};
 
 /// The room for a path in an address, without the byte that ends it (unix(7)).
 const LONGEST_SOCKET: usize = 107;
@@ -23,6 +23,15 @@ pub enum DataDirError {
     KeyFile { path: PathBuf, source: io::Error },
     #[error("{path} holds no key for checkpoints: {source}")]
     CheckpointKey { path: PathBuf, source: CheckpointError },
+    #[error("{path}, the keys that sign tokens, cannot be read")]
+    TokenKeyFile { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} holds no keys that sign tokens: {source}. Remove it to go on with a new key; tokens that \
+         were issued before are then refused"
+    )]
+    TokenKeys { path: PathBuf, source: InvalidTokenKeys },
+    #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
+    ExposedTokenKeys { path: PathBuf },
     #[error("{path} can be read by other users; allow its owner, or its group, only (chmod 640)")]
     Exposed { path: PathBuf },
     #[error(

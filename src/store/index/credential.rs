@@ -84,6 +84,13 @@ impl IndexedCredential {
         self.live.get_or_init(|| Arc::new(RuntimeState::new(digest)));
     }
 
+    /// Returns when the credential ends by the wall clock: with its key or with its grace, the earlier of
+    /// the two. `None` means never.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        let grace = self.grace.as_deref().map(|it| it.valid_until);
+        [self.key.expires_at(), grace].into_iter().flatten().min()
+    }
+
     /// Returns the grace; `None` for a current credential.
     pub fn grace(&self) -> Option<Grace> {
         self.grace.as_deref().copied()

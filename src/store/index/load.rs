@@ -59,6 +59,7 @@ impl KeyIndex {
         let index = Self::empty(env, catalogue);
         let read = ReadTx::new(conn);
         index.rate_windows.load(&read, env.time.now())?;
+        read.for_each_status_place(|place, state| index.status_places.set(place, state))?;
         read.for_each_account(|it| index.apply_one(index.account_image(&it)))?;
         read_all(conn, &|it| index.shared_scopes(it), &mut |it| index.insert(index.entry(it)))?;
         Ok(index)
@@ -67,7 +68,9 @@ impl KeyIndex {
     /// Reads all that an index needs, and keeps none of it: beside a server with a million keys
     /// the memory may not hold as many once more.
     pub(in crate::store) fn check(conn: &Connection) -> Result<(), StoreError> {
-        ReadTx::new(conn).for_each_account(|_| ())?;
+        let read = ReadTx::new(conn);
+        read.for_each_account(|_| ())?;
+        read.for_each_status_place(|_, _| ())?;
         // A start takes keys with scopes that no catalogue has, so any catalogue will do.
         let catalogue = Catalogue::new([]);
         read_all(conn, &|it| Arc::new(catalogue.bits(it)), &mut drop)

@@ -6,6 +6,7 @@ ALTER TABLE accounts ADD COLUMN key_rate_limit INTEGER CHECK (0 < key_rate_limit
 ALTER TABLE accounts ADD COLUMN key_rate_window_s  INTEGER CHECK (0 < key_rate_window_s);
 ALTER TABLE accounts ADD COLUMN max_lifetime_s     INTEGER CHECK (0 < max_lifetime_s);
 ALTER TABLE accounts ADD COLUMN default_lifetime_s INTEGER CHECK (0 < default_lifetime_s);
+ALTER TABLE accounts ADD COLUMN token_exchange     INTEGER NOT NULL DEFAULT 0 CHECK (token_exchange IN (0, 1));
 ALTER TABLE api_keys ADD COLUMN allowed_ips            TEXT;
 ALTER TABLE api_keys ADD COLUMN rate_limit             INTEGER CHECK (0 < rate_limit);
 ALTER TABLE api_keys ADD COLUMN rate_window_s          INTEGER CHECK (0 < rate_window_s);
@@ -83,3 +84,13 @@ CREATE TABLE applied_keys (
     prefix TEXT PRIMARY KEY,
     key_id TEXT NOT NULL UNIQUE REFERENCES api_keys (id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE token_status (
+    idx        INTEGER PRIMARY KEY CHECK (0 <= idx),
+    prefix     TEXT    UNIQUE,
+    retired_ms INTEGER,
+    CHECK (prefix IS NULL OR retired_ms IS NULL)
+) STRICT;
+
+CREATE INDEX token_status_retired ON token_status (retired_ms) WHERE retired_ms IS NOT NULL;
+CREATE INDEX token_status_free ON token_status (idx) WHERE prefix IS NULL AND retired_ms IS NULL;

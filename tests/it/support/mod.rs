@@ -18,6 +18,7 @@ mod server;
 mod stream;
 mod stub;
 mod supervised;
+mod tokens;
 pub mod webhook;
 
 use std::{io::Write, process::Command};
@@ -34,6 +35,7 @@ pub use self::{
     stream::{EventStream, Message},
     stub::{Answer, Stub},
     supervised::Supervised,
+    tokens::{ISSUER, StatusList, Token, exchange, form, issuing},
 };
 
 /// Returns whether these programs are installed. Reports it if they are not.

@@ -50,6 +50,11 @@ pub fn operations() -> Vec<Operation> {
     for (path, item) in document["paths"].as_object().expect("paths") {
         for method in ["get", "put", "post", "patch", "delete", "head", "options", "trace"] {
             let Some(operation) = item.get(method) else { continue };
+            // OAuth has rules of its own; see `tokens.rs`.
+            let forms = &operation["requestBody"]["content"]["application/x-www-form-urlencoded"];
+            if !forms.is_null() {
+                continue;
+            }
             let id = operation["operationId"].as_str().expect("an id").to_owned();
             let security = operation["security"].as_array();
             let security = security.unwrap_or_else(|| panic!("{id} has no security"));

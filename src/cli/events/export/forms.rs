@@ -121,6 +121,7 @@ fn activity(event_type: &str) -> (u32, &'static str) {
         | EventType::AccountPurged => (4, "Delete"),
         EventType::AuthDenied
         | EventType::ApiKeyRetiredKeyUsed
+        | EventType::ApiKeyExchanged
         | EventType::ApiKeyNewAddress
         | EventType::ApiKeyExpiring
         | EventType::ApiKeyRateLimitNear

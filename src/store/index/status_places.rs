@@ -1,0 +1,112 @@
+//! The places of credentials in the token status list, as the table `token_status` has them.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use papaya::HashMap;
+
+use super::{Image, KeyEntry, KeyIndex};
+use crate::{
+    domain::plaintext_key::KeyPrefix,
+    env::Timestamp,
+    store::{ReadTx, StoreError, tx::Touched},
+};
+
+/// The state of a place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StatusPlace {
+    /// The tokens of this credential have it.
+    Given(KeyPrefix),
+    /// Tokens with it may be outstanding, and are refused.
+    Retired(Timestamp),
+    /// No token has it.
+    Free,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct StatusPlaces {
+    states: HashMap<u32, StatusPlace>,
+    given: HashMap<KeyPrefix, u32>,
+    changes: AtomicU64,
+}
+
+impl StatusPlaces {
+    /// Sets the state of a place. Only the writer calls this.
+    pub fn set(&self, place: u32, state: StatusPlace) {
+        let (states, given) = (self.states.pin(), self.given.pin());
+        if let Some(StatusPlace::Given(before)) = states.get(&place) {
+            given.remove(before);
+        }
+        if let StatusPlace::Given(prefix) = state {
+            given.insert(prefix, place);
+        }
+        states.insert(place, state);
+    }
+
+    pub fn count_change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl KeyIndex {
+    /// Returns the place of a credential in the token status list, if it has one.
+    pub fn status_place_of(&self, prefix: KeyPrefix) -> Option<u32> {
+        self.status_places.given.pin().get(&prefix).copied()
+    }
+
+    /// Gives every place that was ever given to `take`, in no order.
+    pub fn for_each_status_place(&self, mut take: impl FnMut(u32, StatusPlace)) {
+        for (place, state) in &self.status_places.states.pin() {
+            take(*place, *state);
+        }
+    }
+
+    /// Returns how many commits have changed the index since the start. A reader that asks this first
+    /// finds those changes.
+    pub fn changes(&self) -> u64 {
+        self.status_places.changes.load(Ordering::Acquire)
+    }
+
+    /// Retires the places of credentials that lose something by `changed` that their tokens may say. It
+    /// compares what the index holds with what it will hold, so no use case has to think of it.
+    ///
+    /// Returns images to be applied before `changed`: then a reader that finds a place, after that a
+    /// credential, and after that the same place, has what the credential held with this place.
+    pub(in crate::store) fn retire_narrowed(
+        &self,
+        read: &ReadTx<'_>,
+        changed: &[Image],
+        touched: &mut HashSet<Touched>,
+    ) -> Result<Vec<Image>, StoreError> {
+        let mut images = Vec::new();
+        for image in changed {
+            let Image::Credential(after) = image else { continue };
+            if self.status_place_of(after.prefix).is_none() {
+                continue;
+            }
+            let narrows = |it: &_| self.narrows(it, &after.key);
+            if self.look(after.prefix, |it| narrows(&it.key)) == Some(true)
+                && let Some(place) = read.retire_status_place(after.prefix, self.env.time.now())?
+            {
+                let place = Touched::StatusPlace(place);
+                self.image(read, place, &mut images)?;
+                touched.insert(place);
+            }
+        }
+        Ok(images)
+    }
+
+    /// Returns whether a token of the key may say more than the key grants afterwards. The end of a key
+    /// is no part of this: a token whose key has ended is refused anyway.
+    fn narrows(&self, before: &KeyEntry, after: &KeyEntry) -> bool {
+        let said = |it: &KeyEntry| self.catalogue.powers(it.scopes()).and(self.catalogue.own());
+        let is_nearer = match (before.allowed_ips(), after.allowed_ips()) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(before), Some(after)) => !before.is_within(after),
+        };
+        is_nearer || !said(before).is_subset_of(said(after))
+    }
+}
