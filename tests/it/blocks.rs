@@ -1,5 +1,6 @@
 //! Each block of code in README and the documentation is run by a test as it stands.
 
+mod exchange;
 mod page;
 mod session;
 mod shape;
@@ -41,7 +42,7 @@ enum Check {
 use Check::{Configuration, Here, NotRun, Output as Shown, Script, Shell};
 
 /// The page, the heading (`*` for all of the page), the language, and the test.
-const BLOCKS: [(&str, &str, &str, Check); 44] = [
+const BLOCKS: [(&str, &str, &str, Check); 48] = [
     ("CONTRIBUTING.md", "Set up", "sh", Script(".ci/bare")),
     ("README.md", "keyward", "sh", Script("tests/first_key.sh")),
     ("README.md", "First key in 30 seconds", "sh", Shell),
@@ -105,6 +106,10 @@ const BLOCKS: [(&str, &str, &str, Check); 44] = [
         "sh",
         NotRun("compiles; tests/it/openapi.rs compares the same output"),
     ),
+    ("docs/tokens.md", "The exchange", "text", Here),
+    ("docs/tokens.md", "The exchange", "json", Here),
+    ("docs/tokens.md", "Python", "sh", Script("tests/tokens.py")),
+    ("docs/tokens.md", "Node", "sh", Script("tests/tokens.py")),
     ("openapi/README.md", "Checks", "sh", Here),
 ];
 
