@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 
 use self::page::{Block, all, root};
 use crate::support::{
-    Binary, Receiver, TestServer, has, keyward, keyward_in,
+    Binary, Receiver, TestServer,
+    apply::{applied, nothing},
+    has, keyward, keyward_in,
     webhook::{OK, SECRET, Secrets, create, webhook},
 };
 
@@ -39,7 +41,7 @@ enum Check {
 use Check::{Configuration, Here, NotRun, Output as Shown, Script, Shell};
 
 /// The page, the heading (`*` for all of the page), the language, and the test.
-const BLOCKS: [(&str, &str, &str, Check); 45] = [
+const BLOCKS: [(&str, &str, &str, Check); 44] = [
     ("CONTRIBUTING.md", "Set up", "sh", Script(".ci/bare")),
     ("README.md", "keyward", "sh", Script("tests/first_key.sh")),
     ("README.md", "First key in 30 seconds", "sh", Shell),
@@ -83,13 +85,13 @@ const BLOCKS: [(&str, &str, &str, Check); 45] = [
     ("docs/integrate.md", "*", "sh", Script("tests/examples.py")),
     ("docs/operations.md", "*", "sh", Script("packaging/life.sh")),
     ("docs/operations.md", "Listening", "toml", Configuration),
-    ("docs/operations.md", "Keys from another system", "", Here),
     (
         "docs/operations.md",
         "The root key from a file",
         "yaml",
-        NotRun("is for Ansible and for Compose"),
+        NotRun("needs Ansible and Docker; tests/it/root_key_file.rs reads such files"),
     ),
+    ("docs/operations.md", "Keys from another system", "", Here),
     ("docs/operations.md", "A standby machine", "bash", Here),
     ("docs/operations.md", "A standby machine", "", Here),
     ("docs/operations.md", "Webhooks", "toml", Configuration),
@@ -103,7 +105,6 @@ const BLOCKS: [(&str, &str, &str, Check); 45] = [
         "sh",
         NotRun("compiles; tests/it/openapi.rs compares the same output"),
     ),
-    ("openapi/README.md", "Clients", "sh", NotRun("downloads a program from npm")),
     ("openapi/README.md", "Checks", "sh", Here),
 ];
 
@@ -251,21 +252,6 @@ fn a_console_link_is_answered_as_the_rules_show() {
 }
 
 #[test]
-fn the_declared_file_of_readme_is_applied_and_a_second_time_changes_nothing() {
-    let text = block("README.md", "Declared in a file", "toml").text;
-    let dir = tempfile::tempdir().unwrap();
-    let (data, file) = (dir.path().join("data"), dir.path().join("accounts.toml"));
-    fs::write(&file, text).unwrap();
-    let _server = Binary::serve(&data);
-    let apply = || text_of(&keyward_in(&data, &["apply", file.to_str().unwrap()]));
-    let said = apply();
-    let made = ["created account cust_42", "created key \"Production\" of cust_42", "2 created"];
-    assert!(made.iter().all(|it| said.contains(it)), "{said}");
-    let said = apply();
-    assert!(said.starts_with("0 created, 0 updated, 0 revoked"), "{said}");
-}
-
-#[test]
 fn a_table_of_keys_is_imported_as_the_operations_show() {
     let text = block("docs/operations.md", "Keys from another system", "").text;
     let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -284,6 +270,15 @@ fn a_table_of_keys_is_imported_as_the_operations_show() {
     }
     let listed = text_of(&keyward_in(&data, &["keys", "list", "--all"]));
     assert!(listed.contains("Acme, two"), "{listed}");
+}
+
+#[test]
+fn a_file_is_applied_as_the_readme_shows() {
+    let server = TestServer::start();
+    let file = block("README.md", "Declared in a file", "toml").text;
+    let said = applied(&server.data_dir(), &file, &["--prune"]);
+    assert_eq!(said.lines().count(), 3, "an account, a key, and the summary: {said}");
+    assert_eq!(applied(&server.data_dir(), &file, &["--prune"]), nothing());
 }
 
 #[test]

@@ -151,7 +151,9 @@ impl Machine {
                 let found: Vec<_> =
                     dir.filter(|it| it.display().to_string().starts_with(start)).collect();
                 assert!(!found.is_empty(), "{line}");
-                found.iter().for_each(|it| fs::remove_file(it).unwrap());
+                for it in &found {
+                    fs::remove_file(it).unwrap();
+                }
             }
             _ => panic!("the test does not know how to do this: {line}"),
         }
@@ -254,6 +256,27 @@ fn a_replica_is_restored_as_documented_several_times() {
     }
 }
 
+/// Runs the commands of the page on the standby. Returns how many events the log lacks.
+fn take_over(standby: &mut Machine) -> usize {
+    let section = PAGE.split_once("\n### A standby machine\n").expect("a section").1;
+    let block = section.split_once("\n```bash\n").expect("its commands").1;
+    let mut missing = None;
+    for step in block.split_once("\n```\n").unwrap().0.lines() {
+        if step.contains("events verify") {
+            let line = standby.here(step);
+            let words: Vec<_> = line.split_whitespace().collect();
+            let output = run(words[4], &words[5..]);
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(3), "{said}");
+            let first = number_after(&said, "event ");
+            missing = Some(number_after(&said, "says that it had ") + 1 - first);
+        } else {
+            standby.step(step);
+        }
+    }
+    missing.expect("the page compares the log with a checkpoint")
+}
+
 #[test]
 fn a_standby_takes_over_and_names_what_was_lost() {
     if !has(&["litestream"]) {
@@ -284,23 +307,7 @@ fn a_standby_takes_over_and_names_what_was_lost() {
     let keys = std::mem::take(&mut lost.keys);
     drop(lost);
 
-    let section = PAGE.split_once("\n### A standby machine\n").expect("a section").1;
-    let block = section.split_once("\n```bash\n").expect("its commands").1;
-    let mut missing = None;
-    for step in block.split_once("\n```\n").unwrap().0.lines() {
-        if step.contains("events verify") {
-            let line = standby.here(step);
-            let words: Vec<_> = line.split_whitespace().collect();
-            let output = run(words[4], &words[5..]);
-            let said = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(output.status.code(), Some(3), "{said}");
-            let first = number_after(&said, "event ");
-            missing = Some(number_after(&said, "says that it had ") + 1 - first);
-        } else {
-            standby.step(step);
-        }
-    }
-    let missing = missing.expect("the page compares the log with a checkpoint");
+    let missing = take_over(&mut standby);
 
     // The keys that were lost are the newest, and a revocation that was lost is undone.
     let verdicts: Vec<_> = keys.iter().map(|it| standby.verdict(it)).collect();

@@ -26,7 +26,7 @@ fn translate(part: &mut Value) {
             let of_schemas = members.iter_mut().filter(|(name, _)| *name != "example");
             of_schemas.for_each(|(_, it)| translate(it));
         }
-        _ => (),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (),
     }
 }
 
