@@ -9,12 +9,13 @@ binary=$(realpath "${1:?usage: tests/container.sh path/to/keyward}")
 cd "$(dirname "$(realpath "$0")")/.."
 
 if [[ ${2:-} != inside ]]; then
-    if ((EUID != 0)) || ! unshare --mount --net true 2>/dev/null; then
-        echo "skipped: this needs root, and a mount and a network namespace"
+    if ((EUID != 0)) || ! unshare --mount --net --pid --fork true 2>/dev/null; then
+        echo "skipped: this needs root, and namespaces for mounts, network and processes"
         exit 0
     fi
-    # With a network of its own, the ports of the image and of compose.yaml are free.
-    exec unshare --mount --net --propagation private "$0" "$binary" inside
+    # With a network of its own, the ports of the image and of compose.yaml are free. No process outlives the script,
+    # also not those that buildah and podman start.
+    exec unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private "$0" "$binary" inside
 fi
 
 # Debian's docker-compose needs Debian's libraries.
@@ -66,7 +67,7 @@ configured() {
 # isolation `chroot` needs no right to create namespaces; it has no way to make the root file system read-only.
 run_image() {
     buildah run --isolation chroot --volume "$VOLUME:/data" --volume "$PWD/packaging/routes.toml:/etc/keyward/routes.toml:ro" \
-        "${variables[@]/#/--env=}" "$container" -- "$@"
+        "${more[@]}" "${variables[@]/#/--env=}" "$container" -- "$@"
 }
 
 start() {
@@ -122,6 +123,8 @@ image_user=$(configured .User)
 version=$(configured '.Labels["org.opencontainers.image.version"]')
 [[ $("$binary" --version) == "keyward $version"* ]] || fail "the label of the version is $version"
 container=$(buildah from --pull-never "$IMAGE")
+# Otherwise buildah mounts a directory of its own there, sometimes over the one that this script gives it.
+buildah config --volume /data- "$container"
 root=$(buildah mount "$container")
 (cd "$root" && find . -type f) >"$work/files"
 [[ $(sort "$work/files" | xargs) == './etc/ssl/certs/ca-certificates.crt ./usr/bin/keyward' ]] ||
@@ -131,7 +134,7 @@ root=$(buildah mount "$container")
 step "start on a new volume"
 # docker and podman give a new volume the owner and the mode of the image's directory.
 cp -a "$root/data" "$VOLUME"
-variables=()
+variables=() more=()
 start run_image
 key=$(<"$VOLUME/keyward/initial-root-key")
 [[ $(stat -c '%u:%g %a' "$VOLUME/keyward") == "$image_user 700" ]] || fail "$(stat -c '%u:%g %a' "$VOLUME/keyward")"
@@ -163,6 +166,8 @@ done
 
 step "compose.yaml: its form, and its services with this machine's Caddy"
 docker-compose --file packaging/container/compose.yaml config --quiet
+key=$(run_image "${entrypoint[@]}" root-key generate)
+printf 'sha256:%s\n' "$(sha256sum < <(printf %s "$key") | cut -d ' ' -f 1)" >"$work/root-key.digest"
 # Prints a list or a mapping of a service, one line an element.
 of_service() {
     python3 - "$1" "$2" <<'PYTHON'
@@ -175,8 +180,8 @@ PYTHON
 rm -r "$VOLUME"
 cp -a "$root/data" "$VOLUME"
 mapfile -t variables < <(of_service keyward environment)
+more=(--volume "$work/root-key.digest:/run/secrets/root-key:ro")
 start run_image
-key=$(<"$VOLUME/keyward/initial-root-key")
 made=$(ask -d '{"name":"first","scopes":["orders:read"]}' "$URL/api/v1/api-keys" | jq -r .key)
 echo '127.0.0.1 localhost keyward api' >"$work/hosts"
 mount --bind "$work/hosts" /etc/hosts
