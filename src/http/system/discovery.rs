@@ -81,7 +81,7 @@ pub async fn token_metadata(
     tag = "Tokens",
     security(()),
     responses(
-        (status = 200, description = "The status list", body = String, content_type = "application/statuslist+jwt", example = json!("eyJhbGciOiJFZERTQSIsInR5cCI6InN0YXR1c2xpc3Qrand0Iiwia2lkIjoiLi4uIn0.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl")),
+        (status = 200, description = "The status list, of the media type `application/statuslist+jwt`"),
     ),
 )]
 #[get("/token-status/1")]
