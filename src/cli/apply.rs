@@ -47,6 +47,12 @@ impl Options {
         let config = settings::load_here(&self.location)?;
         let (path, text) = self.read()?;
         let (file, mut faults) = DeclaredFile::read(ConfigFile { path: &path, text: &text });
+        if self.prune && file.accounts.is_empty() && file.keys.is_empty() {
+            let origin = SettingSource::File { path: path.clone(), line: 1 };
+            let says =
+                "nothing is declared here, so `--prune` would end all that earlier files made";
+            faults.push(Fault { origin, message: says.to_owned() });
+        }
         let has_form = faults.is_empty();
         let request = request(&file, self.dry_run || !has_form, self.prune && has_form);
         let answer = Machine::open(&config).and_then(|machine| {

@@ -15,6 +15,7 @@ use crate::{
         imported_key::ImportedDigest,
         key_hash::KeyHash,
         plaintext_key::KeyPrefix,
+        scope::{Scope, ScopeSet},
         text::{ExternalId, ReasonText},
     },
     service::{
@@ -289,6 +290,11 @@ impl Run<'_, '_> {
         if key.account_id != account.id {
             let says = "the key with this digest belongs to another account, and cannot move";
             return Err(Error::invalid("", "other_account", says));
+        }
+        let is_root = |scopes: &ScopeSet| scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING);
+        if patch.scopes.as_ref().is_some_and(is_root) && !is_root(&key.scopes) {
+            let says = "makes this a root key; `keyward root-key reset` makes one";
+            return Err(Error::invalid("/scopes", "scope_escalation", says));
         }
         let wanted = KeyChange { id: key.id, access: KeyAccess::Write, expected: None };
         let after = self.change.patch_key(wanted, patch)?.key;

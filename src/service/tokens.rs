@@ -3,13 +3,16 @@
 //! A token says no more than its key: it holds scopes that the key grants, ends with the key or before
 //! it, and names a place in the status list, which tells when the key grants less.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::{Value, json};
 
 use crate::{
-    domain::{plaintext_key::KeyPrefix, policy::RequiredScopes, scope::ScopeBits},
+    domain::{
+        address_list::AddressList, plaintext_key::KeyPrefix, policy::RequiredScopes,
+        scope::ScopeBits, verdict::Verdict,
+    },
     service::{Error, Identity, Keyward, TokenRefusal, Verification},
     store::{IndexedCredential, StoreError},
 };
@@ -90,15 +93,19 @@ impl Keyward {
         &self,
         found: &Verification,
         terms: &TokenTerms,
+        client_ip: Option<IpAddr>,
     ) -> Result<IssuedToken, Error> {
         let issuer = self.issuer()?;
         let signer = self.token_signer()?;
-        let entry = found.entry.as_ref().ok_or_else(|| Error::of_caller(found.verdict))?;
-        let (place, entry) = self.placed(entry.prefix)?;
+        let verified = found.entry.as_ref().ok_or_else(|| Error::of_caller(found.verdict))?;
+        let (place, entry) = self.placed(verified.prefix)?;
         let now = self.env.time.now();
         // Judged again: the key may have changed while the place was given.
         if let Some(verdict) = self.refusal_now(&entry, now) {
             return Err(Error::of_caller(verdict));
+        }
+        if !AddressList::admits(entry.key.allowed_ips(), client_ip) {
+            return Err(Error::of_caller(Verdict::IpNotAllowed));
         }
         self.refuse_exchange(&Identity::Known(Arc::clone(&entry)))?;
         let scopes = self.token_scopes(&entry, terms)?;

@@ -155,6 +155,10 @@ fn prune_ends_what_a_file_made_and_nothing_else() {
     let theirs = server.post(&server.root.text, &path, &body_of(&body)).json();
     let theirs = theirs["key"].as_str().unwrap().to_owned();
     assert_eq!(applied(&data, "", &[]), nothing(), "without --prune nothing is removed");
+    // As from a program that failed and wrote nothing.
+    let (code, said, errors) = apply(&data, "", &["--prune"]);
+    assert_eq!((code, said.as_str()), (78, ""), "{errors}");
+    assert!(errors.contains("nothing is declared here"), "{errors}");
 
     // A named account is no account that a file made.
     let (_, said) = rehearsed(&server, "[[accounts]]\nexternal_id = \"cust_1\"\n", &["--prune"]);
@@ -165,7 +169,7 @@ fn prune_ends_what_a_file_made_and_nothing_else() {
     assert_eq!(server.code(&theirs), "ACCOUNT_SUSPENDED", "its keys are not revoked");
     assert_eq!(server.code(&own_key.text), "VALID");
     assert_eq!(server.code(&server.root.text), "VALID");
-    let (_, said) = rehearsed(&server, "", &["--prune"]);
+    let (_, said) = rehearsed(&server, "[[accounts]]\nexternal_id = \"cust_1\"\n", &["--prune"]);
     assert_eq!(said, nothing(), "neither the account by hand nor anything twice");
     assert_eq!(
         server.get(&server.root.text, &format!("/api/v1/accounts/{own}")).json()["status"],
@@ -278,7 +282,7 @@ fn random_file(entropy: &dyn Entropy) -> String {
     };
     let mut file = Vec::new();
     for number in 0..3 {
-        if pick(3) != 0 {
+        if number == 0 || pick(3) != 0 {
             file.push(key("keys", format!("sk_live_operator_key_{number}")));
         }
     }

@@ -100,11 +100,17 @@ fn the_last_root_key_is_protected_and_no_file_makes_one() {
     }
     let said = applied(&data, &root("name = \"Root of the vault\""), &["--prune"]);
     assert!(said.starts_with("updated key \"Root key\" of the operator: name"), "{said}");
-    assert_eq!(applied(&data, "", &["--prune"]), nothing(), "no file made the root key");
+    let other = "[[accounts]]\nexternal_id = \"none\"\nname = \"none\"\n";
+    let said = applied(&data, other, &["--prune"]);
+    assert!(said.ends_with("1 created, 0 updated, 0 revoked, 0 suspended, 0 left\n"), "{said}");
     let another =
         format!("[[keys]]\nname = \"x\"\nsha256 = \"{}\"\nscopes = [\"*\"]\n", sha256(TEXTS[0]));
     let (code, _, errors) = apply(&data, &another, &[]);
     assert!(code == 78 && errors.contains("a root key is not imported"), "{errors}");
+    // Nor does a second file widen a key that the first one made.
+    applied(&data, &another.replace("\"*\"", "\"accounts:read\""), &[]);
+    let (code, _, errors) = apply(&data, &another, &[]);
+    assert!(code == 78 && errors.contains("makes this a root key"), "{errors}");
     assert_eq!(Request::new("GET", "/api/v1/scopes").key(&key).send(server.address).status, 200);
 }
 

@@ -108,6 +108,10 @@ fn the_key_may_be_in_a_header_and_in_one_place_only() {
 fn the_form_is_read_as_oauth_says() {
     let (server, manager) = issuing(|_| ());
     let ask = |more: &[(&str, &str)]| exchange(&server, &manager.text, more);
+    let names: Vec<_> = (0..17).map(|it| format!("audience-{it}")).collect();
+    let many: Vec<_> = names.iter().map(|it| ("audience", &**it)).collect();
+    assert_refused(&ask(&many), "invalid_request", "invalid_request");
+    assert_refused(&ask(&many[..16]), "invalid_target", "unknown_audience");
     for (more, error, code) in [
         (("grant_type", "x"), "invalid_request", "duplicate"),
         (("scope", "x"), "invalid_scope", "unknown_scope"),

@@ -90,7 +90,8 @@ async fn exchange(
     }
     let terms = terms?;
     let fields = RateFields::new(&found.rates, || app.env().time.now());
-    let issued = run(app, move |app| app.issue_token(&found, &terms)).await?;
+    let ip = context.client_ip;
+    let issued = run(app, move |app| app.issue_token(&found, &terms, ip)).await?;
     let mut response = HttpResponse::Ok();
     if let Some(fields) = fields {
         fields.append_to(&mut response);

@@ -16,6 +16,8 @@ const API_KEY: &str = "urn:keyward:params:oauth:token-type:api-key";
 /// To clients of OAuth, an API key is an access token that the server issued and only it can read.
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// Each is compared with all before it.
+const MOST_AUDIENCES: usize = 16;
 
 /// A request for a token (RFC 8693, 2.1). Other parameters are ignored, as OAuth demands.
 #[derive(ToSchema)]
@@ -147,9 +149,13 @@ pub fn read_token_request(form: &[u8]) -> Result<TokenRequest, Problem> {
     }
     let mut audiences: Vec<String> = Vec::new();
     for audience in form.all("audience").chain(form.all("resource")) {
-        if !audiences.iter().any(|it| it == audience) {
-            audiences.push(audience.to_owned());
+        if audiences.iter().any(|it| it == audience) {
+            continue;
         }
+        if audiences.len() == MOST_AUDIENCES {
+            return Err(invalid(format!("a token has at most {MOST_AUDIENCES} audiences")));
+        }
+        audiences.push(audience.to_owned());
     }
     let scope = form.one("scope")?.map(str::to_owned);
     Ok(TokenRequest { key, scope, audiences, issued_type })
