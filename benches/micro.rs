@@ -346,7 +346,7 @@ impl Scene {
 
 fn issue(app: &Keyward, found: &Verification) -> String {
     let terms = app.token_terms(None, Vec::new()).unwrap();
-    app.issue_token(found, &terms).unwrap().token
+    app.issue_token(found, &terms, None).unwrap().token
 }
 
 /// A token for a credential that has its place: claims, signature and count, without HTTP.
