@@ -50,7 +50,10 @@ pub(super) const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
     (
         "root-key generate",
         &[
-            ("keyward root-key generate >root-key", "A key, in a file that only you can read"),
+            (
+                "keyward root-key generate >root-key",
+                "A key, in a file; `umask 077` before it keeps the file for you",
+            ),
             (
                 "keyward root-key generate --digest",
                 "The key for you, and its digest for the server",

@@ -70,6 +70,7 @@ impl Options {
         let mut config = Config::assemble(&flags, file, &[])?;
         dir.path().clone_into(&mut config.data_dir);
         config.public_url = None;
+        config.root_key_file = None;
         config.tls = TlsConfig::default();
         config.audit.checkpoint_key = None;
         config.backup = BackupConfig { dir: None, keep: 0 };

@@ -273,7 +273,7 @@ fn a_configuration_file_gives_scopes_and_no_places() {
     let file = dir.path().join("keyward.toml");
     let real = dir.path().join("real");
     let text = format!(
-        "data_dir = \"{}\"\nlisten = \"127.0.0.1:1\"\npublic_url = \"https://keys.example.com\"\n\
+        "data_dir = \"{}\"\nroot_key_file = \"/nowhere\"\nlisten = \"127.0.0.1:1\"\npublic_url = \"https://keys.example.com\"\n\
          [tls]\ncertificate = \"/nowhere\"\nkey = \"/nowhere\"\n\
          [[webhooks]]\nname = \"a\"\nurl = \"https://keys.example.com/\"\nevents = [\"*\"]\nsecret_file = \"/nowhere\"\n\
          [[scopes]]\nname = \"only:one\"\ndescription = \"x\"\n",
