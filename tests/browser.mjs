@@ -24,6 +24,8 @@ const REFUSED = new Map([
 // Operations that the operator's account and its only key refuse.
 REFUSED.set('revokeOwnApiKey', 409);
 REFUSED.set('deleteOwnAccount', 409);
+// The example is no key of this server.
+REFUSED.set('exchangeToken', 400);
 
 const faults = [];
 const consoleErrors = [];
