@@ -82,7 +82,9 @@ impl TokenKeys {
     pub fn expose(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
         if let Some(at) = self.signed_until {
-            text.push_str(&format!("{SIGNED_UNTIL}{at}\n"));
+            for part in [SIGNED_UNTIL, &at.to_string(), "\n"] {
+                text.push_str(part);
+            }
         }
         for HeldKey { key, made_at, replaced_at } in &self.keys {
             let replaced_at = replaced_at.map_or_else(|| "-".to_owned(), |it| it.to_string());

@@ -109,8 +109,8 @@ impl Keyward {
     }
 
     /// Returns a list that shows every change that is more than a second old. Makes it, if need be.
-    pub fn status_list(&self, turn: ListTurn) -> Result<Arc<StatusList>, Error> {
-        let ListTurn(lists) = &turn;
+    pub fn status_list(&self, turn: &ListTurn) -> Result<Arc<StatusList>, Error> {
+        let ListTurn(lists) = turn;
         // Another request may have made it meanwhile.
         if let Some(list) = self.status_list_in_memory() {
             return Ok(list);

@@ -92,7 +92,7 @@ pub async fn token_status(app: web::Data<Keyward>, known: Known) -> Result<HttpR
             break list;
         }
         match app.take_list_turn() {
-            Some(turn) => break run(&app, move |app| app.status_list(turn)).await?,
+            Some(turn) => break run(&app, move |app| app.status_list(&turn)).await?,
             // It only fails at the end of the server.
             None => _ = ended.changed().await,
         }
