@@ -40,6 +40,13 @@ fn exchange(key: &str) -> Request {
     Request { bytes: head.into_bytes(), ..request }.expecting(200, "{\"access_token\":\"")
 }
 
+fn key_pair() -> Outcome<Ed25519KeyPair> {
+    let secret = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+    let pair =
+        secret.ok().and_then(|it| Ed25519KeyPair::from_pkcs8_maybe_unchecked(it.as_ref()).ok());
+    pair.ok_or_else(|| "no key pair".into())
+}
+
 /// Runs this for a round. Returns the microseconds of one run.
 fn alone(mut run: impl FnMut()) -> f64 {
     let (begin, mut count) = (Instant::now(), 0_u32);
@@ -80,9 +87,7 @@ fn exchanges(bench: &mut Bench, table: &Table) -> Outcome<((String, Vec<f64>), S
     let answer: serde_json::Value = serde_json::from_slice(answers.first().ok_or("no answer")?)?;
     let token = answer.get("access_token").and_then(|it| it.as_str()).ok_or("no token")?.to_owned();
     client::each(process.address, &questions, 16)?;
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(
-        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())?.as_ref(),
-    )?;
+    let pair = key_pair()?;
     let (signed, _) = token.rsplit_once('.').ok_or("no signature")?;
     let [mut issued, mut verified] = [const { Samples(Vec::new()) }; 2];
     let mut signatures = Vec::new();
@@ -117,9 +122,7 @@ fn exchanges(bench: &mut Bench, table: &Table) -> Outcome<((String, Vec<f64>), S
 
 /// A gateway checks the signature of a token, in place of a question.
 fn offline(token: &str, verified: &Samples, table: &Table) -> Outcome<()> {
-    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(
-        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())?.as_ref(),
-    )?;
+    let pair = key_pair()?;
     let (text, _) = token.rsplit_once('.').ok_or("no signature")?;
     let signature = Base64UrlUnpadded::encode_string(pair.sign(text.as_bytes()).as_ref());
     let public = UnparsedPublicKey::new(&ED25519, pair.public_key().as_ref().to_vec());
