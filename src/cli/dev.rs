@@ -11,6 +11,7 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub(super) use self::temporary_dir::existing as data_dirs;
 use self::{greeting::greet, temporary_dir::TemporaryDir};
 use crate::{
     cli::{error::Error, serve::supervisor::log_target, settings},

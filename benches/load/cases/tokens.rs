@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Outcome,
     client::{self, Connection, Request},
-    process::Process,
+    process::{KEYWARD, Process},
     report::{Sample, Samples, Table, Target, Verdict, median, micros},
     site::create,
 };
@@ -72,7 +72,7 @@ pub fn tokens(bench: &mut Bench) -> Outcome<()> {
 /// the samples of verify over HTTP in the same rounds.
 fn exchanges(bench: &mut Bench, table: &Table) -> Outcome<((String, Vec<f64>), Samples)> {
     let site = bench.site(Bench::SMALL)?;
-    let process = Process::keyward_with(&site.dir, &ISSUER)?;
+    let process = Process::serve(KEYWARD.as_ref(), &site.dir, &ISSUER)?;
     let mut connection = Connection::open(process.address)?;
     let own = Request::new("GET", "/api/v1/accounts/self", Some(&site.root), None);
     let own: serde_json::Value = serde_json::from_slice(connection.ask(&own)?)?;
@@ -156,7 +156,7 @@ fn list(bench: &mut Bench, signed: f64, table: &Table) -> Outcome<()> {
          UPDATE token_status SET prefix = NULL, retired_ms = unixepoch() * 1000 WHERE idx % 1000 = 0;",
     )?;
     drop(database);
-    let process = Process::keyward_with(&site.dir, &ISSUER)?;
+    let process = Process::serve(KEYWARD.as_ref(), &site.dir, &ISSUER)?;
     let mut connection = Connection::open(process.address)?;
     let request = Request::new("GET", "/token-status/1", None, None);
     let change = create(&site.root, "Changes the index", "orders:read");
