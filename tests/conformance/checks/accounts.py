@@ -82,7 +82,8 @@ def _(s):
     s.refused("get_key", "unauthenticated", "key_revoked", caller=account["apiKey"]["key"], id="self")
 
 
-@check("The keys of a suspended account stop, and work again when it is active", "Keygen", "suspend", "accounts", "self")
+@check("The keys of a suspended account stop, and work again when it is active", "Keygen", "suspend", "accounts",
+       "self")
 def _(s):
     account = s.account()
     caller = account["apiKey"]["key"]
@@ -161,7 +162,8 @@ def _(s):
                           for it in (theirs["id"], ABSENT)])
 
 
-@check("Another account answers like an account that never was", "Unkey; accounts are separate", "accounts", "privilege")
+@check("Another account answers like an account that never was", "Unkey; accounts are separate", "accounts",
+       "privilege")
 def _(s):
     mine, theirs = s.account()["apiKey"]["key"], s.account()
     for operation in ("create_key", "list_keys"):

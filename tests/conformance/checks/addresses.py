@@ -84,7 +84,8 @@ def _(s):
     equal(s.code(made["key"], clientIp=AWAY), "DISABLED")
 
 
-@check("The key server's own API refuses a key from elsewhere", "a stolen key", "address_lists", "client_address", "self")
+@check("The key server's own API refuses a key from elsewhere", "a stolen key", "address_lists", "client_address",
+       "self")
 def _(s):
     made = listed(s, HERE)
     s.ok("get_key", made["key"], seen_from(HERE), id="self")

@@ -134,7 +134,7 @@ def _(s):
     found = {}
     for order in ("asc", "desc"):
         rows, cursor = [], None
-        while cursor or not rows:
+        while (cursor or not rows) and len(rows) < 50:
             page = s.ok("list_events", query={"subject": made["id"], "limit": 3, "order": order,
                                               **({"cursor": cursor} if cursor else {})})
             rows, cursor = rows + page["data"], page["nextCursor"]

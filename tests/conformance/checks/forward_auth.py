@@ -108,7 +108,9 @@ def _(s):
 def _(s):
     made = s.key()
     forged = [(f"X-Keyward-{it}", "forged") for it in HEADERS] + [("X_Keyward_Key_Id", "x"), ("x-KEYWARD-scopes", "*")]
-    equal(s.ok("ask", made["key"], forged), s.ok("ask", made["key"]))
+    identity = s.ok("ask", made["key"], forged)
+    equal((identity["keyId"], identity["accountId"]), (made["id"], made["accountId"]))
+    equal(identity, s.ok("ask", made["key"]))
 
 
 @check("A name that is not plain ASCII is encoded in the header", "header injection; APISIX", "forward_auth")
@@ -126,10 +128,12 @@ def _(s):
         s.refused("ask", "forbidden", "missing_scope", caller=text, scopes=scopes)
 
 
-@check("A question that cannot be understood lets no request pass", "a mistake in the proxy", "forward_auth", "catalogue")
+@check("A question that cannot be understood lets no request pass", "a mistake in the proxy", "forward_auth",
+       "catalogue")
 def _(s):
     request = s.request("ask", s.root)
-    for query in ("?scope=nope:read", "?scope=", "?foo=1", "?scope=orders:read,products:read", "?scope=orders:read&x=1"):
+    for query in ("?scope=nope:read", "?scope=", "?foo=1", "?scope=orders:read,products:read",
+                  "?scope=orders:read&x=1"):
         s.refusal(s.transmit(request.but(path=request.path + query)), "forbidden", "authz_misconfigured")
 
 

@@ -69,14 +69,16 @@ def _(s):
     answer = s.refused("create_key", "invalid", body=wrong)
     equal({it for it, _ in s.adapter.faults(answer)}, {f"/{it}" for it in wrong})
     assert all(it["detail"] for it in answer.json["errors"])
-    equal(s.adapter.faults(s.refused("create_key", "invalid", body={})), {("/name", "required"), ("/scopes", "required")})
+    answer = s.refused("create_key", "invalid", body={})
+    equal(s.adapter.faults(answer), {("/name", "required"), ("/scopes", "required")})
 
 
 @check("No refusal repeats a key, not even one in a wrong place", "keys in logs and screenshots", "problems", "http")
 def _(s):
     text = s.key()["key"]
     for body in ({"name": text, "scopes": [READ]}, {"name": "k", "scopes": [text]}, {text: 1, "name": "k"},
-                 {"name": "k", "scopes": [READ], "metadata": {"a": text}}, {"name": "k", "scopes": [READ], "expiresAt": text}):
+                 {"name": "k", "scopes": [READ], "metadata": {"a": text}},
+                 {"name": "k", "scopes": [READ], "expiresAt": text}):
         answer = s.refused("create_key", "invalid", body=body)
         assert text not in answer.text, answer
     assert text not in s.refused("list_keys", "malformed", query={"q": text}).text
@@ -85,10 +87,9 @@ def _(s):
 @check("Missing and wrong keys are refused with a challenge", "RFC 9110, 11.6.1", "problems", "http")
 def _(s):
     request = s.request("list_keys", None)
-    for headers in ((), *(((("Authorization", it),) for it in ("malformed", "Bearer", "Bearer ", "Basic YTpi", "Bearer x",
-                                                                "Bearer   invalid_key   ")))):
-        answer = s.transmit(request.plus(*headers))
-        equal(answer.status, 401, str(headers))
+    for sent in (None, "malformed", "Bearer", "Bearer ", "Basic YTpi", "Bearer x", "Bearer   invalid_key   "):
+        answer = s.transmit(request if sent is None else request.plus(("Authorization", sent)))
+        equal(answer.status, 401, str(sent))
         assert re.match(r"^[A-Za-z][A-Za-z-]*( |$)", answer.header("www-authenticate")), answer.headers
 
 
@@ -115,7 +116,8 @@ def _(s):
     for operation in (*GET_OPERATIONS, "get_key"):
         request = s.request(operation, id=made["id"])
         get, head = s.transmit(request), s.transmit(request.but(method="HEAD"))
-        equal((head.status, head.body, head.header("content-type")), (get.status, b"", get.header("content-type")))
+        equal((get.status, head.status, head.body), (200, 200, b""), operation)
+        equal(head.header("content-type"), get.header("content-type"), operation)
     equal(head.header("etag"), get.header("etag"))
 
 
@@ -123,8 +125,10 @@ def _(s):
 def _(s):
     create, made = s.request("create_key", body={}), s.key()
     for request in (create, s.request("patch_key", id=made["id"], body={})):
-        for media_type in ("text/plain", "", None, "application/x-www-form-urlencoded", "application/json; charset=latin1"):
-            s.refusal(s.transmit(with_text(request, b'{"name":"x"}', media_type)), "media_type", "unsupported_media_type")
+        for media_type in ("text/plain", "", None, "application/x-www-form-urlencoded",
+                           "application/json; charset=latin1"):
+            answer = s.transmit(with_text(request, b'{"name":"x"}', media_type))
+            s.refusal(answer, "media_type", "unsupported_media_type")
     for media_type in ("application/json; charset=utf-8", "APPLICATION/JSON"):
         body = b'{"name":"x","scopes":["orders:read"]}'
         equal(s.transmit(with_text(create, body, media_type)).status, 201, media_type)
@@ -188,7 +192,8 @@ def _(s):
 @check("The server does not tell browsers to use https for its host", "other services on the host", "no_hsts")
 def _(s):
     answers = [s.send("list_keys"), s.send("live", None), s.send("list_keys", None)]
-    equal([(it.status, it.header("strict-transport-security")) for it in answers], [(200, None), (200, None), (401, None)])
+    equal([it.status for it in answers], [200, 200, 401])
+    equal([it.header("strict-transport-security") for it in answers], [None] * 3)
 
 
 @check("Two values of a header of which there is one are refused", "request smuggling; Kong", "http")
@@ -248,10 +253,11 @@ def _(s):
 
 @check("Requests that are no HTTP are refused, and none is an error of the server", "fuzzing", "http")
 def _(s):
-    for text in (b"GET /livez HTTP/1.1\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"nonsense\r\n\r\n",
+    for text in (b"GET /livez HTTP/1.1\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"no\r\n\r\n",
                  b"GET /livez HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", b"GET /livez HTTP/9.9\r\nHost: a\r\n\r\n",
                  b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
-                 b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
+                 b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n"
+                 b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"):
         status = s.transmit_bytes(text)
         assert status == 0 or 400 <= status < 500, (text, status)
     equal(s.transmit_bytes(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), 200)

@@ -31,7 +31,7 @@ def _(s):
 def _(s):
     one, other = foreign(s), foreign(s)
     rows = [{"name": "a", "scopes": [READ], "sha512": hashlib.sha512(one.encode()).hexdigest()},
-            {"name": "b", "scopes": [READ], "sha256": base64.b64encode(hashlib.sha256(other.encode()).digest()).decode()}]
+            row(other, sha256=base64.b64encode(hashlib.sha256(other.encode()).digest()).decode())]
     equal(s.adapter.import_rows(rows), set())
     equal([s.code(it) for it in (one, other)], ["VALID"] * 2)
 

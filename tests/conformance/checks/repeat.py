@@ -22,7 +22,8 @@ def _(s):
     equal(len(s.keys(caller)), 2)
 
 
-@check("A repeated rotation gives the first answer, and makes no second text", LOST, "idempotency", "rotation", "events")
+@check("A repeated rotation gives the first answer, and makes no second text", LOST, "idempotency", "rotation",
+       "events")
 def _(s):
     made, token = s.key(), with_token(s.unique())
     first, again = (s.send("rotate_key", headers=token, id=made["id"]) for _ in range(2))
@@ -57,8 +58,8 @@ def _(s):
 
 @check("Another value, and no value, make another key", "two keys on purpose", "idempotency")
 def _(s):
-    ids = {s.ok("create_key", headers=it, body=BODY)["id"] for it in (with_token(s.unique()), with_token(s.unique()), [])}
-    equal(len(ids), 3)
+    headers = [with_token(s.unique()), with_token(s.unique()), []]
+    equal(len({s.ok("create_key", headers=it, body=BODY)["id"] for it in headers}), 3)
 
 
 @check("Another caller does not get the answer", "a guessed value", "idempotency", "accounts")
@@ -110,8 +111,8 @@ def _(s):
 @check("A value in quotes is the same value", "draft-ietf-httpapi-idempotency-key-header-07", "idempotency")
 def _(s):
     token = s.unique()
-    first = s.send("create_key", headers=with_token(token), body=BODY)
-    equal(s.send("create_key", headers=with_token(f'"{token}"'), body=BODY).body, first.body)
+    first, again = (s.ok("create_key", headers=with_token(it), body=BODY) for it in (token, f'"{token}"'))
+    equal((again["id"], again["key"]), (first["id"], first["key"]))
 
 
 @check("A value that cannot be is refused", "a value that is cut somewhere", "idempotency")

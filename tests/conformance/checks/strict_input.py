@@ -30,8 +30,9 @@ def _(s):
     for operation, query, body in (("verify", {"scope": WRITE}, {"key": made["key"]}),
                                    ("rotate_key", {"gracePeriodSeconds": 0}, None),
                                    ("update_key", {"validateOnly": "true"}, {"name": "z"}),
-                                   ("revoke_key", {"dryRun": "true"}, None), ("create_key", {"dryRun": 1}, {"name": "x"}),
-                                   ("get_key", {"expand": "all"}, None), ("complete_rotation", {"now": 1}, None)):
+                                   ("revoke_key", {"dryRun": "true"}, None), ("get_key", {"expand": "all"}, None),
+                                   ("create_key", {"dryRun": 1}, {"name": "x", "scopes": [READ]}),
+                                   ("complete_rotation", {"now": 1}, None)):
         s.refused(operation, "invalid", id=made["id"], query=query, body=body)
     found = s.show(made)
     equal((found["name"], found["rotatedAt"], s.code(made["key"])), (made["name"], None, "VALID"))

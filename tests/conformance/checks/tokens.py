@@ -111,7 +111,8 @@ def _(s):
     assert claims["exp"] <= time.time() + seconds_until(made["expiresAt"]) + 0.1, claims
 
 
-@check("A key that is not accepted is not exchanged, and is told why", OFFLINE, "tokens", "accounts", "disable", "reasons")
+@check("A key that is not accepted is not exchanged, and is told why", OFFLINE, "tokens", "accounts", "disable",
+       "reasons")
 def _(s):
     revoked, off = client(s), client(s, enabled=False)
     s.revoke(revoked)

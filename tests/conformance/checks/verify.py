@@ -113,21 +113,24 @@ def _(s):
     equal(s.code(s.key(*ALL)["key"], scopes=ALL * 3), "VALID")
 
 
-@check("A required scope that does not exist is an error of the question", "a gateway that asks for a typo", "catalogue")
+@check("A required scope that does not exist is an error of the question", "a gateway that asks for a typo",
+       "catalogue")
 def _(s):
     for text in (s.key()["key"], s.root):
         for wrong in ("orders read AND", "order:read", "orders:*"):
             s.refused("verify", "invalid", fault=("/scopes/0", "unknown_scope"), body={"key": text, "scopes": [wrong]})
 
 
-@check("One of several scopes is enough if the question says so", "routes with alternatives", "catalogue", "rate_limits")
+@check("One of several scopes is enough if the question says so", "routes with alternatives", "catalogue",
+       "rate_limits")
 def _(s):
     text = s.key(READ)["key"]
     equal(s.code(text, anyScopes=[WRITE, READ]), "VALID")
     equal(s.code(text, anyScopes=[WRITE, OTHER]), "INSUFFICIENT_SCOPES")
 
 
-@check("The verdict has the identity, expiry, scopes and metadata of the key", "Unkey", "accounts", "metadata", "expiry")
+@check("The verdict has the identity, expiry, scopes and metadata of the key", "Unkey", "accounts", "metadata",
+       "expiry")
 def _(s):
     account = s.account(externalId=s.unique("cust"), metadata={"tier": "gold"})
     made = s.key(account=account["id"], name="Info", metadata={"n": {"x": [1, 2]}}, expiresAt="2090-01-01T00:00:00Z")
@@ -140,7 +143,8 @@ def _(s):
     equal({name: verdict[name] for name in expected}, expected)
 
 
-@check("The identity of a refused key is known only with its whole text", "probing for keys", "verify", "revoke", "reasons")
+@check("The identity of a refused key is known only with its whole text", "probing for keys", "verify", "revoke",
+       "reasons")
 def _(s):
     made = s.key()
     s.revoke(made)
@@ -231,7 +235,8 @@ def _(s):
     equal(*[s.adapter.reason(it) for it in answers])
 
 
-@check("The first reason in the documented order is told", "stable verdicts", "disable", "scopes", "accounts", "suspend")
+@check("The first reason in the documented order is told", "stable verdicts", "disable", "scopes", "accounts",
+       "suspend")
 def _(s):
     account = s.account()
     made = s.key(account=account["id"], enabled=False)

@@ -1,5 +1,9 @@
-"""Distorts the answers of a good server. A check that passes with each distortion finds no fault at all."""
+"""Distorts what a good server answers, and hides parts of requests from it. A check that passes with each distortion
+of the answers finds no fault at all. A part that can be ignored without a failing check is not checked at all."""
+import inspect
 import json
+import re
+from urllib.parse import parse_qsl, urlencode
 
 from suite.runner import count, run
 from suite.session import Session
@@ -54,6 +58,58 @@ def refuses_all(operation, answer):
 
 
 DISTORTIONS = [accepts, misinforms, omits_headers, refuses, misinforms_all, refuses_all]
+
+
+#: Headers, members and parameters that a server must not ignore.
+PARTS = [
+    "If-Match", "Idempotency-Key", "X-Request-Id", "X-Forwarded-For", "Last-Event-ID",
+    "name", "scopes", "anyScopes", "enabled", "expiresAt", "expiresIn", "metadata", "allowedIps", "rateLimit", "cost",
+    "clientIp", "gracePeriodSeconds", "externalId", "allowedScopes", "maxKeys", "status", "keyRateLimit",
+    "tokenExchange", "maxKeyLifetimeSeconds", "defaultKeyLifetimeSeconds", "keys", "location", "limit", "cursor",
+    "order", "total", "q", "scope", "createdBy", "expiringBefore", "unusedSince", "unusedScopes", "account", "type",
+    "subject", "actor", "after", "since", "until", "days", "reason", "audience", "size",
+]
+
+
+def without(part):
+    """Returns a function that removes this header, member and parameter from a request."""
+
+    def rewrite(request):
+        request = request.without(part)
+        path, _, query = request.path.partition("?")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        if any(name == part for name, _ in pairs):
+            left = urlencode([it for it in pairs if it[0] != part])
+            request = request.but(path=f"{path}?{left}" if left else path)
+        try:
+            body = json.loads(request.body or b"")
+        except ValueError:
+            form = parse_qsl((request.body or b"").decode("latin-1"))
+            if any(name == part for name, _ in form):
+                return request.but(body=urlencode([it for it in form if it[0] != part]).encode())
+            return request
+        if isinstance(body, dict) and part in body:
+            return request.but(body=json.dumps({name: it for name, it in body.items() if name != part}).encode())
+        return request
+
+    return rewrite
+
+
+def ignorable(checks, adapter, threads):
+    """Prints how many checks notice that a part of requests is ignored. Returns the parts that no check misses."""
+    found = []
+    # A check that may take the root key away would do it in some of these runs.
+    safe = [it for it in checks if set(it.needs) <= adapter.provides - {"last_root"}]
+    for part in PARTS:
+        # Only checks that mention the part can miss it.
+        mention = re.compile(rf'"{part}"|\b{part}=')
+        about = [it for it in safe if mention.search(inspect.getsource(it.run))]
+        if not about:
+            continue
+        failed = count(run(about, Session(adapter, rewrite=without(part)), threads), "failed")
+        print(f"A server that ignores {part}. {failed} of {len(about)} checks fail.", flush=True)
+        found += [] if failed else [part]
+    return found
 
 
 def unfailing(checks, adapter, threads):

@@ -65,5 +65,6 @@ def report(outcomes, show_skipped):
 def markdown(outcomes):
     """Returns a table of the outcomes."""
     cell = lambda text: text.replace("|", "\\|")
-    rows = [f"| {it.check.theme} | {cell(it.check.promise)} | {cell(it.check.what_for)} | {it.how} |" for it in outcomes]
+    line = lambda it: f"| {it.check.theme} | {cell(it.check.promise)} | {cell(it.check.what_for)} | {it.how} |"
+    rows = [line(it) for it in outcomes]
     return "\n".join(["| theme | promise | what for | result |", "| --- | --- | --- | --- |", *rows, ""])

@@ -17,10 +17,10 @@ COUNTER = itertools.count()
 
 
 class Session:
-    def __init__(self, adapter, distort=None):
+    def __init__(self, adapter, distort=None, rewrite=None):
         self.adapter = adapter
-        # Changes an answer, to find checks that never fail.
-        self.distort = distort
+        # Change an answer and a request, to find checks that never fail.
+        self.distort, self.rewrite = distort, rewrite
 
     @property
     def root(self):
@@ -37,6 +37,7 @@ class Session:
         return request.plus(*([] if key is None else self.adapter.present(key)), *headers)
 
     def transmit(self, request, operation=None):
+        request = self.rewrite(request) if self.rewrite else request
         answer = send(self.adapter.address, request)
         return self.distort(operation, answer) if self.distort else answer
 
@@ -55,7 +56,7 @@ class Session:
         return self.adapter.result(operation, answer)
 
     def refusal(self, answer, kind, reason=None, fault=None):
-        """Checks that this answer is a refusal of this kind. The reason and the fault count if the server tells them."""
+        """Checks that an answer is a refusal of this kind. Reason and fault count if the server tells them."""
         statuses = self.adapter.statuses[kind]
         assert answer.status in statuses, f"expected {kind} ({statuses}), got {answer}"
         if reason and "reasons" in self.adapter.provides:

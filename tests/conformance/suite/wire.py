@@ -2,6 +2,7 @@
 import http.client
 import json
 import socket
+import time
 from dataclasses import dataclass, replace
 
 TIMEOUT = 30
@@ -68,8 +69,13 @@ def send(address, request):
             connection.endheaders(request.body)
         except (BrokenPipeError, ConnectionResetError):
             pass  # A server may answer before it has read all of the body.
-        answer = connection.getresponse()
-        return Answer(answer.status, tuple(answer.getheaders()), answer.read())
+        answer, body, end = connection.getresponse(), b"", time.monotonic() + TIMEOUT
+        # A stream, which has no end, must not hold the suite up.
+        while part := answer.read1(1 << 16):
+            body += part
+            if end < time.monotonic():
+                raise TimeoutError(f"the answer does not end: {body[:300]}")
+        return Answer(answer.status, tuple(answer.getheaders()), body)
     finally:
         connection.close()
 
