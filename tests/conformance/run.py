@@ -5,6 +5,8 @@
 """
 import argparse
 import importlib
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -53,6 +55,8 @@ def main():
         return self_test.run(checks, HERE / "adapters/toy.py", options.threads)
     settings = {"binary": options.binary} | dict(it.split("=", 1) for it in options.set)
     adapter, begin = adapters.load(options.adapter, settings), time.monotonic()
+    # A check that waits must not keep the server of a suite that was ended.
+    signal.signal(signal.SIGTERM, lambda *_: (adapter.stop(), os._exit(143)))
     try:
         adapter.start()
         if options.distort:
