@@ -57,6 +57,7 @@ def seconds_until(text):
 
 def wait_until(text):
     """Waits until the instant has passed, by the clock of this machine."""
+    assert seconds_until(text) < 60, f"{text} is later than a check of this suite asks for"
     while -0.02 < (left := seconds_until(text)):
         time.sleep(max(left + 0.02, 0.005))
 
