@@ -19,6 +19,7 @@ WITH_NAMES = {"createApiKey", "createAccountApiKey", "createAccount", "createCon
               "patchApiKey", "updateOwnApiKey", "patchOwnApiKey", "updateAccount", "patchAccount", "updateOwnAccount",
               "patchOwnAccount"}
 WITH_REASONS = {"revokeApiKey", "revokeOwnApiKey", "deleteAccount", "deleteOwnAccount"}
+WITH_EXPIRY = {"createAccountApiKey", "updateApiKey", "patchApiKey"}
 WITH_RETRIES = {"createApiKey", "createAccountApiKey", "createAccount", "createConsoleLink", "rotateApiKey",
                 "rotateOwnApiKey"}
 # Valid requests that this server must refuse with 422, because a schema cannot express the rule: the operations, the
@@ -31,6 +32,8 @@ RULES = [
     ({"proveEvent"}, "/size", "out_of_range", "`size` is not before the event, and not beyond the end of the log."),
     ({"streamEvents"}, "/after", "out_of_range", "A stream starts within the log."),
     ({"streamEvents"}, "/Last-Event-ID", "out_of_range", "A stream starts within the log."),
+    (WITH_EXPIRY, "/expiresAt", "expires_too_late", "Some accounts have a maximum lifetime of keys."),
+    (WITH_EXPIRY, "/expiresIn", "expires_too_late", "Some accounts have a maximum lifetime of keys."),
     (WITH_RETRIES, None, "idempotency_key_reused", "One `Idempotency-Key` belongs to one request."),
     ({"rotateOwnApiKey", "rotateApiKey"}, "/gracePeriodSeconds", "grace_required",
      "Only a caller that rotates itself needs a long grace period."),
@@ -71,7 +74,7 @@ def before_load_schema(context, raw_schema):
     form["required"] += ["subject_token", "subject_token_type"]
     for name, values in FACTS["form"].items():
         form["properties"][name]["enum"] = values
-    for path, item in raw_schema["paths"].items():
+    for item in raw_schema["paths"].values():
         for operation in item.values():
             for parameter in operation.get("parameters", []):
                 name = parameter["name"]
