@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--examples", type=int, default=10)
     parser.add_argument("--tool", type=pathlib.Path, help="a virtual environment that has Schemathesis")
     parser.add_argument("roles", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="keyward-schemathesis-") as work:
         work = pathlib.Path(work)
