@@ -481,6 +481,8 @@ class Example:
                     "CONFLICTING_KEYS")
         self.expect("two headers with different keys", self.send(own, ("X-API-Key", shared["unknown"])), (400, 401))
         self.expect("two headers, the other way round", self.send(("X-API-Key", shared["unknown"]), own), (400, 401))
+        self.expect("two headers, and the first as a token", self.send(own, ("X-API-Key", shared["unknown"]), bearer),
+                    (400, 401))
         for code, key in shared["refused"].items():
             self.expect(code, self.send(("X-API-Key", key)), 401, code)
         answer = self.expect("a missing scope", self.send(own, method="POST"), 403, "INSUFFICIENT_SCOPES")
