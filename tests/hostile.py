@@ -94,7 +94,7 @@ def flood(report, target, neighbour, calm, name, function, count, most, make):
     begin = time.monotonic()
     try:
         wires, fault = function(door, make, count)
-    except OSError as error:
+    except (OSError, AssertionError) as error:
         wires, fault = [], repr(error)
     open_files = target.files()
     floods.close(wires)
@@ -150,7 +150,7 @@ def run(binary, rounds, report, work, targets):
                 for name, function, count, most, tls in floods.ALL:
                     for target in targets:
                         if tls is None or tls == bool(target.context):
-                            count = min(count, (limit - 2000) // 1)
+                            count = min(count, limit - 2000)
                             flood(report, target, neighbours[target.name], calm[target.name], name, function, count, most,
                                   makers[target.name])
             for theme, case, future in report.waiting:
@@ -162,8 +162,10 @@ def run(binary, rounds, report, work, targets):
             control = pathlib.Path(target.control.address)
             report.check("control socket", f"{target.name}: mode of its directory", control.parent.stat().st_mode & 0o077)
             neighbours[target.name].end()
-            waiting = [floods.silent(target.doors[0], None, 0)[0]]
+            # Clients that say nothing must not delay a stop.
+            silent = floods.silent(target.doors[0], None, 20)[0]
             code, took = target.stop()
+            floods.close(silent)
             report.check("stop", target.name, (code != 0 or STOP < took) and f"exit code {code} after {took:.1f} s")
     finally:
         neighbour.end()

@@ -36,6 +36,8 @@ class Door:
 class Answer:
     def __init__(self, head):
         lines = head.decode("latin-1").split("\r\n")
+        # Bytes before it would be a body that the answer before did not announce.
+        assert lines[0].startswith("HTTP/1."), lines[0][:80]
         self.status = int(lines[0].split(" ")[1])
         pairs = [line.split(":", 1) for line in lines[1:] if line]
         self.headers = {name.lower(): value.strip() for name, value in pairs}
