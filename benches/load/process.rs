@@ -24,12 +24,18 @@ pub struct Process {
 impl Process {
     /// Starts `keyward serve` with its defaults on this data directory.
     pub fn keyward(data_dir: &Path) -> Outcome<Self> {
+        Self::keyward_with(data_dir, &[])
+    }
+
+    /// As [`Process::keyward`], with these variables.
+    pub fn keyward_with(data_dir: &Path, variables: &[(&str, &str)]) -> Outcome<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("KEYWARD_") {
                 command.env_remove(name);
             }
         }
+        command.envs(variables.iter().copied());
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
         command.stdin(Stdio::null());
         Self::start(command, true)

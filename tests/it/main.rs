@@ -98,6 +98,7 @@ mod tail;
 mod terminal;
 mod tidy;
 mod time;
+mod token_clock;
 mod token_histories;
 mod token_keys;
 mod token_status;

@@ -21,7 +21,7 @@ mod supervised;
 mod tokens;
 pub mod webhook;
 
-use std::{io::Write, process::Command};
+use std::{fs::OpenOptions, io::Write, process::Command, thread};
 
 pub use self::{
     address::ReservedAddress,
@@ -49,7 +49,15 @@ pub fn has(programs: &[&str]) -> bool {
 
 /// Reports a test that cannot run here, and why. It writes past the test harness, which hides the
 /// output of a test that passes. Where all tests are required, it fails instead.
+///
+/// If `SKIPPED_TESTS` names a file, the name of the test is added to it, for a second run with all tools.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "cannot be tried: {why}");
     writeln!(std::io::stderr(), "skipped: {why}").expect("standard error is open");
+    if let Some(list) = std::env::var_os("SKIPPED_TESTS") {
+        let list = OpenOptions::new().append(true).open(list);
+        // The harness gives the thread of a test the name of the test.
+        let test = thread::current().name().expect("the thread of a test").to_owned();
+        list.and_then(|mut it| writeln!(it, "{test}")).expect("the list of skipped tests");
+    }
 }
