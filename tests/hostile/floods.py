@@ -132,7 +132,7 @@ ALL = [
     ("connections that say nothing", silent, 3_000, 40, False),
     ("half handshakes", half_handshakes, 1_500, 60, True),
     ("a thousand requests in one write", pipelined, 16, 300, None),
-    ("chunks of one byte", tiny_chunks, 200, 300, None),
+    ("chunks of one byte", tiny_chunks, 100, 300, None),
     ("heads in small pieces", pieces_of_a_head, 16, 300, None),
     ("malformed requests", malformed, 500, 40, None),
     ("aborted connections", aborted, 1_000, 40, False),
