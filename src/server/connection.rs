@@ -157,7 +157,7 @@ impl<IO> Connection<IO> {
                 }
                 length
             }
-            Next::Chunks { cut: true, .. } => 0,
+            Next::Chunks { cut: true, .. } | Next::Begun { .. } | Next::AfterAnswer => 0,
             Next::Chunks { lines, cut } => {
                 let bytes = bytes.get(..self.chunks_left).unwrap_or(bytes);
                 let end = lines.end(bytes);
@@ -166,7 +166,6 @@ impl<IO> Connection<IO> {
                 self.chunks_left -= length;
                 length
             }
-            Next::Begun { .. } | Next::AfterAnswer => 0,
             Next::Nothing => {
                 self.input.clear();
                 0
