@@ -15,7 +15,7 @@ mod error;
 mod events;
 mod exit_code;
 mod health;
-mod import;
+pub(crate) mod import;
 mod keys;
 mod limits;
 mod man;

@@ -27,3 +27,7 @@ pub mod config;
 pub mod server;
 
 pub mod cli;
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -1,6 +1,6 @@
 //! `keyward import`: imports the keys of another system from a file, by their digests.
 
-mod rows;
+pub(crate) mod rows;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -60,7 +60,8 @@ pub fn is_exact(number: &str) -> bool {
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
     }
-    let read: f64 = number.parse().unwrap_or(f64::NAN);
+    // As the body is read: the reader of JSON does not always find the nearest double.
+    let read: f64 = serde_json::from_str(number).unwrap_or(f64::NAN);
     Decimal::of(number) == Decimal::of(&format!("{read:e}"))
 }
 

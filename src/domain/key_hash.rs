@@ -145,6 +145,11 @@ impl KeyHash {
         known.then_some(())?;
         let named = phc.params.get_str("in");
         let input = Input::ALL.into_iter().find(|it| it.name() == named)?;
+        // A text that means the same, but is written differently, was not written by `encode`.
+        let mut names = ["i", "l"].into_iter().chain(named.map(|_| "in"));
+        let mut params = phc.params.iter();
+        let in_order = names.all(|it| params.next().is_some_and(|(name, _)| name.as_str() == it));
+        (in_order && params.next().is_none() && phc.version.is_none()).then_some(())?;
         Some(Self {
             cost: iterations | (input as u32) << Self::INPUT_SHIFT,
             salt: phc.salt?.as_ref().try_into().ok()?,
@@ -202,6 +207,9 @@ mod tests {
             good.replace("l=32", "l=16"),
             good.replace("sha256", "sha512"),
             good.replace("$i=1000,l=32", ""),
+            good.replace("i=1000,l=32", "l=32,i=1000"),
+            good.replace("l=32", "l=32,x=1"),
+            good.replace("$i=", "$v=1$i="),
             good.replace("$i=", "$v=1$i=").replace("i=1000", "i=x"),
             good.chars().take(good.len() - 4).collect(),
             String::new(),

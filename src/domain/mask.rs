@@ -57,7 +57,8 @@ fn next_key(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
         let underscore = at + bytes.get(at..)?.iter().position(|it| *it == b'_')?;
         let digits = bytes[underscore + 1..].iter().take_while(|it| base62::is_digit(**it)).count();
         // Other letters may come before the label: `keyrg_…`, pasted together, is still a key.
-        let word = bytes[from..underscore]
+        // They may also end the digits of the run before: two keys without a space between them.
+        let word = bytes[..underscore]
             .iter()
             .rev()
             .take(PrefixLabel::MAX_LEN)
@@ -89,6 +90,8 @@ mod tests {
             (format!("/v1?k={text}&x"), format!("/v1?k={prefix}…&x")),
             (format!("{text} {text}"), format!("{prefix}… {prefix}…")),
             (format!("x_{text}"), format!("x_{prefix}…")),
+            (format!("{text}{text}"), format!("{prefix}…{prefix}…")),
+            (format!("acct_0000000000000000000042{text}"), format!("acct_0000000…{prefix}…")),
             (text[..40].to_owned(), format!("{prefix}…")),
             ("key_0000000000000000000042".to_owned(), "key_0000000000000000000042".to_owned()),
             ("acct_0000000000000000000042".to_owned(), "acct_0000000000000000000042".to_owned()),

@@ -3,7 +3,7 @@
 pub(super) mod accounts;
 pub(super) mod checkpoints;
 pub(super) mod console_links;
-pub(super) mod events;
+pub(crate) mod events;
 pub(super) mod keys;
 pub(super) mod leaked_keys;
 pub(super) mod rotation;
@@ -14,4 +14,4 @@ pub(super) mod usage;
 
 mod idempotency;
 mod key_request;
-mod revision;
+pub(crate) mod revision;

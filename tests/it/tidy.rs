@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ),
 ];
 /// These may use everything.
-const ABOVE: [&str; 3] = ["cli", "main", "lib"];
+const ABOVE: [&str; 4] = ["cli", "main", "lib", "fuzzing"];
 
 const LINES: usize = 400;
 /// Files that may be longer, each with the reason.

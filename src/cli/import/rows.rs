@@ -100,8 +100,8 @@ pub(super) fn from_columns(
             _ if text.is_empty() => continue,
             "scopes" | "allowedIps" => json!(text.split_whitespace().collect::<Vec<_>>()),
             "metadata" if is_inexact(text) => return Err(fault(name, "out_of_range", INEXACT)),
-            "metadata" => serde_json::from_str(text)
-                .map_err(|_| fault(name, "invalid_json", "must be a JSON object"))?,
+            "metadata" => metadata(text)
+                .ok_or_else(|| fault(name, "invalid_json", "must be a JSON object"))?,
             "rateLimit" => {
                 limits::rate(text).map_err(|says| fault(name, "invalid_format", &says))?
             }
@@ -117,8 +117,16 @@ pub(super) fn from_columns(
     Ok(row)
 }
 
+/// Reads the JSON of a cell as strictly as that of a line, in which it is a member.
+fn metadata(text: &str) -> Option<Value> {
+    match json::parse(format!("{{\"metadata\":{text}}}").as_bytes()) {
+        Ok(Value::Object(mut row)) if row.len() == 1 => row.shift_remove("metadata"),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 /// Takes the key text out of a row, if it has one. The text is wiped when the key is dropped.
-pub(super) fn take_key(row: &mut Map<String, Value>) -> Result<Option<ImportedKey>, RowFault> {
+pub fn take_key(row: &mut Map<String, Value>) -> Result<Option<ImportedKey>, RowFault> {
     let text = match row.shift_remove("key") {
         None => return Ok(None),
         Some(Value::String(text)) => Zeroizing::new(text),
@@ -160,7 +168,53 @@ fn holds(value: &Value, text: &str) -> bool {
     }
 }
 
+/// Reads every line of a file of JSON Lines.
+#[cfg(feature = "fuzzing")]
+pub fn rows_of_lines(file: &[u8]) -> Vec<Result<Map<String, Value>, RowFault>> {
+    let lines = (1..).zip(file.split(|it| *it == b'\n')).map(|(n, it)| without_mark(n, it));
+    lines.filter(|it| !it.trim_ascii().is_empty()).map(from_line).collect()
+}
+
+/// Reads every row of a table; `None` if its first line does not name the columns.
+#[cfg(feature = "fuzzing")]
+pub fn rows_of_table(file: &[u8]) -> Option<Vec<Result<Map<String, Value>, RowFault>>> {
+    let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+    let names = names_of(&mut table).ok()?;
+    let unreadable = || fault("", "invalid_csv", "the line is not CSV");
+    let row =
+        |it: csv::Result<csv::StringRecord>| from_columns(&names, &it.map_err(|_| unreadable())?);
+    Some(table.records().map(row).collect())
+}
+
 /// Makes the fault of a row.
 pub(super) fn fault(field: &str, code: &str, detail: &str) -> RowFault {
     RowFault { field: field.to_owned(), code: code.to_owned(), detail: detail.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_in_a_cell_is_read_as_strictly_as_in_a_line() {
+        let names = ["metadata".to_owned()];
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        for (text, good) in [
+            (r#"{"a":1,"b":{"a":2}}"#.to_owned(), true),
+            (nested(30), true),
+            (nested(31), false),
+            (r#"{"a":1,"a":2}"#.to_owned(), false),
+            (r#"{"a":{"b":1,"\u0062":2}}"#.to_owned(), false),
+            (r#"{},"name":"x""#.to_owned(), false),
+            (r"{}}".to_owned(), false),
+            (r#"{"a":0.1000000000000000000001}"#.to_owned(), false),
+        ] {
+            let row = from_columns(&names, &csv::StringRecord::from(vec![text.as_str()]));
+            let line = from_line(format!("{{\"metadata\":{text}}}").as_bytes());
+            assert_eq!(row.is_ok(), good, "{text}");
+            if let Ok(row) = row {
+                assert_eq!(line.ok(), Some(row), "{text}");
+            }
+        }
+    }
 }

@@ -127,21 +127,21 @@ pub(super) fn read_selection(query: &mut Query) -> EventFilter {
     }
 }
 
-pub(super) fn event_cursor(seq: i64) -> String {
+pub fn event_cursor(seq: i64) -> String {
     format!("v1.{seq:x}")
 }
 
-pub(super) fn read_cursor(text: &str) -> Option<i64> {
+pub fn read_cursor(text: &str) -> Option<i64> {
     let seq = i64::from_str_radix(text.strip_prefix("v1.")?, 16).ok()?;
     (0 <= seq && event_cursor(seq) == text).then_some(seq)
 }
 
 /// As [`event_cursor`], for a list with the newest event first: no list of the other order takes it.
-fn descending_cursor(seq: i64) -> String {
+pub fn descending_cursor(seq: i64) -> String {
     event_cursor(seq).replacen("v1.", "v1d.", 1)
 }
 
-fn read_descending_cursor(text: &str) -> Option<i64> {
+pub fn read_descending_cursor(text: &str) -> Option<i64> {
     read_cursor(&format!("v1.{}", text.strip_prefix("v1d.")?))
 }
 

@@ -168,7 +168,7 @@ fn read_row(
 }
 
 /// Reads the one digest of a row. Every other row gets a fault.
-pub(super) fn read_digest(members: &mut Members) -> Option<ImportedDigest> {
+pub fn read_digest(members: &mut Members) -> Option<ImportedDigest> {
     if members.holds("key") {
         let says = "the server takes no key text; send its SHA-256, as `keyward import` does";
         members.faults.push(Fault::new("/key", "unknown_field", says));
