@@ -347,12 +347,13 @@ CREATE TABLE import_secret (
 ) STRICT;
 
 -- The key prefix of every key that was ever imported, purged keys included: a file that is imported
--- again must not bring a revoked key back.
+-- again must not bring a revoked key back. Also the prefix of every removed credential of keyward's own:
+-- an import of its digest must not make its text good again. The events of imports and purges name them.
 CREATE TABLE imported_values (
     prefix TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
--- The accounts that `keyward apply` made. Only these does `apply --prune` suspend.
+-- The accounts that `keyward apply` made and `apply --prune` did not suspend yet. Only these does it suspend.
 CREATE TABLE applied_accounts (
     account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Tests the package on a minimal Debian: a root file system from debootstrap, booted with systemd-nspawn, with
 # its own network. Installs the package there, loads the service, kills it, reloads, stops, backs up, restores,
-# upgrades, removes and purges it. Then runs every command of docs/operations.md, in order. (The blocks that are
+# upgrades, removes and purges it. Rotates a key by the example's timer. Then runs every command of docs/operations.md,
+# in order. (The blocks that are
 # marked `bash` need Litestream; tests/it/litestream.rs runs them.)
 #
 #   packaging/life.sh OLD.deb NEW.deb [BASE]
 #
 # BASE is an existing root file system from debootstrap; the script copies it.
 #
-# Needs root, debootstrap, systemd-container, curl, jq and python3. Where no container can be booted, the script
+# Needs root, debootstrap, systemd-container, curl, jq and python3, all of the same Debian. Where no container can be booted, the script
 # reports this and succeeds. After a container has started, every fault is a failure. After SIGINT and similar
 # signals, no process keeps running.
 set -euo pipefail
@@ -151,6 +152,19 @@ all_there() {
     [[ -z $(comm -23 "$1" "$work/there") ]] || fail "answered, but missing: $(comm -23 "$1" "$work/there")"
 }
 
+# Copies programs of this machine and the libraries that they lack into the minimal Debian, which has no network.
+lend() {
+    local program file
+    for program in "$@"; do
+        cp "$(command -v "$program")" "$root/usr/local/bin/"
+        ldd "$(command -v "$program")" | grep -o '/[^ ]*' | while read -r file; do
+            [[ -e $root/usr/lib/$(uname -m)-linux-gnu/${file##*/} || -e $root$file ]] ||
+                cp -L "$file" "$root/usr/local/lib/"
+        done
+    done
+    inside ldconfig
+}
+
 boot
 
 say "install: the service is ready at once"
@@ -262,6 +276,46 @@ is_active || fail "the service is not active after the upgrade"
 inside grep -q '^level = "debug"' /etc/keyward/keyward.toml || fail "the configuration was replaced"
 [[ $(inside sh -c "echo '$made' | keyward verify - -o json" | jq -r .code) == VALID ]]
 [[ $(inside dpkg-query -W -f '${Version}' keyward) == "$(dpkg-deb -f "$NEW" Version)" ]]
+
+say "the example's timer rotates the key of a service, after a run that the machine missed"
+lend curl jq
+examples=/usr/share/doc/keyward/examples/integrate
+inside useradd --system --no-create-home orders-api
+inside install -d -o orders-api -m 700 /var/lib/orders-api
+inside keyward keys create --name orders-api --scope api-keys:verify --scope api-keys:rotate -q >"$work/first"
+inside install -D -m 755 -t /usr/local/lib/keyward $examples/rotate-own-key.sh
+inside install -m 644 -t /etc/systemd/system $examples/keyward-rotate.service $examples/keyward-rotate.timer
+# As the page says: the address, and the service, which only has to run here.
+inside sed -i "s|https://keyward.example.com|$URL|" /etc/systemd/system/keyward-rotate.service
+printf '[Service]\nExecStart=/usr/bin/sleep infinity\n' >"$root/etc/systemd/system/orders-api.service"
+inside install -o orders-api -m 600 /dev/stdin /var/lib/orders-api/keyward.key <"$work/first"
+# The key is 8 days old, and so is the last run of the timer. The script leaves a new file as it is.
+inside touch -d '8 days ago' /var/lib/orders-api/keyward.key
+inside install -d /var/lib/systemd/timers
+inside touch -d '8 days ago' /var/lib/systemd/timers/stamp-keyward-rotate.timer
+# Without the delay of up to six hours.
+mkdir "$root/etc/systemd/system/keyward-rotate.timer.d"
+printf '[Timer]\nRandomizedDelaySec=0\n' >"$root/etc/systemd/system/keyward-rotate.timer.d/now.conf"
+inside systemctl daemon-reload
+inside systemctl start orders-api
+service=$(inside systemctl show -P MainPID orders-api)
+inside systemctl enable --now keyward-rotate.timer 2>/dev/null
+rotated() { [[ $(inside systemctl show -P MainPID orders-api) != "$service" ]]; }
+until_true "the timer did not rotate the key" rotated
+[[ $(inside systemctl show -P Result keyward-rotate.service) == success ]]
+inside cat /var/lib/orders-api/keyward.key >"$work/second"
+! cmp -s "$work/first" "$work/second" || fail "the file has the same credential"
+for file in first second; do
+    [[ $(inside keyward verify - -o json <"$work/$file" | jq -r .code) == VALID ]] || fail "the $file credential"
+done
+[[ $(inside stat -c '%U %a' /var/lib/orders-api/keyward.key) == 'orders-api 600' ]]
+inside systemctl start keyward-rotate.service
+inside cat /var/lib/orders-api/keyward.key | cmp - "$work/second" || fail "a second run on the same day rotates again"
+inside systemctl disable --now keyward-rotate.timer orders-api 2>/dev/null
+inside sh -c 'rm -r /usr/local/lib/keyward /etc/systemd/system/keyward-rotate.* /etc/systemd/system/orders-api.service \
+    /var/lib/orders-api /var/lib/systemd/timers/stamp-keyward-rotate.timer'
+inside userdel orders-api
+inside systemctl daemon-reload
 
 say "systemd passes a certificate that only root can read, and keeps a socket open"
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \

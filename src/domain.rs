@@ -13,6 +13,7 @@ pub mod event;
 pub mod id;
 pub mod imported_key;
 pub mod job;
+pub mod json;
 pub mod key_hash;
 pub mod key_scan;
 pub mod lifetime;

@@ -8,6 +8,7 @@ mod error;
 mod files;
 mod http_servers;
 mod in_process_server;
+mod input;
 mod instance;
 mod limits;
 mod listen;

@@ -21,6 +21,7 @@ mod ended_credentials;
 mod error;
 mod events;
 mod exchanges;
+mod files;
 mod forward_auth;
 mod idempotency;
 mod identify;
@@ -71,6 +72,7 @@ pub use self::{
     development::SampleKey,
     error::{Conflict, Denial, Error, Fault, TokenRefusal},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
+    files::sync_parent,
     forward_auth::OriginalRequest,
     idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},
@@ -87,7 +89,7 @@ pub use self::{
     readiness::LEAST_FREE,
     settings::{Settings, TokenRules},
     statistics::Statistics,
-    status_list::StatusList,
+    status_list::{ListTurn, StatusList},
     token_keys::TokenKeyRing,
     tokens::{IssuedToken, TokenTerms},
     verify::{KeyOwner, Verification},
@@ -141,7 +143,7 @@ pub struct Keyward {
     deferred_events: DeferredEvents,
     checkpointer: Checkpointer,
     token_keys: TokenKeyRing,
-    status_lists: StatusLists,
+    status_lists: Arc<StatusLists>,
     initial_key_file: InitialKeyFile,
     policy: ArcSwapOption<Policy>,
     /// Whether a CORS preflight request needs no key.
@@ -190,7 +192,7 @@ impl Keyward {
             deferred_events: DeferredEvents::default(),
             checkpointer,
             token_keys,
-            status_lists: StatusLists::default(),
+            status_lists: Arc::default(),
             initial_key_file: InitialKeyFile::default(),
             policy: ArcSwapOption::empty(),
             allow_preflight: AtomicBool::new(false),

@@ -27,7 +27,7 @@ LANGUAGES = {
         # The generator's own code does not pass as strict.
         "venv/bin/mypy --strict --follow-imports=silent example.py life.py",
     ], ["venv/bin/python life.py", "venv/bin/python example.py"]),
-    "Rust": ("src/bin/example.rs", ["cargo build --locked --quiet"],
+    "Rust": ("src/bin/example.rs", ["cargo fmt --check", "cargo build --locked --quiet"],
              ['"$CARGO_TARGET_DIR/debug/life"', '"$CARGO_TARGET_DIR/debug/example"']),
 }
 # SIGTERM also ends the server and removes the directory.

@@ -16,8 +16,9 @@ import { many } from './console/many.mjs';
 import { operator } from './console/operator.mjs';
 import { refusals } from './console/refusals.mjs';
 import { session } from './console/session.mjs';
+import { tokens } from './console/tokens.mjs';
 
-const STORIES = { life, session, keyboard, refusals, connection, operator, link, many };
+const STORIES = { life, session, keyboard, refusals, connection, operator, link, many, tokens };
 
 const { KEYWARD_BINARY: binary } = process.env;
 const wanted = process.argv.slice(2);

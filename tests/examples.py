@@ -25,10 +25,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/integrate.md").read_text()
 EXAMPLES = {
     "Express": "express.mjs",
-    "FastAPI": "fastapi_app.py",
-    "Django": "django_app.py",
+    "FastAPI": "fastapi_keyward.py",
+    "Django": "django_keyward.py",
     "Go": "nethttp.go",
-    "axum": "axum/src/main.rs",
+    "axum": "axum/src/keyward.rs",
     "PHP": "middleware.php",
 }
 # PHP forgets the handle, and so its connection, at the end of each request.
@@ -52,7 +52,8 @@ def check_sources(names):
     assert PAGE.count("\n```sh\n") == run, "docs/integrate.md has a block that no test runs"
     long = {it: n for it in names if (n := lines_of_code(ROOT / "packaging/examples" / EXAMPLES[it])) > LINES}
     assert not long, f"more than {LINES} lines: {long}"
-    formatters = {"Go": ["gofmt", "-l", "nethttp.go"],
+    assert f"at most {LINES} lines" in PAGE, "docs/integrate.md promises another number of lines"
+    formatters = {"Go": ["gofmt", "-l", "nethttp.go", "nethttp_sample.go"],
                   "axum": ["cargo", "fmt", "--check", "--manifest-path", "axum/Cargo.toml"]}
     for command in [command for name, command in formatters.items() if name in names]:
         done = subprocess.run(command, cwd=ROOT / "packaging/examples", stdout=subprocess.PIPE, text=True)
@@ -60,16 +61,14 @@ def check_sources(names):
 
 
 def lines_of_code(path):
-    """Counts the lines above the sample, without blank lines, comments, imports and closing brackets."""
-    count, text = 0, path.read_text()
-    above, marker, _ = text.partition("---- End of the middleware.")
-    assert marker, f"{path.name} has no mark at the end of its middleware"
-    above = re.sub(r"^import \($.*?^\)$", "", above, flags=re.M | re.S)
-    for line in above.splitlines():
-        line = line.strip()
-        skipped = r"(//|#|/\*\*|<\?php|import |from \S+ import |use |package )|[\])}]+[\])};,]*$|$"
-        count += not re.match(skipped, line)
-    return count
+    """Counts the lines of a middleware by the rule of docs/integrate.md: without blank lines, comments and imports.
+
+    A line that holds only brackets counts. A sample below a mark is not a part of the middleware.
+    """
+    text = path.read_text().partition("---- End of the middleware.")[0]
+    text = re.sub(r"^import \($.*?^\)$", "", text, flags=re.M | re.S)
+    skipped = r"\s*(//|#(?!\[)|/\*\*|<\?php$|import |from \S+ import |use |$)"
+    return sum(not re.match(skipped, line) for line in text.splitlines())
 
 
 class Server:
@@ -389,7 +388,7 @@ class Example:
         """PHP that goes on after a request keeps its connection, and cURL opens another if that was closed."""
         server = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/whoami", "REMOTE_ADDR": "127.0.0.1", "HTTP_X_API_KEY": own}
         program = ("$_SERVER = json_decode(getenv('SERVER'), true) + $_SERVER;"
-                   "require 'packaging/examples/middleware.php'; keyward('orders:read'); echo keyward()['code'];")
+                   "require 'packaging/examples/middleware_sample.php'; keyward('orders:read'); echo keyward()['code'];")
         environment = {**self.environment, "SERVER": json.dumps(server)}
         for mode, connections, questions in [("pass", 1, 3), ("drop a kept connection", 2, 4)]:
             self.wire.set(mode)
@@ -482,6 +481,8 @@ class Example:
                     "CONFLICTING_KEYS")
         self.expect("two headers with different keys", self.send(own, ("X-API-Key", shared["unknown"])), (400, 401))
         self.expect("two headers, the other way round", self.send(("X-API-Key", shared["unknown"]), own), (400, 401))
+        self.expect("two headers, and the first as a token", self.send(own, ("X-API-Key", shared["unknown"]), bearer),
+                    (400, 401))
         for code, key in shared["refused"].items():
             self.expect(code, self.send(("X-API-Key", key)), 401, code)
         answer = self.expect("a missing scope", self.send(own, method="POST"), 403, "INSUFFICIENT_SCOPES")

@@ -5,6 +5,7 @@ mod history;
 mod purge;
 mod reads;
 mod starts;
+mod tokens;
 mod unread;
 mod verify;
 mod writes;
@@ -34,6 +35,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("history", history::of_keys_and_accounts),
     ("list", reads::list),
     ("flood", verify::flood),
+    ("tokens", tokens::tokens),
     ("purge", purge::beside_verify),
     ("unread", unread::memory),
 ];

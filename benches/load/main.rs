@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench load` prints the tables of `docs/performance.md` in a few minutes. `--
 //! --full` adds a million keys and a flood of wrong keys. Words choose tables (`-- verify growth`).
+//! `-- --list` prints the names of the tables and measures nothing.
 //! No test uses a figure as a limit, because machines differ. The ratios to the baselines of the
 //! same run differ much less.
 
@@ -50,21 +51,27 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Outcome<()> {
-    let full = arguments.iter().any(|it| it == "--full");
-    let chosen: Vec<_> = arguments.iter().filter(|it| !it.starts_with("--")).collect();
+    let has = |flag: &str| arguments.iter().any(|it| it == flag);
+    let (flags, chosen): (Vec<_>, Vec<_>) = arguments.iter().partition(|it| it.starts_with("--"));
+    if let Some(unknown) = flags.iter().find(|it| !["--full", "--list"].contains(&it.as_str())) {
+        return Err(format!("no option {unknown}; there are --full and --list").into());
+    }
     if let Some(unknown) = chosen.iter().find(|it| !CASES.iter().any(|(name, _)| name == **it)) {
         let names: Vec<_> = CASES.iter().map(|(name, _)| *name).collect();
         return Err(format!("no table {unknown:?}; there are {}", names.join(", ")).into());
+    }
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|it| *it == name);
+    if has("--list") {
+        CASES.iter().filter(|(name, _)| is_chosen(name)).for_each(|(name, _)| println!("{name}"));
+        return Ok(());
     }
     let command = ["cargo bench --bench load --"].into_iter();
     let command: Vec<_> = command.chain(arguments.iter().map(String::as_str)).collect();
     println!("`{}`, {}", command.join(" ").trim_end_matches(" --"), machine()?);
     let dir = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
-    let mut bench = Bench::new(dir.path(), full);
-    for (name, case) in CASES {
-        if chosen.is_empty() || chosen.iter().any(|it| it == name) {
-            case(&mut bench)?;
-        }
+    let mut bench = Bench::new(dir.path(), has("--full"));
+    for (_, case) in CASES.iter().filter(|(name, _)| is_chosen(name)) {
+        case(&mut bench)?;
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ use super::{
     client::{Connection, Request},
 };
 
+/// The release binary, as `cargo build --release` makes it.
+pub const KEYWARD: &str = env!("CARGO_BIN_EXE_keyward");
+
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
@@ -24,12 +27,18 @@ pub struct Process {
 impl Process {
     /// Starts `keyward serve` with its defaults on this data directory.
     pub fn keyward(data_dir: &Path) -> Outcome<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        Self::serve(KEYWARD.as_ref(), data_dir, &[])
+    }
+
+    /// Does the same with another binary of keyward, and with these variables.
+    pub fn serve(binary: &Path, data_dir: &Path, variables: &[(&str, &str)]) -> Outcome<Self> {
+        let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("KEYWARD_") {
                 command.env_remove(name);
             }
         }
+        command.envs(variables.iter().copied());
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir);
         command.stdin(Stdio::null());
         Self::start(command, true)

@@ -62,14 +62,3 @@ function keyward(string ...$scopes): array {
     if ($status === 429) header("Retry-After: $wait");
     keyward_refuse($status, $code, $status === 403 ? ['missingScopes' => $found['missingScopes']] : []);
 }
-// ---- End of the middleware. Below is a sample API. ----
-
-$needed = ['GET /orders' => ['orders:read'], 'POST /orders' => ['orders:write'], 'GET /whoami' => []];
-$scopes = $needed["$_SERVER[REQUEST_METHOD] " . parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)] ?? null;
-if ($scopes === null) {
-    http_response_code(404);
-    exit;
-}
-$caller = keyward(...$scopes);
-header('Content-Type: application/json');
-echo json_encode(['account' => $caller['accountId'], 'key' => $caller['keyId'], 'scopes' => $caller['scopes']]);

@@ -11,6 +11,7 @@ AUDIENCE = os.environ.get("TOKEN_AUDIENCE", ISSUER)
 LIST = "/token-status/1"
 MOST_BYTES = 4 << 20 # A list of 32 million credentials.
 LEAST_PAUSE = 1 # Seconds between two attempts.
+OLDEST = 15 * 60 # Seconds: no token of keyward lives longer.
 LEEWAY = 5 # Seconds by which the clocks of keyward and this machine may differ.
 # No proxy from the environment, which could answer for keyward.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -22,6 +23,7 @@ def fetch(path):
 
 def read(token, keys, kind, audience=None):
     """Returns the claims of a token of this kind, if a key signed it and it has not ended."""
+    # The same keys sign tokens and lists. Only `typ` tells them apart.
     head = jwt.get_unverified_header(token)
     key = keys.get(head.get("kid"))
     if key is None or head.get("typ") != kind: raise jwt.InvalidTokenError("another key, or another kind")
@@ -58,6 +60,7 @@ class Keyward:
         if self.ends <= time.time(): raise Refused(503, "UNAVAILABLE")
         try:
             claims = read(token.strip(), self.keys, "at+jwt", AUDIENCE)
+            if claims["iat"] + OLDEST + LEEWAY < time.time(): raise jwt.InvalidTokenError("too old")
             place = claims["status"]["status_list"]
             if place["uri"] != ISSUER + LIST: raise jwt.InvalidTokenError("another list")
             refused = self.bits[place["idx"] // 8] >> place["idx"] % 8 & 1 # Beyond the end: IndexError.

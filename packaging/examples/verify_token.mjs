@@ -15,7 +15,8 @@ const keys = createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`), { ti
 export async function fetchList() {
   const answer = await fetch(list, { signal: AbortSignal.timeout(2000) });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
-  const options = { issuer, subject: list, typ: "statuslist+jwt", algorithms, requiredClaims: ["exp", "iat"] };
+  // The same keys sign tokens and lists. Only `typ` tells them apart. A list has no `aud`.
+  const options = { issuer, subject: list, typ: "statuslist+jwt", algorithms, requiredClaims: ["exp", "iat"], clockTolerance: 5 };
   const { payload } = await jwtVerify(await answer.text(), keys, options);
   if (payload.status_list.bits !== 1) throw new Error("another list");
   const packed = Buffer.from(payload.status_list.lst, "base64url");
@@ -24,7 +25,8 @@ export async function fetchList() {
 
 // Returns the claims of a token that keyward signed for this API and that is not refused in this list.
 export async function verifyToken(token, { bits }, ...scopes) {
-  const options = { issuer, audience, typ: "at+jwt", algorithms, requiredClaims: ["exp", "iat", "sub"], clockTolerance: 5 };
+  // No token of keyward lives longer than 15 minutes. `maxTokenAge` also refuses an `iat` in the future.
+  const options = { issuer, audience, typ: "at+jwt", algorithms, requiredClaims: ["exp", "iat", "sub"], clockTolerance: 5, maxTokenAge: "15m" };
   const { payload } = await jwtVerify(token, keys, options);
   const { uri, idx } = payload.status.status_list;
   const byte = uri === list ? bits[idx >> 3] : undefined;

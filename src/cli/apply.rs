@@ -1,7 +1,7 @@
 //! `keyward apply`: makes accounts and keys what a file declares them to be.
 
 use std::{
-    fs,
+    fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -23,8 +23,13 @@ use crate::{
         declared_name, declared_value,
     },
     domain::visible::escaped,
-    http::control::apply::{ApplyAccount, ApplyAnswer, ApplyChange, ApplyFault, ApplyRequest},
+    http::control::apply::{
+        ApplyAccount, ApplyAnswer, ApplyChange, ApplyFault, ApplyRequest, MAX_LEN,
+    },
 };
+
+/// The largest file, in bytes. Its JSON may be twice as long.
+const MAX_FILE: usize = MAX_LEN / 3;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -33,7 +38,8 @@ pub(super) struct Options {
     /// Print what would change, and change nothing; exit 3 if anything would
     #[arg(long)]
     dry_run: bool,
-    /// Also revoke keys and suspend accounts that an earlier file made and this one does not name
+    /// Also revoke keys and suspend accounts that an earlier file made and this one does not name. The file
+    /// must end with the line `[end]`
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
@@ -46,12 +52,23 @@ impl Options {
     pub(super) fn run(&self) -> Result<ExitCode, Error> {
         let config = settings::load_here(&self.location)?;
         let (path, text) = self.read()?;
+        let fault = |line, says: &str| Fault {
+            origin: SettingSource::File { path: path.clone(), line },
+            message: says.to_owned(),
+        };
+        if MAX_FILE < text.len() {
+            let says = "the file is larger than 16 MiB, which is the most that one run takes";
+            return Err(ConfigErrors(vec![fault(1, says)]).into());
+        }
         let (file, mut faults) = DeclaredFile::read(ConfigFile { path: &path, text: &text });
         if self.prune && file.accounts.is_empty() && file.keys.is_empty() {
-            let origin = SettingSource::File { path: path.clone(), line: 1 };
             let says =
                 "nothing is declared here, so `--prune` would end all that earlier files made";
-            faults.push(Fault { origin, message: says.to_owned() });
+            faults.push(fault(1, says));
+        } else if self.prune && !file.is_complete {
+            let says = "`--prune` needs `[end]` as the last line of the file: a file that was cut off \
+                        would end what its missing part declares";
+            faults.push(fault(text.lines().count().max(1), says));
         }
         let has_form = faults.is_empty();
         let request = request(&file, self.dry_run || !has_form, self.prune && has_form);
@@ -75,19 +92,26 @@ impl Options {
 
     fn read(&self) -> Result<(PathBuf, String), Error> {
         let unreadable = |source| Error::File { path: self.file.clone(), source };
-        if self.file != Path::new("-") {
-            let text = fs::read_to_string(&self.file).map_err(unreadable)?;
-            return Ok((self.file.clone(), text));
-        }
-        let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).map_err(unreadable)?;
-        Ok((PathBuf::from("standard input"), text))
+        let (path, file): (_, Box<dyn Read>) = if self.file == Path::new("-") {
+            (PathBuf::from("standard input"), Box::new(io::stdin().lock()))
+        } else {
+            (self.file.clone(), Box::new(File::open(&self.file).map_err(unreadable)?))
+        };
+        // One byte more than allowed shows that the file is too long.
+        let mut text = Vec::new();
+        file.take(MAX_FILE as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+        let invalid = |err| unreadable(io::Error::new(io::ErrorKind::InvalidData, err));
+        Ok((path, String::from_utf8(text).map_err(invalid)?))
     }
 
     /// Prints the changes. A dry run prints the same as the run that it stands for.
     fn report(&self, changes: &[ApplyChange]) -> Result<ExitCode, Error> {
         let count = |action: &str| changes.iter().filter(|it| it.action == action).count();
         let left = count("left");
+        let total = |action: &str| match action {
+            "created" => count(action) + count("recreated"),
+            _ => count(action),
+        };
         if self.output.output == Format::Json {
             let report = json!({ "dryRun": self.dry_run, "changes": changes });
             output::json(&report)?;
@@ -97,7 +121,7 @@ impl Options {
                 writeln!(out, "{}", escaped(&sentence(it)))?;
             }
             let counts = ["created", "updated", "revoked", "suspended", "left"];
-            let counts = counts.map(|it| format!("{} {it}", count(it)));
+            let counts = counts.map(|it| format!("{} {it}", total(it)));
             writeln!(out, "{}", counts.join(", "))?;
         }
         let differs = if self.dry_run { !changes.is_empty() } else { 0 < left };
@@ -149,7 +173,18 @@ fn sentence(change: &ApplyChange) -> String {
     };
     match &*change.action {
         "updated" => format!("updated {what}: {}", differences(&change.before, &change.after)),
-        "left" => format!("left {what}: it has ended, and is not created again"),
+        "recreated" => {
+            format!(
+                "created {what} again: the one before it was deleted, and its keys stay revoked"
+            )
+        }
+        "left" if change.key_id.is_some() => {
+            format!("left {what}: it has ended, and is not created again")
+        }
+        "left" => format!(
+            "left {what}: a key with this digest was here before, and was rotated or has ended; it is \
+             not created again"
+        ),
         action => format!("{action} {what}"),
     }
 }

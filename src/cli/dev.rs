@@ -11,10 +11,14 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub(super) use self::temporary_dir::existing as data_dirs;
 use self::{greeting::greet, temporary_dir::TemporaryDir};
 use crate::{
     cli::{error::Error, serve::supervisor::log_target, settings},
-    config::{BackupConfig, Config, ConfigFile, Flags, ListenAddress, TlsConfig, WebhookSetting},
+    config::{
+        BackupConfig, Config, ConfigFile, Flags, KeysConfig, ListenAddress, TlsConfig,
+        WebhookSetting,
+    },
     domain::key_hash::KeyHash,
     env::{SettableClock, Timestamp},
     server, telemetry,
@@ -28,8 +32,8 @@ pub(super) struct Options {
     /// The time at the start, such as 2027-01-01T00:00:00Z. Without it, the time of this machine
     #[arg(long, value_name = "TIME", value_parser = start_time)]
     now: Option<Timestamp>,
-    /// A configuration file, for its scopes, route policy and limits. Variables and other configuration
-    /// files have no effect
+    /// A configuration file, for its scopes, route policy and tokens. Variables, other configuration files
+    /// and limits of keys have no effect
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The log level: error, warn, info, debug or trace
@@ -75,6 +79,23 @@ impl Options {
         config.audit.checkpoint_key = None;
         config.backup = BackupConfig { dir: None, keep: 0 };
         config.keys.hash_iterations = KeyHash::MIN_ITERATIONS;
+        // The samples are what the list says only with these.
+        let KeysConfig {
+            prefix,
+            max_keys_per_account,
+            max_lifetime,
+            default_lifetime,
+            retention,
+            ..
+        } = Config::default().keys;
+        config.keys = KeysConfig {
+            prefix,
+            max_keys_per_account,
+            max_lifetime,
+            default_lifetime,
+            retention,
+            ..config.keys
+        };
         // No event of a sample reaches a receiver of a real installation.
         config.webhooks.retain(WebhookSetting::is_local);
         Ok(config)
@@ -91,7 +112,7 @@ impl Options {
         if config.listen.iter().any(ListenAddress::faces_the_network) {
             tracing::warn!("every machine that reaches this server can use its public keys");
         }
-        let instance = server::open_for_development(config, self.now)?;
+        let instance = server::open_for_development(config, &listeners, self.now)?;
         let samples = instance.development.clone();
         let running = server::start(instance, listeners, config).await?;
         // The server works without a reader of its output.

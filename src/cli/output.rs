@@ -12,9 +12,12 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     cli::error::Error,
     config::ConfigErrors,
-    domain::{lifetime::LONGEST_SECONDS, visible::escaped},
+    domain::{
+        json::{INEXACT, is_inexact},
+        lifetime::LONGEST_SECONDS,
+        visible::escaped,
+    },
     env::{Clock, SystemClock, Timestamp},
-    http::request::numbers::{INEXACT, is_inexact},
 };
 
 const DAY: Duration = Duration::from_hours(24);

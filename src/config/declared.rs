@@ -17,10 +17,16 @@ use super::{
     read::{self, Raw},
     toml_text::TomlText,
 };
-use crate::domain::{lifetime::LONGEST_SECONDS, rate_limit::RateLimit};
+use crate::domain::{
+    json::{INEXACT, MAX_DEPTH, is_exact},
+    lifetime::LONGEST_SECONDS,
+    rate_limit::RateLimit,
+};
 
 const KEYS: &str = "keys";
 const ACCOUNTS: &str = "accounts";
+/// The section that ends a complete file.
+const END: &str = "end";
 /// The most sections. One transaction makes all changes.
 const MOST: usize = 10_000;
 
@@ -101,6 +107,8 @@ pub struct DeclaredFile {
     pub keys: Vec<DeclaredSection>,
     /// The accounts, each with its keys.
     pub accounts: Vec<(DeclaredSection, Vec<DeclaredSection>)>,
+    /// Whether the file ends with `[end]`, so that nothing of it was cut off.
+    pub is_complete: bool,
 }
 
 impl DeclaredSection {
@@ -139,8 +147,16 @@ impl DeclaredFile {
                         self.accounts.push((account, keys.unwrap_or_default()));
                     }
                 }
+                END => {
+                    let at = key.span().start;
+                    self.is_complete = value.get_ref().as_table().is_some_and(DeTable::is_empty)
+                        && text.is_last_header(at);
+                    if !self.is_complete {
+                        text.fault(at, "`[end]` must be the last line, without members".to_owned());
+                    }
+                }
                 other => {
-                    let hint = hint(other, [KEYS, ACCOUNTS].into_iter());
+                    let hint = hint(other, [KEYS, ACCOUNTS, END].into_iter());
                     text.fault(key.span().start, format!("unknown {}{hint}", quoted(other)));
                 }
             }
@@ -308,33 +324,39 @@ fn rate(raw: Raw<'_>) -> Result<Value, String> {
     Ok(json!({ "limit": limit, "windowSeconds": window }))
 }
 
-/// Returns a table as a JSON object. A date becomes a string.
+/// Returns a table as a JSON object, with the rules of a body. A date becomes a string.
 fn data(value: &DeValue<'_>) -> Result<Value, String> {
-    if value.is_table() { json_of(value) } else { Err("must be a table".to_owned()) }
+    if value.is_table() { json_of(value, 1) } else { Err("must be a table".to_owned()) }
 }
 
-fn json_of(value: &DeValue<'_>) -> Result<Value, String> {
-    let inexact = || "holds a number that JSON cannot hold exactly".to_owned();
+/// Returns a value that is `depth` levels inside the body of a request.
+fn json_of(value: &DeValue<'_>, depth: usize) -> Result<Value, String> {
+    if MAX_DEPTH < depth {
+        return Err(format!("nests deeper than {} levels", MAX_DEPTH - 1));
+    }
     Ok(match value {
         DeValue::String(text) => Value::from(&**text),
         DeValue::Boolean(it) => Value::from(*it),
         DeValue::Datetime(it) => Value::from(it.to_string()),
         DeValue::Integer(it) => {
-            let number = i64::from_str_radix(it.as_str(), it.radix()).ok();
-            Value::from(number.ok_or_else(inexact)?)
+            let (digits, radix) = (it.as_str(), it.radix());
+            let negative = || i64::from_str_radix(digits, radix).map(Value::from);
+            let number = u64::from_str_radix(digits, radix).map(Value::from);
+            number.or_else(|_| negative()).map_err(|_| INEXACT)?
         }
         DeValue::Float(it) => {
-            let number = it.as_str().parse().ok().and_then(serde_json::Number::from_f64);
-            Value::from(number.ok_or_else(inexact)?)
+            let text = it.as_str().trim_start_matches('+');
+            let number = text.parse().ok().and_then(serde_json::Number::from_f64);
+            Value::from(number.filter(|_| is_exact(text)).ok_or(INEXACT)?)
         }
         DeValue::Array(items) => {
-            let items = items.iter().map(|it| json_of(it.get_ref()));
+            let items = items.iter().map(|it| json_of(it.get_ref(), depth + 1));
             Value::Array(items.collect::<Result<_, _>>()?)
         }
         DeValue::Table(members) => {
-            let members = members
-                .iter()
-                .map(|(name, it)| Ok((name.get_ref().to_string(), json_of(it.get_ref())?)));
+            let members = members.iter().map(|(name, it)| {
+                Ok((name.get_ref().to_string(), json_of(it.get_ref(), depth + 1)?))
+            });
             Value::Object(members.collect::<Result<_, String>>()?)
         }
     })
@@ -377,6 +399,59 @@ mod tests {
         });
         assert_eq!(Value::Object(key.members.clone()), expected);
         assert_eq!((key.line_of("expiresAt"), key.line_of("")), (8, 7));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_is_not_complete() {
+        let text = "[[keys]]\nname = \"a\"\n\n[[accounts]]\nexternal_id = \"b\"\n[[accounts.keys]]\n\
+                    name = \"c\"\n\n[end]\n\n# The end.\n";
+        let end = text.find("[end]").unwrap() + "[end]".len();
+        for length in 0..=text.len() {
+            let (file, faults) = read(text.get(..length).unwrap());
+            assert_eq!(file.is_complete && faults.is_empty(), end <= length, "{faults:?}");
+        }
+        for bad in [
+            "end = {}\n[[keys]]\nname = \"a\"\n",
+            "[end]\n[[keys]]\nname = \"a\"\n",
+            "[end]\nname = \"a\"\n",
+            "[[end]]\n",
+            "end = 1\n",
+        ] {
+            let (file, faults) = read(bad);
+            assert!(!file.is_complete, "{bad}");
+            assert!(faults[0].ends_with("`[end]` must be the last line, without members"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn metadata_follows_the_rules_of_a_body() {
+        let metadata = |value: &str| read(&format!("[[keys]]\nmetadata = {{ a = {value} }}\n"));
+        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        for kept in [
+            "9007199254740993",
+            "18446744073709551615",
+            "-9223372036854775808",
+            "0xff",
+            "+1.5",
+            "1e300",
+        ] {
+            assert_eq!(metadata(kept).1, [""; 0], "{kept}");
+        }
+        let value = |text: &str| metadata(text).0.keys[0].members["metadata"]["a"].clone();
+        assert_eq!((value("18446744073709551615"), value("0xff")), (json!(u64::MAX), json!(255)));
+        assert_eq!(metadata(&nested(30)).1, [""; 0]);
+        for (bad, why) in [
+            ("18446744073709551616", INEXACT),
+            ("-9223372036854775809", INEXACT),
+            ("9007199254740993.0", INEXACT),
+            ("0.1000000000000000000001", INEXACT),
+            ("1e-400", INEXACT),
+            ("inf", INEXACT),
+            ("nan", INEXACT),
+            (&nested(31), "nests deeper than 31 levels"),
+        ] {
+            assert_eq!(metadata(bad).1, [format!("a.toml:2: `metadata` {why}")], "{bad}");
+        }
     }
 
     #[test]

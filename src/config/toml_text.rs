@@ -7,13 +7,16 @@ use super::{ConfigFile, Fault, SettingSource};
 /// A file and the faults that were found in it.
 pub(super) struct TomlText<'a> {
     file: ConfigFile<'a>,
+    /// The offsets of the line breaks.
+    breaks: Vec<usize>,
     /// Each with the offset of the byte that it is about.
     faults: Vec<(usize, String)>,
 }
 
 impl<'a> TomlText<'a> {
     pub fn new(file: ConfigFile<'a>) -> Self {
-        Self { file, faults: Vec::new() }
+        let breaks = file.text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { file, breaks, faults: Vec::new() }
     }
 
     /// Parses the text. Returns `None`, and adds the fault, if it is not TOML.
@@ -37,7 +40,14 @@ impl<'a> TomlText<'a> {
 
     /// Returns the line, counted from one, of the byte at offset `at`.
     pub fn line(&self, at: usize) -> usize {
-        1 + self.file.text.get(..at).unwrap_or(self.file.text).matches('\n').count()
+        1 + self.breaks.partition_point(|it| *it < at)
+    }
+
+    /// Returns whether only blank lines and comments follow the line of the byte at offset `at`.
+    pub fn is_last_header(&self, at: usize) -> bool {
+        let below = self.breaks.get(self.line(at) - 1);
+        let below = below.and_then(|it| self.file.text.get(*it..)).unwrap_or_default();
+        below.lines().map(str::trim).all(|it| it.is_empty() || it.starts_with('#'))
     }
 
     /// Returns the faults from top to bottom.

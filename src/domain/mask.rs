@@ -90,8 +90,12 @@ mod tests {
             (format!("/v1?k={text}&x"), format!("/v1?k={prefix}…&x")),
             (format!("{text} {text}"), format!("{prefix}… {prefix}…")),
             (format!("x_{text}"), format!("x_{prefix}…")),
-            (format!("{text}{text}"), format!("{prefix}…{prefix}…")),
-            (format!("acct_0000000000000000000042{text}"), format!("acct_0000000…{prefix}…")),
+            // The label of the second goes with the digits before it.
+            (format!("{text}{text}"), format!("{prefix}…{}…", &prefix[2..])),
+            (
+                format!("acct_0000000000000000000042{text}"),
+                format!("acct_0000000…{}…", &prefix[2..]),
+            ),
             (text[..40].to_owned(), format!("{prefix}…")),
             ("key_0000000000000000000042".to_owned(), "key_0000000000000000000042".to_owned()),
             ("acct_0000000000000000000042".to_owned(), "acct_0000000000000000000042".to_owned()),

@@ -2,6 +2,9 @@
 //!
 //! A key is published before it signs, so that gateways know it when its first token arrives. It stays
 //! published after it signed its last token, until no token of it is left.
+//!
+//! If the clock went back, tokens of the keys may end late. Then all keys are replaced at once, so that
+//! these tokens are no longer good.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,10 +22,23 @@ const TURN: Duration = Duration::from_hours(30 * 24);
 const LEAD: Duration = Duration::from_hours(24);
 /// How long a key is published after another one has taken its place: longer than any token lives.
 const TRAIL: Duration = Duration::from_hours(1);
+/// For how long ahead a signature is noted, so that the file is not written for each one.
+const STRIDE: Duration = Duration::from_mins(5);
+/// How far ahead of now the note may be: further ahead, the clock went back. It is more than [`STRIDE`], so
+/// that a small step replaces no key.
+pub const FURTHEST_AHEAD: Duration = Duration::from_mins(10);
 
-/// The keys that sign tokens, the oldest first.
+/// The keys that sign tokens.
 #[derive(Clone, Debug, Default)]
-pub struct TokenKeys(Vec<HeldKey>);
+pub struct TokenKeys {
+    /// The oldest first.
+    keys: Vec<HeldKey>,
+    /// No key has signed anything later than this; `None` if none has signed yet.
+    signed_until: Option<Timestamp>,
+}
+
+/// How the line about signatures begins.
+const SIGNED_UNTIL: &str = "signed-until ";
 
 #[derive(Clone, Debug)]
 struct HeldKey {
@@ -35,7 +51,9 @@ struct HeldKey {
 /// The error for a text that is not the output of [`TokenKeys::expose`]. Has no fields: the text holds
 /// secrets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("each line must be an algorithm, two instants and a secret")]
+#[error(
+    "each line must be an algorithm, two instants and a secret, or `signed-until` and an instant"
+)]
 pub struct InvalidTokenKeys;
 
 impl TokenKeys {
@@ -51,14 +69,24 @@ impl TokenKeys {
             let key = Arc::new(TokenKey::parse(TokenAlgorithm::parse(algorithm)?, secret)?);
             Some(HeldKey { key, made_at: Timestamp::parse(made_at).ok()?, replaced_at })
         };
-        let keys: Option<Vec<_>> = text.lines().map(line).collect();
-        keys.map(Self).ok_or(InvalidTokenKeys)
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+        let (signed_until, keys) = match first.strip_prefix(SIGNED_UNTIL) {
+            Some(at) => (Some(Timestamp::parse(at).map_err(|_| InvalidTokenKeys)?), rest),
+            None => (None, text),
+        };
+        let keys = keys.lines().map(line).collect::<Option<_>>().ok_or(InvalidTokenKeys)?;
+        Ok(Self { keys, signed_until })
     }
 
-    /// Returns all keys as text: a line for each one.
+    /// Returns all keys as text: a line for each one, below the line about signatures.
     pub fn expose(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
-        for HeldKey { key, made_at, replaced_at } in &self.0 {
+        if let Some(at) = self.signed_until {
+            for part in [SIGNED_UNTIL, &at.to_string(), "\n"] {
+                text.push_str(part);
+            }
+        }
+        for HeldKey { key, made_at, replaced_at } in &self.keys {
             let replaced_at = replaced_at.map_or_else(|| "-".to_owned(), |it| it.to_string());
             let algorithm = key.algorithm().as_str();
             for part in [algorithm, " ", &made_at.to_string(), " ", &replaced_at, " "] {
@@ -82,42 +110,73 @@ impl TokenKeys {
     }
 
     fn signing(&self, algorithm: TokenAlgorithm, now: Timestamp) -> Option<&HeldKey> {
-        let mut ours = self.0.iter().filter(|it| it.key.algorithm() == algorithm);
+        let mut ours = self.keys.iter().filter(|it| it.key.algorithm() == algorithm);
         let known = |it: &&HeldKey| it.made_at.after(LEAD) <= now;
         ours.clone().rfind(known).or_else(|| ours.next())
     }
 
-    /// Returns the keys that must be held at `now`; `None` if they are these. `make` makes a key.
+    /// Returns whether the clock went back so far since the last signatures that tokens may end late.
+    pub fn signed_after(&self, now: Timestamp) -> bool {
+        self.signed_until.is_some_and(|it| now.after(FURTHEST_AHEAD) < it)
+    }
+
+    /// Returns these keys with the note that they sign at `now`; `None` if they have it. It must be stored
+    /// before they sign, because it shows after a restart that the clock went back.
+    pub fn noted(&self, now: Timestamp) -> Option<Self> {
+        let is_noted = self.signed_until.is_some_and(|it| now <= it);
+        let signed_until = Some(now.after(STRIDE));
+        (!is_noted).then(|| Self { signed_until, ..self.clone() })
+    }
+
+    /// Returns whether this key is held.
+    pub fn holds(&self, id: &str) -> bool {
+        self.keys.iter().any(|it| it.key.id() == id)
+    }
+
+    /// Returns the keys that must be held at `now`; `None` if they are these. The clock has been steady
+    /// for `steady`. `make` makes a key.
     pub fn turned(
         &self,
         algorithm: TokenAlgorithm,
         now: Timestamp,
+        steady: Duration,
         make: impl FnOnce() -> TokenKey,
     ) -> Option<Self> {
-        let mut keys = self.clone();
-        let newest = self.0.iter().rfind(|it| it.key.algorithm() == algorithm);
-        let is_due = newest.is_none_or(|it| it.made_at.after(TURN) <= now);
-        if is_due {
-            keys.0.push(HeldKey { key: Arc::new(make()), made_at: now, replaced_at: None });
+        let is_void = self.signed_after(now);
+        let mut turned = if is_void { Self::default() } else { self.clone() };
+        let keys = &mut turned.keys;
+        let mut changed = is_void;
+        // An instant in the future would keep the next key from being made, or this one published.
+        for at in keys.iter_mut().flat_map(|it| [Some(&mut it.made_at), it.replaced_at.as_mut()]) {
+            if let Some(at) = at.filter(|it| now < **it) {
+                *at = now;
+                changed = true;
+            }
         }
-        let signer = keys.signing(algorithm, now).map(|it| it.made_at);
-        let mut changed = is_due;
-        for it in &mut keys.0 {
-            let is_older = Some(it.made_at) < signer;
+        let newest = keys.iter().rfind(|it| it.key.algorithm() == algorithm);
+        if newest.is_none_or(|it| it.made_at.after(TURN) <= now) {
+            keys.push(HeldKey { key: Arc::new(make()), made_at: now, replaced_at: None });
+            changed = true;
+        }
+        let signer = turned.signing(algorithm, now).map(|it| Arc::clone(&it.key));
+        let mut is_older = true;
+        for it in &mut turned.keys {
+            is_older &= signer.as_ref().is_some_and(|signer| !Arc::ptr_eq(signer, &it.key));
             let is_replaced = it.key.algorithm() != algorithm || is_older;
             if is_replaced != it.replaced_at.is_some() {
                 it.replaced_at = is_replaced.then_some(now);
                 changed = true;
             }
         }
-        let held = keys.0.len();
-        keys.0.retain(|it| it.replaced_at.is_none_or(|at| now < at.after(TRAIL)));
-        (changed || keys.0.len() < held).then_some(keys)
+        let held = turned.keys.len();
+        let trails = |at: Timestamp| now < at.after(TRAIL) || steady < TRAIL;
+        turned.keys.retain(|it| it.replaced_at.is_none_or(trails));
+        (changed || turned.keys.len() < held).then_some(turned)
     }
 
     /// Returns the public keys as a JSON Web Key Set (RFC 7517, 5).
     pub fn to_jwks(&self) -> Value {
-        json!({ "keys": self.0.iter().map(|it| it.key.to_jwk()).collect::<Vec<_>>() })
+        json!({ "keys": self.keys.iter().map(|it| it.key.to_jwk()).collect::<Vec<_>>() })
     }
 }
 
@@ -132,13 +191,15 @@ mod tests {
     struct Held {
         keys: TokenKeys,
         now: Timestamp,
+        steady: Duration,
         entropy: SeededEntropy,
     }
 
     impl Held {
         fn new() -> Self {
             let now = Timestamp::from_millis(1_767_225_600_000);
-            let mut it = Self { keys: TokenKeys::default(), now, entropy: SeededEntropy::new(1) };
+            let (keys, entropy) = (TokenKeys::default(), SeededEntropy::new(1));
+            let mut it = Self { keys, now, steady: Duration::MAX, entropy };
             assert!(it.turn(ED));
             it
         }
@@ -146,7 +207,7 @@ mod tests {
         /// Returns whether anything changed. The text form keeps all of it.
         fn turn(&mut self, algorithm: TokenAlgorithm) -> bool {
             let make = || TokenKey::generate(algorithm, &self.entropy);
-            let turned = self.keys.turned(algorithm, self.now, make);
+            let turned = self.keys.turned(algorithm, self.now, self.steady, make);
             let changed = turned.is_some();
             let text = turned.unwrap_or_else(|| self.keys.clone()).expose();
             self.keys = TokenKeys::parse(&text).unwrap();
@@ -157,6 +218,17 @@ mod tests {
         fn after(&mut self, by: Duration) -> &mut Self {
             self.now = self.now.after(by);
             self
+        }
+
+        /// Notes a signature. Returns whether the file has to be written for it.
+        fn sign(&mut self) -> bool {
+            let noted = self.keys.noted(self.now);
+            let text = noted.as_ref().map(TokenKeys::expose);
+            if let Some(text) = &text {
+                self.keys = TokenKeys::parse(text).unwrap();
+                assert_eq!(self.keys.expose(), *text);
+            }
+            text.is_some()
         }
 
         fn signer(&self, algorithm: TokenAlgorithm) -> String {
@@ -224,20 +296,68 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_went_back_takes_no_key_away() {
+    fn a_key_that_has_not_signed_stays_when_the_clock_goes_back_and_is_renewed_in_time() {
         let mut held = Held::new();
         let first = held.signer(ED);
         held.now = held.now.before(10 * TURN);
-        assert!(!held.turn(ED));
+        assert!(held.turn(ED));
         assert_eq!(held.signer(ED), first);
+        held.after(TURN).turn(ED);
+        assert_eq!(held.published().len(), 2, "its age counts from the clock of now");
+        held.after(LEAD).turn(ED);
+        assert_ne!(held.signer(ED), first);
+        held.after(TRAIL).turn(ED);
+        assert!(!held.published().contains(&first));
+    }
+
+    #[test]
+    fn keys_that_signed_far_ahead_of_the_clock_are_replaced_with_all_others() {
+        let mut held = Held::new();
+        let first = held.signer(ED);
+        assert!(held.sign());
+        held.after(STRIDE);
+        assert!(!held.sign(), "the file is written for the first of many signatures");
+        held.after(MOMENT);
+        assert!(held.sign());
+        held.turn(ES);
+        let noted = held.now.after(STRIDE);
+        held.now = noted.before(FURTHEST_AHEAD);
+        assert!(!held.keys.signed_after(held.now));
+        held.turn(ED);
+        assert!(held.published().contains(&first));
+        held.now = held.now.before(MOMENT);
+        assert!(held.keys.signed_after(held.now) && held.turn(ED));
+        assert!(!held.published().contains(&first));
+        assert_eq!(held.published(), [held.signer(ED)]);
+        assert!(!held.keys.signed_after(held.now) && !held.turn(ED));
+    }
+
+    #[test]
+    fn keys_that_a_step_has_made_old_stay_until_the_clock_was_steady() {
+        let mut held = Held::new();
+        let first = held.signer(ED);
+        held.turn(ES);
+        held.steady = TRAIL.saturating_sub(MOMENT);
+        held.after(TRAIL).turn(ES);
+        assert!(held.published().contains(&first), "its last token may be of a moment ago");
+        held.steady = TRAIL;
+        held.turn(ES);
+        assert!(!held.published().contains(&first));
     }
 
     #[test]
     fn a_damaged_file_is_told_without_its_secrets() {
         let held = Held::new();
         let text = held.keys.expose();
-        assert!(TokenKeys::parse("").unwrap().0.is_empty());
-        for bad in ["x", "EdDSA 1 - x", &text.replace('-', "+"), &text.replace("EdDSA", "RS256")] {
+        assert!(TokenKeys::parse("").unwrap().keys.is_empty());
+        for bad in [
+            "x",
+            "EdDSA 1 - x",
+            "signed-until x",
+            "signed-until ",
+            &text.replace('-', "+"),
+            &text.replace("EdDSA", "RS256"),
+        ] {
             assert_eq!(TokenKeys::parse(bad).unwrap_err(), InvalidTokenKeys, "{bad}");
         }
     }

@@ -127,6 +127,17 @@ impl Timekeeper {
         }
     }
 
+    /// Returns for how long wall clock and line have agreed without a break, at most since the start. Each
+    /// step starts it again, also a correction that is believed at once.
+    pub fn steady_for(&self) -> Duration {
+        let mut state = self.state();
+        let Judgement { reading, .. } = self.judge(&mut state);
+        match state.standing {
+            Standing::Agreed => reading.monotonic.since(state.agreed_since),
+            Standing::Back | Standing::Leap(_) => Duration::ZERO,
+        }
+    }
+
     /// Lets the line follow the wall clock while they agree. A job calls this about once a minute.
     ///
     /// Otherwise a wall clock that is slewed for days would add up to a step. Now does not go back,

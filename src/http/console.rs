@@ -54,6 +54,7 @@ static ASSETS: &[Asset] = &assets! {
     "edit_key.js"
     "event_text.js"
     "events.js"
+    "exchange.js"
     "expiry.js"
     "fields.js"
     "format.js"

@@ -129,7 +129,11 @@ pub fn app(
         .route("/jobs/{name}/run", web::post().to(run_job))
         .app_data(web::JsonConfig::default().limit(import::MAX_LEN))
         .route("/imports", web::post().to(import::import))
-        .route("/apply", web::post().to(apply::apply))
+        .service(
+            web::resource("/apply")
+                .app_data(web::JsonConfig::default().limit(apply::MAX_LEN))
+                .route(web::post().to(apply::apply)),
+        )
         .route("/imports/finish", web::post().to(import::finish))
         .route("/backups", web::post().to(create_backup))
         .route("/clock/accept", web::post().to(accept_clock))

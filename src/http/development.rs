@@ -1,13 +1,18 @@
 //! What only development mode has: a settable clock, the list of the sample keys, and a header on every
 //! answer.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use actix_web::{
     Error as FrameworkError, HttpResponse,
+    body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{HeaderName, HeaderValue},
-    middleware::Next,
+    http::{
+        StatusCode,
+        header::{self, HeaderName, HeaderValue},
+        uri::Authority,
+    },
+    middleware::{Next, from_fn},
     web,
 };
 
@@ -16,7 +21,7 @@ use crate::{
     http::{
         control::JobRunner,
         problem::Problem,
-        request::body::RequestBody,
+        request::{body::RequestBody, query::Query},
         system::pages,
         wire::{ClockBody, ClockMove, SampleListBody, read_clock_move},
     },
@@ -44,6 +49,35 @@ pub async fn mark<B>(
     Ok(response)
 }
 
+/// Refuses a query, and a `Host` that a page of another site could have chosen: its name may resolve to
+/// this machine, so a browser would let the page read the answers and move the clock.
+async fn guard<B: MessageBody>(
+    req: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, FrameworkError> {
+    let host = req.headers().get(header::HOST);
+    let is_local = host.is_none_or(|it| it.to_str().is_ok_and(is_local_name));
+    let refused = if is_local {
+        Query::of(req.request()).finish().err()
+    } else {
+        let detail =
+            "below /dev, the host must be an IP address, `localhost` or a name without a dot";
+        Some(Problem::new(StatusCode::FORBIDDEN, "host_not_allowed", detail))
+    };
+    Ok(match refused {
+        Some(problem) => req.error_response(problem).map_into_right_body(),
+        None => next.call(req).await?.map_into_left_body(),
+    })
+}
+
+/// Returns whether no other site can have this name. Containers reach one another by names without a dot.
+fn is_local_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let address = name.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(name);
+    address.parse::<IpAddr>().is_ok() || !name.contains('.') || name.ends_with(".localhost")
+}
+
 /// The operations below `/dev`. They need no key: every key of this server is public.
 pub fn routes(cfg: &mut web::ServiceConfig) {
     let other = || async {
@@ -52,9 +86,11 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     let clock = web::resource("/dev/clock")
         .route(web::get().to(show_clock))
         .route(web::post().to(move_clock))
-        .default_service(web::to(other));
+        .default_service(web::to(other))
+        .wrap(from_fn(guard));
     cfg.service(clock);
-    cfg.service(pages::resource("/dev/keys").route(web::get().to(list_samples)));
+    let keys = pages::resource("/dev/keys").route(web::get().to(list_samples));
+    cfg.service(keys.wrap(from_fn(guard)));
 }
 
 async fn show_clock(app: web::Data<Keyward>) -> HttpResponse {

@@ -4,6 +4,7 @@ mod answers;
 mod bounds;
 mod complete;
 mod examples;
+mod links;
 mod operations;
 mod parameters;
 mod version_3_0;

@@ -4,7 +4,6 @@ pub(super) mod body;
 pub(crate) mod client_address;
 pub(super) mod id;
 pub mod json;
-pub mod numbers;
 pub mod own_address;
 pub mod query;
 pub(super) mod strict;

@@ -61,8 +61,12 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 
 /// The routes that need no key, or decide themselves whether they do.
 pub(super) fn open_routes(cfg: &mut impl Routes) {
+    // Their other methods must not reach the scope after them: it would ask for a key.
+    let other = || web::route().to(no_such_operation);
     cfg.add(leaked_keys::report_leaked_keys)
+        .add_hidden("/api/v1/leaked-keys", other())
         .add(tokens::exchange_token)
+        .add_hidden("/api/v1/token", other())
         .add(discovery::token_keys)
         .add(discovery::token_metadata)
         .add(discovery::token_status)

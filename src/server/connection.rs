@@ -1,54 +1,59 @@
 //! The limits of one accepted connection that actix-web does not set.
 //!
-//! Without these limits, an HTTP/1 connection of actix-web reads pipelined requests even if the client
-//! reads no answer. Then answers without a body fill the write buffer without end. It parses up to
-//! 128 KiB of requests at once, and 18 bytes of input cost 5 KiB of memory. It also waits for ever for
-//! a client to read an answer.
+//! Without these limits, an HTTP/1 connection of actix-web reads pipelined requests before it has
+//! answered the earlier ones. It then answers a request with the version, and with or without the body,
+//! that the newest request asks for (RFC 9112, 9.3.2), and runs requests behind one that ends the
+//! connection (RFC 9112, 9.6). Answers without a body fill the write buffer without end if the client
+//! reads none of them. It also waits for ever for a client to read an answer, or to complete the head of
+//! a second request.
 
 use std::{
     io, mem,
     net::SocketAddr,
     pin::Pin,
-    sync::LazyLock,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use actix_web::rt::net::{ActixStream, Ready};
-use memchr::memmem::Finder;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::requests::Requests;
+use super::{
+    input::{Input, Lines},
+    requests::{Framing, Requests},
+};
 
 /// How often a connection is checked.
 const TICK: Duration = Duration::from_secs(10);
 /// Ticks in which a client may leave an answer unread: 20 to 30 seconds.
 const STALLED_TICKS: u8 = 3;
+/// Ticks in which the head of a request may be incomplete: 10 to 20 seconds. The framework limits only the
+/// first head.
+const HEAD_TICKS: u8 = 2;
 /// Ticks in which no byte moves in either direction. Longer than keep-alive (75 s) and the heartbeat of
-/// an event stream (15 s). It ends connections that these do not end, as with half a second request.
+/// an event stream (15 s). It ends connections that these do not end.
 const QUIET_TICKS: u8 = 9;
-/// Bytes of one read.
-const PIECE: usize = 2048;
-/// The most requests that are forwarded to the dispatcher without an answer.
-const MOST_PIPELINED: usize = 16;
-/// Each request line contains this once (RFC 9112, 3).
-const MARK: &[u8] = b"HTTP/1.";
-/// Built once, because building it costs more than searching a request.
-static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
-/// Bytes of a mark that may be before the piece in which it ends.
-const OVERLAP: usize = MARK.len() - 1;
+/// Bytes of a body in chunks that are forwarded before the dispatcher parses them. A chunk of one byte costs
+/// more memory than its 6 bytes, until the handler takes it.
+const CHUNKS_A_TURN: usize = 16 * 1024;
+/// Pieces of further input that are dropped at the end. Closing a socket with unread input could lose the
+/// end of the answer.
+const LAST_PIECES: usize = 32;
 
-/// A socket that reads no further requests while answers wait. It fails if its client reads no
-/// answer.
+/// A socket that forwards one request at a time, and the next one when the answer is complete. It fails if
+/// its client reads no answer.
 #[derive(Debug)]
 pub(super) struct Connection<IO> {
     io: IO,
     pub peer: Option<SocketAddr>,
     pub requests: Requests,
     input: Input,
+    next: Next,
+    /// Bytes of chunks that may still be forwarded in this turn.
+    chunks_left: usize,
     /// Whether the next read begins a turn. Then the dispatcher has parsed all earlier input.
     new_turn: bool,
     /// Whether the last write found the socket full.
@@ -56,6 +61,23 @@ pub(super) struct Connection<IO> {
     /// Whether a read was refused while the socket was full.
     refused: bool,
     progress: Progress,
+}
+
+/// What the next bytes of the client are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    /// The head of a request.
+    Head(Lines),
+    /// What the head says. `woken` says that the dispatcher had a turn to parse it.
+    Begun { woken: bool },
+    /// So many bytes of a body.
+    Body(u64),
+    /// A body in chunks. `cut` says that it may have ended.
+    Chunks { lines: Lines, cut: bool },
+    /// The next request, when this one has its answer.
+    AfterAnswer,
+    /// Bytes after the last request. They are dropped.
+    Nothing,
 }
 
 /// The progress since the last tick, and the number of ticks without progress.
@@ -68,18 +90,8 @@ struct Progress {
     moved: bool,
     stalled: u8,
     quiet: u8,
-}
-
-/// Input that was read from the socket and not yet forwarded.
-#[derive(Debug)]
-struct Input {
-    /// The last bytes of the piece before, then the last piece.
-    bytes: Box<[u8]>,
-    /// The range of the bytes to forward.
-    start: usize,
-    end: usize,
-    /// Requests that were forwarded since all were answered.
-    forwarded: usize,
+    /// The ticks since the head of a request began.
+    head: u8,
 }
 
 impl<IO> Connection<IO> {
@@ -89,6 +101,8 @@ impl<IO> Connection<IO> {
             peer,
             requests: Requests::default(),
             input: Input::new(),
+            next: Next::Head(Lines::NONE),
+            chunks_left: CHUNKS_A_TURN,
             new_turn: true,
             blocked: false,
             refused: false,
@@ -96,28 +110,87 @@ impl<IO> Connection<IO> {
         }
     }
 
-    /// Whether reading must wait. If so, arranges that the task is woken when it may read.
-    fn must_wait(&mut self, cx: &mut Context<'_>) -> bool {
-        let idle = !self.blocked && self.requests.are_answered();
-        if mem::take(&mut self.new_turn) && idle {
-            self.input.forwarded = 0;
+    /// Finds out what the next bytes are, after the dispatcher has parsed all earlier ones.
+    fn begin_turn(&mut self) {
+        self.chunks_left = CHUNKS_A_TURN;
+        if let Next::Begun { .. } = self.next
+            && let Some(framing) = self.requests.take_begun()
+        {
+            self.next = match framing {
+                Framing::Length(0) => Next::AfterAnswer,
+                Framing::Length(length) => Next::Body(length),
+                Framing::Chunks => Next::Chunks { lines: Lines::STARTED, cut: false },
+            };
         }
-        if self.blocked {
-            self.refused = true;
-        } else if self.input.forwarded < MOST_PIPELINED {
-            return false;
-        } else if idle {
-            cx.waker().wake_by_ref(); // Reading goes on when the dispatcher has parsed these.
-        } else if self.requests.are_reading() {
-            // What looks like another request may be a part of this body. So one more is forwarded
-            // in each turn. The dispatcher itself stops at 16 complete requests that wait.
-            self.input.forwarded = MOST_PIPELINED - 1;
-            cx.waker().wake_by_ref();
-        } else {
-            self.requests.wake_when_answered(cx.waker());
+        if let Next::Chunks { lines, .. } = self.next {
+            self.next = if self.requests.chunks_have_ended() {
+                Next::AfterAnswer
+            } else if self.requests.are_answered() {
+                Next::Nothing // No reader of the body is left to find its end.
+            } else {
+                Next::Chunks { lines, cut: false }
+            };
         }
-        self.new_turn = true;
-        true
+        if self.next == Next::AfterAnswer {
+            if self.requests.end_here() {
+                self.next = Next::Nothing;
+            } else if self.requests.are_answered() {
+                self.next = Next::Head(Lines::NONE);
+            }
+        }
+    }
+
+    /// Returns how many of the bytes at hand may be forwarded, and notes what comes after them.
+    fn forwardable(&mut self, room: usize) -> usize {
+        let bytes = self.input.bytes(room);
+        match &mut self.next {
+            Next::Head(lines) => lines.end(bytes).map_or(bytes.len(), |end| {
+                self.next = Next::Begun { woken: false };
+                self.progress.head = 0;
+                end
+            }),
+            Next::Body(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= length as u64;
+                if *left == 0 {
+                    self.next = Next::AfterAnswer;
+                }
+                length
+            }
+            Next::Chunks { cut: true, .. } | Next::Begun { .. } | Next::AfterAnswer => 0,
+            Next::Chunks { lines, cut } => {
+                let bytes = bytes.get(..self.chunks_left).unwrap_or(bytes);
+                let end = lines.end(bytes);
+                *cut = end.is_some();
+                let length = end.unwrap_or(bytes.len());
+                self.chunks_left -= length;
+                length
+            }
+            Next::Nothing => {
+                self.input.clear();
+                0
+            }
+        }
+    }
+
+    /// Arranges that the task is woken when more of the input may be forwarded.
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.next {
+            Next::Begun { woken: woken @ false } => {
+                *woken = true;
+                cx.waker().wake_by_ref();
+            }
+            // The dispatcher did not begin this request, and ends the connection.
+            Next::Begun { woken: true } => (),
+            Next::AfterAnswer if !self.requests.are_answered() => {
+                self.requests.wake_when_answered(cx.waker());
+            }
+            Next::AfterAnswer
+            | Next::Chunks { .. }
+            | Next::Head(_)
+            | Next::Body(_)
+            | Next::Nothing => cx.waker().wake_by_ref(),
+        }
     }
 
     fn wrote<T>(&mut self, cx: &mut Context<'_>, outcome: &Poll<io::Result<T>>) -> io::Result<()> {
@@ -133,9 +206,48 @@ impl<IO> Connection<IO> {
             Poll::Ready(Err(_)) => Ok(()),
             Poll::Pending => {
                 self.blocked = true;
-                self.progress.watch(cx, true)
+                self.progress.watch(cx, true, false)
             }
         }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> Connection<IO> {
+    /// Reads a piece if none is at hand. Returns whether there is one: `false` is the end.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.input.is_empty() {
+            let mut piece = self.input.room();
+            let outcome = Pin::new(&mut self.io).poll_read(cx, &mut piece);
+            let length = piece.filled().len();
+            ready!(outcome)?;
+            self.input.fill(length);
+            self.progress.moved |= length != 0;
+        }
+        Poll::Ready(Ok(!self.input.is_empty()))
+    }
+
+    fn poll_forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.blocked {
+            self.refused = true;
+            return Poll::Pending;
+        }
+        // It also reads while nothing may be forwarded, to find out that the client is gone.
+        while ready!(self.poll_input(cx))? {
+            let length = self.forwardable(buf.remaining());
+            if length != 0 {
+                buf.put_slice(self.input.take(length));
+                break;
+            }
+            if !self.input.is_empty() {
+                self.wait(cx);
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -143,55 +255,28 @@ impl Progress {
     fn new() -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, taken: false, moved: false, stalled: 0, quiet: 0 }
+        Self { ticks, taken: false, moved: false, stalled: 0, quiet: 0, head: 0 }
     }
 
-    /// Fails if the client read nothing, or if nothing moved, for too long.
-    fn watch(&mut self, cx: &mut Context<'_>, output_waits: bool) -> io::Result<()> {
+    /// Fails if the client read nothing, sent no more than a part of a head, or if nothing moved, for too
+    /// long.
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        output_waits: bool,
+        head_waits: bool,
+    ) -> io::Result<()> {
         while self.ticks.poll_tick(cx).is_ready() {
             let (taken, moved) = (mem::take(&mut self.taken), mem::take(&mut self.moved));
             self.stalled = if output_waits && !taken { self.stalled + 1 } else { 0 };
             self.quiet = if moved { 0 } else { self.quiet + 1 };
-            if STALLED_TICKS <= self.stalled || QUIET_TICKS <= self.quiet {
+            self.head = if head_waits { self.head + 1 } else { 0 };
+            if STALLED_TICKS <= self.stalled || QUIET_TICKS <= self.quiet || HEAD_TICKS <= self.head
+            {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }
         Ok(())
-    }
-}
-
-impl Input {
-    fn new() -> Self {
-        let bytes = vec![0; OVERLAP + PIECE].into_boxed_slice();
-        Self { bytes, start: OVERLAP, end: OVERLAP, forwarded: 0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Returns the room for the next piece.
-    fn room(&mut self) -> ReadBuf<'_> {
-        self.bytes.copy_within(self.end - OVERLAP..self.end, 0);
-        (self.start, self.end) = (OVERLAP, OVERLAP);
-        ReadBuf::new(self.bytes.get_mut(OVERLAP..).unwrap_or_default())
-    }
-
-    /// Takes the bytes to forward: at most `room`, and not beyond the most pipelined requests.
-    fn take(&mut self, room: usize) -> &[u8] {
-        let start = self.start;
-        let mut end = self.end.min(start.saturating_add(room));
-        let before = start - OVERLAP;
-        let seen = self.bytes.get(before..end).unwrap_or_default();
-        for mark in MARKS.find_iter(seen) {
-            self.forwarded += 1;
-            if self.forwarded == MOST_PIPELINED {
-                end = before + mark + MARK.len();
-                break;
-            }
-        }
-        self.start = end;
-        self.bytes.get(start..end).unwrap_or_default()
     }
 }
 
@@ -202,31 +287,20 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.must_wait(cx) {
-            this.progress.watch(cx, this.blocked)?;
-            return Poll::Pending;
+        if mem::take(&mut this.new_turn) {
+            this.begin_turn();
         }
-        if this.input.is_empty() {
-            let mut piece = this.input.room();
-            let outcome = Pin::new(&mut this.io).poll_read(cx, &mut piece);
-            let length = piece.filled().len();
-            if outcome.is_pending() {
-                this.new_turn = true;
-                this.progress.watch(cx, this.blocked)?;
-                return Poll::Pending;
-            }
-            this.input.end += length;
-            this.progress.moved |= length != 0;
-            if length == 0 {
-                return outcome; // The end, or an error.
-            }
+        let outcome = this.poll_forward(cx, buf);
+        if outcome.is_pending() {
+            this.new_turn = true;
+            let head_waits = matches!(this.next, Next::Head(lines) if lines != Lines::NONE);
+            this.progress.watch(cx, this.blocked, head_waits)?;
         }
-        buf.put_slice(this.input.take(buf.remaining()));
-        Poll::Ready(Ok(()))
+        outcome
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -265,6 +339,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        for _ in 0..LAST_PIECES {
+            this.input.clear();
+            if !matches!(this.poll_input(cx), Poll::Ready(Ok(true))) {
+                break;
+            }
+        }
         let outcome = Pin::new(&mut this.io).poll_shutdown(cx);
         this.wrote(cx, &outcome)?;
         outcome
@@ -278,43 +358,5 @@ impl<IO: ActixStream> ActixStream for Connection<IO> {
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         self.io.poll_write_ready(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Reads `text` in pieces of `length`. Returns how many bytes are forwarded before it waits.
-    fn forwarded(text: &[u8], length: usize) -> usize {
-        let mut input = Input::new();
-        let mut total = 0;
-        for piece in text.chunks(length) {
-            input.room().put_slice(piece);
-            input.end += piece.len();
-            total += input.take(usize::MAX).len();
-            if input.forwarded == MOST_PIPELINED {
-                break;
-            }
-        }
-        total
-    }
-
-    #[test]
-    fn the_same_requests_are_forwarded_in_pieces_of_every_size() {
-        let request = b"GET / HTTP/1.1\r\n\r\n";
-        let flood = request.repeat(1000);
-        let most = MOST_PIPELINED * request.len();
-        for length in 1..=PIECE {
-            let total = forwarded(&flood, length);
-            assert!((most - request.len()..=most).contains(&total), "{length}: {total}");
-        }
-    }
-
-    #[test]
-    fn a_body_is_forwarded_completely() {
-        let request = [b"POST / HTTP/1.1\r\n\r\n".to_vec(), vec![b'x'; 100_000]].concat();
-        assert_eq!(forwarded(&request, PIECE), request.len());
-        assert_eq!(forwarded(&request, 7), request.len());
     }
 }

@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
-use super::{DataDir, Error, Instance, Purpose, Sources};
+use super::{DataDir, Error, Instance, Listener, Purpose, Sources};
 use crate::{
     config::Config,
     env::{Clock, SettableClock, SystemClock, SystemEntropy, Timestamp},
-    http::development::Development,
+    http::{development::Development, request::own_address::local_url},
     service::Keyward,
 };
 
 /// Opens an empty data directory for development mode. The clock shows `now`, or the time of this
-/// machine.
-pub fn open_for_development(config: &Config, now: Option<Timestamp>) -> Result<Instance, Error> {
+/// machine. The first listener is the issuer of tokens, whose keys are made for this run.
+pub fn open_for_development(
+    config: &Config,
+    listeners: &[Listener],
+    now: Option<Timestamp>,
+) -> Result<Instance, Error> {
+    let issuer = listeners.first().map(|it| local_url(&it.url(false)));
+    let config = &Config { public_url: issuer, ..config.clone() };
     let wanted = || now.unwrap_or_else(|| SystemClock::new().wall());
     let start = wanted();
     // The samples have a past, so they are made before the start.

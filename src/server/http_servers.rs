@@ -2,13 +2,13 @@
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use actix_http::{HttpService, KeepAlive, Payload, Request, error::DispatchError};
+use actix_http::{HttpService, KeepAlive, Request, error::DispatchError};
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service,
     map_config,
 };
 use actix_tls::accept::{
-    TlsError as AcceptError,
+    TlsError as AcceptError, max_concurrent_tls_connect,
     rustls_0_23::{Acceptor, TlsStream},
 };
 use actix_web::{
@@ -62,10 +62,14 @@ pub(super) fn public_server(
     certificate: Option<&Arc<Certificate>>,
 ) -> Result<(Server, Vec<SocketFile>), Error> {
     let workers = workers(config);
+    let connections = connections_per_worker(config, workers);
+    // A client that begins a handshake and waits holds back all others if fewer than its connections
+    // are allowed. The limit on connections limits their memory.
+    max_concurrent_tls_connect(connections);
     let mut server = Server::build()
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS)
-        .max_concurrent_connections(connections_per_worker(config, workers))
+        .max_concurrent_connections(connections)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals();
     let draining = server.graceful_shutdown_signal();
@@ -225,7 +229,7 @@ impl Parts {
 
 /// Answers a request whose target is not a path, as in `OPTIONS *`.
 fn no_path() -> Route {
-    web::to(http::no_such_operation).wrap(from_fn(http::wrap))
+    web::to(http::no_such_operation).wrap(from_fn(http::read_body)).wrap(from_fn(http::wrap))
 }
 
 /// Adds all services of the public address. `further` adds those of development mode.
@@ -279,14 +283,11 @@ where
     let counted = apply_fn_factory(
         map_config(app, |()| AppConfig::default()),
         |mut request: Request, app: &_| {
-            let with_body = !matches!(request.payload(), Payload::None);
-            let mut running = request.conn_data::<Requests>().map(|it| it.begin(with_body));
+            let requests = request.conn_data::<Requests>().cloned();
+            let running = requests.map(|it| it.begin(&mut request));
             let answer = app.call(request);
             async move {
                 let answer: ServiceResponse<BoxBody> = answer.await?;
-                if let Some(running) = &mut running {
-                    running.has_its_answer();
-                }
                 Ok(answer.map_body(|_, body| Answer::new(body, running)))
             }
         },

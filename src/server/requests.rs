@@ -1,36 +1,48 @@
-//! The requests of one connection, from their heads to the ends of their answers.
+//! The request of one connection, from its head to the end of its answer.
 
 use std::{
     cell::RefCell,
-    mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
+use actix_http::{Request as HttpRequest, error::PayloadError};
 use actix_web::{
     body::{BodySize, BoxBody, MessageBody},
+    dev::Payload,
+    http::{ConnectionType, header},
     web::Bytes,
 };
+use futures_core::Stream;
 
-/// The requests of a connection whose answers are not complete.
+/// The requests of a connection whose answers are not complete. There is one at most, because the
+/// connection forwards no other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests(Rc<RefCell<Running>>);
 
 #[derive(Debug, Default)]
 struct Running {
     count: usize,
-    /// How many of them have a body and no answer yet.
-    with_body: usize,
+    /// The framing of the newest request, until the connection takes it.
+    begun: Option<Framing>,
+    /// Whether the chunks of the newest request have ended.
+    chunks_ended: bool,
+    /// Whether the connection ends after the newest request.
+    is_last: bool,
     waker: Option<Waker>,
+}
+
+/// Where the body of a request ends (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Framing {
+    Length(u64),
+    Chunks,
 }
 
 /// One request, until its answer is complete or abandoned.
 #[derive(Debug)]
-pub(super) struct Request {
-    requests: Requests,
-    with_body: bool,
-}
+pub(super) struct Request(Requests);
 
 /// The body of an answer. Its end is the end of the request.
 pub(super) struct Answer {
@@ -38,25 +50,49 @@ pub(super) struct Answer {
     _request: Option<Request>,
 }
 
-impl Request {
-    /// Notes that the request has its answer, so that further input belongs to further requests.
-    pub fn has_its_answer(&mut self) {
-        let was_reading = mem::take(&mut self.with_body);
-        self.requests.0.borrow_mut().with_body -= usize::from(was_reading);
-    }
+/// The body of a request in chunks. Only its reader knows where it ends.
+struct Chunks {
+    payload: Payload,
+    requests: Requests,
 }
 
 impl Requests {
-    pub fn begin(&self, with_body: bool) -> Request {
+    /// Notes that the dispatcher has parsed the head of a request.
+    pub fn begin(&self, request: &mut HttpRequest) -> Request {
+        let head = request.head();
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|it| it.to_str().ok()?.trim().parse().ok());
+        let framing = if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            Framing::Chunks
+        } else {
+            Framing::Length(length.unwrap_or(0))
+        };
+        // The framework offers an endless body to a request for another protocol.
+        let is_endless =
+            matches!(framing, Framing::Length(0)) && !matches!(request.payload(), Payload::None);
+        let is_last = is_endless || request.head().connection_type() != ConnectionType::KeepAlive;
         let mut running = self.0.borrow_mut();
         running.count += 1;
-        running.with_body += usize::from(with_body);
-        Request { requests: self.clone(), with_body }
+        running.begun = Some(framing);
+        (running.chunks_ended, running.is_last) = (false, is_last);
+        if let Framing::Chunks = framing {
+            let chunks = Chunks { payload: request.take_payload(), requests: self.clone() };
+            *request.payload() = Payload::Stream { payload: Box::pin(chunks) };
+        }
+        Request(self.clone())
     }
 
-    /// Whether the body of a request may still be read.
-    pub fn are_reading(&self) -> bool {
-        self.0.borrow().with_body != 0
+    pub fn take_begun(&self) -> Option<Framing> {
+        self.0.borrow_mut().begun.take()
+    }
+
+    pub fn chunks_have_ended(&self) -> bool {
+        self.0.borrow().chunks_ended
+    }
+
+    /// Whether no request may follow the newest one (RFC 9112, 9.6).
+    pub fn end_here(&self) -> bool {
+        self.0.borrow().is_last
     }
 
     pub fn are_answered(&self) -> bool {
@@ -70,9 +106,8 @@ impl Requests {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut running = self.requests.0.borrow_mut();
+        let mut running = self.0.0.borrow_mut();
         running.count -= 1;
-        running.with_body -= usize::from(self.with_body);
         if running.count == 0
             && let Some(waker) = running.waker.take()
         {
@@ -99,5 +134,18 @@ impl MessageBody for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         Pin::new(&mut self.body).poll_next(cx)
+    }
+}
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = Pin::new(&mut this.payload).poll_next(cx);
+        if let Poll::Ready(None) = next {
+            this.requests.0.borrow_mut().chunks_ended = true;
+        }
+        next
     }
 }

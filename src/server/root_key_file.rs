@@ -1,14 +1,11 @@
 //! The file that provides the root key for the first start.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
-use zeroize::Zeroizing;
-
-use super::secret_file::{is_exposed, is_writable_by_others};
+use super::secret_file::SecretFile;
 use crate::{
     config::Config,
     domain::root_key::{InvalidRootKey, ProvidedRootKey},
@@ -35,16 +32,15 @@ pub enum RootKeyFileError {
 /// Reads the file. A digest is not secret, so other users may read it.
 pub(super) fn read(path: &Path) -> Result<ProvidedRootKey, RootKeyFileError> {
     let unreadable = |source| RootKeyFileError::File { path: path.to_owned(), source };
-    // Never grown, so no copy of the key stays in memory.
-    let mut text = Zeroizing::new(Vec::with_capacity(2 * LONGEST));
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(LONGEST as u64).read_to_end(&mut text).map_err(unreadable)?;
-    if is_writable_by_others(path).map_err(unreadable)? {
+    let file = SecretFile::open(path).map_err(unreadable)?;
+    if file.is_writable_by_others() {
         return Err(RootKeyFileError::Writable { path: path.to_owned() });
     }
+    let is_exposed = file.is_exposed().map_err(unreadable)?;
+    let text = file.read(LONGEST).map_err(unreadable)?;
     let provided = ProvidedRootKey::parse(&text)
         .map_err(|source| RootKeyFileError::Invalid { path: path.to_owned(), source })?;
-    if matches!(provided, ProvidedRootKey::Text(_)) && is_exposed(path).map_err(unreadable)? {
+    if matches!(provided, ProvidedRootKey::Text(_)) && is_exposed {
         return Err(RootKeyFileError::Exposed { path: path.to_owned() });
     }
     Ok(provided)

@@ -1,7 +1,7 @@
 //! The TLS certificate, which may change while the server runs.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,11 +19,14 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 use zeroize::Zeroizing;
 
-use super::secret_file::is_exposed;
+use super::secret_file::SecretFile;
 use crate::{config::TlsConfig, env::Timestamp};
 
 /// A certificate with less time left than this is reported.
 const RENEWAL_DUE: Duration = Duration::from_hours(14 * 24);
+
+/// Longer than a chain of many certificates, in bytes.
+const LONGEST: usize = 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -74,9 +77,10 @@ impl KeyPair {
             (None, None) => return Ok(None),
             (Some(_), None) | (None, Some(_)) => return Err(TlsError::Half),
         };
-        refuse_exposed(key)?;
+        let key_file = open(key)?;
+        refuse_exposed(key, &key_file)?;
         let chain = read_chain(certificate)?;
-        let private = read_key(key)?;
+        let private = read_key(key, key_file)?;
         let not_after =
             earliest_end(&chain).ok_or_else(|| TlsError::X509 { path: certificate.clone() })?;
         let pair = CertifiedKey::from_der(chain, private, &ring::default_provider());
@@ -99,7 +103,7 @@ impl KeyPair {
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path, open(path)?)?)
         .collect::<Result<_, _>>()
         .map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
     if chain.is_empty() {
@@ -108,8 +112,8 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = Zeroizing::new(read(path)?);
+fn read_key(path: &Path, file: SecretFile) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = read(path, file)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|source| {
         let path = path.to_owned();
         // PKCS #8 has this word in the label (RFC 5958), the older form in a header (RFC 1421).
@@ -120,10 +124,14 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
+fn open(path: &Path) -> Result<SecretFile, TlsError> {
+    SecretFile::open(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
+}
+
 /// Reads a file without the byte order mark that some editors write.
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let mut text =
-        fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })?;
+fn read(path: &Path, file: SecretFile) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let unreadable = |source| TlsError::File { path: path.to_owned(), source };
+    let mut text = file.read(LONGEST).map_err(unreadable)?;
     if text.starts_with(b"\xef\xbb\xbf") {
         text.drain(..3);
     }
@@ -170,8 +178,8 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-fn refuse_exposed(key: &Path) -> Result<(), TlsError> {
+fn refuse_exposed(key: &Path, file: &SecretFile) -> Result<(), TlsError> {
     let exposed =
-        is_exposed(key).map_err(|source| TlsError::File { path: key.to_owned(), source })?;
+        file.is_exposed().map_err(|source| TlsError::File { path: key.to_owned(), source })?;
     if exposed { Err(TlsError::Exposed { path: key.to_owned() }) } else { Ok(()) }
 }

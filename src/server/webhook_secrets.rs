@@ -1,15 +1,16 @@
 //! The webhooks of the configuration, with their secrets.
 
-use std::{fs, io, path::PathBuf};
+use std::{io, path::PathBuf, str};
 
-use zeroize::Zeroizing;
-
-use super::secret_file::is_exposed;
+use super::secret_file::SecretFile;
 use crate::{
     config::{Config, WebhookSetting},
     domain::webhook_secret::{InvalidSecret, WebhookSecret},
     service::Webhook,
 };
+
+/// Longer than a file with many secrets, in bytes.
+const LONGEST: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
@@ -59,10 +60,13 @@ fn read_secrets(setting: &WebhookSetting) -> Result<Vec<WebhookSecret>, WebhookE
     let path =
         setting.secret_file.clone().ok_or_else(|| WebhookError::NoSecretFile { name: name() })?;
     let unreadable = |source| WebhookError::File { name: name(), path: path.clone(), source };
-    if is_exposed(&path).map_err(unreadable)? {
+    let file = SecretFile::open(&path).map_err(unreadable)?;
+    if file.is_exposed().map_err(unreadable)? {
         return Err(WebhookError::Exposed { path });
     }
-    let text = Zeroizing::new(fs::read_to_string(&path).map_err(unreadable)?);
+    let text = file.read(LONGEST).map_err(unreadable)?;
+    let invalid = |err| unreadable(io::Error::new(io::ErrorKind::InvalidData, err));
+    let text = str::from_utf8(&text).map_err(invalid)?;
     let mut secrets = Vec::new();
     for (place, line) in text.lines().map(str::trim).enumerate().filter(|(_, it)| !it.is_empty()) {
         let secret = WebhookSecret::parse(line).map_err(|source| {

@@ -65,10 +65,12 @@ pub struct ApplyMode {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AppliedAction {
     Created,
+    /// The account was created, and an account with this external identifier was deleted before.
+    Recreated,
     Updated,
     Revoked,
     Suspended,
-    /// The key was revoked, or has expired and was removed. It does not come back.
+    /// The key was revoked, or its digest is no longer that of a key. It does not come back.
     Left,
 }
 
@@ -132,16 +134,21 @@ impl Keyward {
         let mut keys: Vec<_> = known.into_iter().chain(fresh).collect();
         keys.sort_by_key(|it| (it.declared.section.account, it.declared.section.key));
         let outcome = self.change::<_, Rollback<Applied>>(permit, MANAGERS, move |change| {
-            let mut run =
-                Run { change: &change, applied: Applied::default(), named: Named::default() };
+            let mut run = Run {
+                change: &change,
+                applied: Applied::default(),
+                unsound: HashSet::new(),
+                deleted: None,
+            };
+            // First, because a key that ends makes room for a new one in its account.
+            if mode.prune {
+                run.prune(&run.named(&accounts, &keys)?)?;
+            }
             for it in accounts {
                 run.account(it)?;
             }
             for it in keys {
                 run.key(it)?;
-            }
-            if mode.prune && run.applied.faults.is_empty() {
-                run.prune()?;
             }
             let applied = run.applied;
             let undo = mode.dry_run || !applied.faults.is_empty();
@@ -162,23 +169,35 @@ fn find(tx: &ReadTx<'_>, prefix: KeyPrefix) -> Result<Option<KeyRecord>, StoreEr
     tx.applied_key(prefix)?.map_or(Ok(None), |id| tx.key(id))
 }
 
-/// What the file names.
-#[derive(Default)]
+/// What the file names and the database has.
 struct Named {
     accounts: HashSet<AccountId>,
     keys: HashSet<KeyId>,
-    /// Accounts with a fault, so that their keys need no check.
-    unsound: HashSet<String>,
 }
 
 /// A run inside its transaction.
 struct Run<'a, 'tx> {
     change: &'a Change<'tx>,
     applied: Applied,
-    named: Named,
+    /// Accounts with a fault, so that their keys need no check.
+    unsound: HashSet<String>,
+    /// The external identifiers of deleted accounts. Read for the first account that is created.
+    deleted: Option<HashSet<String>>,
 }
 
 impl Run<'_, '_> {
+    fn named(&self, accounts: &[DeclaredAccount], keys: &[PreparedKey]) -> Result<Named, Error> {
+        let mut named = Named { accounts: HashSet::new(), keys: HashSet::new() };
+        for it in accounts {
+            let found = self.change.account_with_external_id(&it.external_id)?;
+            named.accounts.extend(found.map(|it| it.id));
+        }
+        for it in keys {
+            named.keys.extend(find(self.change, it.prefix)?.map(|it| it.key.id));
+        }
+        Ok(named)
+    }
+
     fn account(&mut self, declared: DeclaredAccount) -> Result<(), Error> {
         let DeclaredAccount { section, external_id, patch } = declared;
         let change = self.change;
@@ -187,48 +206,45 @@ impl Run<'_, '_> {
             None => self.add_account(&external_id, patch),
         };
         let name = external_id.as_str().to_owned();
-        let Some(id) = self.sound(section, outcome)? else {
-            self.named.unsound.insert(name);
-            return Ok(());
-        };
-        self.named.accounts.insert(id);
+        if self.sound(section, outcome)?.is_none() {
+            self.unsound.insert(name);
+        }
         Ok(())
     }
 
-    fn add_account(
-        &mut self,
-        external_id: &ExternalId,
-        patch: AccountPatch,
-    ) -> Result<AccountId, Error> {
+    fn add_account(&mut self, external_id: &ExternalId, patch: AccountPatch) -> Result<(), Error> {
         let status = AccountPatch { status: patch.status, ..AccountPatch::default() };
         let says = "is required, because there is no such account yet";
         let draft = patch.into_draft(external_id.clone());
         let draft = draft.ok_or_else(|| Error::invalid("/name", "required", says))?;
         let account = self.change.add_account(draft)?;
         self.change.remember_applied_account(account.id)?;
-        self.tell(AppliedAction::Created, &account, None, Value::Null);
+        let deleted = match self.deleted.take() {
+            Some(known) => known,
+            None => self.change.deleted_external_ids()?,
+        };
+        let was_deleted = deleted.contains(external_id.as_str());
+        self.deleted = Some(deleted);
+        let action = if was_deleted { AppliedAction::Recreated } else { AppliedAction::Created };
+        self.tell(action, &account, None, Value::Null);
         self.patch_account(&account, &status)
     }
 
-    fn patch_account(
-        &mut self,
-        before: &Account,
-        patch: &AccountPatch,
-    ) -> Result<AccountId, Error> {
+    fn patch_account(&mut self, before: &Account, patch: &AccountPatch) -> Result<(), Error> {
         let after = self.change.patch_account(before.id, None, patch)?;
         if after.revision != before.revision {
             let catalogue = &self.change.authorizer.catalogue;
             let facts = changes(&facts(catalogue, before), &facts(catalogue, &after));
             self.tell(AppliedAction::Updated, before, None, facts);
         }
-        Ok(before.id)
+        Ok(())
     }
 
     fn key(&mut self, prepared: PreparedKey) -> Result<(), Error> {
         let section = prepared.declared.section;
         let change = self.change;
         let account = match &prepared.declared.account {
-            Some(name) if self.named.unsound.contains(name.as_str()) => return Ok(()),
+            Some(name) if self.unsound.contains(name.as_str()) => return Ok(()),
             Some(name) => change.account_with_external_id(name)?,
             None => change.operator_account()?,
         };
@@ -265,7 +281,6 @@ impl Run<'_, '_> {
         let imported = self.change.import(Prepared { row, prefix, hash }, &DryRunCounts::new())?;
         let key = imported.map_err(|fault| Error::Invalid(vec![fault]))?.key;
         self.change.remember_applied_key(prefix, key)?;
-        self.named.keys.insert(key);
         self.tell(
             AppliedAction::Created,
             account,
@@ -281,7 +296,6 @@ impl Run<'_, '_> {
         key: &ApiKey,
         patch: &KeyPatch,
     ) -> Result<(), Error> {
-        self.named.keys.insert(key.id);
         let shown = (key.name.as_str().to_owned(), Some(key.id));
         if key.revoked_at.is_some() {
             self.tell(AppliedAction::Left, account, Some(shown), Value::Null);
@@ -307,12 +321,13 @@ impl Run<'_, '_> {
     }
 
     /// Revokes the keys and suspends the accounts that an earlier file made and this one does not name. An
-    /// account is not deleted, because that is final, and it may have keys that no file made.
-    fn prune(&mut self) -> Result<(), Error> {
+    /// account is not deleted, because that is final, and it may have keys that no file made. It is suspended
+    /// once: afterwards it is as if no file had made it, so that an operator can resume it.
+    fn prune(&mut self, named: &Named) -> Result<(), Error> {
         let change = self.change;
         let reason = ReasonText::parse("removed from the applied file").ok();
         let keys = change.applied_keys()?.into_iter();
-        for id in keys.filter(|it| !self.named.keys.contains(it)).collect::<Vec<_>>() {
+        for id in keys.filter(|it| !named.keys.contains(it)).collect::<Vec<_>>() {
             let Some(record) = change.key(id)?.filter(|it| it.key.revoked_at.is_none()) else {
                 continue;
             };
@@ -323,7 +338,8 @@ impl Run<'_, '_> {
             self.tell(AppliedAction::Revoked, &account, Some(shown), Value::Null);
         }
         let accounts = change.applied_accounts()?.into_iter();
-        for id in accounts.filter(|it| !self.named.accounts.contains(it)).collect::<Vec<_>>() {
+        for id in accounts.filter(|it| !named.accounts.contains(it)).collect::<Vec<_>>() {
+            change.forget_applied_account(id)?;
             let account = change.account(id)?.filter(|it| it.deleted_at.is_none());
             let active = account.filter(|it| it.status == AccountStatus::Active);
             let Some(before) = active else { continue };

@@ -4,8 +4,7 @@ mod error;
 mod verify;
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::PoisonError,
@@ -18,7 +17,10 @@ pub use self::verify::{check_backup, compare_digest, is_backup};
 use self::verify::{digest, digest_file, read_whole, rehearse_copy, write_digest};
 use crate::{
     domain::{data_layout::DataLayout, event::EventType},
-    service::{Audit, Error, Keyward},
+    service::{
+        Audit, Error, Keyward,
+        files::{parent, sync_parent},
+    },
     store::{Census, LogFile},
 };
 
@@ -162,7 +164,7 @@ fn seal(partial: &Partial, path: &Path) -> Result<MadeBackup, BackupError> {
     }
     fs::rename(&partial.0, path).map_err(unusable)?;
     fs::rename(&beside.0, digest_file(path)).map_err(unusable)?;
-    File::open(parent(path)).and_then(|it| it.sync_all()).map_err(unusable)?;
+    sync_parent(path).map_err(unusable)?;
     Ok(MadeBackup { path: path.to_owned(), bytes, sha256, census })
 }
 
@@ -242,10 +244,6 @@ fn refuse_existing(path: &Path) -> Result<(), BackupError> {
         return Err(BackupError::File { path: path.to_owned(), source });
     }
     Ok(())
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn refuse_full_disk(path: &Path, size: u64) -> Result<(), BackupError> {

@@ -26,7 +26,10 @@ use crate::{
         scope::{Scope, ScopeSet},
         text::{Metadata, Name},
     },
-    service::{Error, Keyward, Minted, NewKey, keys::expiry::Maker, keys::revocation::revoke},
+    service::{
+        Error, Keyward, Minted, NewKey, files::sync_parent, keys::expiry::Maker,
+        keys::revocation::revoke,
+    },
     store::{StoreError, WriteTx},
 };
 
@@ -91,7 +94,8 @@ pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> 
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(key.expose().as_bytes())?;
     file.write_all(b"\n")?;
-    file.sync_all()
+    file.sync_all()?;
+    sync_parent(path)
 }
 
 impl Keyward {

@@ -1,8 +1,7 @@
 //! Signed checkpoints: made, kept where an auditor finds them, and compared with the log.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -13,7 +12,7 @@ use crate::{
         merkle::TreeHash,
     },
     env::Timestamp,
-    service::{Conflict, Error, Keyward, Viewer},
+    service::{Conflict, Error, Keyward, Viewer, files::replace_file},
     store::{ReadTx, StoreError, StoredCheckpoint},
 };
 
@@ -77,15 +76,6 @@ impl Checkpointer {
     pub fn key(&self) -> &CheckpointKey {
         &self.key
     }
-
-    /// Replaces the file atomically: a reader finds the old checkpoint or the new one.
-    fn keep(&self, note: &str) -> Result<(), io::Error> {
-        let fresh = self.file.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(note.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(fresh, &self.file)
-    }
 }
 
 impl Keyward {
@@ -103,7 +93,9 @@ impl Keyward {
         let Some(made) = made else { return Ok(0) };
         // The journal is often sent elsewhere, where no program of this machine can change it.
         tracing::info!(checkpoint.size = made.size, checkpoint.note = made.note, "checkpoint");
-        mine.keep(&made.note).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        // Any user may read it, within the limits of the directory.
+        replace_file(&mine.file, 0o666, &made.note)
+            .map_err(|err| Error::Internal(StoreError::File(err)))?;
         Ok(1)
     }
 

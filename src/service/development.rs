@@ -226,7 +226,7 @@ impl Samples<'_> {
             lifetimes: Lifetimes::default(),
             rate_limit: None,
             key_rate_limit: None,
-            token_exchange: false,
+            token_exchange: true,
             metadata: Metadata::empty(),
         };
         let permit = self.app.permit_new_account(&self.operator, &draft)?;

@@ -154,7 +154,8 @@ impl Keyward {
         EventView { event, operator_hidden, actor_name }
     }
 
-    /// Accepts the wall clock in place of the floor. Time may go back by this. Returns by how much.
+    /// Accepts the wall clock in place of the floor. Time may go back by this. Returns by how much. Tokens
+    /// that would end late by this clock are no longer good.
     pub fn accept_clock(&self) -> Result<Duration, Error> {
         let (before, after) = self.env.time.accept_wall();
         let floor = self.env.time.floor();
@@ -164,6 +165,7 @@ impl Keyward {
             tx.record(&EventSource::CLI, &event)?;
             tx.keep_time_floor(floor)
         })?;
+        self.refuse_late_tokens()?;
         Ok(before.since(after))
     }
 }

@@ -132,31 +132,44 @@ impl Keyward {
         found.iter().find(refused).or(found.first()).map(Arc::clone)
     }
 
-    /// Revokes a credential whose key was also imported by the other digest and was purged there. Only
-    /// the text shows that both are one key. Reads the database.
-    fn revoke_if_removed_before(
-        &self,
-        key: &ImportedKey,
-        entry: &IndexedCredential,
-    ) -> Result<(), Error> {
-        let Some(maker) = self.imported_prefixes.get() else { return Ok(()) };
-        let removed = self.store.read::<_, Error>(|tx| {
+    /// Returns whether this text belongs to a key that was removed: to one that was imported by the other
+    /// digest, or to a credential that this server issued. An import cannot see that, because only the text
+    /// shows it. Reads the database.
+    fn was_removed(&self, key: &ImportedKey) -> Result<bool, Error> {
+        let Some(maker) = self.imported_prefixes.get() else { return Ok(false) };
+        let own = PlaintextKey::parse(key.expose()).map(|it| it.prefix());
+        self.store.read(|tx| {
             for prefix in ImportForm::ALL.map(|it| maker.prefix_for(it, key)) {
                 if tx.was_imported(prefix)? && tx.key_with_prefix(prefix)?.is_none() {
                     return Ok(true);
                 }
             }
-            Ok(false)
-        })?;
-        if removed { self.revoke_imported(entry) } else { Ok(()) }
+            Ok(own.map_or(Ok(false), |it| tx.was_removed(it))?)
+        })
     }
 
-    /// Revokes a key that was imported, if it has the text of this key of keyward's own. The import cannot
-    /// see that. Without this, the text would be accepted again once the purge has removed its own key.
-    fn revoke_imported_copy(&self, key: &PlaintextKey) -> Result<(), Error> {
+    /// Revokes a key that was imported, if it has the text of this key of keyward's own. This only tells
+    /// the operator early: the own key decides while it is there, and [`Keyward::was_removed`] decides
+    /// later.
+    fn revoke_imported_copy(&self, key: &PlaintextKey) {
         let key = ImportedKey::parse(key.expose().as_bytes()).ok();
         let copy = key.and_then(|it| self.find_imported(&it)).filter(|it| !it.key.revoked);
-        copy.map_or(Ok(()), |it| self.revoke_imported(&it))
+        if let Some(copy) = copy {
+            self.try_to_revoke_imported(&copy);
+        }
+    }
+
+    /// Revokes the key of this imported credential. A failure of the storage is logged, and changes no
+    /// verdict.
+    fn try_to_revoke_imported(&self, entry: &IndexedCredential) {
+        if let Err(err) = self.revoke_imported(entry) {
+            tracing::warn!(
+                key = %entry.key.id,
+                key_prefix = entry.prefix.as_str(),
+                error = &err as &dyn std::error::Error,
+                "an imported key has the text of another key, and could not be revoked"
+            );
+        }
     }
 
     /// Revokes the key of this imported credential.
@@ -204,8 +217,21 @@ impl Keyward {
             return Ok((Identity::Unknown, None));
         }
         match &presented {
-            Secret::Own(key) => self.revoke_imported_copy(key)?,
-            Secret::Imported(key) => self.revoke_if_removed_before(key, &entry)?,
+            Secret::Own(key) => self.revoke_imported_copy(key),
+            Secret::Imported(key) => {
+                if self.was_removed(key)? {
+                    self.try_to_revoke_imported(&entry);
+                    let revoked = self.find_imported(key).filter(|it| it.key.revoked);
+                    // Cached only now: a revocation that failed is tried again at the next use.
+                    return Ok((
+                        revoked.map_or(Identity::Unknown, |it| {
+                            it.remember_digest(digest);
+                            Identity::Known(it)
+                        }),
+                        None,
+                    ));
+                }
+            }
         }
         entry.remember_digest(digest);
         // Looked up again: the key may have been revoked while the KDF ran.

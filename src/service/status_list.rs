@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,11 +12,12 @@ use arc_swap::ArcSwapOption;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use pbkdf2::sha2::{Digest, Sha256};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::{
     domain::{
         plaintext_key::KeyPrefix, status_list::StatusBits, token_key::LONGEST_LIFETIME,
-        verdict::Verdict,
+        token_keys::FURTHEST_AHEAD, verdict::Verdict,
     },
     env::{Monotonic, Timestamp},
     service::{Error, Keyward, pace::Pace},
@@ -24,8 +25,9 @@ use crate::{
 };
 
 /// How long a retired place is listed as refused: until no token with it is left, even for a gateway
-/// whose clock is 5 minutes late.
-const LISTED: Duration = Duration::from_mins(5).saturating_add(LONGEST_LIFETIME);
+/// whose clock is 5 minutes late, and if the clock went back so little that the keys stayed.
+const LISTED: Duration =
+    Duration::from_mins(5).saturating_add(FURTHEST_AHEAD).saturating_add(LONGEST_LIFETIME);
 /// How long a retired place rests before it is free. In the time after [`LISTED`], every gateway gets a
 /// list in which its tokens are not refused.
 const REST: Duration = Duration::from_hours(1);
@@ -42,6 +44,10 @@ pub struct StatusList {
     /// The number of places that are given.
     pub given: u64,
     made_at: Monotonic,
+    /// The same by the clock that its `iat` tells.
+    issued_at: Timestamp,
+    /// The key that signed it.
+    key_id: String,
     /// When the next credential in it ends. The list must then be made again.
     next_end: Option<Timestamp>,
     /// The state of the index that it shows.
@@ -52,9 +58,22 @@ pub struct StatusList {
 #[derive(Debug, Default)]
 pub(super) struct StatusLists {
     newest: ArcSwapOption<StatusList>,
-    /// Allows one list to be made at a time.
-    turn: Mutex<()>,
+    /// Whether a request makes a list now.
+    is_taken: AtomicBool,
+    /// Changes at the end of each turn.
+    ended: watch::Sender<()>,
     made: AtomicU64,
+}
+
+/// The right to make the next list, which one request has at a time. The others wait without a thread.
+#[derive(Debug)]
+pub struct ListTurn(Arc<StatusLists>);
+
+impl Drop for ListTurn {
+    fn drop(&mut self) {
+        self.0.is_taken.store(false, Ordering::Release);
+        self.0.ended.send_replace(());
+    }
 }
 
 impl Keyward {
@@ -66,7 +85,10 @@ impl Keyward {
     /// Returns the newest list if it shows every change that is more than a second old. Reads only memory.
     pub fn status_list_in_memory(&self) -> Option<Arc<StatusList>> {
         let list = self.status_lists.newest.load_full()?;
-        let age = self.env.time.monotonic().since(list.made_at);
+        if !self.is_key_published(&list.key_id, list.issued_at) {
+            return None;
+        }
+        let age = self.age_of(&list);
         let is_outdated = list.changes != self.store.index().changes()
             || list.next_end.is_some_and(|it| it <= self.env.time.now())
             // So that no gateway gets a list that it may keep for a moment only.
@@ -74,10 +96,21 @@ impl Keyward {
         (age < LEAST_AGE || !is_outdated).then_some(list)
     }
 
-    /// Returns a list that shows every change that is more than a second old. Makes it, if need be.
-    pub fn status_list(&self) -> Result<Arc<StatusList>, Error> {
+    /// Returns the turn to make a list, if no other request has it.
+    pub fn take_list_turn(&self) -> Option<ListTurn> {
         let lists = &self.status_lists;
-        let _turn = lists.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_taken = lists.is_taken.swap(true, Ordering::AcqRel);
+        (!is_taken).then(|| ListTurn(Arc::clone(lists)))
+    }
+
+    /// Returns a channel that changes when a turn has ended. Subscribe before asking for a turn.
+    pub fn watch_list_turns(&self) -> watch::Receiver<()> {
+        self.status_lists.ended.subscribe()
+    }
+
+    /// Returns a list that shows every change that is more than a second old. Makes it, if need be.
+    pub fn status_list(&self, turn: &ListTurn) -> Result<Arc<StatusList>, Error> {
+        let ListTurn(lists) = turn;
         // Another request may have made it meanwhile.
         if let Some(list) = self.status_list_in_memory() {
             return Ok(list);
@@ -90,8 +123,13 @@ impl Keyward {
 
     /// Returns how long a cache may keep the list: as long as it is fresh.
     pub fn fresh_for(&self, list: &StatusList) -> Duration {
-        let age = self.env.time.monotonic().since(list.made_at);
-        self.settings.tokens.status_ttl.saturating_sub(age)
+        self.settings.tokens.status_ttl.saturating_sub(self.age_of(list))
+    }
+
+    /// Returns the age of a list, by the clock that makes it older: a gateway counts from its `iat`.
+    fn age_of(&self, list: &StatusList) -> Duration {
+        let (now, monotonic) = (self.env.time.now(), self.env.time.monotonic());
+        now.since(list.issued_at).max(monotonic.since(list.made_at))
     }
 
     /// Returns how many lists were made since the start, and how many credentials are in the newest.
@@ -107,7 +145,7 @@ impl Keyward {
         // First, so that a later change is known to be missing.
         let changes = index.changes();
         let (now, made_at) = (self.env.time.now(), self.env.time.monotonic());
-        let settled = self.env.time.is_settled();
+        let steady = self.env.time.steady_for();
         let (mut refused, mut highest, mut given, mut next_end) = (Vec::new(), None, 0, None);
         index.for_each_status_place(|place, state| {
             highest = highest.max(Some(place));
@@ -122,8 +160,8 @@ impl Keyward {
                         None => refused.push(place),
                     }
                 }
-                // While the wall clock is in doubt, no token that was refused becomes good.
-                StatusPlace::Retired(at) if !settled || now < at.after(LISTED) => {
+                // A step of the clock makes no token good again that was refused.
+                StatusPlace::Retired(at) if steady < LISTED || now < at.after(LISTED) => {
                     refused.push(place);
                 }
                 StatusPlace::Retired(_) | StatusPlace::Free => (),
@@ -135,7 +173,8 @@ impl Keyward {
         }
         let rules = &self.settings.tokens;
         let issued_at = now.as_millis().div_euclid(1_000);
-        let token = self.token_signer()?.sign(
+        let signer = self.token_signer(now)?;
+        let token = signer.sign(
             "statuslist+jwt",
             &json!({
                 "iss": issuer,
@@ -148,7 +187,9 @@ impl Keyward {
             }),
         );
         let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(&token));
-        Ok(StatusList { token: token.into(), digest, given, made_at, next_end, changes })
+        let (token, key_id) = (token.into(), signer.id().to_owned());
+        let issued_at = now;
+        Ok(StatusList { token, digest, given, made_at, issued_at, key_id, next_end, changes })
     }
 
     /// Returns when a credential ends whose tokens are good now, `Some(None)` if it has no end; and `None`
@@ -180,6 +221,17 @@ impl Keyward {
         if !self.env.time.is_settled() {
             return Ok(turned + retired);
         }
+        // The clock was ahead when they were retired. They would rest until it is there again.
+        let moved = pace.run(|| {
+            self.system_change(move |tx| {
+                let moved = tx.retire_future_places(batch)?;
+                Ok((moved, u64::from(batch) <= moved))
+            })
+        })?;
+        // The wall clock alone does not tell that so much time has passed.
+        if self.env.time.steady_for() < REST {
+            return Ok(turned + retired + moved);
+        }
         let freed = pace.run(|| {
             let cutoff = self.env.time.now().before(REST);
             self.system_change(move |tx| {
@@ -187,7 +239,7 @@ impl Keyward {
                 Ok((freed, u64::from(batch) <= freed))
             })
         })?;
-        Ok(turned + retired + freed)
+        Ok(turned + retired + moved + freed)
     }
 
     /// Returns the credentials with a place that are never accepted again.

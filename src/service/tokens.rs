@@ -83,6 +83,21 @@ impl Keyward {
         }
     }
 
+    /// Refuses terms under which a token of a known key would hold no scope.
+    pub fn refuse_empty_token(&self, identity: &Identity, terms: &TokenTerms) -> Result<(), Error> {
+        match identity {
+            Identity::Known(entry)
+                if terms.scopes.is_none() && self.scopes_for_tokens(entry).is_empty() =>
+            {
+                Err(TokenRefusal::NoScope.into())
+            }
+            Identity::Known(_)
+            | Identity::Malformed
+            | Identity::Unknown
+            | Identity::Unverified(_) => Ok(()),
+        }
+    }
+
     pub(super) fn has_exchange(&self, entry: &IndexedCredential) -> bool {
         self.store.index().account(entry.key.account, |it| it.token_exchange).unwrap_or(false)
     }
@@ -96,7 +111,6 @@ impl Keyward {
         client_ip: Option<IpAddr>,
     ) -> Result<IssuedToken, Error> {
         let issuer = self.issuer()?;
-        let signer = self.token_signer()?;
         let verified = found.entry.as_ref().ok_or_else(|| Error::of_caller(found.verdict))?;
         let (place, entry) = self.placed(verified.prefix)?;
         let now = self.env.time.now();
@@ -127,8 +141,11 @@ impl Keyward {
             "jti": self.token_id(),
             "status": { "status_list": { "idx": place, "uri": self.status_list_uri()? } },
         });
-        let token = signer.sign("at+jwt", &claims);
+        let token = self.token_signer(now)?.sign("at+jwt", &claims);
         self.count_exchange(&entry, now);
+        // Requests with the token are not counted, so the exchange uses all that the token may use.
+        let used = self.authorizer.used(&entry, RequiredScopes::all(scopes));
+        self.usage.use_scopes(&entry, used, now);
         Ok(IssuedToken { token, scope, expires_in_secs: ends - issued_at })
     }
 
@@ -160,7 +177,7 @@ impl Keyward {
         terms: &TokenTerms,
     ) -> Result<ScopeBits, Error> {
         let catalogue = self.catalogue();
-        let granted = catalogue.powers(entry.key.scopes()).and(catalogue.own());
+        let granted = self.scopes_for_tokens(entry);
         let scopes = terms.scopes.unwrap_or(granted);
         let missing = scopes.minus(granted);
         if !missing.is_empty() {
@@ -170,6 +187,12 @@ impl Keyward {
             return Err(TokenRefusal::NoScope.into());
         }
         Ok(scopes)
+    }
+
+    /// Returns the scopes of the protected API that the key grants.
+    fn scopes_for_tokens(&self, entry: &IndexedCredential) -> ScopeBits {
+        let catalogue = self.catalogue();
+        catalogue.powers(entry.key.scopes()).and(catalogue.own())
     }
 
     /// Returns an identifier that no other token has.

@@ -1,5 +1,7 @@
 //! Statements about accounts.
 
+use std::collections::HashSet;
+
 use rusqlite::{ToSql, params};
 
 use crate::{
@@ -77,6 +79,16 @@ impl ReadTx<'_> {
         external_id: &ExternalId,
     ) -> Result<Option<Account>, StoreError> {
         self.one_account("external_id = ?1 AND deleted_at_ms IS NULL", external_id)
+    }
+
+    /// Returns the external identifiers of all deleted accounts that were not purged yet.
+    pub fn deleted_external_ids(&self) -> Result<HashSet<String>, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "SELECT id, external_id FROM accounts
+             WHERE 0 <= deleted_at_ms AND external_id IS NOT NULL",
+        )?;
+        let found = COLUMNS.table.all(&mut statement, [], |row| row.get("external_id"))?;
+        Ok(found.into_iter().collect())
     }
 
     /// Returns the accounts that the filter selects, the oldest first.

@@ -23,6 +23,14 @@ impl WriteTx<'_> {
         Ok(())
     }
 
+    /// Forgets that a file made this account, so that no later `apply --prune` suspends it.
+    pub fn forget_applied_account(&self, id: AccountId) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("DELETE FROM applied_accounts WHERE account_id = ?1")?
+            .execute([id])?;
+        Ok(())
+    }
+
     /// Remembers that a file made this key. `prefix` is that of the digest in the file.
     pub fn remember_applied_key(&self, prefix: KeyPrefix, id: KeyId) -> Result<(), StoreError> {
         self.sql

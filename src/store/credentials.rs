@@ -201,8 +201,8 @@ impl WriteTx<'_> {
                  WHERE key_id = ?1 AND prefix = ?2 AND ended_at_ms IS NOT NULL",
             )?
             .execute(params![id, prefix])?;
-        self.touch(Touched::Gone(prefix));
-        StoreError::unless_one(deleted)
+        StoreError::unless_one(deleted)?;
+        self.gone(prefix)
     }
 
     pub(super) fn insert_credential<'tx>(

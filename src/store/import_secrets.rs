@@ -1,11 +1,11 @@
-//! The secret that the key prefixes of imported keys depend on, and the prefixes ever given.
+//! The secret that the key prefixes of imported keys depend on, and the prefixes that no key gets again.
 
 use rusqlite::OptionalExtension;
 use zeroize::Zeroizing;
 
 use crate::{
     domain::plaintext_key::KeyPrefix,
-    store::{ReadTx, StoreError, WriteTx},
+    store::{ReadTx, StoreError, WriteTx, tx::Touched},
 };
 
 impl WriteTx<'_> {
@@ -20,6 +20,18 @@ impl WriteTx<'_> {
             )?
             .execute([&fresh[..]])?;
         Ok(ReadTx::new(self.sql).import_secret()?.unwrap_or(fresh))
+    }
+
+    /// Remembers the prefix of a credential that is removed, and takes it out of the index. Its plaintext
+    /// key may have been imported by its digest, or will be, and must not be accepted through that.
+    pub(super) fn gone(&self, prefix: KeyPrefix) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "INSERT INTO imported_values (prefix) VALUES (?1) ON CONFLICT (prefix) DO NOTHING",
+            )?
+            .execute([prefix])?;
+        self.touch(Touched::Gone(prefix));
+        Ok(())
     }
 }
 
@@ -36,6 +48,15 @@ impl ReadTx<'_> {
 
     /// Returns whether a key with this prefix was ever imported, purged keys included.
     pub fn was_imported(&self, prefix: KeyPrefix) -> Result<bool, StoreError> {
+        self.is_spent(prefix)
+    }
+
+    /// Returns whether this server issued a credential with this prefix and has removed it.
+    pub fn was_removed(&self, prefix: KeyPrefix) -> Result<bool, StoreError> {
+        self.is_spent(prefix)
+    }
+
+    fn is_spent(&self, prefix: KeyPrefix) -> Result<bool, StoreError> {
         let mut statement =
             self.sql.prepare_cached("SELECT 1 FROM imported_values WHERE prefix = ?1")?;
         Ok(statement.exists([prefix])?)

@@ -149,8 +149,8 @@ impl KeyIndex {
         self.entries.len()
     }
 
-    /// Reads, inside the transaction, what the index must hold of `touched` after the commit.
-    pub(super) fn image(
+    /// As [`KeyIndex::images`], for one row that is no place.
+    fn image(
         &self,
         read: &ReadTx<'_>,
         touched: Touched,
@@ -167,9 +167,7 @@ impl KeyIndex {
                 Some(id) => self.key_images(read, id, images)?,
                 None => images.push(Image::NoCredential(prefix)),
             },
-            Touched::StatusPlace(place) => {
-                images.push(Image::StatusPlace(place, read.status_place(place)?));
-            }
+            Touched::StatusPlace(_) => (),
         }
         Ok(())
     }

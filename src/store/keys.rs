@@ -279,7 +279,7 @@ impl WriteTx<'_> {
         let mut values =
             self.sql.prepare_cached("SELECT prefix FROM credentials WHERE key_id = ?1")?;
         Table::CREDENTIALS.each(&mut values, [id], |row| {
-            self.touch(Touched::Gone(row.get("prefix")?));
+            self.gone(row.get("prefix")?)?;
             Ok(true)
         })?;
         self.delete_rate_window(Subject::Key(id))?;

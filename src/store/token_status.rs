@@ -48,6 +48,16 @@ impl ReadTx<'_> {
         )?;
         Ok(statement.query_row(params![prefix, now], |row| row.get(0)).optional()?)
     }
+
+    /// Moves the retirement of this place to `now`, if it is retired.
+    pub(super) fn retire_place_again(&self, place: u32, now: Timestamp) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached(
+                "UPDATE token_status SET retired_ms = ?2 WHERE idx = ?1 AND retired_ms IS NOT NULL",
+            )?
+            .execute(params![place, now])?;
+        Ok(())
+    }
 }
 
 impl WriteTx<'_> {
@@ -87,6 +97,24 @@ impl WriteTx<'_> {
             }
         }
         Ok(retired)
+    }
+
+    /// Retires places at this instant that were retired at a later one, at most `batch` of them. Returns how
+    /// many.
+    pub fn retire_future_places(&self, batch: u32) -> Result<u64, StoreError> {
+        let mut statement = self.sql.prepare_cached(
+            "UPDATE token_status SET retired_ms = ?1
+             WHERE idx IN (SELECT idx FROM token_status INDEXED BY token_status_retired
+                           WHERE ?1 < retired_ms LIMIT ?2)
+             RETURNING idx",
+        )?;
+        let mut moved = 0;
+        PLACES.each(&mut statement, params![self.now(), batch], |row| {
+            self.touch(Touched::StatusPlace(row.get("idx")?));
+            moved += 1;
+            Ok(true)
+        })?;
+        Ok(moved)
     }
 
     /// Frees places that were retired before `cutoff`, at most `batch` of them. Returns how many.

@@ -30,7 +30,6 @@ use crate::{
     env::{Env, Monotonic},
     store::{
         Divergence, KeyIndex, ReadTx, StorageFault, StoreError, WriteTx,
-        index::Image,
         outage::{Identity, Outage, StorageState},
         readers::Readers,
         tx::{Marks, Touched},
@@ -314,7 +313,8 @@ impl WriterThread {
         }
         begun?;
         let index = &self.opened.index;
-        let images = batch.images(index, conn)?;
+        // Inside the transaction, so that an unreadable row undoes the change.
+        let images = index.images(&ReadTx::new(conn), &mut batch.touched)?;
         conn.prepare_cached("COMMIT")?.execute([])?;
         index.apply(images);
         self.announce();
@@ -362,20 +362,6 @@ struct Batch {
     touched: HashSet<Touched>,
     /// Requests to fold the log back, which the thread does after the transaction.
     upkeeps: Vec<SyncSender<Result<bool, StoreError>>>,
-}
-
-impl Batch {
-    /// Reads the images inside the transaction, so that an unreadable row undoes the change.
-    fn images(&mut self, index: &KeyIndex, conn: &Connection) -> Result<Vec<Image>, StoreError> {
-        let read = ReadTx::new(conn);
-        let mut changed = Vec::with_capacity(self.touched.len());
-        for touched in &self.touched {
-            index.image(&read, *touched, &mut changed)?;
-        }
-        let mut images = index.retire_narrowed(&read, &changed, &mut self.touched)?;
-        images.append(&mut changed);
-        Ok(images)
-    }
 }
 
 /// Returns the same failure once more, for another caller that shares it.

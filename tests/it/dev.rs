@@ -317,3 +317,28 @@ fn the_example_of_a_test_passes() {
     assert!(output.status.success() && said.contains("OK"), "{said}");
     assert!(directories(temporary.path()).is_empty());
 }
+
+#[test]
+fn health_finds_a_development_server_on_request_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let development = Dev::start();
+    let temporary = development.temporary.path();
+    // A process that was killed leaves a directory.
+    fs::create_dir(temporary.join("keyward-dev-0")).unwrap();
+    let asked = |arguments: &[&str]| {
+        let mut command = keyward();
+        command.args(arguments).arg("--data-dir").arg(dir.path()).env("TMPDIR", temporary);
+        command.output().unwrap()
+    };
+    assert_eq!(asked(&["health"]).status.code(), Some(1));
+    assert_eq!(asked(&["health", "--or-dev"]).status.code(), Some(0));
+    assert_eq!(asked(&["health", "--or-dev", "--ready"]).status.code(), Some(0));
+    drop(development.child);
+    let said = asked(&["health", "--or-dev"]);
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(
+        said.contains(&format!("no server uses the data directory {}", dir.path().display())),
+        "{said}"
+    );
+}

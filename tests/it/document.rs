@@ -87,6 +87,51 @@ fn every_operation_lists_its_errors_and_its_response_headers() {
 }
 
 #[test]
+fn an_operation_with_if_match_lists_its_412() {
+    let document = document();
+    let mut seen = 0;
+    for (path, method, operation) in operations(&document) {
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        let conditional = parameters.any(|it| it["name"] == "If-Match");
+        assert_eq!(operation["responses"]["412"].is_object(), conditional, "{method} {path}");
+        seen += usize::from(conditional);
+    }
+    assert!(12 < seen, "{seen}");
+}
+
+/// Each link leads from the `id` of an answer to an operation on this object.
+#[test]
+fn new_objects_link_to_the_operations_on_them() {
+    let document = document();
+    let all = operations(&document);
+    let mut linked = BTreeSet::new();
+    for (path, method, operation) in &all {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            for (name, link) in response["links"].as_object().into_iter().flatten() {
+                let link = resolved(&document, link);
+                assert!(status.starts_with('2'), "{method} {path}");
+                assert_eq!(link["operationId"], **name, "{method} {path}");
+                assert_eq!(link["parameters"], json!({"id": "$response.body#/id"}), "{name}");
+                linked.insert((operation["operationId"].to_string(), name.clone()));
+            }
+        }
+    }
+    for (source, address) in [
+        ("createApiKey", "/api/v1/api-keys/{id}"),
+        ("createAccountApiKey", "/api/v1/api-keys/{id}"),
+        ("rotateApiKey", "/api/v1/api-keys/{id}"),
+        ("createAccount", "/api/v1/accounts/{id}"),
+    ] {
+        let targets = all.iter().filter(|(path, _, _)| path.starts_with(address));
+        for (path, method, target) in targets {
+            let id = target["operationId"].as_str().unwrap().to_owned();
+            assert!(linked.remove(&(format!("\"{source}\""), id)), "{source}: {method} {path}");
+        }
+    }
+    assert!(linked.is_empty(), "{linked:?}");
+}
+
+#[test]
 fn every_success_has_an_example_that_fits_its_schema() {
     let document = document();
     let mut seen = 0;

@@ -4,14 +4,14 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
 };
 
 use keyward::domain::{plaintext_key::PlaintextKey, root_key::ProvidedRootKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Binary, Logged, Request, keyward, keyward_in};
+use crate::support::{Binary, Logged, Process, Request, keyward, keyward_in};
 
 /// A directory with a file that provides the root key, and the configuration that names it.
 struct Place {
@@ -49,11 +49,13 @@ impl Place {
         Logged::serve(&self.data(), &["--config", config.to_str().unwrap()])
     }
 
-    /// Starts a server that is expected to end at once.
+    /// Starts a server that is expected to end at once. Waits with a deadline, because it may block.
     fn refused(&self) -> String {
         let mut command = keyward();
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
-        let output = command.env("KEYWARD_ROOT_KEY_FILE", self.file()).output().unwrap();
+        command.env("KEYWARD_ROOT_KEY_FILE", self.file());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = Process::start(&mut command).wait_for_end();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(78), "{said}");
         assert!(!self.data().exists(), "nothing is made: {said}");
@@ -265,4 +267,23 @@ fn a_credential_of_the_service_provides_the_root_key() {
         assert_eq!(status(&server, &key), 200);
         assert!(!data.join("initial-root-key").exists());
     }
+}
+
+#[test]
+fn a_pipe_or_a_device_is_refused_and_blocks_nothing() {
+    let place = Place::new();
+    let made = std::process::Command::new("mkfifo").arg(place.file()).status().unwrap();
+    assert!(made.success());
+    let said = place.refused();
+    assert!(said.contains("it is not a regular file"), "{said}");
+    fs::remove_file(place.file()).unwrap();
+    for target in ["/dev/zero", "/"] {
+        symlink(target, place.file()).unwrap();
+        let said = place.refused();
+        assert!(said.contains("it is not a regular file"), "{target}: {said}");
+        fs::remove_file(place.file()).unwrap();
+    }
+    place.write(&"x".repeat(5_000), 0o600);
+    let said = place.refused();
+    assert!(said.contains("it is larger than 4096 bytes"), "{said}");
 }

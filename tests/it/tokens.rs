@@ -1,7 +1,8 @@
 //! The exchange of keys for tokens: RFC 8693 and RFC 9068, and every refusal.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
+use keyward::{domain::policy::RequiredScopes, service::Error};
 use serde_json::{Value, json};
 
 use crate::support::{ISSUER, Key, Request, Response, TestServer, Token, exchange, form, issuing};
@@ -282,4 +283,96 @@ fn only_the_operator_allows_the_exchange_and_a_refused_one_is_no_use() {
     assert_eq!(changed["after"], json!({ "tokenExchange": true }));
     // The refused exchanges used nothing of the rate limit.
     exchange(&server, &limited.text, &[]).expect(200);
+}
+
+#[test]
+fn an_exchange_for_no_scope_is_no_use_of_the_key() {
+    let (server, manager) = issuing(|_| ());
+    let limit = json!({ "limit": 1, "windowSeconds": 60 });
+    let bare = key(&server, &manager, &json!({ "scopes": ["api-keys:read"], "rateLimit": limit }));
+    for _ in 0..3 {
+        assert_refused(&exchange(&server, &bare.text, &[]), "invalid_scope", "no_token_scope");
+    }
+    server.run_job("flush_usage");
+    let shown = server.get(&manager.text, &bare.path()).expect(200).json();
+    assert_eq!(shown["lastUsedAt"], Value::Null);
+    assert_eq!(server.verify(&bare.text, &[])["code"], "VALID", "its rate limit is unused");
+}
+
+#[test]
+fn an_exchange_uses_the_scopes_of_its_token() {
+    let (server, manager) = issuing(|_| ());
+    let scopes = ["orders:read", "orders:write", "api-keys:read"];
+    let key = key(&server, &manager, &json!({ "scopes": scopes }));
+    let unused = || {
+        let shown = server.get(&manager.text, &key.path()).expect(200).json();
+        shown["unusedScopes"].clone()
+    };
+    exchange(&server, &key.text, &[("scope", "orders:write")]).expect(200);
+    assert_eq!(unused(), json!(["orders:read", "api-keys:read"]));
+    exchange(&server, &key.text, &[]).expect(200);
+    assert_eq!(unused(), json!(["api-keys:read"]));
+    server.run_job("flush_usage");
+    let path = "/api/v1/api-keys?unusedScopes=true";
+    let listed = server.get(&manager.text, path).expect(200).json()["data"].clone();
+    let found = listed.as_array().unwrap().iter().find(|it| it["id"] == key.id).unwrap();
+    assert_eq!(found["unusedScopes"], json!(["api-keys:read"]));
+}
+
+#[test]
+fn an_address_list_that_becomes_narrower_during_an_exchange_refuses_it() {
+    let (server, manager) = issuing(|_| ());
+    let (app, here) = (&server.app, Some(IpAddr::from([127, 0, 0, 1])));
+    exchange(&server, &manager.text, &[]).expect(200);
+    let identity = app.identify(manager.text.as_bytes());
+    let found = app.judge(&identity, RequiredScopes::default());
+    let terms = app.token_terms(None, Vec::new()).unwrap();
+    app.issue_token(&found, &terms, here).unwrap();
+    let change = |list: Value| {
+        server.put(&server.root.text, &manager.path(), &json!({ "allowedIps": list })).expect(200);
+    };
+    change(json!(["203.0.113.0/24"]));
+    let refused = app.issue_token(&found, &terms, here).unwrap_err();
+    assert!(matches!(refused, Error::AddressNotAllowed), "{refused:?}");
+    assert!(app.issue_token(&found, &terms, None).is_err(), "an unknown address is on no list");
+    change(json!(["127.0.0.1"]));
+    app.issue_token(&found, &terms, here).unwrap();
+}
+
+#[test]
+fn refused_exchanges_are_denied_calls_in_the_log() {
+    let (server, manager) = issuing(|_| ());
+    let (_, other) = server.account(&json!({ "name": "Other" }));
+    let revoked = key(&server, &manager, &json!({}));
+    server.delete(&manager.text, &revoked.path()).expect(204);
+    let stranger = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK";
+    for _ in 0..3 {
+        exchange(&server, stranger, &[]).expect(400);
+        exchange(&server, &other.text, &[]).expect(400);
+    }
+    exchange(&server, &revoked.text, &[]).expect(400);
+    server.send(&form(&[GRANT])).expect(400);
+    server.send(&form(&[GRANT]).key(&other.text)).expect(400);
+    // These are faults of the request, or accepted.
+    exchange(&server, &manager.text, &[("scope", "x")]).expect(400);
+    exchange(&server, &manager.text, &[("audience", "x")]).expect(400);
+    exchange(&server, &manager.text, &[]).expect(200);
+    server.run_job("record_denials");
+    server.advance(Duration::from_hours(1));
+    server.run_job("record_denials");
+    let events = server.events();
+    let denied = events.iter().filter(|it| it["type"] == "auth.denied");
+    let mut counts = std::collections::BTreeMap::new();
+    for it in denied {
+        let reason = it["data"]["reason"].as_str().unwrap();
+        let group = (reason, it["subject"].as_str().unwrap());
+        *counts.entry(group).or_insert(0) += it["data"]["count"].as_u64().unwrap();
+    }
+    let expected = [
+        (("invalid_key", "keyward"), 3),
+        (("key_revoked", &*revoked.id), 1),
+        (("missing_key", "keyward"), 1),
+        (("token_exchange_off", &*other.id), 4),
+    ];
+    assert_eq!(counts, expected.into());
 }

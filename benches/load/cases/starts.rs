@@ -1,6 +1,9 @@
 //! Starts: their duration, their memory, and the cost of the first use of every key.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -10,13 +13,15 @@ use super::{Bench, ROUNDS, thousands};
 use crate::{
     Outcome,
     client::{self, Pace},
-    process::Process,
+    process::{KEYWARD, Process},
     report::{Table, Target, Verdict, median, micros},
 };
 
 /// Until then, the memory of a start has settled and its jobs have run once.
 const IDLE: Duration = Duration::from_millis(1_500);
 const MIB: f64 = 1024.0 * 1024.0;
+/// Names the static binary, if it is not where packaging/build-static.sh puts it.
+const STATIC_BINARY: &str = "STATIC_BINARY";
 
 pub fn start_and_memory(bench: &mut Bench) -> Outcome<()> {
     let mut sizes = vec![Bench::SMALL, 100_000];
@@ -25,16 +30,8 @@ pub fn start_and_memory(bench: &mut Bench) -> Outcome<()> {
     }
     let mut all = Vec::new();
     for size in &sizes {
-        let dir = bench.site(*size)?.dir.clone();
-        let (mut starts, mut memory) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let keyward = Process::keyward(&dir)?;
-            starts.push(keyward.start.as_secs_f64() * 1e3);
-            thread::sleep(IDLE);
-            memory.push(keyward.rss()? as f64);
-            keyward.stop()?;
-        }
-        all.push((*size, median(starts), median(memory)));
+        let (start, memory) = started(KEYWARD.as_ref(), &bench.site(*size)?.dir)?;
+        all.push((*size, start, memory));
     }
     let table = Table::begin(
         "start, from exec to the first 200 of /livez, and memory once idle",
@@ -52,14 +49,7 @@ pub fn start_and_memory(bench: &mut Bench) -> Outcome<()> {
         table.row(&verdict.cells());
     }
     let (small, _, least) = *all.first().ok_or("nothing was started")?;
-    let verdict = Verdict {
-        what: format!("memory with {} keys, MiB", thousands(small)),
-        figure: format!("{:.1} MiB", least / MIB),
-        baseline: "absolute".to_owned(),
-        value: least / MIB,
-        target: Target::AtMost(20.0),
-    };
-    table.row(&verdict.cells());
+    table.row(&memory_of("memory", least).cells());
     for (size, _, memory) in all.iter().skip(1) {
         let a_key = (memory - least) / (size - small) as f64;
         let verdict = Verdict {
@@ -71,17 +61,64 @@ pub fn start_and_memory(bench: &mut Bench) -> Outcome<()> {
         };
         table.row(&verdict.cells());
     }
-    table.row(&size_of_binary()?.cells());
+    table.row(&size_of("binary, stripped", KEYWARD.as_ref())?.cells());
+    let binary = static_binary()?;
+    if !binary.is_file() {
+        let absent = format!("there is no {}: run packaging/build-static.sh", binary.display());
+        table.row(&["static binary", "not measured", &absent, "", "", ""]);
+        return Ok(());
+    }
+    // The benchmark does not build it, so the table names its commit.
+    let version = Command::new(&binary).arg("--version").output()?.stdout;
+    let version = String::from_utf8(version)?.trim().to_owned();
+    let (_, memory) = started(&binary, &bench.site(small)?.dir)?;
+    for verdict in
+        [memory_of("static: memory", memory), size_of("static binary, stripped", &binary)?]
+    {
+        table.row(&Verdict { baseline: version.clone(), ..verdict }.cells());
+    }
     Ok(())
 }
 
-fn size_of_binary() -> Outcome<Verdict> {
-    let binary = std::fs::metadata(env!("CARGO_BIN_EXE_keyward"))?.len() as f64 / MIB;
-    Ok(Verdict {
-        what: "binary, stripped, MiB".to_owned(),
-        figure: format!("{binary:.1} MiB"),
+/// Returns the time of a start in milliseconds and the idle memory in bytes, each a median.
+fn started(binary: &Path, dir: &Path) -> Outcome<(f64, f64)> {
+    let (mut starts, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let keyward = Process::serve(binary, dir, &[])?;
+        starts.push(keyward.start.as_secs_f64() * 1e3);
+        thread::sleep(IDLE);
+        memory.push(keyward.rss()? as f64);
+        keyward.stop()?;
+    }
+    Ok((median(starts), median(memory)))
+}
+
+fn static_binary() -> Outcome<PathBuf> {
+    if let Some(given) = std::env::var_os(STATIC_BINARY) {
+        return Ok(given.into());
+    }
+    let (version, architecture) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let target = Path::new(KEYWARD).ancestors().nth(2).ok_or("no directory of the build")?;
+    Ok(target.join(format!("static/keyward-{version}-{architecture}-linux")))
+}
+
+fn memory_of(what: &str, bytes: f64) -> Verdict {
+    Verdict {
+        what: format!("{what} with {} keys, MiB", thousands(Bench::SMALL)),
+        figure: format!("{:.1} MiB", bytes / MIB),
         baseline: "absolute".to_owned(),
-        value: binary,
+        value: bytes / MIB,
+        target: Target::AtMost(20.0),
+    }
+}
+
+fn size_of(what: &str, binary: &Path) -> Outcome<Verdict> {
+    let size = fs::metadata(binary)?.len() as f64 / MIB;
+    Ok(Verdict {
+        what: format!("{what}, MiB"),
+        figure: format!("{size:.1} MiB"),
+        baseline: "absolute".to_owned(),
+        value: size,
         target: Target::AtMost(15.0),
     })
 }

@@ -14,13 +14,16 @@ use crate::cli::error::Error;
 /// How many names are tried. A process that was killed leaves a directory, whose name may come again.
 const ATTEMPTS: u32 = 100;
 
+/// The beginning of the name of each directory.
+const PREFIX: &str = "keyward-dev-";
+
 /// A new directory for the owner only. It is removed when this value is dropped.
 pub(super) struct TemporaryDir(PathBuf);
 
 impl TemporaryDir {
     /// Makes a directory `keyward-dev-` and the number of this process.
     pub fn make() -> Result<Self, Error> {
-        let stem = env::temp_dir().join(format!("keyward-dev-{}", process::id()));
+        let stem = env::temp_dir().join(format!("{PREFIX}{}", process::id()));
         let mut path = stem.clone();
         for attempt in 1..=ATTEMPTS {
             match DirBuilder::new().mode(0o700).create(&path) {
@@ -37,6 +40,13 @@ impl TemporaryDir {
     pub fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// Returns the directories of this kind that exist, also those of processes that were killed.
+pub(in crate::cli) fn existing() -> Vec<PathBuf> {
+    let entries = fs::read_dir(env::temp_dir()).into_iter().flatten().flatten();
+    let is_one = |it: &fs::DirEntry| it.file_name().to_string_lossy().starts_with(PREFIX);
+    entries.filter(is_one).map(|it| it.path()).collect()
 }
 
 impl Drop for TemporaryDir {

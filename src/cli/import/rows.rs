@@ -7,13 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{error::Error, import::LONGEST_LINE, limits},
-    domain::{imported_key::ImportedKey, plaintext_key::PlaintextKey},
+    domain::{
+        imported_key::ImportedKey,
+        json::{INEXACT, inexact_members, is_inexact},
+        plaintext_key::PlaintextKey,
+    },
     http::{
         control::import::{ONE_FORM, RowFault},
-        request::{
-            json::{self, NotJson},
-            numbers::{INEXACT, inexact_members, is_inexact},
-        },
+        request::json::{self, NotJson},
     },
 };
 

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use crate::{
     domain::{event::RequestContext, verdict::Verdict},
     http::{
-        authn::{PresentedKey, identified, judged_identity, without_key},
+        authn::{DeniedCaller, PresentedKey, identified, judged_identity, without_key},
         blocking::run,
         problem::{Problem, TokenErrorBody},
         rate_fields::RateFields,
@@ -52,6 +52,11 @@ pub async fn exchange_token(
     body: RequestBody,
 ) -> HttpResponse {
     let outcome = exchange(&app, &proxies, &req, &body).await;
+    if let Err(problem) = &outcome
+        && problem.is_denial()
+    {
+        denied_caller(&app, &req, &body).record(&app, problem, proxies.client_address(&req));
+    }
     metrics.count_exchange(outcome.as_ref().map_or_else(Problem::code, |_| "issued"), 1);
     outcome.unwrap_or_else(|problem| problem.respond_to_exchange(request_id(&req).as_str()))
 }
@@ -76,6 +81,7 @@ async fn exchange(
     let identity = identified(app, text).await?;
     let terms = app.token_terms(scope.as_deref(), audiences.clone());
     let terms = app.refuse_exchange(&identity).and(terms);
+    let terms = terms.and_then(|it| app.refuse_empty_token(&identity, &it).map(|()| it));
     let context = RequestContext {
         request_id: Some(request_id(req).into()),
         client_ip: proxies.client_address(req),
@@ -97,6 +103,16 @@ async fn exchange(
         fields.append_to(&mut response);
     }
     Ok(response.json(TokenBody::new(&request, issued)))
+}
+
+/// Reads the key of a request that was refused because of it.
+fn denied_caller(app: &Keyward, req: &HttpRequest, body: &RequestBody) -> DeniedCaller {
+    let request = body.form().and_then(|it| read_token_request(it)).ok();
+    let key = request.as_ref().and_then(|it| it.key.as_ref());
+    match key {
+        Some(key) => DeniedCaller::of_key(app, key.as_bytes()),
+        None => DeniedCaller::in_request(app, req.headers()),
+    }
 }
 
 /// Returns why a key is refused; `None` if it is not.

@@ -23,9 +23,12 @@ pub struct DeniedCaller {
 impl DeniedCaller {
     /// Reads the headers of a request that was refused because of its key.
     pub fn in_request(app: &Keyward, headers: &HeaderMap) -> Self {
-        let Some(text) = PresentedKey::in_request(app, headers).text else {
-            return Self::default();
-        };
+        let presented = PresentedKey::in_request(app, headers);
+        presented.text.map_or_else(Self::default, |it| Self::of_key(app, it))
+    }
+
+    /// Describes the caller that presented this text.
+    pub fn of_key(app: &Keyward, text: &[u8]) -> Self {
         let prefix = PlaintextKey::parse(text).ok().map(|it| it.prefix());
         let key = match app.identify(text) {
             Identity::Known(entry) => Some((entry.key.id, entry.key.account)),

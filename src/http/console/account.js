@@ -5,6 +5,7 @@ import { DeleteAccount, SwitchAccount } from './account_actions.js';
 import { AccountState } from './accounts.js';
 import { ConsoleLink } from './console_link.js';
 import { openDialog } from './dialogs.js';
+import { exchangeText } from './exchange.js';
 import { dateTime, duration, number } from './format.js';
 import { useLoad } from './hooks.js';
 import { go, to } from './route.js';
@@ -74,6 +75,7 @@ function Facts({ account }) {
     !isOwn(account) && ['Default lifetime of a key', ofServer(account.defaultKeyLifetimeSeconds, duration)],
     !isOwn(account) && ['Rate limit of all keys together', rate(account.rateLimit)],
     !isOwn(account) && ['Rate limit of each key without its own', rate(account.keyRateLimit)],
+    ['Exchange for tokens', exchangeText(account)],
     ['Scopes', account.allowedScopes ? html`<${Chips} names=${account.allowedScopes} label="Allowed scopes" />` : 'All scopes'],
     Object.keys(account.metadata).length > 0
       && ['Metadata', html`<pre tabindex="0" role="region" aria-label="Metadata">${JSON.stringify(account.metadata, null, 2)}</pre>`],

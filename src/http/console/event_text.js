@@ -16,6 +16,7 @@ export const EVENT_TYPES = {
     'api_key.purged': 'Key or credential purged',
     'api_key.retired_key_used': 'Ended credential used',
     'api_key.new_address': 'Key used from a new address',
+    'api_key.exchanged': 'Key exchanged for tokens',
     'api_key.rehashed': 'Hash of a key renewed',
     'api_key.rate_limit_near': 'Rate limit of a key nearly used',
     'api_key.rate_limit_reached': 'Rate limit of a key reached',
@@ -64,6 +65,7 @@ const DETAILS = {
   'api_key.expiring': (data) => (data.days ? `in ${plural(data.days, 'day')}` : ''),
   'api_key.rotated': (data) => (data.gracePeriodSeconds >= 0 ? `grace period: ${duration(data.gracePeriodSeconds)}` : ''),
   'api_key.new_address': (data) => (data.addresses ?? []).map((it) => it.address).join(', '),
+  'api_key.exchanged': (data) => [data.count > 0 && plural(data.count, 'exchange'), data.keys && 'several keys'].filter(Boolean).join(', '),
   'auth.denied': (data) => [words(data.reason ?? ''), data.count > 1 && `${number(data.count)} calls`].filter(Boolean).join(', '),
   'server.started': (data) => (data.version ? `version ${data.version}` : ''),
 };

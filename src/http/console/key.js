@@ -2,6 +2,7 @@
 
 import { html, useEffect } from './html.js';
 import { Story } from './audit.js';
+import { KeyExchange } from './exchange.js';
 import { SECOND, dateTime, duration, number } from './format.js';
 import { useLoad, useNow } from './hooks.js';
 import { actionsOf } from './key_actions.js';
@@ -71,6 +72,7 @@ function Facts({ keyRecord, account }) {
     ['Addresses', keyRecord.allowedIps
       ? html`<${Chips} names=${keyRecord.allowedIps} label="Allowed addresses" />` : 'From everywhere'],
     ['Scopes', html`<${Chips} names=${keyRecord.scopes} label="Scopes" />`],
+    ['Exchange for tokens', html`<${KeyExchange} account=${keyRecord.accountId} />`],
     keyRecord.consoleLink && ['Console link', 'Opens the console for a short time. It cannot be changed.'],
     metadata && ['Metadata', html`<pre tabindex="0" role="region" aria-label="Metadata">${JSON.stringify(keyRecord.metadata, null, 2)}</pre>`],
   ].filter(Boolean);

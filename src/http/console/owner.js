@@ -1,6 +1,7 @@
 // Whose key this page uses, and the menu to forget it.
 
 import { html, useEffect, useRef } from './html.js';
+import { exchangeText } from './exchange.js';
 import { Keep } from './keep.js';
 import { end, session, setRemembered } from './session.js';
 
@@ -14,6 +15,7 @@ export function Owner() {
       <div>
         <p>This page uses the key <strong>${self.name}</strong> (<code>${self.keyPrefix}…</code>) of the
           account <strong>${account.name}</strong>. The audit log names this key as the actor.</p>
+        <p>Exchange of the account's keys for tokens: <strong>${exchangeText(account)}</strong>.</p>
         <${Keep} role="switch" checked=${remembered} onChange=${setRemembered} />
         <button type="button" class="secondary" onClick=${() => end()}>Forget the key</button>
       </div>

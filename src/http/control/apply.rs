@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// The largest request body, in bytes: more than the JSON of the largest file.
+pub const MAX_LEN: usize = 48 * 1024 * 1024;
+
 /// The sections of a file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +57,7 @@ pub struct ApplyAnswer {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyChange {
-    /// `created`, `updated`, `revoked`, `suspended` or `left`.
+    /// `created`, `recreated`, `updated`, `revoked`, `suspended` or `left`.
     pub action: String,
     /// The external identifier; `None` for the operator account.
     pub account: Option<String>,
@@ -222,6 +225,7 @@ impl From<AppliedChange> for ApplyChange {
         Self {
             action: match action {
                 AppliedAction::Created => "created",
+                AppliedAction::Recreated => "recreated",
                 AppliedAction::Updated => "updated",
                 AppliedAction::Revoked => "revoked",
                 AppliedAction::Suspended => "suspended",

@@ -66,7 +66,10 @@ pub(super) fn add(path: &str, operation: &mut Operation) {
         let given = headers.into_iter().filter(|(_, applies)| *applies);
         response.headers.extend(given.map(|(name, _)| (name.to_owned(), header(name))));
     }
-    for (status, name) in [("4XX", "Refused"), ("5XX", "Failed")] {
+    let mut parameters = operation.parameters.iter().flatten();
+    let conditional = parameters.any(|it| matches!(it, RefOr::T(it) if it.name == "If-Match"));
+    let changed = conditional.then_some(("412", "Changed"));
+    for (status, name) in changed.into_iter().chain([("4XX", "Refused"), ("5XX", "Failed")]) {
         let shared = Ref::from_response_name(name).into();
         // An operation whose refusals have a form of its own also answers as all others do: 405.
         match responses.entry(status.to_owned()).or_insert(shared) {
@@ -86,6 +89,11 @@ pub(super) fn add_components(components: &mut Components) {
         components.headers.insert(name.to_owned(), header.into());
     }
     components.responses.extend([
+        problem(
+            "Changed",
+            "The key or account has another `ETag` than `If-Match` names. Nothing is changed.",
+            &[REQUEST_ID],
+        ),
         problem(
             "Refused",
             "The request is refused. `code` says why.",
@@ -117,7 +125,7 @@ pub(super) fn gives_key(path: &str, operation: &Operation) -> bool {
 }
 
 /// Returns the name of the schema of the successful answer.
-fn answer_schema(operation: &Operation) -> Option<&str> {
+pub(super) fn answer_schema(operation: &Operation) -> Option<&str> {
     let mut answers = operation.responses.responses.iter();
     let (_, answer) = answers.find(|(status, _)| status.starts_with('2'))?;
     let RefOr::T(answer) = answer else { return None };

@@ -9,7 +9,7 @@ use utoipa::openapi::{
 };
 
 use super::{
-    answers, bounds, examples,
+    answers, bounds, examples, links,
     operations::{operations, with_methods},
     parameters,
 };
@@ -73,6 +73,7 @@ pub(super) fn complete(document: &mut OpenApi) {
         }
     }
     examples::add(document);
+    links::add(document);
     let schemes = ["ApiKeyAuth", "BearerAuth"];
     let either = schemes.map(|it| SecurityRequirement::new(it, Vec::<String>::new()));
     document.security = Some(either.into());

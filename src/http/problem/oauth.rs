@@ -30,11 +30,12 @@ pub struct TokenErrorBody<'a> {
 impl Problem {
     pub(super) fn token(refusal: &TokenRefusal) -> Self {
         let bad_request = |code| Self::bad_request(code, refusal);
+        let forbidden = |code| Self::new(StatusCode::FORBIDDEN, code, refusal);
         match refusal {
             TokenRefusal::NoIssuer => Self::new(StatusCode::NOT_FOUND, "no_public_url", refusal),
-            TokenRefusal::ExchangeOff => bad_request("token_exchange_off"),
+            TokenRefusal::ExchangeOff => forbidden("token_exchange_off"),
             TokenRefusal::UnknownScope(_) => bad_request("unknown_scope"),
-            TokenRefusal::NoScope => bad_request("no_token_scope"),
+            TokenRefusal::NoScope => forbidden("no_token_scope"),
             TokenRefusal::UnknownAudience(_) => bad_request("unknown_audience"),
             TokenRefusal::NoKeys(source) => {
                 tracing::error!(error = source as &dyn std::error::Error, "{refusal}");

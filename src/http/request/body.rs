@@ -23,12 +23,12 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{
+    domain::json::{INEXACT, inexact_members},
     http::{
         connection::Unread,
         problem::Problem,
         request::{
             json::{self, Members, NotJson},
-            numbers::{INEXACT, inexact_members},
             query::{Query, QueryFaults},
         },
     },

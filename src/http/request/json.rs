@@ -8,10 +8,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::{domain::text::masked, service::Fault};
-
-/// The greatest depth of nested arrays and objects.
-const MAX_DEPTH: usize = 32;
+use crate::{
+    domain::{json::MAX_DEPTH, text::masked},
+    service::Fault,
+};
 
 /// Why a body is not JSON. Never quotes the body.
 #[derive(Debug)]

@@ -86,9 +86,16 @@ pub async fn token_metadata(
 )]
 #[get("/token-status/1")]
 pub async fn token_status(app: web::Data<Keyward>, known: Known) -> Result<HttpResponse, Problem> {
-    let list = match app.status_list_in_memory() {
-        Some(list) => list,
-        None => run(&app, Keyward::status_list).await?,
+    let list = loop {
+        let mut ended = app.watch_list_turns();
+        if let Some(list) = app.status_list_in_memory() {
+            break list;
+        }
+        match app.take_list_turn() {
+            Some(turn) => break run(&app, move |app| app.status_list(&turn)).await?,
+            // It only fails at the end of the server.
+            None => _ = ended.changed().await,
+        }
     };
     let fresh_for = app.fresh_for(&list);
     let body = Bytes::from(list.token.as_bytes().to_vec());

@@ -16,7 +16,7 @@ use crate::{
         data_layout::DataLayout,
     },
     env::Env,
-    service::Checkpointer,
+    service::{Checkpointer, sync_parent},
 };
 
 impl DataDir {
@@ -98,5 +98,6 @@ fn log_name(env: &Env) -> String {
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.sync_all()?;
+    sync_parent(path)
 }

@@ -69,18 +69,57 @@ impl KeyIndex {
         self.status_places.changes.load(Ordering::Acquire)
     }
 
+    /// Reads, inside the transaction, what the index must hold of `touched` after the commit, in the order in
+    /// which it is applied: places that end, then keys and accounts, then places that begin.
+    ///
+    /// So a reader that finds a place, after that a credential, and after that the same place, has what the
+    /// credential held with this place. In any other order it could have what was lost in the same commit.
+    pub(in crate::store) fn images(
+        &self,
+        read: &ReadTx<'_>,
+        touched: &mut HashSet<Touched>,
+    ) -> Result<Vec<Image>, StoreError> {
+        let mut changed = Vec::with_capacity(touched.len());
+        for it in touched.iter() {
+            self.image(read, *it, &mut changed)?;
+        }
+        self.retire_narrowed(read, &changed, touched)?;
+        let (mut images, mut given) = (Vec::new(), Vec::new());
+        for it in touched.iter() {
+            let Touched::StatusPlace(place) = *it else { continue };
+            let state = read.status_place(place)?;
+            let is_given = matches!(state, StatusPlace::Given(_));
+            let images = if is_given { &mut given } else { &mut images };
+            images.push(Image::StatusPlace(place, state));
+        }
+        images.append(&mut changed);
+        images.append(&mut given);
+        Ok(images)
+    }
+
+    /// Moves the retirement of these places to now. Tokens with them were issued until the index learned of
+    /// their retirement, which may be long after it.
+    pub(in crate::store) fn retire_again(
+        &self,
+        read: &ReadTx<'_>,
+        touched: &HashSet<Touched>,
+    ) -> Result<(), StoreError> {
+        for it in touched {
+            if let Touched::StatusPlace(place) = *it {
+                read.retire_place_again(place, self.env.time.now())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Retires the places of credentials that lose something by `changed` that their tokens may say. It
     /// compares what the index holds with what it will hold, so no use case has to think of it.
-    ///
-    /// Returns images to be applied before `changed`: then a reader that finds a place, after that a
-    /// credential, and after that the same place, has what the credential held with this place.
-    pub(in crate::store) fn retire_narrowed(
+    fn retire_narrowed(
         &self,
         read: &ReadTx<'_>,
         changed: &[Image],
         touched: &mut HashSet<Touched>,
-    ) -> Result<Vec<Image>, StoreError> {
-        let mut images = Vec::new();
+    ) -> Result<(), StoreError> {
         for image in changed {
             let Image::Credential(after) = image else { continue };
             if self.status_place_of(after.prefix).is_none() {
@@ -90,12 +129,10 @@ impl KeyIndex {
             if self.look(after.prefix, |it| narrows(&it.key)) == Some(true)
                 && let Some(place) = read.retire_status_place(after.prefix, self.env.time.now())?
             {
-                let place = Touched::StatusPlace(place);
-                self.image(read, place, &mut images)?;
-                touched.insert(place);
+                touched.insert(Touched::StatusPlace(place));
             }
         }
-        Ok(images)
+        Ok(())
     }
 
     /// Returns whether a token of the key may say more than the key grants afterwards. The end of a key
@@ -110,3 +147,6 @@ impl KeyIndex {
         is_nearer || !said(before).is_subset_of(said(after))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,10 +116,8 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let read = ReadTx::new(&conn);
     let marks = compare(known, &read)?;
-    let mut images = Vec::new();
-    for touched in known.touched {
-        known.index.image(&read, *touched, &mut images)?;
-    }
+    known.index.retire_again(&read, known.touched)?;
+    let images = known.index.images(&read, &mut known.touched.clone())?;
     schema::write_version(&conn)?;
     conn.execute_batch("COMMIT")?;
     known.index.apply(images);

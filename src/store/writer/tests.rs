@@ -4,10 +4,11 @@ use super::*;
 use crate::{
     domain::{
         event::{EventSource, EventType, NewEvent, Subject},
+        plaintext_key::KeyPrefix,
         scope::Catalogue,
     },
-    env::{ManualClock, SystemEntropy, Timekeeper, Timestamp},
-    store::{Store, StoreWriter},
+    env::{Clock, ManualClock, SystemEntropy, Timekeeper, Timestamp},
+    store::{StatusPlace, Store, StoreWriter},
 };
 
 type Answer = std::sync::mpsc::Receiver<Result<u64, StoreError>>;
@@ -130,4 +131,28 @@ fn a_panic_outside_of_a_change_is_told_as_the_end_of_writing() {
     assert_eq!(store.divergence(), Some(&Divergence::WriterPanicked));
     let refused = writer.write(|_| Ok::<_, StoreError>(()));
     assert!(matches!(refused, Err(StoreError::Halted)), "{refused:?}");
+}
+
+#[test]
+fn a_place_that_was_retired_before_an_outage_rests_from_its_end_on() {
+    let (_dir, clock, store, writer) = opened();
+    let prefix = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
+    let place = writer.write(move |tx| tx.give_status_place(prefix)).unwrap();
+    // The change reaches the file, and its caller and the index do not hear of it.
+    let lost = queue(&store.writer, move |tx| {
+        tx.retire_status_places(&[prefix])?;
+        tx.sql.execute_batch("COMMIT").map_err(StoreError::from)?;
+        Ok(0)
+    });
+    assert!(lost.recv().unwrap().unwrap_err().is_temporary());
+    let index = store.index();
+    assert_eq!(index.status_place_of(prefix), Some(place), "tokens with it are issued meanwhile");
+    clock.advance(Duration::from_hours(2));
+    writer.write(|_| Ok::<_, StoreError>(())).unwrap();
+    assert_eq!(index.status_place_of(prefix), None);
+    let rests_since = |state| matches!(state, StatusPlace::Retired(at) if at == clock.wall());
+    assert!(rests_since(store.read(|tx| tx.status_place(place)).unwrap()));
+    let mut states = Vec::new();
+    index.for_each_status_place(|_, state| states.push(state));
+    assert!(matches!(states[..], [state] if rests_since(state)), "{states:?}");
 }

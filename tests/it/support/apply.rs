@@ -10,8 +10,13 @@ use super::{
     keyward, keyward_in,
 };
 
-/// Applies this text, and returns the exit code and both outputs.
+/// Applies this text, and returns the exit code and both outputs. For `--prune`, the text is complete.
 pub fn apply(data: &Path, text: &str, arguments: &[&str]) -> (i32, String, String) {
+    let ends = arguments.contains(&"--prune") && !text.is_empty() && !text.contains("[end]");
+    apply_as_it_stands(data, &format!("{text}{}", if ends { "[end]\n" } else { "" }), arguments)
+}
+
+pub fn apply_as_it_stands(data: &Path, text: &str, arguments: &[&str]) -> (i32, String, String) {
     let path = data.with_file_name("apply.toml");
     fs::write(&path, text).unwrap();
     let output = keyward_in(data, &[&["apply", path.to_str().unwrap()], arguments].concat());

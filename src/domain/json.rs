@@ -1,8 +1,12 @@
-//! Numbers in JSON that would change when they are read into 64 bits.
+//! What keyward takes as JSON: how deeply it nests, and numbers that do not change when they are read into
+//! 64 bits.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
+
+/// The greatest depth of nested arrays and objects in a body.
+pub const MAX_DEPTH: usize = 32;
 
 /// The detail of the fault about such a number.
 pub const INEXACT: &str =
@@ -52,7 +56,7 @@ fn after_string(text: &str) -> &str {
 
 /// Returns whether a number keeps its value in 64 bits: the shortest text of the double that it becomes
 /// has the same value.
-fn is_exact(number: &str) -> bool {
+pub fn is_exact(number: &str) -> bool {
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
     }
