@@ -1,6 +1,6 @@
 //! Strict JSON: no member twice, no number that changes.
 
-use keyward::http::request::{json, numbers::is_inexact};
+use keyward::{domain::json::is_inexact, http::request::json};
 use serde_json::Value;
 
 use super::{KEY, keeps_the_secret};
