@@ -148,6 +148,10 @@ pub fn take_key(row: &mut Map<String, Value>) -> Result<Option<ImportedKey>, Row
             let says = "must be 20 to 512 visible ASCII characters, and not a key of keyward's own";
             fault("key", "invalid_format", says)
         })?;
+    if row.keys().any(|it| it.contains(&*text)) {
+        let says = "the key itself must not stand in the name of a member";
+        return Err(fault("key", "contains_api_key", says));
+    }
     match row.iter().find(|(_, value)| holds(value, &text)) {
         Some((name, _)) => {
             Err(fault(name, "contains_api_key", "the key itself must not stand in it"))
@@ -194,6 +198,22 @@ pub(super) fn fault(field: &str, code: &str, detail: &str) -> RowFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_member_of_a_row_repeats_its_key() {
+        let key = "old_key_of_another_system";
+        for (name, value, field) in [
+            ("name", json!(key), "name"),
+            ("metadata", json!({ "a": [{ key: 1 }] }), "metadata"),
+            (key, json!(1), "key"),
+        ] {
+            let mut row = Map::new();
+            row.insert(name.to_owned(), value);
+            row.insert("key".to_owned(), json!(key));
+            let RowFault { field: found, code, .. } = take_key(&mut row).unwrap_err();
+            assert_eq!((&*found, &*code), (field, "contains_api_key"));
+        }
+    }
 
     #[test]
     fn metadata_in_a_cell_is_read_as_strictly_as_in_a_line() {

@@ -43,7 +43,8 @@ pub fn mutated(corpus: &[Vec<u8>], tokens: &[&str], random: &mut Random) -> Vec<
         }
     };
     let mut input = pick(random).clone();
-    for _ in 0..1 + random.below(1 << random.below(5)) {
+    let changes = 1 << random.below(5);
+    for _ in 0..1 + random.below(changes) {
         let at = random.below(input.len() + 1);
         match random.below(12) {
             0 if !input.is_empty() => {

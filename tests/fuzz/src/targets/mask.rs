@@ -29,7 +29,10 @@ pub fn run(input: &[u8]) {
     assert!(!holds_key(&shown), "{shown}");
     for secret in keys_in(input) {
         assert!(holds_key(text), "a key is found wherever it stands");
-        assert!(!shown.contains(&secret[12..]), "a masked text shows no secret: {shown}");
+        // The same characters may stand elsewhere without a label, where they are no key.
+        let count = |it: &str, part: &str| it.matches(part).count();
+        let elsewhere = count(text, &secret[12..]) - count(text, &secret);
+        assert!(count(&shown, &secret[12..]) <= elsewhere, "a masked text shows a secret: {shown}");
     }
     assert!(!escaped(text).chars().any(is_hidden));
     stored(text, Name::parse(text).ok().map(|it| it.as_str().to_owned()), 100, |it| {

@@ -47,7 +47,9 @@ pub fn run(input: &[u8]) {
     if let Some(scope) = scope {
         form.append_pair("scope", scope);
     }
-    audiences.iter().for_each(|it| drop(form.append_pair("audience", it)));
+    for audience in audiences {
+        form.append_pair("audience", audience);
+    }
     same(&request, form.finish().as_bytes());
     same(&request, &[input, b"&unknown=1&scope=&audience="].concat());
     for name in ONCE {
