@@ -143,10 +143,10 @@ impl KeyHash {
             && usize::try_from(length).ok() == Some(Self::DIGEST_LEN)
             && (Self::MIN_ITERATIONS..=Self::MAX_ITERATIONS).contains(&iterations);
         known.then_some(())?;
-        let named = phc.params.get_str("in");
-        let input = Input::ALL.into_iter().find(|it| it.name() == named)?;
+        let input_name = phc.params.get_str("in");
+        let input = Input::ALL.into_iter().find(|it| it.name() == input_name)?;
         // A text that means the same, but is written differently, was not written by `encode`.
-        let mut names = ["i", "l"].into_iter().chain(named.map(|_| "in"));
+        let mut names = ["i", "l"].into_iter().chain(input_name.map(|_| "in"));
         let mut params = phc.params.iter();
         let in_order = names.all(|it| params.next().is_some_and(|(name, _)| name.as_str() == it));
         (in_order && params.next().is_none() && phc.version.is_none()).then_some(())?;

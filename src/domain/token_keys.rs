@@ -24,7 +24,7 @@ const LEAD: Duration = Duration::from_hours(24);
 const TRAIL: Duration = Duration::from_hours(1);
 /// For how long ahead a signature is noted, so that the file is not written for each one.
 const STRIDE: Duration = Duration::from_mins(5);
-/// How far ahead of now the note may be: further ahead, the clock went back. It is more than [`STRIDE`], so
+/// How far ahead of now the note may be: further ahead, the clock went back. It is more than `STRIDE`, so
 /// that a small step replaces no key.
 pub const FURTHEST_AHEAD: Duration = Duration::from_mins(10);
 

@@ -144,7 +144,7 @@ impl Query {
 pub(super) struct QueryFaults(pub Vec<Fault>);
 
 /// Returns the reason that the caller gives for a deletion, and the faults of that parameter. A
-/// [`RequestBody`](crate::http::request::body::RequestBody) holds the faults of all others.
+/// `RequestBody` holds the faults of all others.
 pub fn reason(req: &HttpRequest) -> (Option<ReasonText>, Vec<Fault>) {
     let mut query = Query::of(req);
     query.faults.clear();
