@@ -12,6 +12,7 @@ use std::{
 };
 
 use rcgen::generate_simple_self_signed;
+use rustix::net::sockopt;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
 use serde_json::{Value, json};
 
@@ -58,6 +59,8 @@ fn get(target: &str, key: Option<&str>) -> Vec<u8> {
 /// Connects and sends the request repeatedly until the server reads no more.
 fn ask(address: SocketAddr, request: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("a connection");
+    // Small, so that the server's buffers fill after a few answers and not after thousands.
+    sockopt::set_socket_recv_buffer_size(&stream, 4096).expect("a size");
     stream.set_nonblocking(true).expect("it does not block");
     let flood = request.repeat(MOST_SENT / request.len());
     let mut sent = 0;

@@ -26,6 +26,7 @@ WITH_RETRIES = {"createApiKey", "createAccountApiKey", "createAccount", "createC
 # member, the code, and the reason. `None` stands for a refusal that names no member.
 RULES = [
     (WITH_NAMES, "/name", "invalid_format", "A name has no invisible characters, of which Unicode has too many."),
+    (WITH_NAMES, "/metadata", "out_of_range", "A number in metadata must not change when it is read into 64 bits."),
     ({"reportLeakedKeys"}, "/location", "invalid_format", "A location has none either."),
     (WITH_REASONS, "/reason", "invalid_format", "A reason has none either."),
     (LISTS_OF_KEYS | {"listEvents"}, "/cursor", "invalid_format", "A cursor belongs to one order of the list."),
