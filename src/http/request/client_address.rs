@@ -82,7 +82,9 @@ pub fn is_local(proxies: &TrustedProxies, req: &HttpRequest) -> bool {
 /// no page choose `Host`.
 fn names_no_domain(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else { return true };
-    let Some(authority) = host.to_str().ok().and_then(|it| it.parse::<Authority>().ok()) else {
+    // A user before the host is for URLs only (RFC 9110, 7.2).
+    let host = host.to_str().ok().filter(|it| !it.contains('@'));
+    let Some(authority) = host.and_then(|it| it.parse::<Authority>().ok()) else {
         return false;
     };
     let host = authority.host();
@@ -133,6 +135,25 @@ mod tests {
         ] {
             let lines: Vec<_> = forwarded.iter().map(|it| it.as_bytes()).collect();
             assert_eq!(client(peer, &lines).as_deref(), Some(expected), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_or_localhost_in_host_is_local() {
+        let proxies = TrustedProxies::new(Vec::new());
+        for (host, expected) in [
+            ("localhost:8080", true),
+            ("LOCALHOST", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("keys.example.com", false),
+            ("localhost.example.com", false),
+            ("keys.example.com@localhost", false),
+            ("[@127.0.0.1]", false),
+        ] {
+            let request = TestRequest::get().peer_addr("127.0.0.1:1".parse().unwrap());
+            let request = request.insert_header((header::HOST, host)).to_http_request();
+            assert_eq!(is_local(&proxies, &request), expected, "{host}");
         }
     }
 

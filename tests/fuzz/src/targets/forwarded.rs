@@ -103,7 +103,6 @@ fn addresses(peer: SocketAddr, forwarded: &[&[u8]], host: Option<&[u8]>, proto: 
     if is_local(&proxies, &own) {
         assert!(found.is_some_and(|it| it.is_loopback()));
         let host = String::from_utf8_lossy(host.unwrap_or(b"localhost")).into_owned();
-        let host = host.rsplit('@').next().unwrap_or_default();
         let name = host.strip_prefix('[').and_then(|it| it.split(']').next());
         let name = name.unwrap_or_else(|| host.split(':').next().unwrap_or_default());
         assert!(name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok(), "{host}");

@@ -80,7 +80,8 @@ fn as_table(row: &Map<String, Value>) {
     else {
         return;
     };
-    if row.is_empty() {
+    // The mark at the start of a file is no part of the first name.
+    if row.keys().next().is_none_or(|it| it.starts_with('\u{feff}')) {
         return;
     }
     let mut table = csv::Writer::from_writer(Vec::new());
