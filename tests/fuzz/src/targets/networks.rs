@@ -33,6 +33,8 @@ pub fn run(input: &[u8]) {
         match AddressList::parse_network(word) {
             Ok(network) => {
                 assert_eq!(network.trunc(), network);
+                let mapped = network.prefix_len() >= 96 && network.addr().to_canonical().is_ipv4();
+                assert!(network.addr().is_ipv4() || !mapped, "a mapped network is its IPv4 form");
                 assert_eq!(AddressList::parse_network(&network.to_string()), Ok(network));
             }
             Err(InvalidNetwork::HostBits(meant)) => {
