@@ -74,7 +74,7 @@ impl Timekeeper {
             agreed: AtomicBool::new(true),
             state: Mutex::new(State {
                 standing: Standing::Agreed,
-                agreed_since: monotonic,
+                steady_since: monotonic,
                 is_proven: false,
                 steps: Vec::new(),
             }),
@@ -127,14 +127,14 @@ impl Timekeeper {
         }
     }
 
-    /// Returns for how long wall clock and line have agreed without a break, at most since the start. Each
-    /// step starts it again, also a correction that is believed at once.
+    /// Returns for how long time has gone on without a step, at most since the start. A correction that is
+    /// believed at once is a step, too. After a step back, time follows the monotonic clock alone.
     pub fn steady_for(&self) -> Duration {
         let mut state = self.state();
         let Judgement { reading, .. } = self.judge(&mut state);
         match state.standing {
-            Standing::Agreed => reading.monotonic.since(state.agreed_since),
-            Standing::Back | Standing::Leap(_) => Duration::ZERO,
+            Standing::Agreed | Standing::Back => reading.monotonic.since(state.steady_since),
+            Standing::Leap(_) => Duration::ZERO,
         }
     }
 
@@ -207,16 +207,20 @@ impl Timekeeper {
         };
 
         state.is_proven |= matches!(state.standing, Standing::Agreed)
-            && Self::PROOF <= reading.monotonic.since(state.agreed_since);
+            && Self::PROOF <= reading.monotonic.since(state.steady_since);
         Judgement { now, reading }
     }
 
     /// The wall clock is behind the line: time follows the monotonic clock until it has caught up.
     fn go_on_along(&self, line: Timestamp, state: &mut State, reading: Reading) -> Timestamp {
-        match state.standing {
-            Standing::Back => {}
-            Standing::Agreed => state.notice(StepKind::Back, reading, line),
-            Standing::Leap(leap) => state.notice(StepKind::Back, reading, leap.wall_at(reading)),
+        let expected = match state.standing {
+            Standing::Back => None,
+            Standing::Agreed => Some(line),
+            Standing::Leap(leap) => Some(leap.wall_at(reading)),
+        };
+        if let Some(expected) = expected {
+            state.notice(StepKind::Back, reading, expected);
+            state.steady_since = reading.monotonic;
         }
         state.standing = Standing::Back;
         self.agreed.store(false, Ordering::Release);
@@ -275,7 +279,7 @@ impl Timekeeper {
     /// Sets the line to the wall clock, which has agreed with the monotonic clock since `since`.
     fn agree(&self, state: &mut State, reading: Reading, since: Monotonic) {
         state.standing = Standing::Agreed;
-        state.agreed_since = since;
+        state.steady_since = since;
         self.move_line_to(reading);
         self.agreed.store(true, Ordering::Release);
     }
@@ -301,8 +305,8 @@ impl Timekeeper {
 
 struct State {
     standing: Standing,
-    /// When the present agreement began; only for [`Standing::Agreed`].
-    agreed_since: Monotonic,
+    /// When [`Standing::Agreed`] or [`Standing::Back`] began.
+    steady_since: Monotonic,
     /// Whether an agreement since the start has lasted long enough.
     is_proven: bool,
     steps: Vec<ClockStep>,

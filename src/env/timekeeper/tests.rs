@@ -162,6 +162,20 @@ fn slewing_for_a_day_adds_up_to_nothing() {
 }
 
 #[test]
+fn time_is_steady_since_the_last_step_in_either_direction() {
+    let bench = Bench::new();
+    let steady = || i64::try_from(bench.keeper.steady_for().as_millis()).unwrap();
+    bench.pass(HOUR);
+    assert_eq!(steady(), HOUR);
+    for (step, then) in [(-HOUR, MINUTE), (HOUR - SECOND + 1, MINUTE), (2 * HOUR, 0)] {
+        bench.step(step);
+        assert_eq!(steady(), 0, "{step}");
+        bench.pass(MINUTE);
+        assert_eq!(steady(), then, "{step}");
+    }
+}
+
+#[test]
 fn a_tick_never_takes_now_back() {
     let bench = Bench::new();
     for _ in 0..100 {
