@@ -213,14 +213,10 @@ impl Timekeeper {
 
     /// The wall clock is behind the line: time follows the monotonic clock until it has caught up.
     fn go_on_along(&self, line: Timestamp, state: &mut State, reading: Reading) -> Timestamp {
-        let expected = match state.standing {
-            Standing::Back => None,
-            Standing::Agreed => Some(line),
-            Standing::Leap(leap) => Some(leap.wall_at(reading)),
-        };
-        if let Some(expected) = expected {
-            state.notice(StepKind::Back, reading, expected);
-            state.steady_since = reading.monotonic;
+        match state.standing {
+            Standing::Back => {}
+            Standing::Agreed => state.notice(StepKind::Back, reading, line),
+            Standing::Leap(leap) => state.notice(StepKind::Back, reading, leap.wall_at(reading)),
         }
         state.standing = Standing::Back;
         self.agreed.store(false, Ordering::Release);
@@ -347,6 +343,7 @@ struct Judgement {
 impl State {
     /// Keeps the step until it is recorded. Of many, the earliest are kept.
     fn notice(&mut self, kind: StepKind, reading: Reading, expected: Timestamp) {
+        self.steady_since = reading.monotonic;
         if self.steps.len() < Timekeeper::MAX_STEPS {
             self.steps.push(ClockStep { kind, wall: reading.wall, expected });
         }

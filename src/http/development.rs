@@ -72,7 +72,10 @@ async fn guard<B: MessageBody>(
 
 /// Returns whether no other site can have this name. Containers reach one another by names without a dot.
 fn is_local_name(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
+    // A user before the host is for URLs only (RFC 9110, 7.2).
+    let Some(authority) = host.parse::<Authority>().ok().filter(|_| !host.contains('@')) else {
+        return false;
+    };
     let name = authority.host();
     let address = name.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(name);
     address.parse::<IpAddr>().is_ok() || !name.contains('.') || name.ends_with(".localhost")

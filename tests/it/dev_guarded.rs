@@ -57,6 +57,7 @@ fn a_name_of_another_site_reads_no_keys_and_moves_no_clock() {
         ("127.0.0.1.evil.example", false),
         ("localhost.evil.example", false),
         ("evil.example.", false),
+        ("evil.example@localhost", false),
     ] {
         for path in ["/dev/keys", "/dev/clock"] {
             let answer = ask(host, Request::new("GET", path));
