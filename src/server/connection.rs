@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    input::{Input, Lines},
+    input::{Chunks, Input, Lines},
     requests::{Framing, Requests},
 };
 
@@ -72,8 +72,8 @@ enum Next {
     Begun { woken: bool },
     /// So many bytes of a body.
     Body(u64),
-    /// A body in chunks. `cut` says that it may have ended.
-    Chunks { lines: Lines, cut: bool },
+    /// A body in chunks.
+    Chunks(Chunks),
     /// The next request, when this one has its answer.
     AfterAnswer,
     /// Bytes after the last request. They are dropped.
@@ -119,16 +119,7 @@ impl<IO> Connection<IO> {
             self.next = match framing {
                 Framing::Length(0) => Next::AfterAnswer,
                 Framing::Length(length) => Next::Body(length),
-                Framing::Chunks => Next::Chunks { lines: Lines::STARTED, cut: false },
-            };
-        }
-        if let Next::Chunks { lines, .. } = self.next {
-            self.next = if self.requests.chunks_have_ended() {
-                Next::AfterAnswer
-            } else if self.requests.are_answered() {
-                Next::Nothing // No reader of the body is left to find its end.
-            } else {
-                Next::Chunks { lines, cut: false }
+                Framing::Chunks => Next::Chunks(Chunks::START),
             };
         }
         if self.next == Next::AfterAnswer {
@@ -157,15 +148,17 @@ impl<IO> Connection<IO> {
                 }
                 length
             }
-            Next::Chunks { cut: true, .. } | Next::Begun { .. } | Next::AfterAnswer => 0,
-            Next::Chunks { lines, cut } => {
+            Next::Chunks(chunks) => {
                 let bytes = bytes.get(..self.chunks_left).unwrap_or(bytes);
-                let end = lines.end(bytes);
-                *cut = end.is_some();
+                let end = chunks.end(bytes);
+                if end.is_some() {
+                    self.next = Next::AfterAnswer;
+                }
                 let length = end.unwrap_or(bytes.len());
                 self.chunks_left -= length;
                 length
             }
+            Next::Begun { .. } | Next::AfterAnswer => 0,
             Next::Nothing => {
                 self.input.clear();
                 0
@@ -185,11 +178,9 @@ impl<IO> Connection<IO> {
             Next::AfterAnswer if !self.requests.are_answered() => {
                 self.requests.wake_when_answered(cx.waker());
             }
-            Next::AfterAnswer
-            | Next::Chunks { .. }
-            | Next::Head(_)
-            | Next::Body(_)
-            | Next::Nothing => cx.waker().wake_by_ref(),
+            Next::AfterAnswer | Next::Chunks(_) | Next::Head(_) | Next::Body(_) | Next::Nothing => {
+                cx.waker().wake_by_ref()
+            }
         }
     }
 

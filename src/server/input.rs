@@ -1,4 +1,4 @@
-//! Input of a connection that was not forwarded yet, and where the head of a request ends.
+//! Input of a connection that was not forwarded yet, and where the head and the body of a request end.
 
 use memchr::memchr_iter;
 use tokio::io::ReadBuf;
@@ -13,6 +13,27 @@ pub(super) struct Lines {
     line_is_empty: bool,
 }
 
+/// A place in a body in chunks (RFC 9112, 7.1). What the framework refuses ends the connection, so this reads
+/// on as if it were sound.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Chunks {
+    /// In a size, which is so much up to here.
+    Size(u64),
+    /// In the line after a size.
+    SizeLine(u64),
+    /// So many bytes before the end of a chunk.
+    Data(u64),
+    /// In the end of the line after a chunk.
+    DataEnd,
+    /// At the first byte of a line after the last chunk.
+    LastLine,
+    /// In a trailer field.
+    Trailer,
+    TrailerLf,
+    /// At the last byte of the body.
+    EndLf,
+}
+
 /// Input that was read from the socket and not yet forwarded.
 #[derive(Debug)]
 pub(super) struct Input {
@@ -24,7 +45,6 @@ pub(super) struct Input {
 
 impl Lines {
     pub const NONE: Self = Self { started: false, line_is_empty: true };
-    pub const STARTED: Self = Self { started: true, line_is_empty: true };
 
     /// Reads more bytes. Returns the length up to the end of the empty line, if it is there. Lines end with
     /// LF or CRLF, as the framework reads them.
@@ -42,6 +62,43 @@ impl Lines {
         }
         if !is_nothing(bytes.get(start..).unwrap_or_default()) {
             (self.line_is_empty, self.started) = (false, true);
+        }
+        None
+    }
+}
+
+impl Chunks {
+    pub const START: Self = Self::Size(0);
+
+    /// Reads more bytes. Returns the length up to the end of the body, if it is there.
+    pub fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            let mut length = 1;
+            *self = match (*self, *byte) {
+                (Self::Size(0) | Self::SizeLine(0), b'\n') => Self::LastLine,
+                (Self::Size(size) | Self::SizeLine(size), b'\n') => Self::Data(size),
+                (Self::Size(size), byte) => match char::from(byte).to_digit(16) {
+                    Some(digit) => Self::Size(size.saturating_mul(16).saturating_add(digit.into())),
+                    None => Self::SizeLine(size),
+                },
+                (Self::SizeLine(size), _) => Self::SizeLine(size),
+                (Self::Data(left), _) => {
+                    length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                    match left - length as u64 {
+                        0 => Self::DataEnd,
+                        left => Self::Data(left),
+                    }
+                }
+                (Self::DataEnd, b'\n') => Self::START,
+                (Self::DataEnd, _) => Self::DataEnd,
+                (Self::LastLine, b'\r') => Self::EndLf,
+                (Self::Trailer, b'\r') => Self::TrailerLf,
+                (Self::LastLine | Self::Trailer, _) => Self::Trailer,
+                (Self::TrailerLf, _) => Self::LastLine,
+                (Self::EndLf, _) => return Some(at + 1),
+            };
+            at += length;
         }
         None
     }
@@ -109,6 +166,32 @@ mod tests {
         for text in ["GET / HTTP/1.1\r\nHost: a\r\n", "\r\n\r\n\n", "a\n \n\r \n"] {
             for length in 1..=text.len() {
                 assert_eq!(head(text.as_bytes(), length), None, "{text:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_ends_after_its_last_chunk_and_trailers_in_pieces_of_every_size() {
+        let rest = b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+        for body in [
+            "0\r\n\r\n",
+            "00;a=b\r\nA: b\r\nC:\r\n\r\n",
+            "5\r\nab\r\n\n\r\n0\r\n\r\n",
+            "7\r\n0\r\n\r\n\r\n\r\n0\r\n\r\n",
+            "1a ;x\r\nabcdefghijklmnopqrstuvwxyz\r\n0A\r\n\n\n\n\n\n\n\n\n\n\n\r\n0\r\n\r\n",
+        ] {
+            let all = [body.as_bytes(), rest].concat();
+            for length in 1..=all.len() {
+                let mut chunks = Chunks::START;
+                let pieces = all.chunks(length).enumerate();
+                let mut ends = pieces
+                    .filter_map(|(number, piece)| chunks.end(piece).map(|it| number * length + it));
+                assert_eq!(ends.next(), Some(body.len()), "{body:?} {length}");
+            }
+            for length in 1..=body.len() {
+                let mut chunks = Chunks::START;
+                let before = &body.as_bytes()[..body.len() - 1];
+                assert!(before.chunks(length).all(|it| chunks.end(it).is_none()), "{body:?}");
             }
         }
     }

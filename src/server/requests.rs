@@ -7,14 +7,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use actix_http::{Request as HttpRequest, error::PayloadError};
+use actix_http::Request as HttpRequest;
 use actix_web::{
     body::{BodySize, BoxBody, MessageBody},
     dev::Payload,
     http::{ConnectionType, header},
     web::Bytes,
 };
-use futures_core::Stream;
 
 /// The requests of a connection whose answers are not complete. There is one at most, because the
 /// connection forwards no other.
@@ -26,8 +25,6 @@ struct Running {
     count: usize,
     /// The framing of the newest request, until the connection takes it.
     begun: Option<Framing>,
-    /// Whether the chunks of the newest request have ended.
-    chunks_ended: bool,
     /// Whether the connection ends after the newest request.
     is_last: bool,
     waker: Option<Waker>,
@@ -50,12 +47,6 @@ pub(super) struct Answer {
     _request: Option<Request>,
 }
 
-/// The body of a request in chunks. Only its reader knows where it ends.
-struct Chunks {
-    payload: Payload,
-    requests: Requests,
-}
-
 impl Requests {
     /// Notes that the dispatcher has parsed the head of a request.
     pub fn begin(&self, request: &mut HttpRequest) -> Request {
@@ -74,20 +65,12 @@ impl Requests {
         let mut running = self.0.borrow_mut();
         running.count += 1;
         running.begun = Some(framing);
-        (running.chunks_ended, running.is_last) = (false, is_last);
-        if let Framing::Chunks = framing {
-            let chunks = Chunks { payload: request.take_payload(), requests: self.clone() };
-            *request.payload() = Payload::Stream { payload: Box::pin(chunks) };
-        }
+        running.is_last = is_last;
         Request(self.clone())
     }
 
     pub fn take_begun(&self) -> Option<Framing> {
         self.0.borrow_mut().begun.take()
-    }
-
-    pub fn chunks_have_ended(&self) -> bool {
-        self.0.borrow().chunks_ended
     }
 
     /// Whether no request may follow the newest one (RFC 9112, 9.6).
@@ -134,18 +117,5 @@ impl MessageBody for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         Pin::new(&mut self.body).poll_next(cx)
-    }
-}
-
-impl Stream for Chunks {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let next = Pin::new(&mut this.payload).poll_next(cx);
-        if let Poll::Ready(None) = next {
-            this.requests.0.borrow_mut().chunks_ended = true;
-        }
-        next
     }
 }
