@@ -8,7 +8,7 @@
 #
 # Labels say from what the image was built: `revision` is the commit that BINARY names; `created` is the time of that
 # commit, or SOURCE_DATE_EPOCH; `source` is SOURCE_URL, or the address of the remote `origin` if it begins with https://.
-# What is not known is left out. If the time is known, the same files make the same image.
+# What is not known is left out. If the time is known, the same files make the same layers.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 

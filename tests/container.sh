@@ -138,12 +138,13 @@ revision=$(label revision)
 time=$(git --git-dir=.git show -s --format=%ct "$revision" 2>/dev/null || true)
 [[ -z $time || $(date --date="$(label created)" +%s) == "$time" ]] || fail "created: $(label created), not $time"
 if [[ -n $time ]]; then
-    image=$(buildah inspect --type image "$IMAGE" | jq -r .FromImageID)
+    # The identifier of the image differs, because the format `docker` also stores a random name of the build.
+    layers=$(buildah inspect --type image "$IMAGE" | jq -c .Docker.rootfs)
     SOURCE_URL=https://git.example.com/keyward build
     again=$(buildah inspect --type image "$IMAGE" | jq -r '.Docker.config.Labels["org.opencontainers.image.source"]')
     [[ $again == https://git.example.com/keyward ]] || fail "source: $again"
     build
-    [[ $(buildah inspect --type image "$IMAGE" | jq -r .FromImageID) == "$image" ]] || fail "a second build differs"
+    [[ $(buildah inspect --type image "$IMAGE" | jq -c .Docker.rootfs) == "$layers" ]] || fail "a second build differs"
 fi
 container=$(buildah from --pull-never "$IMAGE")
 # Otherwise buildah mounts a directory of its own there, sometimes over the one that this script gives it.

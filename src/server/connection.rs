@@ -179,7 +179,7 @@ impl<IO> Connection<IO> {
                 self.requests.wake_when_answered(cx.waker());
             }
             Next::AfterAnswer | Next::Chunks(_) | Next::Head(_) | Next::Body(_) | Next::Nothing => {
-                cx.waker().wake_by_ref()
+                cx.waker().wake_by_ref();
             }
         }
     }

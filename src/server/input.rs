@@ -76,7 +76,7 @@ impl Chunks {
         while let Some(byte) = bytes.get(at) {
             let mut length = 1;
             *self = match (*self, *byte) {
-                (Self::Size(0) | Self::SizeLine(0), b'\n') => Self::LastLine,
+                (Self::Size(0) | Self::SizeLine(0), b'\n') | (Self::TrailerLf, _) => Self::LastLine,
                 (Self::Size(size) | Self::SizeLine(size), b'\n') => Self::Data(size),
                 (Self::Size(size), byte) => match char::from(byte).to_digit(16) {
                     Some(digit) => Self::Size(size.saturating_mul(16).saturating_add(digit.into())),
@@ -95,7 +95,6 @@ impl Chunks {
                 (Self::LastLine, b'\r') => Self::EndLf,
                 (Self::Trailer, b'\r') => Self::TrailerLf,
                 (Self::LastLine | Self::Trailer, _) => Self::Trailer,
-                (Self::TrailerLf, _) => Self::LastLine,
                 (Self::EndLf, _) => return Some(at + 1),
             };
             at += length;
