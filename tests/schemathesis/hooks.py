@@ -93,6 +93,15 @@ def before_load_schema(context, raw_schema):
 
 
 @schemathesis.hook
+def map_path_parameters(context, path_parameters):
+    """Asks for proofs of events that the caller may read, too."""
+    seq = (path_parameters or {}).get("seq")
+    if isinstance(seq, int) and 0 < seq:
+        path_parameters["seq"] = FACTS["events"][seq % len(FACTS["events"])]
+    return path_parameters
+
+
+@schemathesis.hook
 def map_query(context, query):
     """Asks for proofs within the log, too."""
     for name in ["from", "to", "size"]:

@@ -97,6 +97,8 @@ def facts_of(server, caller, accounts, work):
     keys, urn = after_first("/api-keys"), "urn:ietf:params:oauth"
     return {
         "url": server.url, "root": server.root, "caller": caller, "seen": str(work / "seen.json"),
+        # Signed by a checkpoint, and visible to both roles.
+        "events": [it["seq"] for it in server.call("GET", f"/events?account={accounts[0]['id']}&limit=3")["data"]],
         "lasting": [it[name] for it in lasting for name in ["id", "keyPrefix"] if name in it],
         "verdicts": ["malformed", *(it["key"] for it in verdicts)],
         "scopes": [it["name"] for it in scopes],
