@@ -71,7 +71,8 @@ pub async fn collect(headers: &HeaderMap, mut payload: Payload) -> (Body, Option
     };
     let body = {
         let mut drained = pin!(drain(&mut payload, limit));
-        // Nearly every body has arrived already, and needs no timer.
+        // A body that has arrived already needs no timer, and neither does a request without one. On the public
+        // server a body arrives one turn after its head.
         match poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx))).await {
             Poll::Ready(body) => body,
             Poll::Pending => timeout(PATIENCE, drained).await.unwrap_or(Body::TooSlow),
