@@ -68,3 +68,51 @@ impl Account {
             || AccountId::is_start(text) && self.id.to_string().starts_with(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(kind: AccountKind) -> Account {
+        let at = Timestamp::from_millis(0);
+        Account {
+            id: AccountId::from_raw(42),
+            kind,
+            name: Name::parse("B\u{fc}cher GmbH").unwrap(),
+            external_id: Some(ExternalId::parse("cust_7").unwrap()),
+            status: AccountStatus::Active,
+            allowed_scopes: None,
+            max_keys: None,
+            lifetimes: Lifetimes::default(),
+            rate_limit: None,
+            key_rate_limit: None,
+            token_exchange: false,
+            metadata: Metadata::empty(),
+            created_at: at,
+            updated_at: at,
+            deleted_at: None,
+            revision: 1,
+        }
+    }
+
+    #[test]
+    fn a_search_finds_the_name_in_any_case_the_external_id_and_the_beginning_of_the_id() {
+        let account = account(AccountKind::Customer);
+        let id = account.id.to_string();
+        let cut = id.get(..id.len() - 1).unwrap();
+        for text in ["b\u{dc}CHER", "bu\u{308}cher", "gmbh", "cust_7", "st_7", &id, cut] {
+            assert!(account.has_text(text), "{text}");
+        }
+        for text in ["CUST_7", "cust_8", "acct_", "acct_1", id.get(1..).unwrap(), "x"] {
+            assert!(!account.has_text(text), "{text}");
+        }
+        let nameless = Account { external_id: None, ..account };
+        assert!(!nameless.has_text("cust_7") && nameless.has_text(&id));
+    }
+
+    #[test]
+    fn the_kind_says_whether_an_account_is_the_operators() {
+        assert!(account(AccountKind::Operator).is_operator());
+        assert!(!account(AccountKind::Customer).is_operator());
+    }
+}

@@ -132,9 +132,8 @@ mod tests {
     use super::*;
     use crate::domain::scope::ScopeSet;
 
-    #[test]
-    fn a_status_changes_at_the_millisecond() {
-        let mut key = ApiKey {
+    fn key() -> ApiKey {
+        ApiKey {
             id: KeyId::from_raw(1),
             account_id: AccountId::from_raw(1),
             name: Name::parse("shop").unwrap(),
@@ -152,7 +151,12 @@ mod tests {
             announced_days: None,
             console_link: None,
             revision: 1,
-        };
+        }
+    }
+
+    #[test]
+    fn a_status_changes_at_the_millisecond() {
+        let mut key = key();
         let week = i64::try_from(ApiKey::EXPIRING.as_millis()).unwrap();
         let at = |key: &ApiKey, millis| key.status_at(Timestamp::from_millis(millis));
         assert_eq!(at(&key, 1_000_000_000 - week), KeyStatus::Active);
@@ -161,5 +165,40 @@ mod tests {
         assert_eq!(at(&key, 1_000_000_000), KeyStatus::Expired);
         key.enabled = false;
         assert_eq!(at(&key, 1_000_000_000), KeyStatus::Disabled);
+    }
+
+    #[test]
+    fn a_key_expires_at_its_instant_and_gives_no_later_end() {
+        let at = Timestamp::from_millis;
+        let mut key = key();
+        key.expires_at = Some(at(1_000));
+        assert!(!key.is_expired_at(at(999)) && key.is_expired_at(at(1_000)));
+        assert_eq!([key.ends_by(at(999)), key.ends_by(at(1_001))], [at(999), at(1_000)]);
+        assert_eq!(key.gives_until(), Some(at(1_000)));
+        key.console_link = Some(ConsoleLink { gives_until: Some(at(5_000)) });
+        assert_eq!(key.gives_until(), Some(at(5_000)));
+        key.console_link = Some(ConsoleLink { gives_until: None });
+        assert_eq!(key.gives_until(), None);
+        key.expires_at = None;
+        assert!(!key.is_expired_at(at(i64::MAX)));
+        assert_eq!(key.ends_by(at(7)), at(7));
+    }
+
+    #[test]
+    fn a_secret_is_as_old_as_the_last_rotation() {
+        let mut key = key();
+        assert_eq!(key.secret_made_at(), Timestamp::from_millis(0));
+        key.rotated_at = Some(Timestamp::from_millis(5));
+        assert_eq!(key.secret_made_at(), Timestamp::from_millis(5));
+    }
+
+    #[test]
+    fn a_request_keeps_sets_or_removes_the_expiry() {
+        let (now, old) = (Timestamp::from_millis(1_000), Some(Timestamp::from_millis(9_000)));
+        let end = Timestamp::from_millis(5_000);
+        assert_eq!(RequestedExpiry::from(None).or(old, now), old);
+        assert_eq!(RequestedExpiry::from(Some(None)).or(old, now), None);
+        assert_eq!(RequestedExpiry::from(Some(Some(end))).or(old, now), Some(end));
+        assert_eq!(RequestedExpiry::In(4).or(old, now), Some(end));
     }
 }

@@ -278,4 +278,23 @@ mod tests {
         empty.request_id = Some(String::new());
         assert_ne!(empty.expected_hash(), event().expected_hash());
     }
+
+    #[test]
+    fn an_actor_and_a_subject_have_the_text_that_is_stored() {
+        let (key, account) = (KeyId::from_raw(1), AccountId::from_raw(2));
+        let prefix = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
+        let actor = Actor::Key { id: key, prefix, account };
+        assert_eq!((actor.encode(), actor.key_id()), (key.to_string(), Some(key)));
+        assert_eq!((Actor::Cli.encode(), Actor::Cli.key_id()), ("cli".to_owned(), None));
+        assert_eq!(Actor::Scheduler.encode(), "scheduler");
+        assert_eq!(Subject::Key(key).to_string(), key.to_string());
+        assert_eq!(Subject::Account(account).to_string(), account.to_string());
+        assert_eq!(Subject::Server.to_string(), "keyward");
+    }
+
+    #[test]
+    fn a_hash_is_shown_as_64_hexadecimal_digits() {
+        let shown = ChainHash([0x0a; 32]).to_string();
+        assert_eq!(shown, "0a".repeat(32));
+    }
 }

@@ -63,4 +63,12 @@ mod tests {
         assert_eq!(rules(None, None).default_end(now), None);
         assert_eq!(server.limit(at(5)), Some(at(100_005)));
     }
+
+    #[test]
+    fn a_duration_becomes_the_whole_seconds_that_fit() {
+        assert_eq!(whole_seconds(Duration::from_millis(7_999)), 7);
+        assert_eq!(whole_seconds(seconds(LONGEST_SECONDS)), LONGEST_SECONDS);
+        assert_eq!(LONGEST_SECONDS, 3_153_600_000);
+        assert_eq!(whole_seconds(Duration::MAX), u32::MAX);
+    }
 }

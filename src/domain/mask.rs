@@ -107,4 +107,28 @@ mod tests {
             assert_eq!(holds_key(&given), given.contains(text));
         }
     }
+
+    #[test]
+    fn a_text_holds_a_key_from_its_whole_secret_on() {
+        let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &SeededEntropy::new(7));
+        let text = key.expose();
+        assert!(holds_key(&text[..44]) && !holds_key(&text[..43]));
+        // The position of the text adds nothing to its length.
+        let at = |len: usize| format!("{}/{}", "x".repeat(50), &text[..len]);
+        assert!(holds_key(&at(44)) && !holds_key(&at(43)));
+        // A second key counts after one that is cut short.
+        assert!(holds_key(&format!("{} {text}", &text[..43])));
+    }
+
+    #[test]
+    fn a_text_is_masked_from_23_digits_on() {
+        for (given, shown) in [
+            ("rg_1234567890123456789012", "rg_1234567890123456789012"),
+            ("rg_12345678901234567890123", "rg_123456789\u{2026}"),
+            ("_12345678901234567890123", "_12345678901234567890123"),
+            ("1_12345678901234567890123", "1_12345678901234567890123"),
+        ] {
+            assert_eq!(masked(given), shown);
+        }
+    }
 }

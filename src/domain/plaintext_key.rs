@@ -231,4 +231,37 @@ mod tests {
         let key = PlaintextKey::generate(label("rg"), &SeededEntropy::new(7));
         assert_eq!(format!("{key:?}"), format!("PlaintextKey({}…)", key.prefix().as_str()));
     }
+
+    /// Returns these 44 characters with their checksum.
+    fn summed(body: &str) -> String {
+        assert_eq!(body.len(), 44);
+        let mut digits = [0; 6];
+        base62::write_number(crc32fast::hash(body.as_bytes()).into(), &mut digits);
+        format!("{body}{}", str::from_utf8(&digits).unwrap())
+    }
+
+    #[test]
+    fn a_right_checksum_does_not_excuse_a_wrong_label_or_character() {
+        let tail = "8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123456789";
+        let parse = |body: &str| PlaintextKey::parse(summed(body).as_bytes());
+        assert!(parse(&format!("rg_{}", &tail[..41])).is_ok());
+        for label in ["", "Rg", "1g", "r-", "abcde"] {
+            let body = format!("{label}_{tail}");
+            assert!(parse(&body[..44]).is_err(), "{label:?}");
+        }
+        for character in ["_", "-", ".", " "] {
+            assert!(parse(&format!("rg_{}{character}", &tail[..40])).is_err(), "{character:?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_prefix_has_twelve_ascii_characters() {
+        let prefix = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
+        assert_eq!((prefix.as_str(), &*format!("{prefix:?}")), ("rg_8fK2mQ9zT", "rg_8fK2mQ9zT"));
+        assert_eq!(prefix.last_characters(), u64::from_le_bytes(*b"fK2mQ9zT"));
+        for wrong in ["", "rg_8fK2mQ9z", "rg_8fK2mQ9zT0", "rg_8fK2mQ9\u{fc}"] {
+            assert!(KeyPrefix::from_stored(wrong).is_none(), "{wrong}");
+        }
+        assert_eq!(format!("{:?}", label("rg")), "rg");
+    }
 }

@@ -162,4 +162,59 @@ mod tests {
         assert_eq!(huge.announced(800_000_000), 80);
         assert_eq!(RateLimit::new(5, 86_399).unwrap().announced(5), 0);
     }
+
+    #[test]
+    fn a_text_has_a_limit_and_a_window_with_a_unit() {
+        for (text, expected) in [
+            ("100/60s", Some((100, 60))),
+            ("100/s", Some((100, 1))),
+            ("5/m", Some((5, 60))),
+            ("5/3m", Some((5, 180))),
+            ("5/2h", Some((5, 7_200))),
+            ("1/d", Some((1, 86_400))),
+            ("1/30d", Some((1, RateLimit::MAX_WINDOW_SECS))),
+            ("1/4294967295s", Some((1, u32::MAX))),
+            ("1/71582789m", None),
+            ("", None),
+            ("5", None),
+            ("5/", None),
+            ("5/60", None),
+            ("5/x", None),
+            ("/s", None),
+            ("x/s", None),
+            ("5/-1s", None),
+        ] {
+            assert_eq!(RateLimit::parts(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_seconds_until_the_next_window_are_rounded_up() {
+        let rate = RateLimit::new(1, 60).unwrap();
+        let state = RateState { rate, remaining: 0, resets_at: Timestamp::from_millis(60_000) };
+        let left = |millis| state.secs_left(Timestamp::from_millis(millis));
+        assert_eq!([0, 1, 1_000, 1_001, 59_999, 60_000].map(left), [60, 60, 59, 59, 1, 0]);
+    }
+
+    #[test]
+    fn a_window_of_five_seconds_survives_a_restart() {
+        let is_stored = |secs| RateLimit::new(1, secs).unwrap().is_stored();
+        assert_eq!([4, 5, 6].map(is_stored), [false, true, true]);
+    }
+
+    #[test]
+    fn the_limit_that_refused_comes_before_the_one_with_the_least_left() {
+        let state = |remaining| RateState {
+            rate: RateLimit::new(10, 60).unwrap(),
+            remaining,
+            resets_at: Timestamp::from_millis(0),
+        };
+        let mut rates = Rates { key: Some(state(3)), account: Some(state(2)), exceeded: None };
+        assert_eq!((rates.exceeded(), rates.tightest()), (None, Some(state(2))));
+        rates.exceeded = Some(Exceeded::Key);
+        assert_eq!((rates.exceeded(), rates.tightest()), (Some(state(3)), Some(state(3))));
+        rates.exceeded = Some(Exceeded::Account);
+        assert_eq!((rates.exceeded(), rates.tightest()), (Some(state(2)), Some(state(2))));
+        assert_eq!(Rates::default().tightest(), None);
+    }
 }

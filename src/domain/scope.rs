@@ -391,4 +391,52 @@ mod tests {
         assert_eq!(catalogue().nearest("order:read").first(), Some(&"orders:read"));
         assert!(catalogue().nearest("qqqq").is_empty());
     }
+
+    #[test]
+    fn a_scope_has_at_most_64_bytes() {
+        let longest = format!("{}:{}", "a".repeat(31), "b".repeat(32));
+        assert!(Scope::parse(&longest).is_ok());
+        assert!(Scope::parse(&format!("{longest}b")).is_err());
+    }
+
+    #[test]
+    fn only_the_scopes_of_keyward_are_reserved() {
+        for (name, ..) in RESERVED {
+            assert!(Scope::parse(name).unwrap().is_reserved(), "{name}");
+        }
+        assert!(!Scope::parse("orders:read").unwrap().is_reserved());
+    }
+
+    #[test]
+    fn the_bits_of_a_catalogue_name_its_scopes() {
+        let catalogue = catalogue();
+        let names = |bits| catalogue.names(bits).collect::<Vec<_>>();
+        assert_eq!(names(catalogue.own()), ["orders:read", "orders:write", "billing:read"]);
+        assert_eq!(names(catalogue.star()), ["*"]);
+        assert_eq!(names(catalogue.everything()).len(), 3 + RESERVED.len());
+        for (name, ..) in RESERVED {
+            assert_eq!(names(catalogue.reserved(name)), [name]);
+        }
+        assert!(catalogue.reserved("orders:read").is_empty());
+        assert_eq!(catalogue.entries().len(), 3 + RESERVED.len());
+    }
+
+    #[test]
+    fn a_set_is_stored_and_read_again() {
+        let stored = set("orders:write orders:read orders:read");
+        assert_eq!(stored.to_string(), "orders:read orders:write");
+        assert_eq!(set(&stored.to_string()), stored);
+        assert!(stored.contains(&Scope::parse("orders:read").unwrap()));
+        assert!(!stored.contains(&Scope::parse("events:read").unwrap()));
+        assert_eq!(stored.iter().count(), 2);
+        assert_eq!((ScopeSet::new([]), ScopeSet::from_stored("a b")), (None, None));
+    }
+
+    #[test]
+    fn at_most_three_names_are_suggested_the_nearest_first() {
+        let own = ["orders:reap", "orders:read", "orders:real", "orders:rear"];
+        let catalogue = Catalogue::new(own.map(|it| (it.to_owned(), String::new())));
+        let nearest = catalogue.nearest("orders:read");
+        assert_eq!((nearest.len(), nearest.first()), (3, Some(&"orders:read")));
+    }
 }

@@ -213,4 +213,62 @@ mod tests {
         let long = serde_json::json!({ "a": "x".repeat(4090) });
         assert_eq!(Metadata::parse(long.as_object().unwrap()), Err(InvalidText::TooLong));
     }
+
+    #[test]
+    fn an_external_id_is_one_to_255_visible_ascii_characters() {
+        let longest = "x".repeat(255);
+        for good in ["a", "cust_42", "-", "~!", &longest] {
+            assert_eq!(ExternalId::parse(good).unwrap().as_str(), good);
+        }
+        let long = "x".repeat(256);
+        for bad in ["", &long, "a b", " a", "a\t", "\u{7f}", "\u{fc}"] {
+            assert_eq!(ExternalId::parse(bad), Err(InvalidText::NotVisibleAscii), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_and_a_location_may_have_200_characters() {
+        let (longest, long) = ("\u{fc}".repeat(200), "\u{fc}".repeat(201));
+        assert_eq!(ReasonText::parse(&longest).unwrap().as_str(), longest);
+        assert_eq!(ReasonText::parse(&long), Err(InvalidText::Length(200)));
+        assert_eq!(Location::parse(&longest).unwrap().as_str(), longest);
+        assert_eq!(Location::parse(&long), Err(InvalidText::Length(200)));
+        let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz012345678901";
+        let location = Location::parse(&format!("https://example.com/?k={key}")).unwrap();
+        assert_eq!(location.as_str(), "https://example.com/?k=rg_8fK2mQ9zT\u{2026}");
+    }
+
+    #[test]
+    fn metadata_is_read_and_shown_as_an_object() {
+        let members = serde_json::json!({ "plan": "pro", "seats": 3 });
+        let metadata = Metadata::parse(members.as_object().unwrap()).unwrap();
+        assert_eq!(metadata.as_json(), r#"{"plan":"pro","seats":3}"#);
+        assert_eq!(metadata.to_value(), members);
+        assert!(!metadata.is_empty() && Metadata::empty().is_empty());
+        assert_eq!(Metadata::from_stored("{}".to_owned()), Some(Metadata::empty()));
+        for wrong in ["", "{", "}", "[]", "{]", "[}", "null"] {
+            assert_eq!(Metadata::from_stored(wrong.to_owned()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn metadata_may_have_exactly_4096_bytes() {
+        let of = |len: usize| serde_json::json!({ "a": "x".repeat(len - r#"{"a":""}"#.len()) });
+        assert!(Metadata::parse(of(4_096).as_object().unwrap()).is_ok());
+        assert_eq!(Metadata::parse(of(4_097).as_object().unwrap()), Err(InvalidText::TooLong));
+    }
+
+    #[test]
+    fn every_refusal_has_its_stable_code() {
+        use InvalidText::{
+            Blank, Hidden, HoldsKey, Length, NotVisibleAscii, TooLong, TooManyMembers,
+        };
+        for fault in [Length(1), TooManyMembers, TooLong] {
+            assert_eq!(fault.code(), "out_of_range");
+        }
+        for fault in [Hidden, Blank, NotVisibleAscii] {
+            assert_eq!(fault.code(), "invalid_format");
+        }
+        assert_eq!(HoldsKey.code(), "contains_api_key");
+    }
 }

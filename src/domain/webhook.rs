@@ -215,4 +215,21 @@ mod tests {
             assert_eq!(seconds(wrong), None, "{wrong}");
         }
     }
+
+    #[test]
+    fn a_receiver_that_wants_no_more_events_ends_the_attempts() {
+        let failed = WebhookCursor::at(7).failed(NOW, None, &Constant(0));
+        assert!(failed.next_attempt.is_some());
+        let disabled = WebhookCursor { next_attempt: None, disabled_at: Some(NOW), ..failed };
+        assert_eq!(failed.disabled(NOW), disabled);
+        assert_eq!((disabled.seq, disabled.attempts), (7, 1));
+    }
+
+    #[test]
+    fn a_pattern_is_shown_as_it_was_read() {
+        for text in ["account.created", "api_key.*", "*"] {
+            let pattern = EventPattern::parse(text).unwrap();
+            assert_eq!((pattern.as_str(), &*pattern.to_string()), (text, text));
+        }
+    }
 }

@@ -76,3 +76,12 @@ fn whatever_is_changed_in_a_note_is_noticed() {
     assert_eq!(signer.public().open(&format!("{note}{line}\n")), Ok(checkpoint()));
     assert_eq!(other.public().open(&format!("{note}{line}\n")), Ok(checkpoint()));
 }
+
+#[test]
+fn a_name_is_neither_empty_nor_holds_a_blank() {
+    for name in ["", "a b", "a\tb", "a\u{a0}b", "a\0b"] {
+        let signer = CheckpointSigner::generate(name, &SeededEntropy::new(1));
+        assert!(CheckpointSigner::parse(&signer.expose()).is_err(), "{name:?}");
+        assert!(CheckpointKey::parse(&signer.public().to_string()).is_err(), "{name:?}");
+    }
+}
