@@ -165,4 +165,15 @@ mod tests {
             assert_eq!(list(inner).is_within(&list(outer)), expected, "{inner} in {outer}");
         }
     }
+
+    #[test]
+    fn a_list_admits_only_known_addresses_that_are_on_it() {
+        let networks = list("203.0.113.0/24");
+        let [inside, outside] = ["203.0.113.9", "198.51.100.9"].map(|it| it.parse().unwrap());
+        assert!(AddressList::admits(None, None) && AddressList::admits(None, Some(outside)));
+        assert!(AddressList::admits(Some(&networks), Some(inside)));
+        assert!(!AddressList::admits(Some(&networks), Some(outside)));
+        assert!(!AddressList::admits(Some(&networks), None));
+        assert_eq!(networks.iter().count(), 1);
+    }
 }

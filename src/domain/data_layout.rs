@@ -64,3 +64,15 @@ impl DataLayout {
         self.root.join(format!("replaced-{instant}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_that_a_restore_replaces_are_kept_beside_the_new_ones() {
+        let layout = DataLayout::new("/data");
+        assert_eq!(layout.root(), Path::new("/data"));
+        assert_eq!(layout.replaced("2026"), Path::new("/data/replaced-2026"));
+    }
+}

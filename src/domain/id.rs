@@ -120,4 +120,29 @@ mod tests {
             assert!(KeyId::parse(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn an_id_has_48_bits_of_time_and_80_random_bits() {
+        struct Ones;
+        impl Entropy for Ones {
+            fn fill(&self, buf: &mut [u8]) {
+                buf.fill(0xFF);
+            }
+        }
+        let raw = next_raw(Timestamp::from_millis(0x0123_4567_89AB), &Ones, 0);
+        assert_eq!(raw, 0x0123_4567_89AB_FFFF_FFFF_FFFF_FFFF_FFFF);
+        assert_eq!(next_raw(Timestamp::from_millis(-1), &Ones, 0), u128::MAX >> 48);
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_has_a_digit() {
+        for (text, expected) in
+            [("key_0", true), ("key_", false), ("key", false), ("acct_0", false)]
+        {
+            assert_eq!(KeyId::is_start(text), expected, "{text}");
+        }
+        let (id, mut text) = (KeyId::from_raw(42), "id=".to_owned());
+        id.push_to(&mut text);
+        assert_eq!(text, format!("id={id}"));
+    }
 }

@@ -219,4 +219,21 @@ mod tests {
         assert!(ImportedKey::parse(own).is_ok());
         assert_eq!(format!("{:?}", key("sk_live_51HabcdefGHIJKL")), "ImportedKey(…)");
     }
+
+    #[test]
+    fn neither_the_digest_nor_the_secret_is_shown() {
+        let digest = ImportedDigest::of(&key("sk_live_51HabcdefGHIJKL"), ImportForm::Sha512);
+        assert_eq!(format!("{digest:?}"), "ImportedDigest(sha512)");
+        assert_eq!(format!("{:?}", PrefixMaker::new([7; 32].into())), "PrefixMaker(\u{2026})");
+        assert_eq!(ImportForm::ALL.map(ImportForm::as_str), ["sha256", "sha512"]);
+    }
+
+    #[test]
+    fn a_digest_is_read_in_hexadecimal_and_in_base64() {
+        assert_eq!(decoded::<2>("0aF9"), Some([0x0a, 0xf9]));
+        assert_eq!(decoded::<3>(" AQID\n"), Some([1, 2, 3]));
+        for wrong in ["", "0a", "0aF", "0aFg", "0aF900", "AQID"] {
+            assert_eq!(decoded::<2>(wrong), None, "{wrong}");
+        }
+    }
 }

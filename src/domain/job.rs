@@ -57,3 +57,16 @@ impl Job {
         Self::ALL.into_iter().find(|it| it.as_str() == text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_found_by_its_name() {
+        for job in Job::ALL {
+            assert!(Job::parse(job.as_str()) == Some(job), "{}", job.as_str());
+        }
+        assert!(Job::parse("").is_none() && Job::parse("Purge").is_none());
+    }
+}

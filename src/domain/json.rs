@@ -133,4 +133,11 @@ mod tests {
         }
         assert!(!is_inexact(r#"{"a": "0.1000000000000000000001\"", "b": "\\", "c": 1}"#));
     }
+
+    #[test]
+    fn a_number_inside_a_string_is_no_number_in_spite_of_what_is_escaped_before_it() {
+        assert!(!is_inexact(r#"["\"1.00000000000000000001"]"#));
+        assert!(is_inexact(r#"["\\",1.00000000000000000001]"#));
+        assert!(is_inexact(r#"["\n\"",1.00000000000000000001]"#));
+    }
 }

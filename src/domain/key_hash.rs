@@ -224,4 +224,24 @@ mod tests {
         let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &entropy);
         assert_eq!(format!("{:?}", KeyHash::of(&key, 1_000, &entropy)), "KeyHash(…)");
     }
+
+    #[test]
+    fn an_imported_key_is_recognised_by_its_text_and_by_either_digest() {
+        use crate::domain::imported_key::ImportForm;
+
+        let entropy = SeededEntropy::new(7);
+        let key = |text: &[u8]| ImportedKey::parse(text).unwrap();
+        let (right, wrong) = (key(b"sk_live_51HabcdefGHIJKL"), key(b"sk_live_51HabcdefGHIJKM"));
+        let by_digest =
+            |form| KeyHash::of_digest(&ImportedDigest::of(&right, form), 1_000, &entropy);
+        for (hash, input) in [
+            (KeyHash::of_imported(&right, 1_000, &entropy), Input::Text),
+            (by_digest(ImportForm::Sha256), Input::Sha256),
+            (by_digest(ImportForm::Sha512), Input::Sha512),
+        ] {
+            assert!(hash.input() == input && hash.iterations() == 1_000);
+            assert!(hash.matches_imported(&right) && !hash.matches_imported(&wrong));
+            assert_eq!(KeyHash::decode(&hash.encode()), Some(hash));
+        }
+    }
 }

@@ -217,4 +217,10 @@ mod tests {
         assert_eq!((rates.exceeded(), rates.tightest()), (Some(state(2)), Some(state(2))));
         assert_eq!(Rates::default().tightest(), None);
     }
+
+    #[test]
+    fn a_rate_limit_has_its_limit_and_its_window() {
+        let rate = RateLimit::new(100, 60).unwrap();
+        assert_eq!((rate.limit(), rate.window_secs()), (&100, &60));
+    }
 }

@@ -233,4 +233,31 @@ mod tests {
         assert_eq!(refusal(&random), None);
         assert_eq!(refusal(&format!("sha256:{}", "0".repeat(64))), Some(InvalidRootKey::Pattern));
     }
+
+    #[test]
+    fn a_key_of_twelve_distinct_characters_or_bytes_is_accepted() {
+        let digest = |distinct: usize| {
+            let bytes = (0..32).map(|it| it % distinct * 7);
+            bytes.fold("sha256:".to_owned(), |line, it| line + &format!("{it:02x}"))
+        };
+        assert_eq!(refusal(&digest(12)), None);
+        assert_eq!(refusal(&digest(11)), Some(InvalidRootKey::Pattern));
+        // With the three of `rg_`.
+        let text = |others: &str| {
+            shaped(&format!("rg_{}", others.chars().cycle().take(41).collect::<String>()))
+        };
+        assert_eq!(refusal(&text("0z2x4v6t8")), None);
+        assert_eq!(refusal(&text("0z2x4v6t")), Some(InvalidRootKey::Pattern));
+    }
+
+    #[test]
+    fn a_run_of_seven_neighbours_is_accepted() {
+        let text = |run: &str| {
+            let filler = "0z2x4v6t8".repeat(3);
+            let body = format!("rg_{filler}{run}{filler}");
+            shaped(&body.chars().take(44).collect::<String>())
+        };
+        assert_eq!(refusal(&text("abcdefg")), None);
+        assert_eq!(refusal(&text("abcdefgh")), Some(InvalidRootKey::Pattern));
+    }
 }

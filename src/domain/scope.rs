@@ -297,7 +297,7 @@ impl ScopeBits {
     pub fn groups(self) -> [u64; Self::GROUPS] {
         const LOW: u64 = (1 << ScopeBits::GROUP) - 1;
         let [a, b, c, d] = self.0;
-        [a, a >> 48 | b << 16, b >> 32 | c << 32, c >> 16 | d << 48, d].map(|it| it & LOW)
+        [a, a >> 48 | b << 16, b >> 32 | c << 32, c >> 16, d].map(|it| it & LOW)
     }
 
     /// Returns the bits of one group in their place.
@@ -438,5 +438,15 @@ mod tests {
         let catalogue = Catalogue::new(own.map(|it| (it.to_owned(), String::new())));
         let nearest = catalogue.nearest("orders:read");
         assert_eq!((nearest.len(), nearest.first()), (3, Some(&"orders:read")));
+    }
+
+    #[test]
+    fn sets_of_scopes_may_overlap() {
+        let catalogue = catalogue();
+        let [read, write] = ["orders:read", "orders:write"].map(|it| catalogue.find(it).unwrap());
+        let both = read.or(write);
+        assert_eq!(both.or(read), both);
+        assert_eq!((both.and(read), both.minus(read)), (read, write));
+        assert!(read.is_subset_of(both) && !both.is_subset_of(read));
     }
 }

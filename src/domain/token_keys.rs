@@ -361,4 +361,15 @@ mod tests {
             assert_eq!(TokenKeys::parse(bad).unwrap_err(), InvalidTokenKeys, "{bad}");
         }
     }
+
+    #[test]
+    fn a_key_is_held_under_its_id_and_its_age_counts_from_when_it_was_made() {
+        let mut held = Held::new();
+        let first = held.signer(ED);
+        assert_eq!(held.keys.age(ED, held.now), Some(Duration::ZERO));
+        held.after(MOMENT);
+        assert_eq!(held.keys.age(ED, held.now), Some(MOMENT));
+        assert_eq!(held.keys.age(ES, held.now), None);
+        assert!(held.keys.holds(&first) && !held.keys.holds("another"));
+    }
 }

@@ -71,6 +71,36 @@ fn a_copy_of_a_key_in_use_is_refused_when_its_own_key_is_gone() {
     }
 }
 
+/// Returns the reasons with which the key with this identifier was revoked.
+fn reasons(server: &TestServer, id: &str) -> Vec<serde_json::Value> {
+    let events = server.events();
+    let about = events.iter().filter(|it| it["subject"] == *id && it["type"] == "api_key.revoked");
+    about.map(|it| it["data"]["reason"].clone()).collect()
+}
+
+#[test]
+fn a_copy_is_revoked_when_its_own_key_is_verified_first() {
+    let server = TestServer::start();
+    let own = server.key(&["orders:read"]);
+    let copy = copy_of(&server, &own.text, ImportForm::Sha256);
+    assert_eq!(reasons(&server, &copy), Vec::<serde_json::Value>::new());
+    assert_eq!(server.code(&own.text), "VALID");
+    assert_eq!(reasons(&server, &copy), [json!("imported_twice")]);
+    assert_eq!(server.code(&own.text), "VALID", "the own key stays");
+    assert_eq!(reasons(&server, &copy).len(), 1);
+}
+
+#[test]
+fn a_copy_that_was_rotated_is_not_revoked_because_its_own_secret_is_another() {
+    let server = TestServer::start();
+    let own = server.key(&["orders:read"]);
+    let copy = copy_of(&server, &own.text, ImportForm::Sha256);
+    let rotated = server.rotate(&server.root.text, &copy, &json!({}));
+    assert_eq!(server.code(&own.text), "VALID");
+    assert_eq!(reasons(&server, &copy), Vec::<serde_json::Value>::new());
+    assert_eq!(server.code(&rotated.text), "VALID");
+}
+
 #[test]
 fn a_copy_of_a_key_that_was_never_presented_is_refused() {
     let mut server = TestServer::start();

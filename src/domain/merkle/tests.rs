@@ -119,3 +119,12 @@ fn another_implementation_accepts_every_consistency_proof() {
     }
     assert_eq!(consistency(0, 1, &mut subtree), Ok(None));
 }
+
+#[test]
+fn a_frontier_counts_its_leaves() {
+    let mut frontier = Frontier::default();
+    for size in 0..5 {
+        assert_eq!(frontier.size(), size);
+        frontier.push(TreeHash::leaf(event(size)), |_, _| ());
+    }
+}

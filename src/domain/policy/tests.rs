@@ -100,6 +100,7 @@ fn hosts_are_names_whatever_their_case_and_port() {
         (Some("eu.api.example.com"), Some(1)),
         (Some("example.com"), None),
         (Some("evil-example.com"), None),
+        (Some(".example.com"), None),
     ] {
         assert_eq!(decides(&policy, "GET", host, "/"), expected, "{host:?}");
     }
@@ -262,4 +263,32 @@ proptest! {
             Err(faults) => prop_assert!(faults.iter().all(|it| Some(it.route) != by_hand)),
         }
     }
+}
+
+#[test]
+fn a_policy_has_its_routes() {
+    let none = Policy::compile(&[], &catalogue()).unwrap();
+    assert_eq!((none.len(), none.is_empty()), (0, true));
+    let two = Policy::compile(&[rule("GET", "/a"), rule("GET", "/b")], &catalogue()).unwrap();
+    assert_eq!((two.len(), two.is_empty()), (2, false));
+}
+
+#[test]
+fn all_of_these_scopes_are_required() {
+    let [read, write] = ["orders:read", "orders:write"].map(|it| catalogue().find(it).unwrap());
+    let required = RequiredScopes::all(read.or(write));
+    assert_eq!(required.missing(read), write);
+    assert!(required.missing(read.or(write)).is_empty());
+}
+
+#[test]
+fn a_key_uses_the_required_scopes_that_it_holds_and_the_star_only_without_them() {
+    let catalogue = catalogue();
+    let [read, write] = ["orders:read", "orders:write"].map(|it| catalogue.find(it).unwrap());
+    let star = catalogue.star();
+    let required = RequiredScopes { all: read, any: write };
+    assert_eq!(required.used(read.or(write), star), read.or(write));
+    assert_eq!(required.used(read.or(write).or(star), star), read.or(write));
+    assert_eq!(required.used(read.or(star), star), read.or(star));
+    assert_eq!(required.used(star, star), star);
 }
