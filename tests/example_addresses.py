@@ -84,6 +84,9 @@ def try_on_a_socket(example, environment, keys):
     file.write_text(replaced(file.read_text(), changes))
     command = replaced(example.command, of_command)
     if example.name == "axum":
+        # All runs share one directory for what cargo builds. By its name, cargo knows this program from the sample.
+        for it in [example.work / "packaging/examples/axum" / it for it in ["Cargo.toml", "Cargo.lock"]]:
+            it.write_text(replaced(it.read_text(), [("keyward-axum-example", "keyward-axum-on-a-socket")]))
         example.run_block(environment, command.replace("cargo run", "cargo build"), "build.log")
     with open(example.work / "socket.log", "wb") as log:
         process = subprocess.Popen(["bash", "-euc", command], cwd=example.work, env=environment | {"PORT": str(path)},

@@ -45,11 +45,11 @@ pub async fn keyward(State(scopes): State<&'static [&'static str]>, mut req: Req
     let mut keys: Vec<_> = req.headers().get_all("X-API-Key").iter().map(text).chain(bearer).collect();
     keys.dedup();
     // Without `into_make_service_with_connect_info::<SocketAddr>()`, as on a Unix socket, the address is unknown.
-    let address = req.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| it.ip());
-    let question = json!({"key": keys.first(), "scopes": scopes, "clientIp": address});
+    let address = req.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| ("clientIp", json!(it.ip())));
+    let members = [("key", json!(keys.first())), ("scopes", json!(scopes))].into_iter().chain(address);
     let answer = match keys.len() {
         0 => Ok(json!({"code": "MISSING_KEY"})),
-        1 => timeout(Duration::from_secs(2), verify(question)).await.unwrap_or(Err("time-out".into())),
+        1 => timeout(Duration::from_secs(2), verify(members.collect())).await.unwrap_or(Err("time-out".into())),
         _ => Ok(json!({"code": "CONFLICTING_KEYS"})),
     };
     let mut found = answer.unwrap_or_else(|reason| json!({"reason": reason}));
