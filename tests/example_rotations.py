@@ -205,6 +205,8 @@ def try_files(bench):
             done = bench.run([SCRIPT, name, *options])
             expect((done.returncode, done.stdout), (2, f"{name} is not a file that can be read\n"), "a missing file")
     expect([it.name for it in [*shared.iterdir(), *own.iterdir()]], ["keyward.key"], "files that are left")
+    done = bench.run([SCRIPT])
+    assert done.returncode == 2 and re.fullmatch(r".*the name of the file is missing.*\n", done.stdout), done.stdout
     print("rotate-own-key.sh, its file: passed")
 
 

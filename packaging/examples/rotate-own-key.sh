@@ -10,6 +10,7 @@
 # Needs curl, jq and coreutils.
 set -eu
 umask 077
+: "${1:?the name of the file is missing; use rotate-own-key.sh FILE [--now]}"
 file=$(realpath -- "$1" 2>/dev/null) && [ -f "$file" ] && [ -r "$file" ] || {
     echo "$1 is not a file that can be read" >&2
     exit 2
