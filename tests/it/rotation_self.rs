@@ -282,14 +282,19 @@ fn the_use_of_a_retired_credential_is_recorded_once_an_hour_for_each_key() {
     server.advance(secs(3_600));
     assert_eq!(server.code(&first.text), "ROTATED");
     recorded(&server, &first, 2);
+    // Without a restart, too.
+    server.advance(secs(3_601));
+    assert_eq!(server.code(&first.text), "ROTATED");
+    recorded(&server, &first, 3);
     server.stop();
     server.restart(|_| ());
     let events = server.events();
     let uses: Vec<_> =
         events.iter().filter(|it| it["type"] == TYPE && it["subject"] == *first.id).collect();
-    assert_eq!(uses.len(), 2);
+    assert_eq!(uses.len(), 3);
     assert_eq!(uses[0]["time"], "2026-01-01T00:00:01.000Z");
     assert_eq!(uses[1]["time"], "2026-01-01T01:10:01.000Z");
+    assert_eq!(uses[2]["time"], "2026-01-01T02:10:02.000Z");
 }
 
 #[test]
