@@ -17,6 +17,7 @@ mod requests;
 mod restore;
 mod root_key_file;
 mod secret_file;
+mod slots;
 mod tls;
 mod users;
 mod webhook_secrets;

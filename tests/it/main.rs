@@ -38,6 +38,7 @@ mod cli_keys;
 mod cli_limits;
 mod cli_people;
 mod client_addresses;
+mod connections;
 mod console;
 mod console_links;
 mod crash;
