@@ -112,11 +112,11 @@ def flood(report, target, neighbour, calm, name, function, count, most, make):
     judge(report, f"{name} at {target.name}", neighbour, calm)
 
 
-def keys_of(target):
+def client_of(target, patient=False):
     """Creates two keys and a gateway on a server. Returns a valid client that uses them, and the first key."""
     found = [target.call("POST", "/api-keys", {"name": "subject", "scopes": ["orders:read"]}) for _ in range(2)]
     gateway = target.call("POST", "/api-keys", {"name": "gateway", "scopes": ["api-keys:verify"]})["key"]
-    return Neighbour(target.doors, gateway, [(it["key"], it["id"]) for it in found]), found[0]["key"]
+    return Neighbour(target.doors, gateway, [(it["key"], it["id"]) for it in found], patient), found[0]["key"]
 
 
 def crowds(report, binary, work, targets, settings, context):
@@ -125,7 +125,7 @@ def crowds(report, binary, work, targets, settings, context):
         target = Target(binary, work, name, f"max_connections = {floods.LIMIT}\nworkers = 2\n[log]\nlevel = \"warn\"\n{more}", trusted)
         targets.append(target)
         target.start()
-        neighbour, subject = keys_of(target)
+        neighbour, subject = client_of(target, patient=True)
         try:
             time.sleep(3)
             calm, make = judge(report, "calm", neighbour, None), shapes.Maker(target.root, subject)
@@ -150,7 +150,7 @@ def run(binary, rounds, report, work, targets):
     try:
         for target in targets:
             target.start()
-            neighbours[target.name], subjects[target.name] = keys_of(target)
+            neighbours[target.name], subjects[target.name] = client_of(target)
         makers = {target.name: shapes.Maker(target.root, subjects[target.name]) for target in targets}
         time.sleep(3)
         workers = {it.name: it.workers() for it in targets}

@@ -25,6 +25,8 @@ thread_local! {
 #[derive(Debug, Default)]
 struct Slots {
     open: usize,
+    /// Those of them that were told to end and have not ended yet.
+    ending: usize,
     newest: u64,
     /// The connections that wait for a request, the longest first.
     waiting: BTreeMap<u64, Rc<Signal>>,
@@ -52,56 +54,64 @@ pub(super) fn most_without_end(connections: usize) -> usize {
     connections.saturating_sub((connections / 16).clamp(1, SPARE)).max(1)
 }
 
-impl Slots {
-    fn make_room(&mut self, most: usize) {
-        if most < self.open
-            && let Some((_, signal)) = self.waiting.pop_first()
-        {
-            signal.end();
-        }
+/// Uses the slots of this thread. They are gone only at the end of the thread.
+fn with_slots<T: Default>(work: impl FnOnce(&mut Slots) -> T) -> T {
+    WORKER.try_with(|it| work(&mut it.borrow_mut())).unwrap_or_default()
+}
+
+/// Ends the connection that waits longest if more than `most` stay open.
+fn make_room(most: usize) {
+    let longest = with_slots(|it| {
+        let longest = if most + it.ending < it.open { it.waiting.pop_first() } else { None };
+        it.ending += usize::from(longest.is_some());
+        longest
+    });
+    if let Some((_, signal)) = longest {
+        signal.end();
     }
 }
 
 impl Signal {
     fn end(&self) {
         self.ended.set(true);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
         }
     }
 }
 
 impl Slot {
     pub fn open(most: usize) -> Self {
-        WORKER.with_borrow_mut(|worker| {
-            worker.open += 1;
-            // Before this connection waits: a new one is never the one that ends for itself.
-            worker.make_room(most);
-        });
+        with_slots(|it| it.open += 1);
+        // Before this connection waits: a new one is never the one that ends for itself.
+        make_room(most);
         let mut slot = Self { most, waiting: None, signal: Rc::default() };
         slot.enlist();
         slot
     }
 
     fn enlist(&mut self) {
-        WORKER.with_borrow_mut(|worker| {
-            worker.newest += 1;
-            worker.waiting.insert(worker.newest, Rc::clone(&self.signal));
-            self.waiting = Some((worker.newest, Instant::now()));
+        let number = with_slots(|it| {
+            it.newest += 1;
+            it.waiting.insert(it.newest, Rc::clone(&self.signal));
+            it.newest
         });
+        self.waiting = Some((number, Instant::now()));
     }
 
     /// Notes that the connection waits for its next request.
     pub fn wait(&mut self) {
         self.enlist();
-        WORKER.with_borrow_mut(|worker| worker.make_room(self.most));
+        make_room(self.most);
     }
 
-    /// Notes that a request was read.
+    /// Notes that a request was read, perhaps just before the connection would have ended.
     pub fn work(&mut self) {
+        if self.signal.ended.replace(false) {
+            with_slots(|it| it.ending = it.ending.saturating_sub(1));
+        }
         if let Some((number, _)) = self.waiting.take() {
-            // The thread-local value is gone only at the end of the thread.
-            let _ = WORKER.try_with(|it| it.borrow_mut().waiting.remove(&number));
+            drop(with_slots(|it| it.waiting.remove(&number)));
         }
     }
 
@@ -135,7 +145,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.work();
-        let _ = WORKER.try_with(|it| it.borrow_mut().open -= 1);
+        with_slots(|it| it.open = it.open.saturating_sub(1));
     }
 }
 
@@ -161,11 +171,14 @@ mod tests {
         assert_eq!(ended(&slots), [2]);
         slots.push(Slot::open(3));
         assert_eq!(ended(&slots), [0, 2]);
+        // A request that came just before the end is answered.
+        slots[2].work();
+        assert_eq!(ended(&slots), [0]);
         // A connection with a request never ends for another, and neither does a new one for itself.
         slots[3].work();
         slots[4].work();
         slots.push(Slot::open(3));
-        assert_eq!(ended(&slots), [0, 2]);
+        assert_eq!(ended(&slots), [0]);
         slots.drain(..3);
         assert_eq!(ended(&slots), [0; 0]);
         slots.push(Slot::open(3));
@@ -174,15 +187,17 @@ mod tests {
 
     #[test]
     fn a_connection_that_waits_again_ends_while_there_are_too_many() {
-        let mut slots: Vec<_> = (0..3).map(|_| Slot::open(2)).collect();
-        assert_eq!(ended(&slots), [0]);
-        slots[1].work();
-        slots[2].work();
+        let mut slots: Vec<_> = Vec::new();
+        for _ in 0..3 {
+            slots.push(Slot::open(1));
+            slots.iter_mut().for_each(Slot::work);
+        }
         slots[1].wait();
-        assert_eq!(ended(&slots), [0, 1]);
-        slots.drain(..2);
+        assert_eq!(ended(&slots), [1]);
         slots[0].wait();
-        assert_eq!(ended(&slots), [0; 0]);
+        assert_eq!(ended(&slots), [0, 1]);
+        slots[2].wait();
+        assert_eq!(ended(&slots), [0, 1], "the others are about to end, and one may stay");
     }
 
     #[test]

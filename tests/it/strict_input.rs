@@ -100,9 +100,10 @@ fn a_known_parameter_is_accepted_once() {
     }
 }
 
-/// Returns a value that this parameter cannot have.
-fn unsound(name: &str) -> &'static str {
-    match name {
+/// Returns a value that this parameter cannot have, if there is one.
+fn unsound(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "verbose" => return None,
         "q" | "externalId" => "",
         "order" => "down",
         "status" => "gone",
@@ -112,7 +113,7 @@ fn unsound(name: &str) -> &'static str {
         "account" | "actor" | "after" | "createdBy" | "cursor" | "days" | "expiringBefore"
         | "from" | "limit" | "since" | "size" | "subject" | "to" | "until" | "unusedSince" => "*",
         other => panic!("there is no unsound value of {other}"),
-    }
+    })
 }
 
 #[test]
@@ -123,7 +124,8 @@ fn a_value_that_a_parameter_cannot_have_is_a_fault_of_its_form_for_every_caller(
     let mut seen = 0;
     for operation in operations() {
         for name in &operation.parameters {
-            let asked = format!("{name}={}", unsound(name));
+            let Some(value) = unsound(name) else { continue };
+            let asked = format!("{name}={value}");
             // A required parameter is in the request already.
             let mut parts: Vec<_> = operation.query.trim_start_matches('?').split('&').collect();
             parts.retain(|it| !it.is_empty() && !it.starts_with(&format!("{name}=")));
