@@ -211,14 +211,14 @@ impl<IO> Connection<IO> {
     /// Watches a connection that has no further input now. Returns whether it ends here, without a fault,
     /// because it waits for a request.
     fn watch_input(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        // Asked in every state: the end of an answer wakes nothing, and then the connection waits.
+        let is_needed = self.requests.poll_end(cx).is_ready();
         let Next::Head(lines) = self.next else {
             return self.progress.watch(cx, self.blocked, None, false);
         };
         let has_begun = lines != Lines::NONE;
         let idle_since = self.requests.waits_since().filter(|_| !has_begun);
-        if !self.progress.watch(cx, self.blocked, idle_since, has_begun)?
-            && self.requests.poll_end(cx).is_pending()
-        {
+        if !self.progress.watch(cx, self.blocked, idle_since, has_begun)? && !is_needed {
             return Ok(false);
         }
         // The client has not read its last answer.
@@ -389,6 +389,15 @@ impl<IO: ActixStream> ActixStream for Connection<IO> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::{Wake, Waker},
+    };
+
+    use actix_http::Request;
     use actix_web::rt::System;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -455,9 +464,39 @@ mod tests {
             connection.progress.keep_alive = LONG * 2;
             let answer = connection.write_all(&[0; 2000]);
             assert!(timeout(SHORT, answer).await.is_err(), "the client reads nothing");
-            let _new = Slot::open(1);
+            let (_new, begin) = (Slot::open(1), Instant::now());
             let ended = forwarded(&mut connection).await.map_err(|it| it.kind());
             assert_eq!(ended, Err(io::ErrorKind::TimedOut));
+            assert!(begin.elapsed() < TICK, "{:?}", begin.elapsed());
+        });
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_answered_in_one_turn_is_woken_when_its_slot_is_needed() {
+        System::new().block_on(async {
+            let (mut connection, mut client) = connection(1);
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let (mut cx, mut bytes) = (Context::from_waker(&waker), [0; 64]);
+            for is_pending in [false, true] {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                let outcome = Pin::new(&mut connection).poll_read(&mut cx, &mut buffer);
+                assert_eq!(outcome.is_pending(), is_pending);
+            }
+            drop(connection.requests.begin(&mut Request::new()));
+            woken.0.store(false, Ordering::Relaxed);
+            let _new = Slot::open(1);
+            assert!(woken.0.load(Ordering::Relaxed));
         });
     }
 
