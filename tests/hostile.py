@@ -4,7 +4,7 @@
     tests/hostile.py target/release/keyward [--rounds N]
 
 Connects only to 127.0.0.1 and to Unix sockets in a temporary directory. Needs openssl and Linux. A round of floods takes
-about half a minute, and the whole run about two and a half minutes; more rounds repeat the floods.
+about half a minute, and the whole run about four minutes; more rounds repeat the floods.
 """
 import argparse
 import collections
