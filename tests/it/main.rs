@@ -18,6 +18,7 @@ mod support;
 mod accounts;
 mod accounts_apart;
 mod address_lists;
+mod answer_sizes;
 mod apply;
 mod apply_prune;
 mod apply_refused;

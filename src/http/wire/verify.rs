@@ -22,7 +22,7 @@ use crate::{
             limits::RateStateBody,
         },
     },
-    service::{Fault, Keyward, Verification},
+    service::{Fault, Faults, Keyward, Verification},
 };
 
 /// A presented key and the scopes that a request needs.
@@ -196,20 +196,20 @@ pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQ
 pub fn read_question(
     mut members: Members,
     catalogue: &Catalogue,
-) -> Result<VerifyQuestion, Vec<Fault>> {
+) -> Result<VerifyQuestion, Faults> {
     let key = members.optional("key", as_it_is::<String>);
     let key = members.required("key", key).map(zeroize::Zeroizing::new);
     let all = members.optional("scopes", |it: Vec<_>| read_wanted(&it, catalogue));
     let any = members.optional("anyScopes", |it: Vec<_>| {
         if it.is_empty() {
             // No key grants one of no scopes. A gateway that sends this would refuse every key.
-            return Err(vec![Fault::new("", "out_of_range", "must name at least one scope")]);
+            return Err(Fault::new("", "out_of_range", "must name at least one scope").into());
         }
         read_wanted(&it, catalogue)
     });
     let client_ip = members.optional("clientIp", |it: String| {
         let fault = || Fault::new("", "invalid_format", "must be an IP address");
-        it.parse().map_err(|_| vec![fault()])
+        it.parse().map_err(|_| Faults::from(fault()))
     });
     let cost = members.optional("cost", |it| read_number(it, &(0..=RateLimit::MAX_LIMIT)));
     members.finish(key.map(|key| VerifyQuestion {
@@ -220,7 +220,7 @@ pub fn read_question(
     }))
 }
 
-fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Vec<Fault>> {
+fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Faults> {
     let (found, faults) = each_scope(items, catalogue, |it| catalogue.find(it));
     let all = found.into_iter().fold(ScopeBits::default(), ScopeBits::or);
     if faults.is_empty() { Ok(all) } else { Err(faults) }
