@@ -123,12 +123,9 @@ mod tests {
     fn a_long_text_is_cut_and_marked() {
         let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &SeededEntropy::new(7));
         let shown = format!("{}…", key.prefix().as_str());
-        for (given, expected) in [
-            ("", ""),
-            ("äöü", "äöü"),
-            ("äöüß", "äöü…"),
-            (key.expose(), "rg_…"),
-        ] {
+        for (given, expected) in
+            [("", ""), ("äöü", "äöü"), ("äöüß", "äöü…"), (key.expose(), "rg_…")]
+        {
             assert_eq!(quotable(given, 3), expected);
         }
         assert_eq!(quotable(key.expose(), 20), shown);

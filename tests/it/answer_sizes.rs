@@ -57,8 +57,7 @@ fn queries() -> Vec<String> {
 /// Returns bodies with a fault for each of many members or items, or very long texts.
 fn bodies() -> Vec<Value> {
     let long = "\u{1}".repeat(LONG / 6);
-    let unknown: serde_json::Map<_, _> =
-        (0..7_000).map(|i| (i.to_string(), Value::Null)).collect();
+    let unknown: serde_json::Map<_, _> = (0..7_000).map(|i| (i.to_string(), Value::Null)).collect();
     let controls: serde_json::Map<_, _> =
         (0..95).map(|i| (format!("{i}{}", "\u{1}".repeat(100)), json!(1))).collect();
     let mut all = vec![

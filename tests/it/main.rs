@@ -69,6 +69,7 @@ mod lifetimes;
 mod listen;
 mod litestream;
 mod manual;
+mod memory;
 mod metrics;
 mod migrations;
 mod minting;

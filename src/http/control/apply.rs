@@ -18,8 +18,8 @@ use crate::{
         wire::{read_account_patch, read_declared_key},
     },
     service::{
-        AppliedAction, AppliedChange, ApplyMode, DeclaredAccount, DeclaredKey, Error, Fault, Faults,
-        KeyPatch, Keyward, Section,
+        AppliedAction, AppliedChange, ApplyMode, DeclaredAccount, DeclaredKey, Error, Fault,
+        Faults, KeyPatch, Keyward, Section,
     },
 };
 
@@ -170,10 +170,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn key(
-        &mut self,
-        members: Map<String, Value>,
-    ) -> Result<(ImportedDigest, KeyPatch), Faults> {
+    fn key(&mut self, members: Map<String, Value>) -> Result<(ImportedDigest, KeyPatch), Faults> {
         let mut members = Members::new(Value::Object(members));
         let digest = read_digest(&mut members);
         if let Some(digest) = &digest

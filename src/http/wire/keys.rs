@@ -317,10 +317,7 @@ pub fn read_key_patch(
 }
 
 /// Reads the settings that a file declares for a key.
-pub fn read_declared_key(
-    mut members: Members,
-    catalogue: &Catalogue,
-) -> Result<KeyPatch, Faults> {
+pub fn read_declared_key(mut members: Members, catalogue: &Catalogue) -> Result<KeyPatch, Faults> {
     let patch = read_settings(&mut members, catalogue, None);
     members.finish(Some(patch))
 }

@@ -5,7 +5,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{domain::text::Location, http::request::json::Members, service::{Fault, Faults}};
+use crate::{
+    domain::text::Location,
+    http::request::json::Members,
+    service::{Fault, Faults},
+};
 
 /// The most keys in one report.
 const MOST_KEYS: usize = 100;

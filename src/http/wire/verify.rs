@@ -86,7 +86,8 @@ pub struct VerificationBody<'a> {
     /// account. `null` means that there is none, or that the key is refused for another reason.
     #[schema(required)]
     rate_limit: Option<RateStateBody>,
-    /// The metadata of the key; empty for a revoked key. The customer writes it, so do not trust it.
+    /// The metadata of the key; empty for a revoked or expired key. The customer writes it, so do not
+    /// trust it.
     #[schema(value_type = MetadataBody)]
     metadata: StoredObject<&'a str>,
     /// The metadata of the account. Only the operator can write it.
@@ -228,7 +229,7 @@ fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Faul
 
 impl<'a> VerificationBody<'a> {
     pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
-        let catalogue = app.catalogue();
+        let (catalogue, now) = (app.catalogue(), app.env().time.now());
         let entry = found.entry.as_deref();
         let Some(key) = entry.map(|it| &it.key) else {
             return Self::of_nobody(found.verdict);
@@ -245,7 +246,7 @@ impl<'a> VerificationBody<'a> {
             missing_scopes: catalogue.names(found.missing).collect(),
             expires_at: key.expires_at().map(Printed),
             rate_limit: found.rates.tightest().map(RateStateBody::from),
-            metadata: StoredObject(key.metadata()),
+            metadata: StoredObject(key.metadata().filter(|_| !key.is_expired_at(now))),
             account_metadata: StoredObject(app.account_metadata(key.account)),
         }
     }
