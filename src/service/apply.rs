@@ -283,7 +283,7 @@ impl Run<'_, '_> {
         let new = NewKey { settings: patch, ..NewKey::new(name, scopes) };
         let row = ImportRow { digest, account: Some(account.id.to_string()), new };
         let imported = self.change.import(Prepared { row, prefix, hash }, &DryRunCounts::new())?;
-        let key = imported.map_err(|fault| Error::Invalid(vec![fault]))?.key;
+        let key = imported.map_err(|fault| Error::Invalid(fault.into()))?.key;
         self.change.remember_applied_key(prefix, key)?;
         self.tell(
             AppliedAction::Created,
@@ -381,9 +381,9 @@ impl Run<'_, '_> {
             faults
         } else if let Error::ScopeEscalation(names) = &err {
             let says = format!("this account cannot have {}", names.join(", "));
-            vec![Fault::new("/scopes", "scope_escalation", says)]
+            Fault::new("/scopes", "scope_escalation", says).into()
         } else if let Error::Conflict(conflict) = &err {
-            vec![Fault::new("", "conflict", conflict.to_string())]
+            Fault::new("", "conflict", conflict.to_string()).into()
         } else {
             return Err(err);
         };
