@@ -483,7 +483,7 @@ impl History {
         self.check_verdicts()?;
         self.server.app.accept_clock().expect("the clock is accepted");
         self.model.now -= WRONG;
-        self.model.events.push(("server".to_owned(), "clock.accepted"));
+        self.model.events.push(("keyward".to_owned(), "clock.accepted"));
         self.forget_tokens();
         Ok(())
     }

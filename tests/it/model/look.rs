@@ -124,7 +124,7 @@ impl History {
             let is_later = self.first_seq <= seq;
             if is_later && !of_job && !OWN.contains(&kind) {
                 recorded
-                    .entry(subject.unwrap_or("server").to_owned())
+                    .entry(subject.unwrap_or_default().to_owned())
                     .or_default()
                     .push(kind.to_owned());
             }

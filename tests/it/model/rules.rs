@@ -32,6 +32,8 @@ pub struct Credential {
     /// The end of its grace period; `None` for the current credential.
     pub ends_at: Option<u64>,
     pub used: Used,
+    /// Whether the key itself asked for the rotation that made it.
+    pub made_by_itself: bool,
     /// A purge removed it.
     pub gone: bool,
 }
@@ -113,7 +115,13 @@ pub struct Model {
 
 impl Credential {
     pub fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), ends_at: None, used: Used::No, gone: false }
+        Self {
+            text: text.to_owned(),
+            ends_at: None,
+            used: Used::No,
+            made_by_itself: false,
+            gone: false,
+        }
     }
 }
 
@@ -263,11 +271,10 @@ impl Model {
         if self.accounts[it.account].deleted && caller.is_none() {
             return Err("not_found");
         }
+        let ended = it.credentials[0].ends_at.is_some_and(|at| at <= self.now);
         match () {
             () if !same => Err("idempotency_key_reused"),
-            () if it.revoked_at.is_some() || 1 < it.credentials.len() => {
-                Err("idempotent_result_revoked")
-            }
+            () if it.revoked_at.is_some() || ended => Err("idempotent_result_revoked"),
             () => Ok(()),
         }
     }
@@ -323,14 +330,15 @@ impl Model {
             return Err("key_not_active");
         }
         let last = it.credentials.len() - 1;
-        // An earlier credential repeats a rotation whose answer was lost, while no newer one was used.
-        let replaces = own.is_some_and(|presented| presented < last);
-        if let Some(presented) = own.filter(|_| replaces) {
+        let earlier = own.filter(|presented| *presented < last);
+        if let Some(presented) = earlier {
             let newer = it.credentials[presented + 1..].iter().map(|it| it.used);
             if was_used(newer, said == "superseded") {
                 return Err("superseded");
             }
         }
+        // An earlier credential repeats a rotation of the key itself, whose answer was lost.
+        let replaces = earlier.is_some() && it.current().made_by_itself;
         let live = it.in_grace(now).count() + usize::from(!replaces);
         if 0 < seconds && 3 <= live {
             return Err("too_many_live_keys");
@@ -340,7 +348,8 @@ impl Model {
         if seconds == 0 {
             it.end_graces(now);
         }
-        it.credentials.push(Credential::new(fresh));
+        let made_by_itself = own.is_some();
+        it.credentials.push(Credential { made_by_itself, ..Credential::new(fresh) });
         self.record(key, "api_key.rotated");
         Ok(())
     }
