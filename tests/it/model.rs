@@ -38,7 +38,7 @@ fn cases_and_seed(usual: u32) -> (u32, u64) {
 
 #[test]
 fn every_history_of_changes_agrees_with_the_model() {
-    let (cases, seed) = cases_and_seed(32);
+    let (cases, seed) = cases_and_seed(60);
     let config = Config {
         cases,
         rng_seed: RngSeed::Fixed(seed),

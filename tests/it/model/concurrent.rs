@@ -293,7 +293,7 @@ fn explain(mut history: Vec<Operation<Call, Answer>>) -> String {
 
 #[test]
 fn every_concurrent_history_of_a_key_is_linearizable() {
-    let (cases, seed) = cases_and_seed(48);
+    let (cases, seed) = cases_and_seed(150);
     let server = TestServer::start();
     let subject = Subject {
         send: &|request| server.send(request),
