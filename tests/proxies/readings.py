@@ -1,4 +1,5 @@
 """The ways in which an API could read a request that a proxy has passed on."""
+import functools
 import re
 
 from corpus import ADDRESS_HEADERS, HOST_HEADERS, IDENTITY, METHOD_HEADERS, PATH_HEADERS, SERVER_HEADERS
@@ -16,7 +17,8 @@ ADDRESS_NAMES, IDENTITY_NAMES = ({folded(it) for it in names} for names in [ADDR
 class Seen:
     """A request as the API got it."""
 
-    def __init__(self, head):
+    def __init__(self, head, plain_names=False):
+        """With `plain_names`, headers count only if no character but `-`, `_` and `.` separates their words."""
         self.head = head
         # The most lenient reader: a line ends at each of these, and white space around it does not count.
         found = re.split(rb"\r\n|\n|\r|\0", head)
@@ -24,6 +26,8 @@ class Seen:
         self.method, self.target = first[0], b" ".join(first[1:-1])
         pairs = [it.partition(b":") for it in found[1:] if it]
         self.headers = [(name.strip(), value.strip()) for name, _, value in pairs]
+        if plain_names:
+            self.headers = [it for it in self.headers if re.fullmatch(rb"[A-Za-z0-9._-]+", it[0])]
 
     def named(self, names):
         return [value for name, value in self.headers if folded(name) in names]
@@ -94,6 +98,7 @@ READERS = [
 ]
 
 
+@functools.lru_cache(10_000)
 def paths_of(target):
     """Returns the paths that a target has, whichever readers come one after the other."""
     found, open_ends = set(), [target.partition(b"?")[0]]
@@ -104,4 +109,4 @@ def paths_of(target):
         found.add(path)
         assert len(found) < 5000, f"too many readings: {target[:200]}"
         open_ends += [it for reader in READERS if (it := reader(path)) not in found]
-    return found
+    return frozenset(found)

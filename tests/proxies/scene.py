@@ -1,5 +1,6 @@
 """A keyward, the real proxies with the shipped files, and an API that records every request as it comes."""
 import collections
+import dataclasses
 import os
 import pathlib
 import re
@@ -56,12 +57,22 @@ class Keyward(Server):
         self.keys = {name: self.key(scopes, **more.get(name, {}))["key"].encode() for name, scopes in SCOPES.items()}
         self.keys["none"] = b""
 
+    def known(self):
+        """Returns what another process needs to ask this server."""
+        return Known(self.port, self.keys)
+
+
+@dataclasses.dataclass
+class Known:
+    port: int
+    keys: dict
+
 
 class Oracle:
     """Asks keyward itself whether a key may do what an API could read. Remembers the answers."""
 
     def __init__(self, keyward):
-        self.keyward, self.known, self.socket = keyward, {}, None
+        self.keyward, self.known = keyward, {}
 
     def allows(self, key, method, host, path):
         """Returns None if keyward allows it, or its reason."""
@@ -147,7 +158,7 @@ class Api:
 class Proxy:
     """A real proxy with a shipped file, in which only addresses and paths are replaced."""
 
-    def __init__(self, name, file, work, keyward, api, edit=lambda text: text):
+    def __init__(self, name, file, work, keyward, api, edit=lambda text: text, options=()):
         program, _, folder, _ = PROXIES[name]
         self.reserved = Port()
         self.port, self.work, self.name = self.reserved.number, work, name
@@ -168,7 +179,7 @@ class Proxy:
         self.log = work / "log"
         command = getattr(self, program)(work / folder / file)
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([program, *map(str, command)], cwd=work, env=ENVIRONMENT | {"HOME": str(work)},
+            self.process = subprocess.Popen([program, *map(str, command), *options], cwd=work, env=ENVIRONMENT | {"HOME": str(work)},
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 30
         while not self.ready():
@@ -179,16 +190,12 @@ class Proxy:
 
     def ready(self):
         try:
-            # Traefik listens before it has read its file.
-            return self.name != "Traefik" or exchange(self.port, b"GET / HTTP/1.1\r\nHost: ready.test\r\n\r\n")[0] not in (0, 404)
+            if self.name == "Traefik":  # It listens before it has read its file.
+                return exchange(self.port, b"GET / HTTP/1.1\r\nHost: ready.test\r\n\r\n")[0] not in (0, 404)
+            socket.create_connection(("127.0.0.1", self.port)).close()
+            return True
         except OSError:
             return False
-        finally:
-            if self.name != "Traefik":
-                try:
-                    socket.create_connection(("127.0.0.1", self.port)).close()
-                except OSError:
-                    return False
 
     def main(self, fixture, file):
         text = (FIXTURES / fixture).read_text().replace("DIR", str(self.work)).replace("LISTEN", f"127.0.0.1:{self.port}")
@@ -215,8 +222,7 @@ class Proxy:
         shutil.move(file, folder / "site.yaml")
         shutil.copy(FIXTURES / "traefik.yaml", folder / "ready.yaml")
         return [f"--entryPoints.web.address=127.0.0.1:{self.port}", f"--providers.file.directory={folder}",
-                "--providers.file.watch=false", "--entryPoints.web.http.aliasHeadersStrategy=delete", "--log.level=WARN", "--global.checkNewVersion=false",
-                "--global.sendAnonymousUsage=false"]
+                "--providers.file.watch=false", "--log.level=WARN", "--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"]
 
     def apache2(self, file):
         # A single process, so that none is left when it is ended.
