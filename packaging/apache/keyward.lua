@@ -46,7 +46,7 @@ local function ask(r, scope)
   question["X-Forwarded-For"] = r.useragent_ip
   local url = r.subprocess_env["keyward_url"]
   if scope ~= "-" then url = url .. "?scope=" .. scope end
-  local reached, status, headers = http.request({
+  local reached, status, headers, line = http.request({
     url = url, headers = question, redirect = false, sink = ltn12.sink.table(body),
     create = function()
       local connection = socket.tcp()
@@ -54,14 +54,18 @@ local function ask(r, scope)
       return connection
     end,
   })
+  -- The library takes 2000 for 200.
+  if reached and not line:find("^HTTP/1%.[01] " .. status .. "%f[%D]") then error("keyward answers " .. line) end
   return reached and status, headers, table.concat(body)
 end
 
 -- Removes the client's own identity headers and claims, in every spelling that CGI cannot distinguish, and the
 -- key. Then sets the identity headers from keyward's answer.
 local function pass(r, headers)
+  -- An answer that lets a request pass has an empty body. Otherwise it could be a part of an answer.
+  if headers["content-length"] ~= "0" then error("the answer has a body") end
   for _, name in ipairs(identity) do
-    if not headers[name:lower()] then error(name .. " is missing in the answer") end
+    if (headers[name:lower()] or "") == "" then error(name .. " is missing in the answer") end
   end
   for name in pairs(r:headers_in_table()) do
     local plain = name:lower():gsub("%W", "-")

@@ -91,19 +91,21 @@ fn a_request_that_a_lenient_server_reads_as_another_is_refused() {
     for server in [guarded(), TestServer::start()] {
         for method in ["get", "Get", "pATCH"] {
             // Another HTTP library reads the method of Envoy's question.
-            let [nginx, forward, _] = questions(method, "/orders").map(|it| it.key(&server.root));
+            let [nginx, forward, _] =
+                questions(method, "/orders").map(|it| it.key(&server.root.text));
             for request in [nginx, forward] {
                 assert_refused(ask(&server, &request), 403, "ambiguous_method");
             }
         }
     }
-    let file = tempfile::NamedTempFile::new().expect("a file");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("routes.toml");
     let route = |path: &str, scope: &str| {
         format!("[[route]]\nmethods = [\"*\"]\npath = \"{path}\"\nscopes = [{scope}]\n")
     };
     let text = route("/orders/admin/**", "\"orders:write\"") + &route("/orders/**", "");
-    std::fs::write(file.path(), text).expect("a policy");
-    let server = TestServer::with(|it| it.authz.policy_file = Some(file.path().to_owned()));
+    fs::write(&file, text).expect("a policy");
+    let server = TestServer::with(|it| it.authz.policy_file = Some(file));
     for path in ["/orders/ADMIN", "/orders/admin.", "/orders/admin%20/7", "/orders/admin%3Fx"] {
         let answer = decided(&server, "GET", path, Some(&server.root));
         assert_refused(answer, 403, "ambiguous_path");
