@@ -27,7 +27,7 @@ use crate::domain::data_layout::DataLayout;
 pub struct DataDir {
     layout: DataLayout,
     /// The system unlocks the file when it is closed, also if the process is killed.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -71,7 +71,7 @@ impl DataDir {
             let error = &err as &dyn std::error::Error;
             tracing::warn!(error, "the process number could not be written to the lock file");
         }
-        Ok(Self { layout, _lock: lock })
+        Ok(Self { layout, lock })
     }
 
     /// As [`DataDir::take`], but waits for its turn. The holder may be a command, or a server that
@@ -153,5 +153,26 @@ impl Drop for DataDir {
             // The next holder of the lock removes a socket that stays.
             let _ = fs::remove_file(socket);
         }
+        // A program that starts at this moment holds a copy of every open file until its `exec`. Without
+        // this, the directory would stay locked for that long.
+        if let Err(err) = self.lock.unlock() {
+            let error = &err as &dyn std::error::Error;
+            tracing::warn!(error, "the data directory could not be unlocked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_is_free_at_once_although_a_starting_program_has_a_copy_of_the_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let held = DataDir::take(place.path()).unwrap();
+        let copy = held.lock.try_clone().unwrap();
+        drop(held);
+        DataDir::take(place.path()).unwrap();
+        drop(copy);
     }
 }

@@ -60,9 +60,10 @@ fn gateways_find_everything_at_the_addresses_of_the_standards() {
     assert_eq!((answer.header("etag"), answer.body.len()), (jwks.header("etag"), 0));
     assert_eq!(answer.header("cache-control"), Some("public, max-age=600"));
 
-    // Another algorithm signs after a restart; the key before it stays for its tokens.
-    let before = Token::of(&server, &manager.text);
+    // A key of another algorithm is published for a day before it signs.
     server.restart(|it| it.tokens.algorithm = TokenAlgorithm::Es256);
+    let before = Token::of(&server, &manager.text);
+    server.advance(Duration::from_hours(24));
     let after = Token::of(&server, &manager.text);
     assert_eq!((&before.header["alg"], &after.header["alg"]), (&json!("EdDSA"), &json!("ES256")));
     let jwks = fetch(&server, "/.well-known/jwks.json").json();

@@ -5,14 +5,14 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use keyward::{
     config::Config,
     env::{ManualClock, SeededEntropy, Timestamp},
     http::stream_limits::{StreamLimits, Streams},
-    server::{self, DataDirError, Instance, Sources},
+    server::{self, Instance, Sources},
     service::Keyward,
 };
 use serde_json::{Value, json};
@@ -231,21 +231,9 @@ impl Drop for TestServer {
 
 type Running = (oneshot::Sender<()>, JoinHandle<()>);
 
-/// A parallel test that starts a program holds all open files for a moment, between fork and exec.
-/// This includes the lock of a server that has just stopped.
 fn open(config: &Config, clock: &Arc<ManualClock>, seed: u64) -> Instance {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let (clock, entropy) = (Arc::clone(clock), Arc::new(SeededEntropy::new(seed)));
-        match Instance::open(config, Sources { clock, entropy }) {
-            Err(server::Error::DataDir(DataDirError::InUse { .. }))
-                if Instant::now() < deadline =>
-            {
-                std::thread::yield_now();
-            }
-            outcome => return outcome.expect("the instance opens"),
-        }
-    }
+    let (clock, entropy) = (Arc::clone(clock), Arc::new(SeededEntropy::new(seed)));
+    Instance::open(config, Sources { clock, entropy }).expect("the instance opens")
 }
 
 fn boot(
