@@ -177,6 +177,9 @@ fn the_operator_allows_the_exchange_in_one_line_and_a_restore_brings_new_keys() 
     assert_eq!(line(&shown), Some("on".to_owned()), "{shown}");
     ask(&server).expect(200);
     assert_eq!(line(&said(&["accounts", "show", "cust_42"])), Some("on".to_owned()));
+    assert_eq!(line(&said(&["keys", "show", &key[..12]])), Some("on".to_owned()));
+    let listed = said(&["accounts", "list"]);
+    assert!(listed.lines().any(|it| it.contains("cust_42") && it.contains(" on ")), "{listed}");
     let backup = dir.path().join("a.db");
     said(&["backup", "create", "--to", backup.to_str().unwrap()]);
     let jwks = Request::new("GET", "/.well-known/jwks.json");
