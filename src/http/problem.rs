@@ -224,7 +224,7 @@ impl From<Error> for Problem {
                 }
                 .with_retry(wait)
             }
-            Error::AmbiguousPath(_) => forbidden("ambiguous_path"),
+            Error::Ambiguous(why) => forbidden(why.code()),
             Error::NoRoute => forbidden("no_route"),
             Error::ProxyMistake(_) => forbidden("authz_misconfigured"),
             Error::ScopeEscalation(_) => forbidden("scope_escalation"),
