@@ -72,7 +72,7 @@ pub use self::{
     development::SampleKey,
     error::{Conflict, Denial, Error, Fault, TokenRefusal},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
-    files::sync_parent,
+    files::{parent, read_text, sync_parent},
     forward_auth::OriginalRequest,
     idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},

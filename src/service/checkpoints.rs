@@ -1,7 +1,7 @@
 //! Signed checkpoints: made, kept where an auditor finds them, and compared with the log.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -12,7 +12,10 @@ use crate::{
         merkle::TreeHash,
     },
     env::Timestamp,
-    service::{Conflict, Error, Keyward, Viewer, files::replace_file},
+    service::{
+        Conflict, Error, Keyward, Viewer,
+        files::{read_text, replace_file},
+    },
     store::{ReadTx, StoreError, StoredCheckpoint},
 };
 
@@ -95,7 +98,7 @@ impl Keyward {
         tracing::info!(checkpoint.size = made.size, checkpoint.note = made.note, "checkpoint");
         // Any user may read it, within the limits of the directory.
         replace_file(&mine.file, 0o666, &made.note)
-            .map_err(|err| Error::Internal(StoreError::File(err)))?;
+            .map_err(|source| StoreError::Beside { path: mine.file.clone(), source })?;
         Ok(1)
     }
 
@@ -175,7 +178,7 @@ pub fn check_against_checkpoints(
     file: &Path,
 ) -> Result<(), Mismatch> {
     let place = file.display().to_string();
-    let beside = match fs::read_to_string(file) {
+    let beside = match read_text(file) {
         Ok(note) => Some(note),
         Err(err) if err.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(Mismatch::File { place, source }),
