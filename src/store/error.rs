@@ -204,7 +204,7 @@ impl From<rusqlite::Error> for StoreError {
             ErrorCode::DiskFull => Self::Full(err),
             ErrorCode::ReadOnly => Self::ReadOnly(err),
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => Self::Io(err),
-            ErrorCode::DatabaseCorrupt => Self::Unreadable(err),
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Unreadable(err),
             _ => Self::Sqlite(err),
         }
     }

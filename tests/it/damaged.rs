@@ -289,7 +289,9 @@ fn a_damaged_or_foreign_write_ahead_log_is_refused_and_kept() {
     let (sound, other) = (Sound::new(), Sound::new());
     let foreign = || -> Harm {
         let log = other.dir.path().join("killed/keyward.db-wal");
-        Box::new(move |data| drop(fs::copy(&log, data.join("keyward.db-wal")).unwrap()))
+        Box::new(move |data| {
+            fs::copy(&log, data.join("keyward.db-wal")).unwrap();
+        })
     };
     let (wal, shm) = ("keyward.db-wal", "keyward.db-shm");
     let cases: Vec<Case> = vec![
@@ -313,9 +315,12 @@ fn a_damaged_or_foreign_write_ahead_log_is_refused_and_kept() {
     // The newest checkpoint shows that events are missing.
     let data = sound.copy(Killed);
     assert!(keyward_in(&data, &["events", "verify"]).status.success());
-    let server = Binary::serve_quietly(&data);
+    let mut server = Binary::serve_quietly(&data);
+    assert!(keyward_in(&data, &["run-job", "upkeep"]).status.success());
+    let body = json!({ "name": "last", "scopes": ["orders:read"] });
+    let create = Request::new("POST", KEYS).key(&sound.root).json(&body);
+    create.send(server.address).expect(201);
     assert!(keyward_in(&data, &["run-job", "checkpoint"]).status.success());
-    let mut server = server;
     server.child.kill().unwrap();
     server.child.wait().unwrap();
     for (name, harm) in [

@@ -2,8 +2,11 @@
 //! is answered that the next start would not find.
 
 use std::{
-    fs::{self, OpenOptions},
-    os::unix::fs::FileExt,
+    fs::{self, OpenOptions, Permissions},
+    os::unix::{
+        fs::{FileExt, PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
@@ -272,6 +275,49 @@ fn a_removed_write_ahead_log_loses_nothing() {
     }
 }
 
+/// The files that are open stay open. The checkpoint file is replaced by a new one, which needs the
+/// directory.
+#[test]
+fn a_directory_that_takes_no_new_file_stops_no_change() {
+    const OWNER: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+    let mut command = keyward();
+    command.env("KEYWARD_LOG_LEVEL", "warn").current_dir("/");
+    if chown(&data, Some(OWNER), Some(OWNER)).is_ok() {
+        // Root may write everywhere.
+        command.uid(OWNER).gid(OWNER);
+    }
+    let server = Binary::serve_as(command, &data);
+    let root = server.root_key();
+    let (keys, revoked) = (Vec::new(), String::new());
+    let mut running = Running { server, root, dir, keys, revoked };
+    running.learn();
+    fs::set_permissions(&data, Permissions::from_mode(0o500)).unwrap();
+    running.learn();
+    let job = keyward_in(&data, &["run-job", "checkpoint"]);
+    assert_eq!(job.status.code(), Some(1), "{}", String::from_utf8_lossy(&job.stderr));
+    running.learn();
+    fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+    assert!(keyward_in(&data, &["run-job", "checkpoint"]).status.success());
+    running.server.child.signal("-TERM");
+    let (root, keys) = (running.root.clone(), running.keys.clone());
+    let (log, _dir) = running.ended(0);
+    assert!(
+        log.contains(&format!("{} cannot be written", data.join("checkpoint").display())),
+        "{log}"
+    );
+    let list = keyward_in(&data, &["keys", "list", "-o", "json"]);
+    let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+    let prefixes = list.as_array().unwrap().iter().map(|it| it["keyPrefix"].as_str().unwrap());
+    let found: Vec<_> = prefixes.filter(|it| !root.starts_with(it)).collect();
+    assert_eq!(found.len(), keys.len(), "{found:?}");
+    assert!(keys.iter().all(|it| found.contains(&&it[..12])), "{found:?}");
+}
+
 /// The checksums in the header show it, and SQLite makes the memory again from the log.
 #[test]
 fn garbage_in_the_shared_memory_loses_nothing() {
@@ -284,7 +330,6 @@ fn garbage_in_the_shared_memory_loses_nothing() {
     running.killed();
 }
 
-/// Another program writes to the tables of keyward. The index would no longer agree with the file.
 #[test]
 fn a_page_that_is_damaged_meanwhile_stops_no_verification_and_the_next_start_refuses_it() {
     let running = Running::start();

@@ -68,7 +68,7 @@ fn unusable(path: &Path, why: &str) -> NotReopened {
 )]
 fn may_pass(err: &StoreError) -> bool {
     match err {
-        StoreError::Sqlite(cause) => cause.sqlite_error_code() != Some(ErrorCode::NotADatabase),
+        StoreError::Unreadable(cause) => cause.sqlite_error_code() != Some(ErrorCode::NotADatabase),
         err => !matches!(
             err,
             StoreError::NotOurs { .. }
