@@ -197,6 +197,9 @@ fn database(layout: &DataLayout) -> Diagnosis {
 
 fn audit_log(config: &Config) -> Diagnosis {
     let layout = config.layout();
+    if fs::metadata(layout.checkpoint()).is_ok_and(|it| !it.is_file()) {
+        return failed(format!("{} is not a file", layout.checkpoint().display()));
+    }
     let signer = server::find_signer(&layout, config.audit.checkpoint_key.as_deref());
     let key = signer.ok().map(|it| it.public().clone());
     let public = || CheckpointKey::parse(&read_text(&layout.checkpoint_public_key()).ok()?).ok();

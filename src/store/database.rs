@@ -186,7 +186,11 @@ impl Opening {
             error = &err as &dyn std::error::Error,
             "{fault}: changes are refused until the storage works again"
         );
-        let (mut conn, access) = schema::open_to_read(path)?;
+        let (mut conn, access) = match schema::open_to_read(path) {
+            // The storage had no room for a new database.
+            Err(StoreError::Empty { .. }) => return Err(err),
+            opened => opened?,
+        };
         if !schema::is_current(&conn)? {
             return Err(err); // A new or older file has to be written before it can be read.
         }
