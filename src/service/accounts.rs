@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::{
     domain::{
         account::{Account, AccountKind, AccountStatus},
-        api_key::ApiKey,
         credential::Credential,
         event::{EventType, NewEvent},
         id::AccountId,
@@ -18,11 +17,12 @@ use crate::{
         Change, ChangePermit, Conflict, Error, IssuedKey, Keyward, Minted, NewKey, Principal,
         keys::{
             addresses::{OUTSIDE, lies_within},
+            expiry::outlives,
             revocation::revoke,
         },
         view::{changes, rate_fact, with_metadata},
     },
-    store::{AccountFilter, AccountPage, ReadTx},
+    store::{AccountFilter, AccountPage, ReadTx, WriteTx},
 };
 
 /// The scopes of the first key of an account, besides those of the catalogue.
@@ -278,33 +278,29 @@ fn account_to_change(
 }
 
 /// Refuses to reactivate an account with keys that outlive the caller, or are accepted from more
-/// addresses than the caller: that would enable them again.
+/// addresses than the caller: that would enable them again. A key that has expired stays refused.
 fn refuse_reactivation(
-    tx: &ReadTx<'_>,
+    tx: &WriteTx<'_>,
     caller: &Principal,
     before: &Account,
     after: &Account,
 ) -> Result<(), Error> {
     let revived = before.status != after.status && after.status == AccountStatus::Active;
-    if revived && caller.allowed_ips.is_some() {
-        refuse_wider_keys(tx, caller, before.id)?;
+    if !revived || (caller.allowed_ips.is_none() && caller.gives_until.is_none()) {
+        return Ok(());
+    }
+    let mut keys = tx.unrevoked_keys(before.id)?;
+    keys.retain(|it| it.key.enabled && !it.key.is_expired_at(tx.now()));
+    let limit = caller.allowed_ips.as_ref();
+    if keys.iter().any(|it| !lies_within(it.key.allowed_ips.as_ref(), limit)) {
+        let detail = "keys of this account are accepted from addresses outside the allowedIps of the calling key";
+        return Err(Error::invalid("/status", OUTSIDE, detail));
     }
     let Some(limit) = caller.gives_until else { return Ok(()) };
-    if revived && tx.has_key_beyond(before.id, limit)? {
+    if keys.iter().any(|it| outlives(it.key.gives_until(), Some(limit))) {
         let detail =
             format!("keys of this account outlive the calling key, which expires at {limit}");
         return Err(Error::invalid("/status", "expires_after_caller", detail));
-    }
-    Ok(())
-}
-
-/// Refuses if an enabled key of the account is accepted from addresses from which the caller is not.
-fn refuse_wider_keys(tx: &ReadTx<'_>, caller: &Principal, id: AccountId) -> Result<(), Error> {
-    let limit = caller.allowed_ips.as_ref();
-    let is_wider = |it: &ApiKey| it.enabled && !lies_within(it.allowed_ips.as_ref(), limit);
-    if tx.unrevoked_keys(id)?.iter().any(|it| is_wider(&it.key)) {
-        let detail = "keys of this account are accepted from addresses outside the allowedIps of the calling key";
-        return Err(Error::invalid("/status", OUTSIDE, detail));
     }
     Ok(())
 }

@@ -36,18 +36,6 @@ impl ReadTx<'_> {
         Ok(statement.query_row(params![account, now], |row| row.get(0))?)
     }
 
-    /// Returns whether an enabled key of this account is valid after `limit`, or is a console link that
-    /// gives later ends.
-    pub fn has_key_beyond(&self, account: AccountId, limit: Timestamp) -> Result<bool, StoreError> {
-        let mut statement = self.sql.prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM api_keys
-             WHERE account_id = ?1 AND revoked_at_ms IS NULL AND enabled = 1
-               AND coalesce(
-                   CASE console_link WHEN 1 THEN gives_until_ms ELSE expires_at_ms END > ?2, 1))",
-        )?;
-        Ok(statement.query_row(params![account, limit], |row| row.get(0))?)
-    }
-
     /// Returns whether a key of this account, or the account itself, has this scope.
     pub fn names_scope(&self, scope: &Scope, account: AccountId) -> Result<bool, StoreError> {
         let mut statement = self.sql.prepare_cached(

@@ -33,7 +33,8 @@ export class Server {
   static async start(binary, settings) {
     const server = new Server(binary, settings);
     try {
-      await server.#listen('127.0.0.1:0');
+      // The port of this address stays free between a stop and a start: clients on this machine connect from 127.0.0.1.
+      await server.#listen('127.0.0.2:0');
       server.rootKey = readFileSync(join(server.#folder, 'data', 'initial-root-key'), 'utf8').trim();
     } catch (error) {
       await server.end();

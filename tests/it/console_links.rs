@@ -296,6 +296,9 @@ fn a_caller_that_expires_gets_no_link_that_gives_more_than_itself() {
     server.put(&server.root.text, &address, &json!({ "status": "suspended" })).expect(200);
     let woken = server.put(&caller.text, &address, &json!({ "status": "active" }));
     assert_fault(&woken, "/status", "expires_after_caller");
+    // The link has ended; the caller has not.
+    server.advance(30 * MINUTE);
+    server.put(&caller.text, &address, &json!({ "status": "active" })).expect(200);
 }
 
 #[test]
