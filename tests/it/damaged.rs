@@ -1,112 +1,27 @@
 //! Damaged, wrong and missing files at a start: the message names the file and what to do, `doctor` finds
 //! the same fault, and no file is overwritten.
 
+mod data;
+
 use std::{
-    collections::BTreeMap,
     fs::{self, OpenOptions, Permissions},
     io::Write,
-    os::unix::{
-        fs::{FileExt, FileTypeExt, PermissionsExt, symlink},
-        net::UnixListener,
-    },
-    path::{Path, PathBuf},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::Path,
     process::Command,
 };
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use self::data::{
+    Base, Harm, KEYS, Sound, contents, copy, cut, directory, empty, garbage, leaf_of, lost_link,
+    nothing, overwrite, pipe, put, text,
+};
 use crate::support::{Binary, Request, keyward, keyward_in, skip};
 
-const KEYS: &str = "/api/v1/api-keys";
-const PAGE: u64 = 4096;
 /// Part of every message about a database that no start can use.
 const RESTORE: &str = "restore a backup with `keyward backup restore`";
-
-/// Sound data directories, and the keys that were created in them.
-struct Sound {
-    dir: tempfile::TempDir,
-    root: String,
-    keys: Vec<String>,
-}
-
-/// The data directory that a case starts from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Base {
-    /// The server was stopped, so the database is one file.
-    Stopped,
-    /// The server was killed, so its last changes are in the write-ahead log.
-    Killed,
-}
-
-impl Sound {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("killed");
-        let variables =
-            [("KEYWARD_PUBLIC_URL", "http://127.0.0.1:1"), ("KEYWARD_LOG_LEVEL", "warn")];
-        let mut server = Binary::serve_with(&data, &variables);
-        let root = server.root_key();
-        let ask = |method: &str, path: &str, body: &Value| {
-            Request::new(method, path).key(&root).json(body).send(server.address)
-        };
-        let mut keys = Vec::new();
-        for number in 0..12 {
-            let metadata = json!({ "filler": "x".repeat(900) });
-            let body = json!({ "name": "a", "scopes": ["orders:read"], "metadata": metadata });
-            let made = ask("POST", KEYS, &body).expect(201).json();
-            keys.push(made["key"].as_str().unwrap().to_owned());
-            if number == 5 {
-                for job in ["tokens", "checkpoint", "upkeep"] {
-                    assert!(keyward_in(&data, &["run-job", job]).status.success(), "{job}");
-                }
-            }
-        }
-        server.child.kill().unwrap();
-        server.child.wait().unwrap();
-        let stopped = dir.path().join("stopped");
-        copy(&data, &stopped);
-        assert!(Binary::serve_with(&stopped, &variables).terminate().status.success());
-        Self { dir, root, keys }
-    }
-
-    /// Returns a fresh copy of the directory.
-    fn copy(&self, base: Base) -> PathBuf {
-        let data = self.dir.path().join("data");
-        if data.exists() {
-            fs::remove_dir_all(&data).unwrap();
-        }
-        let base = if base == Base::Stopped { "stopped" } else { "killed" };
-        copy(&self.dir.path().join(base), &data);
-        data
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
-}
-
-/// Returns the content of every file. The lock holds the number of the last process, and the shared memory
-/// is made anew at each start.
-fn contents(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(data).unwrap() {
-        let path = entry.unwrap().path();
-        let kind = fs::symlink_metadata(&path).unwrap().file_type();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if ["keyward.lock", "keyward.db-shm"].contains(&&*name) {
-            continue;
-        }
-        // A log without content is no change.
-        if kind.is_file() && !(name == "keyward.db-wal" && fs::metadata(&path).unwrap().len() == 0)
-        {
-            found.insert(path.clone(), fs::read(path).unwrap());
-        } else if kind.is_dir() || kind.is_fifo() || kind.is_symlink() {
-            found.insert(path, Vec::new());
-        }
-    }
-    found
-}
 
 /// Starts the server, which has to end. Returns its exit code and its message.
 fn refused_start(data: &Path) -> (Option<i32>, String) {
@@ -126,85 +41,6 @@ fn doctor(data: &Path) -> Vec<String> {
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).expect("the doctor answers");
     let failed = found.iter().filter(|it| it["state"] == "failed");
     failed.map(|it| it["detail"].as_str().unwrap().to_owned()).collect()
-}
-
-/// A change that damages a data directory.
-type Harm = Box<dyn Fn(&Path)>;
-
-fn overwrite(file: &'static str, at: u64, bytes: Vec<u8>) -> Harm {
-    Box::new(move |data| {
-        let file = OpenOptions::new().write(true).open(data.join(file)).unwrap();
-        file.write_all_at(&bytes, at).unwrap();
-    })
-}
-
-/// Cuts a file to a part of its size, in percent, and then by so many bytes.
-fn cut(file: &'static str, percent: u64, less: u64) -> Harm {
-    Box::new(move |data| {
-        let file = OpenOptions::new().write(true).open(data.join(file)).unwrap();
-        file.set_len((file.metadata().unwrap().len() * percent / 100).saturating_sub(less))
-            .unwrap();
-    })
-}
-
-/// Puts something else in the place of a file.
-fn put(file: &'static str, make: fn(&Path)) -> Harm {
-    Box::new(move |data| {
-        let path = data.join(file);
-        // It may be absent.
-        let _ = fs::remove_file(&path);
-        make(&path);
-    })
-}
-
-fn directory(path: &Path) {
-    fs::create_dir(path).unwrap();
-}
-
-fn pipe(path: &Path) {
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-}
-
-fn lost_link(path: &Path) {
-    symlink("/no/such/file", path).unwrap();
-}
-
-fn nothing(_: &Path) {}
-
-fn garbage(path: &Path) {
-    let bytes: Vec<u8> = (0..3000_u32).map(|it| (it * 167 % 251) as u8).collect();
-    fs::write(path, bytes).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
-}
-
-fn text(path: &Path) {
-    fs::write(path, "This is another file.\n".repeat(500)).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
-}
-
-fn empty(path: &Path) {
-    fs::write(path, "").unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
-}
-
-/// Damages the leftmost leaf of a table or an index.
-fn leaf_of(name: &'static str) -> Harm {
-    Box::new(move |data| {
-        let path = data.join("keyward.db");
-        let conn = Connection::open(&path).unwrap();
-        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
-        let page: u32 = conn.query_row(sql, [name], |row| row.get(0)).unwrap();
-        let mut page = u64::from(page);
-        conn.close().unwrap();
-        let bytes = fs::read(&path).unwrap();
-        // https://sqlite.org/fileformat2.html: interior pages have the types 2 and 5, and the number of
-        // their rightmost child at offset 8.
-        let at = |page: u64| usize::try_from((page - 1) * PAGE).unwrap();
-        while [2, 5].contains(&bytes[at(page)]) {
-            page = u32::from_be_bytes(bytes[at(page) + 8..][..4].try_into().unwrap()).into();
-        }
-        overwrite("keyward.db", (page - 1) * PAGE, vec![0xa5; 4096])(data);
-    })
 }
 
 /// A damage, the directory that it happens to, the file that the message must name, and words of the
