@@ -63,13 +63,12 @@ pub enum Error {
 impl Error {
     /// Names the disk in the error of a full one, and the database in every other error of the store.
     pub(super) fn in_the_directory(self, dir: &Path) -> Self {
-        let fault = match self {
-            Self::Store(fault)
-            | Self::Mismatch(Mismatch::Store(fault))
-            | Self::Service(service::Error::Unavailable(fault) | service::Error::Internal(fault)) => {
-                fault
-            }
-            other => return other,
+        let (Self::Store(fault)
+        | Self::Mismatch(Mismatch::Store(fault))
+        | Self::Service(service::Error::Unavailable(fault) | service::Error::Internal(fault))) =
+            self
+        else {
+            return self;
         };
         match rustix::fs::statvfs(dir) {
             Ok(disk) if fault.storage_fault() == Some(StorageFault::Full) => {

@@ -102,36 +102,6 @@ impl Instance {
             })?;
         }
         let policy = configured_policy(config, &catalogue)?;
-        let settings = Settings {
-            prefix_label: config.keys.prefix,
-            rotation_grace: config.keys.rotation_grace,
-            hash_iterations: config.keys.hash_iterations,
-            max_keys: config.keys.max_keys_per_account,
-            lifetimes: Lifetimes {
-                max: config.keys.max_lifetime.map(lifetime::whole_seconds),
-                default: config.keys.default_lifetime.map(lifetime::whole_seconds),
-            },
-            console_link_lifetime: config.keys.console_link_lifetime,
-            console: config.console,
-            change_rate: ChangeRate {
-                at_once: config.keys.max_changes_at_once,
-                per_second: config.keys.max_changes_per_second,
-            },
-            retention: config.keys.retention,
-            client_addresses: config.keys.client_addresses,
-            tokens: TokenRules {
-                issuer: config.public_url.clone(),
-                lifetime: config.tokens.lifetime,
-                algorithm: config.tokens.algorithm,
-                audiences: match &*config.tokens.audiences {
-                    [] => config.public_url.iter().cloned().collect(),
-                    some => some.to_vec(),
-                },
-                status_ttl: config.tokens.status_ttl,
-            },
-            batch: JOB_BATCH,
-            backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
-        };
         // Everything that can refuse this start comes before the first change of a file.
         let token_keys = dir.token_keys()?;
         let key_file = config.audit.checkpoint_key.as_deref();
@@ -143,7 +113,7 @@ impl Instance {
             check_against_checkpoints(tx, checkpointer.key(), &dir.layout().checkpoint())
         })?;
         let keys = (checkpointer, token_keys);
-        let app = Arc::new(Keyward::new(store, env, catalogue, settings, keys)?);
+        let app = Arc::new(Keyward::new(store, env, catalogue, settings(config), keys)?);
         app.use_policy(policy);
         app.set_allow_preflight(config.authz.allow_preflight);
         app.watch_initial_key(&dir.layout().initial_root_key());
@@ -186,5 +156,39 @@ impl Instance {
         self.app.make_checkpoint()?;
         self.app.run_job(Job::Upkeep, &|| true)?;
         Ok(())
+    }
+}
+
+/// Returns the settings of the application.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        prefix_label: config.keys.prefix,
+        rotation_grace: config.keys.rotation_grace,
+        hash_iterations: config.keys.hash_iterations,
+        max_keys: config.keys.max_keys_per_account,
+        lifetimes: Lifetimes {
+            max: config.keys.max_lifetime.map(lifetime::whole_seconds),
+            default: config.keys.default_lifetime.map(lifetime::whole_seconds),
+        },
+        console_link_lifetime: config.keys.console_link_lifetime,
+        console: config.console,
+        change_rate: ChangeRate {
+            at_once: config.keys.max_changes_at_once,
+            per_second: config.keys.max_changes_per_second,
+        },
+        retention: config.keys.retention,
+        client_addresses: config.keys.client_addresses,
+        tokens: TokenRules {
+            issuer: config.public_url.clone(),
+            lifetime: config.tokens.lifetime,
+            algorithm: config.tokens.algorithm,
+            audiences: match &*config.tokens.audiences {
+                [] => config.public_url.iter().cloned().collect(),
+                some => some.to_vec(),
+            },
+            status_ttl: config.tokens.status_ttl,
+        },
+        batch: JOB_BATCH,
+        backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
     }
 }

@@ -111,7 +111,7 @@ impl StoreError {
         let text = self.to_string();
         let path = path.display().to_string();
         let text = if text.contains(&path) { text } else { format!("{path}: {text}") };
-        let cause = self.source().map(|it| it.to_string()).filter(|it| !text.ends_with(it));
+        let cause = self.source().map(ToString::to_string).filter(|it| !text.ends_with(it));
         let text = cause.map_or_else(|| text.clone(), |it| format!("{text}: {it}"));
         self.advice().map_or_else(|| text.clone(), |it| format!("{text}. {it}"))
     }

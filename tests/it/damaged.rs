@@ -60,7 +60,7 @@ fn check_refused(sound: &Sound, cases: Vec<Case>) {
         let (code, said) = refused_start(&data);
         assert_eq!(code, Some(78), "{name}: {said}");
         assert!(!said.contains("panicked"), "{name}: {said}");
-        let message = said.split("keyward: ").last().unwrap_or_default().to_owned();
+        let message = said.rsplit("keyward: ").next().unwrap_or_default().to_owned();
         assert!(told(&message), "{name}: {said}");
         let after = contents(&data);
         let changed: Vec<_> =
@@ -297,7 +297,7 @@ fn a_failing_disk_at_the_start_is_no_mistake_in_the_data() {
     ] {
         let (code, said, path) = attempt(file, fault).unwrap();
         assert_eq!(code, Some(75), "{file}, {fault}: {said}");
-        let message = said.split("keyward: ").last().unwrap_or_default();
+        let message = said.rsplit("keyward: ").next().unwrap_or_default();
         let named = path.to_str().unwrap().trim_end_matches("-wal");
         assert!(message.contains(named) && message.contains(words), "{file}, {fault}: {said}");
     }

@@ -104,9 +104,12 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
         return Err(NotReopened::Ever(Divergence::Gone { path: path.to_path_buf() }));
     }
     // What is not in its place may come back.
-    let found = fs::metadata(path).map_err(|err| match is_absence(&err) {
-        true => StoreError::Unavailable(StorageFault::Moved),
-        false => StoreError::File(err),
+    let found = fs::metadata(path).map_err(|err| {
+        if is_absence(&err) {
+            StoreError::Unavailable(StorageFault::Moved)
+        } else {
+            StoreError::File(err)
+        }
     })?;
     if found.len() == 0 {
         // Not opened: SQLite removes the log beside an empty file.

@@ -145,7 +145,7 @@ pub fn lost_link(path: &Path) {
 pub fn nothing(_: &Path) {}
 
 pub fn garbage(path: &Path) {
-    let bytes: Vec<u8> = (0..3000_u32).map(|it| (it * 167 % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..3000_u32).map(|it| (it * 167 % 251).to_le_bytes()[0]).collect();
     fs::write(path, bytes).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }

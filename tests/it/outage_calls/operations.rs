@@ -201,7 +201,7 @@ fn fail_all(operations: &[Operation], faults: &[(Fault, usize)]) {
             tried.push(format!("{operation:?} {} {count}", fault.call));
         }
     }
-    println!("{}", tried.join(", "));
+    eprintln!("{}", tried.join(", "));
     victim.end();
 }
 
