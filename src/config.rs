@@ -180,6 +180,7 @@ pub struct Flags {
     pub data_dir: Option<String>,
     pub log_level: Option<String>,
     pub log_format: Option<String>,
+    pub public_url: Option<String>,
 }
 
 /// The text of a configuration file. Only messages use `path`.
@@ -337,12 +338,13 @@ impl Config {
 impl Flags {
     /// Returns the given flags by their names on the command line, with their values.
     fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let Self { listen, data_dir, log_level, log_format } = self;
+        let Self { listen, data_dir, log_level, log_format, public_url } = self;
         [
             ("--listen", listen),
             ("--data-dir", data_dir),
             ("--log-level", log_level),
             ("--log-format", log_format),
+            ("--public-url", public_url),
         ]
         .into_iter()
         .filter_map(|(flag, value)| Some((flag, value.as_deref()?)))

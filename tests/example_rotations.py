@@ -8,17 +8,19 @@ Needs curl, jq and systemd-analyze.
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True
-from examples import ROOT, Server, Wire, blocks  # noqa: E402
+from examples import ROOT, Port, Server, Wire, blocks  # noqa: E402
 
 EXAMPLES = ROOT / "packaging/examples"
 SCRIPT = EXAMPLES / "rotate-own-key.sh"
 STEPS = EXAMPLES / "dual_phase.py"
+TEST = EXAMPLES / "test_with_keyward.py"
 
 
 class Bench:
@@ -27,7 +29,9 @@ class Bench:
     def __init__(self, server, work):
         self.server, self.work = server, work
         self.wire = Wire(server.port)
-        self.environment = {**server.environment, "KEYWARD_URL": f"http://127.0.0.1:{self.wire.port}"}
+        # With a slash at its end here, and without one in `try_page`.
+        self.environment = {**server.environment, "KEYWARD_URL": f"http://127.0.0.1:{self.wire.port}/"}
+        self.environment = {name: it for name, it in self.environment.items() if name.lower() != "no_proxy"}
 
     def new_key(self):
         return self.server.key(scopes=["api-keys:verify", "api-keys:rotate"])
@@ -40,7 +44,10 @@ class Bench:
         return len(events["data"])
 
     def run(self, command, **settings):
-        environment = {**self.environment, **settings}
+        # The programs must ask keyward directly: a proxy from the environment could read the keys.
+        self.dead = Port()
+        proxies = {it: f"http://127.0.0.1:{self.dead.number}" for it in ["http_proxy", "HTTP_PROXY", "ALL_PROXY"]}
+        environment = {**self.environment, **proxies, **settings}
         return subprocess.run(command, cwd=self.work, env=environment, stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
 
@@ -132,6 +139,92 @@ def try_script(bench):
     print("rotate-own-key.sh: passed")
 
 
+def try_files(bench):
+    """The file of the service: a link to it, its age, its owner and mode, and a file that is missing."""
+    made = bench.new_key()
+    shared, own = bench.work / "shared", bench.work / "own"
+    shared.mkdir(), own.mkdir()
+    target, link = shared / "real.key", own / "keyward.key"
+    target.write_text(made["key"])
+    target.chmod(0o640)
+    other = os.getuid() == 0
+    if other:
+        os.chown(target, 12345, 23456)
+    link.symlink_to("../shared/real.key")
+    os.utime(link, (0, 0), follow_symlinks=False)
+
+    def rotate(*options, code=0, **settings):
+        done = bench.run([SCRIPT, link, *options], **settings)
+        expect(done.returncode, code, f"the exit code; it said {done.stdout}")
+        return done.stdout
+
+    said = rotate()
+    expect(bench.rotations(made), 0, f"rotations for an old link to a young file: it said {said}")
+    os.utime(target, (0, 0))
+    os.utime(link, follow_symlinks=False)
+    rotate()
+    found = target.stat()
+    assert target.read_text() != made["key"], "a young link to an old file"
+    expect((link.is_symlink(), link.read_text()), (True, target.read_text()), "the link")
+    expect(bench.verdict(target.read_text().strip()), "VALID", "the key in the file of the link")
+    expect((oct(found.st_mode & 0o777), found.st_uid, found.st_gid),
+           ("0o640", *((12345, 23456) if other else (os.getuid(), os.getgid()))), "mode, owner and group")
+    expect([it.name for it in [*shared.iterdir(), *own.iterdir()]], ["real.key", "keyward.key"], "files that are left")
+
+    # A file that its owner may only read; the run after a crash finds a new file like it.
+    made = bench.new_key()
+    target.write_text(made["key"])
+    target.chmod(0o400)
+    (shared / "real.key.new").touch(0o400)
+    rotate("--now")
+    expect(oct(target.stat().st_mode & 0o777), "0o400", "the mode")
+
+    # Another owner, or another group, too. A new group must not read the file, and the script says what changed.
+    failing = os.environ["PATH"]
+    for program, mode in [("chown", "640"), ("chgrp", "600")]:
+        failing = f"{shadow(bench.work, program, 'exit 1').partition(':')[0]}:{failing}"
+        made = bench.new_key()
+        target.write_text(made["key"])
+        target.chmod(0o640)
+        if other:
+            os.chown(target, 12345, 23456)
+        said = rotate("--now", PATH=failing)
+        assert target.read_text() != made["key"], said
+        expect(oct(target.stat().st_mode & 0o777), f"0o{mode}", f"the mode if {program} fails")
+        expect(bool(re.search(rf"were \S+ 640 and are now \S+ {mode}$", said)), other or mode == "600", said)
+
+    # keyward refuses: no file is left.
+    bench.wire.set("a 500")
+    rotate("--now", code=1)
+    bench.wire.set("pass")
+    expect([it.name for it in shared.iterdir()], ["real.key"], "files that are left after a refusal")
+
+    target.unlink()
+    for name in [link, own / "missing.key", own]:
+        for options in [], ["--now"]:
+            done = bench.run([SCRIPT, name, *options])
+            expect((done.returncode, done.stdout), (2, f"{name} is not a file that can be read\n"), "a missing file")
+    expect([it.name for it in [*shared.iterdir(), *own.iterdir()]], ["keyward.key"], "files that are left")
+    done = bench.run([SCRIPT])
+    assert done.returncode == 2 and re.fullmatch(r".*the name of the file is missing.*\n", done.stdout), done.stdout
+    print("rotate-own-key.sh, its file: passed")
+
+
+def try_the_test(bench):
+    """The test of the page ends its server if the test cannot begin."""
+    program, note = bench.work / "no-keyward", bench.work / "no-keyward.pid"
+    program.write_text(f"#!/bin/sh\necho $$ >{note}\necho no address\nexec sleep 300\n")
+    program.chmod(0o755)
+    try:
+        done = bench.run([sys.executable, TEST], KEYWARD=str(program))
+    finally:
+        left = subprocess.run(["kill", "-9", note.read_text().strip()], stderr=subprocess.DEVNULL).returncode == 0
+    expect((done.returncode, left), (1, False), f"the exit code, and whether the server still runs: {done.stdout}")
+    done = bench.run([sys.executable, TEST])
+    expect(done.returncode, 0, f"the test beside a proxy; it said {done.stdout}")
+    print("test_with_keyward.py: passed")
+
+
 def try_units(bench):
     units = bench.work / "units"
     units.mkdir()
@@ -208,14 +301,15 @@ def try_steps(bench):
 def try_page(bench):
     """Runs the blocks of the page, in order and as they stand."""
     work = bench.work / "page"
+    environment = {**bench.environment, "KEYWARD_URL": bench.environment["KEYWARD_URL"].rstrip("/")}
     shutil.copytree(EXAMPLES, work / "packaging/examples", ignore=shutil.ignore_patterns("target"))
     create, rotate = blocks("Rotate your own key")
     (steps,) = blocks("Rotation by a secrets manager")
     (test,) = blocks("Test against a real keyward")
     file, found = work / "keyward.key", []
-    for block, environment in [(create, bench.server.environment), (rotate, bench.environment),
-                               (steps, bench.environment), (test, bench.environment)]:
-        done = subprocess.run(["bash", "-euc", block], cwd=work, env=environment, stdin=subprocess.DEVNULL,
+    for block, used in [(create, bench.server.environment), (rotate, environment), (steps, environment),
+                        (test, environment)]:
+        done = subprocess.run(["bash", "-euc", block], cwd=work, env=used, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         expect(done.returncode, 0, f"{block} said {done.stdout}")
         found.append(file.read_text().strip())
@@ -234,6 +328,8 @@ def main():
             server.start()
             bench = Bench(server, work)
             try_script(bench)
+            try_files(bench)
+            try_the_test(bench)
             try_units(bench)
             try_steps(bench)
             try_page(bench)

@@ -21,6 +21,9 @@ import threading
 import time
 import zlib
 
+sys.dont_write_bytecode = True
+from example_addresses import end, try_unknown_addresses  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/integrate.md").read_text()
 EXAMPLES = {
@@ -33,6 +36,7 @@ EXAMPLES = {
 }
 # PHP forgets the handle, and so its connection, at the end of each request.
 WITHOUT_KEEP_ALIVE = {"PHP"}
+PROGRAMS = {".mjs", ".py", ".go", ".rs", ".php", ".sh"}
 LINES = 60
 # SIGTERM also ends the programs that a test has started.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -53,6 +57,12 @@ def check_sources(names):
     long = {it: n for it in names if (n := lines_of_code(ROOT / "packaging/examples" / EXAMPLES[it])) > LINES}
     assert not long, f"more than {LINES} lines: {long}"
     assert f"at most {LINES} lines" in PAGE, "docs/integrate.md promises another number of lines"
+    # Each of these is tried with a slash at the end of KEYWARD_URL: here, in example_rotations.py and in tokens.py.
+    tried = {*EXAMPLES.values(), "rotate-own-key.sh", "dual_phase.py", "token_gateway.py", "verify_token.mjs"}
+    sources = (it for it in (ROOT / "packaging/examples").rglob("*.*") if "target" not in it.parts)
+    asking = {it for it in sources if it.suffix in PROGRAMS and "KEYWARD_URL" in it.read_text()}
+    asking = {str(it.relative_to(ROOT / "packaging/examples")) for it in asking}
+    assert asking == tried, f"examples that no test gives a KEYWARD_URL with a slash: {asking ^ tried}"
     formatters = {"Go": ["gofmt", "-l", "nethttp.go", "nethttp_sample.go"],
                   "axum": ["cargo", "fmt", "--check", "--manifest-path", "axum/Cargo.toml"]}
     for command in [command for name, command in formatters.items() if name in names]:
@@ -327,7 +337,9 @@ class Example:
         self.log = self.work / "log"
 
     def start(self):
-        shutil.copytree(ROOT / "packaging", self.work / "packaging", ignore=shutil.ignore_patterns("target"))
+        # The copies are new, so that cargo builds them, and does not take what an earlier run built from other files.
+        shutil.copytree(ROOT / "packaging", self.work / "packaging", ignore=shutil.ignore_patterns("target"),
+                        copy_function=shutil.copy)
         *install, run = blocks(self.name)
         set_up, _ = blocks("Set up")
         environment = {
@@ -350,7 +362,7 @@ class Example:
         dead = f"http://127.0.0.1:{self.no_proxy.number}"
         environment |= {name: dead for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]}
         environment = {name: it for name, it in environment.items() if name.lower() != "no_proxy"}
-        self.environment = environment
+        self.environment, self.command = environment, run
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["bash", "-euc", run], cwd=self.work, env=environment, stdout=log, stderr=log,
@@ -367,12 +379,7 @@ class Example:
 
     def stop(self):
         if self.process:
-            for sent in [signal.SIGTERM, signal.SIGKILL]:
-                try:
-                    os.killpg(self.process.pid, sent)
-                    self.process.wait(10)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    pass
+            end(self.process)
 
     def try_it(self):
         """Runs the block that tries a sample. It names port 3000, which curl here takes for the sample's own."""
@@ -397,8 +404,8 @@ class Example:
             self.true(f"three questions of one PHP: {said}", said.endswith("VALID"))
             self.same("their connections", (self.wire.connections, self.wire.requests), (connections, questions))
 
-    def send(self, *headers, method="GET", path="/orders"):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+    def send(self, *headers, method="GET", path="/orders", to=None):
+        connection = to or http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         connection.putrequest(method, path)
         for name, value in headers:
             connection.putheader(name, value)
@@ -638,6 +645,7 @@ def main():
                 example.connections(own)
                 example.at_once(shared)
                 example.own_key(own)
+                try_unknown_addresses(example)
                 example.good = own
 
             in_parallel(life, examples)

@@ -13,6 +13,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,30 @@ ENVOY = ROOT / "packaging/envoy/tokens.yaml"
 LIFETIME, TTL = 60, 2
 # A gateway must know of a revocation after TTL and a second. The rest is for a busy machine.
 PROMISE = TTL + 1 + 7
+ADDRESSES = ["/token-status/1", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server"]
+# Reads jwks, lists and a token. Prints what the gateway answers to the token after each list in turn.
+LISTS_IN_PYTHON = """
+import json, sys, time, types
+import token_gateway as example
+
+given = json.load(sys.stdin)
+example.fetch = lambda path: given["jwks" if path.endswith("jwks.json") else name].encode()
+keyward, answers = example.Keyward(), []
+for name, clock in [("old", 0), ("new", 0), ("old", 0), ("new", 0), ("old", -60)]:
+    example.time = types.SimpleNamespace(time=lambda: time.time() + clock)
+    keyward.update()
+    try: answers.append(keyward.verify("Bearer " + given["token"])["client_id"])
+    except example.Refused as refused: answers.append(refused.args[1])
+print(json.dumps(answers))
+"""
+# Prints what jose's program answers to a token with its list, with the list after its end, and with no end.
+LISTS_IN_NODE = """
+import { fetchList, verifyToken } from "./packaging/examples/verify_token.mjs";
+const said = (it) => verifyToken(process.argv[1], it, "orders:read").then((it) => it.client_id, (it) => it.message);
+const list = await fetchList();
+const ended = { ...list, exp: Math.floor(Date.now() / 1000) };
+console.log(JSON.stringify([await said(list), await said(ended), await said({ bits: list.bits }), typeof list.iat]));
+"""
 
 
 def encoded(value):
@@ -41,6 +66,10 @@ def encoded(value):
 
 def decoded(part):
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+def issued(token):
+    return decoded(token.split(".")[1])["iat"]
 
 
 class Api:
@@ -157,6 +186,7 @@ class Stage:
         self.environment = environment | {it: f"http://127.0.0.1:{self.dead.number}" for it in names}
         self.environment.pop("no_proxy", None)
         self.environment |= {"KEYWARD_URL": f"http://127.0.0.1:{self.wire.port}", "TOKEN_ISSUER": self.issuer}
+        self.with_slash = {it: f"{self.environment[it]}/" for it in ["KEYWARD_URL", "TOKEN_ISSUER"]}
         for section in SECTIONS:
             self.run_block(blocks(section, PAGE)[0])
 
@@ -169,10 +199,11 @@ class Stage:
         self.programs.append(Program(*args))
         return self.programs[-1]
 
-    def new_gateway(self, name):
+    def new_gateway(self, name, **settings):
         port = Port()
         command = ["bash", "-euc", blocks("Python", PAGE)[1]]
-        return self.started(command, self.work, name, self.environment | {"PORT": str(port.number)}, port)
+        return self.started(command, self.work, name, self.environment | settings | {"PORT": str(port.number)},
+                            port)
 
     def new_envoy(self, name):
         port, text = Port(), ENVOY.read_text()
@@ -188,14 +219,15 @@ class Stage:
         command = ["envoy", "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning", "-c", f"{name}.yaml"]
         return self.started(command, self.work, name, self.install, port)
 
-    def node(self, token, *scopes):
+    def node(self, token, *scopes, end=""):
         """Returns the claims that the page's program prints, or what it complained about."""
         block = blocks("Node", PAGE)[1]
         assert "orders:read" in block, block
         (self.work / "token.txt").write_text(token)
         done = subprocess.run(["bash", "-euc", block.replace("orders:read", " ".join(scopes))], cwd=self.work,
-                              env=self.install | {"KEYWARD_URL": self.issuer}, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+                              env=self.environment | {"KEYWARD_URL": f"{self.issuer}{end}"},
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=60)
         return json.loads(done.stdout) if done.returncode == 0 else done.stderr
 
     # What keyward gives.
@@ -215,17 +247,21 @@ class Stage:
         return json.loads(text)["access_token"]
 
     def get(self, path):
+        return self.ask(path)[1].decode()
+
+    def ask(self, path):
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
         connection.request("GET", path)
-        text = connection.getresponse().read()
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
         connection.close()
-        return text.decode()
+        return found
 
     # What happens.
 
     def life(self, elsewhere):
         # Here, because Envoy ends with the thread that started it.
-        self.gateway, self.envoy = self.new_gateway("gateway"), self.new_envoy("envoy")
+        self.gateway, self.envoy = self.new_gateway("gateway", **self.with_slash), self.new_envoy("envoy")
         key = self.key("orders:read")
         good = self.token(key)
         self.same("the algorithm", decoded(good.partition(".")[0])["alg"], self.name)
@@ -233,6 +269,7 @@ class Stage:
         self.good_tokens(key, good)
         self.bad_tokens(key, good, elsewhere)
         self.revocations(key)
+        self.older_lists()
         self.cut_off(key)
         self.stopped(key)
 
@@ -258,6 +295,10 @@ class Stage:
             self.same("a token with two scopes", [it.status(both), it.status(both, "POST")], [200, 200])
             self.same("an API key in place of a token", it.status(key["key"]), 401)
         self.same("jose", self.node(good, "orders:read")["client_id"], key["id"])
+        found = self.node(good, "orders:read", end="/")
+        self.same(f"jose: KEYWARD_URL with a slash at its end: {found}", "client_id" in found, True)
+        promised = int(re.search(r"`\?time=`\) \| absent; a query is refused with (\d+)", PAGE)[1])
+        self.same("queries", [self.ask(f"{it}?time=1")[0] for it in ADDRESSES], [promised] * len(ADDRESSES))
         self.same("a missing scope for jose", "INSUFFICIENT_SCOPES" in self.node(good, "orders:write"), True)
 
     def bad_tokens(self, key, good, elsewhere):
@@ -305,6 +346,32 @@ class Stage:
         self.same("another key", self.gateway.status(other), 200)
         self.revoked = tokens["revoked"]
         self.same("Envoy reads no list", self.envoy.status(self.revoked), 200)
+
+    def older_lists(self):
+        """The newest list counts, until it ends. A cache may still have an older one."""
+        made = self.key("orders:read")
+        given = {"jwks": self.get(ADDRESSES[1]), "old": self.get(ADDRESSES[0]), "token": self.token(made)}
+        in_node = ["node", "--input-type=module", "-e", LISTS_IN_NODE, given["token"]]
+        found = self.printed(in_node, {"KEYWARD_URL": self.issuer})
+        self.same("jose: a list, after its end, without an end", found,
+                  [made["id"], "UNAVAILABLE", "UNAVAILABLE", "number"])
+        self.server.call("DELETE", f"/api-keys/{made['id']}")
+
+        def renewed():
+            given["new"] = self.get(ADDRESSES[0])
+            return self.gateway.status(given["token"]) == 401 and issued(given["old"]) < issued(given["new"])
+
+        self.within("a new list", PROMISE, renewed)
+        found = self.printed(["venv/bin/python", "-c", LISTS_IN_PYTHON], {"PYTHONPATH": "packaging/examples"},
+                             json.dumps(given))
+        self.same("the gateway: a list, a newer, the older, the newer, the older after the clock was set back", found,
+                  [made["id"], "REVOKED", "REVOKED", "REVOKED", made["id"]])
+
+    def printed(self, command, settings, given=""):
+        """Returns the JSON that a program prints, or what it complained about."""
+        done = subprocess.run(command, cwd=self.work, env=self.environment | settings, input=given, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        return json.loads(done.stdout) if done.returncode == 0 else done.stderr
 
     def cut_off(self, key):
         """keyward runs, and the gateway cannot reach it: it goes on until its list ends, and then refuses all."""
@@ -360,6 +427,7 @@ def main():
         assert shutil.which(program), f"{program} is not installed"
     long = {it: n for it in EXAMPLES if (n := lines_of_code(ROOT / "packaging/examples" / it)) > LINES}
     assert not long, f"more than {LINES} lines: {long}"
+    assert f"at most {LINES} lines" in PAGE, "docs/tokens.md promises another number of lines"
     assert all(len(blocks(it, PAGE)) == 2 for it in SECTIONS), "docs/tokens.md has other blocks than this test runs"
     with tempfile.TemporaryDirectory(prefix="keyward-tokens-") as directory:
         api = Api()

@@ -2,14 +2,14 @@
 # Decorate a view with @keyward("orders:read"); request.keyward then names the key.
 # KEYWARD_URL is the address of keyward. KEYWARD_KEY_FILE holds your service's own key, with the scope
 # api-keys:verify; it is read for each request. The rules are in docs/integrate.md.
-import concurrent.futures, datetime, functools, http, logging, math, os, pathlib, re, time
+import concurrent.futures, datetime, functools, http, ipaddress, logging, math, os, pathlib, re, time
 
 import urllib3
 from django.http import JsonResponse
 
 UNAUTHORIZED = ["MALFORMED", "NOT_FOUND", "REVOKED", "ROTATED", "ACCOUNT_SUSPENDED", "DISABLED", "EXPIRED"]
 CHALLENGE = {"WWW-Authenticate": 'ApiKey realm="api", header="X-API-Key"'}
-URL = os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080") + "/api/v1/api-keys/verify"
+URL = os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080").rstrip("/") + "/api/v1/api-keys/verify"
 KEY_FILE = pathlib.Path(os.environ["KEYWARD_KEY_FILE"])
 pool = urllib3.PoolManager(maxsize=16)  # Keeps connections to keyward open.
 # The time-out of urllib3 is for each read. Only waiting for another thread limits the whole question.
@@ -31,6 +31,13 @@ def verify(question):
     return answer.json()
 
 
+def address_of(request):
+    try:
+        return {"clientIp": str(ipaddress.ip_address(request.META["REMOTE_ADDR"].partition("%")[0]))}
+    except (KeyError, ValueError):  # On a Unix socket, this is no IP address.
+        return {}
+
+
 def refuse(status, code, headers=None, **members):
     problem = {"type": "about:blank", "title": http.HTTPStatus(status).phrase, "status": status, "code": code}
     return JsonResponse(problem | members, status=status, headers=headers, content_type="application/problem+json")
@@ -44,8 +51,7 @@ def keyward(*scopes):
             keys = {request.headers.get("X-API-Key"), *bearer} - {None}
             if len(keys) != 1:
                 return refuse(400, "CONFLICTING_KEYS") if keys else refuse(401, "MISSING_KEY", CHALLENGE)
-            address = request.META.get("REMOTE_ADDR", "").partition("%")[0]
-            question = {"key": keys.pop(), "scopes": scopes} | ({"clientIp": address} if address else {})
+            question = {"key": keys.pop(), "scopes": scopes} | address_of(request)
             answer = threads.submit(verify, question)
             try:
                 found = answer.result(timeout=2)

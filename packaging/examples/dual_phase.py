@@ -8,7 +8,7 @@ the rotation and its new version. The key needs the scope api-keys:rotate. KEYWA
 """
 import json, os, sys, urllib.request
 
-SELF = os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080") + "/api/v1/api-keys/self"
+SELF = os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080").rstrip("/") + "/api/v1/api-keys/self"
 GRACE = 86400  # Seconds that the old credential works: longer than a whole rotation, and than your clients cache it.
 
 

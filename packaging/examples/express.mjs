@@ -3,6 +3,7 @@
 // KEYWARD_URL is the address of keyward. KEYWARD_KEY_FILE holds your service's own key, with the scope
 // api-keys:verify; it is read for each request. The rules are in docs/integrate.md.
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { STATUS_CODES } from 'node:http'
 
 const UNAUTHORIZED = ['MALFORMED', 'NOT_FOUND', 'REVOKED', 'ROTATED', 'ACCOUNT_SUSPENDED', 'DISABLED', 'EXPIRED']
@@ -40,7 +41,10 @@ export function keyward(...scopes) {
       const key = req.get('X-API-Key') ?? bearer
       if (!key) return refuse(res, 401, 'MISSING_KEY')
       if (bearer && bearer !== key) return refuse(res, 400, 'CONFLICTING_KEYS')
-      const { valid, code, ...about } = await verify({ key, scopes, clientIp: req.ip?.split('%')[0] })
+      const address = req.ip?.split('%')[0]
+      // No IP address, as on a Unix socket: the question has no clientIp.
+      const question = isIP(address) ? { key, scopes, clientIp: address } : { key, scopes }
+      const { valid, code, ...about } = await verify(question)
       if (UNAUTHORIZED.includes(code)) return refuse(res, 401, code)
       if (FORBIDDEN.includes(code)) return refuse(res, 403, code, {}, { missingScopes: about.missingScopes })
       if (code === 'RATE_LIMITED') {

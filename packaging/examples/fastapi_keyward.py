@@ -2,7 +2,7 @@
 # A route takes caller: Annotated[dict, Depends(keyward("orders:read"))]; the app, Refused as in fastapi_sample.py.
 # KEYWARD_URL is the address of keyward. KEYWARD_KEY_FILE holds your service's own key, with the scope
 # api-keys:verify; it is read for each request. The rules are in docs/integrate.md.
-import asyncio, http, logging, math, os, pathlib, re, time
+import asyncio, functools, http, ipaddress, logging, math, os, pathlib, re, time
 from datetime import datetime
 
 import httpx
@@ -14,8 +14,7 @@ STATUS = dict.fromkeys(UNAUTHORIZED, 401)
 STATUS |= {"INSUFFICIENT_SCOPES": 403, "IP_NOT_ALLOWED": 403, "RATE_LIMITED": 429}
 CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 KEY_FILE = pathlib.Path(os.environ["KEYWARD_KEY_FILE"])
-# Keeps connections to keyward open. trust_env=False: no proxy from the environment gets the keys.
-client = httpx.AsyncClient(base_url=os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080"), trust_env=False)
+URL = os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080").rstrip("/")
 
 
 class Unexpected(Exception): ...
@@ -29,7 +28,14 @@ class Refused(Exception):
         self.response = JSONResponse(problem | members, status, headers, "application/problem+json")
 
 
+@functools.lru_cache(maxsize=1)
+def client_of(loop):
+    """Keeps connections to keyward open. They belong to one event loop; a TestClient without `with` has many."""
+    return httpx.AsyncClient(base_url=URL, trust_env=False)  # No proxy from the environment gets the keys.
+
+
 async def verify(question):
+    client = client_of(asyncio.get_running_loop())
     own = {"X-API-Key": KEY_FILE.read_text().strip()}
     async with asyncio.timeout(2):  # For both attempts.
         request = client.build_request("POST", "/api/v1/api-keys/verify", json=question, headers=own)
@@ -42,15 +48,20 @@ async def verify(question):
     return answer.json()
 
 
+def address_of(request):
+    try:
+        return {"clientIp": str(ipaddress.ip_address(request.client.host.partition("%")[0]))}
+    except (AttributeError, ValueError):  # On a Unix socket there is no address, and in a TestClient it is a name.
+        return {}
+
+
 def keyward(*scopes):
     async def caller(request: Request):
         bearer = re.findall("(?i)^bearer +(.+)", request.headers.get("Authorization", ""))
         keys = {*request.headers.getlist("X-API-Key"), *bearer}
         if len(keys) != 1:
             raise Refused(400, "CONFLICTING_KEYS") if keys else Refused(401, "MISSING_KEY")
-        question = {"key": keys.pop(), "scopes": scopes}
-        if request.client:
-            question["clientIp"] = request.client.host.partition("%")[0]
+        question = {"key": keys.pop(), "scopes": scopes} | address_of(request)
         try:
             found = await verify(question)
             code = found["code"]

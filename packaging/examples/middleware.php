@@ -21,7 +21,7 @@ function keyward_refuse(int $status, string $code, array $members = []): never {
 /** Returns keyward's answer. The handle keeps its connection for as long as PHP keeps the variable. */
 function keyward_verify(array $question): array {
     static $curl = null;
-    $curl ??= curl_init((getenv('KEYWARD_URL') ?: 'http://127.0.0.1:8080') . '/api/v1/api-keys/verify');
+    $curl ??= curl_init(rtrim(getenv('KEYWARD_URL') ?: 'http://127.0.0.1:8080', '/') . '/api/v1/api-keys/verify');
     $own = trim((string) @file_get_contents((string) getenv('KEYWARD_KEY_FILE')));
     curl_setopt_array($curl, [
         CURLOPT_HTTPHEADER => ['Content-Type: application/json', "X-API-Key: $own"],
@@ -46,7 +46,8 @@ function keyward(string ...$scopes): array {
     if ($key === '') keyward_refuse(401, 'MISSING_KEY');
     if ($bearer !== '' && $bearer !== $key) keyward_refuse(400, 'CONFLICTING_KEYS');
     $question = ['key' => $key, 'scopes' => $scopes];
-    if ($address = explode('%', $_SERVER['REMOTE_ADDR'] ?? '')[0]) $question['clientIp'] = $address;
+    $address = explode('%', $_SERVER['REMOTE_ADDR'] ?? '')[0]; // On a Unix socket, this is no IP address.
+    if (filter_var($address, FILTER_VALIDATE_IP)) $question['clientIp'] = $address;
     try {
         $found = keyward_verify($question);
         $code = $found['code'] ?? null;

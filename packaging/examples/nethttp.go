@@ -35,7 +35,7 @@ func known(it Caller) bool { return statusOf[it.Code] != 0 && it.Valid == (it.Co
 var bearer = regexp.MustCompile("(?i)^bearer +")
 
 // If KEYWARD_URL is wrong, this is nil: no question can be sent, so every request is refused.
-var endpoint, _ = url.Parse(os.Getenv("KEYWARD_URL") + "/api/v1/api-keys/verify")
+var endpoint, _ = url.Parse(strings.TrimRight(os.Getenv("KEYWARD_URL"), "/") + "/api/v1/api-keys/verify")
 
 // Keeps connections to keyward open. A transport of its own gives no key to a proxy from the environment.
 var client = http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64},

@@ -5,8 +5,8 @@
 import base64, json, logging, os, threading, time, urllib.request, zlib
 import jwt
 
-URL = os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080")
-ISSUER = os.environ.get("TOKEN_ISSUER", URL)
+URL = os.environ.get("KEYWARD_URL", "http://127.0.0.1:8080").rstrip("/")
+ISSUER = os.environ.get("TOKEN_ISSUER", URL).rstrip("/")
 AUDIENCE = os.environ.get("TOKEN_AUDIENCE", ISSUER)
 LIST = "/token-status/1"
 MOST_BYTES = 4 << 20 # A list of 32 million credentials.
@@ -33,16 +33,20 @@ def read(token, keys, kind, audience=None):
 
 class Keyward:
     """What this gateway knows of keyward: its public keys, and the list of refused tokens. A thread keeps both."""
-    keys, bits, ends = {}, b"", 0
+    keys, bits, ends, made = {}, b"", 0, 0
 
     def update(self):
         """Fetches both. Returns how many seconds the list is fresh."""
         keys = {it.key_id: it for it in jwt.PyJWKSet.from_json(fetch("/.well-known/jwks.json")).keys}
         claims = read(fetch(LIST).decode(), keys, "statuslist+jwt")
         if claims["sub"] != ISSUER + LIST or claims["status_list"]["bits"] != 1: raise ValueError("another list")
+        self.keys = keys
+        # A cache may still have an older list. It would accept the tokens of keys that were revoked since.
+        # If the list of before is from the future, the clock of this machine was set back, and says nothing about age.
+        if claims["iat"] < self.made <= time.time() + LEEWAY: return 0
         packed = claims["status_list"]["lst"]
         bits = zlib.decompressobj().decompress(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)), MOST_BYTES)
-        self.keys, self.bits, self.ends = keys, bits, claims["exp"]
+        self.bits, self.ends, self.made = bits, claims["exp"], claims["iat"]
         return min(claims["iat"] + claims["ttl"] - time.time(), claims["ttl"])
 
     def follow(self):

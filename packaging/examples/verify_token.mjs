@@ -3,7 +3,7 @@
 import { createRemoteJWKSet, jwtVerify } from "jose";
 import { inflateSync } from "node:zlib";
 
-const issuer = process.env.KEYWARD_URL ?? "http://127.0.0.1:8080";
+const issuer = (process.env.KEYWARD_URL ?? "http://127.0.0.1:8080").replace(/\/+$/, "");
 const audience = process.env.TOKEN_AUDIENCE ?? issuer;
 const list = `${issuer}/token-status/1`;
 const algorithms = ["EdDSA", "Ed25519", "ES256"];
@@ -11,7 +11,7 @@ const MOST_BYTES = 4 << 20; // A list of 32 million credentials.
 // Fetches the keys when one is missing, at most twice a minute.
 const keys = createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`), { timeoutDuration: 2000 });
 
-// Fetches the list. Keep it for `ttl` seconds, and refuse all tokens after `exp` if there is no newer one.
+// Fetches the list. Keep it for `ttl` seconds. Never replace it by a list whose `iat` is older, which a cache may have.
 export async function fetchList() {
   const answer = await fetch(list, { signal: AbortSignal.timeout(2000) });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
@@ -20,11 +20,13 @@ export async function fetchList() {
   const { payload } = await jwtVerify(await answer.text(), keys, options);
   if (payload.status_list.bits !== 1) throw new Error("another list");
   const packed = Buffer.from(payload.status_list.lst, "base64url");
-  return { bits: inflateSync(packed, { maxOutputLength: MOST_BYTES }), ttl: payload.ttl, exp: payload.exp };
+  return { bits: inflateSync(packed, { maxOutputLength: MOST_BYTES }), iat: payload.iat, ttl: payload.ttl, exp: payload.exp };
 }
 
 // Returns the claims of a token that keyward signed for this API and that is not refused in this list.
-export async function verifyToken(token, { bits }, ...scopes) {
+export async function verifyToken(token, { bits, exp }, ...scopes) {
+  // Without a list that still holds, a token could be that of a revoked key.
+  if (!(Date.now() < exp * 1000)) throw new Error("UNAVAILABLE");
   // No token of keyward lives longer than 15 minutes. `maxTokenAge` also refuses an `iat` in the future.
   const options = { issuer, audience, typ: "at+jwt", algorithms, requiredClaims: ["exp", "iat", "sub"], clockTolerance: 5, maxTokenAge: "15m" };
   const { payload } = await jwtVerify(token, keys, options);

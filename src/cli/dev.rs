@@ -36,6 +36,10 @@ pub(super) struct Options {
     /// and limits of keys have no effect
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The address at which clients reach the server, such as http://keyward:8080: the issuer of tokens. Without
+    /// it, the address on which the server listens
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
     /// The log level: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -69,11 +73,12 @@ impl Options {
             data_dir: None,
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),
+            public_url: self.public_url.clone(),
         };
         let file = file.map(|(path, text)| ConfigFile { path, text });
         let mut config = Config::assemble(&flags, file, &[])?;
         dir.path().clone_into(&mut config.data_dir);
-        config.public_url = None;
+        config.public_url = config.public_url.filter(|_| self.public_url.is_some());
         config.root_key_file = None;
         config.tls = TlsConfig::default();
         config.audit.checkpoint_key = None;

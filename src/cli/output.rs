@@ -316,6 +316,11 @@ pub(super) fn switch(given: Option<&str>) -> Option<Value> {
     given.map(|it| Value::Bool(it == "on"))
 }
 
+/// Returns how the output shows a switch.
+pub(super) fn on_or_off(switch: &Value) -> Option<String> {
+    switch.as_bool().map(|it| if it { "on" } else { "off" }.to_owned())
+}
+
 /// Parses a JSON object.
 pub(super) fn object(text: &str) -> Result<Value, String> {
     if is_inexact(text) {

@@ -96,6 +96,7 @@ fn load_with(
         data_dir: settings.location.data_dir.clone(),
         log_level: settings.log_level.clone(),
         log_format: settings.log_format.clone(),
+        public_url: None,
     };
     let file = text.as_ref().map(|(path, text)| ConfigFile { path, text });
     let mut config = Config::assemble(&flags, file, variables)?;

@@ -58,10 +58,12 @@ fn every_flag_sets_what_it_names() {
         data_dir: given("/var/lib/keyward"),
         log_level: given("trace"),
         log_format: given("json"),
+        public_url: given("https://keys.example.com"),
     };
     let config = Config::assemble(&flags, None, &[]).unwrap();
     assert_eq!(config.listen, [tcp("[::1]:0")]);
     assert_eq!(config.data_dir, Path::new("/var/lib/keyward"));
+    assert_eq!(config.public_url.as_deref(), Some("https://keys.example.com"));
     assert_eq!(config.log, LogConfig { level: LogLevel::Trace, format: LogFormat::Json });
 }
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// How old the newest key gets before the next one is made.
 const TURN: Duration = Duration::from_hours(30 * 24);
-/// How long a key is published before it signs. The first key of an algorithm signs at once.
+/// How long a key is published before it signs. The first key of all signs at once.
 const LEAD: Duration = Duration::from_hours(24);
 /// How long a key is published after another one has taken its place: longer than any token lives.
 const TRAIL: Duration = Duration::from_hours(1);
@@ -98,8 +98,8 @@ impl TokenKeys {
         text
     }
 
-    /// Returns the key that signs at `now`: the newest that was published for long enough, or else the
-    /// first.
+    /// Returns the key that signs at `now`: the newest of this algorithm that was published for long
+    /// enough. Until there is one, the key signs that signed before, or else the first.
     pub fn signer(&self, algorithm: TokenAlgorithm, now: Timestamp) -> Option<&Arc<TokenKey>> {
         self.signing(algorithm, now).map(|it| &it.key)
     }
@@ -110,9 +110,9 @@ impl TokenKeys {
     }
 
     fn signing(&self, algorithm: TokenAlgorithm, now: Timestamp) -> Option<&HeldKey> {
-        let mut ours = self.keys.iter().filter(|it| it.key.algorithm() == algorithm);
-        let known = |it: &&HeldKey| it.made_at.after(LEAD) <= now;
-        ours.clone().rfind(known).or_else(|| ours.next())
+        let known = || self.keys.iter().rev().filter(|it| it.made_at.after(LEAD) <= now);
+        let ours = known().find(|it| it.key.algorithm() == algorithm);
+        ours.or_else(|| known().next()).or_else(|| self.keys.first())
     }
 
     /// Returns whether the clock went back so far since the last signatures that tokens may end late.
@@ -161,8 +161,9 @@ impl TokenKeys {
         let signer = turned.signing(algorithm, now).map(|it| Arc::clone(&it.key));
         let mut is_older = true;
         for it in &mut turned.keys {
-            is_older &= signer.as_ref().is_some_and(|signer| !Arc::ptr_eq(signer, &it.key));
-            let is_replaced = it.key.algorithm() != algorithm || is_older;
+            let signs = signer.as_ref().is_some_and(|signer| Arc::ptr_eq(signer, &it.key));
+            is_older &= !signs;
+            let is_replaced = is_older || it.key.algorithm() != algorithm && !signs;
             if is_replaced != it.replaced_at.is_some() {
                 it.replaced_at = is_replaced.then_some(now);
                 changed = true;
@@ -280,19 +281,33 @@ mod tests {
     }
 
     #[test]
-    fn another_algorithm_signs_at_once_and_the_keys_before_it_trail() {
+    fn a_key_of_another_algorithm_is_published_before_it_signs() {
         let mut held = Held::new();
         let first = held.signer(ED);
-        assert!(held.keys.signer(ES, held.now).is_none());
         assert!(held.turn(ES));
-        let second = held.signer(ES);
-        assert_eq!(held.published(), [first.clone(), second.clone()]);
+        let second = held.published()[1].clone();
+        assert!(!held.after(LEAD.saturating_sub(MOMENT)).turn(ES));
+        assert_eq!(held.signer(ES), first);
+        held.after(MOMENT);
+        assert_eq!(held.signer(ES), second);
+        assert!(held.turn(ES));
         held.after(TRAIL.saturating_sub(MOMENT)).turn(ED);
         assert_eq!(held.signer(ED), first, "back in time: the same key");
         held.after(2 * MOMENT).turn(ED);
-        assert_eq!(held.published(), [first, second], "the other one trails from the way back on");
+        assert_eq!(held.published(), [first.clone(), second], "the other one trails from then on");
         held.after(TRAIL).turn(ED);
-        assert_eq!(held.published(), [held.signer(ED)]);
+        assert_eq!(held.published(), [first]);
+    }
+
+    #[test]
+    fn an_algorithm_that_was_taken_back_has_never_signed() {
+        let mut held = Held::new();
+        let first = held.signer(ED);
+        held.turn(ES);
+        held.after(MOMENT).turn(ED);
+        assert_eq!(held.signer(ED), first);
+        held.after(TRAIL).turn(ED);
+        assert_eq!(held.published(), [first]);
     }
 
     #[test]
@@ -337,6 +352,7 @@ mod tests {
         let mut held = Held::new();
         let first = held.signer(ED);
         held.turn(ES);
+        held.after(LEAD).turn(ES);
         held.steady = TRAIL.saturating_sub(MOMENT);
         held.after(TRAIL).turn(ES);
         assert!(held.published().contains(&first), "its last token may be of a moment ago");

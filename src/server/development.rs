@@ -11,14 +11,15 @@ use crate::{
 };
 
 /// Opens an empty data directory for development mode. The clock shows `now`, or the time of this
-/// machine. The first listener is the issuer of tokens, whose keys are made for this run.
+/// machine. Without `public_url`, the first listener is the issuer of tokens. Their keys are made for this
+/// run.
 pub fn open_for_development(
     config: &Config,
     listeners: &[Listener],
     now: Option<Timestamp>,
 ) -> Result<Instance, Error> {
     let issuer = listeners.first().map(|it| local_url(&it.url(false)));
-    let config = &Config { public_url: issuer, ..config.clone() };
+    let config = &Config { public_url: config.public_url.clone().or(issuer), ..config.clone() };
     let wanted = || now.unwrap_or_else(|| SystemClock::new().wall());
     let start = wanted();
     // The samples have a past, so they are made before the start.

@@ -13,6 +13,7 @@ use crate::{
         address_list::AddressList, plaintext_key::KeyPrefix, policy::RequiredScopes,
         scope::ScopeBits, verdict::Verdict,
     },
+    env::Timestamp,
     service::{Error, Identity, Keyward, TokenRefusal, Verification},
     store::{IndexedCredential, StoreError},
 };
@@ -57,7 +58,11 @@ impl Keyward {
         self.issuer()?;
         let catalogue = self.catalogue();
         let mut wanted = ScopeBits::default();
-        for name in scopes.unwrap_or_default().split(' ').filter(|it| !it.is_empty()) {
+        let scopes = scopes.unwrap_or_default();
+        // Blanks alone name no scope. They must not count as a request for every scope.
+        let blank = !scopes.is_empty() && scopes.bytes().all(|it| it == b' ');
+        let names = scopes.split(' ').filter(|it| blank || !it.is_empty());
+        for name in names {
             let bit = catalogue.find(name).filter(|it| it.is_subset_of(catalogue.own()));
             wanted = wanted.or(bit.ok_or_else(|| TokenRefusal::UnknownScope(name.to_owned()))?);
         }
@@ -114,8 +119,11 @@ impl Keyward {
         let verified = found.entry.as_ref().ok_or_else(|| Error::of_caller(found.verdict))?;
         let (place, entry) = self.placed(verified.prefix)?;
         let now = self.env.time.now();
-        // Judged again: the key may have changed while the place was given.
-        if let Some(verdict) = self.refusal_now(&entry, now) {
+        let issued_at = now.as_millis().div_euclid(1_000);
+        let end_of_second = Timestamp::from_millis(issued_at * 1_000 + 999);
+        // Judged again: the key may have changed while the place was given. A token ends with a whole
+        // second, so a key that ends within this one gets none.
+        if let Some(verdict) = self.refusal_now(&entry, end_of_second) {
             return Err(Error::of_caller(verdict));
         }
         if !AddressList::admits(entry.key.allowed_ips(), client_ip) {
@@ -127,7 +135,6 @@ impl Keyward {
         let lifetime = now.after(self.settings.tokens.lifetime);
         let ends = [Some(lifetime), entry.ends_at()].into_iter().flatten().min();
         let ends = ends.unwrap_or(lifetime).as_millis().div_euclid(1_000);
-        let issued_at = now.as_millis().div_euclid(1_000);
         let catalogue = self.catalogue();
         let scope = catalogue.names(scopes).collect::<Vec<_>>().join(" ");
         let claims = json!({

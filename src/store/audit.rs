@@ -109,6 +109,64 @@ impl EventFilter {
             Self { after: self.after.max(seq), ..self }
         }
     }
+
+    /// Returns the statement for these events, and its parameters.
+    fn to_sql(&self) -> (String, Vec<Box<dyn ToSql>>) {
+        let mut conditions = vec!["seq > ?"];
+        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(self.after)];
+        let mut add = |condition, value| {
+            conditions.push(condition);
+            values.push(value);
+        };
+        if let Some(before) = self.before {
+            add("seq < ?", Box::new(before));
+        }
+        if let Some(account) = self.account {
+            add("account_id = ?", Box::new(account));
+        }
+        if let Some(event_type) = &self.event_type {
+            add("type = ?", Box::new(event_type.clone()));
+        }
+        if let Some(subject) = &self.subject {
+            add("subject = ?", Box::new(subject.clone()));
+        }
+        if let Some(actor) = &self.actor {
+            add("actor = ?", Box::new(actor.clone()));
+        }
+        if let Some(account) = self.actor_account {
+            add("actor_account_id = ?", Box::new(account));
+        }
+        if let Some(since) = self.since {
+            add("time_ms >= ?", Box::new(since));
+        }
+        if let Some(until) = self.until {
+            add("time_ms < ?", Box::new(until));
+        }
+        let end = if self.newest_first {
+            "1 = 1 ORDER BY seq DESC LIMIT ?"
+        } else {
+            "1 = 1 ORDER BY seq LIMIT ?"
+        };
+        add(end, Box::new(self.limit));
+        let (index, conditions) = (self.index(), conditions.join(" AND "));
+        (format!("SELECT {COLUMNS} FROM events {index} WHERE {conditions}"), values)
+    }
+
+    /// Returns which index to read. SQLite does not know that an account has few of all events, so an
+    /// account could make the server read the log of all accounts.
+    fn index(&self) -> &'static str {
+        if self.subject.is_some() {
+            "INDEXED BY events_by_subject"
+        } else if self.account.is_some() {
+            "INDEXED BY events_by_account"
+        } else if self.actor.is_some() {
+            "INDEXED BY events_by_actor"
+        } else if self.event_type.is_some() {
+            "INDEXED BY events_by_type"
+        } else {
+            ""
+        }
+    }
 }
 
 impl AuditReceipt<'_> {
@@ -192,7 +250,7 @@ impl ReadTx<'_> {
     /// Returns the account of the key that created `key`.
     pub fn creator_account(&self, key: KeyId) -> Result<Option<AccountId>, StoreError> {
         let mut statement = self.sql.prepare_cached(
-            "SELECT actor_account_id FROM events
+            "SELECT actor_account_id FROM events INDEXED BY events_by_subject
              WHERE subject = ?1 AND type = 'api_key.created' ORDER BY seq LIMIT 1",
         )?;
         let found = statement.query_row([key], |row| row.get::<_, Option<String>>(0));
@@ -205,7 +263,7 @@ impl ReadTx<'_> {
         let mut statement = self.sql.prepare_cached(
             "SELECT coalesce(
                  (SELECT name FROM api_keys WHERE id = ?1),
-                 (SELECT json_extract(data, '$.after.name') FROM events
+                 (SELECT json_extract(data, '$.after.name') FROM events INDEXED BY events_by_subject
                   WHERE subject = ?1 AND type = 'api_key.created' ORDER BY seq LIMIT 1))",
         )?;
         Ok(statement.query_row([actor], |row| row.get(0))?)
@@ -230,43 +288,7 @@ impl ReadTx<'_> {
 
     /// Returns the selected events in the order of `seq`, or in the opposite order.
     pub fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, StoreError> {
-        let mut conditions = vec!["seq > ?"];
-        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(filter.after)];
-        let mut add = |condition, value| {
-            conditions.push(condition);
-            values.push(value);
-        };
-        if let Some(before) = filter.before {
-            add("seq < ?", Box::new(before));
-        }
-        if let Some(account) = filter.account {
-            add("account_id = ?", Box::new(account));
-        }
-        if let Some(event_type) = &filter.event_type {
-            add("type = ?", Box::new(event_type.clone()));
-        }
-        if let Some(subject) = &filter.subject {
-            add("subject = ?", Box::new(subject.clone()));
-        }
-        if let Some(actor) = &filter.actor {
-            add("actor = ?", Box::new(actor.clone()));
-        }
-        if let Some(account) = filter.actor_account {
-            add("actor_account_id = ?", Box::new(account));
-        }
-        if let Some(since) = filter.since {
-            add("time_ms >= ?", Box::new(since));
-        }
-        if let Some(until) = filter.until {
-            add("time_ms < ?", Box::new(until));
-        }
-        let end = if filter.newest_first {
-            "1 = 1 ORDER BY seq DESC LIMIT ?"
-        } else {
-            "1 = 1 ORDER BY seq LIMIT ?"
-        };
-        add(end, Box::new(filter.limit));
-        let sql = format!("SELECT {COLUMNS} FROM events WHERE {}", conditions.join(" AND "));
+        let (sql, values) = filter.to_sql();
         let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
         let mut statement = self.sql.prepare_cached(&sql)?;
         EVENTS.all(&mut statement, &*params, event)
@@ -340,4 +362,41 @@ fn event(row: Fields<'_>) -> Result<Event, StoreError> {
         prev_hash: row.get("prev_hash")?,
         hash: row.get("hash")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::schema;
+
+    #[test]
+    fn the_events_of_an_account_are_found_without_those_of_others() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        schema::prepare(&mut conn).unwrap();
+        let account = AccountId::from_raw(42);
+        for bits in 0..1_u32 << 7 {
+            let has = |bit: u32| bits & 1 << bit != 0;
+            let text = |bit| has(bit).then(String::new);
+            let filter = EventFilter {
+                account: Some(account),
+                event_type: text(0),
+                subject: text(1),
+                actor: text(2),
+                actor_account: has(3).then_some(account),
+                since: has(4).then_some(Timestamp::from_millis(0)),
+                until: has(5).then_some(Timestamp::from_millis(0)),
+                newest_first: has(6),
+                ..EventFilter::default()
+            };
+            let (sql, values) = filter.to_sql();
+            let params: Vec<&dyn ToSql> = values.iter().map(|it| &**it).collect();
+            let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = statement.query_map(&*params, |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<_> = steps.map(Result::unwrap).collect();
+            let one = if has(1) { "subject=?" } else { "account_id=?" };
+            assert!(matches!(&*steps, [step] if step.contains(one)), "{sql}: {steps:?}");
+        }
+    }
 }

@@ -90,6 +90,14 @@ fn claims(answer: &Response) -> Value {
 }
 
 #[test]
+fn the_issuer_may_be_the_address_at_which_other_containers_reach_the_server() {
+    let server = Dev::with(&["--listen", "127.0.0.1:0", "--public-url", "http://keyward:8080/"]);
+    let token = claims(&exchanged(&server, Key::Valid).expect(200));
+    assert_eq!(token["iss"], "http://keyward:8080");
+    assert_eq!(token["status"]["status_list"]["uri"], "http://keyward:8080/token-status/1");
+}
+
+#[test]
 fn tokens_follow_the_clock_and_every_start_has_keys_of_its_own() {
     let server = Dev::start();
     let first = claims(&exchanged(&server, Key::Valid).expect(200));

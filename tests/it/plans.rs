@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 
 use rusqlite::{Connection, functions::FunctionFlags};
 
+use crate::support::TestServer;
+
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// Tables that stay small: one row for each prefix label, or a single row; and what files made, which only
 /// `apply --prune` reads, to compare it with a file.
@@ -108,10 +110,35 @@ fn no_prepared_statement_scans_a_table_that_grows() {
                 let named = conn.table_exists(None, it).unwrap() || it.len() == 1;
                 named && !SMALL.contains(&it)
             });
-            if grows && !bounded || step.contains("TEMP B-TREE") && !words.contains("k.id") {
+            // SQLite does not know which of the log's indexes finds few events.
+            let guessed = step.split_once("SEARCH events USING INDEX ").is_some_and(|(_, it)| {
+                let index = it.split(' ').next().unwrap_or_default();
+                !words.contains(&format!("INDEXED BY {index}"))
+            });
+            if guessed
+                || grows && !bounded
+                || step.contains("TEMP B-TREE") && !words.contains("k.id")
+            {
                 scans.push(format!("{file}: {step}: {words}"));
             }
         }
     }
     assert!(scans.is_empty(), "{scans:#?}");
+}
+
+/// With the statistics of a young file, SQLite would read a large table from end to end.
+#[test]
+fn the_plans_do_not_depend_on_statistics_of_an_earlier_day() {
+    let mut server = TestServer::start();
+    server.stop();
+    let file = server.data_dir().join("keyward.db");
+    let tables = |conn: &Connection| conn.table_exists(None, "sqlite_stat1").unwrap();
+    let conn = Connection::open(&file).unwrap();
+    conn.execute_batch("ANALYZE").unwrap();
+    assert!(tables(&conn));
+    drop(conn);
+    server.restart(|_| ());
+    server.run_job("upkeep");
+    server.stop();
+    assert!(!tables(&Connection::open(&file).unwrap()));
 }

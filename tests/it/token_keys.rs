@@ -60,9 +60,10 @@ fn gateways_find_everything_at_the_addresses_of_the_standards() {
     assert_eq!((answer.header("etag"), answer.body.len()), (jwks.header("etag"), 0));
     assert_eq!(answer.header("cache-control"), Some("public, max-age=600"));
 
-    // Another algorithm signs after a restart; the key before it stays for its tokens.
-    let before = Token::of(&server, &manager.text);
+    // A key of another algorithm is published for a day before it signs.
     server.restart(|it| it.tokens.algorithm = TokenAlgorithm::Es256);
+    let before = Token::of(&server, &manager.text);
+    server.advance(Duration::from_hours(24));
     let after = Token::of(&server, &manager.text);
     assert_eq!((&before.header["alg"], &after.header["alg"]), (&json!("EdDSA"), &json!("ES256")));
     let jwks = fetch(&server, "/.well-known/jwks.json").json();
@@ -176,6 +177,9 @@ fn the_operator_allows_the_exchange_in_one_line_and_a_restore_brings_new_keys() 
     assert_eq!(line(&shown), Some("on".to_owned()), "{shown}");
     ask(&server).expect(200);
     assert_eq!(line(&said(&["accounts", "show", "cust_42"])), Some("on".to_owned()));
+    assert_eq!(line(&said(&["keys", "show", &key[..12]])), Some("on".to_owned()));
+    let listed = said(&["accounts", "list"]);
+    assert!(listed.lines().any(|it| it.contains("cust_42") && it.contains(" on ")), "{listed}");
     let backup = dir.path().join("a.db");
     said(&["backup", "create", "--to", backup.to_str().unwrap()]);
     let jwks = Request::new("GET", "/.well-known/jwks.json");

@@ -116,6 +116,7 @@ fn the_form_is_read_as_oauth_says() {
     for (more, error, code) in [
         (("grant_type", "x"), "invalid_request", "duplicate"),
         (("scope", "x"), "invalid_scope", "unknown_scope"),
+        (("scope", " "), "invalid_scope", "unknown_scope"),
         (("scope", "api-keys:write"), "invalid_scope", "unknown_scope"),
         (("scope", "*"), "invalid_scope", "unknown_scope"),
         (("audience", "https://other.example"), "invalid_target", "unknown_audience"),
@@ -213,6 +214,8 @@ fn a_token_never_outlives_its_key_or_the_grace_of_its_credential() {
     assert_eq!(Token::of(&server, &brief.text).ends_at(), NOW + 90);
     let long = key(&server, &manager, &json!({ "expiresAt": in_secs(3600) }));
     assert_eq!(Token::of(&server, &long.text).ends_at(), NOW + 300);
+    let ending = TestServer::EPOCH.after(Duration::from_millis(100_999)).to_string();
+    let ending = key(&server, &manager, &json!({ "expiresAt": ending }));
     let new = server.rotate(&manager.text, &long.id, &json!({ "gracePeriodSeconds": 100 }));
     assert_eq!(Token::of(&server, &long.text).ends_at(), NOW + 100);
     assert_eq!(Token::of(&server, &new.text).ends_at(), NOW + 300);
@@ -224,6 +227,9 @@ fn a_token_never_outlives_its_key_or_the_grace_of_its_credential() {
     assert_refused(&exchange(&server, &brief.text, &[]), "invalid_request", "key_expired");
     server.advance(Duration::from_secs(10));
     assert_refused(&exchange(&server, &long.text, &[]), "invalid_request", "key_rotated");
+    // Its token would have no second.
+    assert_refused(&exchange(&server, &ending.text, &[]), "invalid_request", "key_expired");
+    assert_eq!(server.verify(&ending.text, &[])["valid"], true);
 }
 
 #[test]

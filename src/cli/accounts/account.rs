@@ -90,10 +90,6 @@ pub(crate) fn about_account<T>(outcome: Result<T, Error>, text: &str) -> Result<
     outcome.map_err(|err| if let Error::Absent(_) = err { no_account(text) } else { err })
 }
 
-fn on_or_off(switch: &Value) -> Option<String> {
-    switch.as_bool().map(|it| if it { "on" } else { "off" }.to_owned())
-}
-
 pub(super) fn print_facts(account: &Value) -> Result<(), io::Error> {
     let metadata = account["metadata"].as_object().filter(|it| !it.is_empty());
     let allowed = if account["allowedScopes"].is_null() {
@@ -116,7 +112,7 @@ pub(super) fn print_facts(account: &Value) -> Result<(), io::Error> {
         ("default lifetime", lifetime("defaultKeyLifetimeSeconds")),
         ("rate limit", shown_rate(&account["rateLimit"])),
         ("rate limit of a key", shown_rate(&account["keyRateLimit"])),
-        ("token exchange", on_or_off(&account["tokenExchange"])),
+        ("token exchange", output::on_or_off(&account["tokenExchange"])),
         ("created", Some(output::moment(account, "createdAt", ""))),
         ("metadata", metadata.map(|_| account["metadata"].to_string())),
     ])

@@ -49,10 +49,11 @@ impl Options {
                 output::text(it, "name", ""),
                 output::text(it, "externalId", "-"),
                 output::text(it, "status", ""),
+                output::on_or_off(&it["tokenExchange"]).unwrap_or_default(),
                 output::moment(it, "createdAt", ""),
             ]
         });
-        let headings = ["ID", "NAME", "EXTERNAL ID", "STATUS", "CREATED"];
+        let headings = ["ID", "NAME", "EXTERNAL ID", "STATUS", "EXCHANGE", "CREATED"];
         output::table(headings, &rows.collect::<Vec<_>>())?;
         client.close()
     }

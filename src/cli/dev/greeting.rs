@@ -13,7 +13,7 @@ pub(super) fn greet(
     config: &Config,
     development: Option<&Development>,
 ) -> Result<(), io::Error> {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = env!("BUILD_VERSION");
     let url = urls.first().map(String::as_str).unwrap_or_default();
     writeln!(
         io::stdout(),

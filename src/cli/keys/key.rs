@@ -30,7 +30,15 @@ pub(crate) struct OneKey {
 
 impl OneKey {
     pub(super) fn show(&self) -> Result<(), Error> {
-        self.print_answer("GET", "", None)
+        let client = self.target.open()?;
+        let answer = ask_about(&client, &self.id, "GET", "", None)?;
+        let exchange = if self.output.output == Format::Json {
+            None
+        } else {
+            token_exchange(&client, &parse(&answer)?)
+        };
+        client.close()?;
+        print(&answer, exchange, self.output)
     }
 
     /// Prints the addresses from which the key was used.
@@ -61,7 +69,7 @@ impl OneKey {
         let client = self.target.open()?;
         let answer = ask_about(&client, &self.id, method, what, body)?;
         client.close()?;
-        print(&answer, self.output)
+        print(&answer, None, self.output)
     }
 
     /// Rotates the key and prints the new full key.
@@ -88,7 +96,14 @@ pub(super) fn ask_about(
     answer.map_err(|err| if let Error::Absent(_) = err { Error::Absent(absent) } else { err })
 }
 
-fn print(body: &[u8], output: Output) -> Result<(), Error> {
+/// Returns whether the key can be exchanged for tokens, if the caller may see its account.
+fn token_exchange(client: &Client, key: &Value) -> Option<String> {
+    let account = output::text(key, "accountId", "");
+    let answer = client.ask("GET", &format!("/accounts/{}", encoded(&account)), None).ok()?;
+    output::on_or_off(&parse::<Value>(&answer).ok()?["tokenExchange"])
+}
+
+fn print(body: &[u8], exchange: Option<String>, output: Output) -> Result<(), Error> {
     if output.output == Format::Json {
         return Ok(output::raw(body)?);
     }
@@ -114,6 +129,7 @@ fn print(body: &[u8], output: Output) -> Result<(), Error> {
         ("expires", Some(output::moment(&key, "expiresAt", "never"))),
         ("rate limit", shown_rate(&key["rateLimit"])),
         ("allowed from", networks),
+        ("token exchange", exchange),
         ("last used", Some(output::moment(&key, "lastUsedAt", "never"))),
         ("console link", (key["consoleLink"] == true).then(|| "yes".to_owned())),
         ("metadata", metadata.map(|_| key["metadata"].to_string())),
@@ -140,6 +156,6 @@ fn print_key(body: &[u8], key: &Value, quiet: bool, output: Output) -> Result<()
     if quiet {
         return Ok(writeln!(io::stdout(), "{text}")?);
     }
-    print(body, output)?;
+    print(body, None, output)?;
     Ok(writeln!(io::stdout(), "\n    {text}\n\nIt is shown only once; keyward keeps its hash.")?)
 }

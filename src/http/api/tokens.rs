@@ -40,7 +40,17 @@ use crate::{
     responses(
         (status = 200, description = "The token", body = TokenBody),
         (status = "4XX", description = "The request or its key is refused. `error` and `code` say why.", body = TokenErrorBody<'_>),
-        (status = "5XX", description = "The server cannot answer now.", body = TokenErrorBody<'_>),
+        (
+            status = "5XX",
+            description = "The server cannot answer now.",
+            body = TokenErrorBody<'_>,
+            example = json!({
+                "error": "temporarily_unavailable",
+                "error_description": "the service is busy",
+                "code": "unavailable",
+                "requestId": "req_4fLq0N2vT8xYb7Jm00000001",
+            }),
+        ),
     ),
 )]
 #[post("/api/v1/token")]

@@ -195,12 +195,10 @@ impl WriterThread {
         self.conn = Some(conn);
     }
 
-    /// Refreshes the statistics of SQLite and folds the log back; see [`fold`]. An error counts as the
-    /// error of a change.
+    /// Folds the log back; see [`fold`]. An error counts as the error of a change.
     pub fn upkeep(&mut self) -> Result<bool, StoreError> {
         let Some(conn) = self.conn.take() else { return Err(self.refusal()) };
-        let optimized = conn.execute_batch("PRAGMA optimize;").map_err(StoreError::from);
-        let outcome = optimized.and_then(|()| fold(&conn));
+        let outcome = fold(&conn);
         match &outcome {
             Ok(_) => self.conn = Some(conn),
             Err(err) => self.undo(conn, err, HashSet::new()),

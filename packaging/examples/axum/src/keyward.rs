@@ -15,8 +15,6 @@ use tokio::time::timeout;
 /// keyward's answer about the key of a request: `accountId`, `externalId`, `keyId`, `scopes` and more.
 #[derive(Clone)]
 pub struct Caller(pub Value);
-type Peer = ConnectInfo<SocketAddr>;
-pub type Scopes = &'static [&'static str];
 
 /// Keeps connections to keyward open. No redirection and no proxy from the environment gets the keys.
 static CLIENT: LazyLock<Client> =
@@ -24,7 +22,8 @@ static CLIENT: LazyLock<Client> =
 
 /// The errors hold no text of an answer, because it could hold a key.
 async fn verify(question: Value) -> Result<Value, String> {
-    let url = env::var("KEYWARD_URL").unwrap_or("http://127.0.0.1:8080".into()) + "/api/v1/api-keys/verify";
+    let url = env::var("KEYWARD_URL").unwrap_or("http://127.0.0.1:8080".into());
+    let url = url.trim_end_matches('/').to_owned() + "/api/v1/api-keys/verify";
     let own = fs::read_to_string(env::var("KEYWARD_KEY_FILE").unwrap_or_default());
     let own = own.map_err(|_| "KEYWARD_KEY_FILE cannot be read")?;
     let ask = || CLIENT.post(&url).header("X-API-Key", own.trim()).json(&question).send();
@@ -37,18 +36,20 @@ async fn verify(question: Value) -> Result<Value, String> {
     found.ok().filter(|_| status == StatusCode::OK).ok_or(format!("status {status}, with an unknown answer"))
 }
 
-pub async fn keyward(State(scopes): State<Scopes>, peer: Peer, mut request: Request, next: Next) -> Response {
+pub async fn keyward(State(scopes): State<&'static [&'static str]>, mut req: Request, next: Next) -> Response {
     let text = |it: &HeaderValue| String::from_utf8_lossy(it.as_bytes()).into_owned();
-    let bearer = request.headers().get("Authorization").map(text).and_then(|it| {
+    let bearer = req.headers().get("Authorization").map(text).and_then(|it| {
         let (scheme, token) = it.split_once(' ')?;
         scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start().to_owned())
     });
-    let mut keys: Vec<_> = request.headers().get_all("X-API-Key").iter().map(text).chain(bearer).collect();
+    let mut keys: Vec<_> = req.headers().get_all("X-API-Key").iter().map(text).chain(bearer).collect();
     keys.dedup();
-    let question = json!({"key": keys.first(), "scopes": scopes, "clientIp": peer.ip().to_string()});
+    // Without `into_make_service_with_connect_info::<SocketAddr>()`, as on a Unix socket, the address is unknown.
+    let address = req.extensions().get::<ConnectInfo<SocketAddr>>().map(|it| ("clientIp", json!(it.ip())));
+    let members = [("key", json!(keys.first())), ("scopes", json!(scopes))].into_iter().chain(address);
     let answer = match keys.len() {
         0 => Ok(json!({"code": "MISSING_KEY"})),
-        1 => timeout(Duration::from_secs(2), verify(question)).await.unwrap_or(Err("time-out".into())),
+        1 => timeout(Duration::from_secs(2), verify(members.collect())).await.unwrap_or(Err("time-out".into())),
         _ => Ok(json!({"code": "CONFLICTING_KEYS"})),
     };
     let mut found = answer.unwrap_or_else(|reason| json!({"reason": reason}));
@@ -56,8 +57,8 @@ pub async fn keyward(State(scopes): State<Scopes>, peer: Peer, mut request: Requ
     let wait = (reset.unwrap_or_default() - Utc::now()).num_seconds().max(0) + 1;
     let (status, header, value) = match found["code"].as_str().unwrap_or_default() {
         "VALID" if found["valid"] == true => {
-            request.extensions_mut().insert(Caller(found));
-            return next.run(request).await;
+            req.extensions_mut().insert(Caller(found));
+            return next.run(req).await;
         }
         "MISSING_KEY" | "MALFORMED" | "NOT_FOUND" | "REVOKED" | "ROTATED" | "EXPIRED" | "DISABLED"
         | "ACCOUNT_SUSPENDED" => (401, WWW_AUTHENTICATE, r#"ApiKey realm="api", header="X-API-Key""#.into()),

@@ -7,11 +7,11 @@ use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router, routing};
 use serde_json::json;
 
-use keyward::{Caller, Scopes, keyward};
+use keyward::{Caller, keyward};
 
-const ANY: Scopes = &[];
-const ORDERS_READ: Scopes = &["orders:read"];
-const ORDERS_WRITE: Scopes = &["orders:write"];
+const ANY: &[&str] = &[];
+const ORDERS_READ: &[&str] = &["orders:read"];
+const ORDERS_WRITE: &[&str] = &["orders:write"];
 
 async fn show(Extension(Caller(caller)): Extension<Caller>) -> ([(&'static str, &'static str); 1], String) {
     let answer = json!({"account": caller["accountId"], "key": caller["keyId"], "scopes": caller["scopes"]});
