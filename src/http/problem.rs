@@ -260,12 +260,17 @@ impl From<Error> for Problem {
             Error::Unavailable(source) => {
                 tracing::warn!(
                     error = source as &dyn std::error::Error,
+                    cause = std::error::Error::source(source),
                     "a request was refused for now"
                 );
                 Self::unavailable_because(&err)
             }
             Error::Internal(source) => {
-                tracing::error!(error = source as &dyn std::error::Error, "a request failed");
+                tracing::error!(
+                    error = source as &dyn std::error::Error,
+                    cause = std::error::Error::source(source),
+                    "a request failed"
+                );
                 Self::internal()
             }
         }
