@@ -21,6 +21,7 @@ mod ended_credentials;
 mod error;
 mod events;
 mod exchanges;
+mod faults;
 mod files;
 mod forward_auth;
 mod idempotency;
@@ -70,9 +71,10 @@ pub use self::{
     console_links::ConsoleLinkDraft,
     denials::DeniedCall,
     development::SampleKey,
-    error::{Conflict, Denial, Error, Fault, TokenRefusal},
+    error::{Conflict, Denial, Error, TokenRefusal},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
-    files::sync_parent,
+    faults::{Fault, Faults},
+    files::{parent, read_text, sync_parent},
     forward_auth::OriginalRequest,
     idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},

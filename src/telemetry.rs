@@ -3,6 +3,7 @@
 //! Fields have dotted names (`request.id`, `http.status`). A unit comes last (`elapsed_ms`). A log line
 //! or a label never contains a key, a hash, a body or a header.
 
+mod fields;
 mod journal;
 mod metrics;
 mod outlet;
@@ -16,16 +17,18 @@ use std::{
 };
 
 use anstream::{AutoStream, ColorChoice};
-use tracing::level_filters::LevelFilter;
+use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer,
     filter::Targets,
     fmt::{self, MakeWriter},
     prelude::*,
+    registry::LookupSpan,
     reload,
 };
 
 use self::{
+    fields::EscapedFields,
     journal::{Journal, JournalLayer},
     protocol_errors::HoldBack,
 };
@@ -115,16 +118,17 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
             None => drop(io::stderr().write_all(line)),
         }
     })?;
-    let lines = fmt::layer().with_writer(MaskedLines(outlet.clone())).with_target(false);
+    let lines = MaskedLines(outlet.clone());
     let layer = match format {
         LogFormat::Journal if to_journal => JournalLayer(outlet.clone()).boxed(),
         LogFormat::Text => {
             // `NO_COLOR` and terminals without colours, by the rules of the commands' own output.
             let wanted = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-            lines.with_ansi(target == LogTarget::Terminal && wanted).boxed()
+            text_lines(lines, target == LogTarget::Terminal && wanted)
         }
         LogFormat::Json | LogFormat::Auto | LogFormat::Journal => {
-            lines.json().flatten_event(true).boxed()
+            let json = fmt::layer().with_writer(lines).with_target(false).json();
+            json.flatten_event(true).boxed()
         }
     };
     // An error means that a test started a log before.
@@ -140,6 +144,16 @@ pub fn start_log(config: &LogConfig, target: LogTarget) -> Result<Log, io::Error
         }
     });
     Ok(Log { set_level, outlet })
+}
+
+/// Returns the layer that writes lines for people.
+fn text_lines<S, W>(to: W, colours: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt::layer().with_writer(to).with_target(false).fmt_fields(EscapedFields);
+    lines.with_ansi(colours).boxed()
 }
 
 /// Returns the filter for a level. On a terminal, the signed note of each checkpoint appears only at a

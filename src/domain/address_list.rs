@@ -27,11 +27,16 @@ impl AddressList {
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Option<Self> {
         let mut list = Vec::new();
         for network in networks {
-            if !list.contains(&network) {
-                list.push(network);
+            if list.contains(&network) {
+                continue;
             }
+            // Each is compared with all before it, so a longer list ends here.
+            if list.len() == Self::MAX_LEN {
+                return None;
+            }
+            list.push(network);
         }
-        (1..=Self::MAX_LEN).contains(&list.len()).then(|| Self(list.into()))
+        (!list.is_empty()).then(|| Self(list.into()))
     }
 
     /// Reads a network, or one address.
@@ -148,6 +153,12 @@ mod tests {
         let of = |n: u8| AddressList::new((0..n).map(|i| IpNet::from(IpAddr::from([10, 0, 0, i]))));
         assert!(of(0).is_none() && of(1).is_some() && of(50).is_some() && of(51).is_none());
         assert_eq!(list("10.0.0.1 10.0.0.1").to_string(), "10.0.0.1/32");
+        let read = std::cell::Cell::new(0);
+        let endless = (0_u128..).map(|i| {
+            read.set(read.get() + 1);
+            IpNet::from(IpAddr::from(i.to_be_bytes()))
+        });
+        assert_eq!((AddressList::new(endless), read.get()), (None, 51));
     }
 
     #[test]

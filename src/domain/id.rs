@@ -15,21 +15,23 @@ const DIGITS: usize = 22;
 #[error("not an identifier of this kind")]
 pub struct InvalidId;
 
+// The bytes are big endian, so that identifiers compare as their numbers do. A `u128` would be aligned
+// to 16 bytes, and its padding would cost memory for each key.
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub struct $name(u128);
+        pub struct $name([u8; 16]);
 
         impl $name {
             pub const PREFIX: &'static str = $prefix;
 
             pub const fn from_raw(raw: u128) -> Self {
-                Self(raw)
+                Self(raw.to_be_bytes())
             }
 
             pub const fn as_raw(self) -> u128 {
-                self.0
+                u128::from_be_bytes(self.0)
             }
 
             /// Reads the printed form, and nothing else.
@@ -38,7 +40,7 @@ macro_rules! identifier {
                 if digits.len() != DIGITS {
                     return Err(InvalidId);
                 }
-                base62::read_number(digits).map(Self).ok_or(InvalidId)
+                base62::read_number(digits).map(Self::from_raw).ok_or(InvalidId)
             }
         }
 
@@ -51,7 +53,7 @@ macro_rules! identifier {
             /// As [`fmt::Display`], for the hot path.
             pub fn push_to(self, text: &mut String) {
                 let mut digits = [0; DIGITS];
-                base62::write_number(self.0, &mut digits);
+                base62::write_number(self.as_raw(), &mut digits);
                 text.push_str(Self::PREFIX);
                 text.push_str(str::from_utf8(&digits).unwrap_or_default());
             }
@@ -60,7 +62,7 @@ macro_rules! identifier {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut digits = [0; DIGITS];
-                base62::write_number(self.0, &mut digits);
+                base62::write_number(self.as_raw(), &mut digits);
                 f.write_str(Self::PREFIX)?;
                 f.write_str(str::from_utf8(&digits).unwrap_or_default())
             }

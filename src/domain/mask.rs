@@ -50,6 +50,17 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// Returns a text of a client as an answer or a log line repeats it: masked, and if it has more than
+/// `max_chars`, cut there and marked with an ellipsis.
+pub fn quotable(text: &str, max_chars: usize) -> String {
+    let shown = masked(text);
+    let end = shown.char_indices().nth(max_chars).map_or(shown.len(), |(at, _)| at);
+    match shown.split_at_checked(end) {
+        Some((start, rest)) if !rest.is_empty() => format!("{start}…"),
+        Some(_) | None => shown.into_owned(),
+    }
+}
+
 /// Returns the next run of `label_digits…` at or after `from`, as a half-open range of bytes.
 fn next_key(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
     let mut at = from;
@@ -130,5 +141,17 @@ mod tests {
         ] {
             assert_eq!(masked(given), shown);
         }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_marked() {
+        let key = PlaintextKey::generate(PrefixLabel::parse("rg").unwrap(), &SeededEntropy::new(7));
+        let shown = format!("{}…", key.prefix().as_str());
+        for (given, expected) in
+            [("", ""), ("äöü", "äöü"), ("äöüß", "äöü…"), (key.expose(), "rg_…")]
+        {
+            assert_eq!(quotable(given, 3), expected);
+        }
+        assert_eq!(quotable(key.expose(), 20), shown);
     }
 }

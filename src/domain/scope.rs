@@ -238,9 +238,13 @@ impl Catalogue {
         self.names(self.bits(set)).chain(gone).collect()
     }
 
-    /// Returns up to three names that `text` may have meant.
+    /// Returns up to three names that `text` may have meant; none for a text that is longer than any
+    /// scope.
     pub fn nearest(&self, text: &str) -> Vec<&str> {
         const SIMILAR: f64 = 0.7;
+        if Scope::MAX_LEN < text.len() {
+            return Vec::new();
+        }
         let mut near: Vec<(f64, &str)> = self
             .entries
             .iter()
@@ -390,6 +394,8 @@ mod tests {
     fn a_typo_is_told_what_was_meant() {
         assert_eq!(catalogue().nearest("order:read").first(), Some(&"orders:read"));
         assert!(catalogue().nearest("qqqq").is_empty());
+        let long = format!("orders:rea{}", "d".repeat(Scope::MAX_LEN));
+        assert!(catalogue().nearest(&long).is_empty());
     }
 
     #[test]

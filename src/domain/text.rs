@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-pub use crate::domain::mask::masked;
+pub use crate::domain::mask::{masked, quotable};
 use crate::domain::{mask, visible};
 
 /// The display name of a key or an account: 1 to 100 characters that people can tell apart.

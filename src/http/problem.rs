@@ -16,7 +16,7 @@ pub use self::oauth::TokenErrorBody;
 use crate::{
     domain::text::masked,
     http::rate_fields::RateFields,
-    service::{Conflict, Denial, Error, Fault},
+    service::{Conflict, Denial, Error, Fault, Faults},
 };
 
 /// A problem document (RFC 9457).
@@ -41,7 +41,7 @@ pub struct Problem {
     /// The identifier of the request, as in the header `X-Request-Id` and in the log.
     #[schema(example = "req_4fLq0N2vT8xYb7Jm00000001")]
     request_id: String,
-    /// All faults of the request; only with status 422.
+    /// The first 100 faults of the request, and whether there are more; only with status 422.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Option<Vec<ProblemFault>>, nullable = false)]
     errors: Vec<ProblemFault>,
@@ -143,8 +143,8 @@ impl Problem {
         Self::new(status, TOO_MANY_ANSWERS, detail).with_retry(5)
     }
 
-    pub fn invalid(faults: Vec<Fault>) -> Self {
-        Self::from(Error::Invalid(faults))
+    pub fn invalid(faults: impl Into<Faults>) -> Self {
+        Self::from(Error::Invalid(faults.into()))
     }
 
     /// Returns whether the caller was refused, rather than its input.
@@ -224,7 +224,7 @@ impl From<Error> for Problem {
                 }
                 .with_retry(wait)
             }
-            Error::AmbiguousPath(_) => forbidden("ambiguous_path"),
+            Error::Ambiguous(why) => forbidden(why.code()),
             Error::NoRoute => forbidden("no_route"),
             Error::ProxyMistake(_) => forbidden("authz_misconfigured"),
             Error::ScopeEscalation(_) => forbidden("scope_escalation"),
@@ -260,12 +260,17 @@ impl From<Error> for Problem {
             Error::Unavailable(source) => {
                 tracing::warn!(
                     error = source as &dyn std::error::Error,
+                    cause = std::error::Error::source(source),
                     "a request was refused for now"
                 );
                 Self::unavailable_because(&err)
             }
             Error::Internal(source) => {
-                tracing::error!(error = source as &dyn std::error::Error, "a request failed");
+                tracing::error!(
+                    error = source as &dyn std::error::Error,
+                    cause = std::error::Error::source(source),
+                    "a request failed"
+                );
                 Self::internal()
             }
         }
@@ -379,7 +384,7 @@ mod tests {
     fn a_key_that_is_repeated_is_masked() {
         let key = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz012345678901";
         let fault = Fault::new(format!("/{key}"), "unknown_field", format!("what is {key}?"));
-        let body = serde_json::to_string(&Problem::invalid(vec![fault])).unwrap();
+        let body = serde_json::to_string(&Problem::invalid(fault)).unwrap();
         assert!(!body.contains(key), "{body}");
         assert!(body.contains("rg_8fK2mQ9zT…"), "{body}");
     }

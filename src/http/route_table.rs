@@ -72,8 +72,8 @@ impl RouteTable {
     }
 
     /// Returns the query parameters of this operation; `None` if there is no such operation.
-    pub fn parameters(&self, method: &Method, path: &str) -> Option<&[String]> {
-        self.route(method, path).map(|it| &*it.parameters)
+    pub fn parameters(&self, method: &Method, path: &str) -> Option<Arc<[String]>> {
+        self.route(method, path).map(|it| Arc::clone(&it.parameters))
     }
 
     /// Returns the path of this operation as the document writes it; `None` if there is no such operation.

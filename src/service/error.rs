@@ -3,11 +3,16 @@
 use std::{io, time::Duration};
 
 use crate::{
-    domain::{rate_limit::Rates, request_path::Ambiguity, verdict::Verdict},
+    domain::{
+        rate_limit::Rates, request_path::Ambiguity, scope::Scope, text::quotable, verdict::Verdict,
+    },
     env::Timestamp,
-    service::BackupError,
+    service::{BackupError, Fault, Faults},
     store::StoreError,
 };
+
+/// The most characters that an error quotes of a text without a limit of its own.
+const MAX_QUOTED: usize = 200;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,7 +31,7 @@ pub enum Error {
     #[error("the rate limit of the API key or of its account is reached")]
     RateLimited(Box<Rates>, Timestamp),
     #[error("{0}")]
-    AmbiguousPath(Ambiguity),
+    Ambiguous(Ambiguity),
     #[error("no route of the policy matches this request")]
     NoRoute,
     /// The request of the proxy cannot be answered. Its client cannot correct that.
@@ -44,8 +49,8 @@ pub enum Error {
         "the resource has changed since it was read, so `If-Match` does not match; read it again"
     )]
     PreconditionFailed,
-    #[error("the request is not valid; `errors` lists every fault")]
-    Invalid(Vec<Fault>),
+    #[error("the request is not valid; `errors` lists its faults")]
+    Invalid(Faults),
     /// The scopes that the caller may not grant, or that make a key stronger than the caller.
     #[error("the calling key does not have, or the account does not allow: {}", .0.join(", "))]
     ScopeEscalation(Vec<String>),
@@ -151,32 +156,21 @@ pub enum TokenRefusal {
          `keyward accounts update ACCOUNT --token-exchange on`"
     )]
     ExchangeOff,
-    #[error("there is no scope `{0}` for tokens; a token holds only scopes of the protected API")]
+    #[error(
+        "there is no scope `{}` for tokens; a token holds only scopes of the protected API",
+        quotable(.0, Scope::MAX_LEN)
+    )]
     UnknownScope(String),
     #[error("the API key has no scope of the protected API, so a token would allow nothing")]
     NoScope,
-    #[error("`{0}` is not an audience of this server; the setting `tokens.audiences` lists them")]
+    #[error(
+        "`{}` is not an audience of this server; the setting `tokens.audiences` lists them",
+        quotable(.0, MAX_QUOTED)
+    )]
     UnknownAudience(String),
     /// The file with the keys that sign tokens cannot be written.
     #[error("the keys that sign tokens cannot be stored now")]
     NoKeys(#[source] io::Error),
-}
-
-/// One fault of a request.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Fault {
-    /// A JSON pointer into the body, or `/` and the name of a query parameter.
-    pub pointer: String,
-    /// A stable name, for programs.
-    pub code: &'static str,
-    /// A sentence, for people.
-    pub detail: String,
-}
-
-impl Fault {
-    pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), code, detail: detail.into() }
-    }
 }
 
 fn why_unavailable(err: &StoreError) -> String {
@@ -198,7 +192,7 @@ impl Error {
     pub const NO_EVENT: Self = Self::UnknownId("event");
 
     pub fn invalid(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
-        Self::Invalid(vec![Fault::new(pointer, code, detail)])
+        Self::Invalid(Fault::new(pointer, code, detail).into())
     }
 }
 

@@ -32,8 +32,8 @@ use crate::{
     },
     env::Timestamp,
     service::{
-        Change, ChangePermit, Checks, Conflict, Error, Expiry, Gain, KeyAccess, KeyChange, KeyView,
-        Keyward, Minted, Principal,
+        Change, ChangePermit, Checks, Conflict, Error, Expiry, Faults, Gain, KeyAccess, KeyChange,
+        KeyView, Keyward, Minted, Principal,
         view::{changed_key, changes, key_facts, settings},
     },
     store::{AccountEntry, IndexedCredential, KeyRecord, ReadTx, WriteTx},
@@ -243,7 +243,7 @@ impl Checks<'_> {
         let expiry = Expiry { now, caller, lifetimes, existing: None };
         let KeyPatch { expires_at, allowed_ips, .. } = &new.settings;
         let faults = [expiry.fault(*expires_at), expiry.address_fault(allowed_ips.as_ref())];
-        let faults: Vec<_> = faults.into_iter().flatten().collect();
+        let faults: Faults = faults.into_iter().flatten().collect();
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }

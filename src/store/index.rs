@@ -8,20 +8,19 @@
 mod credential;
 mod limits;
 mod load;
+mod scope_sets;
 mod status_places;
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError,
+    atomic::{AtomicU8, Ordering},
 };
 
 use papaya::HashMap;
 
 use self::{
-    credential::GraceFacts, limits::RateWindows, load::ReadCredential, status_places::StatusPlaces,
+    credential::GraceFacts, limits::RateWindows, load::ReadCredential, scope_sets::ScopeSets,
+    status_places::StatusPlaces,
 };
 pub use self::{
     credential::{Grace, IndexedCredential, KeyEntry},
@@ -52,8 +51,8 @@ pub struct KeyIndex {
     accounts: HashMap<AccountId, Arc<AccountEntry>>,
     /// A bit for each import form of a credential that is or was stored; see [`ImportForm`].
     import_forms: AtomicU8,
-    /// The scope sets in use: many keys share a few of them. Only the writer looks here.
-    scope_sets: Mutex<HashSet<Arc<ScopeBits>>>,
+    /// Many keys share a few sets. Only the writer looks here.
+    scope_sets: Mutex<ScopeSets>,
     rate_windows: RateWindows,
     status_places: StatusPlaces,
 }
@@ -260,12 +259,6 @@ impl KeyIndex {
 
     fn shared_scopes(&self, scopes: &ScopeSet) -> Arc<ScopeBits> {
         let bits = self.catalogue.bits(scopes);
-        let mut sets = self.scope_sets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = sets.get(&bits) {
-            return Arc::clone(known);
-        }
-        let fresh = Arc::new(bits);
-        sets.insert(Arc::clone(&fresh));
-        fresh
+        self.scope_sets.lock().unwrap_or_else(PoisonError::into_inner).shared(bits)
     }
 }

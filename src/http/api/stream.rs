@@ -138,7 +138,7 @@ async fn locate(app: &web::Data<Keyward>, start: Start) -> Result<(i64, i64), Pr
     let after = match start {
         Start::After(seq, given_as) if newest < seq => {
             let detail = "is beyond the end of the log; an older copy may have been put in place";
-            return Err(Problem::invalid(vec![Fault::new(given_as, "out_of_range", detail)]));
+            return Err(Problem::invalid(Fault::new(given_as, "out_of_range", detail)));
         }
         Start::After(seq, _) => seq,
         Start::Now => newest,

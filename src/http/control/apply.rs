@@ -19,7 +19,7 @@ use crate::{
     },
     service::{
         AppliedAction, AppliedChange, ApplyMode, DeclaredAccount, DeclaredKey, Error, Fault,
-        KeyPatch, Keyward, Section,
+        Faults, KeyPatch, Keyward, Section,
     },
 };
 
@@ -138,11 +138,11 @@ impl<'a> Reader<'a> {
         let read = read_account_patch(members, self.app.catalogue(), None).and_then(|mut patch| {
             let external_id = patch.external_id.take().flatten();
             let says = "is required, because it identifies the account";
-            let external_id =
-                external_id.ok_or_else(|| vec![Fault::new("/externalId", "required", says)])?;
+            let missing = || Fault::new("/externalId", "required", says);
+            let external_id = external_id.ok_or_else(missing)?;
             if !self.seen.insert(external_id.as_str().as_bytes().to_vec()) {
                 let says = "names an account that an earlier section has";
-                return Err(vec![Fault::new("/externalId", "duplicate", says)]);
+                return Err(Fault::new("/externalId", "duplicate", says).into());
             }
             Ok(DeclaredAccount { section, external_id, patch })
         });
@@ -170,10 +170,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn key(
-        &mut self,
-        members: Map<String, Value>,
-    ) -> Result<(ImportedDigest, KeyPatch), Vec<Fault>> {
+    fn key(&mut self, members: Map<String, Value>) -> Result<(ImportedDigest, KeyPatch), Faults> {
         let mut members = Members::new(Value::Object(members));
         let digest = read_digest(&mut members);
         if let Some(digest) = &digest
@@ -188,16 +185,19 @@ impl<'a> Reader<'a> {
             let says = "is the digest of a key that an earlier section has";
             members.fault(digest.form().as_str(), "duplicate", says);
         }
-        let faults = mem::take(&mut members.faults);
+        let mut faults = mem::take(&mut members.faults);
         let read = read_declared_key(members, self.app.catalogue());
         match (read, digest) {
             (Ok(patch), Some(digest)) if faults.is_empty() => Ok((digest, patch)),
             (Ok(_), _) => Err(faults),
-            (Err(more), _) => Err([faults, more].concat()),
+            (Err(more), _) => {
+                faults.extend(more);
+                Err(faults)
+            }
         }
     }
 
-    fn sound<T>(&mut self, section: Section, read: Result<T, Vec<Fault>>) -> Option<T> {
+    fn sound<T>(&mut self, section: Section, read: Result<T, Faults>) -> Option<T> {
         let faults = match read {
             Ok(read) => return Some(read),
             Err(faults) => faults,

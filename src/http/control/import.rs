@@ -18,7 +18,7 @@ use crate::{
         request::json::{Members, as_it_is},
         wire::read_new_key,
     },
-    service::{Error, Expiry, Fault, ImportRow, Keyward},
+    service::{Error, Expiry, Fault, Faults, ImportRow, Keyward},
 };
 
 /// The largest request body, in bytes. A request has a hundred rows.
@@ -83,7 +83,7 @@ impl From<Fault> for RowFault {
 }
 
 impl RowOutcome {
-    fn refused(faults: Vec<Fault>) -> Self {
+    fn refused(faults: impl IntoIterator<Item = Fault>) -> Self {
         Self {
             key_id: None,
             account_id: None,
@@ -139,8 +139,8 @@ fn carry_out(app: &Keyward, request: ImportRequest) -> Result<ImportAnswer, Erro
                 account_id: Some(it.account.to_string()),
                 faults: Vec::new(),
             },
-            Some(Err(fault)) => RowOutcome::refused(vec![fault]),
-            None => RowOutcome::refused(vec![Fault::new("", "internal", "the row was skipped")]),
+            Some(Err(fault)) => RowOutcome::refused([fault]),
+            None => RowOutcome::refused([Fault::new("", "internal", "the row was skipped")]),
         };
         known.unwrap_or_else(outcome)
     });
@@ -152,7 +152,7 @@ fn read_row(
     app: &Keyward,
     row: Map<String, Value>,
     expiry: Expiry<'_>,
-) -> Result<ImportRow, Vec<Fault>> {
+) -> Result<ImportRow, Faults> {
     let mut members = Members::new(Value::Object(row));
     let account = members.optional("account", as_it_is::<String>);
     let digest = read_digest(&mut members);

@@ -29,10 +29,10 @@ use crate::{
         problem::Problem,
         request::{
             json::{self, Members, NotJson},
-            query::{Query, QueryFaults},
+            query::{KnownParameters, Query},
         },
     },
-    service::Fault,
+    service::Faults,
 };
 
 /// The greatest length of a body, in bytes.
@@ -150,7 +150,7 @@ pub struct RequestBody {
     body: Body,
     media_type: MediaType,
     /// The faults of the query, which are reported together with those of the body.
-    query_faults: Vec<Fault>,
+    query_faults: Faults,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -215,7 +215,7 @@ impl RequestBody {
 
     /// Returns the bytes of a form, whose operation has no query parameters.
     pub fn form(&self) -> Result<&Bytes, Problem> {
-        if let Some(fault) = self.query_faults.first() {
+        if let Some(fault) = self.query_faults.iter().next() {
             return Err(Problem::bad_request(fault.code, "this address takes no query"));
         }
         let bytes = self.bytes()?;
@@ -263,7 +263,7 @@ impl RequestBody {
         let (body, unread) = collect(req.headers(), payload).await;
         let query = req.query_string();
         let query_faults =
-            if query.is_empty() { Vec::new() } else { Query::faults_beyond(query, &[]) };
+            if query.is_empty() { Faults::default() } else { Query::faults_beyond(query, &[]) };
         (Self { body, media_type: media_type(req), query_faults }, unread)
     }
 
@@ -271,8 +271,10 @@ impl RequestBody {
     pub(super) fn left_in(req: &HttpRequest) -> Self {
         let mut extensions = req.extensions_mut();
         let body = extensions.remove::<Body>().unwrap_or(Body::Complete(Bytes::new()));
-        let query_faults = extensions.remove::<QueryFaults>().map_or_else(Vec::new, |it| it.0);
+        let known = extensions.remove::<KnownParameters>();
         drop(extensions);
+        let faults = |it: KnownParameters| Query::faults_beyond(req.query_string(), &it.0);
+        let query_faults = known.map(faults).unwrap_or_default();
         Self { body, media_type: media_type(req), query_faults }
     }
 }

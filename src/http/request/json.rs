@@ -1,4 +1,4 @@
-//! Strict reading of JSON, which reports every fault and not just the first.
+//! Strict reading of JSON, which reports all faults up to a limit, and not just the first.
 
 use std::fmt;
 
@@ -9,8 +9,9 @@ use serde::{
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{json::MAX_DEPTH, text::masked},
-    service::Fault,
+    domain::{json::MAX_DEPTH, text::quotable},
+    http::request::query::MAX_NAME_CHARS,
+    service::{Fault, Faults},
 };
 
 /// Why a body is not JSON. Never quotes the body.
@@ -144,7 +145,7 @@ impl MemberType for i64 {
 }
 
 /// Returns a value of the right JSON type as it is: every such value is good.
-pub fn as_it_is<J>(value: J) -> Result<J, Vec<Fault>> {
+pub fn as_it_is<J>(value: J) -> Result<J, Faults> {
     Ok(value)
 }
 
@@ -152,12 +153,12 @@ pub fn as_it_is<J>(value: J) -> Result<J, Vec<Fault>> {
 #[derive(Debug, Default)]
 pub struct Members {
     members: Map<String, Value>,
-    pub faults: Vec<Fault>,
+    pub faults: Faults,
 }
 
 impl Members {
     pub fn new(body: Value) -> Self {
-        let mut faults = Vec::new();
+        let mut faults = Faults::default();
         let members = match body {
             Value::Object(members) => members,
             Value::Null
@@ -174,8 +175,9 @@ impl Members {
 
     /// Adds the faults of the rest of the request before those of the body.
     #[must_use]
-    pub fn with(mut self, faults: Vec<Fault>) -> Self {
-        self.faults.splice(0..0, faults);
+    pub fn with(mut self, mut faults: Faults) -> Self {
+        faults.extend(self.faults);
+        self.faults = faults;
         self
     }
 
@@ -187,7 +189,7 @@ impl Members {
     /// Takes a member that cannot be null. Returns `None` if it is absent or at fault.
     ///
     /// `read` parses a value of the right JSON type. The pointers of its faults start at the value.
-    pub fn optional<J: MemberType, T, E: Into<Vec<Fault>>>(
+    pub fn optional<J: MemberType, T, E: Into<Faults>>(
         &mut self,
         name: &str,
         read: impl FnOnce(J) -> Result<T, E>,
@@ -200,7 +202,7 @@ impl Members {
     }
 
     /// Takes a member as [`Members::optional`] does; null is `Some(None)`.
-    pub fn nullable<J: MemberType, T, E: Into<Vec<Fault>>>(
+    pub fn nullable<J: MemberType, T, E: Into<Faults>>(
         &mut self,
         name: &str,
         read: impl FnOnce(J) -> Result<T, E>,
@@ -239,9 +241,11 @@ impl Members {
     }
 
     /// Returns what was read, or all faults. Every member that was not taken is a fault.
-    pub fn finish<T>(mut self, read: Option<T>) -> Result<T, Vec<Fault>> {
-        let unknown: Vec<String> = self.members.keys().cloned().collect();
-        for name in unknown {
+    pub fn finish<T>(mut self, read: Option<T>) -> Result<T, Faults> {
+        for (name, _) in std::mem::take(&mut self.members) {
+            if self.faults.is_full() {
+                break;
+            }
             self.fault(&name, "unknown_field", "is not a member of this body");
         }
         match read {
@@ -262,8 +266,7 @@ fn whole(number: f64) -> Option<i64> {
 
 /// Returns a name as a part of a JSON pointer (RFC 6901), with every key masked and its length limited.
 fn escaped(name: &str) -> String {
-    let short: String = masked(name).chars().take(100).collect();
-    short.replace('~', "~0").replace('/', "~1")
+    quotable(name, MAX_NAME_CHARS).replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

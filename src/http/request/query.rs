@@ -1,6 +1,6 @@
 //! The query of a URL, in which every parameter is known, well-formed and given once; and cursors.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::HttpRequest;
 
@@ -8,14 +8,16 @@ use crate::{
     domain::{
         id::{AccountId, KeyId},
         list_order::ListOrder,
-        text::{ReasonText, masked},
+        text::{ReasonText, quotable},
     },
     env::Timestamp,
     http::problem::Problem,
-    service::Fault,
+    service::{Fault, Faults},
 };
 
 pub const MAX_LIMIT: u32 = 1000;
+/// The most characters of an unknown name that a fault repeats.
+pub(super) const MAX_NAME_CHARS: usize = 100;
 /// The greatest length of a text to search for, in characters.
 pub const MAX_SEARCH_CHARS: usize = 100;
 
@@ -23,7 +25,7 @@ pub const MAX_SEARCH_CHARS: usize = 100;
 #[derive(Debug)]
 pub struct Query {
     parameters: BTreeMap<String, String>,
-    faults: Vec<Fault>,
+    faults: Faults,
 }
 
 impl Query {
@@ -32,7 +34,7 @@ impl Query {
     }
 
     /// Returns the faults of a query that may hold the parameters `known`, whose values are not read.
-    pub fn faults_beyond(text: &str, known: &[String]) -> Vec<Fault> {
+    pub fn faults_beyond(text: &str, known: &[String]) -> Faults {
         let mut query = Self::parse(text);
         query.parameters.retain(|name, _| !known.contains(name));
         query.refuse_rest();
@@ -40,8 +42,11 @@ impl Query {
     }
 
     fn parse(text: &str) -> Self {
-        let mut query = Self { parameters: BTreeMap::new(), faults: Vec::new() };
+        let mut query = Self { parameters: BTreeMap::new(), faults: Faults::default() };
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            if query.faults.is_full() {
+                break;
+            }
             if value.contains('\u{FFFD}') {
                 query.fault(&name, "invalid_format", "is not UTF-8");
             }
@@ -121,7 +126,7 @@ impl Query {
     }
 
     pub fn fault(&mut self, name: &str, code: &'static str, detail: impl Into<String>) {
-        let name: String = masked(name).chars().take(100).collect();
+        let name = quotable(name, MAX_NAME_CHARS);
         self.faults.push(Fault::new(format!("/{name}"), code, detail));
     }
 
@@ -135,20 +140,24 @@ impl Query {
 impl Query {
     fn refuse_rest(&mut self) {
         for name in std::mem::take(&mut self.parameters).into_keys() {
+            if self.faults.is_full() {
+                return;
+            }
             self.fault(&name, "unknown_parameter", "is not a parameter of this operation");
         }
     }
 }
 
-/// The faults of a query, stored with the request until a handler takes them.
-pub(super) struct QueryFaults(pub Vec<Fault>);
+/// The parameters of the operation, stored with the request. The query is examined only when a handler
+/// takes its input: a request whose key is refused costs no more.
+pub(super) struct KnownParameters(pub Arc<[String]>);
 
 /// Returns the reason that the caller gives for a deletion, and the faults of that parameter. A
 /// `RequestBody` holds the faults of all others.
-pub fn reason(req: &HttpRequest) -> (Option<ReasonText>, Vec<Fault>) {
+pub fn reason(req: &HttpRequest) -> (Option<ReasonText>, Faults) {
     let mut query = Query::of(req);
-    query.faults.clear();
-    let Some(text) = query.parameters.remove("reason") else { return (None, Vec::new()) };
+    query.faults = Faults::default();
+    let Some(text) = query.parameters.remove("reason") else { return (None, query.faults) };
     match ReasonText::parse(&text) {
         Ok(reason) => (Some(reason), query.faults),
         Err(err) => {

@@ -16,18 +16,17 @@ use crate::http::{
     problem::Problem,
     request::{
         body::{Body, RequestBody},
-        query::{Query, QueryFaults},
+        query::KnownParameters,
     },
     route_table::RouteTable,
 };
 
-/// Examines the query before the handler runs. Costs nothing if there is none.
+/// Finds the parameters of the operation before the handler runs. Costs nothing if there is no query.
 pub(in crate::http) fn examine(req: &ServiceRequest, table: &RouteTable) {
     if !req.query_string().is_empty()
         && let Some(parameters) = table.parameters(req.method(), req.path())
     {
-        let faults = Query::faults_beyond(req.query_string(), parameters);
-        req.extensions_mut().insert(QueryFaults(faults));
+        req.extensions_mut().insert(KnownParameters(parameters));
     }
 }
 

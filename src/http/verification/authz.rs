@@ -20,7 +20,13 @@ use actix_web::{
 };
 
 use crate::{
-    domain::{event::RequestContext, policy::Access, scope::ScopeBits, verdict::Verdict},
+    domain::{
+        event::RequestContext,
+        policy::Access,
+        scope::{Scope, ScopeBits},
+        text::quotable,
+        verdict::Verdict,
+    },
     http::{
         authn::{PresentedKey, Refusal, examine, key_in_query},
         problem::Problem,
@@ -165,8 +171,10 @@ impl VerificationState {
                 return Err(mistake(what.to_owned()).into());
             }
             let bit = self.app.catalogue().find(&value);
-            let unknown =
-                || mistake(format!("the proxy asks for a scope that does not exist: `{value}`"));
+            let unknown = || {
+                let name = quotable(&value, Scope::MAX_LEN);
+                mistake(format!("the proxy asks for a scope that does not exist: `{name}`"))
+            };
             asked = asked.or(bit.ok_or_else(unknown)?);
         }
         Ok(asked)

@@ -25,7 +25,7 @@ use crate::{
             limits::{RateLimitBody, read_rate_limit},
         },
     },
-    service::{AccountDraft, AccountPatch, Fault, Keyward},
+    service::{AccountDraft, AccountPatch, Fault, Faults, Keyward},
 };
 
 /// An account, to which keys belong.
@@ -180,7 +180,7 @@ impl AccountBody {
 pub fn read_account_draft(
     mut members: Members,
     catalogue: &Catalogue,
-) -> Result<AccountDraft, Vec<Fault>> {
+) -> Result<AccountDraft, Faults> {
     let settings = read_settings(&mut members, catalogue, None);
     let name = members.required("name", settings.name);
     let read = name.map(|name| AccountDraft {
@@ -205,7 +205,7 @@ pub fn read_account_patch(
     mut members: Members,
     catalogue: &Catalogue,
     held: Option<&ScopeSet>,
-) -> Result<AccountPatch, Vec<Fault>> {
+) -> Result<AccountPatch, Faults> {
     let settings = read_settings(&mut members, catalogue, held);
     let status = members.optional("status", |it: String| read_status(&it));
     members.finish(Some(AccountPatch { status, ..settings }))
@@ -237,16 +237,16 @@ fn read_lifetime(members: &mut Members, name: &str) -> Option<Option<u32>> {
     members.nullable(name, |it| read_number(it, &(1..=LONGEST_SECONDS)))
 }
 
-fn read_status(text: &str) -> Result<AccountStatus, Vec<Fault>> {
+fn read_status(text: &str) -> Result<AccountStatus, Faults> {
     let fault = || Fault::new("", "invalid_value", "must be `active` or `suspended`");
-    AccountStatus::parse(text).ok_or_else(|| vec![fault()])
+    AccountStatus::parse(text).ok_or_else(|| fault().into())
 }
 
 fn read_allowed(
     items: &[Value],
     catalogue: &Catalogue,
     held: Option<&ScopeSet>,
-) -> Result<ScopeSet, Vec<Fault>> {
+) -> Result<ScopeSet, Faults> {
     let read = read_scopes(items, catalogue, held);
     let reserved = catalogue.entries().iter().filter(|it| it.holder == Holder::Operator);
     let named =
@@ -255,10 +255,10 @@ fn read_allowed(
         let detail = format!("`{it}` can be granted only in the operator account");
         Fault::new("", "not_for_accounts", detail)
     });
-    let refused: Vec<Fault> = refused.collect();
+    let refused: Faults = refused.collect();
     match read {
         Ok(scopes) if refused.is_empty() => Ok(scopes),
         Ok(_) => Err(refused),
-        Err(faults) => Err([faults, refused].concat()),
+        Err(faults) => Err(faults.into_iter().chain(refused).collect()),
     }
 }

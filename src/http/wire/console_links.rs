@@ -14,7 +14,7 @@ use crate::{
             keys::ApiKeyBody,
         },
     },
-    service::{ConsoleLinkDraft, Fault, KeyView, Keyward},
+    service::{ConsoleLinkDraft, Faults, KeyView, Keyward},
 };
 
 /// A link to the console for the holder of an account.
@@ -69,7 +69,7 @@ impl ConsoleLinkBody {
 pub fn read_console_link(
     mut members: Members,
     catalogue: &Catalogue,
-) -> Result<ConsoleLinkDraft, Vec<Fault>> {
+) -> Result<ConsoleLinkDraft, Faults> {
     let lifetimes = Keyward::SHORTEST_LINK.as_secs()..=Keyward::LONGEST_LINK.as_secs();
     let draft = ConsoleLinkDraft {
         name: read_name(&mut members),

@@ -10,7 +10,7 @@ use crate::{
         request::json::Members,
         wire::fields::{read_instant, read_number},
     },
-    service::{Fault, SampleKey},
+    service::{Faults, SampleKey},
 };
 
 /// The longest move of the clock at once, in seconds: a hundred years.
@@ -69,7 +69,7 @@ impl<'a> SampleListBody<'a> {
 }
 
 /// Reads where to move the clock: `now` or `advanceSeconds`.
-pub fn read_clock_move(mut members: Members) -> Result<ClockMove, Vec<Fault>> {
+pub fn read_clock_move(mut members: Members) -> Result<ClockMove, Faults> {
     let to = members.optional("now", |it: String| read_instant(&it)).map(ClockMove::To);
     let by = members.optional("advanceSeconds", |it| read_number(it, &(0..=LONGEST_MOVE)));
     let by = by.map(|it| ClockMove::By(Duration::from_secs(it)));

@@ -14,11 +14,11 @@ use utoipa::{
 use crate::{
     domain::{
         scope::{Catalogue, Scope, ScopeSet},
-        text::{InvalidText, Metadata, Name, masked},
+        text::{InvalidText, Metadata, Name, quotable},
     },
     env::{InvalidTimestamp, Timestamp},
     http::request::json::Members,
-    service::Fault,
+    service::{Fault, Faults},
 };
 
 /// Declares the JSON form of an enum of the domain: its names, in answers and in the API document.
@@ -96,9 +96,9 @@ pub(super) fn update_of<T: PartialSchema>() -> Object {
     update
 }
 
-impl From<InvalidText> for Vec<Fault> {
+impl From<InvalidText> for Faults {
     fn from(err: InvalidText) -> Self {
-        vec![Fault::new("", err.code(), err.to_string())]
+        Fault::new("", err.code(), err.to_string()).into()
     }
 }
 
@@ -111,13 +111,13 @@ pub(super) fn read_metadata(members: &mut Members) -> Option<Metadata> {
     members.nullable("metadata", read).map(|it| it.unwrap_or_else(Metadata::empty))
 }
 
-pub(super) fn read_instant(text: &str) -> Result<Timestamp, Vec<Fault>> {
+pub(super) fn read_instant(text: &str) -> Result<Timestamp, Faults> {
     Timestamp::parse(text).map_err(|err| {
         let code = match err {
             InvalidTimestamp::Syntax | InvalidTimestamp::NoSuchDate => "invalid_format",
             InvalidTimestamp::OutOfRange => "out_of_range",
         };
-        vec![Fault::new("", code, err.to_string())]
+        Fault::new("", code, err.to_string()).into()
     })
 }
 
@@ -125,10 +125,10 @@ pub(super) fn read_instant(text: &str) -> Result<Timestamp, Vec<Fault>> {
 pub(super) fn read_number<N: TryFrom<i64> + PartialOrd + Display>(
     number: i64,
     range: &RangeInclusive<N>,
-) -> Result<N, Vec<Fault>> {
+) -> Result<N, Faults> {
     N::try_from(number).ok().filter(|it| range.contains(it)).ok_or_else(|| {
         let detail = format!("must be from {} to {}", range.start(), range.end());
-        vec![Fault::new("", "out_of_range", detail)]
+        Fault::new("", "out_of_range", detail).into()
     })
 }
 
@@ -138,7 +138,7 @@ pub(super) fn read_scopes(
     items: &[Value],
     catalogue: &Catalogue,
     held: Option<&ScopeSet>,
-) -> Result<ScopeSet, Vec<Fault>> {
+) -> Result<ScopeSet, Faults> {
     let known = |text: &str| {
         let scope = Scope::parse(text).ok()?;
         let held = held.is_some_and(|held| held.contains(&scope));
@@ -154,20 +154,30 @@ pub(super) fn read_scopes(
     }
 }
 
+/// How many faults about scopes suggest similar scopes. A search for similar ones compares with the
+/// whole catalogue.
+const MOST_SUGGESTIONS: usize = 10;
+
 /// Returns what `find` finds for each scope, and a fault for each item for which it finds nothing.
 pub(super) fn each_scope<T>(
     items: &[Value],
     catalogue: &Catalogue,
     find: impl Fn(&str) -> Option<T>,
-) -> (Vec<T>, Vec<Fault>) {
-    let (mut found, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+) -> (Vec<T>, Faults) {
+    let (mut found, mut faults) = (Vec::with_capacity(items.len()), Faults::default());
     for (i, item) in items.iter().enumerate() {
+        if faults.is_full() {
+            break;
+        }
         let (code, detail) = match item.as_str().map(|it| find(it).ok_or(it)) {
             Some(Ok(scope)) => {
                 found.push(scope);
                 continue;
             }
-            Some(Err(text)) => ("unknown_scope", unknown_scope(catalogue, text)),
+            Some(Err(text)) if faults.len() < MOST_SUGGESTIONS => {
+                ("unknown_scope", unknown_scope(catalogue, text))
+            }
+            Some(Err(text)) => ("unknown_scope", no_such_scope(text)),
             None => ("invalid_type", "must be a string".to_owned()),
         };
         faults.push(Fault::new(format!("/{i}"), code, detail));
@@ -177,9 +187,16 @@ pub(super) fn each_scope<T>(
 
 /// Returns the sentence about a scope that is not in the catalogue.
 pub fn unknown_scope(catalogue: &Catalogue, text: &str) -> String {
-    let short: String = masked(text).chars().take(Scope::MAX_LEN).collect();
     match catalogue.nearest(text)[..] {
-        [] => format!("there is no scope `{short}`; GET /api/v1/scopes lists all scopes"),
-        ref near => format!("there is no scope `{short}`; did you mean {}?", near.join(" or ")),
+        [] => no_such_scope(text),
+        ref near => {
+            let short = quotable(text, Scope::MAX_LEN);
+            format!("there is no scope `{short}`; did you mean {}?", near.join(" or "))
+        }
     }
+}
+
+fn no_such_scope(text: &str) -> String {
+    let short = quotable(text, Scope::MAX_LEN);
+    format!("there is no scope `{short}`; GET /api/v1/scopes lists all scopes")
 }

@@ -27,7 +27,7 @@ use crate::{
         wire::limits::{RateLimitBody, read_allowed_ips, read_rate_limit, shown_networks},
     },
     service::{
-        Expiry, Fault, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
+        Expiry, Faults, Gain, KeyPatch, KeyView, Keyward, NewKey, OPERATOR, PreviousCredential,
     },
 };
 
@@ -293,7 +293,7 @@ pub fn read_new_key(
     mut members: Members,
     catalogue: &Catalogue,
     expiry: Expiry<'_>,
-) -> Result<NewKey, Vec<Fault>> {
+) -> Result<NewKey, Faults> {
     let mut settings = read_settings(&mut members, catalogue, None);
     members.faults.extend(expiry.fault(settings.expires_at));
     members.faults.extend(expiry.address_fault(settings.allowed_ips.as_ref()));
@@ -310,17 +310,14 @@ pub fn read_key_patch(
     catalogue: &Catalogue,
     expiry: Expiry<'_>,
     existing: &ApiKey,
-) -> Result<KeyPatch, Vec<Fault>> {
+) -> Result<KeyPatch, Faults> {
     let patch = read_settings(&mut members, catalogue, Some(&existing.scopes));
     members.faults.extend(expiry.faults(Gain::Settings(&patch)));
     members.finish(Some(patch))
 }
 
 /// Reads the settings that a file declares for a key.
-pub fn read_declared_key(
-    mut members: Members,
-    catalogue: &Catalogue,
-) -> Result<KeyPatch, Vec<Fault>> {
+pub fn read_declared_key(mut members: Members, catalogue: &Catalogue) -> Result<KeyPatch, Faults> {
     let patch = read_settings(&mut members, catalogue, None);
     members.finish(Some(patch))
 }
@@ -355,7 +352,7 @@ fn read_expiry(members: &mut Members) -> RequestedExpiry {
 }
 
 /// Reads a [`RotateKeyRequest`]; `None` for the configured grace.
-pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Vec<Fault>> {
+pub fn read_grace(mut members: Members) -> Result<Option<Duration>, Faults> {
     let allowed = 0..=Keyward::LONGEST_GRACE.as_secs();
     let seconds = members.optional("gracePeriodSeconds", |it| read_number(it, &allowed));
     members.finish(Some(seconds.map(Duration::from_secs)))

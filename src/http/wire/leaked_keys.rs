@@ -5,7 +5,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{domain::text::Location, http::request::json::Members, service::Fault};
+use crate::{
+    domain::text::Location,
+    http::request::json::Members,
+    service::{Fault, Faults},
+};
 
 /// The most keys in one report.
 const MOST_KEYS: usize = 100;
@@ -48,19 +52,19 @@ pub struct LeakReport {
 
 /// Reads a [`ReportLeakedKeysRequest`]. A key may be any text: a fault would tell which keys are
 /// known here.
-pub fn read_leak_report(mut members: Members) -> Result<LeakReport, Vec<Fault>> {
+pub fn read_leak_report(mut members: Members) -> Result<LeakReport, Faults> {
     let keys = members.optional("keys", read_keys);
     let keys = members.required("keys", keys);
     let location = members.optional("location", |it: String| Location::parse(&it));
     members.finish(keys.map(|keys| LeakReport { keys, location }))
 }
 
-fn read_keys(items: Vec<Value>) -> Result<Vec<Zeroizing<String>>, Vec<Fault>> {
+fn read_keys(items: Vec<Value>) -> Result<Vec<Zeroizing<String>>, Faults> {
     if items.is_empty() || MOST_KEYS < items.len() {
         let detail = format!("must have 1 to {MOST_KEYS} keys");
-        return Err(vec![Fault::new("", "out_of_range", detail)]);
+        return Err(Fault::new("", "out_of_range", detail).into());
     }
-    let (mut keys, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+    let (mut keys, mut faults) = (Vec::with_capacity(items.len()), Faults::default());
     for (i, item) in items.into_iter().enumerate() {
         match item {
             Value::String(key) => keys.push(Zeroizing::new(key)),

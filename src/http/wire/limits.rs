@@ -10,7 +10,7 @@ use crate::{
         rate_limit::{RateLimit, RateState},
     },
     http::{request::json::Members, wire::fields::read_number},
-    service::Fault,
+    service::{Fault, Faults},
 };
 
 /// A number of requests in each window of time. Windows are counted from 1970-01-01 UTC: a window of
@@ -81,9 +81,12 @@ pub(super) fn read_allowed_ips(members: &mut Members) -> Option<Option<AddressLi
     members.nullable("allowedIps", |items: Vec<Value>| read_networks(&items))
 }
 
-fn read_networks(items: &[Value]) -> Result<AddressList, Vec<Fault>> {
-    let (mut networks, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+fn read_networks(items: &[Value]) -> Result<AddressList, Faults> {
+    let (mut networks, mut faults) = (Vec::with_capacity(items.len()), Faults::default());
     for (i, item) in items.iter().enumerate() {
+        if faults.is_full() {
+            break;
+        }
         let (code, detail) = match item.as_str().map(AddressList::parse_network) {
             Some(Ok(network)) => {
                 networks.push(network);
@@ -99,6 +102,6 @@ fn read_networks(items: &[Value]) -> Result<AddressList, Vec<Fault>> {
     }
     AddressList::new(networks).ok_or_else(|| {
         let detail = format!("must name 1 to {} networks", AddressList::MAX_LEN);
-        vec![Fault::new("", "out_of_range", detail)]
+        Fault::new("", "out_of_range", detail).into()
     })
 }

@@ -22,7 +22,7 @@ use crate::{
             limits::RateStateBody,
         },
     },
-    service::{Fault, Keyward, Verification},
+    service::{Fault, Faults, Keyward, Verification},
 };
 
 /// A presented key and the scopes that a request needs.
@@ -86,7 +86,8 @@ pub struct VerificationBody<'a> {
     /// account. `null` means that there is none, or that the key is refused for another reason.
     #[schema(required)]
     rate_limit: Option<RateStateBody>,
-    /// The metadata of the key; empty for a revoked key. The customer writes it, so do not trust it.
+    /// The metadata of the key; empty for a revoked or expired key. The customer writes it, so do not
+    /// trust it.
     #[schema(value_type = MetadataBody)]
     metadata: StoredObject<&'a str>,
     /// The metadata of the account. Only the operator can write it.
@@ -196,20 +197,20 @@ pub fn read_plain_question(body: &[u8], catalogue: &Catalogue) -> Option<VerifyQ
 pub fn read_question(
     mut members: Members,
     catalogue: &Catalogue,
-) -> Result<VerifyQuestion, Vec<Fault>> {
+) -> Result<VerifyQuestion, Faults> {
     let key = members.optional("key", as_it_is::<String>);
     let key = members.required("key", key).map(zeroize::Zeroizing::new);
     let all = members.optional("scopes", |it: Vec<_>| read_wanted(&it, catalogue));
     let any = members.optional("anyScopes", |it: Vec<_>| {
         if it.is_empty() {
             // No key grants one of no scopes. A gateway that sends this would refuse every key.
-            return Err(vec![Fault::new("", "out_of_range", "must name at least one scope")]);
+            return Err(Fault::new("", "out_of_range", "must name at least one scope").into());
         }
         read_wanted(&it, catalogue)
     });
     let client_ip = members.optional("clientIp", |it: String| {
         let fault = || Fault::new("", "invalid_format", "must be an IP address");
-        it.parse().map_err(|_| vec![fault()])
+        it.parse().map_err(|_| Faults::from(fault()))
     });
     let cost = members.optional("cost", |it| read_number(it, &(0..=RateLimit::MAX_LIMIT)));
     members.finish(key.map(|key| VerifyQuestion {
@@ -220,7 +221,7 @@ pub fn read_question(
     }))
 }
 
-fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Vec<Fault>> {
+fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Faults> {
     let (found, faults) = each_scope(items, catalogue, |it| catalogue.find(it));
     let all = found.into_iter().fold(ScopeBits::default(), ScopeBits::or);
     if faults.is_empty() { Ok(all) } else { Err(faults) }
@@ -228,7 +229,7 @@ fn read_wanted(items: &[Value], catalogue: &Catalogue) -> Result<ScopeBits, Vec<
 
 impl<'a> VerificationBody<'a> {
     pub fn new(app: &'a Keyward, found: &'a Verification) -> Self {
-        let catalogue = app.catalogue();
+        let (catalogue, now) = (app.catalogue(), app.env().time.now());
         let entry = found.entry.as_deref();
         let Some(key) = entry.map(|it| &it.key) else {
             return Self::of_nobody(found.verdict);
@@ -245,7 +246,7 @@ impl<'a> VerificationBody<'a> {
             missing_scopes: catalogue.names(found.missing).collect(),
             expires_at: key.expires_at().map(Printed),
             rate_limit: found.rates.tightest().map(RateStateBody::from),
-            metadata: StoredObject(key.metadata()),
+            metadata: StoredObject(key.metadata().filter(|_| !key.is_expired_at(now))),
             account_metadata: StoredObject(app.account_metadata(key.account)),
         }
     }

@@ -4,7 +4,7 @@
 use crate::{
     domain::{address_list::AddressList, api_key::ApiKey},
     env::Timestamp,
-    service::{Expiry, Fault, Gain, KeyPatch},
+    service::{Expiry, Fault, Faults, Gain, KeyPatch},
 };
 
 /// The code of the faults of this module.
@@ -38,22 +38,22 @@ impl Expiry<'_> {
 
     /// Returns everything in this change that a caller with an address list may not give: a wider
     /// list, or a gain for a key whose list does not lie within that of the caller.
-    pub(super) fn address_faults(&self, gain: Gain<'_>) -> Vec<Fault> {
+    pub(super) fn address_faults(&self, gain: Gain<'_>) -> Faults {
         let patch = match gain {
-            Gain::Nothing => return Vec::new(),
+            Gain::Nothing => return Faults::default(),
             Gain::Secret => None,
             Gain::Settings(patch) => Some(patch),
         };
         let wanted = patch.and_then(|it| it.allowed_ips.as_ref());
         if let Some(fault) = self.address_fault(wanted) {
-            return vec![fault];
+            return fault.into();
         }
         let Some(key) = self.existing.filter(|it| self.caller.key() != Some(it.id)) else {
-            return Vec::new();
+            return Faults::default();
         };
         let list = wanted.map_or(key.allowed_ips.as_ref(), Option::as_ref);
         if lies_within(list, self.caller.allowed_ips.as_ref()) {
-            return Vec::new();
+            return Faults::default();
         }
         let gains = patch.map_or(vec![""], |it| settings_gained(it, key, self.now));
         let detail =

@@ -10,7 +10,7 @@ use crate::{
         scope::Catalogue,
     },
     env::Timestamp,
-    service::{Fault, KeyPatch, Principal},
+    service::{Fault, Faults, KeyPatch, Principal},
 };
 
 /// What a change gives to the holder of a key.
@@ -129,14 +129,14 @@ impl Expiry<'_> {
 
     /// Returns everything in this change that would outlive the caller, end in the past, or work from
     /// addresses from which the caller is not accepted.
-    pub fn faults(self, gain: Gain<'_>) -> Vec<Fault> {
+    pub fn faults(self, gain: Gain<'_>) -> Faults {
         let patch = match gain {
-            Gain::Nothing => return Vec::new(),
+            Gain::Nothing => return Faults::default(),
             Gain::Secret => None,
             Gain::Settings(patch) => Some(patch),
         };
         let wanted = patch.map(|it| it.expires_at).unwrap_or_default();
-        let mut faults: Vec<_> = self.fault(wanted).into_iter().collect();
+        let mut faults: Faults = self.fault(wanted).into_iter().collect();
         faults.extend(self.revivals(patch, wanted));
         faults.extend(self.address_faults(gain));
         faults
@@ -144,16 +144,16 @@ impl Expiry<'_> {
 
     /// Returns the gains other than a new expiry, if the key outlives its caller: a secret, a key
     /// that is enabled again, or an added scope. A caller that changes its own key gains no life.
-    fn revivals(self, patch: Option<&KeyPatch>, wanted: RequestedExpiry) -> Vec<Fault> {
+    fn revivals(self, patch: Option<&KeyPatch>, wanted: RequestedExpiry) -> Faults {
         let (Some(limit), Some(key)) = (self.caller.gives_until, self.existing) else {
-            return Vec::new();
+            return Faults::default();
         };
         let is_own = self.caller.key() == Some(key.id);
         // A console link ends soon, but gives later ends than its own.
         let link_end = key.console_link.map(|it| it.gives_until);
         let end = link_end.unwrap_or_else(|| wanted.or(key.expires_at, self.now));
         if is_own || !outlives(end, Some(limit)) {
-            return Vec::new();
+            return Faults::default();
         }
         let pointers = match patch {
             None => vec![("", true)],

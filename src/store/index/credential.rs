@@ -44,7 +44,8 @@ pub struct Grace {
     pub(super) ended: bool,
 }
 
-/// What all credentials of a key have in common. Each has a copy, because few keys have more than one.
+/// What all credentials of a key have in common. Each has a copy, because few keys have more than one;
+/// the long parts are shared.
 #[derive(Clone, Debug)]
 pub struct KeyEntry {
     pub id: KeyId,
@@ -59,8 +60,8 @@ pub struct KeyEntry {
     /// [`NEVER`] for a key that never expires.
     expires_at_ms: i64,
     /// The name, followed by the metadata as compact JSON unless they are empty. Empty for a revoked
-    /// key.
-    text: Box<str>,
+    /// key; without metadata for an expired one.
+    text: Arc<str>,
     name_len: u16,
 }
 
@@ -119,9 +120,10 @@ impl KeyEntry {
         let expired = row.get::<Option<Timestamp>>("expiry_recorded_at_ms")?.is_some();
         let rate = row.rate_limit("rate_limit", "rate_window_s")?;
         let limits = KeyLimits::new(row.get("allowed_ips")?, rate, row.console_link()?);
-        // Verification never shows them of revoked keys, which may be many. The file keeps them.
-        let (name, metadata) = if revoked { ("", "") } else { (name, metadata) };
-        let metadata = if metadata == "{}" { "" } else { metadata };
+        // Verification never shows them of revoked and expired keys, which may be many. The file keeps
+        // them. No change makes such a key valid again.
+        let name = if revoked { "" } else { name };
+        let metadata = if revoked || expired || metadata == "{}" { "" } else { metadata };
         Ok(Self {
             id,
             account,
@@ -173,7 +175,8 @@ impl KeyEntry {
         self.text.split_at_checked(usize::from(self.name_len)).map_or("", |(name, _)| name)
     }
 
-    /// Returns compact JSON; `None` for the empty object, and for a revoked key.
+    /// Returns compact JSON; `None` for the empty object, and for a key that is revoked or whose expiry
+    /// was recorded.
     pub fn metadata(&self) -> Option<&str> {
         let (_, metadata) = self.text.split_at_checked(usize::from(self.name_len))?;
         (!metadata.is_empty()).then_some(metadata)
@@ -184,5 +187,17 @@ impl Grace {
     /// Returns whether the grace is over. Half open: over at the deadline itself.
     pub fn is_over(self, now: Timestamp, monotonic: Monotonic) -> bool {
         self.ended || self.valid_until <= now || self.ends <= monotonic
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documentation promises at most 300 bytes for a key without metadata. The allocator adds 8
+    /// bytes and rounds up to 16, and an `Arc` has two counters.
+    #[test]
+    fn a_credential_stays_small() {
+        assert!(size_of::<IndexedCredential>() <= 168, "{}", size_of::<IndexedCredential>());
     }
 }

@@ -7,7 +7,7 @@ use keyward::{
         request::json::{self, Members},
         wire,
     },
-    service::{Expiry, Fault},
+    service::{Expiry, Faults},
 };
 use serde_json::{Map, Value};
 
@@ -38,7 +38,7 @@ pub const TOKENS: &[&str] = &[
     "*",
 ];
 
-type Reader = fn(Members) -> Result<Option<Metadata>, Vec<Fault>>;
+type Reader = fn(Members) -> Result<Option<Metadata>, Faults>;
 
 const READERS: [Reader; 8] = [
     |it| {

@@ -61,7 +61,7 @@ fn key(text: &str, it: &DeclaredSection) {
     sound(wire::read_declared_key(members, &CATALOGUE).err());
 }
 
-fn sound(faults: Option<Vec<keyward::service::Fault>>) {
+fn sound(faults: Option<keyward::service::Faults>) {
     faults.into_iter().flatten().for_each(|it| keeps_the_secret(&it.detail));
 }
 
