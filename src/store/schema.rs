@@ -93,7 +93,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Opens the file at `path` for writing, creates it if it does not exist, and migrates it.
 ///
-/// The write-ahead log is folded at the end of the connection only after [`fold_at_end`]. So a start
+/// The write-ahead log is folded at the end of the connection only after [`complete_opening`]. So a start
 /// that is refused leaves the database and its log as they were.
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     let mut conn = open(path)?;
@@ -101,22 +101,24 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     refuse_read_only(&conn)?;
     pragmas(&conn)?;
     prepare(&mut conn)?;
-    drop_statistics(&conn)?;
     Ok(conn)
 }
 
-/// Lets SQLite fold the write-ahead log when the last connection to the file ends.
-pub(super) fn fold_at_end(conn: &Connection) {
+/// Completes the opening after the first commit, before which a start may be refused: lets SQLite fold the
+/// write-ahead log when the last connection to the file ends, and removes its statistics.
+///
+/// Earlier versions made statistics. They describe the file of the day on which they were made: with those
+/// of a young file, SQLite reads a large one from end to end. Without them, its plans are those that the
+/// tests see.
+pub(super) fn complete_opening(conn: &Connection) {
+    if !conn.db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE).unwrap_or(true) {
+        return;
+    }
     // After an error the next start reads the log.
     let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
-}
-
-/// Removes the statistics of SQLite, which earlier versions made. They describe the file of the day on
-/// which they were made: with those of a young file, SQLite reads a large one from end to end. Without
-/// them, its plans are those that the tests see.
-fn drop_statistics(conn: &Connection) -> Result<(), StoreError> {
-    let tables = "DROP TABLE IF EXISTS sqlite_stat1; DROP TABLE IF EXISTS sqlite_stat4";
-    Ok(conn.execute_batch(tables)?)
+    // After an error the next start removes them.
+    let _ =
+        conn.execute_batch("DROP TABLE IF EXISTS sqlite_stat1; DROP TABLE IF EXISTS sqlite_stat4");
 }
 
 /// Fails if the connection only reads: SQLite opens a file that it cannot write for reading, without

@@ -323,10 +323,10 @@ impl WriterThread {
         // Inside the transaction, so that an unreadable row undoes the change.
         let images = index.images(&ReadTx::new(conn), &mut batch.touched)?;
         conn.prepare_cached("COMMIT")?.execute([])?;
-        // The file was accepted, so what is in its log may go into it.
-        schema::fold_at_end(conn);
         index.apply(images);
         self.announce();
+        // The file was accepted, so what is in its log may go into it.
+        schema::complete_opening(conn);
         Ok(())
     }
 
