@@ -17,6 +17,7 @@ mod requests;
 mod restore;
 mod root_key_file;
 mod secret_file;
+mod slots;
 mod tls;
 mod users;
 mod webhook_secrets;
@@ -32,7 +33,9 @@ use serde_json::json;
 
 pub use self::{
     backend::{Backend, open_or_connect},
-    data_dir::{DataDir, DataDirError, data_file_faults, find_signer},
+    data_dir::{
+        DataDir, DataDirError, check_token_keys, data_file_faults, find_signer, lost_database,
+    },
     development::open_for_development,
     error::Error,
     files::{catalogue, check_files, file_faults},

@@ -74,7 +74,7 @@ pub use self::{
     error::{Conflict, Denial, Error, TokenRefusal},
     events::{ActorNames, EventPage, EventView, OPERATOR, Viewer},
     faults::{Fault, Faults},
-    files::sync_parent,
+    files::{parent, read_text, sync_parent},
     forward_auth::OriginalRequest,
     idempotency::{Answer, AnswerKeeper, Attempt, FirstAttempt, IdempotentCall},
     identify::{Identity, Rehashed, SecretVerification, Unverified, Upgrade},

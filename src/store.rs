@@ -61,7 +61,7 @@ pub use self::{
     kept_answers::KeptAnswer,
     key_list::{Creator, KeyFilter, KeyPage},
     log_file::LogFile,
-    outage::Divergence,
+    outage::{DirectoryLock, Divergence},
     rate_window::{RateWindow, WindowUse},
     readers::PoolState,
     recent_addresses::SeenAddress,

@@ -4,7 +4,7 @@
     tests/hostile.py target/release/keyward [--rounds N]
 
 Connects only to 127.0.0.1 and to Unix sockets in a temporary directory. Needs openssl and Linux. A round of floods takes
-about half a minute, and the whole run about two and a half minutes; more rounds repeat the floods.
+about half a minute, and the whole run about four minutes; more rounds repeat the floods.
 """
 import argparse
 import collections
@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "hostile"))
+import doors as wrong_doors  # noqa: E402
 import floods  # noqa: E402
 import shapes  # noqa: E402
 import slow  # noqa: E402
@@ -111,6 +112,32 @@ def flood(report, target, neighbour, calm, name, function, count, most, make):
     judge(report, f"{name} at {target.name}", neighbour, calm)
 
 
+def client_of(target, patient=False):
+    """Creates two keys and a gateway on a server. Returns a valid client that uses them, and the first key."""
+    found = [target.call("POST", "/api-keys", {"name": "subject", "scopes": ["orders:read"]}) for _ in range(2)]
+    gateway = target.call("POST", "/api-keys", {"name": "gateway", "scopes": ["api-keys:verify"]})["key"]
+    return Neighbour(target.doors, gateway, [(it["key"], it["id"]) for it in found], patient), found[0]["key"]
+
+
+def crowds(report, binary, work, targets, settings, context):
+    """Floods of far more connections than a server may have. Its valid client must be served nevertheless."""
+    for name, more, trusted in [("few connections", "", None), ("few connections, TLS", settings, context)]:
+        target = Target(binary, work, name, f"max_connections = {floods.LIMIT}\nworkers = 2\n[log]\nlevel = \"warn\"\n{more}", trusted)
+        targets.append(target)
+        target.start()
+        neighbour, subject = client_of(target, patient=True)
+        try:
+            time.sleep(3)
+            calm, make = judge(report, "calm", neighbour, None), shapes.Maker(target.root, subject)
+            for flood_name, function, count, most, tls in floods.CROWDS:
+                if tls == bool(trusted):
+                    flood(report, target, neighbour, calm, flood_name, function, count, most, make)
+        finally:
+            neighbour.end()
+        code, took = target.stop()
+        report.check("stop", target.name, (code != 0 or STOP < took) and f"exit code {code} after {took:.1f} s")
+
+
 def run(binary, rounds, report, work, targets):
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
@@ -119,22 +146,12 @@ def run(binary, rounds, report, work, targets):
     settings, context = certificate(work)
     for name, more, trusted in [("plain", "", None), ("TLS", settings, context)]:
         targets.append(Target(binary, work, name, f"max_connections = 15000\nworkers = 2\n[log]\nlevel = \"warn\"\n{more}", trusted))
-    subjects, doors, ids = {}, [], []
-    for target in targets:
-        target.start()
-        found = [target.call("POST", "/api-keys", {"name": "subject", "scopes": ["orders:read"]}) for _ in range(2)]
-        subjects[target.name] = found[0]["key"]
-        if not target.context:
-            gateway = target.call("POST", "/api-keys", {"name": "gateway", "scopes": ["api-keys:verify"]})["key"]
-            plain, keys = target, [(it["key"], it["id"]) for it in found]
-    makers = {target.name: shapes.Maker(target.root, subjects[target.name]) for target in targets}
-    neighbour = Neighbour(plain.doors, gateway, keys)
-    secret = next(it for it in targets if it.context)
-    other = [secret.call("POST", "/api-keys", {"name": "other", "scopes": ["orders:read"]}) for _ in range(2)]
-    guard = secret.call("POST", "/api-keys", {"name": "gateway", "scopes": ["api-keys:verify"]})["key"]
-    beside = Neighbour(secret.doors, guard, [(it["key"], it["id"]) for it in other])
-    neighbours = {plain.name: neighbour, secret.name: beside}
+    neighbours, subjects = {}, {}
     try:
+        for target in targets:
+            target.start()
+            neighbours[target.name], subjects[target.name] = client_of(target)
+        makers = {target.name: shapes.Maker(target.root, subjects[target.name]) for target in targets}
         time.sleep(3)
         workers = {it.name: it.workers() for it in targets}
         calm = {it.name: judge(report, "calm", neighbours[it.name], None) for it in targets}
@@ -145,6 +162,8 @@ def run(binary, rounds, report, work, targets):
                 for door in target.doors:
                     for name, fault in slow.half_closed(door, makers[target.name]) if not door.context else []:
                         report.check("half-closed", f"{door.name}: {name}", fault)
+                for name, fault in wrong_doors.cases(target, makers[target.name]):
+                    report.check("doors", f"{target.name}: {name}", fault)
                 judge(report, "shapes", neighbours[target.name], calm[target.name])
             for _ in range(rounds):
                 for name, function, count, most, tls in floods.ALL:
@@ -167,9 +186,10 @@ def run(binary, rounds, report, work, targets):
             code, took = target.stop()
             floods.close(silent)
             report.check("stop", target.name, (code != 0 or STOP < took) and f"exit code {code} after {took:.1f} s")
+        crowds(report, binary, work, targets, settings, context)
     finally:
-        neighbour.end()
-        beside.end()
+        for neighbour in neighbours.values():
+            neighbour.end()
 
 
 def main():

@@ -15,6 +15,15 @@ local asked = { "X-API-Key", "Authorization", "X-Request-Id", "traceparent", "Or
 -- The headers of an answer that the API reads.
 local identity = { "X-Keyward-Key-Id", "X-Keyward-Key-Name", "X-Keyward-Account-Id",
                    "X-Keyward-External-Id", "X-Keyward-Scopes", "X-Keyward-Key-Expires-At" }
+-- The headers in which a client claims another method, path, host or address, which some frameworks believe.
+-- keyward judges those that Apache got.
+local claims = {
+  ["forwarded"] = true, ["x-forwarded-for"] = true, ["x-forwarded-host"] = true, ["x-forwarded-server"] = true,
+  ["x-forwarded-method"] = true, ["x-forwarded-uri"] = true, ["x-forwarded-prefix"] = true,
+  ["x-original-method"] = true, ["x-original-url"] = true, ["x-original-uri"] = true, ["x-original-host"] = true,
+  ["x-rewrite-url"] = true, ["x-http-method"] = true, ["x-http-method-override"] = true,
+  ["x-method-override"] = true, ["x-real-ip"] = true,
+}
 -- The headers of a refusal that the client reads.
 local shown = { "WWW-Authenticate", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id",
                 "X-Keyward-Reason", "Cache-Control" }
@@ -37,7 +46,7 @@ local function ask(r, scope)
   question["X-Forwarded-For"] = r.useragent_ip
   local url = r.subprocess_env["keyward_url"]
   if scope ~= "-" then url = url .. "?scope=" .. scope end
-  local reached, status, headers = http.request({
+  local reached, status, headers, line = http.request({
     url = url, headers = question, redirect = false, sink = ltn12.sink.table(body),
     create = function()
       local connection = socket.tcp()
@@ -45,17 +54,23 @@ local function ask(r, scope)
       return connection
     end,
   })
+  -- The library takes 2000 for 200.
+  if reached and not line:find("^HTTP/1%.[01] " .. status .. "%f[%D]") then error("keyward answers " .. line) end
   return reached and status, headers, table.concat(body)
 end
 
--- Removes the client's own identity headers, in every spelling that CGI cannot distinguish, and the key. Then
--- sets the identity headers from keyward's answer.
+-- Removes the client's own identity headers and claims, in every spelling that CGI cannot distinguish, and the
+-- key. Then sets the identity headers from keyward's answer.
 local function pass(r, headers)
+  -- An answer that lets a request pass has an empty body. Otherwise it could be a part of an answer.
+  if headers["content-length"] ~= "0" then error("the answer has a body") end
   for _, name in ipairs(identity) do
-    if not headers[name:lower()] then error(name .. " is missing in the answer") end
+    if (headers[name:lower()] or "") == "" then error(name .. " is missing in the answer") end
   end
   for name in pairs(r:headers_in_table()) do
-    if name:lower():gsub("%W", "-"):find("^x%-keyward%-") then r.headers_in[name] = nil end
+    local plain = name:lower():gsub("%W", "-")
+    -- Apache would append to the client's own X-Forwarded-For, -Host and -Server.
+    if plain:find("^x%-keyward%-") or claims[plain] then r.headers_in[name] = nil end
   end
   for _, name in ipairs(identity) do r.headers_in[name] = headers[name:lower()] end
   r.headers_in["X-API-Key"] = nil
@@ -63,8 +78,6 @@ local function pass(r, headers)
   -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel that bypasses this hook.
   local upgrade = r.headers_in["Upgrade"]
   if upgrade and upgrade:lower() ~= "websocket" then r.headers_in["Upgrade"] = nil end
-  -- Otherwise Apache would append to the client's own header.
-  r.headers_in["X-Forwarded-For"] = nil
 end
 
 local function refuse(r, status, headers, body)

@@ -18,6 +18,15 @@ local asked = { "x-api-key", "authorization", "x-request-id", "traceparent", "or
 -- The headers of an answer that the API reads.
 local identity = { "x-keyward-key-id", "x-keyward-key-name", "x-keyward-account-id",
                    "x-keyward-external-id", "x-keyward-scopes", "x-keyward-key-expires-at" }
+-- The headers in which a client claims another method, path, host or address, which some frameworks believe.
+-- keyward judges those that HAProxy got.
+local claims = {
+  ["forwarded"] = true, ["x-forwarded-for"] = true, ["x-forwarded-host"] = true, ["x-forwarded-server"] = true,
+  ["x-forwarded-method"] = true, ["x-forwarded-uri"] = true, ["x-forwarded-prefix"] = true,
+  ["x-original-method"] = true, ["x-original-url"] = true, ["x-original-uri"] = true, ["x-original-host"] = true,
+  ["x-rewrite-url"] = true, ["x-http-method"] = true, ["x-http-method-override"] = true,
+  ["x-method-override"] = true, ["x-real-ip"] = true,
+}
 -- The headers of a refusal that the client reads.
 local shown = { "content-type", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy",
                 "x-request-id", "x-keyward-reason", "cache-control" }
@@ -54,16 +63,21 @@ local function ask(txn, request, scope)
   return core.httpclient():get({ url = target, headers = question, timeout = timeout_ms })
 end
 
--- Removes the client's own identity headers, in every spelling, and the key. Then sets the identity headers
--- from keyward's answer.
+-- Removes the client's own identity headers and claims, in every spelling, and the key. Then sets the identity
+-- headers from keyward's answer.
 local function pass(txn, request, answer)
+  -- An answer that lets a request pass has an empty body. Otherwise it could be a part of an answer.
+  if (answer.headers["content-length"] or {})[0] ~= "0" then error("the answer has a body") end
   for _, name in ipairs(identity) do
-    if not answer.headers[name] then error(name .. " is missing in the answer") end
+    if (answer.headers[name] or { [0] = "" })[0] == "" then error(name .. " is missing in the answer") end
   end
   for name in pairs(request) do
-    if name:lower():gsub("%W", "-"):find("^x%-keyward%-") then txn.http:req_del_header(name) end
+    local plain = name:lower():gsub("%W", "-")
+    if plain:find("^x%-keyward%-") or claims[plain] then txn.http:req_del_header(name) end
   end
   for _, name in ipairs(identity) do txn.http:req_set_header(name, answer.headers[name][0]) end
+  -- The target of a request may be a whole URL. The API gets exactly the path that keyward judged.
+  txn.http:req_set_uri(txn.f:pathq())
   txn.http:req_del_header("x-api-key")
   if holds_key(values(request, "authorization")) then txn.http:req_del_header("authorization") end
   -- A WebSocket may open. An upgrade to HTTP/2 would be a tunnel that bypasses this script.

@@ -36,7 +36,7 @@ pub(super) struct Options {
     /// and limits of keys have no effect
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The address at which clients reach the server, such as http://keyward:8080: the issuer of tokens. Without
+    /// The address at which clients reach the server, such as `http://keyward:8080`: the issuer of tokens. Without
     /// it, the address on which the server listens
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,

@@ -27,7 +27,7 @@ use crate::{
     domain::{checkpoint::CheckpointKey, data_layout::DataLayout},
     env::{Clock, SystemClock, Timestamp},
     server::{self, KeyPair, user_name},
-    service::{LEAST_FREE, LogFile, Mismatch, check_against_checkpoints, own_backups},
+    service::{LEAST_FREE, LogFile, Mismatch, check_against_checkpoints, own_backups, read_text},
     store,
 };
 
@@ -105,6 +105,7 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("clock", clock(layout)),
         ("initial root key", initial_key(layout)),
         ("checkpoint key", checkpoint_key(config, &server)),
+        ("token keys", token_keys(layout)),
         ("backup", backup(config, &server)),
         ("server", server),
     ]);
@@ -121,6 +122,11 @@ fn warning(says: impl Into<String>) -> Diagnosis {
 
 fn failed(says: impl Into<String>) -> Diagnosis {
     (State::Failed, says.into())
+}
+
+/// Returns the text that a refused start prints.
+fn causes(err: impl Into<server::Error>) -> String {
+    Error::from(err.into()).with_causes()
 }
 
 fn certificate(config: &Config) -> Diagnosis {
@@ -172,10 +178,8 @@ fn data_dir(dir: &Path) -> Diagnosis {
 
 /// Checks the data files as a start of the server does.
 fn data_files(dir: &Path) -> Diagnosis {
-    let mut faults: Vec<_> = server::data_file_faults(dir)
-        .into_iter()
-        .map(|it| Error::from(server::Error::from(it)).with_causes())
-        .collect();
+    let mut faults: Vec<_> = server::data_file_faults(dir).into_iter().map(causes).collect();
+    faults.extend(server::lost_database(&DataLayout::new(dir)).map(|it| it.to_string()));
     faults.extend(server::DataDir::silent_holder(dir).map(|it| it.to_string()));
     if faults.is_empty() {
         ok("owned by the right user, and closed to others")
@@ -187,16 +191,18 @@ fn data_files(dir: &Path) -> Diagnosis {
 fn database(layout: &DataLayout) -> Diagnosis {
     match store::check_startup(&layout.database()) {
         Ok(it) => ok(holds(it.events, it.accounts, it.keys)),
-        Err(err) => failed(err.to_string()),
+        Err(err) => failed(err.about(&layout.database())),
     }
 }
 
 fn audit_log(config: &Config) -> Diagnosis {
     let layout = config.layout();
+    if fs::metadata(layout.checkpoint()).is_ok_and(|it| !it.is_file()) {
+        return failed(format!("{} is not a file", layout.checkpoint().display()));
+    }
     let signer = server::find_signer(&layout, config.audit.checkpoint_key.as_deref());
     let key = signer.ok().map(|it| it.public().clone());
-    let public =
-        || CheckpointKey::parse(&fs::read_to_string(layout.checkpoint_public_key()).ok()?).ok();
+    let public = || CheckpointKey::parse(&read_text(&layout.checkpoint_public_key()).ok()?).ok();
     let Some(key) = key.or_else(public) else {
         return warning("its signatures are not checked: there is no checkpoint key");
     };
@@ -205,7 +211,8 @@ fn audit_log(config: &Config) -> Diagnosis {
         .and_then(|mut it| it.read(|tx| check_against_checkpoints(tx, &key, &layout.checkpoint())));
     match held {
         Ok(()) => ok("agrees with its last checkpoint; `keyward events verify` checks all of it"),
-        Err(err) => failed(err.to_string()),
+        Err(Mismatch::Store(err)) => failed(err.about(&layout.database())),
+        Err(err) => failed(causes(err)),
     }
 }
 
@@ -243,7 +250,7 @@ fn clock(layout: &DataLayout) -> Diagnosis {
             "it is behind {floor}, which keyward has seen; if the clock is right, run `keyward clock accept`"
         )),
         Ok(_) => ok(now.to_string()),
-        Err(err) => failed(err.to_string()),
+        Err(err) => failed(err.about(&layout.database())),
     }
 }
 
@@ -270,7 +277,14 @@ fn checkpoint_key(config: &Config, server: &Diagnosis) -> Diagnosis {
             Ok(false) => warning("there is none yet; `serve` creates it"),
             Err(err) => failed(err.to_string()),
         },
-        Err(err) => failed(err.to_string()),
+        Err(err) => failed(causes(err)),
+    }
+}
+
+fn token_keys(layout: &DataLayout) -> Diagnosis {
+    match server::check_token_keys(layout) {
+        Ok(()) => ok("sound, or made when they are needed"),
+        Err(err) => failed(causes(err)),
     }
 }
 

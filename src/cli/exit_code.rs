@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitCode};
 
+use rustix::io::Errno;
+
 use crate::{
     cli::error::Error,
     server::{self, DataDirError, WebhookError},
@@ -80,14 +82,24 @@ impl Error {
 
 fn server_exit_code(err: &server::Error) -> u8 {
     match err {
-        server::Error::DataDir(DataDirError::InUse { .. })
+        server::Error::DataDir(DataDirError::InUse { .. } | DataDirError::LockRemoved { .. })
         | server::Error::CutShort
         | server::Error::NotStored(_)
         | server::Error::DiskFull { .. }
-        | server::Error::Halted(Divergence::Replaced { .. }) => TRY_AGAIN,
+        | server::Error::Halted(Divergence::Replaced { .. } | Divergence::LockLost { .. }) => {
+            TRY_AGAIN
+        }
+        server::Error::DataDir(
+            DataDirError::Unusable { source, .. }
+            | DataDirError::NoLock { source, .. }
+            | DataDirError::KeyFile { source, .. }
+            | DataDirError::TokenKeyFile { source, .. },
+        )
+        | server::Error::Mismatch(Mismatch::File { source, .. }) => file_exit_code(source),
         server::Error::Halted(Divergence::WriterPanicked)
         | server::Error::Webhook(WebhookError::Start(_)) => FAILED,
         server::Error::Store(err)
+        | server::Error::Database { fault: err, .. }
         | server::Error::Mismatch(Mismatch::Store(err))
         | server::Error::Service(
             service::Error::Unavailable(err) | service::Error::Internal(err),
@@ -116,9 +128,29 @@ fn server_exit_code(err: &server::Error) -> u8 {
 }
 
 fn store_exit_code(err: &StoreError) -> u8 {
+    if let StoreError::File(source) | StoreError::Beside { source, .. } = err {
+        return file_exit_code(source);
+    }
     // A file system stays read-only until a person changes it.
     let read_only = err.storage_fault() == Some(StorageFault::ReadOnly);
     if err.is_temporary() && !read_only { TRY_AGAIN } else { WRONG }
+}
+
+/// A disk that failed or is full, or a system without a free lock or descriptor, may work again.
+fn file_exit_code(err: &io::Error) -> u8 {
+    const PASSING: [Errno; 9] = [
+        Errno::IO,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::NOLCK,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::STALE,
+        Errno::TIMEDOUT,
+    ];
+    let passes = Errno::from_io_error(err).is_some_and(|it| PASSING.contains(&it));
+    if passes { TRY_AGAIN } else { WRONG }
 }
 
 /// A damaged backup is an answer, not an error of this machine.

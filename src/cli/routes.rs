@@ -19,7 +19,7 @@ use crate::{
     config::ConfigErrors,
     domain::{
         policy::{Access, RequiredScopes, Undecided},
-        request_path::RequestPath,
+        request_path::{Ambiguity, RequestPath, check_method},
         scope::Catalogue,
     },
     server::{self, PolicyError, PolicyFile},
@@ -109,13 +109,18 @@ impl Test {
     fn run(&self) -> Result<ExitCode, Error> {
         let Found { file, catalogue, policy } = self.policy.find()?;
         let PolicyFile { policy, routes } = policy.map_err(server::Error::from)?;
-        let path = match RequestPath::parse(self.path.as_bytes()) {
+        let path = RequestPath::parse(self.path.as_bytes());
+        let path = match path.and_then(|it| check_method(&self.method).map(|()| it)) {
             Ok(path) => path,
-            Err(why) => return self.refuse("ambiguous_path", &why.to_string()),
+            Err(why) => return self.refuse(why.code(), &why.to_string()),
         };
         let (index, route) = match policy.find(&self.method, self.host.as_deref(), &path) {
             Ok(found) => found,
             Err(Undecided::NoRoute) => return self.refuse("no_route", "no route matches"),
+            Err(Undecided::OtherRoute) => {
+                let why = Ambiguity::OtherRoute;
+                return self.refuse(why.code(), &why.to_string());
+            }
             Err(Undecided::NoHost) => {
                 let why = "the policy has routes for certain hosts; name the host with --host";
                 return self.refuse("authz_misconfigured", why);

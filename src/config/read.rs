@@ -2,7 +2,7 @@
 //!
 //! An error completes the sentence that begins with the name of the setting: `must be …, not …`.
 
-use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use croner::parser::{CronParser, Seconds, Year};
@@ -10,7 +10,10 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::faults::{nearest, quoted};
-use crate::domain::plaintext_key::PrefixLabel;
+use crate::domain::{
+    address_list::{AddressList, InvalidNetwork},
+    plaintext_key::PrefixLabel,
+};
 
 /// A value before it is read.
 #[derive(Clone, Copy)]
@@ -187,12 +190,14 @@ pub(super) fn texts(raw: Raw<'_>) -> Result<Vec<String>, String> {
     Ok(texts.into_iter().map(str::to_owned).collect())
 }
 
-/// Reads networks. A single address is a network of one.
+/// Reads networks, as the address lists of keys are read. A single address is a network of one.
 pub(super) fn networks(raw: Raw<'_>) -> Result<Vec<IpNet>, String> {
     const WHAT: &str = "networks, such as \"10.0.0.0/8\" or \"::1\"";
     let read = |it: &String| {
-        let network = it.parse().or_else(|_| it.parse::<IpAddr>().map(IpNet::from));
-        network.map_err(|_| format!("must be {WHAT}, not {}", quoted(it)))
+        AddressList::parse_network(it).map_err(|err| match err {
+            InvalidNetwork::Syntax => format!("must be {WHAT}, not {}", quoted(it)),
+            InvalidNetwork::HostBits(_) => format!("must be {WHAT}, and {} {err}", quoted(it)),
+        })
     };
     texts(raw)?.iter().map(read).collect()
 }

@@ -182,6 +182,22 @@ fn an_unknown_name_comes_with_what_was_probably_meant() {
 }
 
 #[test]
+fn networks_are_read_as_address_lists_are() {
+    let config = from_file(
+        "trusted_proxies = [\"::ffff:10.0.0.0/104\", \"::ffff:192.0.2.1\", \"2001:DB8::/32\"]",
+    )
+    .unwrap();
+    let read: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(read, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
+    assert_fault(
+        "trusted_proxies = [\"10.0.0.1/8\"]",
+        "`trusted_proxies` must be networks, such as \"10.0.0.0/8\" or \"::1\", and `10.0.0.1/8` has bits \
+         set after its prefix length; write 10.0.0.0/8",
+    );
+    assert_fault("trusted_proxies = [\"10.0.0\"]", "not `10.0.0`");
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_refused() {
     assert_fault("listen = 8080", "`listen` must be an IP address and a port");
     assert_fault("[listen]", "not a table");

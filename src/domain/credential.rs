@@ -10,6 +10,7 @@ use crate::{
 pub struct Credential {
     pub prefix: KeyPrefix,
     pub hash: KeyHash,
+    /// Orders the credentials of a key: each has a later instant than those before it.
     pub issued_at: Timestamp,
     /// `None` for the current credential. Half open: at this very instant it is no longer valid.
     pub valid_until: Option<Timestamp>,

@@ -25,6 +25,8 @@ files! {
     database = "keyward.db";
     /// SQLite's write-ahead log.
     wal = "keyward.db-wal";
+    /// SQLite's rollback journal, while it makes a new database.
+    journal = "keyward.db-journal";
     /// The memory that the connections of SQLite share.
     shm = "keyward.db-shm";
     /// The copy of a backup that is about to replace the database.

@@ -63,6 +63,8 @@ pub enum Undecided {
     NoRoute,
     /// Some routes name hosts, and the host of the request cannot be read.
     NoHost,
+    /// The path, read leniently, is one about which the policy decides differently.
+    OtherRoute,
 }
 
 /// A compiled route.
@@ -80,6 +82,10 @@ pub struct Route {
 pub struct Policy {
     routes: Vec<Route>,
     tree: Node,
+    /// The same routes, with their words as a lenient server compares them.
+    lenient_tree: Node,
+    /// Whether the two trees differ.
+    has_lenient_words: bool,
     /// Whether any route names hosts.
     by_host: bool,
 }
@@ -132,18 +138,23 @@ impl Policy {
             return Err(faults);
         }
         let routes: Vec<_> = routes.into_iter().map(|(_, it)| it).collect();
-        let mut tree = Node::default();
+        let (mut tree, mut lenient_tree) = (Node::default(), Node::default());
+        let mut has_lenient_words = false;
         for (place, route) in routes.iter().enumerate() {
+            let lenient = route.path.lenient();
+            has_lenient_words |= lenient != route.path;
             tree.insert(&route.path, place);
+            lenient_tree.insert(&lenient, place);
         }
         let by_host = routes.iter().any(|it| !it.hosts.is_empty());
-        Ok(Self { routes, tree, by_host })
+        Ok(Self { routes, tree, lenient_tree, has_lenient_words, by_host })
     }
 
     /// Returns the route that decides, and its position from zero. `host` may have a port.
     ///
     /// If any route names hosts, a request without a readable host is not decided: it would reach a
-    /// route that is for any host.
+    /// route that is for any host. A request is not decided either if the API could read its path
+    /// leniently and then another route, which asks for something else, would decide.
     pub fn find(
         &self,
         method: &str,
@@ -157,7 +168,17 @@ impl Policy {
         let admits =
             |place: usize| self.routes.get(place).is_some_and(|it| it.admits(method, host));
         let place = self.tree.first(path.segments(), &admits).ok_or(Undecided::NoRoute)?;
-        Ok((place, self.routes.get(place).ok_or(Undecided::NoRoute)?))
+        let route = self.routes.get(place).ok_or(Undecided::NoRoute)?;
+        let lenient = path.lenient();
+        if lenient.is_some() || self.has_lenient_words {
+            let path = lenient.as_ref().unwrap_or(path);
+            let other = self.lenient_tree.first(path.segments(), &admits);
+            let other = other.and_then(|it| self.routes.get(it));
+            if other.is_none_or(|it| it.access != route.access) {
+                return Err(Undecided::OtherRoute);
+            }
+        }
+        Ok((place, route))
     }
 
     pub fn len(&self) -> usize {

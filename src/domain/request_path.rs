@@ -3,6 +3,10 @@
 //! The proxy, keyward and the API behind it may read a path differently: decode it once, twice or
 //! not at all, merge slashes, resolve `..`, drop `;parameters`. A path that they could read
 //! differently is refused. So the path that was judged is the path that is served.
+//!
+//! Some differences are harmless in most paths: the case of letters, dots and blanks at the end of a
+//! segment, an escaped `?` or `#`. Such a path is refused only if the policy decides differently about
+//! [`RequestPath::lenient`].
 
 use std::{borrow::Cow, str};
 
@@ -35,6 +39,32 @@ pub enum Ambiguity {
     EmptySegment,
     #[error("the path holds a `.` or `..` segment")]
     DotSegment,
+    #[error("a lenient server could read the path as one of another route")]
+    OtherRoute,
+    #[error("the method holds a lower-case letter")]
+    LowerCaseMethod,
+}
+
+impl Ambiguity {
+    /// Returns the code of the refusal.
+    pub fn code(self) -> &'static str {
+        if self == Self::LowerCaseMethod { "ambiguous_method" } else { "ambiguous_path" }
+    }
+}
+
+/// Refuses a method that some servers read as another one. Methods are case-sensitive (RFC 9110, 9.1),
+/// but some servers read `get` as `GET`. No method in use has lower-case letters.
+pub fn check_method(method: &str) -> Result<(), Ambiguity> {
+    let lower = method.bytes().any(|it| it.is_ascii_lowercase());
+    if lower { Err(Ambiguity::LowerCaseMethod) } else { Ok(()) }
+}
+
+/// Returns a segment as a lenient server compares it: without regard to case, and without blanks and
+/// the dots at its end.
+pub(super) fn lenient_segment(segment: &str) -> String {
+    let end = |it: char| it == '.' || it.is_whitespace();
+    let kept = segment.trim_start().trim_end_matches(end);
+    kept.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 impl<'a> RequestPath<'a> {
@@ -71,13 +101,31 @@ impl<'a> RequestPath<'a> {
         let path = Self(text);
         let mut segments = path.0.split('/').skip(1).peekable();
         while let Some(segment) = segments.next() {
-            match segment {
-                "" if segments.peek().is_some() => return Err(Ambiguity::EmptySegment),
-                "." | ".." => return Err(Ambiguity::DotSegment),
-                _ => (),
+            if segment.is_empty() && segments.peek().is_some() {
+                return Err(Ambiguity::EmptySegment);
+            }
+            // Some servers ignore blanks around a segment, or stop at an escaped `?` or `#`.
+            let start = segment.split(['?', '#']).next().unwrap_or_default();
+            if matches!(start.trim(), "." | "..") {
+                return Err(Ambiguity::DotSegment);
             }
         }
         Ok(path)
+    }
+
+    /// Returns the path as a lenient server could read it: its segments without regard to case, without
+    /// blanks around them and dots at their end, and only up to an escaped `?` or `#`. Returns `None` if
+    /// the path already has this form.
+    pub fn lenient(&self) -> Option<RequestPath<'static>> {
+        let strict = |it: u8| {
+            it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'/' | b'-' | b'_')
+        };
+        if self.0.bytes().all(strict) {
+            return None;
+        }
+        let start = self.0.split(['?', '#']).next().unwrap_or_default();
+        let segments: Vec<_> = start.split('/').map(lenient_segment).collect();
+        Some(RequestPath(segments.join("/").into()))
     }
 
     /// Returns the segments. A slash at the end makes no difference, as for most servers.
@@ -139,6 +187,7 @@ mod tests {
             ("/orders/50%25", vec!["orders", "50%"]),
             ("/orders/a%20b+c", vec!["orders", "a b+c"]),
             ("/orders/.../..a", vec!["orders", "...", "..a"]),
+            ("/products/C%23", vec!["products", "C#"]),
             ("/café", vec!["café"]),
         ] {
             let path = RequestPath::parse(target.as_bytes()).unwrap();
@@ -178,13 +227,47 @@ mod tests {
             ("/orders/./7", Ambiguity::DotSegment),
             ("/orders/..", Ambiguity::DotSegment),
             ("/orders/%2e%2E/admin", Ambiguity::DotSegment),
+            ("/orders/..%20/admin", Ambiguity::DotSegment),
+            ("/orders/%20.%C2%A0/admin", Ambiguity::DotSegment),
+            ("/orders/..%23x/admin", Ambiguity::DotSegment),
+            ("/orders/.%3F", Ambiguity::DotSegment),
         ] {
             assert_eq!(RequestPath::parse(target.as_bytes()), Err(why), "{target}");
         }
         assert_eq!(RequestPath::parse(b"/\xff"), Err(Ambiguity::NotUtf8));
     }
 
+    #[test]
+    fn a_lenient_server_reads_less() {
+        for (target, expected) in [
+            ("/orders/7", None),
+            ("/orders/caf%C3%A9", Some(vec!["orders", "café"])),
+            ("/Orders/ADMIN", Some(vec!["orders", "admin"])),
+            ("/orders/%C4%B0%E2%84%AA", Some(vec!["orders", "i\u{307}k"])),
+            ("/orders/admin.", Some(vec!["orders", "admin"])),
+            ("/orders/%20admin%20./x", Some(vec!["orders", "admin", "x"])),
+            ("/orders/%20/.../admin", Some(vec!["orders", "admin"])),
+            ("/orders/admin%3Fx/7", Some(vec!["orders", "admin"])),
+            ("/orders/%23/7", Some(vec!["orders"])),
+            ("/orders/a.b", Some(vec!["orders", "a.b"])),
+        ] {
+            let path = RequestPath::parse(target.as_bytes()).unwrap();
+            let lenient = path.lenient();
+            let found = lenient.as_ref().map(|it| it.segments().collect::<Vec<_>>());
+            assert_eq!(found, expected, "{target}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_path_without_a_lenient_form_is_that_form(path in "/[/a-cA.%F_ -]{0,12}") {
+            if let Ok(path) = RequestPath::parse(path.as_bytes()) {
+                let segments: Vec<_> = path.segments().map(lenient_segment).collect();
+                let same = path.segments().eq(segments.iter().map(String::as_str));
+                prop_assert!(same || path.lenient().is_some());
+            }
+        }
+
         #[test]
         fn the_fast_path_for_plain_paths_gives_the_same(path in "/[/a-c0_.%2F;-]{0,12}") {
             prop_assert_eq!(

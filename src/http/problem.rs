@@ -224,7 +224,7 @@ impl From<Error> for Problem {
                 }
                 .with_retry(wait)
             }
-            Error::AmbiguousPath(_) => forbidden("ambiguous_path"),
+            Error::Ambiguous(why) => forbidden(why.code()),
             Error::NoRoute => forbidden("no_route"),
             Error::ProxyMistake(_) => forbidden("authz_misconfigured"),
             Error::ScopeEscalation(_) => forbidden("scope_escalation"),
@@ -260,12 +260,17 @@ impl From<Error> for Problem {
             Error::Unavailable(source) => {
                 tracing::warn!(
                     error = source as &dyn std::error::Error,
+                    cause = std::error::Error::source(source),
                     "a request was refused for now"
                 );
                 Self::unavailable_because(&err)
             }
             Error::Internal(source) => {
-                tracing::error!(error = source as &dyn std::error::Error, "a request failed");
+                tracing::error!(
+                    error = source as &dyn std::error::Error,
+                    cause = std::error::Error::source(source),
+                    "a request failed"
+                );
                 Self::internal()
             }
         }

@@ -23,7 +23,9 @@ pub fn open_or_connect(
 ) -> Result<Backend, Error> {
     match DataDir::take_in_turn(&config.data_dir, wait) {
         Ok(dir) => Instance::open_in(dir, config, sources, Purpose::Command).map(Backend::Local),
-        Err(DataDirError::InUse { .. }) if DataDir::answers(&config.data_dir) => {
+        Err(DataDirError::InUse { .. } | DataDirError::LockRemoved { .. })
+            if DataDir::answers(&config.data_dir) =>
+        {
             Ok(Backend::Server(config.layout().control_socket()))
         }
         Err(err) => Err(err.into()),

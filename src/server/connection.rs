@@ -18,13 +18,18 @@ use std::{
 use actix_web::rt::net::{ActixStream, Ready};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
 use super::{
     input::{Chunks, Input, Lines},
     requests::{Framing, Requests},
+    slots::Slot,
 };
+
+/// How long a connection may wait for its next request. Long, because a gateway keeps its connections, and
+/// each new one costs a handshake. The keep-alive of the framework begins again with each tick.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How often a connection is checked.
 const TICK: Duration = Duration::from_secs(10);
@@ -33,8 +38,8 @@ const STALLED_TICKS: u8 = 3;
 /// Ticks in which the head of a request may be incomplete: 10 to 20 seconds. The framework limits only the
 /// first head.
 const HEAD_TICKS: u8 = 2;
-/// Ticks in which no byte moves in either direction. Longer than keep-alive (75 s) and the heartbeat of
-/// an event stream (15 s). It ends connections that these do not end.
+/// Ticks in which no byte moves in either direction during a request. Longer than the heartbeat of an event
+/// stream (15 s).
 const QUIET_TICKS: u8 = 9;
 /// Bytes of a body in chunks that are forwarded before the dispatcher parses them. A chunk of one byte costs
 /// more memory than its 6 bytes, until the handler takes it.
@@ -84,6 +89,7 @@ enum Next {
 #[derive(Debug)]
 struct Progress {
     ticks: Interval,
+    keep_alive: Duration,
     /// Whether the client read something.
     taken: bool,
     /// Whether a byte moved in either direction.
@@ -95,11 +101,11 @@ struct Progress {
 }
 
 impl<IO> Connection<IO> {
-    pub fn new(io: IO, peer: Option<SocketAddr>) -> Self {
+    pub fn new(io: IO, peer: Option<SocketAddr>, slot: Slot) -> Self {
         Self {
             io,
             peer,
-            requests: Requests::default(),
+            requests: Requests::of(slot),
             input: Input::new(),
             next: Next::Head(Lines::NONE),
             chunks_left: CHUNKS_A_TURN,
@@ -113,13 +119,14 @@ impl<IO> Connection<IO> {
     /// Finds out what the next bytes are, after the dispatcher has parsed all earlier ones.
     fn begin_turn(&mut self) {
         self.chunks_left = CHUNKS_A_TURN;
-        if let Next::Begun { .. } = self.next
-            && let Some(framing) = self.requests.take_begun()
-        {
-            self.next = match framing {
-                Framing::Length(0) => Next::AfterAnswer,
-                Framing::Length(length) => Next::Body(length),
-                Framing::Chunks => Next::Chunks(Chunks::START),
+        if let Next::Begun { woken } = self.next {
+            self.next = match self.requests.take_begun() {
+                Some(Framing::Length(0)) => Next::AfterAnswer,
+                Some(Framing::Length(length)) => Next::Body(length),
+                Some(Framing::Chunks) => Next::Chunks(Chunks::START),
+                // The dispatcher did not begin this request, and ends the connection.
+                None if woken => Next::Nothing,
+                None => self.next,
             };
         }
         if self.next == Next::AfterAnswer {
@@ -173,7 +180,6 @@ impl<IO> Connection<IO> {
                 *woken = true;
                 cx.waker().wake_by_ref();
             }
-            // The dispatcher did not begin this request, and ends the connection.
             Next::Begun { woken: true } => (),
             Next::AfterAnswer if !self.requests.are_answered() => {
                 self.requests.wake_when_answered(cx.waker());
@@ -197,9 +203,26 @@ impl<IO> Connection<IO> {
             Poll::Ready(Err(_)) => Ok(()),
             Poll::Pending => {
                 self.blocked = true;
-                self.progress.watch(cx, true, false)
+                self.progress.watch(cx, true, None, false).map(drop)
             }
         }
+    }
+
+    /// Watches a connection that has no further input now. Returns whether it ends here, without a fault,
+    /// because it waits for a request.
+    fn watch_input(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        // Asked in every state: the end of an answer wakes nothing, and then the connection waits.
+        let is_needed = self.requests.poll_end(cx).is_ready();
+        let Next::Head(lines) = self.next else {
+            return self.progress.watch(cx, self.blocked, None, false);
+        };
+        let has_begun = lines != Lines::NONE;
+        let idle_since = self.requests.waits_since().filter(|_| !has_begun);
+        if !self.progress.watch(cx, self.blocked, idle_since, has_begun)? && !is_needed {
+            return Ok(false);
+        }
+        // The client has not read its last answer.
+        if self.blocked { Err(io::ErrorKind::TimedOut.into()) } else { Ok(true) }
     }
 }
 
@@ -246,17 +269,19 @@ impl Progress {
     fn new() -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, taken: false, moved: false, stalled: 0, quiet: 0, head: 0 }
+        let keep_alive = KEEP_ALIVE;
+        Self { ticks, keep_alive, taken: false, moved: false, stalled: 0, quiet: 0, head: 0 }
     }
 
     /// Fails if the client read nothing, sent no more than a part of a head, or if nothing moved, for too
-    /// long.
+    /// long. Returns whether an idle connection has reached the end of its keep-alive.
     fn watch(
         &mut self,
         cx: &mut Context<'_>,
         output_waits: bool,
+        idle_since: Option<Instant>,
         head_waits: bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         while self.ticks.poll_tick(cx).is_ready() {
             let (taken, moved) = (mem::take(&mut self.taken), mem::take(&mut self.moved));
             self.stalled = if output_waits && !taken { self.stalled + 1 } else { 0 };
@@ -266,8 +291,17 @@ impl Progress {
             {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            if let Some(since) = idle_since {
+                let left = self.keep_alive.saturating_sub(since.elapsed());
+                if left.is_zero() {
+                    return Ok(true);
+                }
+                if left < TICK {
+                    self.ticks.reset_after(left);
+                }
+            }
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -284,8 +318,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
         let outcome = this.poll_forward(cx, buf);
         if outcome.is_pending() {
             this.new_turn = true;
-            let head_waits = matches!(this.next, Next::Head(lines) if lines != Lines::NONE);
-            this.progress.watch(cx, this.blocked, head_waits)?;
+            if this.watch_input(cx)? {
+                return Poll::Ready(Ok(()));
+            }
         }
         outcome
     }
@@ -349,5 +384,135 @@ impl<IO: ActixStream> ActixStream for Connection<IO> {
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         self.io.poll_write_ready(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::{Wake, Waker},
+    };
+
+    use actix_http::Request;
+    use actix_web::rt::System;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// Longer than every time limit of these tests.
+    const LONG: Duration = Duration::from_secs(30);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    /// Returns a connection with a short keep-alive, and its client.
+    fn connection(most: usize) -> (Connection<DuplexStream>, DuplexStream) {
+        let (client, io) = duplex(1024);
+        let mut connection = Connection::new(io, None, Slot::open(most));
+        connection.progress.keep_alive = SHORT;
+        (connection, client)
+    }
+
+    /// Reads what the connection forwards next. Nothing is its end.
+    async fn forwarded(connection: &mut Connection<DuplexStream>) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 1024];
+        let length = timeout(LONG, connection.read(&mut bytes)).await.unwrap()?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    #[test]
+    fn an_idle_connection_ends_after_its_keep_alive() {
+        System::new().block_on(async {
+            let (mut connection, _client) = connection(10);
+            let begin = Instant::now();
+            assert_eq!(forwarded(&mut connection).await.unwrap(), b"");
+            assert!(SHORT <= begin.elapsed() && begin.elapsed() < TICK, "{:?}", begin.elapsed());
+        });
+    }
+
+    #[test]
+    fn a_head_that_has_begun_is_not_cut_off_by_keep_alive() {
+        System::new().block_on(async {
+            let (mut connection, mut client) = connection(10);
+            client.write_all(b"GET / ").await.unwrap();
+            assert_eq!(forwarded(&mut connection).await.unwrap(), b"GET / ");
+            let more = timeout(SHORT * 4, connection.read(&mut [0; 9])).await;
+            assert!(more.is_err(), "{more:?}");
+        });
+    }
+
+    #[test]
+    fn a_connection_ends_for_a_new_one_without_a_fault() {
+        System::new().block_on(async {
+            let (mut connection, _client) = connection(1);
+            connection.progress.keep_alive = LONG * 2;
+            let (ended, _new) = tokio::join!(forwarded(&mut connection), async { Slot::open(1) });
+            assert_eq!(ended.unwrap(), b"");
+        });
+    }
+
+    #[test]
+    fn a_connection_whose_answer_is_unread_ends_at_once_for_a_new_one() {
+        System::new().block_on(async {
+            let (mut connection, _client) = connection(1);
+            connection.progress.keep_alive = LONG * 2;
+            let answer = connection.write_all(&[0; 2000]);
+            assert!(timeout(SHORT, answer).await.is_err(), "the client reads nothing");
+            let (_new, begin) = (Slot::open(1), Instant::now());
+            let ended = forwarded(&mut connection).await.map_err(|it| it.kind());
+            assert_eq!(ended, Err(io::ErrorKind::TimedOut));
+            assert!(begin.elapsed() < TICK, "{:?}", begin.elapsed());
+        });
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_answered_in_one_turn_is_woken_when_its_slot_is_needed() {
+        System::new().block_on(async {
+            let (mut connection, mut client) = connection(1);
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let (mut cx, mut bytes) = (Context::from_waker(&waker), [0; 64]);
+            for is_pending in [false, true] {
+                let mut buffer = ReadBuf::new(&mut bytes);
+                let outcome = Pin::new(&mut connection).poll_read(&mut cx, &mut buffer);
+                assert_eq!(outcome.is_pending(), is_pending);
+            }
+            drop(connection.requests.begin(&mut Request::new()));
+            woken.0.store(false, Ordering::Relaxed);
+            let _new = Slot::open(1);
+            assert!(woken.0.load(Ordering::Relaxed));
+        });
+    }
+
+    #[test]
+    fn input_behind_a_head_that_did_not_begin_is_dropped() {
+        System::new().block_on(async {
+            let (mut connection, mut client) = connection(10);
+            let head = b"GET / HTTP/1.1\r\n\r\n";
+            client.write_all(&[&head[..], b"more"].concat()).await.unwrap();
+            assert_eq!(forwarded(&mut connection).await.unwrap(), head);
+            drop(client);
+            assert_eq!(
+                forwarded(&mut connection).await.unwrap(),
+                b"",
+                "it sees that the client is gone"
+            );
+        });
     }
 }

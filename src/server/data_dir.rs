@@ -3,31 +3,35 @@
 mod checkpoint_key;
 mod error;
 mod faults;
+mod lock;
 mod token_keys;
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
-    io::{self, Read, Seek, Write},
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    io::{self, Read},
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
         net::{SocketAddr, UnixListener, UnixStream},
     },
     path::Path,
-    process,
+    sync::Arc,
 };
 
-use rustix::fs::OFlags;
-
-pub use self::{checkpoint_key::find_signer, error::DataDirError, faults::data_file_faults};
+use self::lock::{Lock, open_lock, open_to_ask, sign};
+pub use self::{
+    checkpoint_key::find_signer,
+    error::DataDirError,
+    faults::{data_file_faults, lost_database},
+    token_keys::check_token_keys,
+};
 use super::user_name;
-use crate::domain::data_layout::DataLayout;
+use crate::{domain::data_layout::DataLayout, store::DirectoryLock};
 
 /// A data directory, locked for as long as this value lives.
 #[derive(Debug)]
 pub struct DataDir {
     layout: DataLayout,
-    /// The system unlocks the file when it is closed, also if the process is killed.
-    lock: File,
+    lock: Arc<Lock>,
 }
 
 impl DataDir {
@@ -54,24 +58,31 @@ impl DataDir {
         if let Some(fault) = data_file_faults(path).into_iter().find(|_| !stranger) {
             return Err(fault);
         }
-        let mut lock = open_lock(&layout.lock())?;
+        let lock = open_lock(&layout.lock());
+        let mut lock =
+            lock.map_err(|source| DataDirError::Unusable { path: layout.lock(), source })?;
         match lock.try_lock() {
             Ok(()) if stranger => return Err(not_owner()),
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => return Err(in_use(path, lock).map_err(unusable)?),
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+            Err(TryLockError::Error(source)) => {
+                return Err(DataDirError::NoLock { path: layout.lock(), source });
+            }
         }
-        let mut note = || {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            writeln!(lock, "{}", process::id())
-        };
-        if let Err(err) = note() {
-            // The lock holds all the same. A full disk may have no room for the number.
-            let error = &err as &dyn std::error::Error;
-            tracing::warn!(error, "the process number could not be written to the lock file");
+        sign(&mut lock);
+        if Self::answers(path) {
+            // A program that starts at this moment may hold a copy of the file.
+            let _ = lock.unlock();
+            let socket = layout.control_socket();
+            return Err(DataDirError::LockRemoved { path: path.to_owned(), socket });
         }
+        let lock = Arc::new(Lock::new(layout.lock(), lock).map_err(unusable)?);
         Ok(Self { layout, lock })
+    }
+
+    /// Returns the lock, for a check that it still holds.
+    pub fn lock(&self) -> Arc<dyn DirectoryLock> {
+        Arc::clone(&self.lock) as Arc<dyn DirectoryLock>
     }
 
     /// As [`DataDir::take`], but waits for its turn. The holder may be a command, or a server that
@@ -108,9 +119,13 @@ impl DataDir {
     /// Binds one of the two sockets for the owner only. Removes a socket that was left behind: only the
     /// holder of the lock may use its name.
     pub fn listen_at(&self, path: &Path) -> Result<UnixListener, io::Error> {
-        match fs::remove_file(path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-            Ok(()) | Err(_) => (),
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
+            Ok(_) => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket"));
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => (),
+            Err(err) => return Err(err),
         }
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
@@ -126,39 +141,16 @@ fn in_use(path: &Path, mut lock: File) -> Result<DataDirError, io::Error> {
     Ok(DataDirError::InUse { path: path.to_owned(), holder: holder.trim().to_owned() })
 }
 
-/// Opens the lock, and makes it if there is none. On a read-only file system an existing lock is enough.
-fn open_lock(path: &Path) -> Result<File, DataDirError> {
-    let mut writing = OpenOptions::new();
-    writing.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let lock = match writing.custom_flags(no_link()).open(path) {
-        Err(err) if err.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            open_to_ask(path).map_err(|_| err)
-        }
-        opened => opened,
-    };
-    lock.map_err(|source| DataDirError::Unusable { path: path.to_owned(), source })
-}
-
-fn open_to_ask(path: &Path) -> Result<File, io::Error> {
-    OpenOptions::new().read(true).custom_flags(no_link()).open(path)
-}
-
-fn no_link() -> i32 {
-    OFlags::NOFOLLOW.bits().cast_signed()
-}
-
 impl Drop for DataDir {
     fn drop(&mut self) {
-        for socket in [self.layout.control_socket(), self.layout.command_socket()] {
-            // The next holder of the lock removes a socket that stays.
-            let _ = fs::remove_file(socket);
+        // If the lock was lost, the sockets are those of another process.
+        if self.lock.is_in_place() {
+            for socket in [self.layout.control_socket(), self.layout.command_socket()] {
+                // The next holder of the lock removes a socket that stays.
+                let _ = fs::remove_file(socket);
+            }
         }
-        // A program that starts at this moment holds a copy of every open file until its `exec`. Without
-        // this, the directory would stay locked for that long.
-        if let Err(err) = self.lock.unlock() {
-            let error = &err as &dyn std::error::Error;
-            tracing::warn!(error, "the data directory could not be unlocked");
-        }
+        self.lock.release();
     }
 }
 
@@ -170,7 +162,7 @@ mod tests {
     fn the_directory_is_free_at_once_although_a_starting_program_has_a_copy_of_the_lock() {
         let place = tempfile::tempdir().unwrap();
         let held = DataDir::take(place.path()).unwrap();
-        let copy = held.lock.try_clone().unwrap();
+        let copy = held.lock.copy().unwrap();
         drop(held);
         DataDir::take(place.path()).unwrap();
         drop(copy);

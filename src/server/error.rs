@@ -7,6 +7,7 @@ use std::{
 
 use super::{DataDirError, PolicyError, RootKeyFileError, STOP_LIMIT, TlsError, WebhookError};
 use crate::{
+    domain::data_layout::DataLayout,
     service::{self, BackupError, Mismatch},
     store::{Divergence, StorageFault, StoreError},
 };
@@ -17,6 +18,8 @@ pub enum Error {
     DataDir(#[from] DataDirError),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{}", fault.about(path))]
+    Database { path: PathBuf, fault: StoreError },
     #[error("{0}")]
     Service(#[from] service::Error),
     #[error("cannot listen on {address}")]
@@ -58,17 +61,21 @@ pub enum Error {
 }
 
 impl Error {
-    /// Turns the error of a full disk into one that names the disk.
-    pub(super) fn on_the_disk_of(self, dir: &Path) -> Self {
-        let (Self::Store(err) | Self::Service(service::Error::Unavailable(err))) = &self else {
+    /// Names the disk in the error of a full one, and the database in every other error of the store.
+    pub(super) fn in_the_directory(self, dir: &Path) -> Self {
+        let (Self::Store(fault)
+        | Self::Mismatch(Mismatch::Store(fault))
+        | Self::Service(service::Error::Unavailable(fault) | service::Error::Internal(fault))) =
+            self
+        else {
             return self;
         };
         match rustix::fs::statvfs(dir) {
-            Ok(disk) if err.storage_fault() == Some(StorageFault::Full) => {
+            Ok(disk) if fault.storage_fault() == Some(StorageFault::Full) => {
                 let free = disk.f_bavail.saturating_mul(disk.f_frsize);
                 Self::DiskFull { dir: dir.to_owned(), free }
             }
-            Ok(_) | Err(_) => self,
+            Ok(_) | Err(_) => Self::Database { path: DataLayout::new(dir).database(), fault },
         }
     }
 }

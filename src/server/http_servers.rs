@@ -1,6 +1,6 @@
 //! The two HTTP servers: the public one and the control socket.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{future::ready, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use actix_http::{HttpService, KeepAlive, Request, error::DispatchError};
 use actix_service::{
@@ -26,6 +26,7 @@ use super::{
     limits::connections_per_worker,
     listen::{Listener, SocketFile},
     requests::{Answer, Requests},
+    slots::{Slot, most_without_end},
     tls::Certificate,
     workers::Workers,
 };
@@ -46,8 +47,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Long, because a gateway keeps its connections, and each new one costs a handshake.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The time for the first request's head, from the connect on.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client may take to close its end.
@@ -66,6 +65,7 @@ pub(super) fn public_server(
     // A client that begins a handshake and waits holds back all others if fewer than its connections
     // are allowed. The limit on connections limits their memory.
     max_concurrent_tls_connect(connections);
+    let most = most_without_end(connections);
     let mut server = Server::build()
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS)
@@ -86,24 +86,25 @@ pub(super) fn public_server(
                 let mut config = certificate.server_config()?;
                 config.alpn_protocols = vec![b"http/1.1".to_vec()];
                 server.listen(&address, it, move || {
-                    Acceptor::new(config.clone())
-                        .map_init_err(drop)
-                        .map_err(AcceptError::into_service_error)
-                        .map(|io: TlsStream<TcpStream>| {
-                            let peer = io.get_ref().0.peer_addr().ok();
-                            // The limits are for the decrypted bytes.
-                            (Connection::new(io, peer), peer)
-                        })
-                        .and_then(
-                            http_service(parts.clone(), draining.clone())
-                                .map_err(AcceptError::Service),
-                        )
+                    apply_fn_factory::<_, _, _, _, _, TcpStream, _, _>(
+                        Acceptor::new(config.clone()),
+                        move |io: TcpStream, acceptor: &_| {
+                            let slot = Slot::open(most);
+                            let handshake = Service::<TcpStream>::call(acceptor, io);
+                            async move { secured(slot, handshake).await }
+                        },
+                    )
+                    .map_init_err(drop)
+                    .map_err(AcceptError::into_service_error)
+                    .and_then(
+                        http_service(parts.clone(), draining.clone()).map_err(AcceptError::Service),
+                    )
                 })
             }
             (Listener::Tcp(it), None) => server.listen(&address, it, move || {
-                fn_service(async |io: TcpStream| {
+                fn_service(move |io: TcpStream| {
                     let peer = io.peer_addr().ok();
-                    Ok((Connection::new(io, peer), peer))
+                    ready(Ok((Connection::new(io, peer, Slot::open(most)), peer)))
                 })
                 .and_then(http_service(parts.clone(), draining.clone()))
             }),
@@ -111,14 +112,28 @@ pub(super) fn public_server(
             (Listener::Unix(it, file), _) => {
                 sockets.extend(file);
                 server.listen_uds(&address, it, move || {
-                    fn_service(async |io: UnixStream| Ok((Connection::new(io, None), None)))
-                        .and_then(http_service(parts.clone(), draining.clone()))
+                    fn_service(move |io: UnixStream| {
+                        ready(Ok((Connection::new(io, None, Slot::open(most)), None)))
+                    })
+                    .and_then(http_service(parts.clone(), draining.clone()))
                 })
             }
         }
         .map_err(|source| Error::Listen { address, source })?;
     }
     Ok((server.run(), sockets))
+}
+
+/// Returns the connection after its handshake. The handshake fails if another connection needs the slot.
+async fn secured<Refused>(
+    slot: Slot,
+    handshake: impl Future<Output = Result<TlsStream<TcpStream>, AcceptError<io::Error, Refused>>>,
+) -> Result<(Connection<TlsStream<TcpStream>>, Option<SocketAddr>), AcceptError<io::Error, Refused>>
+{
+    let io = slot.unless_needed(handshake).await.unwrap_or(Err(AcceptError::Timeout))?;
+    let peer = io.get_ref().0.peer_addr().ok();
+    // The limits are for the decrypted bytes.
+    Ok((Connection::new(io, peer, slot), peer))
 }
 
 /// The parts of each worker's application.
@@ -293,7 +308,8 @@ where
         },
     );
     HttpService::build()
-        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+        // The connection ends itself.
+        .keep_alive(KeepAlive::Os)
         .client_request_timeout(HEAD_PATIENCE)
         .client_disconnect_timeout(CLOSE_PATIENCE)
         .graceful_shutdown_signal(draining)

@@ -1,8 +1,10 @@
 //! The application with its data directory.
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use super::{DataDir, Error, catalogue, files::configured_policy, root_key_file};
+use super::{
+    DataDir, Error, catalogue, data_dir::lost_database, files::configured_policy, root_key_file,
+};
 use crate::{
     config::Config,
     domain::{
@@ -16,7 +18,8 @@ use crate::{
         stream_limits::{StreamLimits, Streams},
     },
     service::{
-        BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, TokenRules, keep_before_migration,
+        BackupRules, ChangeRate, Job, Keyward, RootKey, Settings, TokenRules,
+        check_against_checkpoints, keep_before_migration,
     },
     store::{self, Store, StoreError},
 };
@@ -75,7 +78,7 @@ impl Instance {
         purpose: Purpose,
     ) -> Result<Self, Error> {
         Self::assemble(dir, config, sources, purpose)
-            .map_err(|err| err.on_the_disk_of(&config.data_dir))
+            .map_err(|err| err.in_the_directory(&config.data_dir))
     }
 
     fn assemble(
@@ -85,11 +88,13 @@ impl Instance {
         purpose: Purpose,
     ) -> Result<Self, Error> {
         let database = dir.layout().database();
+        lost_database(dir.layout()).map_or(Ok(()), Err)?;
         let floor = store::stored_time_floor(&database)?;
         let env = Env { time: Arc::new(Timekeeper::start(clock, floor)), entropy };
         let catalogue = Arc::new(catalogue(config));
         keep_before_migration(dir.layout()).map_err(Error::Migration)?;
         let store = Store::open(&database, &env, &catalogue)?;
+        store.0.watch_lock(dir.lock());
         if purpose == Purpose::Serve {
             store.0.read(|tx| {
                 tx.refuse_development()?;
@@ -97,46 +102,20 @@ impl Instance {
             })?;
         }
         let policy = configured_policy(config, &catalogue)?;
-        let settings = Settings {
-            prefix_label: config.keys.prefix,
-            rotation_grace: config.keys.rotation_grace,
-            hash_iterations: config.keys.hash_iterations,
-            max_keys: config.keys.max_keys_per_account,
-            lifetimes: Lifetimes {
-                max: config.keys.max_lifetime.map(lifetime::whole_seconds),
-                default: config.keys.default_lifetime.map(lifetime::whole_seconds),
-            },
-            console_link_lifetime: config.keys.console_link_lifetime,
-            console: config.console,
-            change_rate: ChangeRate {
-                at_once: config.keys.max_changes_at_once,
-                per_second: config.keys.max_changes_per_second,
-            },
-            retention: config.keys.retention,
-            client_addresses: config.keys.client_addresses,
-            tokens: TokenRules {
-                issuer: config.public_url.clone(),
-                lifetime: config.tokens.lifetime,
-                algorithm: config.tokens.algorithm,
-                audiences: match &*config.tokens.audiences {
-                    [] => config.public_url.iter().cloned().collect(),
-                    some => some.to_vec(),
-                },
-                status_ttl: config.tokens.status_ttl,
-            },
-            batch: JOB_BATCH,
-            backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
-        };
+        // Everything that can refuse this start comes before the first change of a file.
+        let token_keys = dir.token_keys()?;
         let key_file = config.audit.checkpoint_key.as_deref();
         let checkpointer = match purpose {
             Purpose::Serve | Purpose::Development => dir.checkpointer(key_file, &env),
             Purpose::Command => dir.checkpointer_of_command(key_file, &env),
         }?;
-        let keys = (checkpointer, dir.token_keys()?);
-        let app = Arc::new(Keyward::new(store, env, catalogue, settings, keys)?);
+        store.0.read(|tx| {
+            check_against_checkpoints(tx, checkpointer.key(), &dir.layout().checkpoint())
+        })?;
+        let keys = (checkpointer, token_keys);
+        let app = Arc::new(Keyward::new(store, env, catalogue, settings(config), keys)?);
         app.use_policy(policy);
         app.set_allow_preflight(config.authz.allow_preflight);
-        app.check_against_checkpoints()?;
         app.watch_initial_key(&dir.layout().initial_root_key());
         let streams = Arc::new(Streams::new(StreamLimits::default()));
         let url = config.public_url.clone().unwrap_or_else(|| local_url(&config.first_url()));
@@ -146,11 +125,11 @@ impl Instance {
     /// Makes the root key if there is none; see [`Keyward::first_start`].
     pub fn first_start(
         &self,
-        deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
+        deliver: impl FnOnce(&PlaintextKey) -> Result<(), StoreError>,
     ) -> Result<Option<RootKey>, Error> {
         let layout = self.dir.layout();
         let made = self.app.first_start(deliver);
-        let made = made.map_err(|err| Error::from(err).on_the_disk_of(layout.root()))?;
+        let made = made.map_err(|err| Error::from(err).in_the_directory(layout.root()))?;
         self.app.watch_initial_key(&layout.initial_root_key());
         Ok(made)
     }
@@ -164,7 +143,7 @@ impl Instance {
         }
         let provided = root_key_file::read(file)?;
         let made = self.app.provide_root_key(provided);
-        let id = made.map_err(|err| Error::from(err).on_the_disk_of(self.dir.layout().root()))?;
+        let id = made.map_err(|err| Error::from(err).in_the_directory(self.dir.layout().root()))?;
         tracing::info!(%path, key.id = %id, "the file provided the root key");
         Ok(())
     }
@@ -177,5 +156,39 @@ impl Instance {
         self.app.make_checkpoint()?;
         self.app.run_job(Job::Upkeep, &|| true)?;
         Ok(())
+    }
+}
+
+/// Returns the settings of the application.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        prefix_label: config.keys.prefix,
+        rotation_grace: config.keys.rotation_grace,
+        hash_iterations: config.keys.hash_iterations,
+        max_keys: config.keys.max_keys_per_account,
+        lifetimes: Lifetimes {
+            max: config.keys.max_lifetime.map(lifetime::whole_seconds),
+            default: config.keys.default_lifetime.map(lifetime::whole_seconds),
+        },
+        console_link_lifetime: config.keys.console_link_lifetime,
+        console: config.console,
+        change_rate: ChangeRate {
+            at_once: config.keys.max_changes_at_once,
+            per_second: config.keys.max_changes_per_second,
+        },
+        retention: config.keys.retention,
+        client_addresses: config.keys.client_addresses,
+        tokens: TokenRules {
+            issuer: config.public_url.clone(),
+            lifetime: config.tokens.lifetime,
+            algorithm: config.tokens.algorithm,
+            audiences: match &*config.tokens.audiences {
+                [] => config.public_url.iter().cloned().collect(),
+                some => some.to_vec(),
+            },
+            status_ttl: config.tokens.status_ttl,
+        },
+        batch: JOB_BATCH,
+        backup: BackupRules { dir: config.backup_dir(), keep: config.backup.keep },
     }
 }

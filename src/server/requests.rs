@@ -14,14 +14,18 @@ use actix_web::{
     http::{ConnectionType, header},
     web::Bytes,
 };
+use tokio::time::Instant;
+
+use super::slots::Slot;
 
 /// The requests of a connection whose answers are not complete. There is one at most, because the
 /// connection forwards no other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Requests(Rc<RefCell<Running>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Running {
+    slot: Slot,
     count: usize,
     /// The framing of the newest request, until the connection takes it.
     begun: Option<Framing>,
@@ -48,6 +52,12 @@ pub(super) struct Answer {
 }
 
 impl Requests {
+    /// The requests of a new connection in this slot.
+    pub fn of(slot: Slot) -> Self {
+        let running = Running { slot, count: 0, begun: None, is_last: false, waker: None };
+        Self(Rc::new(RefCell::new(running)))
+    }
+
     /// Notes that the dispatcher has parsed the head of a request.
     pub fn begin(&self, request: &mut HttpRequest) -> Request {
         let head = request.head();
@@ -64,6 +74,7 @@ impl Requests {
         let is_last = is_endless || request.head().connection_type() != ConnectionType::KeepAlive;
         let mut running = self.0.borrow_mut();
         running.count += 1;
+        running.slot.work();
         running.begun = Some(framing);
         running.is_last = is_last;
         Request(self.clone())
@@ -82,6 +93,16 @@ impl Requests {
         self.0.borrow().count == 0
     }
 
+    /// Returns since when the connection waits for a request.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.0.borrow().slot.waits_since()
+    }
+
+    /// Waits until another connection needs the slot of this one.
+    pub fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.borrow().slot.poll_end(cx)
+    }
+
     pub fn wake_when_answered(&self, waker: &Waker) {
         self.0.borrow_mut().waker = Some(waker.clone());
     }
@@ -91,10 +112,11 @@ impl Drop for Request {
     fn drop(&mut self) {
         let mut running = self.0.0.borrow_mut();
         running.count -= 1;
-        if running.count == 0
-            && let Some(waker) = running.waker.take()
-        {
-            waker.wake();
+        if running.count == 0 {
+            running.slot.wait();
+            if let Some(waker) = running.waker.take() {
+                waker.wake();
+            }
         }
     }
 }

@@ -9,7 +9,6 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::{DataDir, DataDirError, Error, Instance, Purpose, Sources, check_files};
 use crate::{
@@ -19,7 +18,9 @@ use crate::{
         plaintext_key::PlaintextKey,
     },
     env::Timestamp,
-    service::{self, Audit, BackupError, Census, Keyward, LogFile, check_backup, compare_digest},
+    service::{
+        self, Audit, BackupError, Census, Keyward, LogFile, check_backup, compare_digest, read_text,
+    },
     store::StoreError,
 };
 
@@ -50,7 +51,7 @@ pub fn restore(
     compare_digest(backup)?;
     let layout = config.layout();
     // A checkpoint with a false signature of this installation's key would prevent a start.
-    let key = fs::read_to_string(layout.checkpoint_public_key()).ok();
+    let key = read_text(&layout.checkpoint_public_key()).ok();
     let key = key.and_then(|it| CheckpointKey::parse(&it).ok());
     let audit = Audit { key, kept: Vec::new() };
     let room = Some(layout.root()).filter(|it| it.is_dir());
@@ -145,8 +146,8 @@ fn after_exchange(source: Error, place: &Path) -> Error {
 
 /// Whether the database has the key in `file`. Also true if there is no such file.
 fn has_initial_key(database: &mut LogFile, file: &Path) -> Result<bool, Error> {
-    let Ok(text) = fs::read(file).map(Zeroizing::new) else { return Ok(true) };
-    let Ok(key) = PlaintextKey::parse(text.trim_ascii()) else { return Ok(false) };
+    let Ok(text) = read_text(file) else { return Ok(true) };
+    let Ok(key) = PlaintextKey::parse(text.trim().as_bytes()) else { return Ok(false) };
     // The file may be of an earlier version, so this reads no more than it needs.
     let hash = database.read::<_, StoreError>(|tx| tx.hash_of(key.prefix()))?;
     Ok(hash.is_some_and(|it| it.matches(&key)))

@@ -232,6 +232,10 @@ impl Run<'_, '_> {
 
     fn patch_account(&mut self, before: &Account, patch: &AccountPatch) -> Result<(), Error> {
         let after = self.change.patch_account(before.id, None, patch)?;
+        if before.status == AccountStatus::Suspended && after.status == AccountStatus::Active {
+            // Otherwise an account that was pruned and declared again would outlive its section.
+            self.change.remember_applied_account(before.id)?;
+        }
         if after.revision != before.revision {
             let catalogue = &self.change.authorizer.catalogue;
             let facts = changes(&facts(catalogue, before), &facts(catalogue, &after));
@@ -320,8 +324,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Revokes the keys and suspends the accounts that an earlier file made and this one does not name. An
-    /// account is not deleted, because that is final, and it may have keys that no file made. It is suspended
+    /// Revokes the keys that an earlier file made, and suspends the accounts that it made or resumed, if this one does not
+    /// name them. An account is not deleted, because that is final, and it may have keys that no file made. It is suspended
     /// once: afterwards it is as if no file had made it, so that an operator can resume it.
     fn prune(&mut self, named: &Named) -> Result<(), Error> {
         let change = self.change;

@@ -27,7 +27,9 @@ use crate::{
         text::{Metadata, Name},
     },
     service::{
-        Error, Keyward, Minted, NewKey, files::sync_parent, keys::expiry::Maker,
+        Error, Keyward, Minted, NewKey,
+        files::{read_text, sync_parent},
+        keys::expiry::Maker,
         keys::revocation::revoke,
     },
     store::{StoreError, WriteTx},
@@ -56,8 +58,8 @@ pub(super) struct InitialKeyFile {
 
 impl InitialKeyFile {
     fn watch(&self, path: &Path) {
-        let Ok(text) = fs::read(path).map(zeroize::Zeroizing::new) else { return };
-        let Ok(key) = PlaintextKey::parse(text.trim_ascii()) else { return };
+        let Ok(text) = read_text(path) else { return };
+        let Ok(key) = PlaintextKey::parse(text.trim().as_bytes()) else { return };
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         *file = Some((path.to_owned(), key.prefix()));
         self.watched.store(key.prefix().last_characters(), Ordering::Release);
@@ -86,7 +88,12 @@ impl InitialKeyFile {
 
 /// Writes a key, as a single line, to a file that only its owner can read. Replaces a file of an
 /// earlier start that failed, or of a key that was reset.
-pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> {
+pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), StoreError> {
+    let written = write_key(path, key);
+    written.map_err(|source| StoreError::Beside { path: path.to_owned(), source })
+}
+
+fn write_key(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> {
     match fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
         Ok(()) | Err(_) => (),
@@ -105,13 +112,13 @@ impl Keyward {
     /// the next start tries again.
     pub fn first_start(
         &self,
-        deliver: impl FnOnce(&PlaintextKey) -> Result<(), io::Error>,
+        deliver: impl FnOnce(&PlaintextKey) -> Result<(), StoreError>,
     ) -> Result<Option<RootKey>, Error> {
         if self.has_operator()? {
             return Ok(None);
         }
         let minted = self.mint();
-        deliver(&minted.plaintext).map_err(|err| Error::Internal(StoreError::File(err)))?;
+        deliver(&minted.plaintext)?;
         Ok(Some(self.make_operator(minted)?))
     }
 
@@ -206,8 +213,7 @@ impl Keyward {
         }
         let Minted { plaintext, hash } = self.mint();
         if let Some(path) = to_file {
-            let written = write_key_file(path, &plaintext);
-            written.map_err(|err| Error::Internal(StoreError::File(err)))?;
+            write_key_file(path, &plaintext)?;
         }
         let catalogue = Arc::clone(&self.authorizer.catalogue);
         let prefix = plaintext.prefix();

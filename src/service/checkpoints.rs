@@ -95,7 +95,7 @@ impl Keyward {
         tracing::info!(checkpoint.size = made.size, checkpoint.note = made.note, "checkpoint");
         // Any user may read it, within the limits of the directory.
         replace_file(&mine.file, 0o666, &made.note)
-            .map_err(|err| Error::Internal(StoreError::File(err)))?;
+            .map_err(|source| StoreError::Beside { path: mine.file.clone(), source })?;
         Ok(1)
     }
 
@@ -175,8 +175,9 @@ pub fn check_against_checkpoints(
     file: &Path,
 ) -> Result<(), Mismatch> {
     let place = file.display().to_string();
-    let beside = match fs::read_to_string(file) {
-        Ok(note) => Some(note),
+    // A start and `doctor` have checked that this is no pipe.
+    let beside = match fs::read(file) {
+        Ok(note) => Some(String::from_utf8_lossy(&note).into_owned()),
         Err(err) if err.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(Mismatch::File { place, source }),
     };

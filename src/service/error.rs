@@ -31,7 +31,7 @@ pub enum Error {
     #[error("the rate limit of the API key or of its account is reached")]
     RateLimited(Box<Rates>, Timestamp),
     #[error("{0}")]
-    AmbiguousPath(Ambiguity),
+    Ambiguous(Ambiguity),
     #[error("no route of the policy matches this request")]
     NoRoute,
     /// The request of the proxy cannot be answered. Its client cannot correct that.

@@ -2,10 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
 
 /// Replaces the file atomically: a reader, and the start after a crash, find the old text or the new one.
 pub fn replace_file(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
@@ -20,6 +23,24 @@ pub fn replace_file(path: &Path, mode: u32, text: &str) -> Result<(), io::Error>
     file.sync_all()?;
     fs::rename(fresh, path)?;
     sync_parent(path)
+}
+
+/// Reads a small file. Bytes that are no text become the replacement character, so that the reader of the
+/// text refuses it.
+///
+/// # Errors
+///
+/// If this is no regular file, besides what the system reports. To open a pipe does not block.
+pub fn read_text(path: &Path) -> Result<Zeroizing<String>, io::Error> {
+    const MOST: u64 = 1024 * 1024;
+    let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(no_wait).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MOST).read_to_end(&mut bytes)?;
+    Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Makes the name of the file durable.

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use crate::{
     domain::{
         policy::{Access, Policy, RequiredScopes, Undecided},
-        request_path::RequestPath,
+        request_path::{Ambiguity, RequestPath, check_method},
         scope::ScopeBits,
     },
     service::{Error, Keyward},
@@ -51,7 +51,8 @@ impl Keyward {
                 None => Ok(Access::Key(RequiredScopes::all(asked))),
             };
         };
-        let path = RequestPath::parse(target).map_err(Error::AmbiguousPath)?;
+        let path = RequestPath::parse(target).map_err(Error::Ambiguous)?;
+        request.method.map_or(Ok(()), check_method).map_err(Error::Ambiguous)?;
         if request.preflight && self.allow_preflight.load(Ordering::Relaxed) {
             return Ok(Access::Public);
         }
@@ -62,6 +63,7 @@ impl Keyward {
         })?;
         let (_, route) = policy.find(method, request.host, &path).map_err(|why| match why {
             Undecided::NoRoute => Error::NoRoute,
+            Undecided::OtherRoute => Error::Ambiguous(Ambiguity::OtherRoute),
             Undecided::NoHost => {
                 let what =
                     "the proxy does not send the host of the request, and the policy has `hosts`";

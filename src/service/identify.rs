@@ -153,8 +153,8 @@ impl Keyward {
     /// later.
     fn revoke_imported_copy(&self, key: &PlaintextKey) {
         let key = ImportedKey::parse(key.expose().as_bytes()).ok();
-        let copy = key.and_then(|it| self.find_imported(&it)).filter(|it| !it.key.revoked);
-        if let Some(copy) = copy {
+        let copy = key.and_then(|it| self.find_imported(&it));
+        if let Some(copy) = copy.filter(|it| !it.key.revoked && it.grace().is_none()) {
             self.try_to_revoke_imported(&copy);
         }
     }
@@ -209,6 +209,8 @@ impl Keyward {
         let Unverified { presented, digest, entry } = unverified;
         let verified = if let Some(cached_digest) = entry.live().map(RuntimeState::cached_digest) {
             bool::from(cached_digest.ct_eq(&digest))
+        } else if self.kdf_pool.is_refused(&digest) {
+            false
         } else {
             self.kdf_pool.count_derivation();
             presented.matches(&entry.hash)
@@ -220,6 +222,11 @@ impl Keyward {
             Secret::Own(key) => self.revoke_imported_copy(key),
             Secret::Imported(key) => {
                 if self.was_removed(key)? {
+                    if entry.grace().is_some() {
+                        // Its key was rotated, and has a secret of keyward's own, which stays good.
+                        self.kdf_pool.refuse(digest);
+                        return Ok((Identity::Unknown, None));
+                    }
                     self.try_to_revoke_imported(&entry);
                     let revoked = self.find_imported(key).filter(|it| it.key.revoked);
                     // Cached only now: a revocation that failed is tried again at the next use.

@@ -1,11 +1,11 @@
 //! The cached digests of verified secrets, and the threads that run the KDF.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
@@ -41,6 +41,8 @@ pub(super) struct KdfPool {
     pub prefix_labels: Vec<PrefixLabel>,
     /// When the use of a retired credential was last recorded, for each key.
     pub retired_uses: Mutex<HashMap<KeyId, Timestamp>>,
+    /// The digests of texts that are refused for good, although a credential in its grace period has them.
+    refused: Mutex<HashSet<[u8; 32]>>,
     /// One for each thread. A key always goes to the same thread, so concurrent first uses of a key
     /// share one derivation.
     queues: Box<[Queue]>,
@@ -78,6 +80,7 @@ impl KdfPool {
             mac,
             prefix_labels,
             retired_uses: Mutex::default(),
+            refused: Mutex::default(),
             queues,
             tickets: Arc::new(Semaphore::new(most_new.clamp(1, MOST_NEW))),
             derivations: AtomicU64::new(0),
@@ -103,6 +106,20 @@ impl KdfPool {
         let mut mac = self.mac.clone();
         mac.update(presented);
         mac.finalize().into_bytes().into()
+    }
+
+    /// Remembers that the text with this digest is refused.
+    pub fn refuse(&self, digest: [u8; 32]) {
+        const MOST: usize = 10_000;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if MOST <= refused.len() {
+            refused.clear(); // The next use of each finds out again.
+        }
+        refused.insert(digest);
+    }
+
+    pub fn is_refused(&self, digest: &[u8; 32]) -> bool {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
     /// Runs the task on the thread of this credential.

@@ -69,7 +69,7 @@ impl Keyward {
             let deadline = record.key.ends_by(now.after(grace));
             let keeps_older = retry || now < deadline;
             let ended = ended_by_rotation(&change, &record, keeps_older, time.is_settled());
-            let fresh = Credential::new(plaintext.prefix(), hash, now);
+            let fresh = Credential::new(plaintext.prefix(), hash, after_all(&record, now));
             let replacement = Replacement { fresh, deadline, ended };
             replace_current_credential(&change, &record, &replacement)?;
             let record = change.key(wanted.id)?.ok_or(Error::NotFound)?;
@@ -148,6 +148,13 @@ impl Checks<'_> {
         };
         Ok(self.tx.was_made_by_rotation_of(current.credential.prefix, record.key.id)?)
     }
+}
+
+/// Returns `now`, or the first instant after every credential of the key was issued. Credentials are
+/// ordered by these instants, also within one millisecond and after the clock went back.
+fn after_all(record: &KeyRecord, now: Timestamp) -> Timestamp {
+    let newest = record.credentials.iter().map(|it| it.credential.issued_at).max();
+    newest.map_or(now, |it| now.max(it.after(Duration::from_millis(1))))
 }
 
 /// Returns the old credentials whose end this rotation records: those in grace, unless it keeps

@@ -15,15 +15,17 @@ const APPLIED_ACCOUNTS: Table = Table { name: "applied_accounts", key: "account_
 const APPLIED_KEYS: Table = Table { name: "applied_keys", key: "prefix" };
 
 impl WriteTx<'_> {
-    /// Remembers that a file made this account.
+    /// Remembers that a file made or resumed this account.
     pub fn remember_applied_account(&self, id: AccountId) -> Result<(), StoreError> {
         self.sql
-            .prepare_cached("INSERT INTO applied_accounts (account_id) VALUES (?1)")?
+            .prepare_cached(
+                "INSERT INTO applied_accounts (account_id) VALUES (?1) ON CONFLICT DO NOTHING",
+            )?
             .execute([id])?;
         Ok(())
     }
 
-    /// Forgets that a file made this account, so that no later `apply --prune` suspends it.
+    /// Forgets that a file made or resumed this account, so that no later `apply --prune` suspends it.
     pub fn forget_applied_account(&self, id: AccountId) -> Result<(), StoreError> {
         self.sql
             .prepare_cached("DELETE FROM applied_accounts WHERE account_id = ?1")?
@@ -41,7 +43,7 @@ impl WriteTx<'_> {
 }
 
 impl ReadTx<'_> {
-    /// Returns the accounts that a file made, by age.
+    /// Returns the accounts that a file made or resumed, by age.
     pub fn applied_accounts(&self) -> Result<Vec<AccountId>, StoreError> {
         let mut statement = self
             .sql

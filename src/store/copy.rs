@@ -71,7 +71,7 @@ fn fill(
 pub(super) fn inspect(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Err(StoreError::Damaged(verdict));
+        return Err(StoreError::damaged(&verdict));
     }
     let mut orphans = conn.prepare("PRAGMA foreign_key_check")?;
     if let Some(row) = orphans.query([])?.next()? {

@@ -14,7 +14,7 @@ use crate::{
     domain::scope::Catalogue,
     env::Env,
     store::{
-        Divergence, KeyIndex, PoolState, ReadTx, StorageFault, StoreError, WriteTx,
+        DirectoryLock, Divergence, KeyIndex, PoolState, ReadTx, StorageFault, StoreError, WriteTx,
         connection::{READ_MAP, ReaderPragmas},
         copy,
         readers::Readers,
@@ -76,6 +76,11 @@ impl Store {
         let writer = Arc::new(Writer::start(opened, conn, fault)?);
         let store = Self { path: path.to_owned(), readers, writer: Arc::clone(&writer), index };
         Ok((store, StoreWriter(writer)))
+    }
+
+    /// Refuses changes from now on unless this process holds `lock`.
+    pub fn watch_lock(&self, lock: Arc<dyn DirectoryLock>) {
+        self.writer.state().watch(lock);
     }
 
     /// Returns what verification needs, in memory.
@@ -140,9 +145,7 @@ impl Store {
     /// Returns the sizes of the database and of its write-ahead log, in bytes.
     pub fn file_sizes(&self) -> (u64, u64) {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        (size(&self.path), size(Path::new(&wal)))
+        (size(&self.path), size(&schema::beside(&self.path, "-wal")))
     }
 }
 
@@ -183,7 +186,11 @@ impl Opening {
             error = &err as &dyn std::error::Error,
             "{fault}: changes are refused until the storage works again"
         );
-        let (mut conn, access) = schema::open_to_read(path)?;
+        let (mut conn, access) = match schema::open_to_read(path) {
+            // The storage had no room for a new database.
+            Err(StoreError::Empty { .. }) => return Err(err),
+            opened => opened?,
+        };
         if !schema::is_current(&conn)? {
             return Err(err); // A new or older file has to be written before it can be read.
         }

@@ -1,6 +1,10 @@
 //! Errors of the store, and what the codes of SQLite mean.
 
-use std::path::PathBuf;
+use std::{
+    error::Error as _,
+    io,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::ErrorCode;
 
@@ -71,12 +75,28 @@ pub enum StoreError {
     #[error("SQLite {0} may lose committed changes; 3.51.3 or later is needed")]
     OldSqlite(&'static str),
     #[error("the database file could not be opened")]
-    File(#[source] std::io::Error),
+    File(#[source] io::Error),
+    /// A file beside the database.
+    #[error("{path} cannot be written")]
+    Beside { path: PathBuf, source: io::Error },
+    #[error("{path} is not a regular file; keyward needs a file of this name")]
+    NoFile { path: PathBuf },
+    #[error("{path} is empty")]
+    Empty { path: PathBuf },
+    /// SQLite would remove the log.
+    #[error("{path} is missing or empty, and {log}, the log of its last changes, is not")]
+    OnlyLog { path: PathBuf, log: PathBuf },
     #[error("the database refused a statement")]
     Sqlite(#[source] rusqlite::Error),
 }
 
 impl StoreError {
+    /// Builds the error of a file in which a check of SQLite has found this fault.
+    pub(super) fn damaged(verdict: &str) -> Self {
+        let fault = verdict.strip_prefix("*** in database main ***").unwrap_or(verdict);
+        Self::Damaged(fault.trim().to_owned())
+    }
+
     /// Fails unless a statement changed exactly one row. Any other number means that the file is not
     /// what the program takes it for.
     pub(super) fn unless_one(changed: usize) -> Result<(), Self> {
@@ -84,6 +104,35 @@ impl StoreError {
             return Err(Self::RowsChanged { wanted: 1, changed });
         }
         Ok(())
+    }
+
+    /// Returns the error with the file that it is about, its cause, and what to do.
+    pub fn about(&self, path: &Path) -> String {
+        let text = self.to_string();
+        let path = path.display().to_string();
+        let text = if text.contains(&path) { text } else { format!("{path}: {text}") };
+        let cause = self.source().map(ToString::to_string).filter(|it| !text.ends_with(it));
+        let text = cause.map_or_else(|| text.clone(), |it| format!("{text}: {it}"));
+        self.advice().map_or_else(|| text.clone(), |it| format!("{text}. {it}"))
+    }
+
+    /// Returns what to do about a database that no later attempt can use.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the text of every other error is enough")]
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable(_)
+            | Self::Damaged(_)
+            | Self::Corrupt { .. }
+            | Self::NotOurs { .. }
+            | Self::Empty { .. }
+            | Self::OnlyLog { .. } => Some(
+                "Keep a copy of everything as it is, and restore a backup with `keyward backup \
+                 restore`",
+            ),
+            Self::NoFile { .. } => Some("Move what is there to another place"),
+            Self::NewerSchema { .. } => Some("Install that keyward or a later one"),
+            _ => None,
+        }
     }
 
     /// Returns the fault of the storage, if that is the reason.
@@ -125,6 +174,10 @@ impl StoreError {
             | Self::NotAsCheckpointed { .. }
             | Self::OldSqlite(_)
             | Self::File(_)
+            | Self::Beside { .. }
+            | Self::NoFile { .. }
+            | Self::Empty { .. }
+            | Self::OnlyLog { .. }
             | Self::Sqlite(_) => false,
         }
     }
@@ -151,7 +204,7 @@ impl From<rusqlite::Error> for StoreError {
             ErrorCode::DiskFull => Self::Full(err),
             ErrorCode::ReadOnly => Self::ReadOnly(err),
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => Self::Io(err),
-            ErrorCode::DatabaseCorrupt => Self::Unreadable(err),
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Unreadable(err),
             _ => Self::Sqlite(err),
         }
     }

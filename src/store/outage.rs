@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    fmt, fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     env::Monotonic,
-    store::{StorageFault, StoreError, tx::Touched},
+    store::{StorageFault, StoreError, schema::beside, tx::Touched},
 };
 
 /// The pause after the first failure; it doubles with each further one.
@@ -50,8 +50,20 @@ pub enum Divergence {
          it is, and restore a backup"
     )]
     Unusable { path: PathBuf, why: String },
+    #[error(
+        "another process holds the lock of the data directory {dir}: its lock file was removed while \
+         the server ran"
+    )]
+    LockLost { dir: PathBuf },
     #[error("the thread that makes changes panicked; the log says why")]
     WriterPanicked,
+}
+
+/// The lock of the directory with the database.
+pub trait DirectoryLock: fmt::Debug + Send + Sync {
+    /// Returns whether this process holds the lock. Takes it again if its file was removed and no other
+    /// process was faster.
+    fn is_held(&self) -> bool;
 }
 
 /// The state of the storage, which the writer thread sets and other threads read.
@@ -60,6 +72,7 @@ pub(super) struct StorageState {
     fault: Mutex<Option<StorageFault>>,
     failures: AtomicU64,
     divergence: OnceLock<Divergence>,
+    lock: OnceLock<Arc<dyn DirectoryLock>>,
 }
 
 impl StorageState {
@@ -94,6 +107,16 @@ impl StorageState {
 
     pub fn divergence(&self) -> Option<&Divergence> {
         self.divergence.get()
+    }
+
+    /// Watches this lock from now on.
+    pub fn watch(&self, lock: Arc<dyn DirectoryLock>) {
+        // Each process takes the lock once.
+        let _ = self.lock.set(lock);
+    }
+
+    pub fn is_locked(&self) -> bool {
+        self.lock.get().is_none_or(|it| it.is_held())
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<StorageFault>> {
@@ -156,6 +179,43 @@ impl Identity {
 
     pub fn is_file_of(self, other: Self) -> bool {
         self.file == other.file
+    }
+
+    /// Fails if the file at `path` is not this one.
+    pub fn check(self, path: &Path) -> Result<(), StoreError> {
+        match fs::metadata(path) {
+            Ok(found) if (found.dev(), found.ino()) == self.file && 0 < found.len() => Ok(()),
+            Err(err) if !is_absence(&err) => Err(StoreError::Unavailable(StorageFault::Failed)),
+            Ok(_) | Err(_) => Err(StoreError::Unavailable(StorageFault::Moved)),
+        }
+    }
+}
+
+/// Returns whether a path leads nowhere.
+pub(super) fn is_absence(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The write-ahead log and the memory beside a database that is open. SQLite goes on with files that were
+/// removed, and what it writes there is gone after a restart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FilesBeside([Option<(u64, u64)>; 2]);
+
+impl FilesBeside {
+    /// Fails if a file is not the one that was there before.
+    pub fn check(&mut self, path: &Path) -> Result<(), StoreError> {
+        for (known, suffix) in self.0.iter_mut().zip(["-wal", "-shm"]) {
+            let found = match fs::symlink_metadata(beside(path, suffix)) {
+                Ok(found) => Some((found.dev(), found.ino())),
+                Err(err) if is_absence(&err) => None,
+                Err(_) => return Err(StoreError::Unavailable(StorageFault::Failed)),
+            };
+            if known.is_some() && *known != found {
+                return Err(StoreError::Unavailable(StorageFault::Moved));
+            }
+            *known = found;
+        }
+        Ok(())
     }
 }
 

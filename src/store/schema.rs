@@ -4,11 +4,11 @@ use std::{
     fs::{self, OpenOptions},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use r2d2::CustomizeConnection;
-use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig};
 use rustix::fs::{Access as FileAccess, StatVfsMountFlags, access};
 
 use crate::store::{
@@ -39,6 +39,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(StoreError::OldSqlite(rusqlite::version()));
     }
+    refuse_wrong_files(path)?;
     // SQLite itself would create the file with the mode that the umask leaves.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => (),
@@ -54,20 +55,60 @@ pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Err(StoreError::Unavailable(StorageFault::ReadOnly));
     }
+    refuse_wrong_files(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     version(&conn, path)?;
     Ok(conn)
 }
 
+/// Fails if SQLite would block on one of the files, as on a pipe, or would remove the write-ahead log. It
+/// removes a log beside an empty database, also if it only reads.
+fn refuse_wrong_files(path: &Path) -> Result<(), StoreError> {
+    let found = fs::metadata(path);
+    if found.as_ref().is_ok_and(|it| !it.is_file()) {
+        return Err(StoreError::NoFile { path: path.to_owned() });
+    }
+    // SQLite follows no link to these.
+    for file in ["-wal", "-shm", "-journal"].map(|it| beside(path, it)) {
+        if fs::symlink_metadata(&file).is_ok_and(|it| !it.is_file()) {
+            return Err(StoreError::NoFile { path: file });
+        }
+    }
+    let log = beside(path, "-wal");
+    let is_empty =
+        found.map_or_else(|err| err.kind() == io::ErrorKind::NotFound, |it| it.len() == 0);
+    if is_empty && fs::metadata(&log).is_ok_and(|it| 0 < it.len()) {
+        return Err(StoreError::OnlyLog { path: path.to_owned(), log });
+    }
+    Ok(())
+}
+
+/// Returns the path of a file that SQLite puts beside the database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Opens the file at `path` for writing, creates it if it does not exist, and migrates it.
+///
+/// The write-ahead log is folded at the end of the connection only after [`fold_at_end`]. So a start
+/// that is refused leaves the database and its log as they were.
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     let mut conn = open(path)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     refuse_read_only(&conn)?;
     pragmas(&conn)?;
     prepare(&mut conn)?;
     drop_statistics(&conn)?;
     Ok(conn)
+}
+
+/// Lets SQLite fold the write-ahead log when the last connection to the file ends.
+pub(super) fn fold_at_end(conn: &Connection) {
+    // After an error the next start reads the log.
+    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
 }
 
 /// Removes the statistics of SQLite, which earlier versions made. They describe the file of the day on
@@ -106,6 +147,10 @@ pub(super) fn open_to_read(path: &Path) -> Result<(Connection, Access), StoreErr
     // Asked here first for the reason of a failure, which SQLite does not give. Not by opening the file:
     // closing it would give up the locks that SQLite holds on it for this process.
     access(path, FileAccess::READ_OK).map_err(|err| StoreError::File(err.into()))?;
+    refuse_wrong_files(path)?;
+    if fs::metadata(path).map_err(StoreError::File)?.len() == 0 {
+        return Err(StoreError::Empty { path: path.to_owned() });
+    }
     let shared = Connection::open_with_flags(path, flags).map_err(StoreError::from);
     match shared.and_then(|conn| version(&conn, path).map(|_| conn)) {
         Ok(conn) => Ok((conn, Access::Shared)),
@@ -130,9 +175,8 @@ pub(super) fn immutable(path: &Path) -> String {
 }
 
 fn log_is_empty(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    fs::metadata(log).map_or_else(|err| err.kind() == io::ErrorKind::NotFound, |it| it.len() == 0)
+    fs::metadata(beside(path, "-wal"))
+        .map_or_else(|err| err.kind() == io::ErrorKind::NotFound, |it| it.len() == 0)
 }
 
 /// Creates the tables of a new file, and migrates an older one.
@@ -179,7 +223,7 @@ pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
 pub(super) fn check(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Err(StoreError::Damaged(verdict));
+        return Err(StoreError::damaged(&verdict));
     }
     ReadTx::new(conn).check_log()
 }
@@ -197,7 +241,10 @@ pub(super) fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError>
     let application = application_id(conn)?;
     let found = user_version(conn)?;
     match (application, tables) {
-        (APPLICATION_ID | DEVELOPMENT_ID, _) if found <= VERSION => Ok(found),
+        (APPLICATION_ID | DEVELOPMENT_ID, _) if (1..=VERSION).contains(&found) => Ok(found),
+        (APPLICATION_ID | DEVELOPMENT_ID, _) if found < 1 => {
+            Err(StoreError::Damaged(format!("its version is {found}")))
+        }
         (APPLICATION_ID | DEVELOPMENT_ID, _) => {
             Err(StoreError::NewerSchema { found, known: VERSION })
         }

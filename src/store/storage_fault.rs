@@ -11,6 +11,8 @@ pub enum StorageFault {
     Failed,
     /// Another program holds a lock, or this process could not release a lock of its own.
     Locked,
+    /// The files are not where they were opened: they, or their directory, were moved or removed.
+    Moved,
 }
 
 impl fmt::Display for StorageFault {
@@ -20,6 +22,7 @@ impl fmt::Display for StorageFault {
             Self::ReadOnly => "the storage is read-only",
             Self::Failed => "the storage failed",
             Self::Locked => "the storage is locked",
+            Self::Moved => "the database is not in its place",
         })
     }
 }

@@ -30,8 +30,9 @@ use crate::{
     env::{Env, Monotonic},
     store::{
         Divergence, KeyIndex, ReadTx, StorageFault, StoreError, WriteTx,
-        outage::{Identity, Outage, StorageState},
+        outage::{FilesBeside, Identity, Outage, StorageState},
         readers::Readers,
+        schema,
         tx::{Marks, Touched},
     },
 };
@@ -40,6 +41,8 @@ use crate::{
 const QUEUE: usize = 1024;
 /// How many changes share a commit at most.
 const BATCH: usize = 256;
+/// How often an idle thread checks that the files are in their place.
+const PLACE_CHECK: Duration = Duration::from_secs(1);
 /// How long the thread adds changes to one commit: the first caller waits for all of them.
 const BATCH_TIME: Duration = Duration::from_millis(10);
 
@@ -101,6 +104,7 @@ impl Writer {
         let mut worker = WriterThread {
             opened,
             identity,
+            beside: FilesBeside::default(),
             conn: None,
             outage: None,
             marks,
@@ -203,6 +207,7 @@ pub(super) struct WriterThread {
     pub opened: Opened,
     /// The file that was opened first; no other file is opened in its place.
     pub identity: Identity,
+    pub beside: FilesBeside,
     /// `None` during an outage.
     pub conn: Option<Connection>,
     pub outage: Option<Outage>,
@@ -216,17 +221,14 @@ impl WriterThread {
     fn work(mut self, waiting: &Receiver<Work>) {
         loop {
             let left = self.outage.as_ref().map(|it| it.left(self.now()));
-            let next = match left {
-                None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(left) => waiting.recv_timeout(left),
-            };
-            match next {
+            match waiting.recv_timeout(left.unwrap_or(PLACE_CHECK)) {
                 Ok(first) => {
                     if self.outage.as_ref().is_some_and(|it| it.left(self.now()).is_zero()) {
                         self.end_outage();
                     }
                     self.serve(first, waiting);
                 }
+                Err(RecvTimeoutError::Timeout) if left.is_none() => self.check_while_idle(),
                 Err(RecvTimeoutError::Timeout) => self.end_outage(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -267,6 +269,11 @@ impl WriterThread {
             batch.requests.push(first);
             return Err(self.refusal());
         };
+        if let Err(err) = self.check_place() {
+            batch.requests.push(first);
+            self.undo(conn, &err, HashSet::new());
+            return Err(err);
+        }
         let (before, rows) = (self.marks, conn.total_changes());
         let outcome = self.run_all(&conn, first, waiting, batch);
         match &outcome {
@@ -316,6 +323,8 @@ impl WriterThread {
         // Inside the transaction, so that an unreadable row undoes the change.
         let images = index.images(&ReadTx::new(conn), &mut batch.touched)?;
         conn.prepare_cached("COMMIT")?.execute([])?;
+        // The file was accepted, so what is in its log may go into it.
+        schema::fold_at_end(conn);
         index.apply(images);
         self.announce();
         Ok(())

@@ -1,4 +1,6 @@
 """Many clients at once. A valid client beside them must keep its answers, and the memory must stay bounded."""
+import collections
+import json
 import socket
 import struct
 import time
@@ -6,6 +8,8 @@ import time
 from target import Wire
 
 HELLO = b"\x16\x03\x01\x02\x00\x01"
+# The most streams of events at a time.
+STREAMS = 256
 # A close that sends RST, so that the ports of this machine are free again at once.
 ABORT = struct.pack("ii", 1, 0)
 
@@ -111,6 +115,38 @@ def aborted(door, make, count):
     return [], None
 
 
+def streams(door, make, count):
+    """Streams of events whose clients read nothing. Only so many are open at once, and their places are free again afterwards.
+
+    The log is longer than what the buffers of a connection hold.
+    """
+    with Wire(door) as wire:
+        body = json.dumps({"name": "event", "scopes": ["orders:read"], "metadata": {"text": "x" * 500}})
+        create = make.post("/api/v1/api-keys", f"Content-Length: {len(body)}", body).encode()
+        for _ in range(60):
+            wire.send(create * 10)
+            if any(it is None or it.status != 201 for it in [wire.answer(60) for _ in range(10)]):
+                return [], "a key was not created"
+    text = make.get(f"X-API-Key: {make.root}", target="/api/v1/events/stream?after=0").encode()
+    wires = []
+    for _ in range(count):
+        wires.append(Wire(door, receive=4096))
+        wires[-1].send(text)
+    time.sleep(2)
+    found = collections.Counter(wire.socket.recv(12) for wire in wires)
+    expected = {b"HTTP/1.1 200": STREAMS, b"HTTP/1.1 503": count - STREAMS}
+    fault = found != expected and f"expected {expected}, got {found}"
+    end = time.monotonic() + 20
+    close(wires)
+    while time.monotonic() < end:
+        with Wire(door) as wire:
+            wire.send(text)
+            if wire.socket.recv(12) == b"HTTP/1.1 200":
+                return [], fault
+        time.sleep(0.1)
+    return [], fault or "no stream is possible afterwards"
+
+
 def pages(door, make, count):
     """Static pages, the metrics and forward auth with long headers, with all answers read."""
     long = "X-Forwarded-For: " + "203.0.113.9, " * 5000
@@ -136,5 +172,14 @@ ALL = [
     ("heads in small pieces", pieces_of_a_head, 16, 300, None),
     ("malformed requests", malformed, 500, 40, None),
     ("aborted connections", aborted, 1_000, 40, False),
+    ("unread streams of events", streams, 600, 300, False),
     ("pages and forward auth", pages, 20, 300, None),
+]
+
+# As above, on a server that may have LIMIT connections: each flood needs several times as many.
+LIMIT = 1_000
+CROWDS = [
+    ("idle connections", idle, 10_000, 10, False),
+    ("connections that say nothing", silent, 5_000, 10, False),
+    ("half handshakes", half_handshakes, 5_000, 10, True),
 ]

@@ -16,9 +16,10 @@ PAUSE = 0.02
 class Neighbour:
     """Verifies two keys in turn at each door: on one connection that stays open, and on a new one each time."""
 
-    def __init__(self, doors, gateway, keys):
+    def __init__(self, doors, gateway, keys, patient=False):
+        """A patient client asks again if its open connection ended between two requests (RFC 9112, 9.3.1)."""
         self.pipe, end = multiprocessing.Pipe()
-        arguments = (doors, gateway, keys, end)
+        arguments = (doors, gateway, keys, end, patient)
         self.process = multiprocessing.get_context("fork").Process(target=run, args=arguments, daemon=True)
         self.process.start()
 
@@ -35,8 +36,8 @@ class Neighbour:
         self.process.join()
 
 
-def run(doors, gateway, keys, pipe):
-    ways = [Way(door, kept, gateway, keys) for door in doors for kept in (True, False)]
+def run(doors, gateway, keys, pipe, patient):
+    ways = [Way(door, kept, gateway, keys, patient) for door in doors for kept in (True, False)]
     for way in ways:
         threading.Thread(target=way.run, daemon=True).start()
     while True:
@@ -48,8 +49,8 @@ def run(doors, gateway, keys, pipe):
 
 
 class Way:
-    def __init__(self, door, kept, gateway, keys):
-        self.door, self.kept = door, kept
+    def __init__(self, door, kept, gateway, keys, patient):
+        self.door, self.kept, self.patient = door, kept, patient
         self.name = f"{door.name}, {'kept' if kept else 'new'}"
         self.gateway, self.keys = gateway, keys
         self.lock, self.done = threading.Lock(), threading.Condition()
@@ -82,6 +83,7 @@ class Way:
 
     def ask(self, number):
         """Returns what is wrong with the answer."""
+        is_used = self.wire is not None
         self.wire = self.wire or Wire(self.door, PATIENCE)
         key, key_id = self.keys[number % 2]
         request_id = f"neighbour-{id(self)}-{number}"
@@ -91,6 +93,9 @@ class Way:
             f"X-Request-Id: {request_id}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
         ).encode())
         answer = self.wire.answer(PATIENCE)
+        if answer is None and is_used and self.patient and self.wire.fate != "open" and not self.wire.data:
+            self.close()
+            return self.ask(number)
         if answer is None:
             return f"no answer; the connection is {self.wire.fate}"
         if answer.status != 200 or answer.headers.get("x-request-id") != request_id:

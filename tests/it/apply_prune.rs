@@ -55,6 +55,26 @@ fn prune_suspends_an_account_once() {
 }
 
 #[test]
+fn an_account_that_a_file_resumes_is_suspended_again_when_the_file_drops_it() {
+    let server = TestServer::start();
+    let data = server.data_dir();
+    let declared =
+        |more: &str| format!("[[accounts]]\nexternal_id = \"cust_42\"\nname = \"Acme\"\n{more}");
+    let status = || account_of(&server, "cust_42")["status"].clone();
+    applied(&data, &declared(""), &[]);
+    for _ in 0..2 {
+        applied(&data, &format!("{OTHER}\n[end]\n"), &["--prune"]);
+        assert_eq!(status(), "suspended");
+        applied(&data, &declared(""), &[]);
+        assert_eq!(status(), "suspended", "a file that does not name the status changes none");
+        applied(&data, &declared("status = \"active\"\n"), &[]);
+        assert_eq!(status(), "active");
+        // Again, as every run of a pipeline.
+        applied(&data, &declared("status = \"active\"\n"), &[]);
+    }
+}
+
+#[test]
 fn a_deleted_account_is_told_as_created_again() {
     let server = TestServer::start();
     let data = server.data_dir();

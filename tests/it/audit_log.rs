@@ -256,7 +256,7 @@ fn keyward_does_not_start_on_a_log_that_was_changed() {
     conn.execute_batch("UPDATE events SET actor = 'no one' WHERE seq = 3").unwrap();
     drop(conn);
     match open(&server) {
-        Err(server::Error::Store(StoreError::BrokenChain { seq: 3 })) => (),
+        Err(server::Error::Database { fault: StoreError::BrokenChain { seq: 3 }, .. }) => (),
         other => panic!("{other:?}"),
     }
 }

@@ -85,6 +85,36 @@ fn a_path_that_can_be_read_in_two_ways_is_refused() {
     }
 }
 
+/// Some servers read `get` as `GET`, and compare paths without regard to case.
+#[test]
+fn a_request_that_a_lenient_server_reads_as_another_is_refused() {
+    for server in [guarded(), TestServer::start()] {
+        for method in ["get", "Get", "pATCH"] {
+            // Another HTTP library reads the method of Envoy's question.
+            let [nginx, forward, _] =
+                questions(method, "/orders").map(|it| it.key(&server.root.text));
+            for request in [nginx, forward] {
+                assert_refused(ask(&server, &request), 403, "ambiguous_method");
+            }
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("routes.toml");
+    let route = |path: &str, scope: &str| {
+        format!("[[route]]\nmethods = [\"*\"]\npath = \"{path}\"\nscopes = [{scope}]\n")
+    };
+    let text = route("/orders/admin/**", "\"orders:write\"") + &route("/orders/**", "");
+    fs::write(&file, text).expect("a policy");
+    let server = TestServer::with(|it| it.authz.policy_file = Some(file));
+    for path in ["/orders/ADMIN", "/orders/admin.", "/orders/admin%20/7", "/orders/admin%3Fx"] {
+        let answer = decided(&server, "GET", path, Some(&server.root));
+        assert_refused(answer, 403, "ambiguous_path");
+    }
+    for path in ["/orders/admin", "/orders/Other.", "/orders/C%23"] {
+        assert_eq!(decided(&server, "GET", path, Some(&server.root)).0, 200, "{path}");
+    }
+}
+
 #[test]
 fn each_mount_ignores_the_headers_of_the_others() {
     let server = guarded();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Key, Request, TestServer,
     authz::{IDENTITY, ask, assert_refused, decided, guarded, questions, sample},
-    forged,
+    forged, form, issuing,
 };
 
 #[test]
@@ -54,6 +54,40 @@ fn the_key_may_come_as_a_bearer_token_and_never_twice() {
     assert_refused(ask(&server, &twice), 401, "duplicate_header");
     for request in questions("GET", &format!("/orders?api_key={}", key.text)) {
         assert_refused(ask(&server, &request.key(&key.text)), 401, "key_in_query");
+    }
+}
+
+#[test]
+fn an_empty_header_is_read_in_the_same_way_everywhere() {
+    let (server, key) = issuing(|_| ());
+    let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
+    let get = |target: &str| Request::new("GET", target);
+    let mut entrances = questions("GET", "/orders").to_vec();
+    entrances.extend(
+        ["/authz", "/api/v1/api-keys", "/api/v1/api-keys/self", "/api/v1/events/stream"].map(get),
+    );
+    entrances.push(get("/metrics").header("X-Forwarded-For", "203.0.113.9"));
+    let question = json!({ "key": key.text });
+    entrances.push(Request::new("POST", "/api/v1/api-keys/verify").json(&question));
+    entrances.push(Request::new("DELETE", "/api/v1/api-keys/self"));
+    entrances.push(form(&[grant]));
+    for entrance in entrances {
+        for (name, value, expected) in [
+            ("X-API-Key", "", "invalid_key"),
+            ("X-API-Key", "  ", "invalid_key"),
+            ("Authorization", "", "missing_key"),
+            ("Authorization", "Bearer", "missing_key"),
+            ("Authorization", "Bearer  ", "missing_key"),
+            ("X-Other", "", "missing_key"),
+        ] {
+            let request = entrance.clone().header(name, value);
+            let answer = server.send(&request);
+            // Tokens are refused in the form of OAuth, and nginx gets no body.
+            let reason = answer.header("x-keyward-reason").map(str::to_owned);
+            let code = || answer.json()["code"].as_str().unwrap().to_owned();
+            assert_eq!(reason.unwrap_or_else(code), expected, "{request:?}");
+            assert!(matches!(answer.status, 400 | 401), "{request:?}: {answer:?}");
+        }
     }
 }
 

@@ -255,7 +255,7 @@ fn a_restore_that_fails_at_the_end_says_where_the_old_database_is() {
     json_of(&data, &["backup", "create", "--to", file.to_str().unwrap()]);
     // The start after the exchange writes this file.
     fs::remove_file(data.join("checkpoint.pub")).unwrap();
-    fs::create_dir(data.join("checkpoint.pub")).unwrap();
+    std::os::unix::fs::symlink("/no/such/directory/file", data.join("checkpoint.pub")).unwrap();
     let said = ended(&data, &["backup", "restore", file.to_str().unwrap(), "--yes"], 78);
     let place = aside(&data).expect("the old database");
     assert!(said.contains(place.to_str().unwrap()), "{said}");

@@ -218,7 +218,10 @@ fn keyward_does_not_start_on_a_truncated_log() {
     let cut = "DELETE FROM events WHERE seq > 4";
     let outcome = start_after(|_, conn| conn.execute_batch(cut).unwrap());
     assert!(
-        matches!(outcome, Err(server::Error::Store(StoreError::NotAsCheckpointed { .. }))),
+        matches!(
+            outcome,
+            Err(server::Error::Database { fault: StoreError::NotAsCheckpointed { .. }, .. })
+        ),
         "{outcome:?}"
     );
     // The checkpoint file beside the database shows it, even if the database holds no later

@@ -109,28 +109,45 @@ fn secret_in(answer: &Value) -> Option<String> {
     found.or_else(in_link).map(str::to_owned)
 }
 
+/// An account and a caller, which acts on keys of the account.
+struct Scene {
+    end: Option<u64>,
+    across: bool,
+    account: String,
+    first: Key,
+    caller: Key,
+}
+
+impl Scene {
+    /// Makes a caller with this end; `across` says whether it belongs to the operator.
+    fn new(server: &TestServer, end: Option<u64>, across: bool) -> Self {
+        let (account, first) = server.account(&json!({ "name": "x" }));
+        let mut scopes = vec!["orders:read", "products:read", "api-keys:write"];
+        if across {
+            scopes = vec!["accounts:write", "orders:read", "api-keys:write"];
+        }
+        let maker = if across { &server.root.text } else { &first.text };
+        let body =
+            json!({ "name": "c", "scopes": scopes, "expiresAt": end.map_or(Value::Null, at) });
+        let caller = server.create(maker, &body);
+        Self { end, across, account, first, caller }
+    }
+}
+
 fn attempt(
     server: &TestServer,
     operation: &Operation,
     (body, gives): &Variant,
-    caller: (Option<u64>, bool),
+    scene: &Scene,
     target: Target,
 ) -> Tried {
-    let (end, across) = caller;
+    let Scene { end, across, account, first, caller } = scene;
     let root = &server.root.text;
     let on_account = operation.path.contains("/accounts/");
-    let (account, first) = server.account(&json!({ "name": "x" }));
-    let mut scopes = vec!["orders:read", "products:read", "api-keys:write"];
-    if across {
-        scopes = vec!["accounts:write", "orders:read", "api-keys:write"];
-    }
-    let ending = |end: Option<u64>| end.map_or(Value::Null, at);
-    let maker = if across { root } else { &first.text };
-    let caller =
-        server.create(maker, &json!({ "name": "c", "scopes": scopes, "expiresAt": ending(end) }));
+    let end_of_key = target.end.map_or(Value::Null, at);
     let key = server.create(
         &first.text,
-        &json!({ "name": "t", "scopes": ["orders:read"], "expiresAt": ending(target.end) }),
+        &json!({ "name": "t", "scopes": ["orders:read"], "expiresAt": end_of_key }),
     );
     if target.disabled {
         server.put(root, &key.path(), &json!({ "enabled": false })).expect(200);
@@ -143,11 +160,11 @@ fn attempt(
         server.put(root, &address, &json!({ "status": "suspended" })).expect(200);
     }
     let text = if body.is_null() { String::new() } else { body.to_string() };
-    let request = operation.request(&key.id, &account, "1", &text).key(&caller.text);
+    let request = operation.request(&key.id, account, "1", &text).key(&caller.text);
     let answer = server.send(&request);
     let what =
         format!("{} {body} by a caller until {end:?}, across: {across}, {target:?}", operation.id);
-    if gives(target, end) {
+    if gives(target, *end) {
         let faults = answer.faults();
         assert!(
             faults.iter().all(|(_, code)| code == "expires_after_caller"),
@@ -165,6 +182,8 @@ fn attempt(
 fn no_effect_of_an_expiring_caller_lasts_beyond_its_end_unless_it_was_there_before() {
     let server = TestServer::start();
     let mut tried = Vec::new();
+    let callers = [(None, false), (None, true), (Some(END), false), (Some(END), true)];
+    let scenes = callers.map(|(end, across)| Scene::new(&server, end, across));
     for operation in protected().iter().filter(|it| it.method != "GET") {
         for variant in variants(operation) {
             for end in [None, Some(END)] {
@@ -179,7 +198,13 @@ fn no_effect_of_an_expiring_caller_lasts_beyond_its_end_unless_it_was_there_befo
                             if (own_only && across) || (across_only && !across) {
                                 continue;
                             }
-                            let case = attempt(&server, operation, &variant, (end, across), target);
+                            // An operation on an account needs one of its own.
+                            let own = operation.path.contains("/accounts");
+                            let own = own.then(|| Scene::new(&server, end, across));
+                            let shared =
+                                scenes.iter().find(|it| (it.end, it.across) == (end, across));
+                            let scene = own.as_ref().or(shared).unwrap();
+                            let case = attempt(&server, operation, &variant, scene, target);
                             if end.is_some() {
                                 tried.push(case);
                             }

@@ -161,6 +161,31 @@ fn a_copy_from_a_file_is_told_as_ended() {
     assert!(said.ends_with(&summary(0, 0, 0, 0, 1)), "{said}");
 }
 
+#[test]
+fn a_copy_that_was_rotated_is_refused_and_costs_nothing_again() {
+    for grace in [0, 604_800] {
+        let mut server = TestServer::start();
+        let own = server.key(&["orders:read"]);
+        let copy = copy_of(&server, &own.text, ImportForm::Sha256);
+        server.delete(&server.root.text, &own.path());
+        purge(&server);
+        let body = json!({ "gracePeriodSeconds": grace });
+        let current = server.rotate(&server.root.text, &copy, &body);
+        for start in 1..=2 {
+            assert_eq!(server.code(&own.text), "NOT_FOUND", "grace {grace}, start {start}");
+            // Without a derivation, no row is read and nothing is written.
+            let before = server.app.derivations();
+            for _ in 0..3 {
+                assert_eq!(server.code(&own.text), "NOT_FOUND", "grace {grace}, start {start}");
+                assert_eq!(server.get(&own.text, "/api/v1/api-keys/self").status, 401);
+            }
+            assert_eq!(server.app.derivations(), before, "grace {grace}, start {start}");
+            assert_eq!(server.code(&current.text), "VALID", "the secret of its own stays good");
+            server.restart(|_| ());
+        }
+    }
+}
+
 /// Makes each revocation fail, as a disk that is full does.
 fn refuse_revocations(server: &TestServer) -> Connection {
     let database = Connection::open(server.database()).unwrap();

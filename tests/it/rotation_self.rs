@@ -309,3 +309,23 @@ fn a_retired_credential_is_purged_after_retention_and_the_key_stays() {
     assert_eq!(server.code(&new.text), "VALID");
     assert_eq!(count(&server, &key, "api_key.purged"), 1);
 }
+
+#[test]
+fn an_earlier_credential_takes_nothing_over_also_within_a_millisecond_and_after_the_clock_went_back()
+ {
+    for ahead in [0, 3_599_000] {
+        let server = TestServer::start();
+        server.clock.step_wall(ahead);
+        let oldest = server.key(&["api-keys:rotate"]);
+        server.clock.step_wall(-ahead);
+        server.app.accept_clock().unwrap();
+        let middle = server.rotate(&server.root.text, &oldest.id, &grace(300));
+        assert_eq!(server.code(&middle.text), "VALID");
+        let current = server.rotate(&server.root.text, &oldest.id, &grace(200));
+        let refused = rotate_self(&server, &oldest.text, &grace(60));
+        assert_eq!(refused.problem(), "superseded", "{ahead} ms ahead");
+        let previous = current.body["previousKeys"].as_array().unwrap().iter();
+        let previous: Vec<_> = previous.map(|it| it["keyPrefix"].as_str().unwrap()).collect();
+        assert_eq!(previous, [&oldest.text[..12], &middle.text[..12]]);
+    }
+}

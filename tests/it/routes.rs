@@ -99,6 +99,11 @@ fn a_request_is_matched_to_its_route() {
     let (code, said) = test(&["GET", "/orders/../health"]);
     assert_eq!(code, Some(3));
     assert_eq!(said, "refused: the path holds a `.` or `..` segment (403 ambiguous_path)\n");
+    let (code, said) = test(&["get", "/orders"]);
+    assert_eq!(code, Some(3));
+    assert_eq!(said, "refused: the method holds a lower-case letter (403 ambiguous_method)\n");
+    let other = "refused: a lenient server could read the path as one of another route (403 ambiguous_path)\n";
+    assert_eq!(test(&["GET", "/inventory/PRODUCTS/7"]), (Some(3), other.to_owned()));
 }
 
 #[test]

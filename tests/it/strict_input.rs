@@ -100,6 +100,55 @@ fn a_known_parameter_is_accepted_once() {
     }
 }
 
+/// Returns a value that this parameter cannot have, if there is one.
+fn unsound(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "verbose" => return None,
+        "q" | "externalId" => "",
+        "order" => "down",
+        "status" => "gone",
+        "reason" => "%07",
+        "total" | "unusedScopes" => "yes",
+        "scope" | "type" => "no%20name",
+        "account" | "actor" | "after" | "createdBy" | "cursor" | "days" | "expiringBefore"
+        | "from" | "limit" | "since" | "size" | "subject" | "to" | "until" | "unusedSince" => "*",
+        other => panic!("there is no unsound value of {other}"),
+    })
+}
+
+#[test]
+fn a_value_that_a_parameter_cannot_have_is_a_fault_of_its_form_for_every_caller() {
+    let stage = Stage::new();
+    let (account, customer) = stage.server.account(&json!({ "name": "customer" }));
+    let held: Vec<String> = serde_json::from_value(customer.body["scopes"].clone()).unwrap();
+    let mut seen = 0;
+    for operation in operations() {
+        for name in &operation.parameters {
+            let Some(value) = unsound(name) else { continue };
+            let asked = format!("{name}={value}");
+            // A required parameter is in the request already.
+            let mut parts: Vec<_> = operation.query.trim_start_matches('?').split('&').collect();
+            parts.retain(|it| !it.is_empty() && !it.starts_with(&format!("{name}=")));
+            let rest =
+                if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) };
+            let operation = Operation { query: rest, ..operation.clone() };
+            let by_customer = operation.any_of.iter().any(|it| held.contains(it));
+            let mut requests = vec![stage.request(&operation, &asked)];
+            if operation.any_of.is_empty() || by_customer {
+                requests.push(Stage::about(&operation, &asked, &customer.id, &account, &customer));
+            }
+            for request in requests {
+                let answer = stage.server.send(&request);
+                let pointer = format!("/{name}");
+                assert!(fault(&answer, &pointer, "invalid_format"), "{request:?}: {answer:?}");
+                assert_eq!(answer.faults().len(), 1, "{request:?}: {answer:?}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(60 < seen, "{seen}");
+}
+
 #[test]
 fn an_operation_without_a_body_accepts_only_an_empty_object_or_no_body() {
     let mut stage = Stage::new();

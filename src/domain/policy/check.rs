@@ -34,7 +34,8 @@ fn takers(earlier: &[(usize, Route)], route: &Route) -> Option<String> {
                 let its_methods = it.methods.iter().any(|it| &**it == "*" || it == method);
                 let its_hosts = it.hosts.is_empty()
                     || host.is_some_and(|host| it.hosts.iter().any(|it| it.covers(host)));
-                its_methods && its_hosts && it.path.covers(&route.path)
+                let its_path = it.path.covers(&route.path);
+                its_methods && its_hosts && (its_path || it.refuses_paths_of(route))
             };
             let (place, _) = earlier.iter().find(|(_, it)| takes(it))?;
             numbers.push(place + 1);
@@ -50,6 +51,12 @@ fn takers(earlier: &[(usize, Route)], route: &Route) -> Option<String> {
 }
 
 impl Route {
+    /// Returns whether a lenient server reads every path of a later route as one of this route, which asks
+    /// for something else. All requests of the later route are then refused.
+    fn refuses_paths_of(&self, later: &Self) -> bool {
+        self.access != later.access && self.path.lenient().covers(&later.path.lenient())
+    }
+
     fn matches_the_same_as(&self, other: &Self) -> bool {
         fn same<T: PartialEq>(a: &[T], b: &[T]) -> bool {
             a.iter().all(|it| b.contains(it)) && b.iter().all(|it| a.contains(it))

@@ -1,5 +1,7 @@
 //! The patterns of paths and hosts in a route.
 
+use crate::domain::request_path::lenient_segment;
+
 /// A path with placeholders.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PathPattern {
@@ -41,6 +43,18 @@ impl PathPattern {
         Ok(Self { segments, open })
     }
 
+    /// Returns the pattern with its words as a lenient server compares them.
+    pub fn lenient(&self) -> Self {
+        let segments = self.segments.iter().filter_map(|it| match it {
+            Segment::Literal(text) => {
+                let text = lenient_segment(text);
+                (!text.is_empty()).then(|| Segment::Literal(text.into()))
+            }
+            Segment::Any => Some(Segment::Any),
+        });
+        Self { segments: segments.collect(), open: self.open }
+    }
+
     /// Returns whether this pattern matches every path that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         let pairs = self.segments.iter().zip(&other.segments);
@@ -54,7 +68,7 @@ fn literal(word: &str) -> Result<&str, &'static str> {
     if word.is_empty() {
         return Err("holds two slashes in a row; such requests are refused");
     }
-    if matches!(word, "." | "..") {
+    if matches!(word.trim(), "." | "..") {
         return Err("holds a `.` or `..` segment; such requests are refused");
     }
     if word.contains('*') {

@@ -121,6 +121,53 @@ fn a_host_that_cannot_be_read_decides_nothing_if_any_route_has_hosts() {
     assert_eq!(other, Some(Undecided::NoRoute));
 }
 
+/// Some servers compare paths without regard to case, ignore dots and blanks at the end of a segment, or
+/// stop at an escaped `?` or `#`.
+#[test]
+fn a_path_that_a_lenient_server_reads_as_one_of_another_route_is_not_decided() {
+    let strong = |rule: RouteRule| RouteRule { scopes: Some(vec!["orders:write".into()]), ..rule };
+    let policy = policy(&[
+        strong(rule("*", "/orders/admin/**")),
+        rule("GET", "/orders/mine"),
+        rule("GET", "/orders/**"),
+        strong(rule("*", "/Reports")),
+        rule("*", "/reports/*"),
+        rule("GET", "/items/*"),
+        rule("GET", "/*/*/*"),
+    ]);
+    let decides = |method, path: &str| {
+        let path = RequestPath::parse(path.as_bytes()).unwrap();
+        policy.find(method, None, &path).map(|(place, _)| place)
+    };
+    for (method, path, expected) in [
+        ("GET", "/orders/admin", Ok(0)),
+        ("GET", "/orders/ADMIN", Err(Undecided::OtherRoute)),
+        ("POST", "/orders/ADMIN", Err(Undecided::NoRoute)),
+        ("GET", "/orders/%C4%B1dmin", Ok(2)),
+        ("GET", "/orders/adm%C4%B1n/7", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/admin./7", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/admin%20", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/%20admin", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/%20/admin", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/admin%3Fx", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/admin%23x/7", Err(Undecided::OtherRoute)),
+        ("GET", "/ORDERS/admin/7", Err(Undecided::OtherRoute)),
+        // Here the other route asks for the same.
+        ("GET", "/orders/MINE", Ok(2)),
+        ("GET", "/orders/C%23", Ok(2)),
+        ("GET", "/orders/A.b", Ok(2)),
+        // Read leniently, these paths are shorter.
+        ("GET", "/reports/7", Ok(4)),
+        ("GET", "/reports/%3F", Err(Undecided::OtherRoute)),
+        ("GET", "/reports/...", Err(Undecided::OtherRoute)),
+        ("GET", "/items/%23", Err(Undecided::OtherRoute)),
+        ("GET", "/Reports", Ok(3)),
+        ("GET", "/reports", Err(Undecided::NoRoute)),
+    ] {
+        assert_eq!(decides(method, path), expected, "{method} {path}");
+    }
+}
+
 #[test]
 fn a_key_may_be_optional_but_not_on_a_public_route() {
     let optional = |scopes: Option<&str>| RouteRule {
@@ -192,7 +239,9 @@ fn every_fault_is_told() {
     assert_eq!(told, expected);
     let message = &faults(&rules)[0].2;
     assert_eq!(message, "there is no scope `order:read`; did you mean `orders:read`?");
-    for path in ["", "orders", "/a//b", "/a/../b", "/a/b*", "/**/a", "/a%2Fb", "/a?b", "/a;b"] {
+    for path in
+        ["", "orders", "/a//b", "/a/../b", "/a/. /b", "/a/b*", "/**/a", "/a%2Fb", "/a?b", "/a;b"]
+    {
         let told = faults(&[rule("GET", path)]);
         assert_eq!(told.len(), 1, "{path}: {told:?}");
         assert_eq!(told[0].1, "path");
@@ -210,7 +259,12 @@ fn a_route_that_cannot_be_reached_is_a_fault() {
     assert_eq!(message(&shared), "is never reached: routes 1, 2 take what it matches");
     let hosts = [on("*.x.org", rule("GET", "/")), on("a.x.org *.b.x.org", rule("GET", "/"))];
     assert_eq!(message(&hosts), "is never reached: route 1 takes what it matches");
+    let strong = RouteRule { scopes: Some(vec!["orders:read".into()]), ..rule("*", "/A/b") };
+    let alike = [strong.clone(), rule("GET", "/a/B.")];
+    assert_eq!(message(&alike), "is never reached: route 1 takes what it matches");
     for fine in [
+        [rule("GET", "/a/b"), rule("GET", "/A/B")],
+        [rule("GET", "/a/*"), strong],
         [rule("GET", "/a/*"), rule("GET", "/a/**")],
         [rule("GET", "/a/b"), rule("GET", "/a/*")],
         [rule("GET", "/a/**"), rule("*", "/a/**")],

@@ -105,10 +105,12 @@ mod tests {
     use actix_web::{http::header::HeaderValue, test::TestRequest};
 
     use super::*;
+    use crate::domain::address_list::AddressList;
 
     fn client(peer: &str, forwarded: &[&[u8]]) -> Option<String> {
         let networks = ["127.0.0.0/8", "10.0.0.0/8", "::1/128"];
-        let proxies = TrustedProxies::new(networks.map(|it| it.parse().unwrap()).into());
+        let networks = networks.map(|it| AddressList::parse_network(it).unwrap());
+        let proxies = TrustedProxies::new(networks.into());
         let mut request = TestRequest::get().peer_addr(peer.parse().unwrap());
         for line in forwarded {
             let line = HeaderValue::from_bytes(line).unwrap();
@@ -135,6 +137,22 @@ mod tests {
         ] {
             let lines: Vec<_> = forwarded.iter().map(|it| it.as_bytes()).collect();
             assert_eq!(client(peer, &lines).as_deref(), Some(expected), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_trusted_in_both_forms_of_its_address() {
+        for entry in ["10.0.0.1", "::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "::ffff:a00:1"] {
+            let network = AddressList::parse_network(entry).unwrap();
+            let proxies = TrustedProxies::new(vec![network]);
+            for peer in ["10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+                for hop in ["203.0.113.9", "::ffff:203.0.113.9", "[::ffff:203.0.113.9]:443"] {
+                    let request = TestRequest::get().peer_addr(peer.parse().unwrap());
+                    let request = request.insert_header(("X-Forwarded-For", hop)).to_http_request();
+                    let client = proxies.client_address(&request).map(|it| it.to_string());
+                    assert_eq!(client.as_deref(), Some("203.0.113.9"), "{entry} {peer} {hop}");
+                }
+            }
         }
     }
 

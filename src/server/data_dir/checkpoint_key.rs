@@ -7,8 +7,6 @@ use std::{
     path::Path,
 };
 
-use zeroize::Zeroizing;
-
 use super::{DataDir, DataDirError};
 use crate::{
     domain::{
@@ -16,7 +14,7 @@ use crate::{
         data_layout::DataLayout,
     },
     env::Env,
-    service::{Checkpointer, sync_parent},
+    service::{Checkpointer, read_text, sync_parent},
 };
 
 impl DataDir {
@@ -43,7 +41,7 @@ impl DataDir {
             outcome => outcome?,
         };
         let text = format!("{}\n", signer.public());
-        if fs::read_to_string(&public).ok().as_deref() != Some(&text) {
+        if read_text(&public).ok().as_deref() != Some(&text) {
             let unusable = |source| DataDirError::Unusable { path: public.clone(), source };
             fs::write(&public, &text).map_err(unusable)?;
         }
@@ -58,7 +56,7 @@ impl DataDir {
         file: Option<&Path>,
         env: &Env,
     ) -> Result<Checkpointer, DataDirError> {
-        let public = fs::read_to_string(self.layout.checkpoint_public_key()).ok();
+        let public = read_text(&self.layout.checkpoint_public_key()).ok();
         let Some(public) = public.and_then(|it| CheckpointKey::parse(&it).ok()) else {
             return self.checkpointer(file, env);
         };
@@ -80,7 +78,7 @@ pub fn find_signer(
     let own = layout.checkpoint_key();
     let path = file.unwrap_or(&own);
     let unreadable = |source| DataDirError::KeyFile { path: path.to_owned(), source };
-    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)?;
+    let text = read_text(path).map_err(unreadable)?;
     if fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o007 != 0 {
         return Err(DataDirError::Exposed { path: path.to_owned() });
     }

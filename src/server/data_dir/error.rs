@@ -11,6 +11,19 @@ const LONGEST_SOCKET: usize = 107;
 pub enum DataDirError {
     #[error("the data directory {path} is in use by process {holder}, which is another keyward")]
     InUse { path: PathBuf, holder: String },
+    #[error(
+        "another keyward answers at {socket}, so it uses the data directory {path}; its lock file was \
+         removed"
+    )]
+    LockRemoved { path: PathBuf, socket: PathBuf },
+    #[error("{path} cannot be locked; the data directory must be on a local disk")]
+    NoLock { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} is missing or empty, but {sign} shows that there was a database. Keep a copy of \
+         everything as it is, and restore a backup with `keyward backup restore`. To begin with an \
+         empty database, move all files of the data directory to another place"
+    )]
+    NoDatabase { path: PathBuf, sign: PathBuf },
     #[error("{path} cannot be used")]
     Unusable { path: PathBuf, source: io::Error },
     #[error(
@@ -26,8 +39,8 @@ pub enum DataDirError {
     #[error("{path}, the keys that sign tokens, cannot be read")]
     TokenKeyFile { path: PathBuf, source: io::Error },
     #[error(
-        "{path} holds no keys that sign tokens: {source}. Remove it to go on with a new key; tokens that \
-         were issued before are then refused"
+        "remove {path} to go on with a new key, which refuses all tokens that were issued before, or put \
+         the file back: it holds no keys that sign tokens"
     )]
     TokenKeys { path: PathBuf, source: InvalidTokenKeys },
     #[error("{path} can be read by other users; allow its owner only (chmod 600)")]
@@ -51,8 +64,15 @@ pub enum DataDirError {
     WrongOwner { path: PathBuf, owner: String, dir: PathBuf, wanted: String },
     #[error("{path} cannot be read and written by its owner: `chmod 600 {path}`")]
     Closed { path: PathBuf },
-    #[error("{path} is not a file")]
+    #[error(
+        "{path} is not a file; keyward needs a file of this name. Move what is there to another place"
+    )]
     NoFile { path: PathBuf },
+    #[error(
+        "{path} is not a socket; keyward makes a socket of this name. Move what is there to another \
+         place"
+    )]
+    NoSocket { path: PathBuf },
     #[error(
         "other users may write to the data directory {path}: `chmod 700 {path}`, and look for files \
          that are not yours"

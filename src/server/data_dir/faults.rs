@@ -3,7 +3,7 @@
 use std::{
     fs::{self, Metadata},
     io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -22,9 +22,48 @@ pub fn data_file_faults(dir: &Path) -> Vec<DataDirError> {
     let layout = DataLayout::new(dir);
     let lock = fault(dir, &found, layout.lock(), fs::symlink_metadata);
     // The database may be a link to a file elsewhere. The lock may not.
-    let database = [layout.database(), layout.wal(), layout.shm()];
-    let files = database.into_iter().filter_map(|it| fault(dir, &found, it, fs::metadata));
-    directory.into_iter().chain(lock).chain(files).collect()
+    let database = fault(dir, &found, layout.database(), fs::metadata);
+    let beside = [layout.wal(), layout.shm()];
+    let beside = beside.into_iter().filter_map(|it| fault(dir, &found, it, fs::symlink_metadata));
+    let main = directory.into_iter().chain(lock).chain(database).chain(beside);
+    main.chain(wrong_kinds(&layout)).collect()
+}
+
+/// Returns the names that something else has taken. To read a pipe would block, and to replace what is
+/// there would destroy it.
+fn wrong_kinds(layout: &DataLayout) -> impl Iterator<Item = DataDirError> {
+    let files = [
+        layout.journal(),
+        layout.checkpoint(),
+        layout.checkpoint_key(),
+        layout.checkpoint_public_key(),
+        layout.token_keys(),
+        layout.initial_root_key(),
+    ];
+    let files = files.into_iter().filter_map(|path| match fs::metadata(&path) {
+        Ok(found) if !found.is_file() => Some(DataDirError::NoFile { path }),
+        Ok(_) | Err(_) => None,
+    });
+    let sockets = [layout.control_socket(), layout.command_socket()];
+    let sockets = sockets.into_iter().filter_map(|path| match fs::symlink_metadata(&path) {
+        Ok(found) if !found.file_type().is_socket() => Some(DataDirError::NoSocket { path }),
+        Ok(_) | Err(_) => None,
+    });
+    files.chain(sockets)
+}
+
+/// Returns the fault if the database is gone and another file shows that there was one. A start would
+/// make a new database, and SQLite would remove the write-ahead log of the old one.
+pub fn lost_database(layout: &DataLayout) -> Option<DataDirError> {
+    let has_content = |path: &Path| fs::metadata(path).is_ok_and(|it| 0 < it.len());
+    let path = layout.database();
+    let is_there = match fs::metadata(&path) {
+        Ok(found) => 0 < found.len() || !found.is_file(),
+        Err(err) => err.kind() != io::ErrorKind::NotFound,
+    };
+    let signs = [layout.wal(), layout.checkpoint()];
+    let sign = signs.into_iter().find(|it| !is_there && has_content(it))?;
+    Some(DataDirError::NoDatabase { path, sign })
 }
 
 fn fault(

@@ -8,7 +8,7 @@ use super::{Opened, WriterThread};
 use crate::store::{
     Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
     connection::{BUSY_TIMEOUT, pragmas},
-    outage::{Identity, Outage},
+    outage::{FilesBeside, Identity, Outage, is_absence},
     schema,
     tx::{Marks, Touched},
 };
@@ -68,12 +68,13 @@ fn unusable(path: &Path, why: &str) -> NotReopened {
 )]
 fn may_pass(err: &StoreError) -> bool {
     match err {
-        StoreError::Sqlite(cause) => cause.sqlite_error_code() != Some(ErrorCode::NotADatabase),
+        StoreError::Unreadable(cause) => cause.sqlite_error_code() != Some(ErrorCode::NotADatabase),
         err => !matches!(
             err,
             StoreError::NotOurs { .. }
                 | StoreError::NewerSchema { .. }
                 | StoreError::Corrupt { .. }
+                | StoreError::NoFile { .. }
         ),
     }
 }
@@ -102,7 +103,15 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
     if identity.is_gone(path) {
         return Err(NotReopened::Ever(Divergence::Gone { path: path.to_path_buf() }));
     }
-    if fs::metadata(path).map_err(StoreError::File)?.len() == 0 {
+    // What is not in its place may come back.
+    let found = fs::metadata(path).map_err(|err| {
+        if is_absence(&err) {
+            StoreError::Unavailable(StorageFault::Moved)
+        } else {
+            StoreError::File(err)
+        }
+    })?;
+    if found.len() == 0 {
         // Not opened: SQLite removes the log beside an empty file.
         return Err(unusable(path, "it is empty"));
     }
@@ -126,6 +135,25 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
 }
 
 impl WriterThread {
+    /// Fails if the lock or a file is not where it was. SQLite itself would go on with files that were
+    /// moved or removed, and the next start would not find what it writes there.
+    pub fn check_place(&mut self) -> Result<(), StoreError> {
+        if !self.state.is_locked() {
+            return Err(StoreError::Unavailable(StorageFault::Locked));
+        }
+        let path = &self.opened.path;
+        self.identity.check(path)?;
+        self.beside.check(path)
+    }
+
+    pub fn check_while_idle(&mut self) {
+        if let Err(err) = self.check_place()
+            && let Some(conn) = self.conn.take()
+        {
+            self.undo(conn, &err, HashSet::new());
+        }
+    }
+
     /// Returns the answer to a change during an outage.
     pub fn refusal(&self) -> StoreError {
         match &self.outage {
@@ -139,6 +167,10 @@ impl WriterThread {
         if !conn.is_autocommit() {
             // An error changes nothing: closing the connection rolls back as well.
             let _ = conn.execute_batch("ROLLBACK");
+        }
+        if err.storage_fault() == Some(StorageFault::Moved) {
+            // If only the log was removed, this saves what is in it.
+            let _ = fold(&conn);
         }
         // A connection that is still in a transaction could never begin another one.
         let stuck = (!conn.is_autocommit()).then_some(StorageFault::Failed);
@@ -176,6 +208,7 @@ impl WriterThread {
 
     pub fn begin_outage(&mut self, fault: StorageFault, touched: HashSet<Touched>) {
         self.state.failed(fault);
+        self.beside = FilesBeside::default();
         self.outage = Some(Outage::new(fault, touched, self.now()));
     }
 
@@ -192,9 +225,19 @@ impl WriterThread {
         };
         let outcome = match self.state.divergence() {
             Some(why) => Err(NotReopened::Ever(why.clone())),
-            None => readers
-                .reopen_after(outage.fault == StorageFault::Locked, || reopen(&known))
-                .map_err(|err| err.final_if_known(path)),
+            None if !self.state.is_locked() => {
+                let dir = path.parent().unwrap_or(path).to_owned();
+                Err(NotReopened::Ever(Divergence::LockLost { dir }))
+            }
+            None => {
+                // Once the files are back, the connections must share the new ones.
+                let is_back =
+                    outage.fault == StorageFault::Moved && self.identity.check(path).is_ok();
+                let must_close = is_back || outage.fault == StorageFault::Locked;
+                readers
+                    .reopen_after(must_close, || reopen(&known))
+                    .map_err(|err| err.final_if_known(path))
+            }
         };
         match outcome {
             Ok((conn, marks)) => {

@@ -5,7 +5,9 @@ pub mod apply;
 pub mod authz;
 mod binary;
 mod client;
+pub mod control;
 pub mod dev;
+mod dice;
 mod forgery;
 pub mod import;
 mod logged;
@@ -27,6 +29,7 @@ pub use self::{
     address::ReservedAddress,
     binary::{Binary, clean, keyward, keyward_in},
     client::{Request, Response},
+    dice::Dice,
     forgery::{checksum, forged},
     logged::Logged,
     process::{Process, signal},

@@ -210,50 +210,13 @@ fn path() -> String {
 }
 
 /// The main configuration, which a real machine has around a site.
-const NGINX: &str = "
-daemon off;
-master_process off;
-pid DIR/pid;
-events { worker_connections 256; }
-http {
-    access_log off;
-    client_body_temp_path DIR/body;
-    proxy_temp_path DIR/proxy;
-    fastcgi_temp_path DIR/fastcgi;
-    uwsgi_temp_path DIR/uwsgi;
-    scgi_temp_path DIR/scgi;
-    include DIR/nginx/keyward.conf;
-    include DIR/FILE;
-}
-";
+const NGINX: &str = include_str!("../fixtures/proxies/nginx.conf");
 
 /// A route that exists as soon as the file beside it is loaded.
-const TRAEFIK: &str = "
-http:
-  middlewares:
-    ready: { redirectRegex: { regex: ^.*$, replacement: http://ready.test/yes } }
-  routers:
-    ready: { rule: Host(`ready.test`), middlewares: [ready], service: noop@internal }
-";
+const TRAEFIK: &str = include_str!("../fixtures/proxies/traefik.yaml");
 
 /// The main configuration of a Debian machine, with the modules that the packaged files need.
-const APACHE: &str = "
-Listen LISTEN
-PidFile DIR/pid
-Mutex file:DIR
-ErrorLog DIR/log
-ServerName localhost
-User #65534
-Group #65534
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
-LoadModule lua_module /usr/lib/apache2/modules/mod_lua.so
-LoadModule setenvif_module /usr/lib/apache2/modules/mod_setenvif.so
-LoadModule rewrite_module /usr/lib/apache2/modules/mod_rewrite.so
-LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
-LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
-Include DIR/FILE
-";
+const APACHE: &str = include_str!("../fixtures/proxies/apache2.conf");
 
 /// Returns the text of a packaged file with the addresses and paths of this test.
 fn here(text: &str, dir: &Path, listen: SocketAddr, around: Surroundings) -> String {

@@ -15,6 +15,7 @@ use keyward::{
     server::{self, Instance, Sources},
     service::Keyward,
 };
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -99,6 +100,27 @@ impl TestServer {
             boot(&self.config, self.streams, &self.clock, self.starts);
         assert!(root.is_none(), "only the first start makes a root key");
         (self.app, self.address, self.running) = (app, address, Some(running));
+    }
+
+    /// Starts it again on the files as they are now, as after a crash: what a stop stores is lost.
+    pub fn crash(&mut self) {
+        let copy = tempfile::tempdir().expect("a temporary directory");
+        let data = copy.path().join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        // While a transaction reads, no page of its snapshot leaves the write-ahead log.
+        let reader = Connection::open(self.database()).expect("the database");
+        let snapshot = "BEGIN; SELECT count(*) FROM sqlite_schema";
+        reader.execute_batch(snapshot).expect("a read transaction");
+        for entry in std::fs::read_dir(self.data_dir()).expect("the data directory") {
+            let entry = entry.expect("an entry");
+            if entry.file_type().expect("a type").is_file() {
+                std::fs::copy(entry.path(), data.join(entry.file_name())).expect("a copy");
+            }
+        }
+        drop(reader);
+        self.stop();
+        self.dir = copy;
+        self.restart(|config| config.data_dir = data);
     }
 
     /// Stops it as SIGTERM does. The directory stays until the end of the test.

@@ -16,6 +16,8 @@ pub enum Answer {
     Bytes(String),
     /// Nothing, until the other side closes the connection.
     Never,
+    /// These bytes, and then nothing until the other side closes the connection.
+    Stall(String),
     /// The handshake of RFC 6455; then the stub sends each byte back.
     Upgrade,
 }
@@ -79,6 +81,10 @@ fn exchange(stream: &TcpStream, answer: &Mutex<Answer>, heads: &Mutex<Vec<String
             write!(writer, "{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         }
         Answer::Bytes(bytes) => writer.write_all(bytes.as_bytes()),
+        Answer::Stall(bytes) => {
+            let _ = writer.write_all(bytes.as_bytes());
+            std::io::copy(&mut reader, &mut std::io::sink()).map(|_| ())
+        }
         Answer::Never => std::io::copy(&mut reader, &mut std::io::sink()).map(|_| ()),
         Answer::Upgrade => {
             // The accept value belongs to the sample key of RFC 6455, 1.3.

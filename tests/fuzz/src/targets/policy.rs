@@ -1,6 +1,6 @@
 //! The route policy: `routes.toml`, and below a line `---` requests of the form `METHOD HOST TARGET`.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use keyward::{
     config::{ConfigErrors, ConfigFile, RouteSetting, SettingSource},
@@ -86,8 +86,17 @@ fn request(policy: &Policy, rules: &[RouteRule], line: &str) {
         policy.find(method, host, path).map(|(place, _)| place)
     };
     let found = decision(host, &path);
-    let segments: Vec<_> = path.segments().map(str::to_owned).collect();
-    if let Some(expected) = expected(rules, method, host, &segments) {
+    let owned = |path: &RequestPath<'_>| path.segments().map(str::to_owned).collect::<Vec<_>>();
+    let segments = owned(&path);
+    if let Some(mut expected) = expected(rules, method, host, &segments) {
+        let lenient: Vec<_> = rules.iter().map(lenient).collect();
+        let read = path.lenient().map_or_else(|| segments.clone(), |it| owned(&it));
+        let other = self::expected(&lenient, method, host, &read);
+        if let (Ok(place), Some(other)) = (&expected, other)
+            && other.is_err_or(|it| access(&rules[it]) != access(&rules[*place]))
+        {
+            expected = Err(Undecided::OtherRoute);
+        }
         assert_eq!(found, expected, "{line}: the first route that matches decides");
     }
     for variant in [normal_form(&segments), encoded_variant(target.as_bytes(), |_| true)] {
@@ -103,6 +112,28 @@ fn request(policy: &Policy, rules: &[RouteRule], line: &str) {
             }
         }
     }
+}
+
+/// Returns the route with the words of its path as a lenient server compares them.
+fn lenient(rule: &RouteRule) -> RouteRule {
+    let word = |it: &str| {
+        let form = normal_form(&[it.to_owned()]);
+        let path = RequestPath::parse(&form).expect("a word of a route is a good path");
+        let read = path.lenient().unwrap_or(path);
+        read.segments().collect::<String>()
+    };
+    let words = rule.path.split('/').filter(|it| !it.is_empty());
+    let words = words.map(|it| if it.contains('*') { it.to_owned() } else { word(it) });
+    let path = words.filter(|it| !it.is_empty()).fold(String::new(), |path, it| path + "/" + &it);
+    RouteRule { path, ..rule.clone() }
+}
+
+/// Returns what a route asks for.
+fn access(rule: &RouteRule) -> (BTreeSet<&String>, BTreeSet<&String>, bool, bool) {
+    fn set(names: &Option<Vec<String>>) -> BTreeSet<&String> {
+        names.iter().flatten().collect()
+    }
+    (set(&rule.scopes), set(&rule.any_of), rule.public, rule.optional)
 }
 
 fn is_name(host: &str) -> bool {

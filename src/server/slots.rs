@@ -1,0 +1,211 @@
+//! The connections of one worker, and which of them ends when there are too many.
+//!
+//! Further connections wait to be accepted while a worker has all that it may have. Then one client that opens
+//! connections and asks nothing would keep out all others. Therefore a worker with few free slots ends the
+//! connection that has waited longest for a request, as nginx does. A request that was read is never cut off.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::time::Instant;
+
+/// The most slots of a worker that are kept free for new connections.
+const SPARE: usize = 32;
+
+thread_local! {
+    /// The slots of the worker that runs on this thread. All its sockets share them.
+    static WORKER: RefCell<Slots> = RefCell::default();
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    open: usize,
+    /// Those of them that were told to end and have not ended yet.
+    ending: usize,
+    newest: u64,
+    /// The connections that wait for a request, the longest first.
+    waiting: BTreeMap<u64, Rc<Signal>>,
+}
+
+/// Tells a connection to end.
+#[derive(Debug, Default)]
+struct Signal {
+    ended: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The slot of one connection, from the moment that it is accepted. It waits for a request at first.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// The most connections that the worker has without ending one.
+    most: usize,
+    /// The number of this slot in the waiting list, and since when it waits.
+    waiting: Option<(u64, Instant)>,
+    signal: Rc<Signal>,
+}
+
+/// Returns the most connections of a worker before it ends one, if it may have so many.
+pub(super) fn most_without_end(connections: usize) -> usize {
+    connections.saturating_sub((connections / 16).clamp(1, SPARE)).max(1)
+}
+
+/// Uses the slots of this thread. They are gone only at the end of the thread.
+fn with_slots<T: Default>(work: impl FnOnce(&mut Slots) -> T) -> T {
+    WORKER.try_with(|it| work(&mut it.borrow_mut())).unwrap_or_default()
+}
+
+/// Ends the connection that waits longest if more than `most` stay open.
+fn make_room(most: usize) {
+    let longest = with_slots(|it| {
+        let longest = if most + it.ending < it.open { it.waiting.pop_first() } else { None };
+        it.ending += usize::from(longest.is_some());
+        longest
+    });
+    if let Some((_, signal)) = longest {
+        signal.end();
+    }
+}
+
+impl Signal {
+    fn end(&self) {
+        self.ended.set(true);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Slot {
+    pub fn open(most: usize) -> Self {
+        with_slots(|it| it.open += 1);
+        // Before this connection waits: a new one is never the one that ends for itself.
+        make_room(most);
+        let mut slot = Self { most, waiting: None, signal: Rc::default() };
+        slot.enlist();
+        slot
+    }
+
+    fn enlist(&mut self) {
+        let number = with_slots(|it| {
+            it.newest += 1;
+            it.waiting.insert(it.newest, Rc::clone(&self.signal));
+            it.newest
+        });
+        self.waiting = Some((number, Instant::now()));
+    }
+
+    /// Notes that the connection waits for its next request.
+    pub fn wait(&mut self) {
+        self.enlist();
+        make_room(self.most);
+    }
+
+    /// Notes that a request was read, perhaps just before the connection would have ended.
+    pub fn work(&mut self) {
+        if self.signal.ended.replace(false) {
+            with_slots(|it| it.ending = it.ending.saturating_sub(1));
+        }
+        if let Some((number, _)) = self.waiting.take() {
+            drop(with_slots(|it| it.waiting.remove(&number)));
+        }
+    }
+
+    /// Returns since when the connection waits for a request.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waiting.map(|(_, since)| since)
+    }
+
+    /// Waits until another connection needs this slot.
+    pub fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.signal.ended.get() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.signal.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Returns what `work` returns, or `None` if another connection needs this slot before.
+    pub async fn unless_needed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            outcome = work => Some(outcome),
+            () = poll_fn(|cx| self.poll_end(cx)) => None,
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.work();
+        with_slots(|it| it.open = it.open.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(slots: &[Slot]) -> Vec<usize> {
+        let cx = Context::from_waker(Waker::noop());
+        let is_ended = |at: &usize| slots[*at].poll_end(&cx).is_ready();
+        (0..slots.len()).filter(is_ended).collect()
+    }
+
+    #[test]
+    fn the_connection_that_waits_longest_ends_for_a_new_one() {
+        let mut slots: Vec<_> = (0..3).map(|_| Slot::open(3)).collect();
+        assert_eq!(ended(&slots), [0; 0]);
+        // The first one works, and then waits behind the others.
+        slots[0].work();
+        slots[1].work();
+        slots[0].wait();
+        slots.push(Slot::open(3));
+        assert_eq!(ended(&slots), [2]);
+        slots.push(Slot::open(3));
+        assert_eq!(ended(&slots), [0, 2]);
+        // A request that came just before the end is answered.
+        slots[2].work();
+        assert_eq!(ended(&slots), [0]);
+        // A connection with a request never ends for another, and neither does a new one for itself.
+        slots[3].work();
+        slots[4].work();
+        slots.push(Slot::open(3));
+        assert_eq!(ended(&slots), [0]);
+        slots.drain(..3);
+        assert_eq!(ended(&slots), [0; 0]);
+        slots.push(Slot::open(3));
+        assert_eq!(ended(&slots), [2], "one is left that waits");
+    }
+
+    #[test]
+    fn a_connection_that_waits_again_ends_while_there_are_too_many() {
+        let mut slots: Vec<_> = Vec::new();
+        for _ in 0..3 {
+            slots.push(Slot::open(1));
+            slots.iter_mut().for_each(Slot::work);
+        }
+        slots[1].wait();
+        assert_eq!(ended(&slots), [1]);
+        slots[0].wait();
+        assert_eq!(ended(&slots), [0, 1]);
+        slots[2].wait();
+        assert_eq!(ended(&slots), [0, 1], "the others are about to end, and one may stay");
+    }
+
+    #[test]
+    fn a_few_slots_stay_free() {
+        for (connections, most) in
+            [(1, 1), (2, 1), (16, 15), (64, 60), (512, 480), (20_000, 19_968)]
+        {
+            assert_eq!(most_without_end(connections), most, "{connections}");
+        }
+    }
+}
