@@ -64,7 +64,7 @@ fn memory_and_verify_have_no_metadata_of_an_expired_key() {
         assert_eq!([&answer["code"], &answer["name"]], ["EXPIRED", name]);
         assert_eq!(answer["metadata"], json!({}));
     };
-    server.advance(Duration::from_secs(60));
+    server.advance(Duration::from_mins(1));
     assert_hidden(&server, "Production");
     assert_eq!(server.run_job("expire_keys"), 1);
     assert_hidden(&server, "Production");
