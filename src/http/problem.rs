@@ -196,6 +196,12 @@ impl Problem {
         response
     }
 
+    /// 500, with the error in the log.
+    fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, cause = error.source(), "a request failed");
+        Self::internal()
+    }
+
     #[must_use]
     pub fn with_detail(self, detail: String) -> Self {
         Self { detail, ..self }
@@ -265,14 +271,7 @@ impl From<Error> for Problem {
                 );
                 Self::unavailable_because(&err)
             }
-            Error::Internal(source) => {
-                tracing::error!(
-                    error = source as &dyn std::error::Error,
-                    cause = std::error::Error::source(source),
-                    "a request failed"
-                );
-                Self::internal()
-            }
+            Error::Internal(source) => Self::failed(source),
         }
     }
 }
