@@ -1,6 +1,7 @@
 //! Concurrent histories of one key. They are linearizable, so each answer is right at an instant before it was sent.
 
 use std::{
+    fmt::Write,
     path::Path,
     sync::{
         Barrier, Mutex,
@@ -264,9 +265,11 @@ impl Subject<'_> {
                 .collect();
             threads.into_iter().flat_map(|it| it.join().unwrap()).collect()
         });
-        if linearize::<Key>(&history, &Key::default()).is_err() {
-            panic!("{}\nKEYWARD_MODEL_SEED={seed} runs these threads again", explain(history));
-        }
+        assert!(
+            linearize::<Key>(&history, &Key::default()).is_ok(),
+            "{}\nKEYWARD_MODEL_SEED={seed} runs these threads again",
+            explain(history)
+        );
     }
 }
 
@@ -285,8 +288,8 @@ fn explain(mut history: Vec<Operation<Call, Answer>>) -> String {
     let mut text = format!("not linearizable; the longest explained beginning is {longest:?} of\n");
     for (at, Operation { call, answer, invoked, answered }) in history.iter().enumerate() {
         let fresh = answer.fresh.map(|it| format!(" with credential {it}")).unwrap_or_default();
-        text +=
-            &format!("{at:>3}: {invoked:>3} to {answered:>3}: {call:?}: {}{fresh}\n", answer.said);
+        let said = &answer.said;
+        let _ = writeln!(text, "{at:>3}: {invoked:>3} to {answered:>3}: {call:?}: {said}{fresh}");
     }
     text
 }
@@ -342,10 +345,11 @@ fn a_window_admits_exactly_its_limit_of_concurrent_verifications() {
                         // The last thread asks over HTTP.
                         let over_http = number + 1 == THREADS;
                         let questions = if over_http { 5 } else { 40 };
-                        let ask = || match over_http {
-                            true => server.code(text),
-                            false => super::history::ask(server, text, &super::rules::NO_QUESTION)
-                                .to_owned(),
+                        let ask = || {
+                            if over_http {
+                                return server.code(text);
+                            }
+                            super::history::ask(server, text, &super::rules::NO_QUESTION).to_owned()
                         };
                         (0..questions).filter(|_| ask() == "VALID").count()
                     })
@@ -354,7 +358,7 @@ fn a_window_admits_exactly_its_limit_of_concurrent_verifications() {
                 threads.into_iter().map(|it| it.join().unwrap()).sum::<usize>()
             });
             assert_eq!(admitted, limit);
-            server.advance(std::time::Duration::from_secs(60));
+            server.advance(std::time::Duration::from_mins(1));
         }
     }
 }

@@ -110,62 +110,72 @@ impl History {
     /// Takes the step, and compares the verdict on every credential.
     pub fn take(&mut self, step: &Step) -> Checked {
         self.asked += 1;
+        self.change_keys(step)?;
+        self.change_accounts(step)?;
+        self.change_time(step)?;
+        self.check_verdicts()
+    }
+
+    fn change_keys(&mut self, step: &Step) -> Checked {
+        let keys = self.model.keys.len();
         match *step {
-            Step::Create { account, by, ref settings } => self.create(account, by, settings)?,
-            Step::Repeat { creation, same_body } => self.repeat(creation, same_body)?,
+            Step::Create { account, by, ref settings } => self.create(account, by, settings),
+            Step::Repeat { creation, same_body } => self.repeat(creation, same_body),
             Step::Import { account, digest, ref settings } => {
-                self.import(account, digest, settings)?
+                self.import(account, digest, settings)
             }
-            Step::Apply { account, digest, scopes } => self.apply(account, digest, scopes)?,
-            Step::Update { key, by, change } => {
-                let key = key % self.model.keys.len();
-                self.update(key, by, change)?;
+            Step::Apply { account, digest, scopes } => self.apply(account, digest, scopes),
+            Step::Update { key, by, change } => self.update(key % keys, by, change),
+            Step::Rotate { key, by, grace } => self.rotate(key % keys, by, grace),
+            Step::Complete { key, by } => self.complete(key % keys, by),
+            Step::Revoke { key, by } => self.revoke(key % keys, by),
+            Step::Leak { key, age } => self.leak(self.place(key % keys, age)),
+            Step::Verify { key, age, scope, address } => {
+                self.verify(self.place(key % keys, age), scope, address)
             }
-            Step::Rotate { key, by, grace } => {
-                let key = key % self.model.keys.len();
-                self.rotate(key, by, grace)?;
-            }
-            Step::Complete { key, by } => {
-                let key = key % self.model.keys.len();
-                let caller = self.caller(key, by);
-                let answer = self.call(
-                    "POST",
-                    &format!("{}/rotate/complete", self.path(key, by)),
-                    caller,
-                    &json!({}),
-                );
-                compare(&answer, self.model.complete(caller, key, &code_of(&answer)))?;
-            }
-            Step::Revoke { key, by } => {
-                let key = key % self.model.keys.len();
-                let caller = self.caller(key, by);
-                let answer = self.call("DELETE", &self.path(key, by), caller, &json!({}));
-                compare(&answer, self.model.revoke(caller, key))?;
-            }
-            Step::Leak { key, age } => {
-                let place = self.place(key % self.model.keys.len(), age);
-                let body = json!({ "keys": [self.text(place)] });
-                let answer = self.call("POST", "/api/v1/leaked-keys", None, &body);
-                compare(&answer, Ok(()))?;
-                self.model.leak(place);
-            }
+            Step::Exchange { key, age } => self.exchange(self.place(key % keys, age)),
+            _ => Ok(()),
+        }
+    }
+
+    fn complete(&mut self, key: usize, by: Caller) -> Checked {
+        let caller = self.caller(key, by);
+        let path = format!("{}/rotate/complete", self.path(key, by));
+        let answer = self.call("POST", &path, caller, &json!({}));
+        compare(&answer, self.model.complete(caller, key, &code_of(&answer))).map(|_| ())
+    }
+
+    fn revoke(&mut self, key: usize, by: Caller) -> Checked {
+        let caller = self.caller(key, by);
+        let answer = self.call("DELETE", &self.path(key, by), caller, &json!({}));
+        compare(&answer, self.model.revoke(caller, key)).map(|_| ())
+    }
+
+    fn leak(&mut self, place: Place) -> Checked {
+        let body = json!({ "keys": [self.text(place)] });
+        let answer = self.call("POST", "/api/v1/leaked-keys", None, &body);
+        compare(&answer, Ok(()))?;
+        self.model.leak(place);
+        Ok(())
+    }
+
+    fn change_accounts(&mut self, step: &Step) -> Checked {
+        match *step {
             Step::Suspend { account, suspended } => {
                 let body = json!({ "status": if suspended { "suspended" } else { "active" } });
                 let answer = self.call("PUT", &self.account_path(account), None, &body);
-                compare(&answer, self.model.suspend(account, suspended))?;
+                compare(&answer, self.model.suspend(account, suspended)).map(|_| ())
             }
             Step::DeleteAccount { account } => {
                 let answer = self.call("DELETE", &self.account_path(account), None, &json!({}));
-                compare(&answer, self.model.delete_account(account))?;
+                compare(&answer, self.model.delete_account(account)).map(|_| ())
             }
-            Step::Verify { key, age, scope, address } => {
-                let place = self.place(key % self.model.keys.len(), age);
-                self.verify(place, scope, address)?;
-            }
-            Step::Exchange { key, age } => {
-                let place = self.place(key % self.model.keys.len(), age);
-                self.exchange(place)?;
-            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change_time(&mut self, step: &Step) -> Checked {
+        match *step {
             Step::Pass { seconds } => self.pass(seconds),
             Step::WallStepsBack => {
                 self.server.clock.step_wall(-millis(3_600));
@@ -193,8 +203,9 @@ impl History {
                 self.model.crash();
             }
             Step::Look => self.look()?,
+            _ => (),
         }
-        self.check_verdicts()
+        Ok(())
     }
 
     fn place(&self, key: usize, age: usize) -> Place {

@@ -139,7 +139,7 @@ impl Subject {
                 assert_eq!(found["previousKeys"].as_array().unwrap().len(), in_grace, "{why}");
             }
             Operation::Update => {
-                assert_eq!(get(&id).expect(200).json()["name"], self.turn, "{why}")
+                assert_eq!(get(&id).expect(200).json()["name"], self.turn, "{why}");
             }
             Operation::Revoke => drop(get(&id).expect(404)),
         }

@@ -167,7 +167,7 @@ impl History {
         let caller = self.caller(key, by);
         let answer = self.call("POST", &format!("{}/rotate", self.path(key, by)), caller, &body);
         let fresh = answer.json()["key"].as_str().unwrap_or_default().to_owned();
-        compare(&answer, self.model.rotate(caller, key, grace, &fresh, &code_of(&answer)))
+        compare(&answer, self.model.rotate(caller, key, grace, [&fresh, &code_of(&answer)]))
             .map(|_| ())
     }
 

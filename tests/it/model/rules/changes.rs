@@ -59,14 +59,14 @@ impl Model {
         Ok(())
     }
 
-    /// Rotates a key to `fresh`. A caller that is a credential of the key rotates itself.
+    /// Rotates a key to the text `fresh`, as the server `said`. A caller that is a credential of the key
+    /// rotates itself.
     pub fn rotate(
         &mut self,
         caller: Option<Place>,
         key: usize,
         grace: Option<u64>,
-        fresh: &str,
-        said: &str,
+        [fresh, said]: [&str; 2],
     ) -> Outcome {
         let own = caller.filter(|(caller, _)| *caller == key).map(|(_, credential)| credential);
         let needs: Scopes = if own.is_some() {
