@@ -170,11 +170,15 @@ impl Policy {
         let place = self.tree.first(path.segments(), &admits).ok_or(Undecided::NoRoute)?;
         let route = self.routes.get(place).ok_or(Undecided::NoRoute)?;
         let lenient = path.lenient();
-        if lenient.is_some() || self.has_lenient_words {
-            let path = lenient.as_ref().unwrap_or(path);
+        let by_case = (lenient.is_empty() && self.has_lenient_words).then_some(path);
+        for (at, path) in lenient.iter().chain(by_case).enumerate() {
             let other = self.lenient_tree.first(path.segments(), &admits);
-            let other = other.and_then(|it| self.routes.get(it));
-            if other.is_none_or(|it| it.access != route.access) {
+            let differs = match other.and_then(|it| self.routes.get(it)) {
+                Some(it) => it.access != route.access,
+                // A shorter path. The first one has all segments.
+                None => 0 < at,
+            };
+            if differs {
                 return Err(Undecided::OtherRoute);
             }
         }

@@ -134,6 +134,8 @@ fn a_path_that_a_lenient_server_reads_as_one_of_another_route_is_not_decided() {
         strong(rule("*", "/Reports")),
         rule("*", "/reports/*"),
         rule("GET", "/items/*"),
+        strong(rule("*", "/exports/*/all")),
+        rule("GET", "/exports/**"),
         rule("GET", "/*/*/*"),
     ]);
     let decides = |method, path: &str| {
@@ -162,6 +164,12 @@ fn a_path_that_a_lenient_server_reads_as_one_of_another_route_is_not_decided() {
         ("GET", "/reports/%3F", Err(Undecided::OtherRoute)),
         ("GET", "/reports/...", Err(Undecided::OtherRoute)),
         ("GET", "/items/%23", Err(Undecided::OtherRoute)),
+        // Some servers ignore only the case, and read these paths to their end.
+        ("GET", "/exports/7%23/ALL", Err(Undecided::OtherRoute)),
+        ("GET", "/exports/%3F/ALL", Err(Undecided::OtherRoute)),
+        ("GET", "/exports/%20/ALL", Err(Undecided::OtherRoute)),
+        ("GET", "/exports/.../all", Err(Undecided::OtherRoute)),
+        ("GET", "/exports/C%23/some", Ok(7)),
         ("GET", "/Reports", Ok(3)),
         ("GET", "/reports", Err(Undecided::NoRoute)),
     ] {

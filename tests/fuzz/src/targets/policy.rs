@@ -90,12 +90,20 @@ fn request(policy: &Policy, rules: &[RouteRule], line: &str) {
     let segments = owned(&path);
     if let Some(mut expected) = expected(rules, method, host, &segments) {
         let lenient: Vec<_> = rules.iter().map(lenient).collect();
-        let read = path.lenient().map_or_else(|| segments.clone(), |it| owned(&it));
-        let other = self::expected(&lenient, method, host, &read);
-        if let (Ok(place), Some(other)) = (&expected, other)
-            && other.is_err_or(|it| access(&rules[it]) != access(&rules[*place]))
-        {
-            expected = Err(Undecided::OtherRoute);
+        let mut read: Vec<_> = path.lenient().iter().map(owned).collect();
+        if read.is_empty() {
+            read.push(segments.clone());
+        }
+        for (at, read) in read.iter().enumerate() {
+            let Ok(place) = expected else { break };
+            let differs = match self::expected(&lenient, method, host, read) {
+                Some(Ok(it)) => access(&rules[it]) != access(&rules[place]),
+                Some(Err(_)) => 0 < at,
+                None => false,
+            };
+            if differs {
+                expected = Err(Undecided::OtherRoute);
+            }
         }
         assert_eq!(found, expected, "{line}: the first route that matches decides");
     }
@@ -119,7 +127,7 @@ fn lenient(rule: &RouteRule) -> RouteRule {
     let word = |it: &str| {
         let form = normal_form(&[it.to_owned()]);
         let path = RequestPath::parse(&form).expect("a word of a route is a good path");
-        let read = path.lenient().unwrap_or(path);
+        let read = path.lenient().pop().unwrap_or(path);
         read.segments().collect::<String>()
     };
     let words = rule.path.split('/').filter(|it| !it.is_empty());
