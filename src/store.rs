@@ -61,7 +61,7 @@ pub use self::{
     kept_answers::KeptAnswer,
     key_list::{Creator, KeyFilter, KeyPage},
     log_file::LogFile,
-    outage::{DirectoryLock, Divergence},
+    outage::{DirectoryLock, Divergence, LockHolder},
     rate_window::{RateWindow, WindowUse},
     readers::PoolState,
     recent_addresses::SeenAddress,

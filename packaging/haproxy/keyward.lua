@@ -25,7 +25,8 @@ local claims = {
   ["x-forwarded-method"] = true, ["x-forwarded-uri"] = true, ["x-forwarded-prefix"] = true,
   ["x-original-method"] = true, ["x-original-url"] = true, ["x-original-uri"] = true, ["x-original-host"] = true,
   ["x-rewrite-url"] = true, ["x-http-method"] = true, ["x-http-method-override"] = true,
-  ["x-method-override"] = true, ["x-real-ip"] = true,
+  ["x-method-override"] = true, ["x-real-ip"] = true, ["script-name"] = true, ["x-script-name"] = true,
+  ["path-info"] = true,
 }
 -- The headers of a refusal that the client reads.
 local shown = { "content-type", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy",

@@ -118,8 +118,7 @@ impl Store {
         self.writer.state().divergence()
     }
 
-    /// Folds the write-ahead log back and lets SQLite refresh its statistics. Returns `false` if a
-    /// reader holds the log, which then keeps its size.
+    /// Folds the write-ahead log back. Returns `false` if a reader holds the log, which then keeps its size.
     pub fn upkeep(&self) -> Result<bool, StoreError> {
         self.writer.upkeep()
     }

@@ -1,5 +1,6 @@
 //! An outage of the storage: its reason, and when the writer tries again.
 
+use rusqlite::Connection;
 use std::{
     collections::HashSet,
     fmt, fs, io,
@@ -51,7 +52,7 @@ pub enum Divergence {
     )]
     Unusable { path: PathBuf, why: String },
     #[error(
-        "another process holds the lock of the data directory {dir}: its lock file was removed while \
+        "another process took the lock of the data directory {dir}: its lock file was removed while \
          the server ran"
     )]
     LockLost { dir: PathBuf },
@@ -61,9 +62,19 @@ pub enum Divergence {
 
 /// The lock of the directory with the database.
 pub trait DirectoryLock: fmt::Debug + Send + Sync {
-    /// Returns whether this process holds the lock. Takes it again if its file was removed and no other
-    /// process was faster.
-    fn is_held(&self) -> bool;
+    /// Returns who holds the lock. Takes it again if its file was removed and no other process was faster.
+    fn holder(&self) -> LockHolder;
+}
+
+/// Who holds the lock of the directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LockHolder {
+    ThisProcess,
+    /// This process holds it again. Another one may have held it meanwhile.
+    ThisProcessAgain,
+    AnotherProcess,
+    /// The system does not tell now.
+    Unknown,
 }
 
 /// The state of the storage, which the writer thread sets and other threads read.
@@ -115,8 +126,8 @@ impl StorageState {
         let _ = self.lock.set(lock);
     }
 
-    pub fn is_locked(&self) -> bool {
-        self.lock.get().is_none_or(|it| it.is_held())
+    pub fn lock_holder(&self) -> LockHolder {
+        self.lock.get().map_or(LockHolder::ThisProcess, |it| it.holder())
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<StorageFault>> {
@@ -130,13 +141,18 @@ pub(super) struct Outage {
     pub fault: StorageFault,
     /// The rows that the failed commit changed. The file may hold the change or not.
     pub touched: HashSet<Touched>,
+    /// Whether another process may have held the lock, and so may have changed the file.
+    pub lock_was_lost: bool,
+    /// The connection to a log that was removed, until all of the log is in the database.
+    pub unsaved: Option<Connection>,
     pause: Duration,
     since: Monotonic,
 }
 
 impl Outage {
     pub fn new(fault: StorageFault, touched: HashSet<Touched>, now: Monotonic) -> Self {
-        Self { fault, touched, pause: FIRST_PAUSE, since: now }
+        let (lock_was_lost, unsaved) = (false, None);
+        Self { fault, touched, lock_was_lost, unsaved, pause: FIRST_PAUSE, since: now }
     }
 
     /// Returns the time until the next attempt to open the file.

@@ -269,7 +269,7 @@ impl WriterThread {
             batch.requests.push(first);
             return Err(self.refusal());
         };
-        if let Err(err) = self.check_place() {
+        if let Err(err) = self.check_place(&conn) {
             batch.requests.push(first);
             self.undo(conn, &err, HashSet::new());
             return Err(err);

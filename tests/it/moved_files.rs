@@ -176,7 +176,7 @@ fn a_server_ends_once_another_one_has_taken_its_lock() {
     running.server.child.signal("-CONT");
     let (root, keys) = (running.root.clone(), running.keys.clone());
     let (log, _dir) = running.ended(75);
-    assert!(log.contains("another process holds the lock of the data directory"), "{log}");
+    assert!(log.contains("another process took the lock of the data directory"), "{log}");
 
     // The end of the first server does no harm to the second one.
     let ask = |path: &str, body: &Value| {
@@ -188,6 +188,41 @@ fn a_server_ends_once_another_one_has_taken_its_lock() {
     assert!(keyward_in(&data, &["health", "--ready"]).status.success());
     assert!(second.terminate().status.success());
     assert!(keyward_in(&data, &["events", "verify"]).status.success());
+}
+
+#[test]
+fn a_server_ends_once_another_process_had_its_lock_for_a_moment_and_changed_something() {
+    let running = Running::start();
+    let data = running.data();
+    running.server.child.signal("-STOP");
+    for file in ["keyward.lock", "control.sock"] {
+        fs::remove_file(data.join(file)).unwrap();
+    }
+    let changed = keyward_in(&data, &["accounts", "create", "-q", "--name", "Acme"]);
+    assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+    running.server.child.signal("-CONT");
+    let (log, dir) = running.ended(75);
+    assert!(log.contains("another process took the lock of the data directory"), "{log}");
+    assert!(keyward_in(&dir.path().join("data"), &["events", "verify"]).status.success());
+}
+
+/// The reader holds the log, so it cannot be emptied at once.
+#[test]
+fn a_log_that_is_removed_while_a_reader_holds_it_is_saved_once_the_reader_ends() {
+    let mut running = Running::start();
+    let file = running.data().join("keyward.db");
+    let reader = Connection::open(&file).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM events").unwrap();
+    running.learn();
+    fs::remove_file(file.with_extension("db-wal")).unwrap();
+    for _ in 0..5 {
+        running.check_refusing("the database is not in its place");
+        thread::sleep(PAUSE);
+    }
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    running.recover();
+    running.killed();
 }
 
 #[test]

@@ -38,7 +38,8 @@ METHODS = [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"
 
 # Headers by which a proxy, or a client of it, could tell the API another method, path, host or address.
 METHOD_HEADERS = [b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override", b"X-Original-Method", b"X-Forwarded-Method"]
-PATH_HEADERS = [b"X-Original-URL", b"X-Original-URI", b"X-Rewrite-URL", b"X-Forwarded-Uri", b"X-Forwarded-Prefix"]
+PATH_HEADERS = [b"X-Original-URL", b"X-Original-URI", b"X-Rewrite-URL", b"X-Forwarded-Uri", b"X-Forwarded-Prefix", b"Script-Name",
+                b"X-Script-Name", b"Path-Info"]
 HOST_HEADERS = [b"X-Forwarded-Host", b"X-Original-Host", b"Forwarded"]
 SERVER_HEADERS = [b"X-Forwarded-Server"]
 ADDRESS_HEADERS = [b"X-Forwarded-For", b"X-Real-IP", b"Forwarded"]

@@ -47,7 +47,7 @@ NGINX = [
 ]
 CADDY = [
     *without("Caddy", NAMES, "caddy/Caddyfile.policy", r"request_header -\*keyward"),
-    *without("Caddy", CLAIMS, "caddy/Caddyfile.policy", r"request_header -\*forwarded"),
+    *without("Caddy", CLAIMS, "caddy/Caddyfile.policy", r"request_header -Forwarded"),
     *without("Caddy", CLAIMS, "caddy/Caddyfile.policy", r"import unclaimed"),
     *without("Caddy", KEYS, "caddy/Caddyfile.policy", r"request_header -X-API-Key"),
     *without("Caddy", CLAIMS, "caddy/Caddyfile.policy", r"request_header -\*\{args.0\}[-_.!]"),

@@ -1,7 +1,7 @@
 //! The lock of the data directory, for as long as the process owns it.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Seek, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -11,7 +11,10 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use crate::{service::parent, store::DirectoryLock};
+use crate::{
+    service::parent,
+    store::{DirectoryLock, LockHolder},
+};
 
 /// A locked file. The system unlocks it when it is closed, also if the process is killed.
 #[derive(Debug)]
@@ -70,23 +73,25 @@ impl Lock {
 }
 
 impl DirectoryLock for Lock {
-    fn is_held(&self) -> bool {
+    fn holder(&self) -> LockHolder {
         let mut slot = self.slot();
-        let Some(held) = slot.as_ref() else { return true };
+        let Some(held) = slot.as_ref() else { return LockHolder::ThisProcess };
         // A directory that is missing may come back, with the lock in it.
         let directory = fs::metadata(parent(&self.path));
         let is_same = directory.is_ok_and(|it| place(&it) == self.directory);
         if !is_same || self.names(held) {
-            return true;
+            return LockHolder::ThisProcess;
         }
-        let Ok(mut fresh) = open_lock(&self.path) else { return false };
-        if fresh.try_lock().is_err() {
-            return false;
+        let Ok(mut fresh) = open_lock(&self.path) else { return LockHolder::Unknown };
+        match fresh.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => return LockHolder::AnotherProcess,
+            Err(TryLockError::Error(_)) => return LockHolder::Unknown,
         }
         sign(&mut fresh);
         tracing::warn!(path = %self.path.display(), "the lock file was removed, and was made again");
         *slot = Some(fresh);
-        true
+        LockHolder::ThisProcessAgain
     }
 }
 

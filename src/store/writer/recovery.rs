@@ -6,7 +6,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::{Opened, WriterThread};
 use crate::store::{
-    Divergence, KeyIndex, ReadTx, StorageFault, StoreError,
+    Divergence, KeyIndex, LockHolder, ReadTx, StorageFault, StoreError,
     connection::{BUSY_TIMEOUT, pragmas},
     outage::{FilesBeside, Identity, Outage, is_absence},
     schema,
@@ -137,9 +137,19 @@ pub(super) fn reopen(known: &Known<'_>) -> Result<(Connection, Marks), NotReopen
 impl WriterThread {
     /// Fails if the lock or a file is not where it was. SQLite itself would go on with files that were
     /// moved or removed, and the next start would not find what it writes there.
-    pub fn check_place(&mut self) -> Result<(), StoreError> {
-        if !self.state.is_locked() {
-            return Err(StoreError::Unavailable(StorageFault::Locked));
+    pub fn check_place(&mut self, conn: &Connection) -> Result<(), StoreError> {
+        match self.state.lock_holder() {
+            LockHolder::ThisProcess => (),
+            LockHolder::ThisProcessAgain => {
+                if ReadTx::new(conn).audit_head()? != self.marks.head {
+                    self.state.part(self.lock_lost());
+                    return Err(StoreError::Unavailable(StorageFault::Locked));
+                }
+            }
+            LockHolder::AnotherProcess => {
+                return Err(StoreError::Unavailable(StorageFault::Locked));
+            }
+            LockHolder::Unknown => return Err(StoreError::Unavailable(StorageFault::Failed)),
         }
         let path = &self.opened.path;
         self.identity.check(path)?;
@@ -147,11 +157,16 @@ impl WriterThread {
     }
 
     pub fn check_while_idle(&mut self) {
-        if let Err(err) = self.check_place()
-            && let Some(conn) = self.conn.take()
-        {
-            self.undo(conn, &err, HashSet::new());
+        let Some(conn) = self.conn.take() else { return };
+        match self.check_place(&conn) {
+            Ok(()) => self.conn = Some(conn),
+            Err(err) => self.undo(conn, &err, HashSet::new()),
         }
+    }
+
+    fn lock_lost(&self) -> Divergence {
+        let path = &self.opened.path;
+        Divergence::LockLost { dir: path.parent().unwrap_or(path).to_owned() }
     }
 
     /// Returns the answer to a change during an outage.
@@ -168,10 +183,13 @@ impl WriterThread {
             // An error changes nothing: closing the connection rolls back as well.
             let _ = conn.execute_batch("ROLLBACK");
         }
-        if err.storage_fault() == Some(StorageFault::Moved) {
-            // If only the log was removed, this saves what is in it.
-            let _ = fold(&conn);
-        }
+        // If only the log was removed, this saves what is in it. SQLite would also write into an empty file.
+        let path = &self.opened.path;
+        let is_empty = fs::metadata(path).is_ok_and(|it| it.len() == 0);
+        let is_unsaved = err.storage_fault() == Some(StorageFault::Moved)
+            && !is_empty
+            && !fold(&conn).unwrap_or(false)
+            && self.identity.check(path).is_ok();
         // A connection that is still in a transaction could never begin another one.
         let stuck = (!conn.is_autocommit()).then_some(StorageFault::Failed);
         match stuck.or_else(|| fault_of(err)) {
@@ -183,6 +201,11 @@ impl WriterThread {
                     "{fault}: changes are refused until it works again; verification goes on"
                 );
                 self.begin_outage(fault, touched);
+                if let Some(outage) = &mut self.outage {
+                    outage.lock_was_lost =
+                        matches!(err, StoreError::Unavailable(StorageFault::Locked));
+                    outage.unsaved = is_unsaved.then_some(conn);
+                }
                 return;
             }
             None => (),
@@ -223,21 +246,43 @@ impl WriterThread {
             index,
             touched: &outage.touched,
         };
+        let holder = self.state.lock_holder();
+        outage.lock_was_lost |= holder == LockHolder::ThisProcessAgain;
         let outcome = match self.state.divergence() {
             Some(why) => Err(NotReopened::Ever(why.clone())),
-            None if !self.state.is_locked() => {
-                let dir = path.parent().unwrap_or(path).to_owned();
-                Err(NotReopened::Ever(Divergence::LockLost { dir }))
+            None if holder == LockHolder::AnotherProcess => {
+                Err(NotReopened::Ever(self.lock_lost()))
+            }
+            None if holder == LockHolder::Unknown => {
+                Err(StoreError::Unavailable(StorageFault::Failed).into())
             }
             None => {
                 // Once the files are back, the connections must share the new ones.
                 let is_back =
                     outage.fault == StorageFault::Moved && self.identity.check(path).is_ok();
                 let must_close = is_back || outage.fault == StorageFault::Locked;
+                let unsaved = &mut outage.unsaved;
+                let save_and_reopen = || {
+                    if let Some(conn) = unsaved.as_ref() {
+                        // A reader that began before the last commit holds the log.
+                        if !fold(conn)? {
+                            return Err(StoreError::Unavailable(StorageFault::Moved).into());
+                        }
+                        // SQLite shares what it has in memory with all connections to one file.
+                        *unsaved = None;
+                    }
+                    reopen(&known)
+                };
                 readers
-                    .reopen_after(must_close, || reopen(&known))
+                    .reopen_after(must_close, save_and_reopen)
                     .map_err(|err| err.final_if_known(path))
             }
+        };
+        let outcome = match outcome {
+            Ok((_, marks)) if outage.lock_was_lost && marks.head != self.marks.head => {
+                Err(NotReopened::Ever(self.lock_lost()))
+            }
+            outcome => outcome,
         };
         match outcome {
             Ok((conn, marks)) => {
