@@ -235,9 +235,7 @@ impl WriterThread {
         self.outage = Some(Outage::new(fault, touched, self.now()));
     }
 
-    /// Tries to open the file again.
-    pub fn end_outage(&mut self) {
-        let Some(mut outage) = self.outage.take() else { return };
+    fn attempt(&self, outage: &mut Outage) -> Result<(Connection, Marks), NotReopened> {
         let Opened { path, index, readers, .. } = &self.opened;
         let known = Known {
             path,
@@ -278,12 +276,18 @@ impl WriterThread {
                     .map_err(|err| err.final_if_known(path))
             }
         };
-        let outcome = match outcome {
+        match outcome {
             Ok((_, marks)) if outage.lock_was_lost && marks.head != self.marks.head => {
                 Err(NotReopened::Ever(self.lock_lost()))
             }
             outcome => outcome,
-        };
+        }
+    }
+
+    /// Tries to open the file again.
+    pub fn end_outage(&mut self) {
+        let Some(mut outage) = self.outage.take() else { return };
+        let outcome = self.attempt(&mut outage);
         match outcome {
             Ok((conn, marks)) => {
                 self.conn = Some(conn);
