@@ -14,6 +14,10 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 cargo build --quiet --locked --target "$host"
+# For the database of a target, which must stay in its place.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 binary=$CARGO_TARGET_DIR/$host/debug/keyward-fuzz
 findings=$CARGO_TARGET_DIR/findings
 seed=${SEED:-1}

@@ -18,7 +18,7 @@ mod policy;
 mod scopes;
 mod token;
 
-use std::{fs, sync::LazyLock};
+use std::sync::LazyLock;
 
 use keyward::{
     config::Config,
@@ -63,7 +63,7 @@ pub static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
     Catalogue::new(Config::default().scopes.into_iter().map(|it| (it.name, it.description)))
 });
 
-/// An application on a fresh database, and the operator at the machine.
+/// An application on a fresh database, and the operator at the machine. run.sh removes its directory.
 pub struct Application {
     pub instance: Instance,
     pub operator: Principal,
@@ -71,11 +71,9 @@ pub struct Application {
 
 pub static APPLICATION: LazyLock<Application> = LazyLock::new(|| {
     let data_dir = std::env::temp_dir().join(format!("keyward-fuzz-{}", std::process::id()));
-    let config = Config { data_dir: data_dir.clone(), ..Config::default() };
+    let config = Config { data_dir, ..Config::default() };
     let instance = Instance::open(&config, Sources::system()).expect("no instance");
     instance.first_start(|_| Ok(())).expect("no first start");
     let operator = instance.app.local_operator(EventSource::CLI).expect("no operator");
-    // The database stays open, and leaves nothing behind.
-    fs::remove_dir_all(data_dir).expect("the directory stays");
     Application { instance, operator }
 });
