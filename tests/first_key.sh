@@ -8,19 +8,14 @@ set -euo pipefail
 
 tree=$(realpath "$(dirname "$0")/..")
 work=$(mktemp -d)
+server=
 trap finish EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
 finish() {
     local code=$?
-    # The job is a process group: cargo and the server.
-    for job in $(jobs -p); do
-        kill -TERM -- "-$job" 2>/dev/null || true
-    done
-    # Without job control, the shell does not report that the job ended.
-    set +m
-    wait || true
+    [[ -z $server ]] || { kill -TERM "$server" 2>/dev/null; wait "$server"; } || true
     ((code == 0)) || { tail -n 20 "$work/log" >&2; echo "FAILED: README's way to the first key" >&2; }
     rm -rf "$work"
 }
@@ -30,8 +25,9 @@ fail() {
     exit 1
 }
 
-# The directory of the checkout may hold data of its own, so the commands run in an empty one.
-cargo() { command cargo "$1" --manifest-path "$tree/Cargo.toml" "${@:2}"; }
+# The directory of the checkout may hold data of its own, so the commands run in an empty one. `exec` makes the server the
+# job itself: the end of this script then waits until the server has ended, and not only the shell before it.
+cargo() { exec cargo "$1" --manifest-path "$tree/Cargo.toml" "${@:2}"; }
 # Some machines have a proxy that does not know this server.
 export NO_PROXY=localhost
 milliseconds() { echo "$((${EPOCHREALTIME/./} / 1000))"; }
@@ -51,11 +47,11 @@ start=$(blocks keyward | head -n 1)
 steps=$(blocks 'First key in 30 seconds' | sed -n '1,/^ *-d "{..key/p')
 [[ $steps == */verify* ]] || fail "README verifies no key"
 
-set -m
 begun=$(milliseconds)
 eval "$start" </dev/null >"$work/log" 2>&1 &
+server=$!
 until answers && [[ -s keyward-data/initial-root-key ]]; do
-    [[ -n $(jobs -r) ]] || fail "the server ended"
+    kill -0 "$server" 2>/dev/null || fail "the server ended"
     sleep 0.1
 done
 ready=$(milliseconds)
