@@ -1,5 +1,7 @@
 //! What the callers of one commit are told.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::{
     domain::{
@@ -8,7 +10,7 @@ use crate::{
         scope::Catalogue,
     },
     env::{Clock, ManualClock, SystemEntropy, Timekeeper, Timestamp},
-    store::{StatusPlace, Store, StoreWriter},
+    store::{DirectoryLock, LockHolder, StatusPlace, Store, StoreWriter},
 };
 
 type Answer = std::sync::mpsc::Receiver<Result<u64, StoreError>>;
@@ -155,4 +157,46 @@ fn a_place_that_was_retired_before_an_outage_rests_from_its_end_on() {
     let mut states = Vec::new();
     index.for_each_status_place(|_, state| states.push(state));
     assert!(matches!(states[..], [state] if rests_since(state)), "{states:?}");
+}
+
+/// A lock whose file was removed, and that other processes hold one after the other, so many times.
+#[derive(Debug)]
+struct TakenLock(AtomicU32);
+
+impl DirectoryLock for TakenLock {
+    fn holder(&self) -> LockHolder {
+        let left =
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(1));
+        match left {
+            Ok(1) => LockHolder::ThisProcessAgain,
+            Ok(_) => LockHolder::AnotherProcess,
+            Err(_) => LockHolder::ThisProcess,
+        }
+    }
+}
+
+/// Makes changes until one succeeds, or none ever will. Returns how many were refused.
+fn refused_changes(times_taken: u32) -> (u32, Store) {
+    let (_dir, clock, store, writer) = opened();
+    store.writer.state().watch(Arc::new(TakenLock(AtomicU32::new(times_taken + 1))));
+    let mut refused = 0;
+    while store.divergence().is_none() && writer.write(|_| Ok::<_, StoreError>(())).is_err() {
+        refused += 1;
+        assert!(refused < 10, "{:?}", store.storage_fault());
+        clock.advance(Duration::from_secs(20));
+    }
+    (refused, store)
+}
+
+#[test]
+fn a_lock_that_two_commands_held_for_a_moment_is_not_lost() {
+    let (refused, store) = refused_changes(3);
+    assert_eq!((refused, store.divergence()), (3, None));
+}
+
+#[test]
+fn a_lock_that_another_process_holds_at_every_attempt_is_lost() {
+    let (_, store) = refused_changes(4);
+    let why = store.divergence();
+    assert!(matches!(why, Some(Divergence::LockLost { .. })), "{why:?}");
 }
