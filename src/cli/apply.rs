@@ -179,7 +179,7 @@ fn sentence(change: &ApplyChange) -> String {
             )
         }
         "left" if change.key_id.is_some() => {
-            format!("left {what}: it has ended, and is not created again")
+            format!("left {what}: it was revoked or has expired, and is not created again")
         }
         "left" => format!(
             "left {what}: a key with this digest was here before, and was rotated or has ended; it is \

@@ -156,3 +156,55 @@ fn changes_of_others_in_between_are_neither_lost_nor_half_applied() {
     assert_eq!(account["name"], "Acme");
     assert_ne!(account["maxKeys"], Value::Null, "the file does not name it");
 }
+
+/// Each file is refused by a new server. A server that has its keys already refuses it as well.
+#[test]
+fn sections_that_contradict_each_other_are_refused_also_if_nothing_would_change() {
+    let server = TestServer::start();
+    let file = |account: &str, key: &str| {
+        small()
+            .replace("name = \"Acme\"\n", &format!("name = \"Acme\"\n{account}\n"))
+            .replace("[\"orders:read\"]\n", &format!("[\"orders:read\"]\n{key}\n"))
+    };
+    applied(&server.data_dir(), &file("", "expires_at = \"never\""), &[]);
+    let another = |ends: &str| {
+        format!(
+            "[[accounts.keys]]\nname = \"b\"\nsha256 = \"{}\"\nscopes = []\n{ends}",
+            sha256(TEXTS[2])
+        )
+    };
+    let second = another("").replace("[]", "[\"orders:read\"]");
+    applied(&server.data_dir(), &format!("{}{second}", small()), &[]);
+    let before = count(&server);
+    let two = format!("{}{second}", file("max_keys = 1", ""));
+    let refused = [
+        (
+            file("allowed_scopes = [\"orders:write\"]", ""),
+            ":14: `scopes` this account cannot have orders:read",
+        ),
+        (
+            file("max_key_lifetime = \"30d\"", "expires_at = \"never\""),
+            ":15: `expires_at` must not be null",
+        ),
+        (
+            file("max_key_lifetime = \"30d\"", "expires_at = 2026-02-01T00:00:00Z"),
+            ":15: `expires_at` must not be later",
+        ),
+        (two, ":9: `max_keys` is less than the 2 keys"),
+    ];
+    for (text, expected) in &refused {
+        for arguments in [&[][..], &["--dry-run"], &["--prune"]] {
+            let (code, said, errors) = apply(&server.data_dir(), text, arguments);
+            assert_eq!((code, &*said), (78, ""), "{text}{errors}");
+            assert!(errors.contains(expected), "{expected}\n{errors}");
+        }
+    }
+    assert_eq!(count(&server), before);
+    for sound in [
+        file("allowed_scopes = [\"orders:read\"]\nmax_keys = 2", "expires_at = \"never\""),
+        file("max_key_lifetime = \"30d\"", ""),
+        file("max_key_lifetime = \"server\"", "expires_at = 2026-01-31T00:00:00Z"),
+    ] {
+        applied(&server.data_dir(), &sound, &[]);
+    }
+}
