@@ -163,8 +163,8 @@ fn sections_that_contradict_each_other_are_refused_also_if_nothing_would_change(
     let server = TestServer::start();
     let file = |account: &str, key: &str| {
         small()
-            .replace("name = \"Acme\"\n", &format!("name = \"Acme\"\n{account}\n"))
             .replace("[\"orders:read\"]\n", &format!("[\"orders:read\"]\n{key}\n"))
+            .replace("name = \"Acme\"\n", &format!("name = \"Acme\"\n{account}\n"))
     };
     applied(&server.data_dir(), &file("", "expires_at = \"never\""), &[]);
     let another = |ends: &str| {

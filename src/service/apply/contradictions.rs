@@ -22,8 +22,9 @@ pub(super) fn contradictions(
     let now = app.env.time.now();
     let mut keys_of: HashMap<&str, Vec<&DeclaredKey>> = HashMap::new();
     for key in keys {
-        let owner = key.account.as_ref();
-        owner.into_iter().for_each(|it| keys_of.entry(it.as_str()).or_default().push(key));
+        if let Some(owner) = &key.account {
+            keys_of.entry(owner.as_str()).or_default().push(key);
+        }
     }
     let mut faults = Vec::new();
     for account in accounts {
