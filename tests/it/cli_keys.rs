@@ -237,15 +237,6 @@ fn a_key_is_never_an_argument() {
         let said = way.refused(&[&surplus[..], &["sk_live_51HabcdefGHIJ"]].concat(), 2);
         assert!(!said.contains("sk_live"), "{said}");
     }
-    // A path is no key, and the message must name what is wrong.
-    let path = dir.path().join("backup.db");
-    let said = way.refused(&["backup", "create", path.to_str().unwrap()], 2);
-    let expected = format!("unexpected argument '{}' found", path.display());
-    assert!(said.contains(&expected) && said.contains("write '--to FILE'"), "{said}");
-    for no_path in ["/51Habcdefghijklmnop", "51Habcdefg/hijklmnopqrs", "nowhere/51Habcdefgh"] {
-        let said = way.refused(&["keys", "list", no_path], 2);
-        assert!(said.contains("unexpected argument '…' found"), "{said}");
-    }
     for wrong in [
         &["keys", "create", &key][..],
         &["keys", "list", "--status", &key],
