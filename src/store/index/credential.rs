@@ -47,6 +47,7 @@ pub struct Grace {
 /// What all credentials of a key have in common. Each has a copy, because few keys have more than one;
 /// the long parts are shared.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each from a column")]
 pub struct KeyEntry {
     pub id: KeyId,
     pub account: AccountId,
