@@ -25,7 +25,7 @@ use crate::{
         AccountPatch, Change, DryRunCounts, Error, Fault, ImportRow, KeyAccess, KeyChange,
         KeyPatch, Keyward, NewKey, Principal,
         accounts::{MANAGERS, facts},
-        import::{Prepared, Rollback},
+        import::{Prepared, Rollback, no_root_key},
         view::{changes, settings},
     },
     store::{KeyRecord, ReadTx, StoreError},
@@ -40,14 +40,14 @@ pub struct Section {
     pub key: Option<usize>,
 }
 
-/// An account as it shall be. What is absent in `patch` stays as it is, or gets its default.
+/// An account as it must be after the run. What is absent in `patch` stays as it is, or gets its default.
 pub struct DeclaredAccount {
     pub section: Section,
     pub external_id: ExternalId,
     pub patch: AccountPatch,
 }
 
-/// A key as it shall be.
+/// A key as it must be after the run.
 pub struct DeclaredKey {
     pub section: Section,
     pub digest: ImportedDigest,
@@ -317,7 +317,7 @@ impl Run<'_, '_> {
         }
         let is_root = |scopes: &ScopeSet| scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING);
         if patch.scopes.as_ref().is_some_and(is_root) && !is_root(&key.scopes) {
-            let says = "makes this a root key; `keyward root-key reset` makes one";
+            let says = no_root_key(account);
             return Err(Error::invalid("/scopes", "scope_escalation", says));
         }
         let wanted = KeyChange { id: key.id, access: KeyAccess::Write, expected: None };
