@@ -88,6 +88,8 @@ pub enum Change {
     List(usize),
     Enabled(bool),
     Limit(u32),
+    /// What a file of `keyward apply` declares: the name `x`, and these scopes.
+    Declared(Scopes),
 }
 
 #[derive(Default)]

@@ -121,7 +121,7 @@ impl History {
             Some(key) if !self.model.keys[key].is_listed() => Ok("left"),
             Some(key) => {
                 let before = self.model.events.len();
-                self.model.update(None, key, Change::Scopes(scopes)).expect("the operator may");
+                self.model.update(None, key, Change::Declared(scopes)).expect("the operator may");
                 if before == self.model.events.len() { Ok("") } else { Ok("updated") }
             }
             None => {
@@ -170,6 +170,7 @@ impl History {
             Change::List(list) => (change, json!({ "allowedIps": LISTS[list].map(|it| [it]) })),
             Change::Enabled(enabled) => (change, json!({ "enabled": enabled })),
             Change::Limit(count) => (change, json!({ "rateLimit": limit(count) })),
+            Change::Declared(_) => return Ok(()),
         };
         let caller = self.caller(key, by);
         let answer = self.call("PUT", &self.path(key, by), caller, &body);

@@ -47,6 +47,7 @@ impl Model {
             Change::List(list) => it.list = list,
             Change::Enabled(enabled) => it.enabled = enabled,
             Change::Limit(limit) => it.limit = Some(limit),
+            Change::Declared(scopes) => (it.name, it.scopes) = ("x".to_owned(), scopes),
         }
         let lost =
             before.scopes.iter().any(|scope| !it.scopes.contains(scope)) || before.list < it.list;
