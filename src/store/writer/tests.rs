@@ -5,9 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::{
     domain::{
+        account::{Account, AccountKind, AccountStatus},
         event::{EventSource, EventType, NewEvent, Subject},
+        id::AccountId,
+        lifetime::Lifetimes,
         plaintext_key::KeyPrefix,
         scope::Catalogue,
+        text::{Metadata, Name},
     },
     env::{Clock, ManualClock, SystemEntropy, Timekeeper, Timestamp},
     store::{DirectoryLock, LockHolder, StatusPlace, Store, StoreWriter},
@@ -24,6 +28,19 @@ fn queue(
     let change = Change { body: Some(body), outcome: None, first: false, reply };
     writer.enqueue(Work::Change(Box::new(change))).unwrap();
     answer
+}
+
+/// Makes a change that reaches the file, and of which its caller and the index do not hear.
+fn lose(
+    store: &Store,
+    body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<(), StoreError> + Send + 'static,
+) {
+    let lost = queue(&store.writer, move |tx| {
+        body(tx)?;
+        tx.sql.execute_batch("COMMIT").map_err(StoreError::from)?;
+        Ok(0)
+    });
+    assert!(lost.recv().unwrap().unwrap_err().is_temporary());
 }
 
 /// The file is gone with the directory.
@@ -140,13 +157,7 @@ fn a_place_that_was_retired_before_an_outage_rests_from_its_end_on() {
     let (_dir, clock, store, writer) = opened();
     let prefix = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
     let place = writer.write(move |tx| tx.give_status_place(prefix)).unwrap();
-    // The change reaches the file, and its caller and the index do not hear of it.
-    let lost = queue(&store.writer, move |tx| {
-        tx.retire_status_places(&[prefix])?;
-        tx.sql.execute_batch("COMMIT").map_err(StoreError::from)?;
-        Ok(0)
-    });
-    assert!(lost.recv().unwrap().unwrap_err().is_temporary());
+    lose(&store, move |tx| tx.retire_status_places(&[prefix]).map(drop));
     let index = store.index();
     assert_eq!(index.status_place_of(prefix), Some(place), "tokens with it are issued meanwhile");
     clock.advance(Duration::from_hours(2));
@@ -199,4 +210,42 @@ fn a_lock_that_another_process_holds_at_every_attempt_is_lost() {
     let (_, store) = refused_changes(4);
     let why = store.divergence();
     assert!(matches!(why, Some(Divergence::LockLost { .. })), "{why:?}");
+}
+
+#[test]
+fn a_change_that_reached_the_file_before_an_outage_is_in_the_index_after_it() {
+    let (_dir, clock, store, writer) = opened();
+    let index = store.index();
+    let id = writer.write(|tx| Ok::<_, StoreError>(tx.next_account_id())).unwrap();
+    lose(&store, move |tx| {
+        let data = serde_json::json!({});
+        let event = NewEvent::about_account(EventType::AccountCreated, id, data);
+        let receipt = tx.record(&EventSource::CLI, &event)?;
+        tx.insert_account(&suspended_account(id), &receipt)
+    });
+    assert_eq!(index.account(id, |it| it.suspended), None);
+    clock.advance(Duration::from_secs(1));
+    writer.write(|_| Ok::<_, StoreError>(())).unwrap();
+    assert_eq!(index.account(id, |it| it.suspended), Some(true));
+}
+
+fn suspended_account(id: AccountId) -> Account {
+    Account {
+        id,
+        kind: AccountKind::Customer,
+        name: Name::parse("Acme").unwrap(),
+        external_id: None,
+        status: AccountStatus::Suspended,
+        allowed_scopes: None,
+        max_keys: None,
+        lifetimes: Lifetimes::default(),
+        rate_limit: None,
+        key_rate_limit: None,
+        token_exchange: false,
+        metadata: Metadata::empty(),
+        created_at: Timestamp::from_millis(0),
+        updated_at: Timestamp::from_millis(0),
+        deleted_at: None,
+        revision: 1,
+    }
 }
