@@ -32,8 +32,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/mutants"
 TREE = WORK / "tree"
-# At most this many integration tests run for one mutant.
-MOST_TESTS = 40
+# With this many integration tests a mutant waits, until the others were tried. Then the rest of its tests run.
+FIRST_TESTS = 40
 # A unit test that takes longer, in seconds of CPU time, runs alone and last.
 SLOW = 0.3
 
@@ -182,10 +182,13 @@ class Run:
                 self.tests[test] = it
                 for number in it["reached"]:
                     self.reach[number].append(test)
-        tried = {it["number"] for it in lines("results.jsonl")}
+        outcomes = {it["number"]: it["outcome"] for it in lines("results.jsonl")}
+        self.waiting = {number for number, outcome in outcomes.items() if outcome == "waiting"}
         files = re.compile(options.files)
-        self.todo = [it for it in numbers if it not in tried and files.search(mutants[it]["file"])]
-        random.Random(1).shuffle(self.todo)
+        fresh = [it for it in numbers if it not in outcomes and files.search(mutants[it]["file"])]
+        random.Random(1).shuffle(fresh)
+        # From the end.
+        self.todo = [*self.waiting, *fresh]
         self.deadline = time.time() + options.minutes * 60
         # Which test noticed how many mutants of a function or a file: it goes first for the next one.
         self.noticed = collections.Counter()
@@ -204,7 +207,9 @@ class Run:
         if quick:
             yield quick
         yield from ([it] for it in unit if it not in quick)
-        whole, size = [it for it in tests if it[0] == "it"][:MOST_TESTS], 2
+        whole, size = [it for it in tests if it[0] == "it"], 2
+        if number not in self.waiting:
+            whole = whole[:FIRST_TESTS]
         while whole:
             yield whole[:size]
             whole, size = whole[size:], min(8, size * 2)
@@ -218,8 +223,10 @@ class Run:
             mutant = self.mutants[number]
             file = mutant["file"]
             function = file, (mutant["function"] or {}).get("function_name")
-            result = {"number": number, "name": mutant["name"], "outcome": "missed" if self.reach[number] else
-                      "unreached", "by": None}
+            reached = self.reach[number]
+            more = number not in self.waiting and FIRST_TESTS < sum(it[0] == "it" for it in reached)
+            result = {"number": number, "name": mutant["name"], "by": None,
+                      "outcome": "waiting" if more else "missed" if reached else "unreached"}
             for tests in self.chunks(number, function, file):
                 seconds = min(90, 20 + 5 * sum(self.tests[it]["wall"] for it in tests))
                 outcome, by, _ = run(self.binaries[tests[0][0]], [name for _, name in tests], seconds,
@@ -232,6 +239,9 @@ class Run:
                     test = tests[0][0], result["by"]
                     self.noticed[function, test] += 1
                     self.noticed[file, test] += 1
+                if result["outcome"] == "waiting":
+                    self.waiting.add(number)
+                    self.todo.insert(0, number)
                 append("results.jsonl", result)
 
 
@@ -253,9 +263,9 @@ def main():
         worker.start()
     for worker in workers:
         worker.join()
-    results = lines("results.jsonl")
+    results = {it["number"]: it for it in lines("results.jsonl")}.values()
     for it in results:
-        if it["outcome"] in ("missed", "unreached"):
+        if it["outcome"] not in ("caught", "timeout"):
             print(f"{it['outcome']}: {it['name']}")
     print(dict(collections.Counter(it["outcome"] for it in results)), f"{len(tried.todo)} not tried")
 
