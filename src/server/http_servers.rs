@@ -21,7 +21,7 @@ use actix_web::{
 };
 
 use super::{
-    DRAIN, Error, Instance,
+    DRAIN, DataDirError, Error, Instance,
     connection::Connection,
     limits::connections_per_worker,
     listen::{Listener, SocketFile},
@@ -326,7 +326,9 @@ pub(super) fn control_server(
     socket: &Path,
     jobs: JobRunner,
     url: &str,
-) -> Result<Server, io::Error> {
+) -> Result<Server, Error> {
+    let unusable = |source| DataDirError::Unusable { path: socket.to_owned(), source };
+    let listener = instance.dir.listen_at(socket).map_err(unusable)?;
     let jobs = web::Data::new(jobs);
     let app = web::Data::from(Arc::clone(&instance.app));
     let streams = web::Data::from(Arc::clone(&instance.streams));
@@ -341,7 +343,8 @@ pub(super) fn control_server(
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
-        .listen_uds(instance.dir.listen_at(socket)?)?;
+        .listen_uds(listener)
+        .map_err(Error::Run)?;
     Ok(server.run())
 }
 
