@@ -12,6 +12,7 @@ mod input;
 mod instance;
 mod limits;
 mod listen;
+mod outermost;
 mod policy;
 mod requests;
 mod restore;
