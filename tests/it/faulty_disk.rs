@@ -2,6 +2,7 @@
 //! whether trying again may help.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -56,7 +57,7 @@ fn failing(fault: &str, files: &[PathBuf], arguments: &[&str], data: &Path) -> E
     let mut strace = Command::new("strace");
     strace.args(["-D", "-f", "-a1", "-s0", "-o"]).arg(&calls);
     strace.args(["-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
-    files.iter().for_each(|it| drop(strace.arg("-P").arg(it)));
+    strace.args(files.iter().flat_map(|it| [OsStr::new("-P"), it.as_os_str()]));
     strace.arg(keyward().get_program()).args(arguments).arg("--data-dir").arg(data).envs(FAST);
     strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Process::start(&mut strace);
