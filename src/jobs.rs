@@ -11,7 +11,8 @@ use std::{
 use futures_core::future::BoxFuture;
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, Notify, OwnedMutexGuard},
+    task::JoinHandle,
 };
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler, JobSchedulerError};
 
@@ -24,6 +25,8 @@ use crate::{
 pub struct Jobs {
     scheduler: JobScheduler,
     shared: Arc<Shared>,
+    /// Stores uses that cannot wait for the schedule.
+    flusher: JoinHandle<()>,
 }
 
 struct Shared {
@@ -59,7 +62,8 @@ impl Jobs {
             scheduler.add(tick).await?;
         }
         scheduler.start().await?;
-        Ok(Self { scheduler, shared })
+        let flusher = flush_on_request(&shared);
+        Ok(Self { scheduler, shared, flusher })
     }
 
     /// Returns a function that runs a job now and counts the run. If the job is running, it waits and
@@ -87,6 +91,7 @@ impl Jobs {
         if let Err(err) = self.scheduler.shutdown().await {
             tracing::warn!(error = &err as &dyn std::error::Error, "the scheduler did not stop");
         }
+        self.flusher.abort();
         for turn in self.shared.turns.0.values() {
             drop(turn.lock().await);
         }
@@ -111,6 +116,22 @@ impl Turns {
     async fn wait(&self, job: Job) -> Option<OwnedMutexGuard<()>> {
         Some(self.of(job)?.lock_owned().await)
     }
+}
+
+/// Starts a task that stores uses whenever a verification asks for it.
+fn flush_on_request(shared: &Arc<Shared>) -> JoinHandle<()> {
+    let requested = Arc::new(Notify::new());
+    let request = Arc::clone(&requested);
+    shared.app.on_flush_request(move || request.notify_one());
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        loop {
+            requested.notified().await;
+            // The running flush may have passed the credential already.
+            let Some(turn) = shared.turns.wait(Job::FlushUsage).await else { return };
+            run_in_turn(&shared, Job::FlushUsage, turn).await;
+        }
+    })
 }
 
 /// Runs the job unless it is running.

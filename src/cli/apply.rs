@@ -154,9 +154,17 @@ fn placed(path: &Path, file: &DeclaredFile, fault: &ApplyFault) -> Option<Fault>
     let origin = SettingSource::File { path: path.to_owned(), line };
     let message = match &*fault.field {
         "" => fault.detail.clone(),
-        field => format!("`{}` {}", declared_name(field), fault.detail),
+        field => about(declared_name(field), &fault.detail),
     };
     Some(Fault { origin, message })
+}
+
+/// Returns a sentence about a member. Most details of the API continue one; the others are sentences.
+fn about(member: &str, detail: &str) -> String {
+    const VERBS: [&str; 6] = ["must", "is", "names", "holds", "nests", "may"];
+    let continues = detail.split(' ').next().is_some_and(|it| VERBS.contains(&it));
+    let sign = if continues { "" } else { ":" };
+    format!("`{member}`{sign} {detail}")
 }
 
 fn line(fault: &Fault) -> usize {
@@ -179,7 +187,7 @@ fn sentence(change: &ApplyChange) -> String {
             )
         }
         "left" if change.key_id.is_some() => {
-            format!("left {what}: it has ended, and is not created again")
+            format!("left {what}: it was revoked or has expired, and is not created again")
         }
         "left" => format!(
             "left {what}: a key with this digest was here before, and was rotated or has ended; it is \

@@ -106,6 +106,7 @@ fn examine(config: &Config) -> Vec<(&'static str, Diagnosis)> {
         ("initial root key", initial_key(layout)),
         ("checkpoint key", checkpoint_key(config, &server)),
         ("token keys", token_keys(layout)),
+        ("token exchange", token_exchange(config)),
         ("backup", backup(config, &server)),
         ("server", server),
     ]);
@@ -285,6 +286,18 @@ fn token_keys(layout: &DataLayout) -> Diagnosis {
     match server::check_token_keys(layout) {
         Ok(()) => ok("sound, or made when they are needed"),
         Err(err) => failed(causes(err)),
+    }
+}
+
+fn token_exchange(config: &Config) -> Diagnosis {
+    if let Some(url) = &config.public_url {
+        return ok(format!("tokens name {url} as their issuer"));
+    }
+    let path = config.layout().database();
+    match LogFile::open(&path).and_then(|it| it.has_token_exchange()) {
+        Ok(true) => warning("it is on for an account, but no token is issued: set public_url"),
+        Ok(false) => ok("off"),
+        Err(err) => failed(err.about(&path)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The report of a command line that cannot be parsed.
 
-use std::{env, ffi::OsString, io::Write, process::ExitCode};
+use std::{env, ffi::OsString, io::Write, path::Path, process::ExitCode};
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
@@ -36,7 +36,10 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
     let argument = err.get(ContextKind::InvalidArg).map(ToString::to_string);
     // A surplus argument that is too long for a word may be a key of any shape.
     let surplus = argument.as_deref().is_some_and(|it| {
-        !it.starts_with(['-', '<', '[']) && LONGEST_WORD < it.len() && !it.contains('…')
+        !it.starts_with(['-', '<', '['])
+            && LONGEST_WORD < it.len()
+            && !it.contains('…')
+            && !is_path(it)
     });
     if err.kind() == ErrorKind::UnknownArgument && surplus {
         err.insert(ContextKind::InvalidArg, ContextValue::String("…".to_owned()));
@@ -46,7 +49,7 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
         err.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
     }
     if err.kind() == ErrorKind::UnknownArgument
-        && let Some(tip) = argument.as_deref().and_then(listen_tip)
+        && let Some(tip) = argument.as_deref().and_then(|it| listen_tip(it).or_else(|| to_tip(it)))
     {
         err.remove(ContextKind::SuggestedArg);
         err.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
@@ -63,6 +66,20 @@ pub(super) fn explain(mut err: Error) -> ExitCode {
     }
     let _ = anstream::stderr().write_all(masked(&text).as_bytes());
     ExitCode::from(USAGE)
+}
+
+/// Returns whether the argument names a file in a directory that exists. No key does: of the texts that can be
+/// keys, only those in base64 have a slash.
+fn is_path(argument: &str) -> bool {
+    let dir = Path::new(argument).parent();
+    dir.is_some_and(|it| it.parent().is_some() && it.is_dir())
+}
+
+/// Suggests `--to` for the file of `backup create`, which is an argument of `backup verify`.
+fn to_tip(argument: &str) -> Option<String> {
+    let is_create = env::args_os().skip(1).take(2).eq(["backup", "create"]);
+    (is_create && !argument.starts_with('-'))
+        .then(|| "to name the file of the backup, write '--to FILE'".to_owned())
 }
 
 /// Suggests `--listen` for an argument by which other servers take a port or an address.

@@ -1,4 +1,4 @@
-//! The file of `keyward apply`: accounts and keys as they shall be.
+//! The file of `keyward apply`: accounts and keys as they must be afterwards.
 //!
 //! This reads what is written, with the lines, into the members that the API has. The server checks what it
 //! means.
@@ -268,8 +268,10 @@ mod tests {
             ("9007199254740993.0", INEXACT),
             ("0.1000000000000000000001", INEXACT),
             ("1e-400", INEXACT),
-            ("inf", INEXACT),
-            ("nan", INEXACT),
+            ("1e400", INEXACT),
+            ("+inf", "holds `inf`, and JSON has no such number"),
+            ("-inf", "holds `-inf`, and JSON has no such number"),
+            ("nan", "holds `nan`, and JSON has no such number"),
             (&nested(31), "nests deeper than 31 levels"),
         ] {
             assert_eq!(metadata(bad).1, [format!("a.toml:2: `metadata` {why}")], "{bad}");
@@ -300,6 +302,18 @@ mod tests {
                 let read = again.accounts.iter().map(|(it, _)| it).chain(&again.keys).next();
                 assert_eq!(read.unwrap().members.get(api), Some(value));
             }
+        }
+    }
+
+    #[test]
+    fn a_rate_out_of_bounds_is_told_with_the_bounds_of_both_numbers() {
+        for bad in ["1/0s", "0/60s", "1/31d", "4294967295/1s"] {
+            let (_, faults) = read(&format!("[[keys]]\nrate_limit = \"{bad}\"\n"));
+            let expected = format!(
+                "a.toml:2: `rate_limit` must have a limit from 1 to 1000000000 and a window from 1s to \
+                 30d, not `{bad}`, or \"none\""
+            );
+            assert_eq!(faults, [expected]);
         }
     }
 

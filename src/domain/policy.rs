@@ -12,7 +12,7 @@ use self::{
     tree::Node,
 };
 use crate::domain::{
-    request_path::RequestPath,
+    request_path::{Reading, RequestPath},
     scope::{Catalogue, ScopeBits},
 };
 
@@ -169,18 +169,19 @@ impl Policy {
             |place: usize| self.routes.get(place).is_some_and(|it| it.admits(method, host));
         let place = self.tree.first(path.segments(), &admits).ok_or(Undecided::NoRoute)?;
         let route = self.routes.get(place).ok_or(Undecided::NoRoute)?;
-        let lenient = path.lenient();
-        let by_case = (lenient.is_empty() && self.has_lenient_words).then_some(path);
-        for (at, path) in lenient.iter().chain(by_case).enumerate() {
-            let other = self.lenient_tree.first(path.segments(), &admits);
-            let differs = match other.and_then(|it| self.routes.get(it)) {
-                Some(it) => it.access != route.access,
-                // A shorter path. The first one has all segments.
-                None => 0 < at,
-            };
-            if differs {
-                return Err(Undecided::OtherRoute);
+        let is_other = |reading: Reading<'_>| {
+            // The policy names this path with its suffix, so it says what the suffix needs.
+            if reading.ignores_suffix() && route.path.names_the_end(path.segments().count()) {
+                return false;
             }
+            let tree = if reading.ignores_case() { &self.lenient_tree } else { &self.tree };
+            match tree.first(reading.segments(), &admits).and_then(|it| self.routes.get(it)) {
+                Some(it) => it.access != route.access,
+                None => reading.segments().count() < path.segments().count(),
+            }
+        };
+        if path.any_reading(self.has_lenient_words, is_other) {
+            return Err(Undecided::OtherRoute);
         }
         Ok((place, route))
     }

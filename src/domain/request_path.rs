@@ -5,14 +5,33 @@
 //! differently is refused. So the path that was judged is the path that is served.
 //!
 //! Some differences are harmless in most paths: the case of letters, dots and blanks at the end of a
-//! segment, an escaped `?` or `#`. Such a path is refused only if the policy decides differently about
-//! [`RequestPath::lenient`].
+//! segment, an escaped `?` or `#`, a suffix such as `.json`. Such a path is refused only if the policy
+//! decides differently about a [`Reading`] of it.
 
 use std::{borrow::Cow, str};
 
 /// A decoded path with one reading: no segment is `.` or `..`, and only the last may be empty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestPath<'a>(Cow<'a, str>);
+
+/// A path as a lenient server could read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    path: &'a str,
+    /// A set of the ways below.
+    ways: u8,
+}
+
+/// Without regard to case.
+const CASE: u8 = 1;
+/// Without blanks around a segment.
+const BLANKS: u8 = 2;
+/// Without dots at the end of a segment.
+const DOTS: u8 = 4;
+/// Up to an escaped `?` or `#`.
+const CUT: u8 = 8;
+/// Without the text from the last dot of the last segment, which some frameworks take for a format.
+const SUFFIX: u8 = 16;
 
 /// The reason why a path has more than one reading.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -62,13 +81,50 @@ pub fn check_method(method: &str) -> Result<(), Ambiguity> {
 /// Returns a segment as a lenient server compares it: without regard to case, and without blanks and
 /// the dots at its end.
 pub(super) fn lenient_segment(segment: &str) -> String {
-    let end = |it: char| it == '.' || it.is_whitespace();
-    folded(segment.trim_start().trim_end_matches(end))
+    folded(trimmed(segment, BLANKS | DOTS)).into_owned()
 }
 
 /// Returns a text without regard to case.
-fn folded(text: &str) -> String {
-    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+fn folded(text: &str) -> Cow<'_, str> {
+    if !text.is_ascii() {
+        return text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
+    }
+    let loud = text.bytes().any(|it| it.is_ascii_uppercase());
+    if loud { text.to_ascii_lowercase().into() } else { text.into() }
+}
+
+fn trimmed(segment: &str, ways: u8) -> &str {
+    let (blanks, dots) = (ways & BLANKS != 0, ways & DOTS != 0);
+    let start = if blanks { segment.trim_start() } else { segment };
+    start.trim_end_matches(|it: char| (dots && it == '.') || (blanks && it.is_whitespace()))
+}
+
+fn without_suffix(path: &str) -> &str {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    match path.rsplit_once('.') {
+        Some((before, suffix)) if !suffix.contains('/') && !before.ends_with('/') => before,
+        _ => path,
+    }
+}
+
+impl<'a> Reading<'a> {
+    fn new(path: &'a str, ways: u8) -> Self {
+        let cut = if ways & CUT == 0 { None } else { path.split(['?', '#']).next() };
+        let path = trimmed(cut.unwrap_or(path), ways);
+        Self { path: if ways & SUFFIX == 0 { path } else { without_suffix(path) }, ways }
+    }
+
+    pub fn ignores_case(self) -> bool {
+        self.ways & CASE != 0
+    }
+
+    pub fn ignores_suffix(self) -> bool {
+        self.ways & SUFFIX != 0
+    }
+
+    pub fn segments(self) -> impl Iterator<Item = &'a str> + Clone {
+        self.path.split('/').map(move |it| trimmed(it, self.ways)).filter(|it| !it.is_empty())
+    }
 }
 
 impl<'a> RequestPath<'a> {
@@ -117,31 +173,42 @@ impl<'a> RequestPath<'a> {
         Ok(path)
     }
 
-    /// Returns the paths as which lenient servers could read this one: first without regard to case, then
-    /// also without blanks around segments and dots at their end, or only up to an escaped `?` or `#`, or
-    /// both. Returns nothing if all of them are this path.
-    pub fn lenient(&self) -> Vec<RequestPath<'static>> {
+    /// Returns whether `holds` is true of one of the readings of lenient servers, which may combine
+    /// several ways. `ignoring_case` asks for the reading without regard to case even if the path has no
+    /// capital letters.
+    pub fn any_reading(&self, ignoring_case: bool, holds: impl Fn(Reading<'_>) -> bool) -> bool {
+        let ways = self.ways() | if ignoring_case { CASE } else { 0 };
+        if ways == 0 {
+            return false;
+        }
+        let folded = folded(&self.0);
+        (1..=CASE | BLANKS | DOTS | CUT | SUFFIX).filter(|it| it & !ways == 0).any(|ways| {
+            let path = if ways & CASE == 0 { &self.0 } else { &folded };
+            holds(Reading::new(path, ways))
+        })
+    }
+
+    /// Returns the ways of lenient reading that can make a difference.
+    fn ways(&self) -> u8 {
         let strict = |it: u8| {
             it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'/' | b'-' | b'_')
         };
         if self.0.bytes().all(strict) {
-            return Vec::new();
+            return 0;
         }
-        let start = self.0.split(['?', '#']).next().unwrap_or_default();
-        let read = |path: &str, segment: fn(&str) -> String| {
-            let segments: Vec<_> = path.split('/').map(segment).collect();
-            RequestPath(segments.join("/").into())
-        };
-        let mut paths = vec![read(&self.0, folded)];
-        for path in [&self.0, start] {
-            for segment in [folded, lenient_segment] {
-                let path = read(path, segment);
-                if !paths.contains(&path) {
-                    paths.push(path);
-                }
-            }
-        }
-        paths
+        // In `a.b`, no dot ends anything, but the second part may be a suffix.
+        let mut dots = self.0.split('.').skip(1).peekable();
+        let suffix = dots.peek().is_some();
+        let ending = dots.any(|after| !after.starts_with(|it: char| it.is_ascii_alphanumeric()));
+        let case = self.0.bytes().any(|it| it.is_ascii_uppercase() || !it.is_ascii());
+        let found = [
+            (CASE, case),
+            (BLANKS, self.0.contains(char::is_whitespace)),
+            (DOTS, ending),
+            (CUT, self.0.contains(['?', '#'])),
+            (SUFFIX, suffix),
+        ];
+        found.iter().filter(|(_, found)| *found).fold(0, |ways, (way, _)| ways | way)
     }
 
     /// Returns the segments. A slash at the end makes no difference, as for most servers.
@@ -188,6 +255,8 @@ fn hex(two: &[u8]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -253,35 +322,62 @@ mod tests {
         assert_eq!(RequestPath::parse(b"/\xff"), Err(Ambiguity::NotUtf8));
     }
 
+    fn readings(path: &RequestPath<'_>) -> Vec<String> {
+        let words = path.segments().collect::<Vec<_>>().join(" ");
+        let found = RefCell::new(Vec::new());
+        path.any_reading(false, |it| {
+            let text = it.segments().collect::<Vec<_>>().join(" ");
+            let mut found = found.borrow_mut();
+            if text != words && !found.contains(&text) {
+                found.push(text);
+            }
+            false
+        });
+        found.into_inner()
+    }
+
     #[test]
-    fn a_lenient_server_reads_less() {
+    fn lenient_servers_ignore_parts_of_a_path_each_in_its_way() {
         for (target, expected) in [
             ("/orders/7", &[][..]),
-            ("/orders/caf%C3%A9", &["orders café"]),
+            ("/orders/caf%C3%A9", &[]),
             ("/Orders/ADMIN", &["orders admin"]),
             ("/orders/%C4%B0%E2%84%AA", &["orders i\u{307}k"]),
-            ("/orders/admin.", &["orders admin.", "orders admin"]),
-            ("/orders/%20admin%20./x", &["orders  admin . x", "orders admin x"]),
-            ("/orders/.../ADMIN", &["orders ... admin", "orders admin"]),
-            ("/orders/7%3Fx/EXPORT", &["orders 7?x export", "orders 7"]),
-            ("/orders/7.%23/A", &["orders 7.# a", "orders 7.", "orders 7"]),
-            ("/orders/%23/7", &["orders # 7", "orders"]),
-            ("/orders/a.b", &["orders a.b"]),
+            ("/orders/admin.", &["orders admin"]),
+            ("/users/ME/a%20", &["users me a ", "users ME a", "users me a"]),
+            ("/users/me./a%20", &["users me. a", "users me a ", "users me a"]),
+            ("/.../ADMIN", &["... admin", "ADMIN", "admin"]),
+            ("/a%3Fx/B", &["a?x b", "a"]),
+            ("/7.%23/a", &["7.", "7"]),
+            ("/%23/7", &[""]),
+            ("/orders/export.json", &["orders export"]),
+            ("/orders/export.json/", &["orders export"]),
+            ("/orders/export.tar.gz", &["orders export.tar"]),
+            ("/export.json%3Fx.y", &["export.json", "export.json?x", "export"]),
+            ("/export..json", &["export.", "export"]),
+            ("/export.json.", &["export.json", "export"]),
+            ("/export.json/%20", &["export.json", "export"]),
+            ("/a.b/c", &[]),
+            ("/a/.b", &[]),
         ] {
             let Ok(path) = RequestPath::parse(target.as_bytes()) else { panic!("{target}") };
-            let found = path.lenient();
-            let words = |it: &RequestPath<'_>| it.segments().collect::<Vec<_>>().join(" ");
-            assert_eq!(found.iter().map(words).collect::<Vec<_>>(), expected, "{target}");
+            assert_eq!(readings(&path), expected, "{target}");
         }
     }
 
     proptest! {
+        /// The ways that are left out would change nothing.
         #[test]
-        fn a_path_without_a_lenient_form_is_that_form(path in "/[/a-cA.%F_ -]{0,12}") {
+        fn no_reading_is_left_out(path in "/[/a-cA.%3F_ éİ-]{0,12}") {
             if let Ok(path) = RequestPath::parse(path.as_bytes()) {
-                let segments: Vec<_> = path.segments().map(lenient_segment).collect();
-                let same = path.segments().eq(segments.iter().map(String::as_str));
-                prop_assert!(same || !path.lenient().is_empty());
+                let found = readings(&path);
+                let same: Vec<_> = path.segments().collect();
+                for ways in 1..=CASE | BLANKS | DOTS | CUT | SUFFIX {
+                    let folded = folded(&path.0);
+                    let text = if ways & CASE == 0 { &*path.0 } else { &*folded };
+                    let read: Vec<_> = Reading::new(text, ways).segments().collect();
+                    prop_assert!(read == same || found.contains(&read.join(" ")), "{read:?}");
+                }
             }
         }
 

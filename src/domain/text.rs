@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 pub use crate::domain::mask::{masked, quotable};
-use crate::domain::{mask, visible};
+use crate::domain::{id::AccountId, mask, visible};
 
 /// The display name of a key or an account: 1 to 100 characters that people can tell apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -116,6 +116,11 @@ impl ExternalId {
             return Err(InvalidText::HoldsKey);
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Returns whether a command or an import would take this for the identifier of an account.
+    pub fn is_like_account_id(&self) -> bool {
+        self.0 == "self" || self.0.starts_with(AccountId::PREFIX)
     }
 
     pub fn as_str(&self) -> &str {

@@ -19,5 +19,5 @@ pub use self::{
     },
     denied::DeniedCaller,
     examine::{Refusal, caller, examine, identified, judged, judged_identity, permit},
-    presented::{IDEMPOTENCY_KEY, PresentedKey, key_in_query, without_key},
+    presented::{Ambiguity, IDEMPOTENCY_KEY, PresentedKey, key_in_query, without_key},
 };

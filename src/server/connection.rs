@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     input::{Chunks, Input, Lines},
     requests::{Framing, Requests},
-    slots::Slot,
+    slots::{Slot, Standby},
 };
 
 /// How long a connection may wait for its next request. Long, because a gateway keeps its connections, and
@@ -194,6 +194,7 @@ impl<IO> Connection<IO> {
         match outcome {
             Poll::Ready(Ok(_)) => {
                 (self.progress.taken, self.progress.moved) = (true, true);
+                self.progress.stalled = 0;
                 self.blocked = false;
                 if mem::take(&mut self.refused) {
                     cx.waker().wake_by_ref();
@@ -211,17 +212,20 @@ impl<IO> Connection<IO> {
     /// Watches a connection that has no further input now. Returns whether it ends here, without a fault,
     /// because it waits for a request.
     fn watch_input(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let head = if let Next::Head(lines) = self.next { Some(lines) } else { None };
+        let has_begun = head.is_some_and(|it| it != Lines::NONE);
+        let idle_since = self.requests.idle_since().filter(|_| head == Some(Lines::NONE));
+        let has_lapsed = self.progress.watch(cx, self.blocked, idle_since, has_begun)?;
+        // The end of an answer may still be in the buffer: a client that reads it is not idle.
+        self.requests.stand_by(if self.blocked {
+            (0 < self.progress.stalled).then_some(Standby::Unread)
+        } else {
+            head.map(|_| Standby::Idle)
+        });
         // Asked in every state: the end of an answer wakes nothing, and then the connection waits.
-        let is_needed = self.requests.poll_end(cx).is_ready();
-        let Next::Head(lines) = self.next else {
-            return self.progress.watch(cx, self.blocked, None, false);
-        };
-        let has_begun = lines != Lines::NONE;
-        let idle_since = self.requests.waits_since().filter(|_| !has_begun);
-        if !self.progress.watch(cx, self.blocked, idle_since, has_begun)? && !is_needed {
+        if self.requests.poll_end(cx).is_pending() && !has_lapsed {
             return Ok(false);
         }
-        // The client has not read its last answer.
         if self.blocked { Err(io::ErrorKind::TimedOut.into()) } else { Ok(true) }
     }
 }
@@ -457,18 +461,56 @@ mod tests {
         });
     }
 
+    /// Fills the socket, and returns how many of the bytes of an answer it took.
+    async fn fill(connection: &mut Connection<DuplexStream>) -> usize {
+        let mut taken = 0;
+        while let Ok(length) = timeout(SHORT, connection.write(&[0; 100])).await {
+            taken += length.unwrap();
+        }
+        taken
+    }
+
     #[test]
-    fn a_connection_whose_answer_is_unread_ends_at_once_for_a_new_one() {
+    fn a_client_that_reads_its_answer_keeps_its_connection_until_it_has_all_of_it() {
         System::new().block_on(async {
-            let (mut connection, _client) = connection(1);
-            connection.progress.keep_alive = LONG * 2;
-            let answer = connection.write_all(&[0; 2000]);
-            assert!(timeout(SHORT, answer).await.is_err(), "the client reads nothing");
-            let (_new, begin) = (Slot::open(1), Instant::now());
-            let ended = forwarded(&mut connection).await.map_err(|it| it.kind());
-            assert_eq!(ended, Err(io::ErrorKind::TimedOut));
-            assert!(begin.elapsed() < TICK, "{:?}", begin.elapsed());
+            let (mut connection, mut client) = connection(1);
+            connection.progress.keep_alive = SHORT;
+            let taken = fill(&mut connection).await;
+            let _new = Slot::open(1);
+            let early = timeout(SHORT * 4, connection.read(&mut [0; 9])).await;
+            assert!(early.is_err(), "{early:?}");
+            connection.progress.stalled = 1;
+            client.read_exact(&mut vec![0; taken]).await.unwrap();
+            connection.write_all(b"the end").await.unwrap();
+            assert_eq!(connection.progress.stalled, 0, "it reads again");
+            assert_eq!(forwarded(&mut connection).await.unwrap(), b"");
+            let mut end = [0; 7];
+            client.read_exact(&mut end).await.unwrap();
+            assert_eq!(&end, b"the end");
         });
+    }
+
+    #[test]
+    fn a_connection_whose_answer_is_unread_ends_for_a_new_one_also_within_its_request() {
+        for has_request in [false, true] {
+            System::new().block_on(async {
+                let (mut connection, mut client) = connection(1);
+                connection.progress.keep_alive = LONG * 2;
+                let mut request = None;
+                if has_request {
+                    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+                    assert!(forwarded(&mut connection).await.unwrap().starts_with(b"GET"));
+                    request = Some(connection.requests.begin(&mut Request::new()));
+                }
+                fill(&mut connection).await;
+                connection.progress.stalled = 1;
+                let (_new, begin) = (Slot::open(1), Instant::now());
+                let ended = forwarded(&mut connection).await.map_err(|it| it.kind());
+                assert_eq!(ended, Err(io::ErrorKind::TimedOut), "{has_request}");
+                assert!(begin.elapsed() < TICK, "{:?}", begin.elapsed());
+                drop(request);
+            });
+        }
     }
 
     #[derive(Default)]

@@ -16,7 +16,7 @@ use actix_web::{
 };
 use tokio::time::Instant;
 
-use super::slots::Slot;
+use super::slots::{Slot, Standby};
 
 /// The requests of a connection whose answers are not complete. There is one at most, because the
 /// connection forwards no other.
@@ -94,8 +94,17 @@ impl Requests {
     }
 
     /// Returns since when the connection waits for a request.
-    pub fn waits_since(&self) -> Option<Instant> {
-        self.0.borrow().slot.waits_since()
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.0.borrow().slot.idle_since()
+    }
+
+    /// Notes why the connection may end for a new one; `None` means that it may not.
+    pub fn stand_by(&self, why: Option<Standby>) {
+        let slot = &mut self.0.borrow_mut().slot;
+        match why {
+            Some(why) => slot.stand_by(why),
+            None => slot.work(),
+        }
     }
 
     /// Waits until another connection needs the slot of this one.
@@ -113,7 +122,7 @@ impl Drop for Request {
         let mut running = self.0.0.borrow_mut();
         running.count -= 1;
         if running.count == 0 {
-            running.slot.wait();
+            running.slot.stand_by(Standby::Idle);
             if let Some(waker) = running.waker.take() {
                 waker.wake();
             }

@@ -1,8 +1,9 @@
 //! The connections of one worker, and which of them ends when there are too many.
 //!
 //! Further connections wait to be accepted while a worker has all that it may have. Then one client that opens
-//! connections and asks nothing would keep out all others. Therefore a worker with few free slots ends the
-//! connection that has waited longest for a request, as nginx does. A request that was read is never cut off.
+//! connections and asks nothing would keep out all others. Therefore a worker with few free slots ends a
+//! connection: one whose client has stopped reading its answer, or else the one that has waited longest for a
+//! request, as nginx does. A request that was read runs, and an answer that its client reads is never cut off.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,8 +29,17 @@ struct Slots {
     /// Those of them that were told to end and have not ended yet.
     ending: usize,
     newest: u64,
-    /// The connections that wait for a request, the longest first.
-    waiting: BTreeMap<u64, Rc<Signal>>,
+    /// The connections that may end for a new one, the first one first.
+    standby: BTreeMap<(Standby, u64), Rc<Signal>>,
+}
+
+/// Why a connection may end for a new one. The order is that in which they end.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Standby {
+    /// Its client has read nothing of an answer for some time.
+    Unread,
+    /// It waits for a request.
+    Idle,
 }
 
 /// Tells a connection to end.
@@ -44,8 +54,8 @@ struct Signal {
 pub(super) struct Slot {
     /// The most connections that the worker has without ending one.
     most: usize,
-    /// The number of this slot in the waiting list, and since when it waits.
-    waiting: Option<(u64, Instant)>,
+    /// The place of this slot in the list, and since when it has it.
+    standby: Option<((Standby, u64), Instant)>,
     signal: Rc<Signal>,
 }
 
@@ -59,14 +69,14 @@ fn with_slots<T: Default>(work: impl FnOnce(&mut Slots) -> T) -> T {
     WORKER.try_with(|it| work(&mut it.borrow_mut())).unwrap_or_default()
 }
 
-/// Ends the connection that waits longest if more than `most` stay open.
+/// Ends the first connection of the list if more than `most` stay open.
 fn make_room(most: usize) {
-    let longest = with_slots(|it| {
-        let longest = if most + it.ending < it.open { it.waiting.pop_first() } else { None };
-        it.ending += usize::from(longest.is_some());
-        longest
+    let first = with_slots(|it| {
+        let first = if most + it.ending < it.open { it.standby.pop_first() } else { None };
+        it.ending += usize::from(first.is_some());
+        first
     });
-    if let Some((_, signal)) = longest {
+    if let Some((_, signal)) = first {
         signal.end();
     }
 }
@@ -85,39 +95,43 @@ impl Slot {
         with_slots(|it| it.open += 1);
         // Before this connection waits: a new one is never the one that ends for itself.
         make_room(most);
-        let mut slot = Self { most, waiting: None, signal: Rc::default() };
-        slot.enlist();
+        let mut slot = Self { most, standby: None, signal: Rc::default() };
+        slot.enlist(Standby::Idle);
         slot
     }
 
-    fn enlist(&mut self) {
-        let number = with_slots(|it| {
+    fn enlist(&mut self, why: Standby) {
+        let place = with_slots(|it| {
             it.newest += 1;
-            it.waiting.insert(it.newest, Rc::clone(&self.signal));
+            it.standby.insert((why, it.newest), Rc::clone(&self.signal));
             it.newest
         });
-        self.waiting = Some((number, Instant::now()));
+        self.standby = Some(((why, place), Instant::now()));
     }
 
-    /// Notes that the connection waits for its next request.
-    pub fn wait(&mut self) {
-        self.enlist();
-        make_room(self.most);
+    /// Notes that the connection may end for a new one.
+    pub fn stand_by(&mut self, why: Standby) {
+        if self.standby.is_none_or(|((it, _), _)| it != why) {
+            self.work();
+            self.enlist(why);
+            make_room(self.most);
+        }
     }
 
-    /// Notes that a request was read, perhaps just before the connection would have ended.
+    /// Notes that a request was read, or that an answer is read, perhaps just before the connection would have
+    /// ended. No other one ends in its place: it could be the new one, which has not asked yet.
     pub fn work(&mut self) {
         if self.signal.ended.replace(false) {
             with_slots(|it| it.ending = it.ending.saturating_sub(1));
         }
-        if let Some((number, _)) = self.waiting.take() {
-            drop(with_slots(|it| it.waiting.remove(&number)));
+        if let Some((place, _)) = self.standby.take() {
+            drop(with_slots(|it| it.standby.remove(&place)));
         }
     }
 
     /// Returns since when the connection waits for a request.
-    pub fn waits_since(&self) -> Option<Instant> {
-        self.waiting.map(|(_, since)| since)
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.standby.filter(|((why, _), _)| *why == Standby::Idle).map(|(_, since)| since)
     }
 
     /// Waits until another connection needs this slot.
@@ -166,7 +180,7 @@ mod tests {
         // The first one works, and then waits behind the others.
         slots[0].work();
         slots[1].work();
-        slots[0].wait();
+        slots[0].stand_by(Standby::Idle);
         slots.push(Slot::open(3));
         assert_eq!(ended(&slots), [2]);
         slots.push(Slot::open(3));
@@ -192,12 +206,30 @@ mod tests {
             slots.push(Slot::open(1));
             slots.iter_mut().for_each(Slot::work);
         }
-        slots[1].wait();
+        slots[1].stand_by(Standby::Idle);
         assert_eq!(ended(&slots), [1]);
-        slots[0].wait();
+        slots[0].stand_by(Standby::Idle);
         assert_eq!(ended(&slots), [0, 1]);
-        slots[2].wait();
+        slots[2].stand_by(Standby::Idle);
         assert_eq!(ended(&slots), [0, 1], "the others are about to end, and one may stay");
+    }
+
+    #[test]
+    fn a_connection_whose_answer_is_unread_ends_first_unless_its_client_reads_again() {
+        let mut slots: Vec<_> = (0..3).map(|_| Slot::open(3)).collect();
+        slots[1].work();
+        slots[1].stand_by(Standby::Unread);
+        assert_eq!((slots[1].idle_since(), ended(&slots)), (None, vec![]));
+        slots.push(Slot::open(3));
+        assert_eq!(ended(&slots), [1]);
+        slots[1].stand_by(Standby::Unread);
+        assert_eq!(ended(&slots), [1], "it is told once");
+        slots[1].work();
+        assert_eq!(ended(&slots), [0; 0]);
+        slots.push(Slot::open(3));
+        assert_eq!(ended(&slots), [0]);
+        slots.push(Slot::open(3));
+        assert_eq!(ended(&slots), [0, 2], "the one whose answer is read stays");
     }
 
     #[test]

@@ -305,6 +305,8 @@ fn refuse_reactivation(
     Ok(())
 }
 
+/// Refuses an external identifier that another account has, or that could be taken for another account's `id`. An
+/// account that has such a one already keeps it.
 fn refuse_taken(
     tx: &ReadTx<'_>,
     external_id: Option<&ExternalId>,
@@ -313,6 +315,10 @@ fn refuse_taken(
     let Some(external_id) = external_id else { return Ok(()) };
     match tx.account_with_external_id(external_id)? {
         Some(holder) if Some(holder.id) != own => Err(Conflict::ExternalIdTaken.into()),
+        None if external_id.is_like_account_id() => {
+            let detail = "must not be `self` or begin with `acct_`, as the `id` of an account does";
+            Err(Error::invalid("/externalId", "like_account_id", detail))
+        }
         Some(_) | None => Ok(()),
     }
 }

@@ -3,10 +3,13 @@
 //! It makes only the changes that lead to that state, by the functions that the API uses, in one
 //! transaction. So a file is applied as a whole or not at all, and a dry run is the same run, undone.
 
+mod contradictions;
+
 use std::collections::HashSet;
 
 use serde_json::Value;
 
+use self::contradictions::contradictions;
 use crate::{
     domain::{
         account::{Account, AccountStatus},
@@ -22,14 +25,14 @@ use crate::{
         AccountPatch, Change, DryRunCounts, Error, Fault, ImportRow, KeyAccess, KeyChange,
         KeyPatch, Keyward, NewKey, Principal,
         accounts::{MANAGERS, facts},
-        import::{Prepared, Rollback},
+        import::{Prepared, Rollback, no_root_key},
         view::{changes, settings},
     },
     store::{KeyRecord, ReadTx, StoreError},
 };
 
 /// A section of the file: an account, or a key of an account or of the operator.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Section {
     /// The position of the account; `None` for a key of the operator account.
     pub account: Option<usize>,
@@ -37,14 +40,14 @@ pub struct Section {
     pub key: Option<usize>,
 }
 
-/// An account as it shall be. What is absent in `patch` stays as it is, or gets its default.
+/// An account as it must be after the run. What is absent in `patch` stays as it is, or gets its default.
 pub struct DeclaredAccount {
     pub section: Section,
     pub external_id: ExternalId,
     pub patch: AccountPatch,
 }
 
-/// A key as it shall be.
+/// A key as it must be after the run.
 pub struct DeclaredKey {
     pub section: Section,
     pub digest: ImportedDigest,
@@ -70,7 +73,7 @@ pub enum AppliedAction {
     Updated,
     Revoked,
     Suspended,
-    /// The key was revoked, or its digest is no longer that of a key. It does not come back.
+    /// The key was revoked or has expired, or its digest is no longer that of a key. It does not come back.
     Left,
 }
 
@@ -108,10 +111,13 @@ impl Keyward {
         &self,
         caller: &Principal,
         accounts: Vec<DeclaredAccount>,
-        keys: Vec<DeclaredKey>,
+        mut keys: Vec<DeclaredKey>,
         mode: ApplyMode,
     ) -> Result<Applied, Error> {
         let permit = self.permit_change(caller)?;
+        let faults = contradictions(self, caller, &accounts, &keys);
+        let at_fault: HashSet<_> = faults.iter().map(|(section, _)| *section).collect();
+        keys.retain(|it| !at_fault.contains(&it.section));
         let maker = self.prefix_maker(mode.dry_run || keys.is_empty())?;
         let (mut known, mut digests) = (Vec::new(), Vec::new());
         self.store.read::<_, Error>(|tx| {
@@ -136,12 +142,12 @@ impl Keyward {
         let outcome = self.change::<_, Rollback<Applied>>(permit, MANAGERS, move |change| {
             let mut run = Run {
                 change: &change,
-                applied: Applied::default(),
+                applied: Applied { faults, ..Applied::default() },
                 unsound: HashSet::new(),
                 deleted: None,
             };
             // First, because a key that ends makes room for a new one in its account.
-            if mode.prune {
+            if mode.prune && run.applied.faults.is_empty() {
                 run.prune(&run.named(&accounts, &keys)?)?;
             }
             for it in accounts {
@@ -301,7 +307,7 @@ impl Run<'_, '_> {
         patch: &KeyPatch,
     ) -> Result<(), Error> {
         let shown = (key.name.as_str().to_owned(), Some(key.id));
-        if key.revoked_at.is_some() {
+        if key.revoked_at.is_some() || key.is_expired_at(self.change.now()) {
             self.tell(AppliedAction::Left, account, Some(shown), Value::Null);
             return Ok(());
         }
@@ -311,7 +317,7 @@ impl Run<'_, '_> {
         }
         let is_root = |scopes: &ScopeSet| scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING);
         if patch.scopes.as_ref().is_some_and(is_root) && !is_root(&key.scopes) {
-            let says = "makes this a root key; `keyward root-key reset` makes one";
+            let says = no_root_key(account);
             return Err(Error::invalid("/scopes", "scope_escalation", says));
         }
         let wanted = KeyChange { id: key.id, access: KeyAccess::Write, expected: None };

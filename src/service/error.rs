@@ -161,6 +161,8 @@ pub enum TokenRefusal {
         quotable(.0, Scope::MAX_LEN)
     )]
     UnknownScope(String),
+    #[error("`scope` is blank; leave it out for a token with all scopes that the API key grants")]
+    BlankScope,
     #[error("the API key has no scope of the protected API, so a token would allow nothing")]
     NoScope,
     #[error(

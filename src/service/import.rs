@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::{
+        account::Account,
         credential::Credential,
         development_key::is_development_digest,
         event::EventType,
@@ -154,6 +155,15 @@ impl Keyward {
     }
 }
 
+/// Returns why a file gives no key of this account the scope `*`.
+pub(super) fn no_root_key(account: &Account) -> &'static str {
+    if account.is_operator() {
+        "`*` makes a root key, and no file makes one; use `keyward root-key reset`"
+    } else {
+        "this account cannot have *; only the operator account has root keys"
+    }
+}
+
 impl Change<'_> {
     /// Imports one row, or returns why it is refused. Nothing is written before all checks passed, so a
     /// refused row leaves no trace in the transaction.
@@ -170,8 +180,7 @@ impl Change<'_> {
         };
         let account = tx.account(account)?.ok_or(Error::NotFound)?;
         if new.scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING) {
-            let says = "a root key is not imported; `keyward root-key reset` makes one".to_owned();
-            return refuse("/scopes", "scope_escalation", says);
+            return refuse("/scopes", "scope_escalation", no_root_key(&account).to_owned());
         }
         if is_development_digest(&digest) {
             let says = "this is a key of `keyward dev`, which is public; create a new key instead";

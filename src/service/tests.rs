@@ -78,7 +78,7 @@ impl Bench {
         self.app.create_key(permit, self.account, new, self.app.mint()).unwrap()
     }
 
-    fn rotate(&self, key: &IssuedKey, grace: u64) -> IssuedKey {
+    pub fn rotate(&self, key: &IssuedKey, grace: u64) -> IssuedKey {
         let grace = Some(Duration::from_secs(grace));
         let permit = self.app.permit_rotation(&self.operator, change(key), grace).unwrap();
         let minted = self.app.mint();

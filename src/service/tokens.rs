@@ -59,10 +59,11 @@ impl Keyward {
         let catalogue = self.catalogue();
         let mut wanted = ScopeBits::default();
         let scopes = scopes.unwrap_or_default();
-        // Blanks alone name no scope. They must not count as a request for every scope.
-        let blank = !scopes.is_empty() && scopes.bytes().all(|it| it == b' ');
-        let names = scopes.split(' ').filter(|it| blank || !it.is_empty());
-        for name in names {
+        // They must not count as a request for every scope.
+        if !scopes.is_empty() && scopes.bytes().all(|it| it == b' ') {
+            return Err(TokenRefusal::BlankScope.into());
+        }
+        for name in scopes.split(' ').filter(|it| !it.is_empty()) {
             let bit = catalogue.find(name).filter(|it| it.is_subset_of(catalogue.own()));
             wanted = wanted.or(bit.ok_or_else(|| TokenRefusal::UnknownScope(name.to_owned()))?);
         }

@@ -1,7 +1,8 @@
 //! The usage of keys: gathered in memory, stored every few seconds and at shutdown.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -26,15 +27,35 @@ pub(super) struct UsageRecorder {
     /// Held from taking uses until they are in the file or back in memory. A second flush waits, because
     /// its caller reads the file afterwards.
     flushing: Mutex<()>,
+    /// Not set without a scheduler.
+    flush_request: OnceLock<FlushRequest>,
+}
+
+/// Asks for a flush at once, without waiting for it.
+struct FlushRequest(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for FlushRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FlushRequest")
+    }
 }
 
 impl UsageRecorder {
     /// Counts a verdict. Costs a few atomics, and a lock only for the first use since the last flush.
+    ///
+    /// The first use of a credential decides whether an older one may still rotate the key. A crash
+    /// must not lose it, so it does not wait for the next flush.
     pub fn count(&self, entry: &Arc<IndexedCredential>, verdict: Verdict, now: Timestamp) {
         let Some(live) = entry.live() else { return };
-        live.count(verdict, now);
+        let is_first = live.count(verdict, now);
         if live.is_to_be_queued() {
             self.queue(entry);
+        }
+        if is_first
+            && entry.key.in_rotation
+            && let Some(FlushRequest(ask)) = self.flush_request.get()
+        {
+            ask();
         }
     }
 
@@ -64,6 +85,13 @@ impl Keyward {
     pub const USAGE_KEPT: Duration = Duration::from_hours(400 * 24);
     /// The most days that a caller can ask for at once.
     pub const MOST_DAYS: u32 = 366;
+
+    /// Sets what is called when uses must be stored at once. The request is in the middle of a
+    /// verification, so `ask` must not wait.
+    pub fn on_flush_request(&self, ask: impl Fn() + Send + Sync + 'static) {
+        // A process has one scheduler.
+        let _ = self.usage.flush_request.set(FlushRequest(Box::new(ask)));
+    }
 
     /// Stores the gathered uses. Returns how many credentials were used since the last time. Uses that
     /// cannot be stored are kept for the next time.
@@ -167,7 +195,16 @@ impl Keyward {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::mpsc, thread};
+    use std::{
+        fs,
+        path::Path,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+            mpsc,
+        },
+        thread,
+    };
 
     use crate::{
         domain::{event::Subject, policy::RequiredScopes, rate_limit::RateLimit, verdict::Verdict},
@@ -177,6 +214,28 @@ mod tests {
         },
         store::WindowUse,
     };
+
+    /// Other first uses wait for the schedule: after a start there may be a million.
+    #[test]
+    fn only_the_first_use_of_a_credential_in_a_rotation_asks_for_a_flush() {
+        let bench = Bench::new();
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        bench.app.on_flush_request(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let key = bench.create();
+        bench.use_once(&key);
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "it has no older credential");
+        let fresh = bench.rotate(&key, 3600);
+        bench.use_once(&fresh);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let identity = bench.app.identify(fresh.plaintext.expose().as_bytes());
+        bench.app.judge(&identity, RequiredScopes::default());
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "it was used before");
+        bench.use_once(&bench.rotate(&fresh, 0));
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "no older credential is valid");
+    }
 
     /// The second of two flushes must not store an older use than the first.
     #[test]

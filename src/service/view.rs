@@ -128,6 +128,8 @@ fn shown(record: KeyRecord, index: &KeyIndex, now: Timestamp, creator_hidden: bo
                 last_used_at: seen(prefix).max(it.last_used_at),
             })
         })
+        // The key may have expired before the grace period ends.
+        .filter(|it| now < it.valid_until)
         .collect();
     KeyView {
         unused_scopes: unused_scopes(&record, index, now),

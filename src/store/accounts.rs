@@ -81,6 +81,12 @@ impl ReadTx<'_> {
         self.one_account("external_id = ?1 AND deleted_at_ms IS NULL", external_id)
     }
 
+    /// Returns whether keys of any account can be exchanged for tokens.
+    pub fn has_token_exchange(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM accounts WHERE token_exchange = 1 AND deleted_at_ms IS NULL)";
+        Ok(self.sql.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// Returns the external identifiers of all deleted accounts that were not purged yet.
     pub fn deleted_external_ids(&self) -> Result<HashSet<String>, StoreError> {
         let mut statement = self.sql.prepare_cached(

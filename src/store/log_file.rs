@@ -44,6 +44,11 @@ impl LogFile {
         ReadTx::new(&self.conn).time_floor()
     }
 
+    /// Returns whether keys of any account can be exchanged for tokens.
+    pub fn has_token_exchange(&self) -> Result<bool, StoreError> {
+        ReadTx::new(&self.conn).has_token_exchange()
+    }
+
     /// Runs `body` on one consistent snapshot.
     pub fn read<T, E: From<StoreError>>(
         &mut self,

@@ -77,6 +77,10 @@ pub enum LockHolder {
     Unknown,
 }
 
+/// Attempts in a row at which another process holds the lock for good. The first ones, 100 and 300 ms after the
+/// lock was lost, may meet commands: each holds the lock for a moment, until it finds the server.
+const TAKEN_FOR_GOOD: u8 = 3;
+
 /// The state of the storage, which the writer thread sets and other threads read.
 #[derive(Debug, Default)]
 pub(super) struct StorageState {
@@ -143,6 +147,8 @@ pub(super) struct Outage {
     pub touched: HashSet<Touched>,
     /// Whether another process may have held the lock, and so may have changed the file.
     pub lock_was_lost: bool,
+    /// How often in a row another process held the lock.
+    times_taken: u8,
     /// The connection to a log that was removed, until all of the log is in the database.
     pub unsaved: Option<Connection>,
     pause: Duration,
@@ -151,8 +157,23 @@ pub(super) struct Outage {
 
 impl Outage {
     pub fn new(fault: StorageFault, touched: HashSet<Touched>, now: Monotonic) -> Self {
-        let (lock_was_lost, unsaved) = (false, None);
-        Self { fault, touched, lock_was_lost, unsaved, pause: FIRST_PAUSE, since: now }
+        Self {
+            fault,
+            touched,
+            lock_was_lost: false,
+            times_taken: 0,
+            unsaved: None,
+            pause: FIRST_PAUSE,
+            since: now,
+        }
+    }
+
+    /// Records who holds the lock at an attempt. Returns whether another process took it for good.
+    pub fn is_taken(&mut self, holder: LockHolder) -> bool {
+        self.lock_was_lost |= holder == LockHolder::ThisProcessAgain;
+        let is_taken = holder == LockHolder::AnotherProcess;
+        self.times_taken = if is_taken { self.times_taken.saturating_add(1) } else { 0 };
+        TAKEN_FOR_GOOD <= self.times_taken
     }
 
     /// Returns the time until the next attempt to open the file.

@@ -89,16 +89,16 @@ impl RuntimeState {
         self.addresses.get().into_iter().flat_map(|it| it.all())
     }
 
-    /// Counts a verdict.
-    pub fn count(&self, verdict: Verdict, now: Timestamp) {
+    /// Counts a verdict. Returns whether this is the first use since the start.
+    pub fn count(&self, verdict: Verdict, now: Timestamp) -> bool {
         let counted = Verdict::COUNTED.iter().position(|it| *it == verdict);
         if let Some(count) = counted.and_then(|at| self.counts.get(at)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let now = now.as_millis();
-        if verdict == Verdict::Valid && self.last_used_ms.load(Ordering::Relaxed) < now {
-            self.last_used_ms.fetch_max(now, Ordering::AcqRel);
-        }
+        verdict == Verdict::Valid
+            && self.last_used_ms.load(Ordering::Relaxed) < now
+            && self.last_used_ms.fetch_max(now, Ordering::AcqRel) == i64::MIN
     }
 
     /// Records the scopes that a request used. Returns whether one of them was not used before on this

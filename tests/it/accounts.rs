@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::{Key, Request, Response, TestServer};
@@ -357,4 +358,36 @@ fn accounts_are_found_by_a_part_of_their_name_or_external_identifier() {
         let refused = server.get(&server.root.text, &format!("/api/v1/accounts?q={bad}"));
         assert_eq!(refused.faults(), [("/q".to_owned(), "invalid_format".to_owned())]);
     }
+}
+
+#[test]
+fn an_external_id_that_looks_like_an_account_id_is_refused() {
+    let server = TestServer::start();
+    let root = &server.root.text;
+    let (first, _) = server.account(&json!({ "name": "A", "externalId": "cust_42" }));
+    let (second, _) = server.account(&json!({ "name": "B" }));
+    for id in [&*first, "acct_", "acct_7", "self"] {
+        let body = json!({ "name": "C", "externalId": id });
+        let answers = [
+            server.post(root, ACCOUNTS, &body),
+            server.send(&Request::new("PATCH", &path(&second)).key(root).json(&body)),
+        ];
+        for answer in answers {
+            let fault = &answer.expect(422).json()["errors"][0];
+            assert_eq!(
+                (&fault["pointer"], &fault["code"]),
+                (&"/externalId".into(), &"like_account_id".into())
+            );
+        }
+    }
+    // An account of an earlier version that has one keeps it, and can still be changed.
+    let database = Connection::open(server.database()).unwrap();
+    let earlier = format!(
+        "DROP TRIGGER accounts_change_is_audited;
+         UPDATE accounts SET external_id = 'acct_7' WHERE id = '{first}'"
+    );
+    database.execute_batch(&earlier).unwrap();
+    let body = json!({ "name": "D", "externalId": "acct_7" });
+    let changed = server.send(&Request::new("PUT", &path(&first)).key(root).json(&body));
+    assert_eq!(changed.expect(200).json()["externalId"], "acct_7");
 }

@@ -91,7 +91,7 @@ fn a_key_that_this_server_issued_gets_no_second_life_from_a_file() {
     // The first use of the key shows that both have the same text.
     assert_eq!(server.verify(&own.text, &["orders:read"])["name"], "test");
     let (code, said) = rehearsed(&server, &file, &[]);
-    let left = "left key \"copy\" of the operator: it has ended, and is not created again\n";
+    let left = "left key \"copy\" of the operator: it was revoked or has expired, and is not created again\n";
     assert_eq!((code, said), (3, format!("{left}{}", summary(0, 0, 0, 0, 1))));
     server.delete(&server.root.text, &own.path());
     server.advance(Duration::from_hours(24 * 31));
@@ -180,8 +180,8 @@ fn prune_ends_what_a_file_made_and_nothing_else() {
     let (code, said) = rehearsed(&server, &file, &["--prune"]);
     let expected = "\
 updated account cust_42: status suspended -> active\n\
-left key \"Gateway\" of the operator: it has ended, and is not created again\n\
-left key \"Shop\" of cust_42: it has ended, and is not created again\n";
+left key \"Gateway\" of the operator: it was revoked or has expired, and is not created again\n\
+left key \"Shop\" of cust_42: it was revoked or has expired, and is not created again\n";
     assert_eq!((code, said), (3, format!("{expected}{}", summary(0, 1, 0, 0, 2))));
     assert_eq!((server.code(TEXTS[1]), server.code(&theirs)), ("REVOKED".into(), "VALID".into()));
 }
@@ -211,7 +211,8 @@ fn a_rotated_key_keeps_its_identity_and_a_revoked_one_does_not_come_back() {
     assert_eq!(server.code(&fresh.text), "VALID");
 
     server.delete(&server.root.text, &format!("/api/v1/api-keys/{id}"));
-    let left = "left key \"Store\" of cust_42: it has ended, and is not created again\n";
+    let left =
+        "left key \"Store\" of cust_42: it was revoked or has expired, and is not created again\n";
     let left = (3, format!("{left}{}", summary(0, 0, 0, 0, 1)));
     assert_eq!(rehearsed(&server, &renamed, &["--prune"]), left);
     server.advance(Duration::from_hours(24 * 31));

@@ -85,7 +85,7 @@ fn a_deleted_account_is_told_as_created_again() {
     let (code, said) = rehearsed(&server, &small(), &["--prune"]);
     let expected = "\
 created account cust_42 again: the one before it was deleted, and its keys stay revoked\n\
-left key \"Shop\" of cust_42: it has ended, and is not created again\n";
+left key \"Shop\" of cust_42: it was revoked or has expired, and is not created again\n";
     assert_eq!((code, said), (3, format!("{expected}{}", summary(1, 0, 0, 0, 1))));
     let path =
         format!("/api/v1/accounts/{}", account_of(&server, "cust_42")["id"].as_str().unwrap());
@@ -156,4 +156,38 @@ fn a_file_has_a_greatest_size() {
         "{}",
         &errors[..300]
     );
+}
+
+/// The same before and after the purge: the declared key is not there, and the run says so.
+#[test]
+fn a_key_that_has_expired_is_left_and_keeps_no_other_section_from_being_applied() {
+    let server = TestServer::start();
+    let data = server.data_dir();
+    let ends = |at: &str| {
+        small().replace("[\"orders:read\"]\n", &format!("[\"orders:read\"]\nexpires_at = {at}\n"))
+    };
+    let declared = ends("2026-01-02T00:00:00Z");
+    applied(&data, &declared, &[]);
+    server.advance(Duration::from_hours(24));
+    let left =
+        "left key \"Shop\" of cust_42: it was revoked or has expired, and is not created again\n";
+    // Also if the file gives the key a later end: a key that has expired stays so.
+    for file in [&declared, &small(), &ends("2027-01-01T00:00:00Z"), &ends("\"never\"")] {
+        assert_eq!(
+            rehearsed(&server, file, &["--prune"]),
+            (3, format!("{left}{}", summary(0, 0, 0, 0, 1))),
+            "{file}"
+        );
+    }
+    let renamed = declared.replace("Acme", "Acme Corp");
+    let (code, said) = rehearsed(&server, &renamed, &[]);
+    assert_eq!((code, said.ends_with(&summary(0, 1, 0, 0, 1))), (3, true), "{said}");
+    server.advance(Duration::from_hours(24 * 31));
+    server.advance(Duration::from_mins(20));
+    server.run_job("purge");
+    let (code, said) = rehearsed(&server, &renamed, &["--prune"]);
+    assert_eq!((code, said.ends_with(&summary(0, 0, 0, 0, 1))), (3, true), "{said}");
+    // Without its section, the run says no more of it.
+    let without = renamed.split("[[accounts.keys]]").next().unwrap();
+    assert_eq!(rehearsed(&server, without, &["--prune"]), (0, nothing()));
 }

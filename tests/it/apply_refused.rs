@@ -42,16 +42,16 @@ fn every_mistake_is_told_with_its_line_and_nothing_is_applied() {
             ":3: unknown `nmae`; did you mean `name`?",
             ":2: `name` is required, because there is no such key yet",
             ":7: `sha256` is the digest of a key that an earlier section has",
-            ":8: `scopes` there is no scope `orders:raed`; did you mean orders:read",
+            ":8: `scopes`: there is no scope `orders:raed`; did you mean orders:read",
             ":11: unknown `key`: the file holds no text of a key, write its `sha256`",
-            ":9: `key` exactly one of",
+            ":9: `key`: exactly one of",
             ":13: `name` is required, because there is no such account yet",
             ":16: `external_id` names an account that an earlier section has",
             ":18: `rate_limit` must be a number, a slash and a window",
             ":20: `name` must be a string, not `7`",
             ":19: `external_id` is required, because it identifies the account",
             ":27: `sha256` is the digest of a text that is publicly known",
-            ":32: `scopes` this account cannot have orders:write",
+            ":32: `scopes`: this account cannot have orders:write",
             ":36: `expires_at` must be a date with a time and an offset",
         ] {
             assert!(errors.contains(expected), "{expected}\n{errors}");
@@ -106,12 +106,45 @@ fn the_last_root_key_is_protected_and_no_file_makes_one() {
     let another =
         format!("[[keys]]\nname = \"x\"\nsha256 = \"{}\"\nscopes = [\"*\"]\n", sha256(TEXTS[0]));
     let (code, _, errors) = apply(&data, &another, &[]);
-    assert!(code == 78 && errors.contains("a root key is not imported"), "{errors}");
+    assert!(code == 78 && errors.contains("`scopes`: `*` makes a root key"), "{errors}");
     // Nor does a second file widen a key that the first one made.
     applied(&data, &another.replace("\"*\"", "\"accounts:read\""), &[]);
     let (code, _, errors) = apply(&data, &another, &[]);
-    assert!(code == 78 && errors.contains("makes this a root key"), "{errors}");
+    assert!(code == 78 && errors.contains("use `keyward root-key reset`"), "{errors}");
     assert_eq!(Request::new("GET", "/api/v1/scopes").key(&key).send(server.address).status, 200);
+}
+
+#[test]
+fn no_key_of_a_customer_becomes_a_root_key() {
+    let server = TestServer::start();
+    let file = |scope: &str| {
+        format!(
+            "[[accounts]]\nexternal_id = \"c\"\nname = \"C\"\n[[accounts.keys]]\nname = \"d\"\n\
+             sha256 = \"{}\"\nscopes = [\"{scope}\"]\n",
+            sha256(TEXTS[0])
+        )
+    };
+    // Neither a new key nor one that is there.
+    for _ in 0..2 {
+        let (code, _, errors) = apply(&server.data_dir(), &file("*"), &[]);
+        assert_eq!(code, 78, "{errors}");
+        let expected = ":7: `scopes`: this account cannot have *; only the operator account has";
+        assert!(errors.contains(expected), "{errors}");
+        assert!(!errors.contains("root-key reset"), "{errors}");
+        applied(&server.data_dir(), &file("orders:read"), &[]);
+    }
+}
+
+#[test]
+fn a_date_that_does_not_exist_is_told_in_a_sentence() {
+    let server = TestServer::start();
+    let file = format!(
+        "[[keys]]\nname = \"a\"\nsha256 = \"{}\"\nscopes = []\nexpires_at = \"2030-02-30T00:00:00Z\"\n",
+        sha256(TEXTS[0])
+    );
+    let (code, _, errors) = apply(&server.data_dir(), &file, &[]);
+    assert_eq!(code, 78, "{errors}");
+    assert!(errors.contains(":5: `expires_at`: the calendar has no such date"), "{errors}");
 }
 
 #[test]
@@ -155,4 +188,56 @@ fn changes_of_others_in_between_are_neither_lost_nor_half_applied() {
     let account = server.get(&server.root.text, &path).json();
     assert_eq!(account["name"], "Acme");
     assert_ne!(account["maxKeys"], Value::Null, "the file does not name it");
+}
+
+/// Each file is refused by a new server. A server that has its keys already refuses it as well.
+#[test]
+fn sections_that_contradict_each_other_are_refused_also_if_nothing_would_change() {
+    let server = TestServer::start();
+    let file = |account: &str, key: &str| {
+        small()
+            .replace("[\"orders:read\"]\n", &format!("[\"orders:read\"]\n{key}\n"))
+            .replace("name = \"Acme\"\n", &format!("name = \"Acme\"\n{account}\n"))
+    };
+    applied(&server.data_dir(), &file("", "expires_at = \"never\""), &[]);
+    let another = |ends: &str| {
+        format!(
+            "[[accounts.keys]]\nname = \"b\"\nsha256 = \"{}\"\nscopes = []\n{ends}",
+            sha256(TEXTS[2])
+        )
+    };
+    let second = another("").replace("[]", "[\"orders:read\"]");
+    applied(&server.data_dir(), &format!("{}{second}", small()), &[]);
+    let before = count(&server);
+    let two = format!("{}{second}", file("max_keys = 1", ""));
+    let refused = [
+        (
+            file("allowed_scopes = [\"orders:write\"]", ""),
+            ":14: `scopes` this account cannot have orders:read",
+        ),
+        (
+            file("max_key_lifetime = \"30d\"", "expires_at = \"never\""),
+            ":15: `expires_at` must not be null",
+        ),
+        (
+            file("max_key_lifetime = \"30d\"", "expires_at = 2026-02-01T00:00:00Z"),
+            ":15: `expires_at` must not be later",
+        ),
+        (two, ":9: `max_keys` is less than the 2 keys"),
+    ];
+    for (text, expected) in &refused {
+        for arguments in [&[][..], &["--dry-run"], &["--prune"]] {
+            let (code, said, errors) = apply(&server.data_dir(), text, arguments);
+            assert_eq!((code, &*said), (78, ""), "{text}{errors}");
+            assert!(errors.contains(expected), "{expected}\n{errors}");
+        }
+    }
+    assert_eq!(count(&server), before);
+    for sound in [
+        file("allowed_scopes = [\"orders:read\"]\nmax_keys = 2", "expires_at = \"never\""),
+        file("max_key_lifetime = \"30d\"", ""),
+        file("max_key_lifetime = \"server\"", "expires_at = 2026-01-31T00:00:00Z"),
+    ] {
+        applied(&server.data_dir(), &sound, &[]);
+    }
 }

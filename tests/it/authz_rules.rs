@@ -140,6 +140,29 @@ fn a_key_is_optional_where_the_route_says_so() {
 }
 
 #[test]
+fn a_header_that_stands_twice_hides_no_key_on_an_optional_route() {
+    let (server, _dir) =
+        with_policy(&(route("/catalogue", "optional = true") + &route("/news", "public = true")));
+    let key = server.key(&["orders:read"]);
+    server.delete(&server.root.text, &key.path()).expect(204);
+    let (bearer, basic) = (format!("Bearer {}", key.text), "Basic dXNlcjpwdw==");
+    for values in [[basic, &bearer], [&bearer, basic], [basic, basic]] {
+        let twice = |request: Request| {
+            values.iter().fold(request, |it, value| it.header("Authorization", value))
+        };
+        for request in questions("GET", "/catalogue").map(twice) {
+            let (status, reason) = ask(&server, &request);
+            assert_eq!(status, 401, "{request:?}");
+            let expected = if values[0] == bearer { "key_revoked" } else { "duplicate_header" };
+            assert_eq!(reason, expected, "{request:?}");
+        }
+        for request in questions("GET", "/news").map(twice) {
+            assert_eq!(ask(&server, &request).0, 200, "{request:?}");
+        }
+    }
+}
+
+#[test]
 fn a_bearer_key_with_white_space_other_than_blanks_is_refused() {
     let server = guarded();
     let key = server.key(&["orders:read", "api-keys:read"]).text;

@@ -40,6 +40,21 @@ fn a_prefix_stands_for_its_key_in_every_command() {
     Way::Network { server: &server, key: weak }.refused(&["keys", "show", &other], 1);
 }
 
+/// A surplus argument may be a key of any shape. A path is none, and the message must name what is wrong.
+#[test]
+fn a_surplus_argument_is_shown_if_it_is_a_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let way = Way::Here(dir.path());
+    let path = dir.path().join("backup.db");
+    let said = way.refused(&["backup", "create", path.to_str().unwrap()], 2);
+    let expected = format!("unexpected argument '{}' found", path.display());
+    assert!(said.contains(&expected) && said.contains("write '--to FILE'"), "{said}");
+    for no_path in ["/51Habcdefghijklmnop", "51Habcdefg/hijklmnopqrs", "nowhere/51Habcdefgh"] {
+        let said = way.refused(&["keys", "list", no_path], 2);
+        assert!(said.contains("unexpected argument '…' found"), "{said}");
+    }
+}
+
 #[test]
 fn an_unknown_object_is_reported_with_the_way_to_find_it() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,10 +1,13 @@
 //! The limit on connections: clients that ask nothing never keep out one that does.
 
 use std::{
+    collections::VecDeque,
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
+
+use rustix::net::sockopt;
 
 use crate::support::{Request, TestServer};
 
@@ -98,7 +101,8 @@ fn idle_connections_beyond_the_limit_make_room_for_clients_that_ask() {
 
 #[test]
 fn silent_connections_beyond_the_limit_make_room_for_clients_that_ask() {
-    let server = server();
+    // Few, so that one that waits for the time limit of each silent connection waits for too long.
+    let server = TestServer::with(|it| it.max_connections = LIMIT / 4);
     for half in ["", "GET /livez HTTP/1.1\r\nHost: "] {
         let silent = (0..MANY).map(|_| {
             let mut stream = connect(server.address);
@@ -107,7 +111,7 @@ fn silent_connections_beyond_the_limit_make_room_for_clients_that_ask() {
             stream
         });
         let silent: Vec<_> = silent.collect();
-        server.send(&Request::new("GET", "/livez")).expect(200);
+        ask(&mut connect(server.address));
         drop(silent);
     }
 }
@@ -147,4 +151,60 @@ fn a_client_waits_while_every_connection_works_and_is_served_when_one_ends() {
     waiting.set_read_timeout(Some(PATIENCE)).unwrap();
     busy.truncate(40);
     assert_eq!(status_of(&mut waiting), 200);
+}
+
+/// Answers that are longer than the buffers of the kernel. They have several lengths, so what is left in the
+/// server when the kernel takes no more differs.
+#[test]
+fn a_client_that_reads_long_answers_slowly_gets_all_of_them() {
+    let server = server();
+    let targets = ["/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json", "/"];
+    let mut readers: Vec<_> = targets
+        .iter()
+        .map(|last| {
+            let mut stream = connect(server.address);
+            // The kernel doubles it. A smaller one would make each turn slow.
+            sockopt::set_socket_recv_buffer_size(&stream, 32 * 1024).unwrap();
+            let before = ["/docs/swagger-ui-bundle.js"; 2];
+            for target in before.iter().chain([last]) {
+                let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                stream.write_all(request.as_bytes()).unwrap();
+            }
+            let lengths = before.iter().chain([last]).map(|it| length_of_answer(&server, it));
+            (last, stream, lengths.sum::<usize>())
+        })
+        .collect();
+    let mut idle = VecDeque::new();
+    let mut piece = [0; 8 * 1024];
+    while readers.iter().any(|(_, _, left)| 0 < *left) {
+        for (last, stream, left) in &mut readers {
+            let most = piece.len().min(*left);
+            let outcome = stream.read_exact(&mut piece[..most]);
+            outcome.unwrap_or_else(|err| panic!("{last}: {err}, with {left} bytes left"));
+            *left -= most;
+        }
+        // Always more connections than the server keeps.
+        idle.extend((0..4).map(|_| connect(server.address)));
+        idle.drain(..idle.len().saturating_sub(100));
+    }
+}
+
+/// Returns the length of an answer with its head. Two answers to the same request have the same length.
+fn length_of_answer(server: &TestServer, target: &str) -> usize {
+    let mut stream = connect(server.address);
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let (mut answer, mut piece) = (Vec::new(), vec![0; 256 * 1024]);
+    loop {
+        let length = stream.read(&mut piece).unwrap();
+        assert_ne!(length, 0, "{target}");
+        answer.extend_from_slice(&piece[..length]);
+        let Some(end) = answer.windows(4).position(|it| it == b"\r\n\r\n") else { continue };
+        let head = str::from_utf8(&answer[..end]).unwrap().to_ascii_lowercase();
+        let body = head.lines().find_map(|it| it.strip_prefix("content-length: "));
+        let all = end + 4 + body.unwrap().parse::<usize>().unwrap();
+        if all == answer.len() {
+            return all;
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Binary, Request, keyward, keyward_in, without_triggers};
 
@@ -117,6 +117,23 @@ fn the_doctor_finds_every_fault_of_an_installation() {
     ] {
         assert_eq!(found[check], state, "{check}");
     }
+}
+
+#[test]
+fn the_doctor_finds_token_exchange_without_an_issuer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("k.toml"));
+    let server = Binary::serve(&data);
+    let root = server.root_key();
+    let found = |arguments: &[&str]| doctor(&data, arguments).1["token exchange"].clone();
+    let ask = |method, id: &str| Request::new(method, &format!("/api/v1/accounts{id}")).key(&root);
+    let made = ask("POST", "").json(&json!({ "name": "Acme", "tokenExchange": true }));
+    let made = made.send(server.address).expect(201).json();
+    assert_eq!(found(&[]), "warning");
+    fs::write(&file, "public_url = \"https://keys.example.com\"\n").unwrap();
+    assert_eq!(found(&["--config", file.to_str().unwrap()]), "ok");
+    ask("DELETE", &format!("/{}", made["id"].as_str().unwrap())).send(server.address).expect(204);
+    assert_eq!(found(&[]), "ok", "a deleted account has no keys");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use keyward::http::openapi::document_json;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Request, TestServer,
+    Request, TestServer, form, issuing,
     schema::{document, not_null, operations as all_operations, properties, resolved},
 };
 
@@ -70,6 +70,28 @@ fn every_example_works_unchanged() {
         let request = Request::new(&method, &path.replace("{id}", &id)).json(example);
         let answer = server.send(&request.key(&server.root.text));
         assert!(answer.status < 300, "{method} {path}: {}", answer.text());
+    }
+}
+
+/// Swagger UI fills the form with the examples of its members, or "string", and sends the key of its dialog.
+#[test]
+fn the_form_of_the_exchange_works_unchanged_with_the_key_in_the_header() {
+    let (server, key) = issuing(|_| ());
+    let document = document();
+    let operation = &document["paths"]["/api/v1/token"]["post"];
+    let security = operation["security"].as_array().unwrap();
+    assert!(security.contains(&json!({ "ApiKeyAuth": [] })), "{security:?}");
+    let content = &operation["requestBody"]["content"]["application/x-www-form-urlencoded"];
+    let schema = &document["components"]["schemas"]["TokenExchangeRequest"];
+    let members = schema["properties"].as_object().unwrap().iter();
+    let of_members: Vec<_> =
+        members.map(|(name, it)| (&**name, it["example"].as_str().unwrap_or("string"))).collect();
+    let whole = content["example"].as_object().unwrap().iter();
+    let whole: Vec<_> = whole.map(|(name, it)| (&**name, it.as_str().unwrap())).collect();
+    for filled in [of_members, whole] {
+        assert!(filled.iter().any(|(name, _)| *name == "grant_type"), "{filled:?}");
+        let answer = server.send(&form(&filled).key(&key.text));
+        assert_eq!(answer.status, 200, "{filled:?} {}", answer.text());
     }
 }
 

@@ -119,6 +119,22 @@ fn a_grace_period_never_outlives_the_key() {
 }
 
 #[test]
+fn an_expired_key_shows_no_old_credential_though_its_grace_period_would_last_longer() {
+    let server = TestServer::start();
+    let root = &server.root.text;
+    let old = server.key(&["orders:read"]);
+    server.rotate(root, &old.id, &grace(300));
+    let sooner = Request::new("PATCH", &old.path()).key(root).json(&json!({ "expiresIn": 60 }));
+    let shown = server.send(&sooner).expect(200).json();
+    assert_eq!(shown["previousKeys"][0]["validUntil"], shown["expiresAt"]);
+    server.advance(secs(60) - MS);
+    let shown = || server.get(root, &old.path()).expect(200).json();
+    assert_eq!(shown()["previousKeys"].as_array().map(Vec::len), Some(1));
+    server.advance(MS);
+    assert_eq!(shown()["previousKeys"], json!([]));
+}
+
+#[test]
 fn the_operator_sets_the_default_grace_period() {
     let server = TestServer::with(|it| it.keys.rotation_grace = secs(10));
     let old = server.key(&["orders:read"]);

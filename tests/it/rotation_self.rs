@@ -169,6 +169,35 @@ fn a_leaked_old_credential_cannot_take_the_key_over() {
     }
 }
 
+/// Returns whether the use of this credential is in the file.
+fn is_use_stored(server: &TestServer, text: &str) -> bool {
+    let conn = rusqlite::Connection::open(server.database()).expect("the database");
+    let sql = "SELECT EXISTS (SELECT 1 FROM credential_usage WHERE prefix = ?1)";
+    conn.query_row(sql, [&text[..12]], |row| row.get(0)).expect("a row")
+}
+
+/// A crash loses the uses that are only in memory. The use that decides about the old credential is not
+/// among them: no job runs in this test.
+#[test]
+fn a_crash_does_not_let_an_old_credential_end_a_used_one() {
+    let mut server = TestServer::start();
+    let old = server.key(&["api-keys:rotate"]).text;
+    let unseen = text(&rotate_self(&server, &old, &grace(3600)).expect(200));
+    server.crash();
+    // The answer was lost, and no client has its credential.
+    let fresh = text(&rotate_self(&server, &old, &grace(3600)).expect(200));
+    assert_eq!(server.code(&unseen), "ROTATED");
+    assert_eq!(server.code(&fresh), "VALID");
+    let deadline = Instant::now() + secs(30);
+    while !is_use_stored(&server, &fresh) {
+        assert!(Instant::now() < deadline, "the use waits for the schedule");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    server.crash();
+    assert_eq!(rotate_self(&server, &old, &grace(3600)).expect(409).problem(), "superseded");
+    assert_eq!(server.code(&fresh), "VALID");
+}
+
 #[test]
 fn an_old_credential_whose_successor_was_used_cannot_retry_the_rotation_of_another() {
     let server = TestServer::start();

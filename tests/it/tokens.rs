@@ -126,6 +126,8 @@ fn the_form_is_read_as_oauth_says() {
     ] {
         assert_refused(&ask(&[more]), error, code);
     }
+    let says = ask(&[("scope", "  ")]).json()["error_description"].to_string();
+    assert!(says.contains("scope` is blank; leave it out"), "{says}");
     // Unknown parameters and those without a value are ignored (RFC 6749, 3.2).
     ask(&[("client_id", "x"), ("zzz", "1"), ("scope", ""), ("scope", "")]).expect(200);
     let jwt = "urn:ietf:params:oauth:token-type:jwt";

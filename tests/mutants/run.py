@@ -17,12 +17,14 @@ Needs cargo-mutants on PATH. A mutant that no test notices is "missed"; one that
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import os
 import random
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -30,8 +32,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/mutants"
 TREE = WORK / "tree"
-# At most this many integration tests run for one mutant.
-MOST_TESTS = 40
+# With this many integration tests a mutant waits, until the others were tried. Then the rest of its tests run.
+FIRST_TESTS = 40
 # A unit test that takes longer, in seconds of CPU time, runs alone and last.
 SLOW = 0.3
 
@@ -82,7 +84,7 @@ def written(mutants):
         if checked.returncode == 0:
             print(f"{len(mutants)} mutants, {len(refused)} do not compile", flush=True)
             return [int(it) for it in numbers.split()]
-        found = set(filter(None, map(mutant_of, checked.stdout.splitlines())))
+        found = set(map(mutant_of, checked.stdout.splitlines())) - {None}
         if not found - refused:
             raise SystemExit(f"an error that belongs to no mutant:\n{checked.stderr[-2000:]}")
         refused |= found
@@ -116,37 +118,56 @@ def built():
 
 
 def run(binary, tests, seconds, **switches):
-    """Returns the outcome of these tests, and the name of the first that failed."""
+    """Returns the outcome of these tests, the name of the first that failed, and the CPU time in seconds."""
     env = {**os.environ, "CARGO_MANIFEST_DIR": str(TREE), "RUST_TEST_THREADS": "2", **switches}
-    try:
-        done = subprocess.run([binary, "--exact", *tests], cwd=TREE, env=env, capture_output=True, text=True,
-                              errors="replace", timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return "timeout", tests[0]
-    if done.returncode == 0:
-        return "passed", None
-    failed = re.search(r"^test (\S+) \.\.\. FAILED", done.stdout, re.MULTILINE)
-    return "caught", failed[1] if failed else tests[0]
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        process = subprocess.Popen([binary, "--exact", *tests], cwd=TREE, env=env, stdout=output,
+                                   stderr=subprocess.DEVNULL)
+        late = threading.Event()
+        timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+        timer.start()
+        # It gives the CPU time of this process alone, although other workers have processes too.
+        _, status, used = os.wait4(process.pid, 0)
+        timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        failed = re.search(r"^test (\S+) \.\.\. FAILED", output.read(), re.MULTILINE)
+    cpu = used.ru_utime + used.ru_stime
+    if late.is_set():
+        return "timeout", tests[0], cpu
+    if process.returncode == 0:
+        return "passed", None, cpu
+    return "caught", failed[1] if failed else tests[0], cpu
 
 
-def record_reach(binaries, pattern):
+def record_reach(binaries, options):
     """Runs each test alone, and records which mutants it reaches."""
     known = {(it["bin"], it["test"]) for it in lines("reach.jsonl")}
-    path = WORK / "reached"
+    pattern = re.compile(options.tests)
+    todo = []
     for name, binary in binaries.items():
         text = subprocess.run([binary, "--list"], cwd=TREE, check=True, capture_output=True, text=True).stdout
         tests = [it.removesuffix(": test") for it in text.splitlines() if it.endswith(": test")]
-        for test in tests:
-            if (name, test) in known or not pattern.search(test):
-                continue
-            path.unlink(missing_ok=True)
-            before, started = os.times(), time.time()
-            outcome, _ = run(binary, [test], 180, MUTANTS_REACHED=str(path))
-            after = os.times()
-            cpu = after.children_user + after.children_system - before.children_user - before.children_system
-            reached = sorted({int(it) for it in path.read_text().split()}) if path.exists() else []
-            append("reach.jsonl", {"bin": name, "test": test, "ok": outcome == "passed", "cpu": cpu,
-                                   "wall": time.time() - started, "reached": reached})
+        todo += [(name, it) for it in tests if (name, it) not in known and pattern.search(it)]
+    lock = threading.Lock()
+
+    def record(test):
+        with tempfile.NamedTemporaryFile("r") as file:
+            started = time.time()
+            outcome, _, cpu = run(binaries[test[0]], [test[1]], 180, MUTANTS_REACHED=file.name)
+            wall = time.time() - started
+            reached = sorted({int(it) for it in file.read().split()})
+        with lock:
+            append("reach.jsonl", {"bin": test[0], "test": test[1], "ok": outcome == "passed", "cpu": cpu,
+                                   "wall": wall, "reached": reached})
+
+    with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(record, todo))
+
+
+def words(name):
+    """Returns the words of a name that can tell its subject, without the end of a plural."""
+    return {it.removesuffix("s") for it in re.split(r"[\W_]+", name.lower()) if 3 < len(it)} - {"service", "keyward"}
 
 
 class Run:
@@ -161,10 +182,13 @@ class Run:
                 self.tests[test] = it
                 for number in it["reached"]:
                     self.reach[number].append(test)
-        tried = {it["number"] for it in lines("results.jsonl")}
+        outcomes = {it["number"]: it["outcome"] for it in lines("results.jsonl")}
+        self.waiting = {number for number, outcome in outcomes.items() if outcome == "waiting"}
         files = re.compile(options.files)
-        self.todo = [it for it in numbers if it not in tried and files.search(mutants[it]["file"])]
-        random.Random(1).shuffle(self.todo)
+        fresh = [it for it in numbers if it not in outcomes and files.search(mutants[it]["file"])]
+        random.Random(1).shuffle(fresh)
+        # From the end.
+        self.todo = [*self.waiting, *fresh]
         self.deadline = time.time() + options.minutes * 60
         # Which test noticed how many mutants of a function or a file: it goes first for the next one.
         self.noticed = collections.Counter()
@@ -172,15 +196,20 @@ class Run:
 
     def chunks(self, number, function, file):
         """Yields groups of the tests that reach a mutant, in the order in which they run."""
+        subject = words(f"{file} {function[1]}")
+
         def order(test):
-            return -self.noticed[function, test], -self.noticed[file, test], self.tests[test]["cpu"]
+            alike = len(subject & words(test[1]))
+            return -self.noticed[function, test], -alike, -self.noticed[file, test], self.tests[test]["cpu"]
         tests = sorted(self.reach[number], key=order)
         unit = [it for it in tests if it[0] != "it"]
         quick = [it for it in unit if self.tests[it]["cpu"] < SLOW]
         if quick:
             yield quick
         yield from ([it] for it in unit if it not in quick)
-        whole, size = [it for it in tests if it[0] == "it"][:MOST_TESTS], 2
+        whole, size = [it for it in tests if it[0] == "it"], 2
+        if number not in self.waiting:
+            whole = whole[:FIRST_TESTS]
         while whole:
             yield whole[:size]
             whole, size = whole[size:], min(8, size * 2)
@@ -194,11 +223,13 @@ class Run:
             mutant = self.mutants[number]
             file = mutant["file"]
             function = file, (mutant["function"] or {}).get("function_name")
-            result = {"number": number, "name": mutant["name"], "outcome": "missed" if self.reach[number] else
-                      "unreached", "by": None}
+            reached = self.reach[number]
+            more = number not in self.waiting and FIRST_TESTS < sum(it[0] == "it" for it in reached)
+            result = {"number": number, "name": mutant["name"], "by": None,
+                      "outcome": "waiting" if more else "missed" if reached else "unreached"}
             for tests in self.chunks(number, function, file):
                 seconds = min(90, 20 + 5 * sum(self.tests[it]["wall"] for it in tests))
-                outcome, by = run(self.binaries[tests[0][0]], [name for _, name in tests], seconds,
+                outcome, by, _ = run(self.binaries[tests[0][0]], [name for _, name in tests], seconds,
                                   MUTANT=str(number))
                 if outcome != "passed":
                     result.update(outcome=outcome, by=by)
@@ -208,6 +239,9 @@ class Run:
                     test = tests[0][0], result["by"]
                     self.noticed[function, test] += 1
                     self.noticed[file, test] += 1
+                if result["outcome"] == "waiting":
+                    self.waiting.add(number)
+                    self.todo.insert(0, number)
                 append("results.jsonl", result)
 
 
@@ -216,22 +250,22 @@ def main():
     parser.add_argument("--files", default="", help="only mutants of files with this pattern in their path")
     parser.add_argument("--tests", default="", help="only tests with this pattern in their name")
     parser.add_argument("--minutes", type=float, default=600, help="begin no mutant after this time")
-    parser.add_argument("--workers", type=int, default=2, help="mutants that are tried at the same time")
+    parser.add_argument("--workers", type=int, default=2, help="tests or mutants that run at the same time")
     options = parser.parse_args()
     TREE.mkdir(parents=True, exist_ok=True)
     mutants = stored("mutants.json", listed)
     numbers = stored("numbers.json", lambda: written(mutants))
     binaries = stored("binaries.json", built)
-    record_reach(binaries, re.compile(options.tests))
+    record_reach(binaries, options)
     tried = Run(mutants, numbers, binaries, options)
     workers = [threading.Thread(target=tried.work) for _ in range(options.workers)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    results = lines("results.jsonl")
+    results = {it["number"]: it for it in lines("results.jsonl")}.values()
     for it in results:
-        if it["outcome"] in ("missed", "unreached"):
+        if it["outcome"] not in ("caught", "timeout"):
             print(f"{it['outcome']}: {it['name']}")
     print(dict(collections.Counter(it["outcome"] for it in results)), f"{len(tried.todo)} not tried")
 

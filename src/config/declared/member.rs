@@ -156,6 +156,14 @@ fn rate(raw: Raw<'_>) -> Result<Value, String> {
     let text = raw.text(WHAT)?;
     let (limit, window) =
         RateLimit::parts(text).ok_or_else(|| format!("must be {WHAT}, not {}", quoted(text)))?;
+    if RateLimit::new(limit, window).is_none() {
+        let (most, longest) = (RateLimit::MAX_LIMIT, RateLimit::MAX_WINDOW_SECS);
+        let longest = read::duration_text(Duration::from_secs(longest.into()));
+        return Err(format!(
+            "must have a limit from 1 to {most} and a window from 1s to {longest}, not {}",
+            quoted(text)
+        ));
+    }
     Ok(json!({ "limit": limit, "windowSeconds": window }))
 }
 
@@ -181,6 +189,9 @@ fn json_of(value: &DeValue<'_>, depth: usize) -> Result<Value, String> {
         }
         DeValue::Float(it) => {
             let text = it.as_str().trim_start_matches('+');
+            if text.ends_with("nan") || text.ends_with("inf") {
+                return Err(format!("holds `{text}`, and JSON has no such number"));
+            }
             let number = text.parse().ok().and_then(serde_json::Number::from_f64);
             Value::from(number.filter(|_| is_exact(text)).ok_or(INEXACT)?)
         }

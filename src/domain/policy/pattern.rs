@@ -55,6 +55,11 @@ impl PathPattern {
         Self { segments: segments.collect(), open: self.open }
     }
 
+    /// Returns whether it names the last segment of a path with this number of segments, which it matches.
+    pub fn names_the_end(&self, count: usize) -> bool {
+        count == self.segments.len() && matches!(self.segments.last(), Some(Segment::Literal(_)))
+    }
+
     /// Returns whether this pattern matches every path that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         let pairs = self.segments.iter().zip(&other.segments);

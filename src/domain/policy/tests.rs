@@ -136,7 +136,12 @@ fn a_path_that_a_lenient_server_reads_as_one_of_another_route_is_not_decided() {
         rule("GET", "/items/*"),
         strong(rule("*", "/exports/*/all")),
         rule("GET", "/exports/**"),
+        rule("GET", "/users/me/**"),
+        strong(rule("*", "/users/*/secrets")),
+        rule("GET", "/users/**"),
         rule("GET", "/*/*/*"),
+        strong(rule("*", "/openapi")),
+        rule("GET", "/openapi.json"),
     ]);
     let decides = |method, path: &str| {
         let path = RequestPath::parse(path.as_bytes()).unwrap();
@@ -172,6 +177,20 @@ fn a_path_that_a_lenient_server_reads_as_one_of_another_route_is_not_decided() {
         ("GET", "/exports/C%23/some", Ok(7)),
         ("GET", "/Reports", Ok(3)),
         ("GET", "/reports", Err(Undecided::NoRoute)),
+        // Some servers ignore only blanks, or only dots, or the case and one of both.
+        ("GET", "/users/ME/secrets%20", Err(Undecided::OtherRoute)),
+        ("GET", "/users/me./secrets%20", Err(Undecided::OtherRoute)),
+        ("GET", "/users/me%20/secrets.", Err(Undecided::OtherRoute)),
+        ("GET", "/users/%20ME/Secrets.", Err(Undecided::OtherRoute)),
+        ("GET", "/users/ME/photos%20", Ok(10)),
+        // Some frameworks take `.json` for a format, unless the policy names it.
+        ("GET", "/orders/admin.json", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/ADMIN.json/", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/admin.json%23x", Err(Undecided::OtherRoute)),
+        ("GET", "/exports/7/all.tar.gz", Ok(7)),
+        ("GET", "/exports/7/all.gz", Err(Undecided::OtherRoute)),
+        ("GET", "/orders/7.json", Ok(2)),
+        ("GET", "/openapi.json", Ok(13)),
     ] {
         assert_eq!(decides(method, path), expected, "{method} {path}");
     }

@@ -26,15 +26,13 @@ use crate::{
 #[utoipa::path(
     operation_id = "exchangeToken",
     tag = "Tokens",
-    security(()),
+    security((), ("ApiKeyAuth" = [])),
     request_body(
         content = TokenExchangeRequest,
         content_type = "application/x-www-form-urlencoded",
         example = json!({
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "subject_token": "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK",
-            "subject_token_type": "urn:keyward:params:oauth:token-type:api-key",
-            "scope": "orders:read",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
         }),
     ),
     responses(

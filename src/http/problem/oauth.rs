@@ -34,7 +34,9 @@ impl Problem {
         match refusal {
             TokenRefusal::NoIssuer => Self::new(StatusCode::NOT_FOUND, "no_public_url", refusal),
             TokenRefusal::ExchangeOff => forbidden("token_exchange_off"),
-            TokenRefusal::UnknownScope(_) => bad_request("unknown_scope"),
+            TokenRefusal::UnknownScope(_) | TokenRefusal::BlankScope => {
+                bad_request("unknown_scope")
+            }
             TokenRefusal::NoScope => forbidden("no_token_scope"),
             TokenRefusal::UnknownAudience(_) => bad_request("unknown_audience"),
             TokenRefusal::NoKeys(source) => {

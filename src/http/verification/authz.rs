@@ -28,7 +28,7 @@ use crate::{
         verdict::Verdict,
     },
     http::{
-        authn::{PresentedKey, Refusal, examine, key_in_query},
+        authn::{Ambiguity, PresentedKey, Refusal, examine, key_in_query},
         problem::Problem,
         rate_fields::RateFields,
         request::{body, id::REQUEST_ID},
@@ -106,8 +106,10 @@ impl VerificationState {
         let original = mount.original(req, keyless)?;
         let query = query_of(original.as_ref(), req);
         let required = match self.app.access(original.as_ref(), asked) {
-            Ok(Access::Public) => return without_caller(&query, outcome),
-            Ok(Access::Optional(_)) if keyless => return without_caller(&query, outcome),
+            Ok(Access::Public) => return without_caller(key_in_query(&query), outcome),
+            Ok(Access::Optional(_)) if keyless => {
+                return without_caller(presented.ambiguity(&self.app, &query), outcome);
+            }
             Ok(Access::Optional(required) | Access::Key(required)) => required,
             Err(err) => {
                 if let Error::NoRoute = err {
@@ -249,9 +251,13 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h Head
     Ok(first)
 }
 
-/// Lets pass without a caller, unless a key stands in the URL, where it ends up in logs.
-fn without_caller<'p>(query: &str, outcome: &mut Outcome) -> Result<Allowed<'p>, Problem> {
-    if let Some((code, detail)) = key_in_query(query) {
+/// Lets pass without a caller, unless the request is ambiguous. On a public route, only a key in the URL
+/// is, because it ends up in logs. On an optional one, a header that stands twice may hide a bad key.
+fn without_caller<'p>(
+    ambiguity: Option<Ambiguity>,
+    outcome: &mut Outcome,
+) -> Result<Allowed<'p>, Problem> {
+    if let Some((code, detail)) = ambiguity {
         return Err(Problem::ambiguous_key(code, detail));
     }
     *outcome = Outcome::Public;

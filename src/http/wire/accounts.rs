@@ -101,8 +101,8 @@ pub struct CreateAccountRequest {
     /// The display name. It need not be unique.
     #[schema(example = "Acme Corp", min_length = 1, max_length = 100)]
     pub name: String,
-    /// Your own identifier of the customer: 1 to 255 visible ASCII characters, unique. `null` removes
-    /// it.
+    /// Your own identifier of the customer: 1 to 255 visible ASCII characters, unique, not `self` and not
+    /// beginning with `acct_`. `null` removes it.
     #[schema(min_length = 1, max_length = 255)]
     pub external_id: Option<String>,
     /// The scopes that keys of this account can hold. `null` means all scopes, as for a new account

@@ -20,28 +20,29 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const MOST_AUDIENCES: usize = 16;
 
 /// A request for a token (RFC 8693, 2.1). Other parameters are ignored, as OAuth demands.
+// Swagger UI fills its form with the examples, and with "string" where there is none. An empty one counts as absent.
 #[derive(ToSchema)]
 pub struct TokenExchangeRequest {
     /// The exchange of RFC 8693.
     #[schema(example = "urn:ietf:params:oauth:grant-type:token-exchange")]
     pub grant_type: String,
     /// The API key. It can be in the header `X-API-Key` or `Authorization` instead.
-    #[schema(nullable = false, example = "rg_8fK2mQ9zTabcdefghijklmnopqrstuvwxyz0123453bAXzK")]
+    #[schema(nullable = false, example = "")]
     pub subject_token: Option<String>,
     /// The type of `subject_token`, which is required with it:
     /// `urn:keyward:params:oauth:token-type:api-key`, or `urn:ietf:params:oauth:token-type:access_token`
     /// for clients that know only the types of the standard.
-    #[schema(nullable = false, example = "urn:keyward:params:oauth:token-type:api-key")]
+    #[schema(nullable = false, example = "")]
     pub subject_token_type: Option<String>,
     /// Scopes of the protected API, with blanks between them. Without this, the token gets all that the key
     /// grants.
-    #[schema(nullable = false, example = "orders:read")]
+    #[schema(nullable = false, example = "")]
     pub scope: Option<String>,
     /// The audience of the token: one of the setting `tokens.audiences`. Can be given several times.
-    #[schema(nullable = false, example = "https://api.example.com")]
+    #[schema(nullable = false, example = "")]
     pub audience: Option<String>,
     /// The same, as a URL.
-    #[schema(nullable = false, example = "https://api.example.com")]
+    #[schema(nullable = false, example = "")]
     pub resource: Option<String>,
     /// `urn:ietf:params:oauth:token-type:access_token` or `urn:ietf:params:oauth:token-type:jwt`. The
     /// token is the same.

@@ -75,6 +75,9 @@ pub(in crate::service) fn outlives(end: Option<Timestamp>, limit: Option<Timesta
 }
 
 impl Expiry<'_> {
+    /// The code of an expiry that lies beyond the longest lifetime.
+    pub const TOO_LATE: &'static str = "expires_too_late";
+
     /// Returns what is wrong with a requested expiry.
     pub fn fault(self, wanted: RequestedExpiry) -> Option<Fault> {
         let own = self.existing.map(|it| it.expires_at);
@@ -124,7 +127,7 @@ impl Expiry<'_> {
             "must not {must}be later than {limit}: a key of this account lives at most {max} \
              seconds{since}"
         );
-        Some(("expires_too_late", detail))
+        Some((Self::TOO_LATE, detail))
     }
 
     /// Returns everything in this change that would outlive the caller, end in the past, or work from

@@ -47,6 +47,7 @@ pub struct Grace {
 /// What all credentials of a key have in common. Each has a copy, because few keys have more than one;
 /// the long parts are shared.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each from a column")]
 pub struct KeyEntry {
     pub id: KeyId,
     pub account: AccountId,
@@ -54,6 +55,8 @@ pub struct KeyEntry {
     pub revoked: bool,
     /// The expiry was recorded; no clock makes the key valid again.
     expired: bool,
+    /// Whether the key has a rotated credential whose end is not recorded.
+    pub in_rotation: bool,
     scopes: Arc<ScopeBits>,
     /// `None` for most keys.
     pub limits: Option<Arc<KeyLimits>>,
@@ -103,7 +106,9 @@ impl KeyEntry {
     pub(super) const COLUMNS: &str =
         "id, account_id, name, scopes, enabled, expires_at_ms, metadata,
         revoked_at_ms, expiry_recorded_at_ms, rotated_at_ms, allowed_ips, rate_limit, rate_window_s,
-        console_link, gives_until_ms";
+        console_link, gives_until_ms,
+        rotated_at_ms IS NOT NULL AND EXISTS (SELECT 1 FROM credentials WHERE key_id = api_keys.id
+            AND valid_until_ms IS NOT NULL AND ended_at_ms IS NULL) AS in_rotation";
 
     /// Reads a row of [`KeyEntry::COLUMNS`], of which the caller has read account and scopes.
     pub(super) fn read(
@@ -119,6 +124,7 @@ impl KeyEntry {
         let revoked = row.get::<Option<Timestamp>>("revoked_at_ms")?.is_some();
         let expired = row.get::<Option<Timestamp>>("expiry_recorded_at_ms")?.is_some();
         let rate = row.rate_limit("rate_limit", "rate_window_s")?;
+        let in_rotation = row.get("in_rotation")?;
         let limits = KeyLimits::new(row.get("allowed_ips")?, rate, row.console_link()?);
         // Verification never shows them of revoked and expired keys, which may be many. The file keeps
         // them. No change makes such a key valid again.
@@ -130,6 +136,7 @@ impl KeyEntry {
             enabled,
             revoked,
             expired,
+            in_rotation,
             scopes,
             limits,
             expires_at_ms: expires_at.map_or(NEVER, Timestamp::as_millis),

@@ -236,6 +236,8 @@ impl WriterThread {
     }
 
     fn attempt(&self, outage: &mut Outage) -> Result<(Connection, Marks), NotReopened> {
+        let holder = self.state.lock_holder();
+        let is_taken = outage.is_taken(holder);
         let Opened { path, index, readers, .. } = &self.opened;
         let known = Known {
             path,
@@ -244,12 +246,11 @@ impl WriterThread {
             index,
             touched: &outage.touched,
         };
-        let holder = self.state.lock_holder();
-        outage.lock_was_lost |= holder == LockHolder::ThisProcessAgain;
         let outcome = match self.state.divergence() {
             Some(why) => Err(NotReopened::Ever(why.clone())),
+            None if is_taken => Err(NotReopened::Ever(self.lock_lost())),
             None if holder == LockHolder::AnotherProcess => {
-                Err(NotReopened::Ever(self.lock_lost()))
+                Err(StoreError::Unavailable(StorageFault::Locked).into())
             }
             None if holder == LockHolder::Unknown => {
                 Err(StoreError::Unavailable(StorageFault::Failed).into())

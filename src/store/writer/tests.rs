@@ -1,14 +1,20 @@
 //! What the callers of one commit are told.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::{
     domain::{
+        account::{Account, AccountKind, AccountStatus},
         event::{EventSource, EventType, NewEvent, Subject},
+        id::AccountId,
+        lifetime::Lifetimes,
         plaintext_key::KeyPrefix,
         scope::Catalogue,
+        text::{Metadata, Name},
     },
     env::{Clock, ManualClock, SystemEntropy, Timekeeper, Timestamp},
-    store::{StatusPlace, Store, StoreWriter},
+    store::{DirectoryLock, LockHolder, StatusPlace, Store, StoreWriter},
 };
 
 type Answer = std::sync::mpsc::Receiver<Result<u64, StoreError>>;
@@ -22,6 +28,19 @@ fn queue(
     let change = Change { body: Some(body), outcome: None, first: false, reply };
     writer.enqueue(Work::Change(Box::new(change))).unwrap();
     answer
+}
+
+/// Makes a change that reaches the file, and of which its caller and the index do not hear.
+fn lose(
+    store: &Store,
+    body: impl for<'tx> FnOnce(&'tx WriteTx<'_>) -> Result<(), StoreError> + Send + 'static,
+) {
+    let lost = queue(&store.writer, move |tx| {
+        body(tx)?;
+        tx.sql.execute_batch("COMMIT").map_err(StoreError::from)?;
+        Ok(0)
+    });
+    assert!(lost.recv().unwrap().unwrap_err().is_temporary());
 }
 
 /// The file is gone with the directory.
@@ -138,13 +157,7 @@ fn a_place_that_was_retired_before_an_outage_rests_from_its_end_on() {
     let (_dir, clock, store, writer) = opened();
     let prefix = KeyPrefix::from_stored("rg_8fK2mQ9zT").unwrap();
     let place = writer.write(move |tx| tx.give_status_place(prefix)).unwrap();
-    // The change reaches the file, and its caller and the index do not hear of it.
-    let lost = queue(&store.writer, move |tx| {
-        tx.retire_status_places(&[prefix])?;
-        tx.sql.execute_batch("COMMIT").map_err(StoreError::from)?;
-        Ok(0)
-    });
-    assert!(lost.recv().unwrap().unwrap_err().is_temporary());
+    lose(&store, move |tx| tx.retire_status_places(&[prefix]).map(drop));
     let index = store.index();
     assert_eq!(index.status_place_of(prefix), Some(place), "tokens with it are issued meanwhile");
     clock.advance(Duration::from_hours(2));
@@ -155,4 +168,84 @@ fn a_place_that_was_retired_before_an_outage_rests_from_its_end_on() {
     let mut states = Vec::new();
     index.for_each_status_place(|_, state| states.push(state));
     assert!(matches!(states[..], [state] if rests_since(state)), "{states:?}");
+}
+
+/// A lock whose file was removed, and that other processes hold one after the other, so many times.
+#[derive(Debug)]
+struct TakenLock(AtomicU32);
+
+impl DirectoryLock for TakenLock {
+    fn holder(&self) -> LockHolder {
+        let left =
+            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(1));
+        match left {
+            Ok(1) => LockHolder::ThisProcessAgain,
+            Ok(_) => LockHolder::AnotherProcess,
+            Err(_) => LockHolder::ThisProcess,
+        }
+    }
+}
+
+/// Makes changes until one succeeds, or none ever will. Returns how many were refused.
+fn refused_changes(times_taken: u32) -> (u32, Store) {
+    let (_dir, clock, store, writer) = opened();
+    store.writer.state().watch(Arc::new(TakenLock(AtomicU32::new(times_taken + 1))));
+    let mut refused = 0;
+    while store.divergence().is_none() && writer.write(|_| Ok::<_, StoreError>(())).is_err() {
+        refused += 1;
+        assert!(refused < 10, "{:?}", store.storage_fault());
+        clock.advance(Duration::from_secs(20));
+    }
+    (refused, store)
+}
+
+#[test]
+fn a_lock_that_two_commands_held_for_a_moment_is_not_lost() {
+    let (refused, store) = refused_changes(3);
+    assert_eq!((refused, store.divergence()), (3, None));
+}
+
+#[test]
+fn a_lock_that_another_process_holds_at_every_attempt_is_lost() {
+    let (_, store) = refused_changes(4);
+    let why = store.divergence();
+    assert!(matches!(why, Some(Divergence::LockLost { .. })), "{why:?}");
+}
+
+#[test]
+fn a_change_that_reached_the_file_before_an_outage_is_in_the_index_after_it() {
+    let (_dir, clock, store, writer) = opened();
+    let index = store.index();
+    let id = writer.write(|tx| Ok::<_, StoreError>(tx.next_account_id())).unwrap();
+    lose(&store, move |tx| {
+        let data = serde_json::json!({});
+        let event = NewEvent::about_account(EventType::AccountCreated, id, data);
+        let receipt = tx.record(&EventSource::CLI, &event)?;
+        tx.insert_account(&suspended_account(id), &receipt)
+    });
+    assert_eq!(index.account(id, |it| it.suspended), None);
+    clock.advance(Duration::from_secs(1));
+    writer.write(|_| Ok::<_, StoreError>(())).unwrap();
+    assert_eq!(index.account(id, |it| it.suspended), Some(true));
+}
+
+fn suspended_account(id: AccountId) -> Account {
+    Account {
+        id,
+        kind: AccountKind::Customer,
+        name: Name::parse("Acme").unwrap(),
+        external_id: None,
+        status: AccountStatus::Suspended,
+        allowed_scopes: None,
+        max_keys: None,
+        lifetimes: Lifetimes::default(),
+        rate_limit: None,
+        key_rate_limit: None,
+        token_exchange: false,
+        metadata: Metadata::empty(),
+        created_at: Timestamp::from_millis(0),
+        updated_at: Timestamp::from_millis(0),
+        deleted_at: None,
+        revision: 1,
+    }
 }

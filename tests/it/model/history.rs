@@ -1,5 +1,6 @@
 //! Takes the steps of a history in a server and in the model, and compares what both say.
 
+mod bounds;
 mod requests;
 
 use std::time::Duration;
@@ -13,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     rules::{
-        Credential, HERE, Key, MAX_KEYS, Model, Outcome, Place, Question, Spent, UNKNOWN, WINDOW,
+        Credential, DAY, HERE, Key, MAX_KEYS, Model, Outcome, Place, Question, SECOND, Spent,
+        UNKNOWN, WINDOW,
     },
     steps::{Caller, Settings, Step},
 };
@@ -25,6 +27,8 @@ const KEYS: &str = "/api/v1/api-keys";
 const UNHELD: &str = "metrics:read";
 const ELSEWHERE: &str = "203.0.113.7";
 
+const HOUR: u64 = 3_600 * SECOND;
+
 type Checked<T = ()> = Result<T, TestCaseError>;
 
 pub struct History {
@@ -33,7 +37,7 @@ pub struct History {
     creations: Vec<Creation>,
     /// The same order as the tokens of the model.
     pub tokens: Vec<Token>,
-    /// The seconds by which the wall clock is behind keyward's time.
+    /// The milliseconds by which the wall clock is behind keyward's time.
     behind: u64,
     asked: u64,
     /// The number of the first event of the history.
@@ -44,17 +48,15 @@ pub struct History {
 struct Creation {
     request: Request,
     caller: Option<Place>,
+    account: usize,
+    settings: Settings,
     key: usize,
     at: u64,
     answer: Response,
 }
 
-fn millis(seconds: u64) -> i64 {
-    i64::try_from(seconds * 1_000).unwrap()
-}
-
 fn instant(at: u64) -> String {
-    TestServer::EPOCH.after(Duration::from_secs(at)).to_string()
+    TestServer::EPOCH.after(Duration::from_millis(at)).to_string()
 }
 
 fn limit(count: u32) -> Value {
@@ -176,19 +178,22 @@ impl History {
 
     fn change_time(&mut self, step: &Step) -> Checked {
         match *step {
-            Step::Pass { seconds } => self.pass(seconds),
-            Step::WallStepsBack => {
-                self.server.clock.step_wall(-millis(3_600));
-                self.behind += 3_600;
+            Step::Pass { seconds } => self.pass(seconds * SECOND),
+            Step::Reach { bound, key, beside, by_wall } => {
+                self.reach(bound, key, beside, by_wall)?;
             }
-            Step::LeapAndBack { days } => self.leap_and_back(days * 86_400)?,
+            Step::WallStepsBack => {
+                self.server.clock.step_wall(-HOUR.cast_signed());
+                self.behind += HOUR;
+            }
+            Step::LeapAndBack { days } => self.leap_and_back(days * DAY)?,
             Step::LeapAndStay { hours } => {
-                self.server.clock.step_wall(millis(hours * 3_600));
-                let ahead = (hours * 3_600).saturating_sub(self.behind);
-                self.behind = self.behind.saturating_sub(hours * 3_600);
+                self.server.clock.step_wall((hours * HOUR).cast_signed());
+                let ahead = (hours * HOUR).saturating_sub(self.behind);
+                self.behind = self.behind.saturating_sub(hours * HOUR);
                 self.model.now += ahead;
                 self.check_verdicts()?;
-                self.pass(600);
+                self.pass(600 * SECOND);
             }
             Step::AcceptClock => self.accept_clock()?,
             Step::Run { job } => self.run(job),
@@ -250,7 +255,7 @@ impl History {
             scopes: settings.scopes,
             enabled: true,
             list: settings.list,
-            expires_at: settings.lifetime.map(|it| self.model.now + it),
+            expires_at: settings.lifetime.map(|it| self.model.now + it * SECOND),
             limit: settings.limit,
             spent: Spent::default(),
             revoked_at: None,
@@ -258,9 +263,9 @@ impl History {
         }
     }
 
-    fn pass(&mut self, seconds: u64) {
-        self.server.advance(Duration::from_secs(seconds));
-        self.model.now += seconds;
+    fn pass(&mut self, millis: u64) {
+        self.server.advance(Duration::from_millis(millis));
+        self.model.now += millis;
     }
 
     fn run(&mut self, job: &str) {
@@ -272,29 +277,29 @@ impl History {
         }
     }
 
-    fn leap_and_back(&mut self, seconds: u64) -> Checked {
+    fn leap_and_back(&mut self, millis: u64) -> Checked {
         if 0 < self.behind {
             return Ok(());
         }
-        self.server.clock.step_wall(millis(seconds));
-        self.model.now += seconds;
+        self.server.clock.step_wall(millis.cast_signed());
+        self.model.now += millis;
         self.check_verdicts()?;
-        self.server.clock.step_wall(-millis(seconds));
-        self.model.now -= seconds;
+        self.server.clock.step_wall(-millis.cast_signed());
+        self.model.now -= millis;
         self.server.run_job("keep_time");
         self.forget_tokens();
         Ok(())
     }
 
     fn accept_clock(&mut self) -> Checked {
-        const WRONG: u64 = 3_599;
+        const WRONG: u64 = HOUR - SECOND;
         if 0 < self.behind {
             return Ok(());
         }
-        self.server.clock.step_wall(millis(WRONG));
+        self.server.clock.step_wall(WRONG.cast_signed());
         self.model.now += WRONG;
         self.check_verdicts()?;
-        self.server.clock.step_wall(-millis(WRONG));
+        self.server.clock.step_wall(-WRONG.cast_signed());
         self.check_verdicts()?;
         self.server.app.accept_clock().expect("the clock is accepted");
         self.model.now -= WRONG;
@@ -319,7 +324,7 @@ impl History {
                     let said = ask(&self.server, self.text((key, credential)), &question);
                     prop_assert!(
                         possible.contains(&said),
-                        "{said}, not {possible:?}, for credential {credential} of key {key} at {} s",
+                        "{said}, not {possible:?}, for credential {credential} of key {key} at {} ms",
                         self.model.now
                     );
                     self.model.keys[key].credentials[credential].gone = UNKNOWN.contains(&said);

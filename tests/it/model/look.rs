@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     history::History,
-    rules::{HERE, Key, LISTS, Question, WINDOW},
+    rules::{HERE, Key, LISTS, Question, SECOND, WINDOW},
 };
 use crate::support::{StatusList, TestServer};
 
@@ -25,7 +25,7 @@ const OWN: [&str; 9] = [
 ];
 
 fn instant(at: u64) -> Value {
-    json!(TestServer::EPOCH.after(std::time::Duration::from_secs(at)).to_string())
+    json!(TestServer::EPOCH.after(std::time::Duration::from_millis(at)).to_string())
 }
 
 fn sorted(scopes: impl IntoIterator<Item = Value>) -> Vec<String> {
@@ -36,10 +36,7 @@ fn sorted(scopes: impl IntoIterator<Item = Value>) -> Vec<String> {
 
 /// Returns what a list shows of this key.
 fn shown(key: &Key, now: u64) -> Value {
-    let previous: Vec<_> = key
-        .in_grace(now)
-        .map(|it| it.ends_at.map(|at| instant(key.expires_at.map_or(at, |end| at.min(end)))))
-        .collect();
+    let previous: Vec<_> = key.in_grace(now).map(|it| key.end_of_grace(it).map(instant)).collect();
     json!({
         "name": key.name, "status": key.status(now), "enabled": key.enabled,
         "expiresAt": key.expires_at.map(instant), "allowedIps": LISTS[key.list].map(|it| [it]),
@@ -54,7 +51,7 @@ impl History {
         self.check_tokens()
     }
 
-    fn check_lists(&self) -> Result<(), TestCaseError> {
+    pub(super) fn check_lists(&self) -> Result<(), TestCaseError> {
         for (number, account) in
             self.model.accounts.iter().enumerate().filter(|(_, it)| !it.deleted)
         {
@@ -92,11 +89,11 @@ impl History {
             return Ok(());
         }
         self.server.advance(std::time::Duration::from_secs(1));
-        self.model.now += 1;
-        let now = TestServer::EPOCH.as_millis() / 1_000 + self.model.now.cast_signed();
+        self.model.now += SECOND;
+        let now = TestServer::EPOCH.as_millis() + self.model.now.cast_signed();
         let list = StatusList::fetch(&self.server);
         for (token, issued) in self.tokens.iter().zip(&self.model.tokens) {
-            if token.ends_at() <= now {
+            if token.ends_at() * 1_000 <= now {
                 continue;
             }
             let asked = Question { scope: "", address: HERE, cost: 0 };

@@ -1,9 +1,10 @@
 //! The rules of docs/api.md that the histories check, as a program without a server. Compare it with that page, not
-//! with keyward's code. Times are seconds since the start of the history.
+//! with keyward's code. Times are milliseconds since the start of the history, lengths in requests are seconds.
 
 mod changes;
 
-pub const DAY: u64 = 86_400;
+pub const SECOND: u64 = 1_000;
+pub const DAY: u64 = 86_400 * SECOND;
 /// The limit of each account (`maxKeys`).
 pub const MAX_KEYS: usize = 5;
 /// The length of the window of every rate limit, in seconds.
@@ -87,6 +88,8 @@ pub enum Change {
     List(usize),
     Enabled(bool),
     Limit(u32),
+    /// What a file of `keyward apply` declares: the name `x`, and these scopes.
+    Declared(Scopes),
 }
 
 #[derive(Default)]
@@ -137,11 +140,14 @@ impl Key {
         self.revoked_at.is_none() && !self.current().gone
     }
 
+    /// Returns when the grace period of a credential ends, at the latest with its key.
+    pub fn end_of_grace(&self, credential: &Credential) -> Option<u64> {
+        credential.ends_at.map(|at| self.expires_at.map_or(at, |end| at.min(end)))
+    }
+
     /// The earlier credentials that are in their grace period.
     pub fn in_grace(&self, now: u64) -> impl Iterator<Item = &Credential> {
-        let end =
-            |it: &Credential| it.ends_at.map(|at| self.expires_at.map_or(at, |end| at.min(end)));
-        self.credentials.iter().filter(move |it| end(it).is_some_and(|at| now < at))
+        self.credentials.iter().filter(move |it| self.end_of_grace(it).is_some_and(|at| now < at))
     }
 
     fn is_expired(&self, now: u64) -> bool {
@@ -306,7 +312,7 @@ impl Key {
     }
 
     fn spent_at(&self, now: u64) -> Spent {
-        let window = now / WINDOW;
+        let window = now / (WINDOW * SECOND);
         if self.spent.window == window { self.spent } else { Spent { window, ..Spent::default() } }
     }
 }

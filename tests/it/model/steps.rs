@@ -2,7 +2,10 @@
 
 use proptest::{option::of, prelude::*, sample::select};
 
-use super::rules::{Change, DAY, LISTS, Scopes};
+use super::rules::{Change, LISTS, Scopes};
+
+/// In seconds.
+const DAY: u64 = 86_400;
 
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -69,6 +72,15 @@ pub enum Step {
     Pass {
         seconds: u64,
     },
+    /// Moves the clock to an instant at which something ends, or this many milliseconds beside it, and asks there.
+    Reach {
+        bound: Bound,
+        /// Chooses one of the keys that have such a bound.
+        key: usize,
+        beside: i64,
+        /// Only the wall clock moves, if keyward believes it at once.
+        by_wall: bool,
+    },
     WallStepsBack,
     /// The wall clock leaps ahead by this, and back before keyward believes it.
     LeapAndBack {
@@ -101,6 +113,19 @@ pub enum Caller {
     Itself {
         age: usize,
     },
+}
+
+/// What ends at an instant.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    Grace,
+    Key,
+    /// The time in which a key has more than a week left.
+    Active,
+    /// The window of a rate limit.
+    Window,
+    /// The time in which an answer is kept for its `Idempotency-Key`.
+    Answer,
 }
 
 /// The settings of a new key.
@@ -164,6 +189,18 @@ fn about_keys() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn reach() -> impl Strategy<Value = Step> {
+    let bound = prop_oneof![
+        4 => Just(Bound::Grace),
+        3 => Just(Bound::Key),
+        1 => Just(Bound::Active),
+        2 => Just(Bound::Window),
+        2 => Just(Bound::Answer),
+    ];
+    (bound, 0..9_usize, -1..=1_i64, any::<bool>())
+        .prop_map(|(bound, key, beside, by_wall)| Step::Reach { bound, key, beside, by_wall })
+}
+
 pub fn step() -> impl Strategy<Value = Step> {
     let account = || 0..2_usize;
     let jobs =
@@ -181,6 +218,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => (account(), any::<bool>()).prop_map(|(account, suspended)| Step::Suspend { account, suspended }),
         1 => account().prop_map(|account| Step::DeleteAccount { account }),
         5 => select(vec![1, 58, 60, 61, 300, DAY, 31 * DAY]).prop_map(|seconds| Step::Pass { seconds }),
+        6 => reach(),
         1 => prop_oneof![
             Just(Step::WallStepsBack),
             select(vec![1, 40]).prop_map(|days| Step::LeapAndBack { days }),

@@ -8,6 +8,7 @@ pub const TOKENS: &[&str] = &[
 ];
 
 pub fn run(input: &[u8]) {
+    accepts_what_has_one_reading(&String::from_utf8_lossy(input));
     let variant = encoded_variant(input, |_| true);
     let Ok(path) = RequestPath::parse(input) else {
         assert!(RequestPath::parse(&variant).is_err(), "what is refused stays refused");
@@ -27,6 +28,18 @@ pub fn run(input: &[u8]) {
     if no_slash && !input.contains(&b'?') {
         same(&[input, b"/"].concat(), &segments);
     }
+}
+
+/// A path of segments that hold nothing ambiguous is accepted, however they are encoded.
+fn accepts_what_has_one_reading(text: &str) {
+    let ambiguous = |it: &char| it.is_control() || "/\\;%".contains(*it);
+    let dots = |it: &str| matches!(it.trim(), "." | "..");
+    let segments: Vec<String> = text
+        .split('/')
+        .map(|it| it.chars().filter(|it| !ambiguous(it)).collect::<String>())
+        .filter(|it| !it.is_empty() && !it.split(['?', '#']).next().is_some_and(dots))
+        .collect();
+    same(&normal_form(&segments), &segments);
 }
 
 fn same(target: &[u8], segments: &[String]) {

@@ -86,19 +86,21 @@ fn request(policy: &Policy, rules: &[RouteRule], line: &str) {
         policy.find(method, host, path).map(|(place, _)| place)
     };
     let found = decision(host, &path);
-    let owned = |path: &RequestPath<'_>| path.segments().map(str::to_owned).collect::<Vec<_>>();
-    let segments = owned(&path);
+    let segments: Vec<_> = path.segments().map(str::to_owned).collect();
     if let Some(mut expected) = expected(rules, method, host, &segments) {
-        let lenient: Vec<_> = rules.iter().map(lenient).collect();
-        let mut read: Vec<_> = path.lenient().iter().map(owned).collect();
-        if read.is_empty() {
-            read.push(segments.clone());
-        }
-        for (at, read) in read.iter().enumerate() {
+        let quiet: Vec<_> = rules.iter().map(without_case).collect();
+        for ways in Ways::all() {
             let Ok(place) = expected else { break };
-            let differs = match self::expected(&lenient, method, host, read) {
+            let read = ways.read(&segments);
+            let named = rules[place].path.trim_end_matches("/**").trim_end_matches('/');
+            let named = named.split('/').skip(1).collect::<Vec<_>>();
+            if ways.suffix && named.len() == segments.len() && named.last() != Some(&"*") {
+                continue;
+            }
+            let rules_read = if ways.case { &quiet } else { rules };
+            let differs = match self::expected(rules_read, method, host, &read) {
                 Some(Ok(it)) => access(&rules[it]) != access(&rules[place]),
-                Some(Err(_)) => 0 < at,
+                Some(Err(_)) => read.len() < segments.len(),
                 None => false,
             };
             if differs {
@@ -122,16 +124,77 @@ fn request(policy: &Policy, rules: &[RouteRule], line: &str) {
     }
 }
 
-/// Returns the route with the words of its path as a lenient server compares them.
-fn lenient(rule: &RouteRule) -> RouteRule {
-    let word = |it: &str| {
-        let form = normal_form(&[it.to_owned()]);
-        let path = RequestPath::parse(&form).expect("a word of a route is a good path");
-        let read = path.lenient().pop().unwrap_or(path);
-        read.segments().collect::<String>()
-    };
+/// What a lenient server ignores.
+#[derive(Clone, Copy)]
+struct Ways {
+    case: bool,
+    blanks: bool,
+    dots: bool,
+    cut: bool,
+    suffix: bool,
+}
+
+impl Ways {
+    fn all() -> impl Iterator<Item = Self> {
+        (0..32).map(|set| {
+            let has = |bit: u8| set & (1 << bit) != 0;
+            Self { case: has(0), blanks: has(1), dots: has(2), cut: has(3), suffix: has(4) }
+        })
+    }
+
+    fn read(self, segments: &[String]) -> Vec<String> {
+        let mut read = Vec::new();
+        for (at, segment) in segments.iter().enumerate() {
+            let cut = segment.find(['?', '#']).filter(|_| self.cut);
+            let text = &segment[..cut.unwrap_or(segment.len())];
+            let last = cut.is_some() || at + 1 == segments.len();
+            read.push(text.to_owned());
+            if last {
+                break;
+            }
+        }
+        let words = |read: &[String]| -> Vec<_> {
+            read.iter().map(|it| self.word(it)).filter(|it| !it.is_empty()).collect()
+        };
+        // A blank or a dot after the suffix is ignored first.
+        read = words(&read);
+        if let Some(last) = read.last_mut().filter(|_| self.suffix) {
+            let dot = last.rfind('.').filter(|at| 0 < *at);
+            last.truncate(dot.unwrap_or(last.len()));
+        }
+        words(&read)
+    }
+
+    fn word(self, text: &str) -> String {
+        let mut text = text;
+        loop {
+            let before = text;
+            if self.blanks {
+                text = text.trim();
+            }
+            if self.dots {
+                text = text.strip_suffix('.').unwrap_or(text);
+            }
+            if text == before {
+                break;
+            }
+        }
+        if self.case {
+            return text
+                .chars()
+                .flat_map(char::to_uppercase)
+                .flat_map(char::to_lowercase)
+                .collect();
+        }
+        text.to_owned()
+    }
+}
+
+/// Returns the route with the words of its path as a server compares them that ignores case, blanks and dots.
+fn without_case(rule: &RouteRule) -> RouteRule {
+    let ways = Ways { case: true, blanks: true, dots: true, cut: false, suffix: false };
     let words = rule.path.split('/').filter(|it| !it.is_empty());
-    let words = words.map(|it| if it.contains('*') { it.to_owned() } else { word(it) });
+    let words = words.map(|it| if it.contains('*') { it.to_owned() } else { ways.word(it) });
     let path = words.filter(|it| !it.is_empty()).fold(String::new(), |path, it| path + "/" + &it);
     RouteRule { path, ..rule.clone() }
 }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::{Checked, Creation, History, KEYS, code_of, compare, instant, limit};
 use crate::{
     model::{
-        rules::{Change, Credential, DAY, HERE, Issued, LISTS, Place, Question, Scopes, refusal},
+        rules::{
+            Change, Credential, DAY, HERE, Issued, LISTS, Place, Question, SECOND, Scopes, refusal,
+        },
         steps::{Caller, Settings},
     },
     support::{Request, Token, control::control, exchange, import::sha256},
@@ -33,6 +35,16 @@ impl History {
         let repeatable = format!("creation-{}", self.asked);
         let request =
             Request::new("POST", &path).key(key).header("Idempotency-Key", &repeatable).json(&body);
+        self.send_creation(request, caller, account, settings)
+    }
+
+    fn send_creation(
+        &mut self,
+        request: Request,
+        caller: Option<Place>,
+        account: usize,
+        settings: &Settings,
+    ) -> Checked {
         let answer = self.server.send(&request);
         let made = answer.json();
         let mut key = self.model_key(account, settings);
@@ -40,18 +52,20 @@ impl History {
         key.credentials.push(Credential::new(made["key"].as_str().unwrap_or_default()));
         if compare(&answer, self.model.create(caller, key))? {
             let (key, at) = (self.model.keys.len() - 1, self.model.now);
-            self.creations.push(Creation { request, caller, key, at, answer });
+            let settings = settings.clone();
+            self.creations.push(Creation { request, caller, account, settings, key, at, answer });
         }
         Ok(())
     }
 
+    /// Sends an earlier creation again. Its answer is kept for a day; later, it is a new request.
     pub(super) fn repeat(&mut self, creation: usize, same_body: bool) -> Checked {
-        let recent = self.creations.iter().filter(|it| self.model.now < it.at + DAY);
-        let recent: Vec<_> = recent.collect();
-        if recent.is_empty() {
-            return Ok(());
+        let Some(chosen) = creation.checked_rem(self.creations.len()) else { return Ok(()) };
+        if self.creations[chosen].at + DAY <= self.model.now {
+            let Creation { request, caller, account, settings, .. } = self.creations.remove(chosen);
+            return self.send_creation(request, caller, account, &settings);
         }
-        let Creation { request, caller, key, answer: first, .. } = recent[creation % recent.len()];
+        let Creation { request, caller, key, answer: first, .. } = &self.creations[chosen];
         let request = request.clone();
         let request = if same_body {
             request
@@ -79,7 +93,7 @@ impl History {
     pub(super) fn import(&mut self, account: usize, digest: u8, settings: &Settings) -> Checked {
         let text = Self::foreign(account, digest);
         let row = json!({ "name": "x", "scopes": settings.scopes, "account": format!("cust_{account}"),
-                          "expiresAt": settings.lifetime.map(|it| instant(self.model.now + it)),
+                          "expiresAt": settings.lifetime.map(|it| instant(self.model.now + it * SECOND)),
                           "allowedIps": LISTS[settings.list].map(|it| [it]), "rateLimit": settings.limit.map(limit),
                           "sha256": sha256(&text) });
         let answer = control(&self.server.data_dir(), "/imports", &json!({ "rows": [row] }));
@@ -107,7 +121,7 @@ impl History {
             Some(key) if !self.model.keys[key].is_listed() => Ok("left"),
             Some(key) => {
                 let before = self.model.events.len();
-                self.model.update(None, key, Change::Scopes(scopes)).expect("the operator may");
+                self.model.update(None, key, Change::Declared(scopes)).expect("the operator may");
                 if before == self.model.events.len() { Ok("") } else { Ok("updated") }
             }
             None => {
@@ -150,12 +164,13 @@ impl History {
             Change::Scopes(scopes) => (change, json!({ "scopes": scopes })),
             Change::End(None) => (change, json!({ "expiresAt": null })),
             Change::End(Some(after)) => {
-                let at = self.model.now + after;
+                let at = self.model.now + after * SECOND;
                 (Change::End(Some(at)), json!({ "expiresAt": instant(at) }))
             }
             Change::List(list) => (change, json!({ "allowedIps": LISTS[list].map(|it| [it]) })),
             Change::Enabled(enabled) => (change, json!({ "enabled": enabled })),
             Change::Limit(count) => (change, json!({ "rateLimit": limit(count) })),
+            Change::Declared(_) => return Ok(()),
         };
         let caller = self.caller(key, by);
         let answer = self.call("PUT", &self.path(key, by), caller, &body);

@@ -1,6 +1,6 @@
 //! The rules of requests that change a key. Each is refused with the code of the first reason that applies.
 
-use super::{Change, Credential, Key, MAX_KEYS, Model, Outcome, Place, Scopes, was_used};
+use super::{Change, Credential, Key, MAX_KEYS, Model, Outcome, Place, SECOND, Scopes, was_used};
 
 impl Model {
     pub fn create(&mut self, caller: Option<Place>, new: Key) -> Outcome {
@@ -47,6 +47,7 @@ impl Model {
             Change::List(list) => it.list = list,
             Change::Enabled(enabled) => it.enabled = enabled,
             Change::Limit(limit) => it.limit = Some(limit),
+            Change::Declared(scopes) => (it.name, it.scopes) = ("x".to_owned(), scopes),
         }
         let lost =
             before.scopes.iter().any(|scope| !it.scopes.contains(scope)) || before.list < it.list;
@@ -98,7 +99,8 @@ impl Model {
         if 0 < seconds && 3 <= live {
             return Err("too_many_live_keys");
         }
-        let until = it.expires_at.map_or(now + seconds, |end| end.min(now + seconds));
+        let until = now + seconds * SECOND;
+        let until = it.expires_at.map_or(until, |end| end.min(until));
         it.credentials[last].ends_at = Some(if replaces { now } else { until });
         if seconds == 0 {
             it.end_graces(now);
@@ -119,7 +121,8 @@ impl Model {
         if by_earlier && !was_used([it.current().used], said != "successor_unused") {
             return Err("successor_unused");
         }
-        if it.in_grace(now).next().is_some() {
+        // Also those of a key that has expired.
+        if it.credentials.iter().any(|it| it.ends_at.is_some_and(|at| now < at)) {
             it.end_graces(now);
             self.record(key, "api_key.grace_ended");
         }
