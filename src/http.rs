@@ -26,10 +26,15 @@ pub mod verification;
 pub mod wire;
 
 pub use self::{
-    connection::MalformedRequests,
+    connection::{MalformedRequests, Unread},
     envelope::wrap,
     once_per_minute::OncePerMinute,
-    request::{body::read_body, client_address::TrustedProxies, id::RequestIds, own_address},
+    request::{
+        body::read_body,
+        client_address::TrustedProxies,
+        id::{REQUEST_ID, RequestIds},
+        own_address,
+    },
     route_table::{RouteTable, no_such_operation},
     verification::state::VerificationState,
 };

@@ -12,6 +12,7 @@ mod input;
 mod instance;
 mod limits;
 mod listen;
+mod outermost;
 mod policy;
 mod requests;
 mod restore;
@@ -185,11 +186,12 @@ fn control_server_if_possible(
             let error = &err as &dyn std::error::Error;
             tracing::error!(
                 error,
+                cause = error.source(),
                 "no control socket: commands on this machine cannot reach this server"
             );
             Ok(None)
         }
-        Err(source) => Err(Error::Listen { address: socket.display().to_string(), source }),
+        Err(err) => Err(err),
     }
 }
 

@@ -56,7 +56,7 @@ pub use self::{
     credentials::ExcessCredential,
     database::{Store, StoreWriter},
     day::Day,
-    error::StoreError,
+    error::{StoreError, may_pass},
     index::{AccountEntry, IndexedCredential, KeyEntry, KeyIndex, KeyLimits, StatusPlace},
     kept_answers::KeptAnswer,
     key_list::{Creator, KeyFilter, KeyPage},

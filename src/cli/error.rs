@@ -10,6 +10,7 @@ use crate::{
     config::ConfigErrors,
     domain::{checkpoint::CheckpointError, text::masked, visible::escaped},
     server,
+    service::with_causes,
 };
 
 /// The reasons why a command fails.
@@ -81,15 +82,7 @@ pub(super) enum Error {
 impl Error {
     /// Returns the error and its causes, with keys masked and control characters escaped.
     pub(super) fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(it) = cause {
-            let it_says = it.to_string();
-            if !text.ends_with(&it_says) {
-                text = format!("{text}: {it_says}");
-            }
-            cause = it.source();
-        }
+        let text = with_causes(self);
         let lines: Vec<_> = masked(&text).lines().map(|it| escaped(it).into_owned()).collect();
         lines.join("\n")
     }

@@ -2,13 +2,11 @@
 
 use std::{io, process::ExitCode};
 
-use rustix::io::Errno;
-
 use crate::{
     cli::error::Error,
     server::{self, DataDirError, WebhookError},
     service::{self, BackupError, Mismatch},
-    store::{Divergence, StorageFault, StoreError},
+    store::{Divergence, StoreError, may_pass},
 };
 
 /// The command failed, or a check did.
@@ -128,36 +126,19 @@ fn server_exit_code(err: &server::Error) -> u8 {
 }
 
 fn store_exit_code(err: &StoreError) -> u8 {
-    if let StoreError::File(source) | StoreError::Beside { source, .. } = err {
-        return file_exit_code(source);
-    }
-    // A file system stays read-only until a person changes it.
-    let read_only = err.storage_fault() == Some(StorageFault::ReadOnly);
-    if err.is_temporary() && !read_only { TRY_AGAIN } else { WRONG }
+    if err.may_pass() { TRY_AGAIN } else { WRONG }
 }
 
-/// A disk that failed or is full, or a system without a free lock or descriptor, may work again.
 fn file_exit_code(err: &io::Error) -> u8 {
-    const PASSING: [Errno; 9] = [
-        Errno::IO,
-        Errno::NOSPC,
-        Errno::DQUOT,
-        Errno::NOLCK,
-        Errno::NOMEM,
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::STALE,
-        Errno::TIMEDOUT,
-    ];
-    let passes = Errno::from_io_error(err).is_some_and(|it| PASSING.contains(&it));
-    if passes { TRY_AGAIN } else { WRONG }
+    if may_pass(err) { TRY_AGAIN } else { WRONG }
 }
 
 /// A damaged backup is an answer, not an error of this machine.
 fn backup_exit_code(err: &BackupError) -> u8 {
     match err {
         err if err.is_verdict() => NO,
-        BackupError::Store(err) => store_exit_code(err),
+        err if err.may_pass() => TRY_AGAIN,
+        BackupError::Store(_) | BackupError::Copy { .. } => WRONG,
         BackupError::File { .. }
         | BackupError::Space { .. }
         | BackupError::Digest { .. }
@@ -168,14 +149,7 @@ fn backup_exit_code(err: &BackupError) -> u8 {
 
 /// A start that cannot make its backup fails for every reason.
 fn migration_exit_code(err: &BackupError) -> u8 {
-    match err {
-        BackupError::Store(err) => store_exit_code(err),
-        BackupError::Space { .. } => TRY_AGAIN,
-        BackupError::File { .. }
-        | BackupError::Digest { .. }
-        | BackupError::Differs
-        | BackupError::Log(_) => WRONG,
-    }
+    if err.may_pass() { TRY_AGAIN } else { WRONG }
 }
 
 #[cfg(test)]

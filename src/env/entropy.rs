@@ -13,8 +13,8 @@ pub trait Entropy: Send + Sync {
     ///
     /// # Panics
     ///
-    /// Panics if the operating system gives no randomness. No secret made after that could be trusted,
-    /// so the process must end.
+    /// Panics if the operating system gives no randomness. No secret made after that could be trusted. The
+    /// panic ends the request alone, which is answered with 500.
     fn fill(&self, buf: &mut [u8]);
 }
 

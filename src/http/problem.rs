@@ -16,7 +16,7 @@ pub use self::oauth::TokenErrorBody;
 use crate::{
     domain::text::masked,
     http::rate_fields::RateFields,
-    service::{Conflict, Denial, Error, Fault, Faults},
+    service::{BackupError, Conflict, Denial, Error, Fault, Faults, with_causes},
 };
 
 /// A problem document (RFC 9457).
@@ -257,12 +257,7 @@ impl From<Error> for Problem {
                 new(StatusCode::TOO_MANY_REQUESTS, "too_many_reports")
                     .with_retry(whole_seconds(*retry_after))
             }
-            Error::Backup(source) => {
-                let cause = std::error::Error::source(source);
-                tracing::error!(error = source as &dyn std::error::Error, cause, "a backup failed");
-                let detail = cause.map_or_else(|| err.to_string(), |it| format!("{err}: {it}"));
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "backup_failed", detail)
-            }
+            Error::Backup(source) => Self::backup(source, with_causes(&err)),
             Error::Unavailable(source) => {
                 tracing::warn!(
                     error = source as &dyn std::error::Error,
@@ -277,6 +272,18 @@ impl From<Error> for Problem {
 }
 
 impl Problem {
+    /// 503 if another attempt may succeed, and 500 otherwise. Only the control socket answers so.
+    fn backup(err: &BackupError, detail: String) -> Self {
+        let cause = std::error::Error::source(err);
+        tracing::error!(error = err as &dyn std::error::Error, cause, "a backup failed");
+        let status = if err.may_pass() {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Self::new(status, "backup_failed", detail)
+    }
+
     fn conflict(conflict: Conflict) -> Self {
         let new = |code| Self::new(StatusCode::CONFLICT, code, conflict);
         match conflict {

@@ -21,10 +21,11 @@ use actix_web::{
 };
 
 use super::{
-    DRAIN, Error, Instance,
+    DRAIN, DataDirError, Error, Instance,
     connection::Connection,
     limits::connections_per_worker,
     listen::{Listener, SocketFile},
+    outermost::{of_panic, refuse_host, unless_panicked},
     requests::{Answer, Requests},
     slots::{Slot, most_without_end},
     tls::Certificate,
@@ -33,8 +34,8 @@ use super::{
 use crate::{
     config::Config,
     http::{
-        self, MalformedRequests, OncePerMinute, RouteTable, TrustedProxies, VerificationState,
-        console,
+        self, MalformedRequests, OncePerMinute, REQUEST_ID, RouteTable, TrustedProxies,
+        VerificationState, console,
         control::{self, JobRunner},
         development::{self, Development},
         openapi::of_document,
@@ -293,16 +294,24 @@ where
     Draining: Future<Output = ()> + 'static,
 {
     let malformed = Arc::clone(&parts.malformed);
+    let ids = Arc::new(http::RequestIds::new(&parts.app));
     let app = parts.application().into_factory();
     let app = app.map_err(|err: actix_web::Error| err.error_response());
     let counted = apply_fn_factory(
         map_config(app, |()| AppConfig::default()),
-        |mut request: Request, app: &_| {
+        move |mut request: Request, app: &_| {
             let requests = request.conn_data::<Requests>().cloned();
             let running = requests.map(|it| it.begin(&mut request));
-            let answer = app.call(request);
+            let ids = Arc::clone(&ids);
+            let given = request.head().headers.get(REQUEST_ID).cloned();
+            let answer = match refuse_host(&mut request, &ids) {
+                Some(refusal) => Err(refusal),
+                None => Ok(app.call(request)),
+            };
             async move {
-                let answer: ServiceResponse<BoxBody> = answer.await?;
+                let answer = unless_panicked(answer?).await;
+                let answer: ServiceResponse<BoxBody> =
+                    answer.unwrap_or_else(|| Err(of_panic(given.as_ref(), &ids)))?;
                 Ok(answer.map_body(|_, body| Answer::new(body, running)))
             }
         },
@@ -326,7 +335,9 @@ pub(super) fn control_server(
     socket: &Path,
     jobs: JobRunner,
     url: &str,
-) -> Result<Server, io::Error> {
+) -> Result<Server, Error> {
+    let unusable = |source| DataDirError::Unusable { path: socket.to_owned(), source };
+    let listener = instance.dir.listen_at(socket).map_err(unusable)?;
     let jobs = web::Data::new(jobs);
     let app = web::Data::from(Arc::clone(&instance.app));
     let streams = web::Data::from(Arc::clone(&instance.streams));
@@ -341,7 +352,8 @@ pub(super) fn control_server(
         .workers(1)
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
-        .listen_uds(instance.dir.listen_at(socket)?)?;
+        .listen_uds(listener)
+        .map_err(Error::Run)?;
     Ok(server.run())
 }
 

@@ -18,7 +18,7 @@ use crate::http::control::JobRunner;
 pub struct InProcessServer {
     instance: Arc<Instance>,
     stop: oneshot::Sender<()>,
-    thread: JoinHandle<io::Result<()>>,
+    thread: JoinHandle<Result<(), Error>>,
 }
 
 impl InProcessServer {
@@ -46,7 +46,7 @@ impl InProcessServer {
                     let _ = stopped.await; // Also when the other end was dropped.
                     handle.stop(true).await;
                 });
-                server.await
+                server.await.map_err(Error::Run)
             })
         });
         if is_ready.recv().is_err() {
@@ -70,7 +70,7 @@ impl InProcessServer {
     }
 }
 
-fn joined(thread: JoinHandle<io::Result<()>>) -> Result<(), Error> {
-    let panicked = |_| Err(io::Error::other("the thread panicked"));
-    thread.join().unwrap_or_else(panicked).map_err(Error::Run)
+fn joined(thread: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+    let panicked = |_| Err(Error::Run(io::Error::other("the thread panicked")));
+    thread.join().unwrap_or_else(panicked)
 }

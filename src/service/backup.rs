@@ -97,8 +97,8 @@ impl Keyward {
         let (size, wal) = self.store.file_sizes();
         refuse_full_disk(path, 2 * (size + wal))?;
         let partial = Partial::beside(path, "partial");
-        self.store.copy_to(&partial.0, |_, _| ())?;
-        seal(&partial, path)
+        let copied = self.store.copy_to(&partial.0, |_, _| ()).map_err(BackupError::from);
+        copied.and_then(|()| seal(&partial, path)).map_err(|err| err.about_copy(path))
     }
 
     fn remove_old_backups(&self) -> Result<(), BackupError> {
@@ -137,8 +137,8 @@ pub fn keep_before_migration(layout: &DataLayout) -> Result<(), BackupError> {
     let path = dir.join(format!("before-migration-from-{version}.db"));
     refuse_full_disk(&path, 2 * (size(database) + size(&layout.wal())))?;
     let partial = Partial::beside(&path, "partial");
-    file.copy_to(&partial.0, |_, _| ())?;
-    seal(&partial, &path)?;
+    let copied = file.copy_to(&partial.0, |_, _| ()).map_err(BackupError::from);
+    copied.and_then(|()| seal(&partial, &path)).map_err(|err| err.about_copy(&path))?;
     tracing::info!(backup = %path.display(), version, "the database was copied before its migration");
     Ok(())
 }

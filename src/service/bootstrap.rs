@@ -1,9 +1,7 @@
 //! The root key: made or provided at the first start, and reset when it is lost.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,6 +10,7 @@ use std::{
 };
 
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::{
     domain::{
@@ -28,7 +27,7 @@ use crate::{
     },
     service::{
         Error, Keyward, Minted, NewKey,
-        files::{read_text, sync_parent},
+        files::{read_text, replace_file},
         keys::expiry::Maker,
         keys::revocation::revoke,
     },
@@ -89,20 +88,9 @@ impl InitialKeyFile {
 /// Writes a key, as a single line, to a file that only its owner can read. Replaces a file of an
 /// earlier start that failed, or of a key that was reset.
 pub fn write_key_file(path: &Path, key: &PlaintextKey) -> Result<(), StoreError> {
-    let written = write_key(path, key);
+    let line = Zeroizing::new(format!("{}\n", key.expose()));
+    let written = replace_file(path, 0o600, &line);
     written.map_err(|source| StoreError::Beside { path: path.to_owned(), source })
-}
-
-fn write_key(path: &Path, key: &PlaintextKey) -> Result<(), io::Error> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-        Ok(()) | Err(_) => (),
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(key.expose().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    sync_parent(path)
 }
 
 impl Keyward {

@@ -175,6 +175,20 @@ pub enum TokenRefusal {
     NoKeys(#[source] io::Error),
 }
 
+/// Returns the error and its causes. A cause that the text ends with already is not repeated.
+pub fn with_causes(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(it) = cause {
+        let it_says = it.to_string();
+        if !text.ends_with(&it_says) {
+            text = format!("{text}: {it_says}");
+        }
+        cause = it.source();
+    }
+    text
+}
+
 fn why_unavailable(err: &StoreError) -> String {
     let fault = err.storage_fault().map(|it| it.to_string());
     fault.unwrap_or_else(|| "the service is busy".to_owned())

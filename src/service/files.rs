@@ -4,25 +4,36 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-/// Replaces the file atomically: a reader, and the start after a crash, find the old text or the new one.
+/// Replaces the file atomically, or makes it: a reader, and the start after a crash, find the old text or
+/// the new one, and never a part.
 pub fn replace_file(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
-    let fresh = path.with_extension("new");
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
     // A file that an interrupted change left may have another mode.
     match fs::remove_file(&fresh) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
         Ok(()) | Err(_) => (),
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(fresh, path)?;
+    let written = write_new(&fresh, mode, text).and_then(|()| fs::rename(&fresh, path));
+    if let Err(err) = written {
+        // It may hold a part of a secret. What stays is removed by the next change.
+        let _ = fs::remove_file(&fresh);
+        return Err(err);
+    }
     sync_parent(path)
+}
+
+fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Reads a small file. Bytes that are no text become the replacement character, so that the reader of the

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi::SQLITE_IOERR};
+use rustix::io::Errno;
 
 use crate::{env::Timestamp, store::StorageFault};
 
@@ -91,10 +92,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Builds the error of a file in which a check of SQLite has found this fault.
+    /// Builds the error of a file in which a check of SQLite has found this fault. A disk that failed is
+    /// no fault of the file.
     pub(super) fn damaged(verdict: &str) -> Self {
         let fault = verdict.strip_prefix("*** in database main ***").unwrap_or(verdict);
-        Self::Damaged(fault.trim().to_owned())
+        let fault = fault.trim().to_owned();
+        if is_failed_read(&fault) {
+            let code = rusqlite::ffi::Error::new(SQLITE_IOERR);
+            return Self::Io(rusqlite::Error::SqliteFailure(code, Some(fault)));
+        }
+        Self::Damaged(fault)
     }
 
     /// Fails unless a statement changed exactly one row. Any other number means that the file is not
@@ -147,6 +154,15 @@ impl StoreError {
         }
     }
 
+    /// Returns whether trying again may help, without a person who changes something before.
+    pub fn may_pass(&self) -> bool {
+        if let Self::File(source) | Self::Beside { source, .. } = self {
+            return may_pass(source);
+        }
+        // A file system stays read-only until a person changes it.
+        self.is_temporary() && self.storage_fault() != Some(StorageFault::ReadOnly)
+    }
+
     /// Returns whether a later attempt may succeed, because the request itself is right.
     pub fn is_temporary(&self) -> bool {
         match self {
@@ -181,6 +197,32 @@ impl StoreError {
             | Self::Sqlite(_) => false,
         }
     }
+}
+
+/// Returns whether a file may be usable later: a disk that failed or is full, or a system without a free lock
+/// or descriptor, may work again.
+pub fn may_pass(err: &io::Error) -> bool {
+    const PASSING: [Errno; 9] = [
+        Errno::IO,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::NOLCK,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::STALE,
+        Errno::TIMEDOUT,
+    ];
+    Errno::from_io_error(err).is_some_and(|it| PASSING.contains(&it))
+}
+
+/// Returns whether the check of SQLite found a page that the disk did not give, rather than a wrong page.
+fn is_failed_read(verdict: &str) -> bool {
+    let code = verdict.split_once("unable to get the page. error code=").and_then(|(_, rest)| {
+        rest.split(|it: char| !it.is_ascii_digit()).next()?.parse::<i32>().ok()
+    });
+    // The lowest byte of an extended code is its primary code.
+    code.is_some_and(|it| it & 0xff == SQLITE_IOERR) || verdict.contains("failed to get page")
 }
 
 impl From<rusqlite::Error> for StoreError {

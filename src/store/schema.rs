@@ -1,5 +1,7 @@
 //! Creates, opens, migrates and checks the file.
 
+mod objects;
+
 use std::{
     fs::{self, OpenOptions},
     io,
@@ -11,6 +13,7 @@ use r2d2::CustomizeConnection;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig};
 use rustix::fs::{Access as FileAccess, StatVfsMountFlags, access};
 
+use self::objects::check_objects;
 use crate::store::{
     ReadTx, StorageFault, StoreError, WriteTx,
     connection::{READ_MAP, ReaderPragmas, pragmas},
@@ -68,6 +71,10 @@ fn refuse_wrong_files(path: &Path) -> Result<(), StoreError> {
     let found = fs::metadata(path);
     if found.as_ref().is_ok_and(|it| !it.is_file()) {
         return Err(StoreError::NoFile { path: path.to_owned() });
+    }
+    // SQLite takes a file of one byte for an empty one (ticket 3260 of SQLite), and would overwrite it.
+    if found.as_ref().is_ok_and(|it| it.len() == 1) {
+        return Err(StoreError::NotOurs { path: path.to_owned() });
     }
     // SQLite follows no link to these.
     for file in ["-wal", "-shm", "-journal"].map(|it| beside(path, it)) {
@@ -221,13 +228,20 @@ pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
     check(&conn)
 }
 
-/// Fails unless the file is intact and the audit log is unchanged. Reads the whole file.
+/// Fails unless the file is intact and the audit log is unchanged. Reads the whole file. Of a file of the
+/// current version, also compares the schema.
 pub(super) fn check(conn: &Connection) -> Result<(), StoreError> {
     let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(StoreError::damaged(&verdict));
     }
-    ReadTx::new(conn).check_log()
+    let log = ReadTx::new(conn).check_log();
+    // A changed log says more than a trigger that is missing, and a missing table more than a statement
+    // that fails without it.
+    if is_current(conn)? && matches!(log, Ok(()) | Err(StoreError::Sqlite(_))) {
+        check_objects(conn, SCHEMA)?;
+    }
+    log
 }
 
 /// Returns the version of the schema, 0 for an empty file. Fails if the file is not a database of

@@ -111,6 +111,8 @@ def heads(make):
     yield "the host twice", make.get("Host: localhost"), 400
     yield "two hosts", make.get("Host: evil.example"), 400
     yield "no host", make.get(host=None), 400
+    for host in ["a/b", "u@b", "a, b", "a b", "[::1", "[::1]a", "a:b", "::1", "a\\b", "\u00e9"]:
+        yield f"the host {host!r}", make.get(host=f"Host: {host}"), 400
     for version in ["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/3", "http/1.1", "HTTP/01.1", "HTTP/1.1 ", "HTTP/1.1\t", "HTTP/11",
                     "HTTP /1.1", "HTTP/1,1", "JUNK", ""]:
         yield f"the version {version!r}", make.get(version=version), 400
@@ -132,7 +134,8 @@ def heads(make):
     yield "a header of 100,000 bytes", make.get("X: " + "y" * 100_000), 200
     yield "high bytes and tabs in a header", make.get("X: \udcff\udcfe\t\udc80"), 200
     yield "an empty header", make.get("X:"), 200
-    yield "an empty host", make.get(host="Host:"), 200
+    for host in ["", "a_b", "a.example.", "[::1]", "[::1]:80", "a:", "127.0.0.1:1"]:
+        yield f"the host {host!r}", make.get(host=f"Host: {host}"), 200
     yield "lines that end with a bare LF", make.get("X: y").replace("\r\n", "\n"), 200
     yield "empty lines before a request", "\r\n\r\n\n" + make.get(), 200
     yield "a target with a host", make.get(target="http://evil.example/livez"), 200

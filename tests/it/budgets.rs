@@ -6,7 +6,7 @@ use keyward::service::Identity;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Key, Request, TestServer};
+use crate::support::{Key, Request, TestServer, without_triggers};
 
 const DAY: Duration = Duration::from_hours(24);
 const KEYS: &str = "/api/v1/api-keys";
@@ -173,25 +173,16 @@ fn a_file_with_more_ended_credentials_is_reduced_at_the_start() {
     let newer = server.rotate(&server.root.text, &key.id, &json!({ "gracePeriodSeconds": 0 }));
     server.stop();
     let conn = Connection::open(server.database()).unwrap();
-    let trigger: String = conn
-        .query_row(
-            "SELECT sql FROM sqlite_schema WHERE name = 'credentials_insert_is_audited'",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    conn.execute_batch(&format!(
-        "DROP TRIGGER credentials_insert_is_audited;
-         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+    let insert = format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
          INSERT INTO credentials (key_id, prefix, phc, issued_at_ms, valid_until_ms, ended_at_ms,
                                   audit_seq)
          SELECT key_id, printf('rg_%09d', i), phc, issued_at_ms - i, ended_at_ms - i,
                 ended_at_ms - i, audit_seq
-         FROM credentials, n WHERE key_id = '{}' AND ended_at_ms IS NOT NULL;
-         {trigger};",
+         FROM credentials, n WHERE key_id = '{}' AND ended_at_ms IS NOT NULL",
         key.id
-    ))
-    .unwrap();
+    );
+    without_triggers(&conn, || conn.execute_batch(&insert).unwrap());
     server.restart(|_| ());
     let left = || {
         let sql = "SELECT count(*) FROM credentials WHERE key_id = ?1";

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Process, Request, keyward};
+use crate::support::{Binary, Process, Request, keyward, without_triggers};
 
 /// How a command reaches keyward.
 #[derive(Clone, Copy)]
@@ -259,11 +259,10 @@ fn unused_keys_are_found() {
     assert_eq!(found["data"].as_array().map(Vec::len), Some(0), "none is that old");
     assert!(server.terminate().status.success());
     let database = rusqlite::Connection::open(dir.path().join("keyward.db")).unwrap();
-    // The key looks as if it was made two days ago. The triggers require an event for every other
-    // change.
-    let sql = "DROP TRIGGER api_keys_change_is_audited;
-        UPDATE api_keys SET created_at_ms = created_at_ms - 2 * 86400000 WHERE name = 'fresh'";
-    database.execute_batch(sql).unwrap();
+    // The key looks as if it was made two days ago.
+    let sql =
+        "UPDATE api_keys SET created_at_ms = created_at_ms - 2 * 86400000 WHERE name = 'fresh'";
+    without_triggers(&database, || database.execute_batch(sql).unwrap());
     drop(database);
     let found = way.json(&["keys", "unused", "--days", "1", "--all"]);
     assert_eq!(found["data"][0]["name"], "fresh");

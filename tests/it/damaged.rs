@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::data::{
     Base, Harm, KEYS, Sound, contents, copy, cut, directory, empty, garbage, leaf_of, lost_link,
-    nothing, overwrite, pipe, put, text,
+    nothing, one_byte, overwrite, pipe, put, text,
 };
 use crate::support::{Binary, Request, keyward, keyward_in, skip};
 
@@ -95,6 +95,8 @@ fn a_damaged_database_is_refused_and_stays_as_it_is() {
         ("empty", Stopped, put(db, empty), db, "is missing or empty"),
         ("empty beside a log", Killed, put(db, empty), db, "is missing or empty"),
         ("lost link", Killed, put(db, lost_link), db, "is missing or empty"),
+        ("one byte", Stopped, put(db, one_byte), db, "not a keyward database"),
+        ("one byte beside a log", Killed, put(db, one_byte), db, RESTORE),
         ("garbage", Stopped, put(db, garbage), db, "not a keyward database"),
         ("text", Stopped, put(db, text), db, "not a keyward database"),
         ("text beside a log", Killed, put(db, text), db, RESTORE),
@@ -115,6 +117,54 @@ fn a_damaged_database_is_refused_and_stays_as_it_is() {
         cases.push((name, Stopped, leaf_of(name), db, RESTORE));
     }
     check_refused(&sound, cases);
+}
+
+/// SQLite works without these, and no number or rule that they keep would hold.
+#[test]
+fn a_database_without_one_of_its_objects_is_refused() {
+    let sound = Sound::new();
+    let sql = |sql: &'static str| -> Harm {
+        Box::new(move |data| {
+            let conn = Connection::open(data.join("keyward.db")).unwrap();
+            conn.execute_batch(sql).unwrap();
+        })
+    };
+    let cases = [
+        (
+            "DROP TRIGGER events_are_never_updated",
+            "the trigger events_are_never_updated is missing",
+        ),
+        ("DROP TRIGGER api_keys_insert_is_counted", "the trigger api_keys_insert_is_counted is"),
+        ("DROP INDEX credentials_one_current", "the index credentials_one_current is missing"),
+        ("DROP VIEW newest_event", "newest_event"),
+        ("DROP TABLE token_status", "the index token_status_free is missing"),
+        ("DROP TABLE event_tree", "event_tree"),
+        (
+            "DROP INDEX events_by_time; CREATE INDEX events_by_time ON events (seq)",
+            "the index events_by_time is not the one that keyward made",
+        ),
+        (
+            "DROP TRIGGER events_have_no_gap;
+             CREATE TRIGGER events_have_no_gap BEFORE INSERT ON events BEGIN SELECT 1; END",
+            "the trigger events_have_no_gap is not the one that keyward made",
+        ),
+        (
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, ' CHECK (0 <= used)', '')
+             WHERE name = 'rate_windows'",
+            "the table rate_windows is not the one that keyward made",
+        ),
+    ];
+    let cases = cases.map(|(it, words)| (it, Base::Stopped, sql(it), "keyward.db", words)).into();
+    check_refused(&sound, cases);
+
+    let data = sound.copy(Base::Stopped);
+    sql("CREATE TABLE of_another (a); CREATE INDEX another ON events (client_ip); ANALYZE;
+         CREATE TRIGGER of_another_too AFTER INSERT ON events BEGIN SELECT 1; END")(&data);
+    assert!(
+        Binary::serve_quietly(&data).terminate().status.success(),
+        "objects of others may stay"
+    );
 }
 
 /// SQLite ignores a log with a damaged header, and takes the log of another database for its own. At the

@@ -226,6 +226,34 @@ fn a_target_that_is_not_a_path_is_answered_like_any_other() {
     }
 }
 
+/// RFC 9112, 3.2.
+#[test]
+fn a_host_that_is_none_is_refused_and_ends_the_connection() {
+    let server = TestServer::start();
+    let ask = |target: &str, host: &str| {
+        let behind = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+        let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n{behind}");
+        open(server.address, &text)
+    };
+    for target in TARGETS {
+        for host in ["a/b", "u@b", "a, b", "[::1", "a:b"] {
+            let mut stream = ask(target, host);
+            let answer = head(&mut stream, AT_ONCE);
+            assert_eq!(status(&answer), "400", "{target} {host}: {answer}");
+            assert!(answer.contains("\r\nx-request-id: "), "{target} {host}: {answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{target} {host}: {answer}");
+            assert_ends(&mut stream);
+        }
+    }
+    for host in ["", "a_b", "a.example.", "[::1]:80", "127.0.0.1", "a:"] {
+        let mut stream = ask("/livez", host);
+        for _ in 0..2 {
+            let answer = head(&mut stream, AT_ONCE);
+            assert_eq!(status(&answer), "200", "{host}: {answer}");
+        }
+    }
+}
+
 #[test]
 fn an_answer_says_whether_the_connection_is_closed() {
     let server = TestServer::start();

@@ -53,6 +53,7 @@ mod document;
 mod envelope;
 mod events;
 mod expiring_caller;
+mod faulty_disk;
 mod first_steps;
 mod framing;
 mod idempotency;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli_keys::Way,
-    support::{Binary, Request, Response, TestServer},
+    support::{Binary, Request, Response, TestServer, without_triggers},
 };
 
 const KEYS: &str = "/api/v1/api-keys";
@@ -100,26 +100,10 @@ fn a_name_stored_before_these_rules_can_still_be_read() {
     let key = server.key(&["orders:read"]);
     server.stop();
     let conn = rusqlite::Connection::open(server.database()).unwrap();
-    let triggers: Vec<String> = {
-        let mut statement = conn
-            .prepare(
-                "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'api_keys'",
-            )
-            .unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-    };
-    let mut saved = Vec::new();
-    for name in triggers {
-        let sql: String = conn
-            .query_row("SELECT sql FROM sqlite_schema WHERE name = ?1", [&name], |row| row.get(0))
-            .unwrap();
-        conn.execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
-        saved.push(sql);
-    }
-    conn.execute("UPDATE api_keys SET name = ?1 WHERE id = ?2", ["a\u{200b}", &key.id]).unwrap();
-    for sql in &saved {
-        conn.execute_batch(sql).unwrap();
-    }
+    without_triggers(&conn, || {
+        let sql = "UPDATE api_keys SET name = ?1 WHERE id = ?2";
+        conn.execute(sql, ["a\u{200b}", &key.id]).unwrap();
+    });
     drop(conn);
     server.restart(|_| ());
     let shown: Value = server.get(&server.root.text, &key.path()).expect(200).json();
@@ -196,14 +180,13 @@ fn no_command_lets_a_stored_text_control_the_terminal() {
     let account = ask("/api/v1/accounts", &account);
     assert!(server.terminate().status.success());
     let database = rusqlite::Connection::open(dir.path().join("keyward.db")).unwrap();
-    // The triggers require an event for every change.
-    let drop = "DROP TRIGGER api_keys_change_is_audited; DROP TRIGGER accounts_change_is_audited;";
-    database.execute_batch(drop).unwrap();
-    for table in ["api_keys", "accounts"] {
-        let sql = format!("UPDATE {table} SET name = ?1 WHERE name = 'k'");
-        assert_ne!(database.execute(&sql, [STEERING]).unwrap(), 0);
-    }
-    std::mem::drop(database);
+    without_triggers(&database, || {
+        for table in ["api_keys", "accounts"] {
+            let sql = format!("UPDATE {table} SET name = ?1 WHERE name = 'k'");
+            assert_ne!(database.execute(&sql, [STEERING]).unwrap(), 0);
+        }
+    });
+    drop(database);
     let rows = dir.path().join("rows.jsonl");
     let row = json!({ "name": "x", "scopes": [STEERING], "account": STEERING, "sha256": STEERING });
     fs::write(&rows, row.to_string()).unwrap();

@@ -220,6 +220,13 @@ fn a_server_starts_on_a_read_only_disk_and_accepts_changes_once_it_is_writable()
         };
         let kept = Kept::on(&disk.path, killed);
         disk.remount("ro");
+        // A command without a server needs a socket of its own.
+        for command in [&["keys", "list"][..], &["clock", "accept"]] {
+            let output = keyward_in(&kept.data, command);
+            let says = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(78), "{command:?}: {says}");
+            assert!(says.contains("command.sock cannot be used: Read-only"), "{command:?}: {says}");
+        }
         let server = Binary::serve(&kept.data);
         kept.check_refusing(&server, "the storage is read-only");
         let doctor = keyward_in(&kept.data, &["doctor"]);

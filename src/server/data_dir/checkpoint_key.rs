@@ -1,11 +1,6 @@
 //! The key that signs checkpoints.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use super::{DataDir, DataDirError};
 use crate::{
@@ -14,7 +9,7 @@ use crate::{
         data_layout::DataLayout,
     },
     env::Env,
-    service::{Checkpointer, read_text, sync_parent},
+    service::{Checkpointer, read_text, replace_file},
 };
 
 impl DataDir {
@@ -35,7 +30,11 @@ impl DataDir {
                 }
                 let signer = CheckpointSigner::generate(&log_name(env), &*env.entropy);
                 let unusable = |source| DataDirError::Unusable { path: path.clone(), source };
-                write_new(&path, 0o600, &signer.expose()).map_err(unusable)?;
+                // A link to a file that is not there, as of a disk that is not mounted yet.
+                if fs::symlink_metadata(&path).is_ok() {
+                    return Err(DataDirError::KeyFile { path, source });
+                }
+                replace_file(&path, 0o600, &signer.expose()).map_err(unusable)?;
                 signer
             }
             outcome => outcome?,
@@ -82,7 +81,8 @@ pub fn find_signer(
     if fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o007 != 0 {
         return Err(DataDirError::Exposed { path: path.to_owned() });
     }
-    let wrong = |source| DataDirError::CheckpointKey { path: path.to_owned(), source };
+    let public = layout.checkpoint_public_key();
+    let wrong = |source| DataDirError::CheckpointKey { path: path.to_owned(), public, source };
     CheckpointSigner::parse(&text).map_err(wrong)
 }
 
@@ -91,11 +91,4 @@ fn log_name(env: &Env) -> String {
     let mut random = [0; 8];
     env.entropy.fill(&mut random);
     format!("keyward-{:016x}", u64::from_be_bytes(random))
-}
-
-fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), io::Error> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    sync_parent(path)
 }

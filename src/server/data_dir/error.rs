@@ -34,8 +34,11 @@ pub enum DataDirError {
     NoCheckpointKey { path: PathBuf, public: PathBuf },
     #[error("{path}, the key that signs checkpoints, cannot be read")]
     KeyFile { path: PathBuf, source: io::Error },
-    #[error("{path} holds no key for checkpoints: {source}")]
-    CheckpointKey { path: PathBuf, source: CheckpointError },
+    #[error(
+        "put a copy of {path} back, or, to go on with a new key, remove it and {public} and tell the \
+         auditors: it holds no key for checkpoints: {source}"
+    )]
+    CheckpointKey { path: PathBuf, public: PathBuf, source: CheckpointError },
     #[error("{path}, the keys that sign tokens, cannot be read")]
     TokenKeyFile { path: PathBuf, source: io::Error },
     #[error(

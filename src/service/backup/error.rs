@@ -1,8 +1,14 @@
 //! What can go wrong with a backup.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use crate::{service::Finding, store::StoreError};
+use crate::{
+    service::Finding,
+    store::{StoreError, may_pass},
+};
 
 /// A backup that was not made, or must not be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +23,8 @@ pub enum BackupError {
     Differs,
     #[error("{0}")]
     Log(#[from] Finding),
+    #[error("the database cannot be copied to {path}")]
+    Copy { path: PathBuf, source: StoreError },
     #[error("{0}")]
     Store(#[from] StoreError),
 }
@@ -26,11 +34,29 @@ impl BackupError {
     pub fn is_verdict(&self) -> bool {
         match self {
             Self::Digest { .. } | Self::Differs | Self::Log(_) => true,
-            Self::Store(err) => {
+            Self::Store(err) | Self::Copy { source: err, .. } => {
                 !err.is_temporary()
                     && !matches!(err, StoreError::File(_) | StoreError::NewerSchema { .. })
             }
             Self::File { .. } | Self::Space { .. } => false,
         }
+    }
+
+    /// Tells whether trying again may help, without a person who changes something before.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Space { .. } => true,
+            Self::File { source, .. } => may_pass(source),
+            Self::Store(err) | Self::Copy { source: err, .. } => err.may_pass(),
+            Self::Digest { .. } | Self::Differs | Self::Log(_) => false,
+        }
+    }
+
+    /// Names the copy in an error of the store.
+    pub(super) fn about_copy(self, path: &Path) -> Self {
+        if let Self::Store(source) = self {
+            return Self::Copy { path: path.to_owned(), source };
+        }
+        self
     }
 }

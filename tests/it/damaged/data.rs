@@ -155,6 +155,12 @@ pub fn text(path: &Path) {
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
+/// SQLite takes a file of one byte for an empty one.
+pub fn one_byte(path: &Path) {
+    fs::write(path, "S").unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
+
 pub fn empty(path: &Path) {
     fs::write(path, "").unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();

@@ -21,6 +21,7 @@ mod stream;
 mod stub;
 mod supervised;
 mod tokens;
+mod triggers;
 pub mod webhook;
 
 use std::{fs::OpenOptions, io::Write, process::Command, thread};
@@ -39,6 +40,7 @@ pub use self::{
     stub::{Answer, Stub},
     supervised::Supervised,
     tokens::{ISSUER, StatusList, Token, exchange, form, issuing},
+    triggers::without_triggers,
 };
 
 /// Returns whether these programs are installed. Reports it if they are not.
