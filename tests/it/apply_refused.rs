@@ -213,7 +213,7 @@ fn sections_that_contradict_each_other_are_refused_also_if_nothing_would_change(
     let refused = [
         (
             file("allowed_scopes = [\"orders:write\"]", ""),
-            ":14: `scopes` this account cannot have orders:read",
+            ":14: `scopes`: this account cannot have orders:read",
         ),
         (
             file("max_key_lifetime = \"30d\"", "expires_at = \"never\""),
