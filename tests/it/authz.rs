@@ -106,9 +106,13 @@ fn a_request_that_a_lenient_server_reads_as_another_is_refused() {
     let text = route("/orders/admin/**", "\"orders:write\"") + &route("/orders/**", "");
     fs::write(&file, text).expect("a policy");
     let server = TestServer::with(|it| it.authz.policy_file = Some(file));
-    for path in
-        ["/orders/ADMIN", "/orders/admin.", "/orders/admin%20/7", "/orders/admin%3Fx", "/orders/admin.json"]
-    {
+    for path in [
+        "/orders/ADMIN",
+        "/orders/admin.",
+        "/orders/admin%20/7",
+        "/orders/admin%3Fx",
+        "/orders/admin.json",
+    ] {
         let answer = decided(&server, "GET", path, Some(&server.root));
         assert_refused(answer, 403, "ambiguous_path");
     }
