@@ -99,6 +99,42 @@ fn an_operation_with_if_match_lists_its_412() {
     assert!(12 < seen, "{seen}");
 }
 
+#[test]
+fn the_schema_of_a_body_tells_which_members_go_together() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let look = |name: &str, body: Value| faults(&document, &schemas[name], &body).len();
+    for name in ["CreateKeyRequest", "UpdateKeyRequest"] {
+        let with = |members: Value| {
+            let mut body = json!({ "name": "n", "scopes": ["*"] });
+            body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            look(name, body)
+        };
+        assert_eq!(with(json!({ "expiresAt": null })), 0, "{name}");
+        assert_eq!(with(json!({ "expiresIn": 60 })), 0, "{name}");
+        assert_eq!(with(json!({ "expiresAt": null, "expiresIn": 60 })), 1, "{name}");
+    }
+    let form = |members: Value| look("TokenExchangeRequest", members);
+    assert_eq!(form(json!({ "grant_type": "g" })), 0);
+    assert_eq!(form(json!({ "grant_type": "g", "subject_token": "t" })), 1);
+    assert_eq!(
+        form(json!({ "grant_type": "g", "subject_token": "t", "subject_token_type": "k" })),
+        0
+    );
+    let address = |it: Value| look("VerifyKeyRequest", json!({ "key": "k", "clientIp": it }));
+    assert_eq!((address(json!("::1")), address(json!(1))), (0, 1));
+}
+
+#[test]
+fn the_stream_of_events_has_an_example_and_no_schema() {
+    let document = document();
+    let stream = &document["paths"]["/api/v1/events/stream"]["get"]["responses"]["200"];
+    let content = &stream["content"]["text/event-stream"];
+    assert!(content["example"].is_string(), "{content}");
+    // A tool would take it as that of one event.
+    assert!(content["schema"].is_null(), "{content}");
+}
+
 /// Each link leads from the `id` of an answer to an operation on this object.
 #[test]
 fn new_objects_link_to_the_operations_on_them() {
@@ -244,8 +280,15 @@ fn the_document_in_version_3_0_has_the_same_content_in_its_own_words() {
     assert_eq!(key["rateLimit"]["nullable"], true);
     assert_eq!(key["rateLimit"]["allOf"], json!([{"$ref": "#/components/schemas/RateLimit"}]));
     each_object("", &older, &mut |name, part| {
-        let only_in_3_1 = ["propertyNames", "const", "examples", "prefixItems", "contentEncoding"];
-        for keyword in only_in_3_1 {
+        for keyword in [
+            "propertyNames",
+            "dependentRequired",
+            "not",
+            "const",
+            "examples",
+            "prefixItems",
+            "contentEncoding",
+        ] {
             assert!(part.get(keyword).is_none(), "{name}: {keyword}");
         }
         assert!(!part["type"].is_array() && part["type"] != "null", "{name}: {part}");

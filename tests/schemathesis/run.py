@@ -5,9 +5,14 @@
 
 Each role has a keyward of its own: `operator` calls with the root key, `account` with the first key of an account.
 All checks of Schemathesis are on. Each operation must succeed at least once, or be refused with 403 if the caller
-lacks its scopes. Other seeds and more cases find more: `--seed 7 --examples 200`. Takes packages from PyPI.
+lacks its scopes. `stranger` has only the document, an address and the root key, without `hooks.py`: each failure must
+be one that `rules.py` lists, and with the default numbers, each rule for a run without hooks must have a failure.
+Other seeds and more cases find more: `--seed 7 --examples 200`. Takes packages from PyPI.
 """
 import argparse
+import base64
+import collections
+import concurrent.futures
 import datetime
 import json
 import os
@@ -20,9 +25,15 @@ import tempfile
 import time
 import urllib.request
 
+# The run leaves nothing in the tree.
+sys.dont_write_bytecode = True
+from rules import PLAIN_RULES, RULES, faults_of, rules_for
+
 HERE = pathlib.Path(__file__).resolve().parent
 DOCUMENT = HERE.parent.parent / "openapi/openapi.json"
-ROLES = ["operator", "account"]
+ROLES = ["operator", "account", "stranger"]
+PHASES = ["examples", "coverage", "fuzzing", "stateful"]
+DEFAULTS = {"seed": 1, "examples": 10}
 AUDIENCE = "https://api.example.com"
 # The operator's account cannot be deleted, and an account's key cannot hold the scope for it.
 NEVER = {"deleteOwnAccount": "409"}
@@ -93,8 +104,6 @@ def facts_of(server, caller, accounts, work):
     verdicts, suspended = keys_of_each_verdict(server, of_tokens)
     lasting = [caller, limited, exchanged, *verdicts, *accounts, suspended]
     in_days = lambda n: (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=n)).isoformat()
-    after_first = lambda path: server.call("GET", f"{path}?limit=1")["nextCursor"]
-    keys, urn = after_first("/api-keys"), "urn:ietf:params:oauth"
     return {
         "url": server.url, "root": server.root, "caller": caller, "seen": str(work / "seen.json"),
         # Signed by a checkpoint, and visible to both roles.
@@ -105,22 +114,11 @@ def facts_of(server, caller, accounts, work):
         "allowedScopes": [it["name"] for it in scopes if not it["reserved"]],
         "instants": [in_days(n) for n in [1, 60, 900]],
         "networks": ["203.0.113.0/24", "2001:db8::/32", "198.51.100.7"],
-        "addresses": ["203.0.113.7", "2001:db8::1"],
-        "cursors": {"listApiKeys": keys, "listAccountApiKeys": keys, "listAccounts": after_first("/accounts"),
-                    "listEvents": after_first("/events"), "listCheckpoints": after_first("/checkpoints")},
-        "parameters": {
-            # A request with an `ETag` that is out of date gets no further than 412.
-            "If-Match": ["*"],
-            "account": ["all", caller["accountId"]], "createdBy": ["operator", caller["id"]],
-            "actor": ["cli", "scheduler", "operator", caller["id"]],
-            "subject": ["keyward", caller["id"], accounts[0]["id"]],
-        },
         "form": {
-            "grant_type": [f"{urn}:grant-type:token-exchange"],
             "subject_token": [exchanged["key"], limited["key"]],
-            "subject_token_type": ["urn:keyward:params:oauth:token-type:api-key", f"{urn}:token-type:access_token"],
+            "subject_token_type": ["urn:keyward:params:oauth:token-type:api-key",
+                                   "urn:ietf:params:oauth:token-type:access_token"],
             "scope": ["orders:read"], "audience": [AUDIENCE], "resource": [AUDIENCE],
-            "requested_token_type": [f"{urn}:token-type:access_token", f"{urn}:token-type:jwt"],
         },
     }
 
@@ -153,7 +151,6 @@ def run(role, given, tool, work):
         accounts = [server.call("POST", "/accounts", {"name": f"{n}", "tokenExchange": True, "maxKeys": 1000000})
                     for n in range(3)]
         own = accounts[0]["apiKey"]
-        server.key(server.call("GET", "/accounts/self")["id"])
         for _ in range(2):
             subprocess.run([given.binary, "run-job", "checkpoint", "--data-dir", work / "data"], check=True,
                            stdout=subprocess.DEVNULL)
@@ -172,8 +169,8 @@ def run(role, given, tool, work):
             {"auth": [{"name": name, "fixedHeaders": headers(key)} for name, key in users.items()]}))
         facts = facts_of(server, caller, accounts, work)
         environment = clean_environment()
-        environment |= {"SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"), "KEYWARD_FACTS": json.dumps(facts),
-                        "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"), "PYTHONPATH": str(HERE),
+                        "KEYWARD_FACTS": json.dumps(facts), "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         begin = time.monotonic()
         with open(work / "said", "wb") as said:
             code = subprocess.run(
@@ -196,16 +193,77 @@ def run(role, given, tool, work):
     report = json.loads((work / "report.json").read_text())
     cases = report["test_cases"]
     print(f"{role}: {cases['generated']} cases with the seed {given.seed} in {took:.0f} s; failures by the rules of "
-          f"hooks.py: {report['filtered']}", flush=True)
+          f"rules.py: {report['filtered']}", flush=True)
     failed = len(missing) + max(cases["with_failures"] + cases["errored"], code != 0)
     return cases["generated"] - cases["with_failures"] - cases["errored"], failed
+
+
+def try_phase(phase, given, tool, work):
+    """Runs one phase as a stranger does, and returns the failures and the report."""
+    work.mkdir(parents=True)
+    server = Server(os.path.realpath(given.binary), work)
+    try:
+        with open(work / "said", "wb") as said:
+            code = subprocess.run(
+                [tool / "bin/schemathesis", "run", DOCUMENT, "--url", server.url, "-H", f"X-API-Key: {server.root}",
+                 "--checks", "all", "--phases", phase, "--seed", str(given.seed), "--max-examples", str(given.examples),
+                 # Without these, a stream takes ten seconds, and a failure hides those after it.
+                 "--request-timeout", "1", "--continue-on-failure",
+                 "--report-json-path", work / "report.json", "--report-ndjson-path", work / "events.ndjson"],
+                cwd=work, env=clean_environment() | {"NO_COLOR": "1"}, stdout=said, stderr=subprocess.STDOUT).returncode
+    finally:
+        server.end()
+    assert code in [0, 1], (work / "said").read_text()
+    with open(work / "events.ndjson") as events:
+        recorders = [json.loads(it).get("ScenarioFinished", {}).get("recorder", {}) for it in events]
+    failures = [it for recorder in recorders for it in failures_of(recorder)]
+    return failures, json.loads((work / "report.json").read_text())
+
+
+def failures_of(recorder):
+    """Returns the check, the operation, the faults and the headers of each failure in a scenario."""
+    found = []
+    for case, checks in recorder.get("checks", {}).items():
+        for it in checks:
+            if it["status"] == "failure":
+                failure = it["failure_info"]["failure"]
+                content = base64.b64decode(recorder["interactions"][case]["response"]["content"]["$base64"])
+                headers = recorder["cases"][case]["value"].get("headers") or {}
+                found.append((failure["code"], failure["operation"], faults_of(failure["message"], content), headers))
+    return found
+
+
+def run_as_stranger(given, tool, work):
+    """Returns the numbers of passed and failed cases and rules. Each phase has a keyward of its own, because the root
+    key soon disables or revokes itself."""
+    names = {f"{method.upper()} {path}": operation["operationId"]
+             for path, item in json.loads(DOCUMENT.read_text())["paths"].items() for method, operation in item.items()}
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        tried = list(pool.map(lambda phase: try_phase(phase, given, tool, work / phase), PHASES))
+    used, unruled = [], collections.Counter()
+    for check, operation, faults, headers in (it for failures, _ in tried for it in failures):
+        found = rules_for(RULES + PLAIN_RULES, check, names[operation], faults, headers)
+        used += found
+        if not found:
+            unruled[f"{check} {names[operation]}: {faults}"] += 1
+    bad = [f"{count} × no rule: {it}" for it, count in unruled.items()]
+    if {"seed": given.seed, "examples": given.examples} == DEFAULTS:
+        bad += [f"no failure has this rule: {it}" for it in PLAIN_RULES if it not in used]
+    for it in bad:
+        print(f"stranger: FAILED: {it}")
+    cases = [report["test_cases"] for _, report in tried]
+    generated, errored = sum(it["generated"] for it in cases), sum(it["errored"] for it in cases)
+    print(f"stranger: {generated} cases with the seed {given.seed} in {time.monotonic() - begin:.0f} s; failures by "
+          f"the rules of rules.py: {len(used)}", flush=True)
+    return generated - errored - sum(unruled.values()), errored + len(bad)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--examples", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=DEFAULTS["seed"])
+    parser.add_argument("--examples", type=int, default=DEFAULTS["examples"])
     parser.add_argument("--tool", type=pathlib.Path, help="a virtual environment that has Schemathesis")
     parser.add_argument("roles", nargs="*")
     given = parser.parse_intermixed_args()
@@ -221,7 +279,10 @@ def main():
                            env=clean_environment())
         for role in given.roles or ROLES:
             (work / role).mkdir()
-            good, bad = run(role, given, tool, work / role)
+            if role == "stranger":
+                good, bad = run_as_stranger(given, tool, work / role)
+            else:
+                good, bad = run(role, given, tool, work / role)
             passed, failed = passed + good, failed + bad
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed != 0)

@@ -11,6 +11,7 @@ const REQUEST_ID: &str = "X-Request-Id";
 const RETRY_AFTER: &str = "Retry-After";
 const CACHE_CONTROL: &str = "Cache-Control";
 const PROBLEM: &str = "application/problem+json";
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// Every header of an answer.
 const HEADERS: [(&str, Type, &str); 9] = [
@@ -52,6 +53,10 @@ pub(super) fn add(path: &str, operation: &mut Operation) {
     for (status, response) in &mut *responses {
         let RefOr::T(response) = response else { continue };
         let is_good = status.starts_with('2');
+        if let Some(RefOr::T(stream)) = response.content.get_mut(EVENT_STREAM) {
+            // Tools take it as the schema of one event. OpenAPI can tell the two apart from version 3.2 on.
+            stream.schema = None;
+        }
         let headers = [
             (REQUEST_ID, true),
             (RETRY_AFTER, matches!(&**status, "503" | "4XX" | "5XX")),

@@ -38,17 +38,18 @@ pub(super) fn add(path: &str, method: &HttpMethod, operation: &mut Operation) {
         }
     }
     if is_page {
-        let limit = optional("limit", ParameterIn::Query, LIMIT, limit_schema());
-        let cursor = optional("cursor", ParameterIn::Query, CURSOR, String::schema());
+        let limit = optional("limit", ParameterIn::Query, LIMIT, limit_schema(), None);
+        let cursor = optional("cursor", ParameterIn::Query, CURSOR, String::schema(), None);
         let first = usize::from(path.contains("/{id}"));
         all.splice(first..first, [limit, cursor]);
     }
     if changes_one {
-        all.push(optional("If-Match", ParameterIn::Header, IF_MATCH, String::schema()));
+        let (place, schema) = (ParameterIn::Header, String::schema());
+        all.push(optional("If-Match", place, IF_MATCH, schema, Some("*")));
     }
     if gives_key {
         let (place, schema) = (ParameterIn::Header, idempotency_key_schema());
-        all.push(optional("Idempotency-Key", place, IDEMPOTENCY_KEY, schema));
+        all.push(optional("Idempotency-Key", place, IDEMPOTENCY_KEY, schema, None));
     }
     if all.is_empty() {
         operation.parameters = None;
@@ -60,12 +61,14 @@ fn optional(
     place: ParameterIn,
     description: &str,
     schema: RefOr<Schema>,
+    example: Option<&str>,
 ) -> RefOr<Parameter> {
     let parameter = ParameterBuilder::new()
         .name(name)
         .parameter_in(place)
         .description(Some(description))
-        .schema(Some(schema));
+        .schema(Some(schema))
+        .example(example.map(Into::into));
     RefOr::T(parameter.build())
 }
 

@@ -20,6 +20,9 @@ fn translate(part: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(translate),
         Value::Object(members) => {
             members.remove("propertyNames");
+            // Rules between members. Generators that know `not` make types of it that lack the members.
+            members.remove("dependentRequired");
+            members.remove("not");
             translate_nullable_type(members);
             translate_nullable_reference(members);
             translate_described_reference(members);

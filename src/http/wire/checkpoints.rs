@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) const EXAMPLE_HASH: &str =
     "6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3";
-const EXAMPLE_NOTE: &str = "keyward-5a17c0ffee15600d\n4711\nb1kCrCNwJL3QwXbLkwY9xPm0tmy4pqLxwvPW4KfBstM=\nhead 6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3\ntime 2026-01-20T10:00:30.000Z\n\n\u{2014} keyward-5a17c0ffee15600d ChssPQAAAAAAAAAA\n";
+const EXAMPLE_NOTE: &str = "keyward-5a17c0ffee15600d\n2\nb1kCrCNwJL3QwXbLkwY9xPm0tmy4pqLxwvPW4KfBstM=\nhead 6f5902ac237024bdd0c176cb93063dc4f9b4b2c6b8a6a2f1c2f3d6e0a7c1b2d3\ntime 2026-01-20T10:00:30.000Z\n\n\u{2014} keyward-5a17c0ffee15600d ChssPQAAAAAAAAAA\n";
 
 /// A signed statement of the size and the hashes of the audit log at one time.
 #[derive(Debug, Serialize, ToSchema)]
@@ -18,7 +18,7 @@ const EXAMPLE_NOTE: &str = "keyward-5a17c0ffee15600d\n4711\nb1kCrCNwJL3QwXbLkwY9
 #[schema(as = Checkpoint)]
 pub struct CheckpointBody {
     /// The number of events.
-    #[schema(example = 4711, minimum = 1)]
+    #[schema(example = 2, minimum = 1)]
     size: i64,
     /// When the checkpoint was made.
     #[schema(format = DateTime, example = "2026-01-20T10:00:30.000Z")]
@@ -67,7 +67,7 @@ pub struct EventProofBody {
     #[schema(example = 1, minimum = 1)]
     seq: u64,
     /// The size of the log that the proof is about.
-    #[schema(example = 4711, minimum = 1)]
+    #[schema(example = 2, minimum = 1)]
     size: u64,
     /// SHA-256 over a zero byte and the event's `hash`.
     #[schema(pattern = "^[0-9a-f]{64}$", example = json!(EXAMPLE_HASH))]
@@ -93,7 +93,7 @@ pub struct ConsistencyProofBody {
     #[schema(example = 1, minimum = 1)]
     from: u64,
     /// The newer size.
-    #[schema(example = 4711, minimum = 1)]
+    #[schema(example = 2, minimum = 1)]
     to: u64,
     /// The root of the tree of `from` leaves.
     #[schema(pattern = "^[0-9a-f]{64}$", example = json!(EXAMPLE_HASH))]

@@ -24,7 +24,10 @@ const MOST_AUDIENCES: usize = 16;
 #[derive(ToSchema)]
 pub struct TokenExchangeRequest {
     /// The exchange of RFC 8693.
-    #[schema(example = "urn:ietf:params:oauth:grant-type:token-exchange")]
+    #[schema(
+        pattern = "^urn:ietf:params:oauth:grant-type:token-exchange$",
+        example = "urn:ietf:params:oauth:grant-type:token-exchange"
+    )]
     pub grant_type: String,
     /// The API key. It can be in the header `X-API-Key` or `Authorization` instead.
     #[schema(nullable = false, example = "")]
@@ -32,7 +35,11 @@ pub struct TokenExchangeRequest {
     /// The type of `subject_token`, which is required with it:
     /// `urn:keyward:params:oauth:token-type:api-key`, or `urn:ietf:params:oauth:token-type:access_token`
     /// for clients that know only the types of the standard.
-    #[schema(nullable = false, example = "")]
+    #[schema(
+        nullable = false,
+        pattern = "^(urn:(keyward:params:oauth:token-type:api-key|ietf:params:oauth:token-type:access_token))?$",
+        example = ""
+    )]
     pub subject_token_type: Option<String>,
     /// Scopes of the protected API, with blanks between them. Without this, the token gets all that the key
     /// grants.
@@ -46,7 +53,11 @@ pub struct TokenExchangeRequest {
     pub resource: Option<String>,
     /// `urn:ietf:params:oauth:token-type:access_token` or `urn:ietf:params:oauth:token-type:jwt`. The
     /// token is the same.
-    #[schema(nullable = false, example = "urn:ietf:params:oauth:token-type:access_token")]
+    #[schema(
+        nullable = false,
+        pattern = "^urn:ietf:params:oauth:token-type:(access_token|jwt)$",
+        example = "urn:ietf:params:oauth:token-type:access_token"
+    )]
     pub requested_token_type: Option<String>,
 }
 

@@ -46,6 +46,25 @@ pub fn not_null<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     resolved(document, either.find(|it| it["type"] != "null").unwrap_or(schema))
 }
 
+/// Returns the keywords without a place or a size that the value breaks.
+fn broken_rules(document: &Value, schema: &Value, value: &Value) -> Vec<&'static str> {
+    let fits = |it: &Value| faults(document, it, value).is_empty();
+    let has = |it: &Value| value.get(it.as_str().expect("a name")).is_some();
+    let mut broken = Vec::new();
+    if schema["enum"].as_array().is_some_and(|it| !it.contains(value)) {
+        broken.push("enum");
+    }
+    if schema["not"].is_object() && fits(&schema["not"]) {
+        broken.push("not");
+    }
+    for (name, others) in schema["dependentRequired"].as_object().into_iter().flatten() {
+        if value.get(name).is_some() && !others.as_array().expect("names").iter().all(has) {
+            broken.push("dependentRequired");
+        }
+    }
+    broken
+}
+
 fn look(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
     if value.is_null()
         && schema["oneOf"].as_array().is_some_and(|it| it.contains(&json!({"type": "null"})))
@@ -71,9 +90,7 @@ fn look(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut V
     if !fits {
         return fault("type");
     }
-    if schema["enum"].as_array().is_some_and(|it| !it.contains(value)) {
-        fault("enum");
-    }
+    broken_rules(document, schema, value).into_iter().for_each(&mut fault);
     let count = |it: usize| i64::try_from(it).ok();
     let size = match value {
         Value::String(it) => (count(it.chars().count()), "minLength", "maxLength"),

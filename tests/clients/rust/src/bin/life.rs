@@ -6,7 +6,8 @@ use futures::TryStreamExt;
 use keyward_client::{
     Client,
     types::{
-        ApiKey, EventType, ListOrder, Metadata, Problem, RateLimit, ScopeName, UpdateKeyRequestName, VerifyCode,
+        ApiKey, EventType, ListOrder, Metadata, Network, Problem, RateLimit, ScopeName, UpdateKeyRequestName,
+        VerifyCode,
     },
 };
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -45,13 +46,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Create. A repeated request gets the same answer.
     let metadata: Metadata = serde_json::from_value(json!({ "team": "billing", "tier": 2 }))?;
     let limit = RateLimit { limit: 100.try_into()?, window_seconds: 60.try_into()? };
+    let office: Network = "203.0.113.0/24".parse()?;
     let create = || {
         let request = client.create_api_key().idempotency_key("order-4712");
         request.body_map(|it| {
             it.name("Orders")
                 .scopes([read_orders.clone()])
                 .expires_in(NonZeroU64::new(86400))
-                .allowed_ips(vec!["203.0.113.0/24".to_owned()])
+                .allowed_ips(vec![office.clone()])
                 .rate_limit(limit.clone())
                 .metadata(metadata.clone())
         })
@@ -101,9 +103,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gone = problem(client.get_api_key().id(&*created.id).send().await);
     assert_eq!((gone.status, &*gone.code), (404, "not_found"));
     let unknown: ScopeName = "orders:fly".parse()?;
-    let faulty = client
-        .create_api_key()
-        .body_map(|it| it.name("Faulty").scopes([unknown]).allowed_ips(vec!["everywhere".to_owned()]));
+    let inexact: Network = "203.0.113.7/24".parse()?;
+    let faulty =
+        client.create_api_key().body_map(|it| it.name("Faulty").scopes([unknown]).allowed_ips(vec![inexact]));
     let problem = problem(faulty.send().await);
     let faults: Vec<_> = problem.errors.iter().map(|it| (&*it.pointer, &*it.code)).collect();
     assert_eq!(problem.status, 422);
