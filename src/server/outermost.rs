@@ -19,10 +19,12 @@ use actix_web::{
 use crate::http::{REQUEST_ID, RequestIds, Unread, problem::Problem};
 
 /// Returns the refusal of a request whose `Host` is not a host with a port (RFC 9112, 3.2): a proxy before
-/// keyward may understand it differently.
+/// keyward may understand it differently. In a question of forward auth, `Host` is that of another request,
+/// and the route policy judges it.
 pub(super) fn refuse_host(request: &mut Request, ids: &RequestIds) -> Option<HttpResponse> {
     let headers = &request.head().headers;
-    if headers.get(header::HOST).is_none_or(|it| is_host(it.as_bytes())) {
+    let is_question = request.path().starts_with("/authz");
+    if is_question || headers.get(header::HOST).is_none_or(|it| is_host(it.as_bytes())) {
         return None;
     }
     let detail = "the header Host must be a host, and a port if there is one";

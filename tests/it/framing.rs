@@ -235,7 +235,8 @@ fn a_host_that_is_none_is_refused_and_ends_the_connection() {
         let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n{behind}");
         open(server.address, &text)
     };
-    for target in TARGETS {
+    // The question of forward auth has the host of another request, which the policy judges.
+    for target in TARGETS.into_iter().filter(|it| !it.starts_with("/authz")) {
         for host in ["a/b", "u@b", "a, b", "[::1", "a:b"] {
             let mut stream = ask(target, host);
             let answer = head(&mut stream, AT_ONCE);

@@ -46,8 +46,9 @@ def before_load_schema(context, raw_schema):
         # A schema knows neither the time nor the bits of a network.
         schemas[name]["properties"]["expiresAt"]["enum"] = FACTS["instants"] + [None]
         schemas[name]["properties"]["allowedIps"]["items"]["enum"] = FACTS["networks"]
-    # The key of an exchange can also be in a header, which `before_call` removes.
+    # The key of an exchange can also be in a header, but not in both places.
     schemas["TokenExchangeRequest"]["required"] += ["subject_token"]
+    raw_schema["paths"]["/api/v1/token"]["post"]["security"] = []
     for name, values in FACTS["form"].items():
         schemas["TokenExchangeRequest"]["properties"][name]["enum"] = values
     for item in raw_schema["paths"].values():

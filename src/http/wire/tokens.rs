@@ -55,7 +55,7 @@ pub struct TokenExchangeRequest {
     /// token is the same.
     #[schema(
         nullable = false,
-        pattern = "^urn:ietf:params:oauth:token-type:(access_token|jwt)$",
+        pattern = "^(urn:ietf:params:oauth:token-type:(access_token|jwt))?$",
         example = "urn:ietf:params:oauth:token-type:access_token"
     )]
     pub requested_token_type: Option<String>,

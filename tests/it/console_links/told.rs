@@ -114,7 +114,8 @@ fn the_address_of_a_link_is_the_configured_one_or_that_of_the_request() {
     // The proxy that ends TLS is on this machine, so it is trusted.
     let behind = [("Host", "k.example"), ("X-Forwarded-Proto", "https")];
     assert_eq!(url(&server, &behind), "https://k.example");
-    assert_eq!(url(&server, &[("Host", "user@evil.example")]), "http://localhost");
+    let elsewhere = Request::new("POST", &path(&account)).header("Host", "user@evil.example");
+    server.send(&elsewhere.key(&server.root.text)).expect(400);
     let mut server = server;
     server.restart(|config| config.trusted_proxies.clear());
     assert_eq!(url(&server, &behind), "http://k.example");

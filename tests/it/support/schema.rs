@@ -40,8 +40,9 @@ pub fn resolved<'a>(document: &'a Value, part: &'a Value) -> &'a Value {
     }
 }
 
-/// Returns the schema of the values other than null.
+/// Returns the schema of the values other than null, or the first of several.
 pub fn not_null<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let schema = resolved(document, schema);
     let mut either = schema["oneOf"].as_array().into_iter().flatten();
     resolved(document, either.find(|it| it["type"] != "null").unwrap_or(schema))
 }
