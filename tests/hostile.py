@@ -75,7 +75,7 @@ def judge(report, theme, neighbour, calm):
     worst, count = {}, 0
     for way, (seconds, lost) in neighbour.take().items():
         worst[way], count = max(seconds, default=0), count + len(seconds)
-        longest = max(LONGEST_WAIT, LONGEST_RATIO * calm[way]) if calm else LONGEST_WAIT
+        longest = min(max(LONGEST_WAIT, LONGEST_RATIO * calm[way]), 10) if calm else LONGEST_WAIT
         slow_one = longest < worst[way] and f"an answer took {worst[way]:.2f} s"
         report.check("valid client", f"{theme}: {way}", lost[0] if lost else slow_one)
     if calm is not None:

@@ -294,7 +294,12 @@ fn token_exchange(config: &Config) -> Diagnosis {
         return ok(format!("tokens name {url} as their issuer"));
     }
     let path = config.layout().database();
-    match LogFile::open(&path).and_then(|it| it.has_token_exchange()) {
+    let has_exchange = |file: LogFile| match file.outdated()? {
+        // Earlier versions have no exchange.
+        Some(_) => Ok(false),
+        None => file.has_token_exchange(),
+    };
+    match LogFile::open(&path).and_then(has_exchange) {
         Ok(true) => warning("it is on for an account, but no token is issued: set public_url"),
         Ok(false) => ok("off"),
         Err(err) => failed(err.about(&path)),

@@ -169,15 +169,17 @@ impl Policy {
             |place: usize| self.routes.get(place).is_some_and(|it| it.admits(method, host));
         let place = self.tree.first(path.segments(), &admits).ok_or(Undecided::NoRoute)?;
         let route = self.routes.get(place).ok_or(Undecided::NoRoute)?;
+        let count = path.segments().count();
+        let names_suffix = route.path.names_the_end(count);
         let is_other = |reading: Reading<'_>| {
             // The policy names this path with its suffix, so it says what the suffix needs.
-            if reading.ignores_suffix() && route.path.names_the_end(path.segments().count()) {
+            if reading.ignores_suffix() && names_suffix {
                 return false;
             }
             let tree = if reading.ignores_case() { &self.lenient_tree } else { &self.tree };
             match tree.first(reading.segments(), &admits).and_then(|it| self.routes.get(it)) {
                 Some(it) => it.access != route.access,
-                None => reading.segments().count() < path.segments().count(),
+                None => reading.segments().count() < count,
             }
         };
         if path.any_reading(self.has_lenient_words, is_other) {

@@ -89,8 +89,8 @@ fn folded(text: &str) -> Cow<'_, str> {
     if !text.is_ascii() {
         return text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
     }
-    let loud = text.bytes().any(|it| it.is_ascii_uppercase());
-    if loud { text.to_ascii_lowercase().into() } else { text.into() }
+    let has_capitals = text.bytes().any(|it| it.is_ascii_uppercase());
+    if has_capitals { text.to_ascii_lowercase().into() } else { text.into() }
 }
 
 fn trimmed(segment: &str, ways: u8) -> &str {

@@ -120,7 +120,7 @@ impl ExternalId {
 
     /// Returns whether a command or an import would take this for the identifier of an account.
     pub fn is_like_account_id(&self) -> bool {
-        self.0 == "self" || self.0.starts_with(AccountId::PREFIX)
+        matches!(&*self.0, "self" | "all") || self.0.starts_with(AccountId::PREFIX)
     }
 
     pub fn as_str(&self) -> &str {

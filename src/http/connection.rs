@@ -114,7 +114,8 @@ impl MalformedRequests {
         connection.insert(Watch { peer, malformed: Arc::clone(self) });
     }
 
-    fn record(&self, peer: Option<SocketAddr>, reason: &str) {
+    /// Counts a request that cannot be read, and logs it, at most once in a minute.
+    pub fn record(&self, peer: Option<SocketAddr>, reason: &str) {
         self.metrics.count_malformed_requests(1);
         let count = self.unreported.fetch_add(1, Ordering::Relaxed) + 1;
         if self.reports.is_due(self.app.env().time.monotonic()) {

@@ -41,7 +41,7 @@ type Shared = (
     web::Data<RouteTable>,
 );
 
-/// The outermost middleware.
+/// The middleware around all handlers.
 pub async fn wrap<B: MessageBody + 'static>(
     (ids, app, proxies, metrics, table): Shared,
     mut req: ServiceRequest,

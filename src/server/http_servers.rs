@@ -127,7 +127,7 @@ pub(super) fn public_server(
 
 /// Returns the connection after its handshake. The handshake fails if another connection needs the slot.
 async fn secured<Refused>(
-    slot: Slot,
+    mut slot: Slot,
     handshake: impl Future<Output = Result<TlsStream<TcpStream>, AcceptError<io::Error, Refused>>>,
 ) -> Result<(Connection<TlsStream<TcpStream>>, Option<SocketAddr>), AcceptError<io::Error, Refused>>
 {
@@ -294,6 +294,7 @@ where
     Draining: Future<Output = ()> + 'static,
 {
     let malformed = Arc::clone(&parts.malformed);
+    let unread = Arc::clone(&malformed);
     let ids = Arc::new(http::RequestIds::new(&parts.app));
     let app = parts.application().into_factory();
     let app = app.map_err(|err: actix_web::Error| err.error_response());
@@ -305,7 +306,10 @@ where
             let ids = Arc::clone(&ids);
             let given = request.head().headers.get(REQUEST_ID).cloned();
             let answer = match refuse_host(&mut request, &ids) {
-                Some(refusal) => Err(refusal),
+                Some(refusal) => {
+                    unread.record(request.peer_addr(), "the header Host is no host");
+                    Err(refusal)
+                }
                 None => Ok(app.call(request)),
             };
             async move {

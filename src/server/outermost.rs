@@ -1,4 +1,4 @@
-//! The answers that no handler gives: to a request with an invalid `Host`, and after a panic.
+//! The answers to requests with an invalid `Host`, and to requests whose handler panicked.
 
 use std::{
     future::poll_fn,
@@ -53,7 +53,10 @@ pub(super) async fn unless_panicked<T>(handler: impl Future<Output = T>) -> Opti
 fn ending(problem: &Problem, given: Option<&HeaderValue>, ids: &RequestIds) -> HttpResponse {
     let id = ids.identify(given);
     let mut response = problem.respond(id.as_str());
-    response.headers_mut().insert(REQUEST_ID, id.to_header());
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id.to_header());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response.head_mut().set_connection_type(ConnectionType::Close);
     response
 }

@@ -49,13 +49,15 @@ struct Signal {
     waker: RefCell<Option<Waker>>,
 }
 
-/// The slot of one connection, from the moment that it is accepted. It waits for a request at first.
+/// The slot of one connection, from the moment that it is accepted.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// The most connections that the worker has without ending one.
     most: usize,
     /// The place of this slot in the list, and since when it has it.
     standby: Option<((Standby, u64), Instant)>,
+    /// Whether no input was looked for yet.
+    is_new: bool,
     signal: Rc<Signal>,
 }
 
@@ -93,11 +95,10 @@ impl Signal {
 impl Slot {
     pub fn open(most: usize) -> Self {
         with_slots(|it| it.open += 1);
-        // Before this connection waits: a new one is never the one that ends for itself.
+        // A new connection is not in the list before it was looked for its request: it never ends for itself, nor
+        // for one that has had its answer.
         make_room(most);
-        let mut slot = Self { most, standby: None, signal: Rc::default() };
-        slot.enlist(Standby::Idle);
-        slot
+        Self { most, standby: None, is_new: true, signal: Rc::default() }
     }
 
     fn enlist(&mut self, why: Standby) {
@@ -112,15 +113,23 @@ impl Slot {
     /// Notes that the connection may end for a new one.
     pub fn stand_by(&mut self, why: Standby) {
         if self.standby.is_none_or(|((it, _), _)| it != why) {
+            let is_new = self.is_new && why == Standby::Idle;
             self.work();
-            self.enlist(why);
-            make_room(self.most);
+            // A new connection never ends for itself.
+            if is_new {
+                make_room(self.most);
+                self.enlist(why);
+            } else {
+                self.enlist(why);
+                make_room(self.most);
+            }
         }
     }
 
     /// Notes that a request was read, or that an answer is read, perhaps just before the connection would have
     /// ended. No other one ends in its place: it could be the new one, which has not asked yet.
     pub fn work(&mut self) {
+        self.is_new = false;
         if self.signal.ended.replace(false) {
             with_slots(|it| it.ending = it.ending.saturating_sub(1));
         }
@@ -147,11 +156,14 @@ impl Slot {
     }
 
     /// Returns what `work` returns, or `None` if another connection needs this slot before.
-    pub async fn unless_needed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub async fn unless_needed<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             outcome = work => Some(outcome),
-            () = poll_fn(|cx| self.poll_end(cx)) => None,
+            () = poll_fn(|cx| {
+                self.stand_by(Standby::Idle);
+                self.poll_end(cx)
+            }) => None,
         }
     }
 }
@@ -173,17 +185,37 @@ mod tests {
         (0..slots.len()).filter(is_ended).collect()
     }
 
+    fn waiting(most: usize) -> Slot {
+        let mut slot = Slot::open(most);
+        slot.stand_by(Standby::Idle);
+        slot
+    }
+
+    #[test]
+    fn a_connection_whose_request_was_not_looked_for_ends_for_no_other() {
+        let mut slots: Vec<_> = (0..2).map(|_| Slot::open(2)).collect();
+        slots.iter_mut().for_each(Slot::work);
+        slots.push(Slot::open(2));
+        slots[0].stand_by(Standby::Idle);
+        assert_eq!(ended(&slots), [0], "it has had its answer");
+        slots.push(Slot::open(2));
+        slots[2].stand_by(Standby::Idle);
+        assert_eq!(ended(&slots), [0], "a new one does not end because it begins to wait");
+        slots[1].stand_by(Standby::Idle);
+        assert_eq!(ended(&slots), [0, 2]);
+    }
+
     #[test]
     fn the_connection_that_waits_longest_ends_for_a_new_one() {
-        let mut slots: Vec<_> = (0..3).map(|_| Slot::open(3)).collect();
+        let mut slots: Vec<_> = (0..3).map(|_| waiting(3)).collect();
         assert_eq!(ended(&slots), [0; 0]);
         // The first one works, and then waits behind the others.
         slots[0].work();
         slots[1].work();
         slots[0].stand_by(Standby::Idle);
-        slots.push(Slot::open(3));
+        slots.push(waiting(3));
         assert_eq!(ended(&slots), [2]);
-        slots.push(Slot::open(3));
+        slots.push(waiting(3));
         assert_eq!(ended(&slots), [0, 2]);
         // A request that came just before the end is answered.
         slots[2].work();
@@ -191,11 +223,11 @@ mod tests {
         // A connection with a request never ends for another, and neither does a new one for itself.
         slots[3].work();
         slots[4].work();
-        slots.push(Slot::open(3));
+        slots.push(waiting(3));
         assert_eq!(ended(&slots), [0]);
         slots.drain(..3);
         assert_eq!(ended(&slots), [0; 0]);
-        slots.push(Slot::open(3));
+        slots.push(waiting(3));
         assert_eq!(ended(&slots), [2], "one is left that waits");
     }
 
@@ -203,7 +235,7 @@ mod tests {
     fn a_connection_that_waits_again_ends_while_there_are_too_many() {
         let mut slots: Vec<_> = Vec::new();
         for _ in 0..3 {
-            slots.push(Slot::open(1));
+            slots.push(waiting(1));
             slots.iter_mut().for_each(Slot::work);
         }
         slots[1].stand_by(Standby::Idle);
@@ -216,19 +248,17 @@ mod tests {
 
     #[test]
     fn a_connection_whose_answer_is_unread_ends_first_unless_its_client_reads_again() {
-        let mut slots: Vec<_> = (0..3).map(|_| Slot::open(3)).collect();
+        let mut slots: Vec<_> = (0..3).map(|_| waiting(3)).collect();
         slots[1].work();
         slots[1].stand_by(Standby::Unread);
         assert_eq!((slots[1].idle_since(), ended(&slots)), (None, vec![]));
-        slots.push(Slot::open(3));
+        slots.push(waiting(3));
         assert_eq!(ended(&slots), [1]);
         slots[1].stand_by(Standby::Unread);
         assert_eq!(ended(&slots), [1], "it is told once");
         slots[1].work();
         assert_eq!(ended(&slots), [0; 0]);
-        slots.push(Slot::open(3));
-        assert_eq!(ended(&slots), [0]);
-        slots.push(Slot::open(3));
+        slots.push(waiting(3));
         assert_eq!(ended(&slots), [0, 2], "the one whose answer is read stays");
     }
 

@@ -306,7 +306,7 @@ fn refuse_reactivation(
 }
 
 /// Refuses an external identifier that another account has, or that could be taken for another account's `id`. An
-/// account that has such a one already keeps it.
+/// account that already has such an identifier keeps it.
 fn refuse_taken(
     tx: &ReadTx<'_>,
     external_id: Option<&ExternalId>,

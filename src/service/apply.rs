@@ -118,6 +118,8 @@ impl Keyward {
         let faults = contradictions(self, caller, &accounts, &keys);
         let at_fault: HashSet<_> = faults.iter().map(|(section, _)| *section).collect();
         keys.retain(|it| !at_fault.contains(&it.section));
+        let faulty = accounts.iter().filter(|it| at_fault.contains(&it.section));
+        let unsound = faulty.map(|it| it.external_id.as_str().to_owned()).collect();
         let maker = self.prefix_maker(mode.dry_run || keys.is_empty())?;
         let (mut known, mut digests) = (Vec::new(), Vec::new());
         self.store.read::<_, Error>(|tx| {
@@ -143,7 +145,7 @@ impl Keyward {
             let mut run = Run {
                 change: &change,
                 applied: Applied { faults, ..Applied::default() },
-                unsound: HashSet::new(),
+                unsound,
                 deleted: None,
             };
             // First, because a key that ends makes room for a new one in its account.
@@ -291,12 +293,8 @@ impl Run<'_, '_> {
         let imported = self.change.import(Prepared { row, prefix, hash }, &DryRunCounts::new())?;
         let key = imported.map_err(|fault| Error::Invalid(fault.into()))?.key;
         self.change.remember_applied_key(prefix, key)?;
-        self.tell(
-            AppliedAction::Created,
-            account,
-            Some((shown.unwrap_or_default(), None)),
-            Value::Null,
-        );
+        let shown = Some((shown.unwrap_or_default(), None));
+        self.tell(AppliedAction::Created, account, shown, Value::Null);
         Ok(())
     }
 
@@ -307,13 +305,13 @@ impl Run<'_, '_> {
         patch: &KeyPatch,
     ) -> Result<(), Error> {
         let shown = (key.name.as_str().to_owned(), Some(key.id));
+        if key.revoked_at.is_none() && key.account_id != account.id {
+            let says = "the key with this digest belongs to another account, and cannot move";
+            return Err(Error::invalid("", "other_account", says));
+        }
         if key.revoked_at.is_some() || key.is_expired_at(self.change.now()) {
             self.tell(AppliedAction::Left, account, Some(shown), Value::Null);
             return Ok(());
-        }
-        if key.account_id != account.id {
-            let says = "the key with this digest belongs to another account, and cannot move";
-            return Err(Error::invalid("", "other_account", says));
         }
         let is_root = |scopes: &ScopeSet| scopes.iter().any(|it| it.as_str() == Scope::EVERYTHING);
         if patch.scopes.as_ref().is_some_and(is_root) && !is_root(&key.scopes) {

@@ -62,6 +62,8 @@ pub enum StoreError {
     Exposed { path: PathBuf },
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    #[error("another program changed the tables of the database: {0}")]
+    Altered(String),
     #[error(
         "the audit log was changed: event {seq} does not follow from the one before it. Keep a \
          copy of everything as it is; `keyward events verify` tells more"
@@ -136,6 +138,10 @@ impl StoreError {
                 "Keep a copy of everything as it is, and restore a backup with `keyward backup \
                  restore`",
             ),
+            Self::Altered(_) => Some(
+                "Keep a copy of everything as it is, and undo that change with `sqlite3`, or restore a \
+                 backup with `keyward backup restore`",
+            ),
             Self::NoFile { .. } => Some("Move what is there to another place"),
             Self::NewerSchema { .. } => Some("Install that keyward or a later one"),
             _ => None,
@@ -186,6 +192,7 @@ impl StoreError {
             | Self::OfDevelopment
             | Self::Exposed { .. }
             | Self::Damaged(_)
+            | Self::Altered(_)
             | Self::BrokenChain { .. }
             | Self::NotAsCheckpointed { .. }
             | Self::OldSqlite(_)

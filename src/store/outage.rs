@@ -77,8 +77,8 @@ pub enum LockHolder {
     Unknown,
 }
 
-/// Attempts in a row at which another process holds the lock for good. The first ones, 100 and 300 ms after the
-/// lock was lost, may meet commands: each holds the lock for a moment, until it finds the server.
+/// The number of attempts in a row after which keyward treats the lock as taken. The first ones, 100 and 300 ms
+/// after the lock was lost, may meet commands: each holds the lock for a moment, until it finds the server.
 const TAKEN_FOR_GOOD: u8 = 3;
 
 /// The state of the storage, which the writer thread sets and other threads read.

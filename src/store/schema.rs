@@ -236,8 +236,8 @@ pub(super) fn check(conn: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::damaged(&verdict));
     }
     let log = ReadTx::new(conn).check_log();
-    // A changed log says more than a trigger that is missing, and a missing table more than a statement
-    // that fails without it.
+    // Reports a changed log before a missing trigger, and a missing table before the statement that fails
+    // without it.
     if is_current(conn)? && matches!(log, Ok(()) | Err(StoreError::Sqlite(_))) {
         check_objects(conn, SCHEMA)?;
     }

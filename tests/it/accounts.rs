@@ -366,7 +366,7 @@ fn an_external_id_that_looks_like_an_account_id_is_refused() {
     let root = &server.root.text;
     let (first, _) = server.account(&json!({ "name": "A", "externalId": "cust_42" }));
     let (second, _) = server.account(&json!({ "name": "B" }));
-    for id in [&*first, "acct_", "acct_7", "self"] {
+    for id in [&*first, "acct_", "acct_7", "self", "all"] {
         let body = json!({ "name": "C", "externalId": id });
         let answers = [
             server.post(root, ACCOUNTS, &body),

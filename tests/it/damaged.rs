@@ -149,6 +149,14 @@ fn a_database_without_one_of_its_objects_is_refused() {
             "the trigger events_have_no_gap is not the one that keyward made",
         ),
         (
+            "CREATE TRIGGER silent BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(IGNORE); END",
+            "the trigger silent on checkpoints is not keyward's",
+        ),
+        (
+            "CREATE UNIQUE INDEX narrow ON api_keys (id, name)",
+            "the index narrow on api_keys is not keyward's",
+        ),
+        (
             "PRAGMA writable_schema = ON;
              UPDATE sqlite_schema SET sql = replace(sql, ' CHECK (0 <= used)', '')
              WHERE name = 'rate_windows'",
@@ -160,7 +168,7 @@ fn a_database_without_one_of_its_objects_is_refused() {
 
     let data = sound.copy(Base::Stopped);
     sql("CREATE TABLE of_another (a); CREATE INDEX another ON events (client_ip); ANALYZE;
-         CREATE TRIGGER of_another_too AFTER INSERT ON events BEGIN SELECT 1; END")(&data);
+         CREATE TRIGGER of_another_too AFTER INSERT ON of_another BEGIN SELECT 1; END")(&data);
     assert!(
         Binary::serve_quietly(&data).terminate().status.success(),
         "objects of others may stay"

@@ -242,7 +242,11 @@ fn a_host_that_is_none_is_refused_and_ends_the_connection() {
             let answer = head(&mut stream, AT_ONCE);
             assert_eq!(status(&answer), "400", "{target} {host}: {answer}");
             assert!(answer.contains("\r\nx-request-id: "), "{target} {host}: {answer}");
-            assert!(answer.contains("\r\nconnection: close\r\n"), "{target} {host}: {answer}");
+            for header in
+                ["connection: close", "cache-control: no-store", "x-content-type-options: nosniff"]
+            {
+                assert!(answer.contains(&format!("\r\n{header}\r\n")), "{target} {host}: {answer}");
+            }
             assert_ends(&mut stream);
         }
     }

@@ -133,6 +133,8 @@ fn the_migration_to_version_4_keeps_imported_digests_and_refuses_imported_plaint
     assert_eq!(version, 3, "as it was");
     conn.execute("DELETE FROM imported_values WHERE prefix = '0r0000000001'", []).unwrap();
     drop(conn);
+    let output = keyward_in(&data, &["doctor"]);
+    assert!(!said(&output).contains("failed"), "an earlier version is sound: {}", said(&output));
     let server = Binary::serve(&data);
     assert_eq!(code(&server, &root, OLD), "VALID");
 }

@@ -239,7 +239,7 @@ def run_as_stranger(given, tool, work):
     names = {f"{method.upper()} {path}": operation["operationId"]
              for path, item in json.loads(DOCUMENT.read_text())["paths"].items() for method, operation in item.items()}
     begin = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
         tried = list(pool.map(lambda phase: try_phase(phase, given, tool, work / phase), PHASES))
     used, unruled = [], collections.Counter()
     for check, operation, faults, headers in (it for failures, _ in tried for it in failures):

@@ -135,13 +135,17 @@ pub(super) fn add_components(components: &mut Components) {
 
 // Not `anyOf`: progenitor makes a type of it that cannot be written as a text.
 fn ip_address() -> OneOf {
-    let form = |format| {
+    // Without the patterns, a validator that does not check formats finds both forms in each address.
+    let form = |(format, pattern): (_, &str)| {
         let mut schema = Object::with_type(Type::String);
         schema.format = Some(SchemaFormat::KnownFormat(format));
+        schema.pattern = Some(pattern.to_owned());
         schema.into()
     };
     let mut either = OneOf::new();
-    either.items = [KnownFormat::Ipv4, KnownFormat::Ipv6].map(form).into();
+    let forms =
+        [(KnownFormat::Ipv4, "^[0-9.]+$"), (KnownFormat::Ipv6, "^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$")];
+    either.items = forms.map(form).into();
     either.description = Some("An IPv4 or IPv6 address.".to_owned());
     either.example = Some("203.0.113.7".into());
     either

@@ -6,25 +6,40 @@ use rusqlite::Connection;
 
 use crate::store::StoreError;
 
-/// The kind and the name of an object, and the statement that made it.
-type Objects = BTreeMap<(String, String), String>;
+/// For the kind and the name of an object: the table to which it belongs, and the statement that made it.
+type Objects = BTreeMap<(String, String), (String, String)>;
 
 /// Fails if an object of keyward is missing or was changed. SQLite works without a trigger or an index, but
-/// nothing then keeps the log append-only, and no number stays right.
+/// then events can be changed, and the counts of keys become wrong.
 ///
-/// Objects of others may be there, such as the tables of Litestream. `schema` makes those of keyward, in the
-/// version of the file.
+/// Other programs may have objects in the file, such as the tables of Litestream. Only a trigger or a unique index of
+/// theirs on a table of keyward is refused, because it can change or prevent writes. `schema` is the SQL that
+/// creates keyward's objects.
 pub(super) fn check_objects(conn: &Connection, schema: &str) -> Result<(), StoreError> {
     let fresh = Connection::open_in_memory()?;
     fresh.execute_batch(schema)?;
-    let found = objects(conn)?;
-    for ((kind, name), sql) in objects(&fresh)? {
+    let (found, own) = (objects(conn)?, objects(&fresh)?);
+    for ((kind, name), (table, sql)) in &own {
         let says = match found.get(&(kind.clone(), name.clone())) {
-            Some(it) if *it == sql => continue,
+            Some((_, it)) if it == sql => continue,
             Some(_) => "is not the one that keyward made",
             None => "is missing",
         };
-        return Err(StoreError::Damaged(format!("the {kind} {name} {says}")));
+        let how = if kind == "table" || kind == "view" {
+            String::new()
+        } else {
+            format!(". On {table}, keyward makes it with `{sql}`")
+        };
+        return Err(StoreError::Altered(format!("the {kind} {name} {says}{how}")));
+    }
+    for (object, (table, sql)) in &found {
+        let (kind, name) = object;
+        let can_refuse = kind == "trigger" || sql.starts_with("CREATE UNIQUE INDEX");
+        let is_on_own = own.contains_key(&("table".to_owned(), table.clone()));
+        if can_refuse && is_on_own && !own.contains_key(object) {
+            let says = format!("the {kind} {name} on {table} is not keyward's");
+            return Err(StoreError::Altered(says));
+        }
     }
     Ok(())
 }
@@ -32,11 +47,13 @@ pub(super) fn check_objects(conn: &Connection, schema: &str) -> Result<(), Store
 /// Returns everything that a statement made. SQLite itself makes objects without one, and tables of its own
 /// names.
 fn objects(conn: &Connection) -> Result<Objects, StoreError> {
-    let sql = "SELECT type, name, sql FROM sqlite_schema
+    let sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema
         WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
     let mut statement = conn.prepare(sql)?;
-    let rows = statement
-        .query_map([], |row| Ok(((row.get(0)?, row.get(1)?), plain(&row.get::<_, String>(2)?))))?;
+    let rows = statement.query_map([], |row| {
+        let statement = plain(&row.get::<_, String>(3)?);
+        Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, statement)))
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -154,6 +154,11 @@ impl Key {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
+    /// Returns whether it was neither revoked nor purged, and has not expired.
+    pub fn is_usable(&self, now: u64) -> bool {
+        self.is_listed() && !self.is_expired(now)
+    }
+
     /// Ends every credential but the current one.
     fn end_graces(&mut self, now: u64) {
         self.credentials

@@ -118,7 +118,7 @@ impl History {
         let file = json!({ "dry_run": false, "prune": false, "keys": [], "accounts": [owner] });
         let answer = control(&self.server.data_dir(), "/apply", &file);
         let wanted = match self.declared(account, digest) {
-            Some(key) if !self.model.keys[key].is_listed() => Ok("left"),
+            Some(key) if !self.model.keys[key].is_usable(self.model.now) => Ok("left"),
             Some(key) => {
                 let before = self.model.events.len();
                 self.model.update(None, key, Change::Declared(scopes)).expect("the operator may");
