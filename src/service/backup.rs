@@ -264,7 +264,13 @@ mod tests {
     #[test]
     fn only_names_that_we_give_are_ours() {
         assert!(is_ours(Path::new("/b/keyward-20261124T161500123Z.db")));
-        for other in ["keyward.db", "keyward-old.db", "keyward-20261124T161500123Z.db.sha256"] {
+        for other in [
+            "keyward.db",
+            "keyward-old.db",
+            "keyward-oldZ.db",
+            "keyward-20261124.db",
+            "keyward-20261124T161500123Z.db.sha256",
+        ] {
             assert!(!is_ours(Path::new(other)), "{other}");
         }
     }

@@ -144,7 +144,6 @@ impl Keyward {
     /// Removes the positions of all webhooks that the configuration no longer has.
     pub fn forget_other_webhooks(&self, configured: &[Webhook]) -> Result<(), Error> {
         let other = |name: &str| configured.iter().all(|it| it.name != name);
-        self.webhook_reports.lock().retain(|name, _| !other(name));
         let mut names: Vec<_> = self
             .store
             .read::<_, Error>(|tx| Ok(tx.webhook_cursors()?))?

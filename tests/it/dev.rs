@@ -81,7 +81,9 @@ fn a_move_of_the_clock_ends_keys_grace_periods_and_rate_windows_at_once() {
         assert_eq!(server.code(key), "VALID", "{key:?}");
     }
     assert_eq!(server.code(Key::Limited), "RATE_LIMITED");
-    let now = server.advance(HOUR);
+    server.advance(HOUR - 60);
+    assert_eq!(server.code(Key::Limited), "RATE_LIMITED");
+    let now = server.advance(60);
     assert!(now.as_str().unwrap().starts_with("2027-01-01T01:00"), "{now}");
     assert_eq!(server.code(Key::Expiring), "EXPIRED");
     assert_eq!(server.code(Key::InGrace), "ROTATED");
