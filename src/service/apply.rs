@@ -118,8 +118,8 @@ impl Keyward {
         let faults = contradictions(self, caller, &accounts, &keys);
         let at_fault: HashSet<_> = faults.iter().map(|(section, _)| *section).collect();
         keys.retain(|it| !at_fault.contains(&it.section));
-        let faulty = accounts.iter().filter(|it| at_fault.contains(&it.section));
-        let unsound = faulty.map(|it| it.external_id.as_str().to_owned()).collect();
+        let refused = accounts.iter().filter(|it| at_fault.contains(&it.section));
+        let unsound = refused.map(|it| it.external_id.as_str().to_owned()).collect();
         let maker = self.prefix_maker(mode.dry_run || keys.is_empty())?;
         let (mut known, mut digests) = (Vec::new(), Vec::new());
         self.store.read::<_, Error>(|tx| {
